@@ -1,0 +1,83 @@
+"""Every error and warning that onecycle raises on purpose.
+
+    OnecycleError
+    ├── ArgumentError (ValueError)        an argument has a value that cannot work
+    ├── DataError (ValueError)            something is wrong with the user's data
+    │   ├── UnreadableImagesError         pictures that cannot be decoded, each named
+    │   └── LabelError                    labels that are missing or do not fit
+    ├── DownloadError (OSError)           a file could not be fetched or is not what was expected
+    ├── ArchiveError (ValueError)         an archive that is damaged or tries to leave its folder
+    ├── WeightsError (ValueError)         pretrained weights that are missing or do not fit
+    └── CheckpointError (ValueError)      a saved model that does not fit this learner
+
+    OnecycleWarning (UserWarning)
+    ├── DataWarning                       the data is usable, but the result may mislead
+    └── RenamedWarning                    an old spelling that still works
+
+A message says what was expected, what came, where (file and row) and what to do next.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+
+class OnecycleError(Exception):
+    """Base of every error that onecycle raises on purpose."""
+
+
+class ArgumentError(OnecycleError, ValueError):
+    """An argument has a value that cannot work."""
+
+
+class DataError(OnecycleError, ValueError):
+    """Something is wrong with the user's data."""
+
+
+class UnreadableImagesError(DataError):
+    """One or more pictures cannot be decoded; the message names each file and row."""
+
+
+class LabelError(DataError):
+    """Labels are missing or do not fit the classes."""
+
+
+class DownloadError(OnecycleError, OSError):
+    """A file could not be fetched, or is not the file that was expected."""
+
+
+class ArchiveError(OnecycleError, ValueError):
+    """An archive is damaged, too large, or tries to write outside its folder."""
+
+
+class WeightsError(OnecycleError, ValueError):
+    """Pretrained weights are missing or do not fit the network."""
+
+
+class CheckpointError(OnecycleError, ValueError):
+    """A saved model does not fit the learner that loads it."""
+
+
+class OnecycleWarning(UserWarning):
+    """Base of every warning of onecycle."""
+
+
+class DataWarning(OnecycleWarning):
+    """The data is usable, but the result may mislead."""
+
+
+class RenamedWarning(OnecycleWarning):
+    """An old spelling that still works; the message gives the new one."""
+
+
+_PACKAGE = str(Path(__file__).resolve().parent)
+
+
+def warn(message: str, category: type[OnecycleWarning]) -> None:
+    """Warn at the line of the user's that led here, however deep in this package the cause was found."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

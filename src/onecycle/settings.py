@@ -1,0 +1,151 @@
+"""Where onecycle keeps things: its home folder, the optional config file, data, weights and cache.
+
+    $ONECYCLE_HOME (default ~/.onecycle)
+    ├── config.toml    optional; never written by onecycle
+    ├── data/          data sets          moved by $ONECYCLE_DATA, else by `data` in config.toml
+    ├── weights/       pretrained bodies  moved by $ONECYCLE_WEIGHTS, else by `weights` in config.toml
+    └── cache/         decoded pictures and the like; safe to delete
+
+A whole config.toml looks like this (any key may be left out; relative folders start at the file's own):
+
+    data = "/big/disk/data"
+    weights = "~/weights"
+    mirrors = ["https://mirror.example.org/onecycle/"]
+
+Everything is read when it is asked for, so a changed variable or file counts at once. Nothing is created.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from onecycle.errors import ArgumentError
+
+_KEYS = ("data", "weights", "mirrors")
+
+
+def home() -> Path:
+    """The folder that holds all the rest.
+
+    Returns:
+        $ONECYCLE_HOME, else ~/.onecycle, as an absolute path.
+
+    Raises:
+        ArgumentError: there is no home folder to start from.
+    """
+    return _absolute(os.environ.get("ONECYCLE_HOME") or "~/.onecycle", "ONECYCLE_HOME")
+
+
+def config_file() -> Path:
+    """Where the config file is read from, whether or not it exists."""
+    return home() / "config.toml"
+
+
+def data_folder() -> Path:
+    """The folder of the data sets.
+
+    Returns:
+        $ONECYCLE_DATA, else `data` of config.toml, else <home>/data, as an absolute path. It need not exist.
+
+    Raises:
+        ArgumentError: config.toml is needed and cannot be used.
+    """
+    return _folder("ONECYCLE_DATA", "data")
+
+
+def weights_folder() -> Path:
+    """The folder of the pretrained weights.
+
+    Returns:
+        $ONECYCLE_WEIGHTS, else `weights` of config.toml, else <home>/weights, as an absolute path. It need
+        not exist.
+
+    Raises:
+        ArgumentError: config.toml is needed and cannot be used.
+    """
+    return _folder("ONECYCLE_WEIGHTS", "weights")
+
+
+def cache_folder() -> Path:
+    """The folder of everything that can be made again: <home>/cache. It need not exist."""
+    return home() / "cache"
+
+
+def mirrors() -> list[str]:
+    """Servers that are asked before a URL's own host.
+
+    For the URL http://host/some/folder/planet_sample a mirror https://mirror/base/ is asked for
+    https://mirror/base/planet_sample.tgz: only the file's name is kept. Mirrors are asked in the order of the
+    file, then the URL's own host; the same size and hash checks hold for all.
+
+    Returns:
+        `mirrors` of config.toml, each ending in "/"; empty without one.
+
+    Raises:
+        ArgumentError: config.toml cannot be used.
+    """
+    return [base.rstrip("/") + "/" for base in _config().get("mirrors", [])]
+
+
+class Config:
+    """The spelling of older notebooks: `Config.data_path()`, `Config.model_path()`."""
+
+    @classmethod
+    def data_path(cls) -> Path:
+        """The same as `data_folder()`."""
+        return data_folder()
+
+    @classmethod
+    def model_path(cls) -> Path:
+        """The same as `weights_folder()`."""
+        return weights_folder()
+
+
+def _folder(variable: str, key: str) -> Path:
+    if value := os.environ.get(variable):
+        return _absolute(value, variable)
+    if value := _config().get(key):
+        return _absolute(value, f"{key!r} in {config_file()}", start=home())
+    return home() / key
+
+
+def _absolute(folder: str, origin: str, *, start: Path | None = None) -> Path:
+    try:
+        return (start or Path.cwd()) / Path(folder).expanduser()
+    except RuntimeError as err:
+        # An unknown user after "~", or a process without a home folder, as in some containers.
+        raise ArgumentError(
+            f"{origin}: the folder {folder!r} has no home to start from; give a full path"
+        ) from err
+
+
+def _config() -> dict[str, Any]:
+    path = config_file()
+    try:
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
+        raise ArgumentError(f"{path} cannot be read as TOML: {err}. Correct the file or delete it") from err
+    for key, value in config.items():
+        _check(path, key, value)
+    return config
+
+
+def _check(path: Path, key: str, value: object) -> None:
+    if key not in _KEYS:
+        raise ArgumentError(f"{path}: unknown key {key!r}; the keys are {', '.join(_KEYS)}")
+    if key == "mirrors":
+        if not isinstance(value, list) or not all(_is_url(base) for base in value):
+            raise ArgumentError(
+                f"{path}: {key!r} must be a list of http:// or https:// addresses, received {value!r}"
+            )
+    elif not isinstance(value, str) or not value:
+        raise ArgumentError(f"{path}: {key!r} must be the name of a folder, received {value!r}")
+
+
+def _is_url(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("http://", "https://"))

@@ -1,0 +1,247 @@
+"""One file from one of several servers: resumed, tried again, checked, and whole under its final name."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onecycle.data.archives import sync_folder
+from onecycle.errors import ArgumentError, DownloadError
+
+if TYPE_CHECKING:
+    import requests
+
+_MIB = 2**20
+_CHUNK = 2**17
+_TIMEOUTS_S = (10.0, 60.0)  # to connect, and between two pieces of an answer
+_WAITS_S = (1.0, 4.0)  # before the second and the third try of a URL
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a downloaded file must be; None means that it is not known.
+
+    Args:
+        size_bytes: length of the whole file.
+        md5_head: md5 of its first MiB, in hex.
+        sha256: sha256 of the whole file, in hex.
+    """
+
+    size_bytes: int | None = None
+    md5_head: str | None = None
+    sha256: str | None = None
+
+    def problem(self, path: Path) -> str | None:
+        """How the file at `path` differs, as "expected …, got …"; None if it does not."""
+        wanted: dict[str, tuple[object, Callable[[Path], object]]] = {
+            "size in bytes": (self.size_bytes, lambda path: path.stat().st_size),
+            "md5 of the first MiB": (self.md5_head, _md5_head),
+            "sha256": (self.sha256, _sha256_of),
+        }
+        for name, (expected, measure) in wanted.items():
+            if expected is not None and (got := measure(path)) != expected:
+                return f"expected {name} {expected}, got {got}"
+        return None
+
+
+def _md5_head(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.md5(file.read(_MIB), usedforsecurity=False).hexdigest()
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Failure(Exception):
+    """One try of one URL failed; `retry` says whether another try may help."""
+
+    def __init__(self, reason: str, *, retry: bool, cause: BaseException | None = None) -> None:
+        super().__init__(reason)
+        self.retry = retry
+        self.cause = cause
+
+
+def download(urls: Sequence[str], path: Path, *, check: Check | None = None, hint: str = "") -> Path:
+    """Fetch a file from the first of several addresses that gives it, whole or not at all.
+
+    A URL is tried three times where that can help (server errors, broken connections). What arrived is kept
+    in <path>.part and continued by the next try or call, if the server says that the file is the same one.
+
+    Args:
+        urls: addresses of the same file, tried in turn; at least one.
+        path: where the file goes, once it is whole and checked. A file that is there is replaced.
+        check: what the file must be.
+        hint: what the user can do without the network, for the error message.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ArgumentError: there is no URL.
+        DownloadError: every URL failed; the message lists each with its reason.
+    """
+    part = path.with_name(f"{path.name}.part")
+    if not urls:
+        raise ArgumentError(f"download needs at least one URL for {path}")
+    failures: list[tuple[str, _Failure]] = []
+    for url in urls:
+        try:
+            _fetch(url, part, check or Check())
+        except _Failure as err:
+            failures.append((url, err))
+        else:
+            _note_of(part).unlink(missing_ok=True)
+            part.replace(path)
+            sync_folder(path.parent)
+            return path
+    tried = "".join(f"\n  {url}: {err}" for url, err in failures)
+    _, last = failures[-1]
+    raise DownloadError(f"{path.name} could not be downloaded. Tried:{tried}\n{hint}") from last.cause
+
+
+def _fetch(url: str, part: Path, check: Check) -> None:
+    print(f"Downloading {url}")
+    for wait_s in (*_WAITS_S, None):
+        try:
+            return _try_once(url, part, check)
+        except _Failure as err:
+            if wait_s is None or not err.retry:
+                raise
+            print(f"  {err}; trying again in {wait_s:g} s")
+        time.sleep(wait_s)
+    return None
+
+
+def _try_once(url: str, part: Path, check: Check) -> None:
+    import requests
+    import urllib3
+
+    headers = {"Accept-Encoding": "identity", **_resume_headers(url, part)}
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUTS_S) as answer:
+            start = _start_of(answer, url, part, check)
+            _receive(answer, part, start, check)
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as err:
+        cause = _root(err, (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError))
+        raise _Failure(f"{type(cause).__name__}: {cause}", retry=True, cause=cause) from err
+    if problem := check.problem(part):
+        _drop(part)
+        # Two halves of different files, joined, deserve one clean start; the same wrong file twice does not.
+        raise _Failure(f"the file is not the expected one: {problem}", retry=start > 0)
+
+
+def _root(err: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException:
+    """The first error below the wrappers of requests and urllib3: it says what happened in one line."""
+    while isinstance(err.__context__, kinds):
+        err = err.__context__
+    return err.with_traceback(None)
+
+
+def _note_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _drop(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _note_of(part).unlink(missing_ok=True)
+
+
+def _resume_headers(url: str, part: Path) -> dict[str, str]:
+    """Ask for the rest of a partial file, if it is known which file of which URL it is a part of."""
+    try:
+        note = json.loads(_note_of(part).read_text(encoding="utf-8"))
+        have = part.stat().st_size
+        if have and note["url"] == url and note["validator"]:
+            return {"Range": f"bytes={have}-", "If-Range": str(note["validator"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no partial file, or a note that cannot be read: start anew
+    return {}
+
+
+def _validator(answer: requests.Response) -> str:
+    """What names this version of the file: a strong ETag, else the date; "" if the server gives neither."""
+    etag = answer.headers.get("ETag", "")
+    return etag if etag.startswith('"') else answer.headers.get("Last-Modified", "")
+
+
+def _start_of(answer: requests.Response, url: str, part: Path, check: Check) -> int:
+    """Judge the status and headers; return the byte that the body starts at."""
+    status = answer.status_code
+    if status == 206 and _continues(answer, part):
+        return part.stat().st_size
+    if status in (206, 416):  # whatever is here does not fit what the server has now
+        _drop(part)
+        raise _Failure("the server cannot continue the partial file", retry=True)
+    if status != 200:
+        raise _Failure(f"HTTP {status} {answer.reason}", retry=status in (408, 425, 429) or status >= 500)
+    length = _length(answer)
+    if length is not None and check.size_bytes not in (None, length):
+        raise _Failure(f"expected size in bytes {check.size_bytes}, the server offers {length}", retry=False)
+    _drop(part)
+    note = {"url": url, "validator": _validator(answer)}
+    _note_of(part).write_text(json.dumps(note), encoding="utf-8")
+    return 0
+
+
+def _continues(answer: requests.Response, part: Path) -> bool:
+    """Whether a partial answer starts where the partial file ends, and is of the same version of the file."""
+    asked = answer.request.headers.get("If-Range")
+    if asked is None or _validator(answer) not in ("", asked):
+        return False
+    return answer.headers.get("Content-Range", "").startswith(f"bytes {part.stat().st_size}-")
+
+
+def _length(answer: requests.Response) -> int | None:
+    length = answer.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None
+
+
+def _receive(answer: requests.Response, part: Path, start: int, check: Check) -> None:
+    length = _length(answer)
+    total = None if length is None else start + length
+    got = start
+    with part.open("ab") as file, _bar(part.stem, total, start) as advance:
+        # Undecoded: some servers call a .tgz "Content-Encoding: gzip", and it must stay compressed.
+        while chunk := answer.raw.read(_CHUNK, decode_content=False):
+            file.write(chunk)
+            advance(len(chunk))
+            got += len(chunk)
+            if check.size_bytes is not None and got > check.size_bytes:
+                break  # an answer without an end; the check of the size tells
+        file.flush()
+        os.fsync(file.fileno())
+    if total is not None and got < total:
+        raise _Failure(f"the connection ended after {got:,} of {total:,} bytes", retry=True)
+
+
+@contextlib.contextmanager
+def _bar(title: str, total: int | None, done: int) -> Iterator[Callable[[int], object]]:
+    """A progress bar in a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    console = Console()
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task(title, total=total, completed=done)
+        yield lambda n: progress.advance(task, n)

@@ -1,0 +1,90 @@
+"""What is wrong with a data set, found before anyone trains on it. Pure functions: findings out, nothing printed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from onecycle.data.items import Labels, Source, shown
+from onecycle.data.pixels import Unreadable
+from onecycle.data.splits import Split
+from onecycle.errors import ArgumentError
+
+
+def missing_files(paths: Sequence[str]) -> list[int]:
+    """Positions of paths that do not exist; one listing a folder instead of one look a file."""
+    folders: dict[str, set[str]] = {}
+    missing = []
+    for i, path in enumerate(paths):
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
+        if name not in folders[folder] and not os.path.exists(path):
+            missing.append(i)
+    return missing
+
+
+def suffix_hint(path: str) -> str:
+    """Name the suffix (or folder) that would have found the first missing file."""
+    target = Path(path)
+    if not target.parent.is_dir():
+        return f" The folder {target.parent} does not exist; check path= and folder=."
+    near = sorted(target.parent.glob(target.name + ".*"))
+    return f" There is {near[0].name}: pass suffix={near[0].name[len(target.name) :]!r}." if near else ""
+
+
+def unseen_items(labels: Labels, split: Split) -> tuple[list[int], list[int]]:
+    """Find validation pictures with a class that no training picture has.
+
+    Returns:
+        positions in the validation part, and the indices of those classes among all that training lacks.
+    """
+    absent = labels.counts(split.train) == 0
+    targets = labels.targets[split.valid]
+    if not len(targets):
+        return [], []
+    hit = (targets[:, absent] > 0).any(axis=1) if labels.is_multi else absent[targets]
+    present = labels.counts(split.valid) > 0
+    return np.flatnonzero(hit).tolist(), np.flatnonzero(absent & present).tolist()
+
+
+def unreadable_message(failed: Sequence[Unreadable], n: int, source: Source) -> str:
+    """Name each picture that cannot be read, with its row in ``source``, out of ``n``."""
+    rows = [f"row {f.position + source.first_row}: {f.path} ({f.reason})" for f in failed]
+    lines = shown(rows, between="\n  ")
+    return (
+        f"{len(failed)} of {n} pictures of {source} cannot be read:\n  {lines}\n"
+        "Mend or remove these rows, or pass unreadable='skip' to leave them out."
+    )
+
+
+def unseen_message(labels: Labels, split: Split) -> str | None:
+    """Say how many validation pictures have a class that training lacks, and which classes; None if there are none."""
+    unseen, absent = unseen_items(labels, split)
+    if not unseen:
+        return None
+    names = shown([repr(labels.classes[i]) for i in absent], most=5)
+    return (
+        f"{len(unseen)} of {len(split.valid)} validation pictures have one of the {len(absent)} classes "
+        f"that no training picture has ({names}); they stay in the validation set and count as errors"
+    )
+
+
+def check_same_classes(old: Labels, new: Labels) -> None:
+    """Refuse data whose classes are not those that a model was made for.
+
+    Raises:
+        ArgumentError: other classes, or tags where there were single labels; names the difference.
+    """
+    if old.is_multi != new.is_multi:
+        raise ArgumentError("the new data has tags where the learner's has single labels, or the reverse")
+    if old.classes != new.classes:
+        gone = [c for c in old.classes if c not in new.classes][:3]
+        extra = [c for c in new.classes if c not in old.classes][:3]
+        raise ArgumentError(
+            f"the learner was made for {len(old.classes)} classes and the new data has {len(new.classes)}: "
+            f"missing {gone}, new {extra}; pass classes= to give both the same list, or make a new learner"
+        )

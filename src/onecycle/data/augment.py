@@ -1,0 +1,395 @@
+"""Apply drawn transforms to a whole batch: one sampling for all geometry, one pass for light.
+
+A batch is a uint8 canvas that holds every picture in its top left corner, and the pictures' shapes. Pictures
+whose view moves whole pixels only (flips, quarter turns, windows) are copied, not interpolated. So
+validation, which only cuts a window, gets exactly the pixels that are there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from onecycle.data import warp
+from onecycle.data.draws import Bools, ChannelNoise, Draws, Jitter, draw_batch
+from onecycle.data.transforms import (
+    PADDING_MODES,
+    Size,
+    Transform,
+    Transforms,
+    as_size,
+    crop_pad,
+    flatten,
+    get_transforms,
+)
+from onecycle.data.warp import Floats, Ints
+from onecycle.errors import ArgumentError
+
+__all__ = ["BatchAugmenter", "Draws", "Transform", "apply_draws", "apply_tfms", "get_transforms"]
+
+MODES = ("bilinear", "nearest", "bicubic")
+LOGIT_EPS = 1e-7  # pixels are kept this far from 0 and 1 before they pass through logit, as in fastai v1
+WHOLE_PIXEL_TOLERANCE_PX = 1e-3
+NEAREST_HORIZON = (
+    1e-4  # of the perspective denominator: positions behind the viewer are pushed far away instead
+)
+
+
+class BatchAugmenter:
+    """A list of transforms, ready to be drawn for and applied to batches.
+
+    Args:
+        tfms: transforms; None or an empty list only cuts the centred window.
+        size: side, or rows and columns, of the result; None keeps the pictures' common shape, or takes the
+            size of an explicit ``crop`` (``rand_resize_crop``, ``rand_pad``).
+        padding_mode: what lies outside a picture: its mirror image, its edge, or black. A ``pad`` transform
+            brings its own mode, which then holds for all geometry.
+        mode: interpolation, ``bilinear``, ``nearest`` or ``bicubic``.
+
+    Raises:
+        ArgumentError: an unknown mode or something that is not a transform.
+    """
+
+    def __init__(
+        self,
+        tfms: Transforms,
+        *,
+        size: Size | None = None,
+        padding_mode: str = "reflection",
+        mode: str = "bilinear",
+    ) -> None:
+        listed = flatten(tfms)
+        cuts = any(t.name == "crop_pad" for t in listed)
+        own_sizes = [t for t in listed if t.name == "crop"]
+        pads = [t for t in listed if t.name == "pad"]
+        self.tfms = listed if cuts else [*listed, crop_pad()]
+        self.size = None if size is None else as_size(size)
+        if self.size is None and own_sizes and not cuts:
+            self.size = _size_of(own_sizes[-1])
+        self.padding_mode = str(pads[-1].param("mode")) if pads else padding_mode
+        self.mode = mode
+        _check_modes(self.padding_mode, mode)
+
+    def __repr__(self) -> str:
+        how = f"size={self.size}, padding_mode={self.padding_mode!r}, mode={self.mode!r}"
+        return f"BatchAugmenter({self.tfms}, {how})"
+
+    def draw(self, rng: np.random.Generator, shapes: NDArray[np.integer]) -> Draws:
+        """Draw every transform for every picture.
+
+        Args:
+            rng: the only source of chance.
+            shapes: (N, 2) rows and columns of the pictures.
+
+        Raises:
+            ArgumentError: no ``size`` and pictures of different shapes.
+        """
+        checked = _checked_shapes(shapes)
+        return draw_batch(self.tfms, rng, checked, self.size or _common_shape(checked))
+
+    def apply(self, pixels: torch.Tensor, shapes: NDArray[np.integer], draws: Draws) -> torch.Tensor:
+        """Apply draws to a batch; see :func:`apply_draws`."""
+        return apply_draws(pixels, shapes, draws, padding_mode=self.padding_mode, mode=self.mode)
+
+    def __call__(
+        self, pixels: torch.Tensor, shapes: NDArray[np.integer], rng: np.random.Generator
+    ) -> torch.Tensor:
+        """Draw and apply."""
+        return self.apply(pixels, shapes, self.draw(rng, shapes))
+
+
+def apply_tfms(
+    pixels: torch.Tensor,
+    tfms: Transforms,
+    rng: np.random.Generator,
+    *,
+    size: Size | None = None,
+    padding_mode: str = "reflection",
+    mode: str = "bilinear",
+) -> torch.Tensor:
+    """Draw and apply transforms for a single picture.
+
+    Args:
+        pixels: uint8 (3, H, W).
+        tfms: transforms.
+        rng: the only source of chance.
+        size: as for :class:`BatchAugmenter`.
+        padding_mode: as for :class:`BatchAugmenter`.
+        mode: as for :class:`BatchAugmenter`.
+
+    Returns:
+        float32 (3, h, w) in [0, 1].
+    """
+    augmenter = BatchAugmenter(tfms, size=size, padding_mode=padding_mode, mode=mode)
+    return augmenter(pixels[None], np.array([pixels.shape[-2:]]), rng)[0]
+
+
+def apply_draws(
+    pixels: torch.Tensor,
+    shapes: NDArray[np.integer],
+    draws: Draws,
+    *,
+    padding_mode: str = "reflection",
+    mode: str = "bilinear",
+) -> torch.Tensor:
+    """Apply draws to a batch.
+
+    Args:
+        pixels: uint8 (N, 3, H, W); picture i fills the top left ``shapes[i]``, the rest is not looked at.
+        shapes: (N, 2) rows and columns of the pictures.
+        draws: for the same N pictures.
+        padding_mode: ``reflection``, ``border`` or ``zeros``.
+        mode: ``bilinear``, ``nearest`` or ``bicubic``.
+
+    Returns:
+        float32 (N, 3, h, w) in [0, 1], on the device of ``pixels``.
+
+    Raises:
+        ArgumentError: pixels, shapes and draws that do not belong together.
+    """
+    checked = _checked_shapes(shapes)
+    _check_batch(pixels, checked, draws)
+    _check_modes(padding_mode, mode)
+    out = _look(pixels, checked, draws, padding_mode, mode)
+    if draws.lit.any():
+        _light_(out, draws)
+    for noise in draws.channel_noise:
+        _replace_channels_(out, noise)
+    if draws.holes.size:
+        _black_out_(out, draws.holes)
+    return out
+
+
+# ---- geometry ----
+
+
+def _look(pixels: torch.Tensor, shapes: Ints, draws: Draws, padding_mode: str, mode: str) -> torch.Tensor:
+    """Return the pictures as their matrices see them: copied where whole pixels move, else interpolated."""
+    maps = warp.to_pixels(draws.matrices, shapes, draws.size)
+    whole = _moves_whole_pixels(maps, draws.size) & ~_jittered(draws)
+    if whole.all():
+        return _copy(pixels, shapes, maps, draws.size, padding_mode)
+    if not whole.any():
+        return _sample(pixels, shapes, draws, padding_mode, mode)
+    out = torch.empty((len(draws), pixels.shape[1], *draws.size), device=pixels.device)
+    copied, sampled = np.flatnonzero(whole), np.flatnonzero(~whole)
+    out[copied] = _copy(pixels[copied], shapes[copied], maps[copied], draws.size, padding_mode)
+    out[sampled] = _sample(pixels[sampled], shapes[sampled], draws.select(sampled), padding_mode, mode)
+    return out
+
+
+def _moves_whole_pixels(maps: Floats, size: tuple[int, int]) -> Bools:
+    """Say which pixel matrices only flip, turn by quarters and shift by whole pixels, (N,)."""
+    rounded = np.round(maps)
+    off = np.abs(maps - rounded) @ np.array([size[1], size[0], 1])
+    turns = np.abs(rounded[:, :2, :2])
+    one_each = (turns.sum(axis=1) == 1).all(axis=1) & (turns.sum(axis=2) == 1).all(axis=1)
+    flat = (rounded[:, 2] == np.array([0, 0, 1])).all(axis=1)
+    found: Bools = one_each & flat & (off < WHOLE_PIXEL_TOLERANCE_PX).all(axis=1)
+    return found
+
+
+def _jittered(draws: Draws) -> Bools:
+    moved = np.zeros(len(draws), dtype=np.bool_)
+    for jitter in draws.jitter:
+        moved |= jitter.spread.any(axis=(1, 2))
+    return moved
+
+
+def _copy(
+    pixels: torch.Tensor, shapes: Ints, maps: Floats, size: tuple[int, int], padding_mode: str
+) -> torch.Tensor:
+    """Copy whole pixels; ``maps`` run from output to input pixels."""
+    whole = np.round(maps).astype(np.int64)
+    row, col = int(whole[0, 1, 2]), int(whole[0, 0, 2])
+    shift = np.array([[1, 0, col], [0, 1, row], [0, 0, 1]])
+    end = np.array([row + size[0], col + size[1]])
+    if (whole == shift).all() and min(row, col) >= 0 and (end <= shapes).all():
+        return pixels[:, :, row : end[0], col : end[1]].float().div_(255)
+    return _gather(pixels, shapes, whole, size, padding_mode).float().div_(255)
+
+
+def _gather(
+    pixels: torch.Tensor, shapes: Ints, maps: Ints, size: tuple[int, int], padding_mode: str
+) -> torch.Tensor:
+    device = pixels.device
+    m = torch.from_numpy(maps).to(device, non_blocking=True)[:, :2, :, None, None]
+    last = torch.from_numpy(shapes - 1).to(device, non_blocking=True)[:, :, None, None]
+    rows, cols = (torch.arange(k, device=device) for k in size)
+    x, y = (m[:, i, 0] * cols + m[:, i, 1] * rows[:, None] + m[:, i, 2] for i in (0, 1))
+    if _stays_inside(maps, shapes, size):  # saves half of the time
+        at_x, at_y = x, y
+    else:
+        at_x, at_y = _fold(x, last[:, 1], padding_mode), _fold(y, last[:, 0], padding_mode)
+    height, width = pixels.shape[2:]
+    which = torch.arange(len(pixels), device=device)[:, None, None]
+    flat = pixels.permute(0, 2, 3, 1).reshape(-1, pixels.shape[1])
+    found = flat.index_select(0, ((which * height + at_y) * width + at_x).flatten())
+    found = found.view(len(pixels), *size, -1).permute(0, 3, 1, 2)
+    if padding_mode == "zeros":
+        found = found * ((at_x == x) & (at_y == y))[:, None]
+    return found
+
+
+def _stays_inside(maps: Ints, shapes: Ints, size: tuple[int, int]) -> bool:
+    """Say whether every output pixel shows a pixel of its picture; the outermost ones are at the corners."""
+    rows, cols = size[0] - 1, size[1] - 1
+    corners = maps[:, :2] @ np.array([[0, cols, 0, cols], [0, 0, rows, rows], [1, 1, 1, 1]])
+    return bool((corners >= 0).all() and (corners < shapes[:, ::-1, None]).all())
+
+
+def _fold(positions: torch.Tensor, last: torch.Tensor, padding_mode: str) -> torch.Tensor:
+    """Bring pixel positions into [0, last]: mirrored at the outer pixels' centres, or moved to the edge."""
+    if padding_mode == "reflection":
+        period = (2 * last).clamp_min(1)
+        along = positions.remainder(period)
+        positions = torch.minimum(along, period - along)
+    return torch.minimum(positions, last).clamp_min(0)
+
+
+def _sample(pixels: torch.Tensor, shapes: Ints, draws: Draws, padding_mode: str, mode: str) -> torch.Tensor:
+    """Interpolate at the positions that the matrices give."""
+    height, width = (int(v) for v in shapes[0])
+    if (shapes == shapes[0]).all():
+        positions = _positions(draws, pixels.device)
+        return _interpolate(pixels[:, :, :height, :width], positions, padding_mode, mode)
+    if mode == "bicubic":  # its wider neighbourhood would reach past a picture's edge into the canvas
+        each = (
+            _sample(pixels[i : i + 1], shapes[i : i + 1], draws.select([i]), padding_mode, mode)
+            for i in range(len(draws))
+        )
+        return torch.cat(list(each))
+    return _sample_ragged(pixels, shapes, _positions(draws, pixels.device), padding_mode, mode)
+
+
+def _interpolate(pixels: torch.Tensor, positions: torch.Tensor, padding_mode: str, mode: str) -> torch.Tensor:
+    # The planar layout of positions is what grid_sample reads fastest.
+    grid = positions.permute(0, 2, 3, 1)
+    found = F.grid_sample(pixels.float(), grid, mode=mode, padding_mode=padding_mode, align_corners=True)
+    return found.div_(255).clamp_(0, 1)
+
+
+def _sample_ragged(
+    pixels: torch.Tensor, shapes: Ints, positions: torch.Tensor, padding_mode: str, mode: str
+) -> torch.Tensor:
+    """Interpolate pictures of different shapes: fold positions into each picture, then read the canvas."""
+    last = torch.from_numpy(shapes[:, ::-1] - 1.0).to(positions)[:, :, None, None]
+    in_pixels = (positions + 1) * (last / 2)
+    inside = _fold(in_pixels, last, padding_mode)
+    canvas = (
+        torch.tensor([pixels.shape[3] - 1, pixels.shape[2] - 1]).clamp_min(1).to(positions)[:, None, None]
+    )
+    found = _interpolate(pixels, inside * (2 / canvas) - 1, "border", mode)
+    if padding_mode == "zeros":  # the share of the outer pixel that is left within one pixel outside of it
+        away = (in_pixels - inside).abs_()
+        share = (1 - away).clamp_min_(0) if mode == "bilinear" else (away <= 0.5).float()
+        found *= share.prod(dim=1, keepdim=True)
+    return found
+
+
+def _positions(draws: Draws, device: torch.device) -> torch.Tensor:
+    """Return input positions x, y for every output pixel, float32 (N, 2, h, w), each picture in [−1, 1]."""
+    h, w = draws.size
+    m = torch.from_numpy(draws.matrices.astype(np.float32)).to(device, non_blocking=True)
+    x, y = torch.linspace(-1, 1, w, device=device), torch.linspace(-1, 1, h, device=device)
+    along_x = m[:, :, 0, None, None] * x
+    along_y = m[:, :, 1, None, None] * y[:, None] + m[:, :, 2, None, None]
+    found = along_x[:, :2] + along_y[:, :2]
+    if np.abs(draws.matrices[:, 2] - np.array([0, 0, 1])).max() > 0:
+        found /= (along_x[:, 2:] + along_y[:, 2:]).clamp_min_(NEAREST_HORIZON)
+    for jitter in draws.jitter:
+        found += _shifts(jitter, draws.size).to(device, non_blocking=True)
+    return found
+
+
+def _shifts(jitter: Jitter, size: tuple[int, int]) -> torch.Tensor:
+    """Return position noise, float32 (N, 2, h, w); drawn on the CPU so that every device sees the same."""
+    shifts = np.zeros((len(jitter.seeds), 2, *size), dtype=np.float32)
+    for i in np.flatnonzero(jitter.spread.any(axis=(1, 2))):
+        noise = np.random.default_rng(jitter.seeds[i]).random((2, *size), dtype=np.float32) * 2 - 1
+        shifts[i] = np.einsum("ij,jhw->ihw", jitter.spread[i].astype(np.float32), noise)
+    return torch.from_numpy(shifts)
+
+
+# ---- light and pixels, in place ----
+
+
+def _light_(out: torch.Tensor, draws: Draws) -> None:
+    """Take lit pictures through sigmoid(gain · logit(x) + offset)."""
+    rows = np.flatnonzero(draws.lit)
+    part = out if len(rows) == len(out) else out[rows]
+    gain, offset = (
+        torch.from_numpy(v[rows].astype(np.float32)).to(out.device, non_blocking=True)[:, None, None, None]
+        for v in (draws.gain, draws.offset)
+    )
+    part.logit_(LOGIT_EPS).mul_(gain).add_(offset).sigmoid_()
+    if part is not out:
+        out[rows] = part
+
+
+def _replace_channels_(out: torch.Tensor, noise: ChannelNoise) -> None:
+    for i in np.flatnonzero(noise.channel >= 0):
+        drawn = np.random.default_rng(noise.seeds[i]).random(out.shape[2:], dtype=np.float32)
+        out[i, noise.channel[i]] = torch.from_numpy(drawn * np.float32(noise.level[i])).to(out.device)
+
+
+def _black_out_(out: torch.Tensor, holes: Ints) -> None:
+    edges = torch.from_numpy(holes).to(out.device, non_blocking=True)
+    rows, cols = (torch.arange(k, device=out.device) for k in out.shape[2:])
+    for hole in range(holes.shape[1]):
+        top, bottom, left, right = edges[:, hole, :, None].unbind(1)
+        tall, wide = (rows >= top) & (rows < bottom), (cols >= left) & (cols < right)
+        out.masked_fill_((tall[:, :, None] & wide[:, None, :])[:, None], 0)
+
+
+# ---- checks ----
+
+
+def _size_of(crop: Transform) -> tuple[int, int]:
+    params = dict(crop.params)
+    return int(str(params["rows"])), int(str(params["cols"]))
+
+
+def _common_shape(shapes: Ints) -> tuple[int, int]:
+    if len(shapes) and (shapes != shapes[0]).any():
+        other = shapes[int((shapes != shapes[0]).any(axis=1).argmax())]
+        raise ArgumentError(
+            f"pictures of one batch have shapes {tuple(shapes[0].tolist())} and {tuple(other.tolist())} "
+            "(rows, columns), so the batch needs a size; pass size=224, say"
+        )
+    return int(shapes[0, 0]), int(shapes[0, 1])
+
+
+def _checked_shapes(shapes: NDArray[np.integer]) -> Ints:
+    found = np.asarray(shapes, dtype=np.int64)
+    if found.ndim != 2 or found.shape[1] != 2 or len(found) == 0 or found.min() < 1:
+        raise ArgumentError(
+            f"shapes holds rows and columns of each picture, (N, 2), 1 or more; received {shapes!r}"
+        )
+    return found
+
+
+def _check_batch(pixels: torch.Tensor, shapes: Ints, draws: Draws) -> None:
+    if pixels.ndim != 4 or pixels.dtype != torch.uint8:
+        raise ArgumentError(
+            f"expected uint8 pixels (N, 3, H, W); received {pixels.dtype} {tuple(pixels.shape)}"
+        )
+    lengths = len(pixels), len(shapes), len(draws)
+    if len(set(lengths)) != 1:
+        raise ArgumentError(
+            f"pixels, shapes and draws must belong to the same pictures; received {lengths} of them"
+        )
+    if (shapes > np.array(pixels.shape[2:])).any():
+        largest, canvas = tuple(shapes.max(axis=0).tolist()), tuple(pixels.shape[2:])
+        raise ArgumentError(f"pictures of {largest} (rows, columns) do not fit into the canvas of {canvas}")
+
+
+def _check_modes(padding_mode: str, mode: str) -> None:
+    if padding_mode not in PADDING_MODES:
+        raise ArgumentError(
+            f"padding_mode must be one of {', '.join(PADDING_MODES)}; received {padding_mode!r}"
+        )
+    if mode not in MODES:
+        raise ArgumentError(f"mode must be one of {', '.join(MODES)}; received {mode!r}")

@@ -1,0 +1,216 @@
+"""Decoding, resizing and the store: exact values on files of every kind that a user may have."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from onecycle.data import pixels
+from onecycle.data.pixels import Image, PixelStore, ResizeMethod, ResizeSpec
+from onecycle.errors import ArgumentError, DataError, UnreadableImagesError
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (24, 40, 3)).astype(np.uint8)
+
+
+def saved(tmp_path: Path, picture: PIL.Image.Image, name: str, **options: object) -> Path:
+    picture.save(tmp_path / name, **options)
+    return tmp_path / name
+
+
+def test_rgb_comes_back_exactly(tmp_path):
+    path = saved(tmp_path, PIL.Image.fromarray(RGB), "a.png")
+    assert np.array_equal(pixels.decode_rgb(path), RGB)
+    assert np.array_equal(pixels.decode_rgb(path.read_bytes()), RGB)
+    with path.open("rb") as file:
+        assert np.array_equal(pixels.decode_rgb(file), RGB)
+
+
+def test_cmyk_jpeg_becomes_rgb_as_pillow_does_plainly(tmp_path):
+    cmyk = np.dstack([255 - RGB, np.zeros(RGB.shape[:2], np.uint8)])
+    path = saved(tmp_path, PIL.Image.fromarray(cmyk, "CMYK"), "a.tif")
+    assert np.array_equal(pixels.decode_rgb(path), RGB)
+
+
+def test_the_planet_tiles_are_cmyk_and_decode(planet_path):
+    path = sorted((planet_path / "train").glob("*.jpg"))[0]
+    with PIL.Image.open(path) as picture:
+        assert picture.mode == "CMYK"
+        cyan = np.asarray(picture)[..., :3]
+    assert np.array_equal(pixels.decode_rgb(path), 255 - cyan)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_to_pixels_and_to_the_header_s_shape(tmp_path, orientation):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path, PIL.Image.fromarray(RGB), "a.png", exif=exif)
+    upright = {
+        1: RGB,
+        2: RGB[:, ::-1],
+        3: RGB[::-1, ::-1],
+        4: RGB[::-1],
+        5: RGB.transpose(1, 0, 2),
+        6: RGB[::-1].transpose(1, 0, 2),
+        7: RGB[::-1, ::-1].transpose(1, 0, 2),
+        8: RGB.transpose(1, 0, 2)[::-1],
+    }[orientation]
+    decoded = pixels.decode_rgb(path)
+    assert np.array_equal(decoded, upright)
+    assert pixels.picture_shape(path) == decoded.shape[:2]
+
+
+def test_grey_palette_alpha_one_bit_and_16_bit_pictures_become_rgb(tmp_path):
+    grey = RGB[..., 0]
+    assert np.array_equal(
+        pixels.decode_rgb(saved(tmp_path, PIL.Image.fromarray(grey), "g.png")), np.dstack([grey] * 3)
+    )
+    rgba = PIL.Image.fromarray(np.dstack([RGB, grey]))
+    assert np.array_equal(pixels.decode_rgb(saved(tmp_path, rgba, "rgba.png")), RGB)
+    palette = PIL.Image.fromarray(RGB // 128 * 255).quantize(16)
+    assert pixels.decode_rgb(saved(tmp_path, palette, "p.gif")).shape == RGB.shape
+    one_bit = PIL.Image.fromarray(grey > 127)
+    assert set(np.unique(pixels.decode_rgb(saved(tmp_path, one_bit, "1.png")))) == {0, 255}
+    deep = PIL.Image.fromarray(grey.astype(np.uint16) * 257)
+    assert np.array_equal(pixels.decode_rgb(saved(tmp_path, deep, "deep.png"))[..., 0], grey)
+
+
+def test_floating_point_pixels_are_refused(tmp_path):
+    path = saved(tmp_path, PIL.Image.fromarray(RGB[..., 0].astype(np.float32)), "f.tif")
+    with pytest.raises(ValueError, match="no fixed range"):
+        pixels.decode_rgb(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "method", "expected"),
+    [
+        (20, None, (20, 33)),
+        ((30, 20), None, (30, 20)),
+        (20, ResizeMethod.PAD, (12, 20)),
+        (20, ResizeMethod.SQUISH, (20, 20)),
+        ((20, 60), ResizeMethod.CROP, (36, 60)),
+        (None, None, (24, 40)),
+        (20, ResizeMethod.NO, (24, 40)),
+    ],
+)
+def test_stored_shape_of_each_method(size, method, expected):
+    spec = ResizeSpec.make(size, method)
+    assert spec.stored_shape(24, 40) == expected
+    assert pixels.resize_pixels(RGB, spec).shape[:2] == expected
+
+
+def test_mult_rounds_the_size_as_v1_did():
+    assert ResizeSpec.make(50, mult=32).size == (64, 64)
+
+
+def test_bad_sizes_are_refused():
+    for size in (0, -3, (1, 2, 3), (20, 0), "224"):
+        with pytest.raises(ArgumentError, match="at least 1; received"):
+            ResizeSpec.make(size)
+    with pytest.raises(ArgumentError, match=r"padding_mode must be one of .* received 'mirror'"):
+        ResizeSpec.make(20, padding_mode="mirror")
+    with pytest.raises(ArgumentError, match="PAD needs a size"):
+        ResizeSpec.make(None, ResizeMethod.PAD)
+
+
+def test_the_centre_window_cuts_and_fills_exactly():
+    spec = ResizeSpec.make(20)
+    stored = pixels.resize_pixels(RGB, spec)
+    assert np.array_equal(pixels.centre_window(stored, spec), stored[:, 7:27])
+    for mode, numpy_mode in (("reflection", "reflect"), ("border", "edge"), ("zeros", "constant")):
+        spec = ResizeSpec.make(20, ResizeMethod.PAD, padding_mode=mode)
+        stored = pixels.resize_pixels(RGB, spec)
+        expected = np.pad(stored, ((4, 4), (0, 0), (0, 0)), mode=numpy_mode)
+        assert np.array_equal(pixels.centre_window(stored, spec), expected)
+
+
+def test_padding_by_reflection_works_on_extreme_aspects():
+    thin = RNG.integers(0, 256, (10, 400, 3)).astype(np.uint8)
+    spec = ResizeSpec.make(64, ResizeMethod.PAD)
+    assert pixels.centre_window(pixels.resize_pixels(thin, spec), spec).shape == (64, 64, 3)
+
+
+def write_set(tmp_path: Path, n: int = 5) -> list[str]:
+    paths = []
+    for i in range(n):
+        side = 20 + i
+        noise = np.random.default_rng(i).integers(0, 256, (side, side + 4, 3)).astype(np.uint8)
+        paths.append(str(saved(tmp_path, PIL.Image.fromarray(noise), f"{i}.png")))
+    return paths
+
+
+@pytest.mark.parametrize("max_bytes", [10**9, 0])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_store_gives_the_same_pixels_in_memory_streamed_and_for_any_threads(tmp_path, max_bytes, threads):
+    paths, spec = write_set(tmp_path), ResizeSpec.make(16)
+    store = PixelStore(paths, spec, max_bytes=max_bytes, threads=threads)
+    before = [store.read(i).copy() for i in range(5)]
+    assert store.fill() == []
+    assert store.in_memory == (max_bytes > 0)
+    for i, path in enumerate(paths):
+        expected = pixels.resize_pixels(pixels.decode_rgb(path), spec)
+        assert np.array_equal(before[i], expected)
+        assert np.array_equal(store.read(i), expected)
+
+
+def test_gather_puts_pictures_of_different_shapes_on_one_canvas(tmp_path):
+    store = PixelStore(write_set(tmp_path), ResizeSpec.make(16))
+    canvas, shapes = store.gather(np.array([4, 0]))
+    assert canvas.shape == (2, 3, *shapes.max(axis=0))
+    for row, position in enumerate((4, 0)):
+        height, width = shapes[row]
+        assert np.array_equal(canvas[row, :, :height, :width].permute(1, 2, 0).numpy(), store.read(position))
+
+
+def test_fill_lists_every_unreadable_picture_and_keeps_the_others(tmp_path):
+    paths = write_set(tmp_path)
+    Path(paths[1]).write_bytes(b"not a picture")
+    Path(paths[2]).write_bytes(Path(paths[2]).read_bytes()[:300])
+    Path(paths[3]).unlink()
+    store = PixelStore(paths, ResizeSpec.make(16))
+    seen = []
+    failed = store.fill(seen.append)
+    assert [(f.position, f.path) for f in failed] == [(i, paths[i]) for i in (1, 2, 3)]
+    assert failed[0].reason == "not a picture, or damaged at its start"
+    assert failed[2].reason == "no such file"
+    assert store.in_memory
+    assert store.read(4).shape == (16, 19, 3)
+    with pytest.raises(UnreadableImagesError, match=f"cannot read picture {paths[2]}"):
+        store.read(2)
+
+
+def test_evaluation_sees_the_same_pixels_from_the_store_as_from_the_file(tmp_path):
+    paths, spec = write_set(tmp_path), ResizeSpec.make(16)
+    store = PixelStore(paths, spec)
+    store.fill()
+    for i, path in enumerate(paths):
+        assert np.array_equal(pixels.centre_window(store.read(i), spec), pixels.evaluation_pixels(path, spec))
+
+
+def test_an_image_knows_its_pixels_and_draws_itself(tmp_path):
+    image = pixels.open_image(saved(tmp_path, PIL.Image.fromarray(RGB), "a.png"))
+    assert image.shape == (3, 24, 40)
+    assert image.size == (24, 40)
+    assert repr(image) == "Image (3, 24, 40)"
+    assert torch.equal((image.data * 255).round().to(torch.uint8), image.px)
+    assert image.resize(10).size == (10, 10)
+    assert np.array_equal(pixels.decode_rgb(image._repr_png_()), RGB)
+    image.save(tmp_path / "b.png")
+    assert np.array_equal(pixels.decode_rgb(tmp_path / "b.png"), RGB)
+    image.show(title="a")
+    assert torch.equal(Image(image.data).px, image.px)
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"cannot read .*a\.jpg as a picture"):
+        pixels.open_image(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match="cannot read these bytes"):
+        pixels.open_image(io.BytesIO(b"x"))
+    with pytest.raises(ArgumentError, match="an Image takes pixels"):
+        Image(torch.zeros(2, 5, 5))

@@ -1,0 +1,110 @@
+"""The keywords that every way of making a bunch takes, and the check that none is misspelt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+
+from onecycle.data.augment import BatchAugmenter
+from onecycle.data.data_block import LabeledLists, TransformLists
+from onecycle.data.pixels import ResizeMethod
+from onecycle.data.splits import DEFAULT_SEED
+from onecycle.data.transforms import flatten
+
+
+class CommonOptions(TypedDict, total=False):
+    """The keywords that every factory of ``ImageDataBunch`` takes.
+
+    bs: pictures in a training batch (64). val_bs: in a validation batch (as ``bs``).
+    ds_tfms: what ``get_transforms()`` returns; None for no augmentation.
+    size: px; a number crops by default, a (height, width) pair squishes; None keeps the pictures' own.
+    resize_method: ``ResizeMethod.CROP``, ``PAD``, ``SQUISH`` or ``NO``. mult: round the size to a multiple.
+    padding_mode: ``reflection``, ``border`` or ``zeros``. mode: interpolation of the augmentation.
+    num_workers: decoding threads; they never change the result. device: ``'cpu'``, ``'cuda'``, …
+    dl_tfms: functions called on each batch ``(x, y)``. no_check: do not look whether all files exist.
+    unreadable: ``'stop'`` (default: an error that names every bad picture before training starts) or
+    ``'skip'`` (leave them out and say how many).
+    """
+
+    bs: int
+    val_bs: int | None
+    ds_tfms: TransformLists | None
+    size: int | tuple[int, int] | None
+    resize_method: ResizeMethod | None
+    mult: int | None
+    padding_mode: str
+    mode: str
+    num_workers: int | None
+    device: str | torch.device | None
+    dl_tfms: Sequence[Any] | None
+    no_check: bool
+    unreadable: str
+
+
+class BunchOptions(CommonOptions, total=False):
+    """``CommonOptions``, and ``test``: a folder (below ``path``) or a list of pictures without labels."""
+
+    test: str | Path | Sequence[str | Path] | None
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """Fail at once on a misspelt keyword."""
+    known = BunchOptions.__annotations__
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(known)}"
+            raise TypeError(f"ImageDataBunch got an unexpected keyword argument {name!r}{hint}")
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How batches are made: settings shared by all loaders of a bunch."""
+
+    bs: int
+    val_bs: int
+    device: torch.device
+    seed: int
+    dl_tfms: tuple[Any, ...]
+    train_augmenter: BatchAugmenter | None
+    valid_augmenter: BatchAugmenter | None
+
+
+def make_loading(
+    lists: LabeledLists,
+    *,
+    bs: int,
+    val_bs: int | None,
+    device: str | torch.device | None,
+    seed: int | None,
+    dl_tfms: Sequence[Any] | None,
+) -> Loading:
+    """Turn the user's keywords into the settings of the loaders."""
+    train, valid = lists.tfms or ((), ())
+    return Loading(
+        bs=bs,
+        val_bs=val_bs or bs,
+        device=torch.device(device) if device is not None else default_device(),
+        seed=DEFAULT_SEED if seed is None else seed,
+        dl_tfms=tuple(dl_tfms or ()),
+        train_augmenter=_augmenter(train, lists),
+        valid_augmenter=_augmenter(valid, lists),
+    )
+
+
+def _augmenter(tfms: Sequence[Any], lists: LabeledLists) -> BatchAugmenter | None:
+    """Return None where transforms only cut the window in the centre: that is the evaluation preprocess."""
+    if all(t.name == "crop_pad" and t.param("row_pct") == t.param("col_pct") == 0.5 for t in flatten(tfms)):
+        return None
+    resize = lists.resize
+    return BatchAugmenter(tfms, size=resize.size, padding_mode=resize.padding_mode, mode=lists.mode)
+
+
+def default_device() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,148 @@
+"""Batches are functions of (seed, epoch, step): any threads, any device, any number of looks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from onecycle.data.batches import BatchLoader, check_stats
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.items import DatasetType
+from onecycle.data.transforms import get_transforms
+from onecycle.errors import ArgumentError, DataError
+
+
+def bunch(path, **options):
+    options = {
+        "folder": "train",
+        "suffix": ".jpg",
+        "size": 32,
+        "bs": 8,
+        "ds_tfms": get_transforms(),
+        **options,
+    }
+    return ImageDataBunch.from_csv(path, **options)
+
+
+def epoch_of(loader: BatchLoader, epoch: int):
+    loader.set_epoch(epoch)
+    return [(b.x.clone(), b.y.clone(), b.indices.clone()) for b in loader]
+
+
+def same(first, second) -> bool:
+    return all(
+        torch.equal(a, b)
+        for one, two in zip(first, second, strict=True)
+        for a, b in zip(one, two, strict=True)
+    )
+
+
+def test_a_batch_has_the_promised_shapes_and_types(colour_path):
+    batch = bunch(colour_path).train_dl.batch_at(0, 0)
+    assert batch.x.shape == (8, 3, 32, 32)
+    assert batch.x.dtype == torch.float32
+    assert batch.x.is_contiguous(memory_format=torch.channels_last)
+    assert batch.y.dtype == torch.int64
+    assert 0 <= batch.x.min() <= batch.x.max() <= 1
+    x, y = batch
+    assert x is batch.x
+    assert y is batch.y
+
+
+def test_epochs_repeat_exactly_and_differ_from_each_other(colour_path):
+    loader = bunch(colour_path).train_dl
+    first = epoch_of(loader, 0)
+    assert same(first, epoch_of(bunch(colour_path).train_dl, 0))
+    assert not same(first, epoch_of(loader, 1))
+    assert not same(first, epoch_of(bunch(colour_path, seed=7).train_dl, 0))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_and_the_store_do_not_change_a_batch(colour_path, threads):
+    reference = epoch_of(bunch(colour_path).train_dl, 3)
+    data = bunch(colour_path, num_workers=threads)
+    assert same(reference, epoch_of(data.train_dl, 3))
+    data.prepare()
+    assert data.store.in_memory
+    assert same(reference, epoch_of(data.train_dl, 3))
+
+
+def test_one_step_alone_equals_the_step_of_the_epoch(colour_path):
+    loader = bunch(colour_path).train_dl
+    for step, (x, y, indices) in enumerate(epoch_of(loader, 2)):
+        alone = loader.batch_at(2, step)
+        assert torch.equal(alone.x, x)
+        assert torch.equal(alone.y, y)
+        assert torch.equal(alone.indices, indices)
+
+
+def test_targets_and_pixels_belong_to_the_indices(colour_path):
+    data = bunch(colour_path, ds_tfms=None)
+    for x, y, indices in epoch_of(data.train_dl, 0):
+        for i, position in enumerate(indices.tolist()):
+            image, label = data.train_ds[position]
+            assert torch.equal((x[i] * 255).round().to(torch.uint8), image.px)
+            assert int(label) == y[i]
+
+
+def test_an_epoch_visits_every_picture_at_most_once_and_drops_only_the_rest(colour_path):
+    loader = bunch(colour_path, bs=10).train_dl
+    assert (loader.n_items, len(loader), loader.n_dropped) == (48, 4, 8)
+    seen = torch.cat([i for _, _, i in epoch_of(loader, 0)])
+    assert len(set(seen.tolist())) == 40
+
+
+def test_a_set_smaller_than_a_batch_still_trains(colour_path):
+    loader = bunch(colour_path, bs=64).train_dl
+    assert (len(loader), loader.n_dropped) == (1, 0)
+    assert sum(len(y) for _, y, _ in epoch_of(loader, 0)) == 48
+
+
+def test_validation_is_in_order_and_not_augmented(colour_path):
+    data = bunch(colour_path)
+    indices = torch.cat([i for _, _, i in epoch_of(data.valid_dl, 0)])
+    assert indices.tolist() == list(range(12))
+    assert same(epoch_of(data.valid_dl, 0), epoch_of(data.valid_dl, 5))
+
+
+def test_normalisation_subtracts_and_divides(colour_path):
+    loader = bunch(colour_path).valid_dl
+    stats = ((0.1, 0.2, 0.3), (0.5, 0.25, 2.0))
+    raw, normalised = loader.batch_at(0, 0).x, loader.replace(stats=stats).batch_at(0, 0).x
+    mean, std = (torch.tensor(s).view(1, 3, 1, 1) for s in stats)
+    assert torch.allclose(normalised, (raw - mean) / std, atol=1e-6)
+
+
+def test_dl_tfms_run_on_each_batch(colour_path):
+    data = bunch(colour_path, dl_tfms=[lambda xy: (xy[0] * 0, xy[1])])
+    assert data.train_dl.batch_at(0, 0).x.abs().max() == 0
+
+
+def test_pictures_of_several_sizes_need_a_size(tmp_path):
+    import PIL.Image
+
+    for i, side in enumerate((20, 20, 30)):
+        PIL.Image.fromarray(np.zeros((side, 20, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    data = ImageDataBunch.from_lists(
+        tmp_path, [tmp_path / f"{i}.png" for i in range(3)], ["a", "b", "a"], 0.0
+    )
+    with pytest.raises(DataError, match=r"differ in size: .*px and .*px \(height × width\); pass size=224"):
+        list(data.fix_dl)
+
+
+def test_bad_settings_are_refused(colour_path):
+    with pytest.raises(ArgumentError, match="at least 1; received 0"):
+        bunch(colour_path, bs=0).train_dl  # noqa: B018
+    with pytest.raises(ArgumentError, match="no setting 'colour'"):
+        bunch(colour_path).train_dl.replace(colour=1)
+    for stats in (None, 3, ((1, 2), (3, 4)), ((0.5,), (0.0,))):
+        with pytest.raises(ArgumentError, match=r"stats is \(means, stds\)"):
+            check_stats(stats)
+    assert check_stats(([0.5], [0.25])) == ((0.5,) * 3, (0.25,) * 3)
+
+
+def test_the_training_part_in_order_is_the_fix_loader(colour_path):
+    data = bunch(colour_path)
+    indices = torch.cat([i for _, _, i in epoch_of(data.loader(DatasetType.Fix), 0)])
+    assert indices.tolist() == list(range(48))

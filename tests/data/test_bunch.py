@@ -1,0 +1,242 @@
+"""Every way of making a bunch, what it says about the data, and what it refuses."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import PIL.Image
+import pytest
+import torch
+
+from onecycle.data.batches import imagenet_stats
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.items import DatasetType
+from onecycle.data.pixels import Image
+from onecycle.data.transforms import get_transforms
+from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, UnreadableImagesError
+
+COMMON = {"size": 32, "bs": 8}
+
+
+def from_csv(path, **options):
+    return ImageDataBunch.from_csv(path, **{"folder": "train", "suffix": ".jpg", **COMMON, **options})
+
+
+def by_class(path: Path, root: Path) -> list[Path]:
+    """Copy the pictures into folders by class and part; returns the copies."""
+    copies = []
+    for i, row in enumerate(pd.read_csv(path / "labels.csv").itertuples()):
+        target = root / ("valid" if i % 5 == 0 else "train") / row.label / f"{row.label}_{row.name}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copies.append(Path(shutil.copy(path / "train" / f"{row.name}.jpg", target)))
+    return copies
+
+
+def test_all_factories_find_the_same_pictures_and_labels(colour_path, tmp_path):
+    copies = by_class(colour_path, tmp_path)
+    frame = pd.read_csv(colour_path / "labels.csv")
+    labels = [c.parent.name for c in copies]
+    bunches = [
+        from_csv(colour_path),
+        ImageDataBunch.from_df(colour_path, frame, "train", suffix=".jpg", **COMMON),
+        ImageDataBunch.from_lists(tmp_path, copies, labels, **COMMON),
+        ImageDataBunch.from_name_func(tmp_path, copies, lambda p: p.parent.name, **COMMON),
+        ImageDataBunch.from_name_re(tmp_path, copies, r"/([a-z]+)_[^/]+$", **COMMON),
+        ImageDataBunch.from_folder(tmp_path, train=".", valid_pct=0.2, **COMMON),
+    ]
+    for data in bunches:
+        assert data.classes == ["blue", "green", "red"]
+        assert (data.c, data.is_multi, len(data), len(data.train_ds), len(data.valid_ds)) == (
+            3,
+            False,
+            60,
+            48,
+            12,
+        )
+        counts = np.bincount(data.labels.targets)
+        assert counts.tolist() == [20, 20, 20]
+
+
+def test_from_folder_splits_by_the_folders(colour_path, tmp_path):
+    by_class(colour_path, tmp_path)
+    data = ImageDataBunch.from_folder(tmp_path, **COMMON)
+    assert (len(data.train_ds), len(data.valid_ds)) == (48, 12)
+    assert all("/valid/" in p for p in data.valid_ds.items)
+    only = ImageDataBunch.from_folder(tmp_path, classes=["red", "blue"], **COMMON)
+    assert only.classes == ["red", "blue"]
+    with pytest.raises(DataError, match=r"there is no .*/test; pass train= and valid="):
+        ImageDataBunch.from_folder(tmp_path, valid="test", **COMMON)
+
+
+def test_tags(colour_path):
+    data = from_csv(colour_path, csv_labels="tags.csv", label_delim=" ")
+    assert data.classes == ["blue", "even", "green", "red"]
+    assert data.is_multi
+    batch = data.one_batch()
+    assert batch.y.shape == (8, 4)
+    assert batch.y.dtype == torch.float32
+    assert str(data.train_ds.y[0]) in {"blue", "blue;even", "green", "even;green", "red", "even;red"}
+
+
+def test_the_split_is_repeatable_by_default(colour_path):
+    assert from_csv(colour_path).valid_ds.items == from_csv(colour_path).valid_ds.items
+    assert from_csv(colour_path, seed=1).valid_ds.items != from_csv(colour_path).valid_ds.items
+
+
+def test_a_misspelt_option_fails_at_once_and_names_the_right_one(tmp_path):
+    with pytest.raises(TypeError, match=r"unexpected keyword argument 'sise'; did you mean 'size'\?"):
+        ImageDataBunch.from_csv(tmp_path / "nowhere", sise=224)
+
+
+def test_missing_files_are_named_with_their_rows_and_the_suffix_that_would_help(colour_path):
+    with pytest.raises(UnreadableImagesError) as caught:
+        from_csv(colour_path, suffix="")
+    message = str(caught.value)
+    assert message.startswith(f"60 of 60 pictures of {colour_path / 'labels.csv'} cannot be read:\n  row 2: ")
+    assert "and 40 more" in message
+    assert "There is p000.jpg: pass suffix='.jpg'." in message
+    with pytest.raises(UnreadableImagesError, match=r"The folder .*/tiles does not exist"):
+        from_csv(colour_path, folder="tiles")
+
+
+@pytest.fixture
+def damaged(colour_path, tmp_path) -> Path:
+    shutil.copytree(colour_path, tmp_path / "d")
+    (tmp_path / "d" / "train" / "p003.jpg").write_bytes(b"not a picture")
+    whole = (tmp_path / "d" / "train" / "p010.jpg").read_bytes()
+    (tmp_path / "d" / "train" / "p010.jpg").write_bytes(whole[: len(whole) // 2])
+    return tmp_path / "d"
+
+
+def test_unreadable_pictures_stop_before_training_with_the_full_list(damaged):
+    data = from_csv(damaged)
+    with pytest.raises(UnreadableImagesError) as caught:
+        data.prepare()
+    message = str(caught.value)
+    assert re.search(r"row 5: .*p003\.jpg \(not a picture", message)
+    assert re.search(r"row 12: .*p010\.jpg \(", message)
+    assert "unreadable='skip'" in message
+
+
+def test_unreadable_pictures_can_be_skipped_and_are_counted(damaged):
+    (damaged / "train" / "p020.jpg").unlink()
+    with pytest.warns(DataWarning, match=r"3 of 60 pictures cannot be read and are left out: .*p003"):
+        data = from_csv(damaged, unreadable="skip")
+    assert len(data) == 57
+    data.prepare()
+    assert sum(len(b.y) for b in data.fix_dl) + sum(len(b.y) for b in data.valid_dl) == 57
+    with pytest.raises(ArgumentError, match="'stop' or 'skip'; received 'ignore'"):
+        from_csv(damaged, unreadable="ignore")
+
+
+def test_validation_pictures_of_a_class_without_training_stay_and_are_reported(colour_path):
+    frame = pd.read_csv(colour_path / "labels.csv")
+    plain = from_csv(colour_path)
+    odd = Path(plain.valid_ds.items[0]).stem
+    frame.loc[frame["name"] == odd, "label"] = "violet"
+    with pytest.warns(
+        DataWarning, match=r"1 of 12 validation pictures .* 1 classes .*'violet'.* count as errors"
+    ):
+        data = ImageDataBunch.from_df(colour_path, frame, "train", suffix=".jpg", **COMMON)
+    assert data.classes == ["blue", "green", "red", "violet"]
+    assert len(data.valid_ds) == 12
+    assert "1 of them have a class that does not occur in training" in repr(data)
+
+
+def test_tag_lists_without_a_delimiter_train_as_asked_with_a_warning(colour_path):
+    frame = pd.read_csv(colour_path / "labels.csv")
+    rng = np.random.default_rng(0)
+    frame["label"] = [" ".join(sorted(rng.choice(list("abcdefg"), 3, replace=False))) for _ in range(60)]
+    with pytest.warns(DataWarning) as caught:
+        data = ImageDataBunch.from_df(colour_path, frame, "train", suffix=".jpg", **COMMON)
+    message = str(caught[0].message)
+    assert message.startswith(
+        f"the labels look like lists of tags: {data.c} different label strings are made of 7"
+    )
+    assert "pass label_delim=' '" in message
+    assert caught[0].filename == __file__
+    assert not data.is_multi
+
+
+def test_the_planet_sample(planet_path):
+    with pytest.warns(DataWarning) as caught:
+        data = ImageDataBunch.from_csv(planet_path, folder="train", size=224, suffix=".jpg")
+    assert "101 different label strings are made of 17 tags" in str(caught[0].message)
+    assert (data.c, len(data.train_ds), len(data.valid_ds), len(data.train_dl)) == (101, 800, 200, 12)
+    tags = ImageDataBunch.from_csv(planet_path, folder="train", size=224, suffix=".jpg", label_delim=" ")
+    assert tags.c == 17
+    assert tags.train_ds[0][0].shape == (3, 224, 224)
+
+
+def test_normalize_once_with_given_or_measured_statistics(colour_path):
+    data = from_csv(colour_path)
+    assert data.normalize(imagenet_stats) is data
+    assert data.stats == imagenet_stats
+    with pytest.raises(ArgumentError, match="Can not call normalize twice"):
+        data.normalize()
+    measured = from_csv(colour_path).normalize()
+    x = measured.one_batch(denorm=False).x
+    assert x.mean(dim=(0, 2, 3)).abs().max() < 1e-4
+    assert torch.allclose(x.std(dim=(0, 2, 3)), torch.ones(3), atol=1e-4)
+
+
+def test_show_batch_draws_the_pixels_and_labels_of_the_batch(colour_path):
+    data = from_csv(colour_path, ds_tfms=get_transforms())
+    for is_train, loader in ((True, data.train_dl), (False, data.valid_dl)):
+        figure = data.show_batch(rows=2, figsize=(6, 6), is_train=is_train, return_fig=True)
+        batch = loader.replace(bs=4).batch_at(0, 0)
+        part = data.dataset(DatasetType.Train if is_train else DatasetType.Valid)
+        for axis, picture, i in zip(figure.axes, batch.x, batch.indices.tolist(), strict=True):
+            assert axis.get_title() == str(part.y[i])
+            assert np.allclose(axis.images[0].get_array(), picture.permute(1, 2, 0).numpy())
+
+
+def test_show_batch_of_fewer_pictures_than_the_grid_works(colour_path):
+    figure = from_csv(colour_path).show_batch(rows=5, ds_type=DatasetType.Valid, return_fig=True)
+    assert sum(len(a.images) for a in figure.axes) == 8
+    with pytest.raises(ArgumentError, match="at least 1; received 0"):
+        from_csv(colour_path).show_batch(rows=0)
+
+
+def test_a_test_set_has_no_labels(colour_path):
+    data = from_csv(colour_path, test="train")
+    assert len(data.test_ds) == 60
+    assert str(data.test_ds[0][1]) == ""
+    assert len(data.test_dl) == 8
+    assert from_csv(colour_path).test_ds is None
+    with pytest.raises(ArgumentError, match="no Test pictures: pass test="):
+        from_csv(colour_path).dataset(DatasetType.Test)
+
+
+def test_without_validation_pictures(colour_path):
+    data = from_csv(colour_path, valid_pct=0.0)
+    assert len(data.train_ds) == 60
+    assert "Valid: 0 pictures" in repr(data)
+    with pytest.raises(ArgumentError, match="no Valid pictures: pass valid_pct"):
+        data.valid_ds  # noqa: B018
+
+
+def test_repr_says_what_matters(colour_path):
+    text = repr(from_csv(colour_path, bs=10))
+    assert text.splitlines()[0] == "ImageDataBunch: 3 classes, 32×32 px"
+    assert "Train: 48 pictures, of which each epoch leaves 8 out (last incomplete batch)" in text
+    assert "split random, valid_pct=0.2, seed=42" in text
+
+
+def test_the_same_file_gives_the_same_tensor_in_validation_and_alone(colour_path):
+    data = from_csv(colour_path, size=24)
+    batch = data.valid_dl.batch_at(0, 0)
+    pictures = [Image.from_numpy(np.asarray(PIL.Image.open(p))) for p in data.valid_ds.items[:8]]
+    alone = data.single_loader(pictures, stats=None).batch_at(0, 0)
+    assert torch.equal(batch.x, alone.x)
+
+
+def test_missing_labels_are_named(colour_path):
+    frame = pd.read_csv(colour_path / "labels.csv")
+    frame.loc[4, "label"] = None
+    with pytest.raises(LabelError, match="the DataFrame: no label at row 4"):
+        ImageDataBunch.from_df(colour_path, frame, "train", suffix=".jpg", **COMMON)

@@ -1,0 +1,260 @@
+"""A classifier for pictures: a backbone's body with a head on top, in layer groups that can be frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from onecycle.errors import ArgumentError
+from onecycle.model.backbones import Architecture, Body, Cut, Stats, architecture, build_body
+from onecycle.model.heads import Init, create_head, init_head, seeded, set_prior_bias
+
+SplitOn = nn.Module | Sequence[nn.Module] | Callable[[nn.Module], Sequence[nn.Module]]
+
+
+@dataclass(frozen=True)
+class CnnModel:
+    """A model ready for training, and what is known about it.
+
+    Attributes:
+        model: ``nn.Sequential(body, head)`` from (N, 3, H, W) to logits (N, n_classes); nothing is frozen.
+        layer_groups: The model's leaf modules in groups, from input to output; the last is the head.
+        stats: Mean and standard deviation of pixels in [0, 1] that the weights expect; None if unknown.
+        pretrained: Whether the body's weights were loaded, so that training usually starts frozen.
+        weights_source: What the weights are and where they came from, for a line in the log.
+        arch: The backbone.
+        nf: Channels of the body's output.
+        input_size: Height and width (px) that the body's weights were trained at.
+    """
+
+    model: nn.Sequential
+    layer_groups: list[nn.ModuleList]
+    stats: Stats | None
+    pretrained: bool
+    weights_source: str
+    arch: Architecture
+    nf: int
+    input_size: tuple[int, int]
+
+
+def create_cnn_model(
+    arch: str | Architecture | Callable[[bool], nn.Module],
+    n_classes: int,
+    *,
+    cut: Cut | None = None,
+    pretrained: bool | str | Path = True,
+    lin_ftrs: Sequence[int] | None = None,
+    ps: float | Sequence[float] = 0.5,
+    custom_head: nn.Module | None = None,
+    split_on: SplitOn | None = None,
+    bn_final: bool = False,
+    concat_pool: bool = True,
+    init: Init | None = nn.init.kaiming_normal_,
+    seed: int = 0,
+    log_prior: Tensor | None = None,
+) -> CnnModel:
+    """Put a new head on a backbone.
+
+    Args:
+        arch: Name, ``models.<name>`` or function, as for ``architecture``.
+        n_classes: Outputs: classes or tags.
+        cut: Where to cut the network, as for ``build_body``.
+        pretrained: True for the published weights, False for random ones, or a file or folder of weights.
+        lin_ftrs: Sizes of the head's hidden layers; None means one of 512.
+        ps: Dropout in the head, as for ``create_head``.
+        custom_head: A head of one's own, from (N, nf, h, w) to (N, n_classes), instead of the usual one.
+        split_on: Modules at which a new layer group begins, or a function from the model to them.
+        bn_final: End the head with a batch-norm.
+        concat_pool: Pool by maximum and average; otherwise by average only.
+        init: Fills the weights of the head's layers; None leaves PyTorch's own.
+        seed: Random weights are a function of it; the global generators are left alone.
+        log_prior: Float (n_classes,): start of the last bias, as for ``set_prior_bias``.
+
+    Raises:
+        ArgumentError: An argument cannot work.
+        WeightsError: The pretrained weights are missing or do not fit.
+    """
+    arch = architecture(arch)
+    with seeded(seed):
+        body = build_body(arch, pretrained, cut=cut)
+        nf = body.nf * (2 if concat_pool else 1)
+        head = custom_head
+        if head is None:
+            head = create_head(nf, n_classes, lin_ftrs, ps, concat_pool=concat_pool, bn_final=bn_final)
+    init_head(head, seed=seed, init=init)
+    if log_prior is not None and not set_prior_bias(head, log_prior) and custom_head is None:
+        raise ArgumentError(
+            f"log_prior must hold {n_classes} numbers, received the shape {tuple(log_prior.shape)}"
+        )
+    model = nn.Sequential(body.module, head)
+    return CnnModel(
+        model=model,
+        layer_groups=_layer_groups(model, body, split_on),
+        stats=body.stats,
+        pretrained=pretrained is not False,
+        weights_source=body.weights_source,
+        arch=arch,
+        nf=body.nf,
+        input_size=body.input_size,
+    )
+
+
+# --- layer groups ---------------------------------------------------------------------------------
+
+
+class ParameterHolder(nn.Module):
+    """A parameter that sits on a module beside its children, made into a leaf of its own."""
+
+    def __init__(self, parameter: nn.Parameter) -> None:
+        super().__init__()
+        self.parameter = parameter
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Tell whether a module is a batch-norm of any kind (timm's with an activation, synchronised ones)."""
+    return isinstance(module, _BatchNorm)
+
+
+def flatten_leaves(module: nn.Module) -> list[nn.Module]:
+    """List the leaf modules in order, so that every parameter is in exactly one of them.
+
+    A batch-norm is a leaf even if it holds an activation. A parameter that sits on a module with
+    children (a position embedding, a layer scale) gets a ``ParameterHolder``. Of a tensor that two modules
+    share, only the first counts.
+    """
+    return list(_leaves(module, set()))
+
+
+def _leaves(module: nn.Module, seen: set[int]) -> Iterable[nn.Module]:
+    if id(module) in seen:
+        return
+    seen.add(id(module))
+    children = [] if is_norm(module) else list(module.children())
+    if children:
+        for parameter in module.parameters(recurse=False):
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield ParameterHolder(parameter)
+        for child in children:
+            yield from _leaves(child, seen)
+        return
+    seen.update(id(parameter) for parameter in module.parameters())
+    yield module
+
+
+def split_model(model: nn.Module, splits: Sequence[nn.Module]) -> list[nn.ModuleList]:
+    """Cut a model's leaves into groups, a new one at the first leaf of each module in ``splits``.
+
+    Raises:
+        ArgumentError: A module is not part of the model or has no leaf of its own.
+    """
+    leaves = flatten_leaves(model)
+    position = {_identity(leaf): i for i, leaf in enumerate(leaves)}
+    starts = {_start(split, position) for split in splits}
+    bounds = sorted({0, *starts, len(leaves)})
+    return [nn.ModuleList(leaves[a:b]) for a, b in pairwise(bounds)]
+
+
+def _start(split: object, position: dict[int, int]) -> int:
+    if not isinstance(split, nn.Module):
+        raise ArgumentError(f"split_on must give modules of the model, received {split!r}")
+    leaves = flatten_leaves(split)
+    start = position.get(_identity(leaves[0])) if leaves else None
+    if start is None:
+        raise ArgumentError(f"split_on names a {type(split).__name__} that is not part of the model")
+    return start
+
+
+def _identity(leaf: nn.Module) -> int:
+    # Holders are made anew each time; what they hold stays the same.
+    return id(leaf.parameter) if isinstance(leaf, ParameterHolder) else id(leaf)
+
+
+def _layer_groups(model: nn.Sequential, body: Body, split_on: SplitOn | None) -> list[nn.ModuleList]:
+    if split_on is not None:
+        return split_model(model, _asked_splits(model, split_on))
+    head = model[1]
+    if body.splits:
+        return split_model(model, [*(body.module.get_submodule(name) for name in body.splits), head])
+    return [*_stage_groups(body), nn.ModuleList(flatten_leaves(head))]
+
+
+def _asked_splits(model: nn.Module, split_on: SplitOn) -> Sequence[nn.Module]:
+    if isinstance(split_on, nn.Module):
+        return [split_on]
+    asked = split_on(model) if callable(split_on) else split_on
+    return [asked] if isinstance(asked, nn.Module) else list(asked)
+
+
+def _stage_groups(body: Body) -> list[nn.ModuleList]:
+    """Two groups, the first half of the network's stages and the second; one if it has no stages.
+
+    For a ResNet (stem and four layers) the halves are those of fastai v1: up to layer2, from layer3.
+    """
+    stage_of = {id(p): body.stages.get(name, 0) for name, p in body.module.named_parameters()}
+    stages = sorted(set(stage_of.values()))
+    second = stages[(len(stages) + 1) // 2] if len(stages) > 1 else None
+    halves: tuple[list[nn.Module], list[nn.Module]] = ([], [])
+    is_late = False
+    for leaf in flatten_leaves(body.module):
+        found = [stage_of[id(p)] for p in leaf.parameters() if id(p) in stage_of]
+        if found and second is not None:  # a leaf without parameters stays with the one before it
+            is_late = max(found) >= second
+        halves[is_late].append(leaf)
+    return [nn.ModuleList(half) for half in halves if half]
+
+
+def group_parameters(layer_groups: Sequence[nn.Module]) -> list[list[nn.Parameter]]:
+    """List each group's parameters; one that two groups share belongs to the first."""
+    seen: set[int] = set()
+    groups: list[list[nn.Parameter]] = []
+    for group in layer_groups:
+        fresh = [p for p in group.parameters() if id(p) not in seen]
+        seen.update(id(p) for p in fresh)
+        groups.append(fresh)
+    return groups
+
+
+# --- freezing -------------------------------------------------------------------------------------
+
+
+def freeze_to(layer_groups: Sequence[nn.ModuleList], n: int, *, train_bn: bool = True) -> None:
+    """Stop the groups before ``n`` from training, and let the others train.
+
+    Args:
+        layer_groups: Changed in place.
+        n: Index of the first group that trains; negative counts from the end.
+        train_bn: Batch-norm layers train in every group.
+
+    Raises:
+        ArgumentError: There is no group ``n``.
+    """
+    if not -len(layer_groups) <= n <= len(layer_groups):
+        raise ArgumentError(f"freeze_to({n}): the model has {len(layer_groups)} layer groups")
+    for i, group in enumerate(layer_groups):
+        trains = i >= (n + len(layer_groups) if n < 0 else n)
+        for leaf in group:
+            leaf.requires_grad_(trains or (train_bn and is_norm(leaf)))
+
+
+def freeze(layer_groups: Sequence[nn.ModuleList], *, train_bn: bool = True) -> None:
+    """Let only the last group train.
+
+    Raises:
+        ArgumentError: The model has a single group, which freezing would leave as it is.
+    """
+    if len(layer_groups) < 2:
+        raise ArgumentError(
+            "freeze() needs two or more layer groups, and this model has one: pass split_on= or layer_groups="
+        )
+    freeze_to(layer_groups, -1, train_bn=train_bn)
+
+
+def unfreeze(layer_groups: Sequence[nn.ModuleList]) -> None:
+    """Let every group train."""
+    freeze_to(layer_groups, 0)

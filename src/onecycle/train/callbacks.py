@@ -1,0 +1,498 @@
+"""Callbacks: seven moments of a fit, explicit arguments, nothing returned.
+
+A callback acts by calling what :class:`TrainerLike` shows: it stops the fit with ``trainer.stop_training =
+True``, holds back an update with ``trainer.skip_step = True``, weighs a batch with ``trainer.loss_weight``
+and scales the schedule with ``trainer.lr_scale``. Random draws come from the generator that the hook is
+given, so that they are a function of (seed, epoch, step).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from onecycle.errors import ArgumentError
+from onecycle.train.checkpoint import write_whole
+from onecycle.train.optimizer import Optimizer, hold_frozen_norms
+from onecycle.train.progress import LiveFigure, format_row
+from onecycle.train.recorder import EpochRow, Recorder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class BatchLike(Protocol):
+    """Pictures ``x`` float (N, 3, H, W), targets ``y`` int64 (N,) or float (N, C), ``indices`` int64 (N,)."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+    indices: torch.Tensor
+
+
+class TrainerLike(Protocol):
+    """What a callback may read and set."""
+
+    model: nn.Module
+    stop_training: bool
+    skip_step: bool
+    loss_weight: float
+    lr_scale: float
+
+    @property
+    def recorder(self) -> Recorder: ...
+    @property
+    def optimizer(self) -> Optimizer | None: ...
+    @property
+    def has_validation(self) -> bool: ...
+    @property
+    def batch_no(self) -> int: ...
+    @property
+    def n_batches(self) -> int: ...
+
+
+class LearnerLike(Protocol):
+    """What a callback may ask of the learner."""
+
+    recorder: Any
+    data: Any
+    path: Any
+
+    def save(self, name: str) -> Any: ...
+    def load(self, name: str) -> Any: ...
+
+
+class Callback:
+    """Base of all callbacks; override the moments you need.
+
+    ``order`` sorts callbacks, low first; callbacks of one order keep the order in which they were given.
+    ``in_lr_find`` says whether the callback also takes part in the learning-rate finder.
+    """
+
+    order: ClassVar[int] = 0
+    in_lr_find: ClassVar[bool] = False
+
+    def on_train_begin(self, trainer: TrainerLike) -> None:
+        """Before the first epoch of a fit."""
+
+    def on_epoch_begin(self, trainer: TrainerLike, epoch: int) -> None:
+        """Before the first batch of an epoch; the model is in training mode."""
+
+    def on_batch_begin(self, trainer: TrainerLike, batch: BatchLike, rng: np.random.Generator) -> None:
+        """Before the forward pass; the batch's attributes may be replaced."""
+
+    def on_backward_end(self, trainer: TrainerLike) -> None:
+        """After the backward pass, before the update."""
+
+    def on_batch_end(self, trainer: TrainerLike, loss: torch.Tensor) -> None:
+        """After the update; ``loss`` is a detached 0-d tensor on the device."""
+
+    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+        """After validation."""
+
+    def on_train_end(self, trainer: TrainerLike) -> None:
+        """After the last epoch, also when the fit was interrupted."""
+
+
+class LearnerCallback(Callback):
+    """A callback that is made with the learner, as fastai v1's notebooks do.
+
+    Args:
+        learn: the learner that will be fitted.
+    """
+
+    def __init__(self, learn: LearnerLike) -> None:
+        self.learn = learn
+
+
+_FALLING_WORDS = {"loss", "error", "err", "mse", "rmse", "mae", "ece", "brier"}
+
+
+class TrackerCallback(LearnerCallback):
+    """Watch one column of the log.
+
+    Args:
+        learn: the learner.
+        monitor: name of the column; ``trn_loss`` is read as ``train_loss``.
+        mode: ``min``, ``max`` or ``auto``: columns with a word such as loss or error in their name should
+            fall, all others rise.
+
+    Raises:
+        ArgumentError: unknown mode; at the fit's begin, a column that the log does not have.
+    """
+
+    def __init__(self, learn: LearnerLike, monitor: str = "valid_loss", mode: str = "auto") -> None:
+        super().__init__(learn)
+        if mode not in ("auto", "min", "max"):
+            raise ArgumentError(f"mode is 'auto', 'min' or 'max', got {mode!r}")
+        self.monitor = "train_loss" if monitor == "trn_loss" else monitor
+        falls = mode == "min" or (mode == "auto" and not _FALLING_WORDS.isdisjoint(self.monitor.split("_")))
+        self.sign = -1.0 if falls else 1.0
+        self.best = -math.inf * self.sign
+
+    def on_train_begin(self, trainer: TrainerLike) -> None:
+        """Forget the best value, and check that the column will be there."""
+        self.best = -math.inf * self.sign
+        columns = trainer.recorder.names[1:-1] if trainer.has_validation else ["train_loss"]
+        if self.monitor not in columns:
+            reason = "" if trainer.has_validation else " (there is no validation set)"
+            raise ArgumentError(
+                f"{type(self).__name__} monitors {self.monitor!r}, which the log does not have{reason}; "
+                f"choose one of: {', '.join(columns)}"
+            )
+
+    def value(self, trainer: TrainerLike, row: EpochRow) -> float:
+        """Return the monitored value of an epoch."""
+        names = trainer.recorder.names[1:-1]
+        value = [row.train_loss, row.valid_loss, *row.metrics][names.index(self.monitor)]
+        if not isinstance(value, float):
+            raise ArgumentError(f"{self.monitor!r} is not one number but {value!r}; monitor another column")
+        return value
+
+    def improved(self, value: float, min_delta: float = 0.0) -> bool:
+        """Say whether ``value`` beats the best by more than ``min_delta``, and remember it if so."""
+        if self.sign * (value - self.best) <= min_delta or math.isnan(value):
+            return False
+        self.best = value
+        return True
+
+
+class SaveModelCallback(TrackerCallback):
+    """Save the model after each epoch, or after each epoch that improves and load the best at the end.
+
+    The best epoch is then chosen on the validation set, so the numbers that this set gives for it are a
+    little too good.
+
+    Args:
+        learn: the learner.
+        monitor: name of the column to watch.
+        mode: see :class:`TrackerCallback`.
+        every: ``improvement`` (one file, ``name``) or ``epoch`` (``name_0``, ``name_1``, …).
+        name: name of the saved model.
+    """
+
+    order = 10
+
+    def __init__(
+        self,
+        learn: LearnerLike,
+        monitor: str = "valid_loss",
+        mode: str = "auto",
+        every: str = "improvement",
+        name: str = "bestmodel",
+    ) -> None:
+        super().__init__(learn, monitor, mode)
+        if every not in ("improvement", "epoch"):
+            raise ArgumentError(f"every is 'improvement' or 'epoch', got {every!r}")
+        self.every, self.name, self.saved = every, name, False
+
+    def on_train_begin(self, trainer: TrainerLike) -> None:
+        """Start afresh."""
+        self.saved = False
+        if self.every == "improvement":
+            super().on_train_begin(trainer)
+
+    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+        """Save."""
+        if self.every == "epoch":
+            self.learn.save(f"{self.name}_{row.epoch}")
+            return
+        value = self.value(trainer, row)
+        if self.improved(value):
+            print(f"Better model found at epoch {row.epoch} with {self.monitor} value: {value:.6f}.")
+            self.learn.save(self.name)
+            self.saved = True
+
+    def on_train_end(self, trainer: TrainerLike) -> None:
+        """Load the best model of this fit."""
+        if self.saved:
+            self.learn.load(self.name)
+
+
+class EarlyStoppingCallback(TrackerCallback):
+    """Stop when the monitored value has not improved for more than ``patience`` epochs.
+
+    Args:
+        learn: the learner.
+        monitor: name of the column to watch.
+        mode: see :class:`TrackerCallback`.
+        min_delta: what counts as an improvement, 0 or more.
+        patience: epochs without improvement that are borne.
+    """
+
+    order = 20
+
+    def __init__(
+        self,
+        learn: LearnerLike,
+        monitor: str = "valid_loss",
+        mode: str = "auto",
+        min_delta: float = 0,
+        patience: int = 0,
+    ) -> None:
+        super().__init__(learn, monitor, mode)
+        self.min_delta, self.patience, self.wait = abs(min_delta), patience, 0
+
+    def on_train_begin(self, trainer: TrainerLike) -> None:
+        """Start counting."""
+        super().on_train_begin(trainer)
+        self.wait = 0
+
+    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+        """Count, and stop."""
+        self.wait = 0 if self.improved(self.value(trainer, row), self.min_delta) else self.wait + 1
+        if self.wait > self.patience:
+            print(f"Epoch {row.epoch}: early stopping")
+            trainer.stop_training = True
+
+
+class ReduceLROnPlateauCallback(TrackerCallback):
+    """Multiply all learning rates when the monitored value stands still; their ratios stay.
+
+    Args:
+        learn: the learner.
+        monitor: name of the column to watch.
+        mode: see :class:`TrackerCallback`.
+        patience: epochs without improvement that are borne.
+        factor: what the learning rates are multiplied with, in (0, 1).
+        min_delta: what counts as an improvement, 0 or more.
+    """
+
+    def __init__(
+        self,
+        learn: LearnerLike,
+        monitor: str = "valid_loss",
+        mode: str = "auto",
+        patience: int = 0,
+        factor: float = 0.2,
+        min_delta: float = 0,
+    ) -> None:
+        super().__init__(learn, monitor, mode)
+        if not 0 < factor < 1:
+            raise ArgumentError(f"factor shrinks the learning rates and lies between 0 and 1, got {factor}")
+        self.patience, self.factor, self.min_delta, self.wait = patience, factor, abs(min_delta), 0
+
+    def on_train_begin(self, trainer: TrainerLike) -> None:
+        """Start counting."""
+        super().on_train_begin(trainer)
+        self.wait = 0
+
+    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+        """Count, and reduce."""
+        self.wait = 0 if self.improved(self.value(trainer, row), self.min_delta) else self.wait + 1
+        if self.wait > self.patience:
+            trainer.lr_scale *= self.factor
+            self.wait = 0
+            print(f"Epoch {row.epoch}: reducing lr to {trainer.recorder.lrs[-1] * self.factor:.3g}")
+
+
+class CSVLogger(LearnerCallback):
+    """Write the log to ``learn.path/<filename>.csv``, whole after every epoch.
+
+    Args:
+        learn: the learner.
+        filename: name without the ending; an absolute path goes where it says.
+        append: keep what the file already holds.
+    """
+
+    order = -10
+
+    def __init__(self, learn: LearnerLike, filename: str = "history", append: bool = False) -> None:
+        super().__init__(learn)
+        self.path, self.append, self.lines = Path(learn.path) / f"{filename}.csv", append, ""
+
+    def on_train_begin(self, trainer: TrainerLike) -> None:
+        """Write the header."""
+        kept = self.path.read_text(encoding="utf-8") if self.append and self.path.exists() else ""
+        self.lines = kept
+        self._write(trainer.recorder.names)
+
+    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+        """Write a row."""
+        self._write(format_row(row, len(trainer.recorder.metric_names)))
+
+    def read_logged_file(self) -> pd.DataFrame:
+        """Return the file as a table."""
+        import pandas as pd
+
+        return pd.read_csv(self.path)
+
+    def _write(self, cells: Sequence[str]) -> None:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(cells)
+        self.lines += line.getvalue()
+        write_whole(self.path, self.lines.encode())
+
+
+class ShowGraph(LearnerCallback):
+    """Draw the losses after every epoch: live in a notebook, once at the end elsewhere."""
+
+    order = 30
+
+    def __init__(self, learn: LearnerLike) -> None:
+        super().__init__(learn)
+        self.figure = LiveFigure()
+
+    def on_train_begin(self, trainer: TrainerLike) -> None:
+        """Start a new picture."""
+        self.figure = LiveFigure()
+
+    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+        """Redraw."""
+        if self.figure.live:
+            self.figure.show(trainer.recorder.plot_losses(return_fig=True))
+
+    def on_train_end(self, trainer: TrainerLike) -> None:
+        """Draw once where nothing is live."""
+        if not self.figure.live and trainer.recorder.rows:
+            trainer.recorder.plot_losses()
+
+
+class GradientClipping(LearnerCallback):
+    """Scale the gradient down to a norm of ``clip``; 0 leaves it alone.
+
+    Args:
+        learn: the learner.
+        clip: largest L2 norm of the whole gradient.
+    """
+
+    order = 10
+    in_lr_find = True
+
+    def __init__(self, learn: LearnerLike, clip: float = 0.0) -> None:
+        super().__init__(learn)
+        if clip < 0:
+            raise ArgumentError(f"clip is a norm of 0 or more, got {clip}")
+        self.clip = clip
+
+    def on_backward_end(self, trainer: TrainerLike) -> None:
+        """Clip, unless gradients are still being collected."""
+        if self.clip and not trainer.skip_step:
+            nn.utils.clip_grad_norm_(trainer.model.parameters(), self.clip)
+
+
+class BnFreeze(LearnerCallback):
+    """Keep the statistics of norm layers that do not train.
+
+    The loop does so anyway; the name is fastai v1's.
+    """
+
+    in_lr_find = True
+
+    def on_epoch_begin(self, trainer: TrainerLike, epoch: int) -> None:
+        """Put those layers into eval mode."""
+        hold_frozen_norms(trainer.model)
+
+
+class AccumulateScheduler(LearnerCallback):
+    """Update once every ``n_step`` batches, with the mean gradient over all their items.
+
+    Args:
+        learn: the learner.
+        n_step: batches an update, at least 1.
+        drop_last: drop what is left over at an epoch's end, instead of one smaller update.
+    """
+
+    in_lr_find = True
+
+    def __init__(self, learn: LearnerLike, n_step: int = 1, drop_last: bool = False) -> None:
+        super().__init__(learn)
+        if n_step < 1:
+            raise ArgumentError(f"n_step is a number of batches, at least 1, got {n_step}")
+        self.n_step, self.drop_last, self.batches, self.items = n_step, drop_last, 0, 0
+
+    def on_epoch_begin(self, trainer: TrainerLike, epoch: int) -> None:
+        """Start with nothing collected."""
+        self.batches = self.items = 0
+
+    def on_batch_begin(self, trainer: TrainerLike, batch: BatchLike, rng: np.random.Generator) -> None:
+        """Weigh the batch's mean loss by its items, so that unequal batches average right."""
+        trainer.loss_weight = float(len(batch.x))
+        self.batches += 1
+        self.items += len(batch.x)
+
+    def on_backward_end(self, trainer: TrainerLike) -> None:
+        """Hold the update back, or make the sum a mean."""
+        last = trainer.batch_no == trainer.n_batches - 1
+        full = self.batches == self.n_step
+        trainer.skip_step = not full and not (last and not self.drop_last)
+        if trainer.skip_step:
+            if last and trainer.optimizer is not None:
+                trainer.optimizer.zero_grad()
+            return
+        grads = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+        torch._foreach_div_(grads, float(self.items))
+        self.batches = self.items = 0
+
+
+class MixUpCallback(LearnerCallback):
+    """Blend every picture with another of its batch, and the targets likewise.
+
+    Each item draws its own λ = max(b, 1 − b) with b ~ Beta(alpha, alpha). Class indices become probabilities
+    (N, C), so cross-entropy gives λ·loss(first) + (1 − λ)·loss(second).
+
+    Args:
+        learn: the learner; ``learn.data.c`` is the number of classes.
+        alpha: shape of the Beta distribution, above 0.
+        stack_x: only False: a network here takes one input.
+        stack_y: fastai v1's choice between mixing losses and mixing targets; the result is the same here.
+
+    Source: H. Zhang et al., "mixup: beyond empirical risk minimization", 2018 (arXiv:1710.09412).
+    """
+
+    in_lr_find = True
+
+    def __init__(
+        self, learn: LearnerLike, alpha: float = 0.4, stack_x: bool = False, stack_y: bool = True
+    ) -> None:
+        super().__init__(learn)
+        if stack_x:
+            raise ArgumentError(
+                "stack_x=True hands the network two pictures at once; only stack_x=False works here"
+            )
+        if alpha <= 0:
+            raise ArgumentError(f"alpha is the shape of a Beta distribution, above 0, got {alpha}")
+        self.alpha, self.stack_y = alpha, stack_y
+
+    def on_batch_begin(self, trainer: TrainerLike, batch: BatchLike, rng: np.random.Generator) -> None:
+        """Blend the batch."""
+        n = len(batch.x)
+        draws = rng.beta(self.alpha, self.alpha, n)
+        lam = torch.from_numpy(np.maximum(draws, 1 - draws).astype(np.float32))
+        partner = torch.from_numpy(rng.permutation(n)).to(batch.x.device, non_blocking=True)
+        lam = lam.to(batch.x.device, non_blocking=True)
+        soft = batch.y if batch.y.is_floating_point() else nn.functional.one_hot(batch.y, self.learn.data.c)
+        batch.x = blend(batch.x, partner, lam)
+        batch.y = blend(soft.to(lam.dtype), partner, lam)
+
+
+def blend(values: torch.Tensor, partner: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
+    """Return λ·values + (1 − λ)·values[partner], with one λ an item.
+
+    Args:
+        values: (N, …) floating point.
+        partner: (N,) int64, the item that each is blended with.
+        lam: (N,) in [0, 1].
+    """
+    weight = lam.to(values.dtype).view(-1, *[1] * (values.ndim - 1))
+    return values * weight + values[partner] * (1 - weight)
+
+
+class TerminateOnNaNCallback(LearnerCallback):
+    """Stop at the first batch whose loss is NaN or infinite.
+
+    Looking makes the host wait for the device every batch.
+    """
+
+    def on_batch_end(self, trainer: TrainerLike, loss: torch.Tensor) -> None:
+        """Look, and stop."""
+        if not math.isfinite(loss.item()):
+            print(f"Batch {trainer.batch_no}: invalid loss, terminating training.")
+            trainer.stop_training = True

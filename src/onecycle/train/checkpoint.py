@@ -1,0 +1,440 @@
+"""Saved weights and optimizer state: one safetensors file that says what it is, and the same words as JSON
+beside it.
+
+``<stem>.safetensors`` holds everything: tensors, and a manifest and a SHA-256 of the tensors in its header.
+``<stem>.json`` repeats manifest and digest for people and tools; it is checked when it is there and never
+needed. The old ``.json`` is removed before the weights are replaced, so a crash between the two leaves a
+checkpoint that loads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy._core.multiarray as multiarray
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from onecycle.errors import CheckpointError
+from onecycle.train.optimizer import Optimizer
+
+FORMAT = "onecycle-checkpoint"
+VERSION = 1
+_MODEL, _OPT = "model.", "optimizer."
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What was loaded.
+
+    Args:
+        path: the file.
+        manifest: what its writer noted; empty for a foreign file.
+        opt_loaded: whether optimizer state was taken over.
+        note: what the user should know, empty if nothing.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    opt_loaded: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Content:
+    """A checkpoint in memory, checked against its own digest."""
+
+    weights: dict[str, torch.Tensor]
+    opt_tensors: dict[str, torch.Tensor]
+    header: dict[str, Any]
+
+
+def save_checkpoint(
+    stem: Path | str, *, model: nn.Module, optimizer: Optimizer | None = None, manifest: Mapping[str, Any]
+) -> Path:
+    """Write ``<stem>.safetensors`` and ``<stem>.json``; each is whole as soon as it has its name.
+
+    Args:
+        stem: path without ending; its folder is made if need be.
+        model: whose parameters and buffers are saved.
+        optimizer: whose state is saved too; ``None`` saves none.
+        manifest: what can be written as JSON: classes, epochs done, …
+
+    Returns:
+        The path of the safetensors file.
+
+    Raises:
+        CheckpointError: the manifest cannot be written as JSON.
+        OSError: the folder cannot be written.
+    """
+    path, beside = _with_ending(stem, ".safetensors"), _with_ending(stem, ".json")
+    tensors, aliases = _distinct({_MODEL + name: t for name, t in model.state_dict().items()})
+    opt_header: dict[str, Any] | None = None
+    if optimizer is not None:
+        opt_tensors, opt_header = optimizer.state(_parameter_names(model))
+        tensors |= {_OPT + name: _plain(t) for name, t in opt_tensors.items()}
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "digest": digest(tensors),
+        "manifest": dict(manifest),
+        "aliases": aliases,
+        "optimizer": opt_header,
+    }
+    text = _to_json(header)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside.unlink(missing_ok=True)
+    _replace_whole(path, lambda tmp: save_file(tensors, tmp, metadata={"header": text}))
+    summary = {key: header[key] for key in ("format", "version", "digest", "manifest")}
+    write_whole(beside, json.dumps(summary, indent=2, ensure_ascii=False).encode())
+    return path
+
+
+def load_checkpoint(
+    stem: Path | str,
+    *,
+    model: nn.Module,
+    optimizer: Optimizer | None = None,
+    expected: Mapping[str, Any] | None = None,
+    strict: bool = True,
+    with_opt: bool | None = None,
+) -> LoadReport:
+    """Load a checkpoint into a model, or change nothing at all.
+
+    Args:
+        stem: path without ending. Where there is no ``<stem>.safetensors`` but a ``<stem>.pth`` (fastai v1,
+            PyTorch), its weights are read without running any of its code.
+        model: takes the weights, on whatever device it is.
+        optimizer: takes the optimizer state, if there is one.
+        expected: entries that the manifest must have with these values, for example ``{"classes": [...]}``.
+        strict: every tensor of the model must be in the file and the other way round; False allows gaps, not
+            other shapes.
+        with_opt: True: the optimizer state must fit; ``None``: it is taken over if it fits, otherwise the
+            report's note says why not; False: it is left alone.
+
+    Returns:
+        What was loaded.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or does not fit; the message names the first difference.
+    """
+    path = _find(stem)
+    content = _read(path)
+    manifest = dict(content.header.get("manifest", {}))
+    if content.header:
+        _check_expected(path, manifest, expected or {})
+    _check_weights(path, content.weights, model, strict=strict)
+    reason = _opt_obstacle(content, optimizer, model) if with_opt is not False else "with_opt=False"
+    if with_opt and reason:
+        raise CheckpointError(
+            f"{path} has weights that fit, but its optimizer state does not: {reason}. Freeze or unfreeze "
+            f"the learner "
+            "as it was when saving, or load with with_opt=False."
+        )
+    _copy_weights(content.weights, model)
+    if not reason and optimizer is not None:
+        optimizer.load(content.opt_tensors, content.header["optimizer"], _parameter_names(model))
+    saved_opt = bool(content.header.get("optimizer"))
+    note = (
+        f"weights loaded; optimizer state not loaded: {reason}"
+        if with_opt is None and reason and saved_opt
+        else ""
+    )
+    return LoadReport(path, manifest, opt_loaded=not reason, note=note)
+
+
+def read_manifest(stem: Path | str) -> dict[str, Any]:
+    """Return the manifest of ``<stem>.safetensors`` without reading its tensors.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of another kind.
+    """
+    path = _with_ending(stem, ".safetensors")
+    if not path.exists():
+        raise CheckpointError(_missing(path))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(_header(path, file.metadata())["manifest"])
+    except SafetensorError as err:
+        raise CheckpointError(_damaged(path, err)) from err
+
+
+def read_weights(path: Path | str) -> dict[str, torch.Tensor]:
+    """Read named tensors from a ``.safetensors``, ``.pth``, ``.pt`` or ``.bin`` file, onto the CPU.
+
+    Pickled files are read with ``weights_only=True``, which builds tensors and plain values and nothing else.
+    Of a nested file (fastai v1: ``{"model": …, "opt": …}``) the weights are returned.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds something else than named tensors.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(_missing(path))
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)[0]
+    return _read_pickled(path)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that under its name there is always all of it: the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace_whole(path, lambda tmp: tmp.write_bytes(data))
+
+
+def digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 over names, types, shapes and bytes of some tensors, in the order of their names."""
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        t = tensors[name]
+        sha.update(f"{name}|{t.dtype}|{list(t.shape)}|".encode())
+        if t.numel():
+            sha.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return f"sha256:{sha.hexdigest()}"
+
+
+def _with_ending(stem: Path | str, ending: str) -> Path:
+    """``stem`` with an ending; a dot in its name is no ending."""
+    return Path(f"{stem}{ending}")
+
+
+def _replace_whole(path: Path, write: Callable[[Path], object]) -> None:
+    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(tmp)
+        with tmp.open("rb+") as file:
+            os.fsync(file.fileno())
+        tmp.replace(path)
+    finally:
+        tmp.unlink(missing_ok=True)
+    with suppress(OSError):  # Windows cannot open a folder; elsewhere this makes the new name durable
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _distinct(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Split a state into tensors to store, and names of tied tensors with the name they are stored under."""
+    kept: dict[str, torch.Tensor] = {}
+    aliases: dict[str, str] = {}
+    seen: dict[tuple[Any, ...], str] = {}
+    for name, t in state.items():
+        key = (t.device, t.data_ptr(), t.dtype, tuple(t.shape), t.stride())
+        if t.numel() and key in seen:
+            aliases[name] = seen[key]
+        else:
+            seen[key] = name
+            kept[name] = _plain(t)
+    return kept, aliases
+
+
+def _plain(t: torch.Tensor) -> torch.Tensor:
+    """A contiguous copy on the CPU that shares memory with nothing."""
+    return t.detach().to("cpu", copy=True).contiguous()
+
+
+def _parameter_names(model: nn.Module) -> dict[nn.Parameter, str]:
+    return {p: name for name, p in model.named_parameters()}
+
+
+def _to_json(header: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(header, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as err:
+        raise CheckpointError(
+            f"the manifest holds something that JSON cannot ({err}); use strings, finite numbers, lists and "
+            f"dicts"
+        ) from err
+
+
+def _find(stem: Path | str) -> Path:
+    for ending in (".safetensors", ".pth"):
+        if (path := _with_ending(stem, ending)).exists():
+            return path
+    raise CheckpointError(_missing(_with_ending(stem, ".safetensors")))
+
+
+def _missing(path: Path) -> str:
+    there = sorted(p.stem for p in path.parent.glob("*.safetensors")) if path.parent.is_dir() else []
+    names = f"saved there: {', '.join(there)}" if there else "nothing is saved there"
+    return f"there is no {path}; {names}. Save one first with learn.save({path.stem!r})."
+
+
+def _damaged(path: Path, why: object) -> str:
+    return f"{path} is damaged or no safetensors file ({why}); load another checkpoint or copy it again"
+
+
+def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
+    """The header of a checkpoint of ours, checked for format and version."""
+    try:
+        header = json.loads((metadata or {}).get("header", "{}"))
+    except json.JSONDecodeError as err:
+        raise CheckpointError(_damaged(path, err)) from err
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} is no onecycle checkpoint (its header names no {FORMAT!r}); read bare weights with "
+            f"read_weights"
+        )
+    if header["version"] > VERSION:
+        raise CheckpointError(
+            f"{path} has checkpoint version {header['version']}, this onecycle reads up to {VERSION}; "
+            f"update onecycle"
+        )
+    return dict(header)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as err:
+        raise CheckpointError(_damaged(path, err)) from err
+
+
+def _read(path: Path) -> _Content:
+    if path.suffix != ".safetensors":
+        return _Content(_read_pickled(path), {}, {})
+    tensors, metadata = _read_safetensors(path)
+    header = _header(path, metadata)
+    if digest(tensors) != header["digest"]:
+        raise CheckpointError(_damaged(path, "its tensors do not give the digest in its header"))
+    _check_beside(path, header)
+    weights = {name.removeprefix(_MODEL): t for name, t in tensors.items() if name.startswith(_MODEL)}
+    for name, kept in header["aliases"].items():
+        weights[name.removeprefix(_MODEL)] = tensors[kept]
+    opt = {name.removeprefix(_OPT): t for name, t in tensors.items() if name.startswith(_OPT)}
+    return _Content(weights, opt, header)
+
+
+def _check_beside(path: Path, header: Mapping[str, Any]) -> None:
+    beside = path.with_suffix(".json")
+    if not beside.exists():
+        return
+    try:
+        words = json.loads(beside.read_text(encoding="utf-8"))
+        same = words["digest"] == header["digest"] and words["manifest"] == header["manifest"]
+    except (ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise CheckpointError(
+            f"{beside} does not belong to {path.name}: its digest or manifest is another one. If "
+            f"{path.name} is the "
+            f"file you want, delete {beside.name}, which is only a copy of its header; otherwise copy the "
+            f"pair again."
+        )
+
+
+def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
+    # fastai v1 kept NumPy numbers and slices among the optimizer's settings; they build nothing that could act.
+    plain_types: list[Any] = [
+        slice, np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32)), type(np.dtype(np.int64)),
+        (multiarray.scalar, "numpy.core.multiarray.scalar"), multiarray.scalar,
+    ]  # fmt: skip
+    try:
+        with torch.serialization.safe_globals(plain_types):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as err:  # the unpickler of torch raises whatever a damaged file makes it raise
+        raise CheckpointError(
+            f"{path} cannot be read as weights ({type(err).__name__}: "
+            f"{str(err).splitlines()[0] if str(err) else ''}); "
+            "pickled objects other than tensors and plain values are refused: save its state_dict() alone"
+        ) from err
+    for key in ("model", "state_dict"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+            break
+    if not isinstance(found, Mapping) or not all(isinstance(t, torch.Tensor) for t in found.values()):
+        raise CheckpointError(
+            f"{path} holds no table of named tensors but {type(found).__name__}; save a state_dict()"
+        )
+    return {str(name): t for name, t in found.items()}
+
+
+def _check_expected(path: Path, manifest: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    for key, value in expected.items():
+        theirs, ours = manifest.get(key), _as_json(value)
+        if theirs != ours:
+            raise CheckpointError(
+                f"{path} was saved for other {key}: {_first_difference(theirs, ours)}. Load it into a "
+                f"learner whose data "
+                f"has the same {key} (pass classes=... or use the same table), or train a new head."
+            )
+
+
+def _as_json(value: object) -> object:
+    """``value`` as it comes back from JSON (a tuple becomes a list)."""
+    return json.loads(json.dumps(value))
+
+
+def _first_difference(theirs: object, ours: object) -> str:
+    if not (isinstance(theirs, list) and isinstance(ours, list)):
+        return f"{theirs!r} in the file, {ours!r} here"
+    counts = f" ({len(theirs)} in the file, {len(ours)} here)" if len(theirs) != len(ours) else ""
+    for i, (a, b) in enumerate(zip(theirs, ours, strict=False)):
+        if a != b:
+            return f"number {i} is {a!r} in the file and {b!r} here{counts}"
+    extra, where = (theirs, "the file") if len(theirs) > len(ours) else (ours, "this learner")
+    return f"{extra[min(len(theirs), len(ours))]!r} is only in {where}{counts}"
+
+
+def _check_weights(
+    path: Path, weights: Mapping[str, torch.Tensor], model: nn.Module, *, strict: bool
+) -> None:
+    wanted = model.state_dict()
+    for name, t in wanted.items():
+        if name not in weights:
+            if strict:
+                raise CheckpointError(
+                    _gap(path, f"tensor {name!r} {_shape(t)} of the model is not in the file")
+                )
+        elif weights[name].shape != t.shape:
+            raise CheckpointError(
+                _gap(
+                    path,
+                    f"tensor {name!r} is {_shape(weights[name])} in the file and {_shape(t)} in the model",
+                )
+            )
+    unknown: Sequence[str] = [name for name in weights if name not in wanted]
+    if strict and unknown:
+        raise CheckpointError(_gap(path, f"tensor {unknown[0]!r} of the file is not in the model"))
+
+
+def _gap(path: Path, difference: str) -> str:
+    return (
+        f"{path} does not fit this model: {difference}. Make the learner with the architecture, head and "
+        f"classes that it "
+        "was saved with; nothing was changed."
+    )
+
+
+def _shape(t: torch.Tensor) -> str:
+    return "×".join(map(str, t.shape)) or "scalar"
+
+
+@torch.no_grad()
+def _copy_weights(weights: Mapping[str, torch.Tensor], model: nn.Module) -> None:
+    for name, t in model.state_dict().items():
+        if name in weights:
+            t.copy_(weights[name])
+
+
+def _opt_obstacle(content: _Content, optimizer: Optimizer | None, model: nn.Module) -> str:
+    """Why the optimizer state cannot be taken over; empty when it can."""
+    saved = content.header.get("optimizer")
+    if saved is None:
+        return "the file holds none"
+    if optimizer is None:
+        return "the learner has no optimizer yet"
+    return optimizer.difference(saved, _parameter_names(model)) or ""

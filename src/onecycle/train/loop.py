@@ -1,0 +1,393 @@
+"""The training loop: ``fit`` → ``_run_epoch`` → ``train_step``, and ``evaluate``.
+
+Every random draw is a function of (seed, epoch, step), the user's random state is left as it was, and no step
+makes the host wait for the device: losses stay there until the epoch ends or the progress bar looks (at most
+every half second).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from onecycle.errors import ArgumentError, OnecycleError, OnecycleWarning
+from onecycle.train.callbacks import BatchLike, Callback
+from onecycle.train.losses import per_item_loss
+from onecycle.train.optimizer import AdamW_v1, LayerGroup, OptFunc, Optimizer, hold_frozen_norms
+from onecycle.train.progress import Progress
+from onecycle.train.recorder import EpochRow, MetricValue, Recorder
+from onecycle.train.schedules import Schedule
+
+LossFunc = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class DivergedError(OnecycleError, ArithmeticError):
+    """The training loss became NaN or infinite."""
+
+
+class Loader(Sized, Protocol):
+    """Batches whose order and augmentation are functions of (seed, epoch, step)."""
+
+    def __iter__(self) -> Iterator[BatchLike]: ...
+    def set_epoch(self, epoch: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says about a whole set, on the CPU.
+
+    Args:
+        logits: (N, C) float32.
+        targets: (N,) int64 or (N, C) float32, as the loader gave them.
+        losses: (N,) float32, loss of each item.
+    """
+
+    logits: torch.Tensor
+    targets: torch.Tensor
+    losses: torch.Tensor
+
+
+def mix_seed(*parts: int) -> int:
+    """Return a 63-bit seed that is a function of all ``parts`` (each 0 or more)."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@dataclass
+class Trainer:
+    """A model with what it takes to train it; the state outlives a fit.
+
+    Args:
+        model: the network, logits out.
+        layer_groups: its modules by depth, earliest first; each has its own learning rate.
+        loss_func: (logits, targets) → 0-d mean loss.
+        opt_func: a torch optimizer class, or a partial of one.
+        wd: weight decay.
+        true_wd: decoupled weight decay, see :class:`~onecycle.train.optimizer.Optimizer`.
+        bn_wd: decay norm parameters and biases too.
+        seed: with the epoch and the step, what every random draw is a function of; 0 or more.
+        epochs_done: epochs ever begun. It goes on from fit to fit, so no order and no draw comes twice.
+        optimizer: made by the first fit. Set it to ``None`` after freezing or unfreezing.
+    """
+
+    model: nn.Module
+    layer_groups: Sequence[LayerGroup]
+    loss_func: LossFunc
+    opt_func: OptFunc = AdamW_v1
+    wd: float = 1e-2
+    true_wd: bool = True
+    bn_wd: bool = True
+    seed: int = 0
+    epochs_done: int = 0
+    optimizer: Optimizer | None = None
+    # The state of the running fit, for callbacks.
+    recorder: Recorder = field(default_factory=Recorder, init=False, repr=False)
+    stop_training: bool = field(default=False, init=False, repr=False)
+    skip_step: bool = field(default=False, init=False, repr=False)
+    loss_weight: float = field(default=1.0, init=False, repr=False)
+    lr_scale: float = field(default=1.0, init=False, repr=False)
+    has_validation: bool = field(default=False, init=False, repr=False)
+    batch_no: int = field(default=0, init=False, repr=False)
+    n_batches: int = field(default=0, init=False, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+    def describe(self, callbacks: Sequence[Callback] = ()) -> list[str]:
+        """Name the loss, the optimizer and the callbacks, a line each."""
+        optimizer = getattr(self.opt_func, "func", self.opt_func)
+        return [
+            f"Loss: {getattr(self.loss_func, '__name__', type(self.loss_func).__name__)}",
+            f"Optimizer: {optimizer.__name__}, weight decay {self.wd}{', decoupled' if self.true_wd else ''}",
+            f"Callbacks: {', '.join(type(c).__name__ for c in callbacks) or 'none'}",
+        ]
+
+    def ensure_optimizer(self) -> Optimizer:
+        """Return the optimizer for the parameters that train now; a new one where there is none that fits."""
+        if self.optimizer is not None and not self.optimizer.fits(self.layer_groups):
+            warnings.warn(
+                "other parameters train now than when the optimizer was made, so a new one starts without "
+                "momentum; "
+                "freeze() and unfreeze() do this by themselves",
+                OnecycleWarning,
+                stacklevel=3,
+            )
+            self.optimizer = None
+        if self.optimizer is None:
+            self.optimizer = Optimizer(
+                self.opt_func, self.layer_groups, wd=self.wd, true_wd=self.true_wd, bn_wd=self.bn_wd
+            )
+        return self.optimizer
+
+    def fit(
+        self,
+        epochs: int,
+        schedule: Schedule,
+        train_loader: Loader,
+        valid_loader: Loader | None = None,
+        *,
+        recorder: Recorder,
+        metrics: Sequence[Metric] = (),
+        callbacks: Sequence[Callback] = (),
+        progress: Progress | None = None,
+        wd: float | None = None,
+        start_epoch: int = 0,
+    ) -> None:
+        """Train for some epochs.
+
+        Args:
+            epochs: epochs to run, at least 1.
+            schedule: learning rates and momentum of each step, counted over the whole fit.
+            train_loader: batches to learn from.
+            valid_loader: batches to measure on after each epoch.
+            recorder: an empty recorder, which keeps the history also when the fit is interrupted.
+            metrics: (logits, targets) → value, each called once an epoch with the whole validation set.
+            callbacks: see :mod:`onecycle.train.callbacks`.
+            progress: where the log goes; ``None`` for nowhere.
+            wd: weight decay of this fit; ``None`` for the trainer's.
+            start_epoch: number of the first epoch in the log and, times the batches of an epoch, the first
+                step of the schedule.
+
+        Raises:
+            ArgumentError: no epoch or no batch to run.
+            DivergedError: the loss became NaN or infinite; the weights stay as they are.
+        """
+        _check_fit(epochs, start_epoch, train_loader)
+        callbacks = sorted(callbacks, key=lambda cb: cb.order)
+        progress = progress or Progress()
+        valid_loader = valid_loader if valid_loader is not None and len(valid_loader) else None
+        with self.running(
+            recorder, wd=wd, progress=progress, callbacks=callbacks, validated=valid_loader is not None
+        ):
+            progress.start(recorder.names, epochs)
+            for epoch in range(start_epoch, start_epoch + epochs):
+                start_s = time.monotonic()
+                self._run_epoch(epoch, schedule, train_loader, callbacks, progress)
+                row = self._measure(epoch, valid_loader, metrics, progress, start_s)
+                progress.row(row)
+                for cb in callbacks:
+                    cb.on_epoch_end(self, row)
+                if self.stop_training:
+                    break
+
+    def _run_epoch(
+        self,
+        epoch: int,
+        schedule: Schedule,
+        loader: Loader,
+        callbacks: Sequence[Callback],
+        progress: Progress,
+    ) -> None:
+        """One pass over the training batches, and the check that their losses are numbers."""
+        draw_epoch, self.epochs_done = self.epochs_done, self.epochs_done + 1
+        loader.set_epoch(draw_epoch)
+        self.n_batches = len(loader)
+        set_training_mode(self.model)
+        progress.epoch(self.n_batches)
+        for cb in callbacks:
+            cb.on_epoch_begin(self, epoch)
+        for self.batch_no, batch in enumerate(loader):
+            self.set_hypers(schedule, epoch * self.n_batches + self.batch_no)
+            self.train_step(batch, draw_epoch, callbacks)
+            progress.batch(self.batch_no + 1, self.n_batches, self.recorder.last_loss)
+            if self.stop_training:
+                return
+        self._check_losses(epoch)
+
+    def train_step(
+        self, batch: BatchLike, draw_epoch: int, callbacks: Sequence[Callback] = ()
+    ) -> torch.Tensor:
+        """One update; returns the detached loss, still on its device."""
+        optimizer = self.ensure_optimizer() if self.optimizer is None else self.optimizer
+        self.skip_step, self.loss_weight = False, 1.0
+        seed_device(self.device, mix_seed(self.seed, draw_epoch, self.batch_no))
+        if callbacks:
+            rng = np.random.default_rng((self.seed, draw_epoch, self.batch_no, 1))
+            for cb in callbacks:
+                cb.on_batch_begin(self, batch, rng)
+        loss = self.loss_func(self.model(batch.x), batch.y)
+        (loss if self.loss_weight == 1.0 else loss * self.loss_weight).backward()  # type: ignore[no-untyped-call]
+        for cb in callbacks:
+            cb.on_backward_end(self)
+        if not self.skip_step:
+            optimizer.step()
+            optimizer.zero_grad()
+        loss = loss.detach()
+        self.recorder.add_loss(loss)
+        for cb in callbacks:
+            cb.on_batch_end(self, loss)
+        return loss
+
+    def set_hypers(self, schedule: Schedule, i: int) -> None:
+        """Give the optimizer what the schedule says for step ``i``, and note it."""
+        optimizer = self.ensure_optimizer() if self.optimizer is None else self.optimizer
+        values = schedule.at(i)
+        lrs = [lr * self.lr_scale for lr in values.lrs]
+        optimizer.set_lrs(lrs)
+        if values.mom is not None:
+            optimizer.mom = values.mom
+        self.recorder.add_hypers(lrs, optimizer.mom)
+
+    def _measure(
+        self, epoch: int, loader: Loader | None, metrics: Sequence[Metric], progress: Progress, start_s: float
+    ) -> EpochRow:
+        """Validate (not after a stop in mid-epoch) and close the epoch."""
+        valid_loss: float | None = None
+        values: list[MetricValue] = []
+        if loader is not None and not self.stop_training:
+            progress.validating()
+            valid_loss, values = validate(self.model, loader, self.loss_func, metrics)
+        losses = self.recorder.losses
+        row = EpochRow(epoch, losses[-1], valid_loss, tuple(values), time.monotonic() - start_s)
+        self.recorder.add_row(row, self.batch_no + 1)
+        return row
+
+    def _check_losses(self, epoch: int) -> None:
+        raw = self.recorder.raw_losses[-self.n_batches :]
+        bad = next((i for i, loss in enumerate(raw) if not math.isfinite(loss)), None)
+        if bad is None:
+            return
+        lrs = self.recorder.all_lrs[len(self.recorder.all_lrs) - len(raw) + bad]
+        raise DivergedError(
+            f"the training loss became {raw[bad]} in epoch {epoch} at batch {bad} of {len(raw)}, where the "
+            f"learning "
+            f"rates were {', '.join(f'{lr:.3g}' for lr in lrs)}. The weights are as that epoch left them: "
+            f"load a saved "
+            "model or make a new learner, then try a tenth of the learning rate (lr_find shows a good one) "
+            "or "
+            "GradientClipping(learn, clip=1.0); if it happens at any learning rate, look for NaN in the data."
+        )
+
+    @contextmanager
+    def running(
+        self,
+        recorder: Recorder,
+        *,
+        wd: float | None = None,
+        progress: Progress,
+        callbacks: Sequence[Callback],
+        validated: bool = False,
+    ) -> Iterator[Optimizer]:
+        """Set up the state of a fit, and leave everything consistent however it ends."""
+        optimizer = self.ensure_optimizer()
+        optimizer.wd = self.wd if wd is None else wd
+        mom = optimizer.mom
+        self.recorder, self.has_validation = recorder, validated
+        self.stop_training, self.lr_scale = False, 1.0
+        with keep_random_state(self.device):
+            try:
+                for cb in callbacks:
+                    cb.on_train_begin(self)
+                yield optimizer
+            except BaseException:
+                if mom is not None:
+                    optimizer.mom = mom  # an interrupted cycle must not leave its momentum to the next fit
+                raise
+            finally:
+                optimizer.zero_grad()
+                recorder.gather()
+                progress.finish()
+                for cb in callbacks:
+                    cb.on_train_end(self)
+
+
+def set_training_mode(model: nn.Module) -> None:
+    """Put the model into training mode, except norm layers whose parameters do not train."""
+    model.train()
+    hold_frozen_norms(model)
+
+
+def evaluate(model: nn.Module, loader: Loader, loss_func: LossFunc) -> Predictions:
+    """Run the model over a loader in evaluation mode; afterwards every layer is in the mode it was in.
+
+    Args:
+        model: logits out.
+        loader: batches in the order of the data set.
+        loss_func: (logits, targets) → mean loss.
+
+    Returns:
+        Logits, targets and the loss of each item, gathered from the device once.
+
+    Raises:
+        ArgumentError: the loader has no batch.
+    """
+    parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    with eval_mode(model), torch.inference_mode():
+        for batch in loader:
+            logits = model(batch.x)
+            parts.append((logits.float(), batch.y, per_item_loss(loss_func, logits, batch.y)))
+        if not parts:
+            raise ArgumentError("there is nothing to evaluate: the loader has no batch")
+        logits, targets, losses = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+    # Tensors born in inference mode cannot be used in autograd later; a copy can.
+    return Predictions(logits.clone(), targets.clone(), losses.float().clone())
+
+
+def validate(
+    model: nn.Module, loader: Loader, loss_func: LossFunc, metrics: Sequence[Metric] = ()
+) -> tuple[float, list[MetricValue]]:
+    """Return the mean loss over all items, and each metric over the whole set."""
+    found = evaluate(model, loader, loss_func)
+    values = [_as_value(metric(found.logits, found.targets)) for metric in metrics]
+    return found.losses.double().mean().item(), values
+
+
+def _as_value(value: torch.Tensor | float) -> MetricValue:
+    """A metric's value as a float, or as nested lists where it is a table (such as a confusion matrix)."""
+    tensor = torch.as_tensor(value)
+    if tensor.numel() == 1:
+        return float(tensor.item())
+    table: list[MetricValue] = tensor.tolist()
+    return table
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; every layer's own mode again afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def keep_random_state(device: torch.device) -> Iterator[None]:
+    """Give back the random state of the CPU and of the device in use as they were."""
+    mps_state = torch.mps.get_rng_state() if device.type == "mps" else None
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        if mps_state is not None:
+            torch.mps.set_rng_state(mps_state)
+
+
+def seed_device(device: torch.device, seed: int) -> None:
+    """Seed the CPU's generator and that of the device in use, and no other."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+def _check_fit(epochs: int, start_epoch: int, loader: Loader) -> None:
+    if epochs < 1 or start_epoch < 0:
+        raise ArgumentError(f"a fit runs at least one epoch, got epochs={epochs}, start_epoch={start_epoch}")
+    if len(loader) == 0:
+        raise ArgumentError("the training set gives no batch; use a smaller batch size (bs) or more pictures")

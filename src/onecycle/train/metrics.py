@@ -1,0 +1,500 @@
+"""Scores of predictions against the truth, each computed once over the whole validation set.
+
+A metric is any callable ``(logits, targets) -> 0-d float tensor``. The loop concatenates the logits of all
+batches and calls each metric once, so nothing is averaged over batches and no value depends on their size.
+
+    logits   (N, C) floating, on any device, before softmax or sigmoid
+    targets  one label a picture: (N,) integer class indices, 0 <= index < C
+             tags (several labels a picture): (N, C) of 0 and 1, any dtype
+
+Every metric here returns a detached float32 tensor on the CPU, leaves its inputs alone, does not depend on
+the order of the items and raises ``ArgumentError`` for targets that do not fit. Where a formula has no value:
+
+- logits with NaN (a run that diverged) make every score NaN;
+- a ratio over nothing is 0 (precision of a class never predicted, F of a picture without tags: as in v1);
+- a class that neither occurs nor is predicted says nothing and is left out of a macro mean;
+- ``AUROC`` and ``mean_average_precision`` leave out classes for which they are undefined; with none left they
+  are NaN and say so with a ``DataWarning``;
+- ``KappaScore`` and ``MatthewsCorreff`` are 0 where they would be 0/0.
+
+Each class has ``name=``, the title of its column, so that two of a kind can be told apart.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import re
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from onecycle.errors import ArgumentError, DataWarning
+
+Metric = Callable[[Tensor, Tensor], Tensor]
+Ranking = Callable[[np.ndarray, np.ndarray], float]  # of one class: bool truth (N,), scores (N,)
+# The metrics of this module that fit one label a picture, and those that fit tags.
+SINGLE_LABEL_METRICS: tuple[str, ...] = (
+    *("accuracy", "error_rate", "top_k_accuracy"),
+    *("FBeta", "Precision", "Recall", "KappaScore", "MatthewsCorreff", "AUROC", "ConfusionMatrix"),
+)
+MULTI_LABEL_METRICS: tuple[str, ...] = (
+    *("accuracy_thresh", "fbeta", "exact_match_error", "mean_average_precision"),
+    *("MultiLabelFbeta", "FBeta", "Precision", "Recall", "AUROC"),
+)
+
+
+def metric_name(metric: object) -> str:
+    """Return the name of a metric's column.
+
+    That is its ``name``, else its ``__name__``; for a partial without either, the name of its inner function;
+    for any other object its class name in snake case.
+    """
+    for attribute in ("name", "__name__"):
+        own = getattr(metric, attribute, None)
+        if isinstance(own, str):
+            return own
+    if isinstance(metric, functools.partial):
+        return metric_name(metric.func)
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(metric).__name__).lower()
+
+
+def is_scalar(metric: object) -> bool:
+    """Return whether a metric gives one number, which the log can show; ``ConfusionMatrix`` does not."""
+    return bool(getattr(_unwrap(metric), "scalar", True))
+
+
+def check_metric(metric: object, *, is_multi: bool) -> None:
+    """Raise where a metric cannot work, so that a mistake costs no epoch.
+
+    Args:
+        metric: what was given as a metric.
+        is_multi: whether a picture has several labels (tags).
+
+    Raises:
+        ArgumentError: it cannot be called with logits and targets, is a class instead of an object of it, has
+            an option that does not exist, or is a metric of this module for the other kind of labels.
+    """
+    if isinstance(metric, type):
+        raise ArgumentError(f"a metric is an object, not a class: write {metric.__name__}() with brackets")
+    if not callable(metric):
+        raise ArgumentError(f"a metric is a callable (logits, targets) -> number, got {metric!r}")
+    inner = _unwrap(metric)
+    _check_options(metric, inner)
+    kind = inner if inspect.isfunction(inner) else type(inner)
+    if kind.__module__ == __name__:
+        _check_fit(kind.__name__, is_multi)
+
+
+def _unwrap(metric: object) -> object:
+    while isinstance(metric, functools.partial):
+        metric = metric.func
+    return metric
+
+
+def _check_options(metric: Callable[..., object], inner: object) -> None:
+    if inspect.isbuiltin(inner) or not callable(inner):
+        return  # written in C, without a signature to check
+    try:
+        inspect.signature(metric).bind(None, None)
+    except (TypeError, ValueError) as error:
+        wanted = f"{metric_name(inner)}{inspect.signature(inner)}"
+        raise ArgumentError(f"no metric over (logits, targets): {error}; defined as {wanted}") from error
+
+
+def _check_fit(name: str, is_multi: bool, got: str = "") -> None:
+    fitting, others = SINGLE_LABEL_METRICS, MULTI_LABEL_METRICS
+    if is_multi:
+        fitting, others = others, fitting
+    if name in fitting:
+        return
+    kinds = ("one label a picture, targets (N,) of class indices", "tags, targets (N, C) of 0 and 1")
+    wants = f"is for {kinds[not is_multi]}" if name in others else "is no metric over (logits, targets)"
+    have = f"these targets are {kinds[is_multi]}{got}"
+    raise ArgumentError(f"{name} {wants}; {have}. Metrics that fit: {', '.join(fitting)}")
+
+
+def _checked(name: str, logits: Tensor, targets: Tensor) -> bool:
+    """Return whether the targets are tags, after checking that ``name`` can score them."""
+    shapes = f"logits {tuple(logits.shape)} {logits.dtype}, targets {tuple(targets.shape)} {targets.dtype}"
+    if logits.ndim != 2 or not logits.is_floating_point() or 0 in logits.shape:
+        raise ArgumentError(f"{name} expects floating logits (N, C) with at least one item, got {shapes}")
+    is_multi = targets.ndim == 2
+    if targets.shape != (logits.shape if is_multi else logits.shape[:1]):
+        raise ArgumentError(f"{name} expects targets (N,) or (N, C) that match the logits, got {shapes}")
+    _check_fit(name, is_multi, f" ({shapes})")
+    if is_multi:
+        if not bool(((targets == 0) | (targets == 1)).all()):
+            raise ArgumentError(f"{name} expects tags of 0 and 1 only, got other values in {shapes}")
+    elif targets.is_floating_point() or targets.dtype == torch.bool:
+        raise ArgumentError(f"{name} expects integer class indices, got {shapes}; call .long() on them")
+    elif targets.min() < 0 or targets.max() >= logits.shape[1]:
+        low, high = int(targets.min()), int(targets.max())
+        raise ArgumentError(f"{name} expects class indices in 0..{logits.shape[1] - 1}, got {low}..{high}")
+    return is_multi
+
+
+def _result(logits: Tensor, value: float | Tensor) -> Tensor:
+    """Return the score as every metric does: 0-d, float32, CPU, detached; NaN where a logit is NaN."""
+    return torch.tensor(math.nan if bool(logits.isnan().any()) else float(value), dtype=torch.float32)
+
+
+def _share(hits: Tensor) -> float:
+    return int(hits.sum()) / hits.numel()  # counted in integers: exact for any number of items in any order
+
+
+def accuracy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the share of pictures whose highest logit (of equal ones the first) is the true class."""
+    _checked("accuracy", logits, targets)
+    return _result(logits, _share(logits.argmax(1) == targets))
+
+
+def error_rate(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return 1 − ``accuracy``."""
+    _checked("error_rate", logits, targets)
+    return _result(logits, _share(logits.argmax(1) != targets))
+
+
+def top_k_accuracy(logits: Tensor, targets: Tensor, *, k: int = 5) -> Tensor:
+    """Return the share of pictures whose true class is among the k highest logits.
+
+    Args:
+        logits: (N, C).
+        targets: (N,) class indices.
+        k: at least 1. With k >= C every class is among the k highest, so the result is 1. Of equal logits the
+            lower class index comes first, so that k=1 is ``accuracy``.
+    """
+    _checked("top_k_accuracy", logits, targets)
+    if k < 1:
+        raise ArgumentError(f"top_k_accuracy expects k >= 1, got {k}")
+    truth = targets.long()[:, None]
+    own = logits.gather(1, truth)
+    earlier = torch.arange(logits.shape[1], device=logits.device) < truth
+    n_before = ((logits > own) | ((logits == own) & earlier)).sum(1)
+    return _result(logits, _share(n_before < k))
+
+
+def accuracy_thresh(logits: Tensor, targets: Tensor, *, thresh: float = 0.5, sigmoid: bool = True) -> Tensor:
+    """Return the share of right answers over every tag of every picture.
+
+    Args:
+        logits: (N, C); probabilities with ``sigmoid=False``.
+        targets: (N, C) of 0 and 1.
+        thresh: a tag is predicted where its probability is above this.
+        sigmoid: whether to take the sigmoid of the logits first.
+
+    With rare tags this is high for a model that predicts none; see ``fbeta`` and ``mean_average_precision``.
+    """
+    _checked("accuracy_thresh", logits, targets)
+    return _result(logits, _share(_predicted_tags(logits, thresh, sigmoid) == (targets == 1)))
+
+
+def exact_match_error(
+    logits: Tensor, targets: Tensor, *, thresh: float = 0.5, sigmoid: bool = True
+) -> Tensor:
+    """Return the share of pictures with at least one wrong tag; arguments as in ``accuracy_thresh``."""
+    _checked("exact_match_error", logits, targets)
+    wrong = _predicted_tags(logits, thresh, sigmoid) != (targets == 1)
+    return _result(logits, _share(wrong.any(1)))
+
+
+def fbeta(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    thresh: float = 0.2,
+    beta: float = 2,
+    eps: float = 1e-9,
+    sigmoid: bool = True,
+) -> Tensor:
+    """Return the mean over pictures of F-beta of that picture's tags (Planet's score with the defaults).
+
+    Args:
+        logits, targets, thresh, sigmoid: as in ``accuracy_thresh``.
+        beta: how many times recall matters as much as precision.
+        eps: keeps the denominators above zero: P = TP/(predicted + eps), R = TP/(true + eps),
+            F = (1 + beta²)·P·R/(beta²·P + R + eps).
+    """
+    _checked("fbeta", logits, targets)
+    _check_beta("fbeta", beta, eps)
+    predicted, true = _predicted_tags(logits, thresh, sigmoid), targets == 1
+    tp, n_predicted, n_true = (x.sum(1).cpu().double() for x in (predicted & true, predicted, true))
+    precision, recall = tp / (n_predicted + eps), tp / (n_true + eps)
+    scores = (1 + beta**2) * precision * recall / (beta**2 * precision + recall + eps)
+    return _result(logits, scores.mean())
+
+
+def mean_average_precision(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over tags of average precision, the area under the tag's precision-recall steps.
+
+    Args:
+        logits: (N, C), or any scores that grow with the probability; no threshold is involved.
+        targets: (N, C) of 0 and 1.
+
+    Source: ``sklearn.metrics.average_precision_score``.
+    """
+    from sklearn.metrics import average_precision_score
+
+    return _mean_ranking("mean_average_precision", average_precision_score, logits, targets, both=False)
+
+
+def _predicted_tags(logits: Tensor, thresh: float, sigmoid: bool) -> Tensor:
+    _check_thresh(thresh, sigmoid)
+    return (logits.float().sigmoid() if sigmoid else logits) > thresh
+
+
+def _check_thresh(thresh: float, sigmoid: bool) -> None:
+    if sigmoid and not 0 <= thresh <= 1:
+        raise ArgumentError(f"thresh is a probability in 0..1 (any number with sigmoid=False), got {thresh}")
+
+
+def _check_beta(name: str, beta: float, eps: float) -> None:
+    if not (0 <= beta < math.inf and 0 < eps < math.inf):
+        raise ArgumentError(f"{name} expects a finite beta >= 0 and eps > 0, got beta={beta}, eps={eps}")
+
+
+def _mean_ranking(name: str, score: Ranking, logits: Tensor, targets: Tensor, *, both: bool) -> Tensor:
+    """Return the mean of a ranking score over the classes with positives and, for ``both``, negatives."""
+    single = not _checked(name, logits, targets)
+    scores, truth = torch.nan_to_num(logits.detach().float()).cpu().double(), targets.cpu()
+    if single:  # float32 again, or rounding breaks ties; tags stay logits, which a sigmoid would tie at 1
+        scores, truth = scores.log_softmax(1).float(), F.one_hot(truth.long(), logits.shape[1])
+    ranked, true = scores.numpy(), truth.numpy() == 1
+    usable = true.any(0) & ~(true.all(0) & both)
+    if not usable.any():
+        lacks = "both positives and negatives" if both else "positives"
+        warnings.warn(f"{name} is undefined (NaN): no class has {lacks}", DataWarning, stacklevel=3)
+        return _result(logits, math.nan)
+    each = [score(true[:, c], ranked[:, c]) for c in np.flatnonzero(usable)]
+    return _result(logits, sum(each) / len(each))
+
+
+def _confusion(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the (C, C) int64 counts, rows actual, columns predicted."""
+    n_classes = logits.shape[1]
+    cells = targets.cpu().long() * n_classes + logits.argmax(1).cpu()
+    return torch.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def _class_counts(logits: Tensor, targets: Tensor, thresh: float, sigmoid: bool) -> Tensor:
+    """Return true positives, false positives and false negatives of each class, (3, C) float64."""
+    if targets.ndim == 1:
+        matrix = _confusion(logits, targets).double()
+        tp, predicted, true = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
+        return torch.stack((tp, predicted - tp, true - tp))
+    yes, is_true = _predicted_tags(logits, thresh, sigmoid), targets == 1
+    return torch.stack([x.sum(0) for x in (yes & is_true, yes & ~is_true, ~yes & is_true)]).cpu().double()
+
+
+def _ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Return part/whole, and 0 for nothing out of nothing."""
+    return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1.0), 0.0)
+
+
+@dataclass(frozen=True)
+class _ClassAverage(ABC):
+    """Options shared by ``Precision``, ``Recall`` and ``FBeta``, explained there."""
+
+    average: str = "binary"
+    _: KW_ONLY
+    pos_label: int = 1
+    thresh: float = 0.5
+    sigmoid: bool = True
+
+    def __post_init__(self) -> None:
+        name, allowed = type(self).__name__, ("binary", "micro", "macro", "weighted")
+        if self.average not in allowed:
+            raise ArgumentError(f"{name} expects average among {', '.join(allowed)}, got {self.average!r}")
+        if self.pos_label not in (0, 1):
+            raise ArgumentError(f"{name} expects pos_label 0 or 1, got {self.pos_label!r}")
+        _check_thresh(self.thresh, self.sigmoid)
+
+    @abstractmethod
+    def _score(self, tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor: ...
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        average = self._average_for(_checked(type(self).__name__, logits, targets), logits.shape[1])
+        counts = _class_counts(logits, targets, self.thresh, self.sigmoid)
+        tp, fp, fn = counts.sum(1, keepdim=True) if average == "micro" else counts
+        scores = self._score(tp, fp, fn)
+        if average == "binary":
+            return _result(logits, scores[self.pos_label])
+        weights = tp + fn if average == "weighted" else (tp + fp + fn > 0).double()
+        return _result(logits, _ratio((scores * weights).sum(), weights.sum()))
+
+    def _average_for(self, is_multi: bool, n_classes: int) -> str:
+        if self.average != "binary" or (n_classes == 2 and not is_multi):
+            return self.average
+        here = f"with {n_classes} {'tags' if is_multi else 'classes'} {type(self).__name__} uses 'macro'"
+        warnings.warn(f"average='binary' is for two classes; {here}", DataWarning, stacklevel=3)
+        return "macro"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision(_ClassAverage):
+    """Of what was predicted as a class, how much is of it; options as in ``FBeta``, but for beta and eps."""
+
+    name: str = "precision"
+
+    def _score(self, tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
+        return _ratio(tp, tp + fp)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recall(_ClassAverage):
+    """Of what is of a class, how much was predicted as it; options as in ``FBeta``, but for beta and eps."""
+
+    name: str = "recall"
+
+    def _score(self, tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
+        return _ratio(tp, tp + fn)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FBeta(_ClassAverage):
+    """F-beta of each class over all pictures, averaged over classes (``fbeta`` averages over pictures).
+
+    Args:
+        average: 'binary' (the class ``pos_label`` of two), 'macro' (mean over classes that occur or are
+            predicted), 'micro' (all decisions together; with one label a picture this is accuracy) or
+            'weighted' (mean weighted by how often a class occurs). 'binary' with other than two classes, or
+            with tags, means 'macro' and says so with a ``DataWarning``.
+        beta: how many times recall matters as much as precision; 1 is the F1 score.
+        eps: added to the denominator, as in fastai v1.
+        pos_label: 0 or 1, the class that 'binary' looks at.
+        thresh: for tags only: a tag is predicted where its probability is above this.
+        sigmoid: for tags only: whether to take the sigmoid of the logits first.
+    """
+
+    beta: float = 2
+    eps: float = 1e-9
+    name: str = "f_beta"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_beta(type(self).__name__, self.beta, self.eps)
+
+    def _score(self, tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
+        # (1 + b²)PR/(b²P + R), multiplied out so that it has a value where P or R has none
+        hits = (1 + self.beta**2) * tp
+        return hits / (hits + self.beta**2 * fn + fp + self.eps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabelFbeta(FBeta):
+    """``FBeta`` for tags only, with the defaults that fastai v1 has for it."""
+
+    average: str = "micro"
+    thresh: float = 0.3
+    eps: float = 1e-15
+    name: str = "multi_label_fbeta"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfusionMatrix:
+    """The (C, C) int64 counts, rows actual and columns predicted: not one number, see ``is_scalar``."""
+
+    scalar: ClassVar[bool] = False
+    name: str = "confusion_matrix"
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        _checked("ConfusionMatrix", logits, targets)
+        return _confusion(logits, targets)
+
+
+@dataclass(frozen=True)
+class KappaScore:
+    """Cohen's kappa: agreement beyond what the two class frequencies alone would give.
+
+    Args:
+        weights: None (all errors cost the same), 'linear' or 'quadratic' (by the distance of the indices of
+            all C classes, absent ones too, for classes that have an order).
+    """
+
+    weights: str | None = None
+    _: KW_ONLY
+    name: str = "kappa_score"
+
+    def __post_init__(self) -> None:
+        if self.weights not in (None, "linear", "quadratic"):
+            raise ArgumentError(f"KappaScore knows weights None, 'linear', 'quadratic', got {self.weights!r}")
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        # From the matrix: scikit-learn warns where there are nearly as many classes as pictures.
+        _checked("KappaScore", logits, targets)
+        counts = _confusion(logits, targets).double()
+        expected = torch.outer(counts.sum(1), counts.sum(0)) / counts.sum()
+        index = torch.arange(len(counts), dtype=torch.float64)
+        distance = (index[:, None] - index).abs()
+        cost = distance ** {None: 0, "linear": 1, "quadratic": 2}[self.weights] * (distance > 0)
+        by_chance = (cost * expected).sum()
+        return _result(logits, _ratio(by_chance - (cost * counts).sum(), by_chance))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatthewsCorreff:
+    """Matthews' correlation of predicted and true classes, for any number of classes.
+
+    Source: Gorodkin 2004, "Comparing two K-category assignments by a K-category correlation coefficient".
+    """
+
+    name: str = "matthews_correff"
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        _checked("MatthewsCorreff", logits, targets)
+        counts = _confusion(logits, targets).double()
+        true, predicted, n = counts.sum(1), counts.sum(0), counts.sum()
+        covariance = counts.trace() * n - true @ predicted
+        spread = (n**2 - true @ true) * (n**2 - predicted @ predicted)
+        return _result(logits, _ratio(covariance, spread.sqrt()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AUROC:
+    """Area under the ROC curve: each class against the rest, mean over the classes that have both.
+
+    With two classes this is the usual binary value. No threshold is involved.
+    """
+
+    name: str = "auroc"
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        from sklearn.metrics import roc_auc_score
+
+        return _mean_ranking("AUROC", roc_auc_score, logits, targets, both=True)
+
+
+def roc_curve(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the ROC curve of one class.
+
+    Args:
+        scores: (N,) floating and finite, higher for the positive class.
+        targets: (N,) of 0 and 1, both present.
+
+    Returns:
+        False-positive and true-positive rates, each (M,) float32 on the CPU, ascending from 0 to 1.
+    """
+    from sklearn.metrics import roc_curve as sk_roc_curve
+
+    if scores.ndim != 1 or scores.shape != targets.shape or not bool(scores.isfinite().all()):
+        shapes = f"{tuple(scores.shape)} and {tuple(targets.shape)}"
+        raise ArgumentError(f"expected finite scores and targets (N,), got {shapes}; for logits use AUROC()")
+    truth = targets.cpu().numpy()
+    if np.unique(truth).tolist() != [0, 1]:
+        raise ArgumentError(f"expected targets with both 0 and 1 and nothing else, got {np.unique(truth)}")
+    fpr, tpr, _ = sk_roc_curve(truth, scores.detach().float().cpu().numpy(), drop_intermediate=False)
+    return torch.from_numpy(fpr).float(), torch.from_numpy(tpr).float()
+
+
+def auc_roc_score(scores: Tensor, targets: Tensor) -> Tensor:
+    """Return the area under ``roc_curve``, 0-d float32; over logits (N, C) the metric is ``AUROC()``."""
+    fpr, tpr = roc_curve(scores, targets)
+    return torch.trapezoid(tpr.double(), fpr.double()).float()

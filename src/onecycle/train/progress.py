@@ -1,0 +1,339 @@
+"""The training log: a table that grows by a row an epoch, and a bar for the epoch that runs.
+
+Formatting is pure; the reporters only put its results where output goes: a notebook, a terminal, or a plain
+stream.
+"""
+
+from __future__ import annotations
+
+import html
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from onecycle.train.recorder import EpochRow, MetricValue
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.progress import Progress as RichProgress
+
+UPDATE_S = 0.5
+"""Seconds between two looks at the running loss; a look makes the host wait for the device once."""
+
+SmoothLoss = Callable[[], float | None]
+
+
+def format_time(seconds: float) -> str:
+    """Return ``mm:ss``, or ``h:mm:ss`` from an hour on."""
+    whole = int(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
+
+
+def format_cell(value: MetricValue | int | str | None) -> str:
+    """Return a cell of the log: six decimals, whole numbers plain, ``#na#`` for what was not measured."""
+    if value is None:
+        return "#na#"
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def format_row(row: EpochRow, n_metrics: int) -> list[str]:
+    """Return the cells of an epoch; metrics that were not measured become ``#na#``."""
+    metrics: list[MetricValue | None] = [*row.metrics, *[None] * (n_metrics - len(row.metrics))]
+    values = [row.epoch, row.train_loss, row.valid_loss, *metrics]
+    return [*(format_cell(value) for value in values), format_time(row.time_s)]
+
+
+def table_header(names: Sequence[str]) -> str:
+    """Return the header of the text table: names padded to at least 8, two spaces between."""
+    return "  ".join(name.ljust(8) for name in names).rstrip()
+
+
+def table_row(names: Sequence[str], cells: Sequence[str]) -> str:
+    """Return a line of the text table, each cell under its name."""
+    widths = [max(8, len(name)) for name in names]
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def text_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return the whole text table."""
+    return "\n".join([table_header(names), *(table_row(names, cells) for cells in rows)])
+
+
+def html_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return the table as HTML, in the look of a data frame."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(c)}</td>' for c in cells)}</tr>" for cells in rows)
+    return (
+        '<table border="1" class="dataframe"><thead><tr style="text-align: left;">'
+        f"{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def html_bar(done: int, total: int, text: str) -> str:
+    """Return a progress bar as HTML."""
+    return (
+        f'<div><progress value="{done}" max="{total}" style="width: 300px; height: 20px; vertical-align: '
+        f'middle;">'
+        f"</progress> {html.escape(text)}</div>"
+    )
+
+
+def bar_text(done: int, total: int, elapsed_s: float, loss: float | None) -> str:
+    """Return batches done, time left at the pace so far, and the running loss."""
+    left = format_time(elapsed_s / done * (total - done)) if done else "--:--"
+    tail = "" if loss is None else f" loss {loss:.4f}"
+    return f"{done}/{total} [{format_time(elapsed_s)}<{left}]{tail}"
+
+
+def in_notebook() -> bool:
+    """Say whether output goes to a Jupyter kernel; IPython is looked at only where it is already loaded."""
+    module = sys.modules.get("IPython")
+    shell = module.get_ipython() if module is not None and hasattr(module, "get_ipython") else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+class Progress:
+    """The reporter that says nothing; base of the others."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.rows: list[list[str]] = []
+        self.n_epochs = 1
+        self._epoch_start = self._last_look = 0.0
+
+    def start(self, names: Sequence[str], n_epochs: int) -> None:
+        """Begin a fit with these columns; no columns means that there will be no table."""
+        self.names, self.rows, self.n_epochs = list(names), [], n_epochs
+
+    def epoch(self, n_batches: int) -> None:
+        """Begin an epoch."""
+        self._epoch_start = self._last_look = time.monotonic()
+        self.draw(0, n_batches, None)
+
+    def batch(self, done: int, n_batches: int, loss: SmoothLoss) -> None:
+        """Note a finished batch; asks for the running loss at most every ``UPDATE_S``."""
+        now = time.monotonic()
+        if self.shows_bar and now - self._last_look >= UPDATE_S:
+            self._last_look = now
+            self.draw(done, n_batches, loss())
+
+    def row(self, row: EpochRow) -> None:
+        """Add an epoch to the table."""
+        cells = format_row(row, len(self.names) - 4)
+        self.rows.append(cells)
+        self.show_row(cells)
+
+    @property
+    def shows_bar(self) -> bool:
+        """Whether :meth:`draw` does anything."""
+        return False
+
+    def draw(self, done: int, n_batches: int, loss: float | None) -> None:
+        """Draw the bar."""
+
+    def validating(self) -> None:
+        """Say that the validation set is being read."""
+
+    def show_row(self, cells: Sequence[str]) -> None:
+        """Show a new row."""
+
+    def finish(self) -> None:
+        """Leave the table, take the bar away."""
+
+    def _bar_text(self, done: int, n_batches: int, loss: float | None) -> str:
+        return bar_text(done, n_batches, time.monotonic() - self._epoch_start, loss)
+
+
+class PlainProgress(Progress):
+    """A header, then a line an epoch, without control characters: for files and pipes.
+
+    Args:
+        stream: where the lines go; ``None`` is standard output at the time of writing.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def start(self, names: Sequence[str], n_epochs: int) -> None:
+        """Write the header."""
+        super().start(names, n_epochs)
+        if names:
+            self._say(table_header(names))
+
+    def show_row(self, cells: Sequence[str]) -> None:
+        """Write the row."""
+        self._say(table_row(self.names, cells))
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+class TerminalProgress(Progress):
+    """The same table under which a bar runs and vanishes.
+
+    Args:
+        stream: the terminal; ``None`` is standard output.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        super().__init__()
+        self._stream = stream
+        self._bar: RichProgress | None = None
+
+    @property
+    def shows_bar(self) -> bool:
+        """True."""
+        return True
+
+    def start(self, names: Sequence[str], n_epochs: int) -> None:
+        """Write the header and set up the bar."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        super().start(names, n_epochs)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[text]}"),
+        )
+        console = Console(file=self._stream, highlight=False, soft_wrap=True)
+        self._bar = Progress(*columns, console=console, transient=True, auto_refresh=False)
+        self._bar.add_task("", total=1, text="")
+        self._bar.start()
+        if names:
+            self._print(table_header(names))
+
+    def draw(self, done: int, n_batches: int, loss: float | None) -> None:
+        """Move the bar."""
+        self._update(done, n_batches, self._bar_text(done, n_batches, loss))
+
+    def validating(self) -> None:
+        """Say so in the bar."""
+        self._update(1, 1, "validating")
+
+    def show_row(self, cells: Sequence[str]) -> None:
+        """Print the row above the bar."""
+        self._print(table_row(self.names, cells))
+
+    def finish(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _update(self, done: int, total: int, text: str) -> None:
+        if self._bar is not None:
+            epoch = f"epoch {len(self.rows) + 1}/{self.n_epochs}"
+            task = self._bar.task_ids[0]
+            self._bar.update(task, completed=done, total=total, description=epoch, text=text, refresh=True)
+
+    def _print(self, line: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False)
+
+
+class NotebookProgress(Progress):
+    """One output that is redrawn in place: bar above, table below, at the end the table alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._output = LiveOutput()
+        self._bar_html = ""
+
+    @property
+    def shows_bar(self) -> bool:
+        """True."""
+        return True
+
+    def start(self, names: Sequence[str], n_epochs: int) -> None:
+        """Show the empty table."""
+        super().start(names, n_epochs)
+        self._output = LiveOutput()
+        self._show()
+
+    def draw(self, done: int, n_batches: int, loss: float | None) -> None:
+        """Move the bar."""
+        text = f"epoch {len(self.rows) + 1}/{self.n_epochs} {self._bar_text(done, n_batches, loss)}"
+        self._bar_html = html_bar(done, n_batches, text)
+        self._show()
+
+    def validating(self) -> None:
+        """Say so in the bar."""
+        self._bar_html = html_bar(1, 1, f"epoch {len(self.rows) + 1}/{self.n_epochs} validating")
+        self._show()
+
+    def show_row(self, cells: Sequence[str]) -> None:
+        """Redraw with the new row."""
+        self._show()
+
+    def finish(self) -> None:
+        """Leave the table alone."""
+        self._bar_html = ""
+        if self._output.shown:
+            self._show()
+
+    def _show(self) -> None:
+        table = html_table(self.names, self.rows) if self.names else ""
+        text = text_table(self.names, self.rows) if self.names else ""
+        self._output.show({"text/html": self._bar_html + table, "text/plain": text})
+
+
+class LiveOutput:
+    """A place in a notebook's output that can be shown again in place."""
+
+    def __init__(self) -> None:
+        self._id: str | None = None
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is something to show again."""
+        return self._id is not None
+
+    def show(self, bundle: dict[str, Any]) -> None:
+        """Show a MIME bundle: new the first time, in place afterwards."""
+        from IPython.display import display, update_display
+
+        if self._id is None:
+            handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+            self._id = handle.display_id if handle is not None else None
+        else:
+            update_display(bundle, raw=True, display_id=self._id)  # type: ignore[no-untyped-call]
+
+
+class LiveFigure:
+    """A figure that is redrawn in place in a notebook; elsewhere ``live`` is False."""
+
+    def __init__(self) -> None:
+        self.live = in_notebook()
+        self._output = LiveOutput()
+
+    def show(self, figure: Figure | None) -> None:
+        """Show the figure as a PNG in place of the last one, and close it."""
+        if figure is None:
+            return
+        import base64
+        import io
+
+        from matplotlib import pyplot as plt
+
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        plt.close(figure)
+        png = base64.b64encode(buffer.getvalue()).decode("ascii")
+        self._output.show({"image/png": png, "text/plain": "losses"})
+
+
+def make_progress(*, silent: bool = False) -> Progress:
+    """Return the reporter for where output goes: a notebook, a terminal, or a plain stream.
+
+    Args:
+        silent: show nothing.
+    """
+    if silent:
+        return Progress()
+    if in_notebook():
+        return NotebookProgress()
+    return TerminalProgress() if sys.stdout.isatty() else PlainProgress()

@@ -1,0 +1,105 @@
+"""The notebook's namespace: ``from onecycle.vision import *`` brings what lessons written for fastai v1 use."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from functools import partial
+from operator import itemgetter
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn, optim
+
+from onecycle.cnn_learner import cnn_learner, create_cnn
+from onecycle.data.batches import cifar_stats, imagenet_stats, mnist_stats
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.data_block import ImageList
+from onecycle.data.items import Category, DatasetType, MultiCategory, get_image_files
+from onecycle.data.pixels import Image, ResizeMethod, open_image
+from onecycle.data.sources import URLs, untar_data
+from onecycle.data.transforms import (
+    brightness,
+    contrast,
+    crop,
+    crop_pad,
+    cutout,
+    dihedral,
+    dihedral_affine,
+    flip_affine,
+    flip_lr,
+    get_transforms,
+    jitter,
+    perspective_warp,
+    rand_crop,
+    rand_pad,
+    rand_resize_crop,
+    rand_zoom,
+    rgb_randomize,
+    rotate,
+    skew,
+    squish,
+    symmetric_warp,
+    tilt,
+    zoom,
+    zoom_crop,
+)
+from onecycle.doc import doc
+from onecycle.evaluation.interpretation import ClassificationInterpretation
+from onecycle.learner import Learner
+from onecycle.model.backbones import models
+from onecycle.model.heads import AdaptiveConcatPool2d, Flatten, create_head
+from onecycle.settings import Config
+from onecycle.train.callbacks import (
+    AccumulateScheduler,
+    BnFreeze,
+    Callback,
+    CSVLogger,
+    EarlyStoppingCallback,
+    GradientClipping,
+    MixUpCallback,
+    ReduceLROnPlateauCallback,
+    SaveModelCallback,
+    ShowGraph,
+    TerminateOnNaNCallback,
+)
+from onecycle.train.losses import BCEWithLogitsFlat, CrossEntropyFlat, LabelSmoothingCrossEntropy
+from onecycle.train.metrics import (
+    AUROC,
+    ConfusionMatrix,
+    FBeta,
+    KappaScore,
+    MatthewsCorreff,
+    MultiLabelFbeta,
+    Precision,
+    Recall,
+    accuracy,
+    accuracy_thresh,
+    error_rate,
+    exact_match_error,
+    fbeta,
+    mean_average_precision,
+    top_k_accuracy,
+)
+
+ImageItemList = ImageList  # the older name, met in early notebooks
+
+__all__ = [
+    "AUROC", "AccumulateScheduler", "AdaptiveConcatPool2d", "BCEWithLogitsFlat", "BnFreeze", "CSVLogger", "Callback",
+    "Category", "ClassificationInterpretation", "Config", "ConfusionMatrix", "CrossEntropyFlat", "DatasetType",
+    "EarlyStoppingCallback", "F", "FBeta", "Flatten", "GradientClipping", "Image", "ImageDataBunch", "ImageItemList",
+    "ImageList", "KappaScore", "LabelSmoothingCrossEntropy", "Learner", "MatthewsCorreff", "MixUpCallback",
+    "MultiCategory", "MultiLabelFbeta", "Path", "Precision", "Recall", "ReduceLROnPlateauCallback", "ResizeMethod",
+    "SaveModelCallback", "ShowGraph", "Tensor", "TerminateOnNaNCallback", "URLs", "accuracy", "accuracy_thresh",
+    "brightness", "cifar_stats", "cnn_learner", "contrast", "create_cnn", "create_head", "crop", "crop_pad", "cutout",
+    "dihedral", "dihedral_affine", "doc", "error_rate", "exact_match_error", "fbeta", "flip_affine", "flip_lr",
+    "get_image_files", "get_transforms", "imagenet_stats", "itemgetter", "jitter", "mean_average_precision",
+    "mnist_stats", "models", "nn", "np", "open_image", "optim", "os", "partial", "pd", "perspective_warp", "plt",
+    "rand_crop", "rand_pad", "rand_resize_crop", "rand_zoom", "re", "rgb_randomize", "rotate", "skew", "squish",
+    "symmetric_warp", "sys", "tilt", "top_k_accuracy", "torch", "untar_data", "zoom", "zoom_crop",
+]  # fmt: skip

@@ -4,10 +4,13 @@ import inspect
 import math
 
 import numpy as np
-import onecycle.train.callbacks as module
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from torch import nn
+from train_toys import CLASSES, Batch, FakeLearner, ToyLoader, accuracy, toy_model, toy_trainer
+
+import onecycle.train.callbacks as module
 from onecycle.errors import ArgumentError
 from onecycle.train.callbacks import (
     AccumulateScheduler,
@@ -27,8 +30,6 @@ from onecycle.train.callbacks import (
 )
 from onecycle.train.recorder import EpochRow, Recorder
 from onecycle.train.schedules import Constant
-from torch import nn
-from train_toys import CLASSES, Batch, FakeLearner, ToyLoader, accuracy, toy_model, toy_trainer
 
 ALL = [c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, LearnerCallback)]
 HOOKS = [name for name in vars(Callback) if name.startswith("on_")]
@@ -213,7 +214,9 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path):
 
     seed_weights = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, CLASSES)).state_dict()
     whole = run(20, [])
-    torch.testing.assert_close(run(8, [lambda le: AccumulateScheduler(le, n_step=3)]), whole, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        run(8, [lambda le: AccumulateScheduler(le, n_step=3)]), whole, rtol=1e-4, atol=1e-5
+    )
     left_over = run(8, [lambda le: AccumulateScheduler(le, n_step=2)])
     dropped = run(8, [lambda le: AccumulateScheduler(le, n_step=2, drop_last=True)])
     assert not torch.allclose(left_over, dropped)

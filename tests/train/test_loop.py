@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from train_toys import Batch, ToyLoader, accuracy, toy_model, toy_trainer
+
 from onecycle.errors import ArgumentError, OnecycleWarning
 from onecycle.train.callbacks import Callback
 from onecycle.train.loop import DivergedError, Trainer, evaluate, mix_seed, set_training_mode, validate
@@ -12,12 +15,10 @@ from onecycle.train.optimizer import AdamW_v1
 from onecycle.train.progress import Progress
 from onecycle.train.recorder import Recorder
 from onecycle.train.schedules import Constant, OneCycle
-from torch import nn
-from train_toys import Batch, ToyLoader, accuracy, toy_model, toy_trainer
 
 
 def fit(trainer: Trainer, epochs: int = 2, **kwargs: Any) -> Recorder:
-    loader = kwargs.pop("loader", None) or ToyLoader()
+    loader = kwargs.pop("loader") if "loader" in kwargs else ToyLoader()
     schedule = kwargs.pop("schedule", None) or OneCycle(epochs * len(loader), (1e-2, 1e-2))
     recorder = kwargs.pop("recorder", None) or Recorder(["accuracy"])
     valid = kwargs.pop("valid", ToyLoader(10, 4, shuffle=False))
@@ -71,9 +72,10 @@ def test_three_epochs_are_two_and_one():
     whole, parts = (toy_trainer(toy_model(p=0.5)) for _ in range(2))
     schedule = OneCycle(9, (1e-2, 1e-2))
     once = fit(whole, 3, schedule=schedule)
-    twice = fit(parts, 2, schedule=schedule).raw_losses + fit(
-        parts, 1, schedule=schedule, start_epoch=2
-    ).raw_losses
+    twice = (
+        fit(parts, 2, schedule=schedule).raw_losses
+        + fit(parts, 1, schedule=schedule, start_epoch=2).raw_losses
+    )
     assert once.raw_losses == twice
 
 

@@ -4,10 +4,11 @@ from functools import partial
 
 import pytest
 import torch
-from onecycle.errors import ArgumentError
-from onecycle.train.optimizer import AdamW_v1, Optimizer, hold_frozen_norms, split_params
 from torch import nn
 from train_toys import toy_model
+
+from onecycle.errors import ArgumentError
+from onecycle.train.optimizer import AdamW_v1, Optimizer, hold_frozen_norms, split_params
 
 SGD = partial(torch.optim.SGD, momentum=0.9)
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from onecycle.errors import ArgumentError
 from onecycle.train.schedules import Constant, ExponentialSweep, OneCycle, cosine, lr_range
 

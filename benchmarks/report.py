@@ -1,0 +1,72 @@
+"""What every benchmark shares: where it ran, how a result is summed up, and how it is written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, object]:
+    """Name the processor, the cores in use and the versions that matter."""
+    model = "unknown processor"
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
+    packages = ("onecycle", "torch", "timm", "numpy", "pillow")
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        **{p: version(p) for p in packages},
+    }
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Return mean, standard deviation (of the sample), median, least and most of some values."""
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {
+        "n": len(values),
+        "mean": statistics.fmean(values),
+        "sd": spread,
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+    }
+
+
+def write(name: str, method: str, rows: list[dict[str, object]]) -> None:
+    """Print the rows as a table and write them with method, machine, date and command to ``results/``."""
+    RESULTS.mkdir(exist_ok=True)
+    record = {
+        "method": method,
+        "command": "python " + " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": machine(),
+        "rows": rows,
+    }
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+    table = _table(rows)
+    words = " · ".join(f"{k} {v}" for k, v in machine().items())
+    text = f"# {name}\n\n{method}\n\n`{record['command']}`, {record['date']}\n\n{words}\n\n{table}\n"
+    (RESULTS / f"{name}.md").write_text(text)
+    print(table)
+
+
+def _table(rows: list[dict[str, object]]) -> str:
+    head = list(dict.fromkeys(k for row in rows for k in row))
+    cells = [[_cell(row.get(k, "")) for k in head] for row in rows]
+    lines = [head, ["---"] * len(head), *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# More arguments for the command of a target: make demo ARGS='--size 224 --epochs 8'
+ARGS ?=
 
 .PHONY: setup demo test fast slow lesson check bench clean
 
@@ -14,20 +16,20 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: $(READY)
-	$(BIN)/onecycle demo
+	$(BIN)/onecycle demo $(ARGS)
 
 test: $(READY)  ## the fast tests, and the lesson notebook with fewer epochs where the shared sample is there
-	$(BIN)/python -m pytest -q
-	$(BIN)/python -m pytest -q -m lesson
+	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -m lesson $(ARGS)
 
 fast: $(READY)  ## the fast tests alone
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(ARGS)
 
 slow: $(READY)  ## what `make test` leaves out: long tests
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow $(ARGS)
 
 lesson: $(READY)  ## the lesson notebook with all its epochs (an hour and more on two cores)
-	ONECYCLE_LESSON_FULL=1 $(BIN)/python -m pytest -q -s -m lesson --timeout 14400
+	ONECYCLE_LESSON_FULL=1 $(BIN)/python -m pytest -q -s -m lesson --timeout 14400 $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -16,7 +16,7 @@ GROUND = {"errors": 0, "settings": 1}
 ROOMS = {
     "data": {
         "archives", "audit", "augment", "batches", "bunch", "data_block", "datasets", "downloads", "draws", "items",
-        "options", "pixels", "scenery", "sources", "splits", "synthetic", "transforms", "warp",
+        "options", "pixels", "progress", "scenery", "sources", "splits", "synthetic", "transforms", "warp",
     },
     "model": {"backbones", "cnn", "heads", "summary", "weights"},
     "train": {

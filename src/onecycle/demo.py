@@ -43,12 +43,14 @@ def run_demo(
 
 
 def _sample(n_tiles: int, seed: int) -> Path:
+    from onecycle.data.progress import counting_bar
     from onecycle.data.synthetic import write_sample
 
     print(f"1. The data: {n_tiles:,} tiles that look like satellite pictures. They are DRAWN by onecycle")
     print("   from a seed, not photographed, so nothing here says how well real tiles would do.")
     folder = settings.data_folder() / f"drawn_tiles_{n_tiles}_{seed}"
-    write_sample(folder, n_tiles, seed=seed)
+    with counting_bar("drawing tiles", n_tiles) as advance:
+        write_sample(folder, n_tiles, seed=seed, progress=lambda _: advance(1))
     print(f"   They lie in {folder}\n")
     return folder
 

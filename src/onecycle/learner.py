@@ -484,7 +484,7 @@ class Learner:
             CheckpointError: no such file, other classes or other tensors; the first difference is named
                 and nothing is changed.
         """
-        stem = self._checkpoint_stem(file)
+        stem = model_files.saved_stem(self.path, self.model_dir, file)
         optimizer = None if with_opt is False else self.trainer.ensure_optimizer()
         expected = {"classes": list(self._data.classes), "is_multi": self._data.is_multi}
         report = checkpoint.load_checkpoint(
@@ -494,11 +494,6 @@ class Learner:
             print(report.note)
         self.trainer.epochs_done = int(report.manifest.get("epochs_done", self.trainer.epochs_done))
         return self
-
-    def _checkpoint_stem(self, file: str | Path) -> Path:
-        """Find the saved file where ``save`` puts it, looking into the data's folder first."""
-        first = self.path / self.model_dir / file
-        return first if any(first.parent.glob(first.name + ".*")) else self.model_folder() / file
 
 
 def _listed(value: Any) -> list[Any]:

@@ -12,20 +12,28 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import CheckpointError
 
 
+def _folders(path: Path, model_dir: Path) -> list[Path]:
+    """Where saved models may be, the first choice first."""
+    below = Path(path.name) / model_dir
+    return [path / model_dir, Path.cwd() / "runs" / below, settings.home() / "runs" / below]
+
+
+def saved_stem(path: Path, model_dir: Path, file: str | Path) -> Path:
+    """Return the path without suffix of a saved model: the first folder that has it, else the first choice."""
+    stems = [folder / file for folder in _folders(path, model_dir)]
+    return next((s for s in stems if any(s.parent.glob(f"{s.name}.*"))), stems[0])
+
+
 def writable_folder(path: Path, model_dir: Path) -> Path:
     """Return ``path/model_dir``, made if missing; where that cannot be written, a run folder elsewhere.
 
     Raises:
         CheckpointError: neither there, nor below the working directory, nor in onecycle's own folder.
     """
-    wanted = path / model_dir
-    for folder in (
-        wanted,
-        Path.cwd() / "runs" / path.name / model_dir,
-        settings.home() / "runs" / path.name / model_dir,
-    ):
+    for folder in _folders(path, model_dir):
         if _is_writable(folder):
             return folder
+    wanted = path / model_dir
     raise CheckpointError(
         f"no folder to save models in: {wanted} is not writable; set learn.path to one that is"
     )

@@ -173,8 +173,7 @@ def test_fill_lists_every_unreadable_picture_and_keeps_the_others(tmp_path):
     Path(paths[2]).write_bytes(Path(paths[2]).read_bytes()[:300])
     Path(paths[3]).unlink()
     store = PixelStore(paths, ResizeSpec.make(16))
-    seen = []
-    failed = store.fill(seen.append)
+    failed = store.fill()
     assert [(f.position, f.path) for f in failed] == [(i, paths[i]) for i in (1, 2, 3)]
     assert failed[0].reason == "not a picture, or damaged at its start"
     assert failed[2].reason == "no such file"

@@ -22,7 +22,7 @@ def sweep(n=60):
     recorder = Recorder()
     lrs = np.geomspace(1e-7, 10, n)
     falling = -np.tanh((np.arange(n) - 30) / 6)
-    losses = np.where(np.arange(n) <= 45, falling, falling[45] + 0.5 * (np.arange(n) - 45))
+    losses = np.where(np.arange(n) <= 45, falling, -np.tanh(2.5) + 0.5 * (np.arange(n) - 45))
     for lr, loss in zip(lrs, losses, strict=True):
         recorder.add_hypers((lr / 10, lr), 0.9)
         recorder.add_loss(torch.tensor(loss))

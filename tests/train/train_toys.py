@@ -51,7 +51,7 @@ class ToyLoader:
         order = np.arange(len(self.x))
         if self.shuffle:
             order = np.random.default_rng((3, self.epoch)).permutation(order)
-        for part in torch.from_numpy(order).split(self.bs):
+        for part in torch.from_numpy(order).split(self.bs) if len(order) else ():
             yield Batch(self.x[part], self.y[part], part)
 
 

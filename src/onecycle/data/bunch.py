@@ -279,14 +279,14 @@ class ImageDataBunch:
     def _say(self, failed: Sequence[Unreadable]) -> str:
         return unreadable_message(failed, len(self.store), self.lists.pictures.source)
 
-    def prepare(self, progress: Callable[[int], None] | None = None) -> None:
-        """Decode every picture once, before training starts.
+    def prepare(self) -> None:
+        """Decode every picture once, before training starts; later calls cost nothing.
 
         Raises:
             UnreadableImagesError: the full list of pictures that cannot be read.
         """
         used = set(self.split.train.tolist()) | set(self.split.valid.tolist())
-        failed = [f for f in self.store.fill(progress) if f.position in used]
+        failed = [f for f in self.store.fill() if f.position in used]
         if failed:
             raise UnreadableImagesError(self._say(failed))
 

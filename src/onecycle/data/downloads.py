@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import http.client
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onecycle.data.archives import sync_folder
+from onecycle.data.progress import download_bar
 from onecycle.errors import ArgumentError, DownloadError
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _receive(answer: requests.Response, part: Path, start: int, check: Check) ->
     length = _length(answer)
     total = None if length is None else start + length
     got = start
-    with part.open("ab") as file, _bar(part.stem, total, start) as advance:
+    with part.open("ab") as file, download_bar(part.stem, total, start) as advance:
         # Undecoded: some servers call a .tgz "Content-Encoding: gzip", and it must stay compressed.
         while chunk := answer.raw.read(_CHUNK, decode_content=False):
             file.write(chunk)
@@ -222,26 +222,3 @@ def _receive(answer: requests.Response, part: Path, start: int, check: Check) ->
         os.fsync(file.fileno())
     if total is not None and got < total:
         raise _Failure(f"the connection ended after {got:,} of {total:,} bytes", retry=True)
-
-
-@contextlib.contextmanager
-def _bar(title: str, total: int | None, done: int) -> Iterator[Callable[[int], object]]:
-    """A progress bar in a terminal, nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    console = Console()
-    if not console.is_terminal:
-        yield lambda _: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
-        task = progress.add_task(title, total=total, completed=done)
-        yield lambda n: progress.advance(task, n)

@@ -21,6 +21,7 @@ import PIL.Image
 import torch
 from PIL import ImageOps
 
+from onecycle.data.progress import counting_bar
 from onecycle.errors import ArgumentError, DataError, UnreadableImagesError
 
 if TYPE_CHECKING:
@@ -278,18 +279,15 @@ class PixelStore:
         with ThreadPoolExecutor(self.threads) as pool:
             return list(pool.map(self.read, wanted))
 
-    def fill(self, progress: Callable[[int], None] | None = None) -> list[Unreadable]:
-        """Decode every picture once: keep the pixels if they fit, and list the pictures that cannot be read.
-
-        Args:
-            progress: called with the number of pictures decoded since the last call.
-        """
+    def fill(self) -> list[Unreadable]:
+        """Decode every picture once: keep the pixels if they fit, and list the pictures that cannot be read."""
         if self._failed is None:
             shapes, failed = self._read_headers()
             sizes = shapes.prod(axis=1) * 3
             flat = np.empty(int(sizes.sum()), dtype=np.uint8) if sizes.sum() <= self.max_bytes else None
             offsets = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
-            failed += self._decode_into(flat, offsets, shapes, {f.position for f in failed}, progress)
+            with counting_bar("decoding pictures", len(self)) as advance:
+                failed += self._decode_into(flat, offsets, shapes, {f.position for f in failed}, advance)
             shapes[[f.position for f in failed]] = 0
             self._flat, self._offsets, self._shapes = flat, offsets, shapes
             self._failed = sorted(failed, key=lambda f: f.position)
@@ -317,7 +315,7 @@ class PixelStore:
         offsets: np.ndarray,
         shapes: np.ndarray,
         skipped: set[int],
-        progress: Callable[[int], None] | None,
+        advance: Callable[[int], object],
     ) -> list[Unreadable]:
         def decode(position: int) -> None:
             pixels = resize_pixels(decode_rgb(self.paths[position]), self.spec)
@@ -332,8 +330,7 @@ class PixelStore:
             for i, result in zip(todo, pool.map(_try(decode), todo), strict=True):
                 if isinstance(result, Exception):
                     failed.append(Unreadable(i, self.paths[i], _reason(result)))
-                if progress is not None:
-                    progress(1)
+                advance(1)
         return failed
 
 

@@ -117,7 +117,7 @@ def write_sample(
     *,
     seed: int = 0,
     size_px: int = 256,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Path:
     """Draw a sample into a folder like Planet's: train/*.jpg, labels.csv (image_name, tags) and a README.txt.
 
@@ -152,7 +152,7 @@ def write_sample(
     return Path(folder)
 
 
-def _build(folder: Path, recipe: dict[str, Any], progress: Callable[[int], None] | None) -> None:
+def _build(folder: Path, recipe: dict[str, Any], progress: Callable[[int], object] | None) -> None:
     """Write all files of a sample; the stamp, which says that it is whole, comes last."""
     (folder / "train").mkdir(parents=True)
     rows, n_bytes = [("image_name", "tags")], 0

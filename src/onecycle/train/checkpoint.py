@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,8 +138,7 @@ def load_checkpoint(
     if with_opt and reason:
         raise CheckpointError(
             f"{path} has weights that fit, but its optimizer state does not: {reason}. Freeze or unfreeze "
-            f"the learner "
-            "as it was when saving, or load with with_opt=False."
+            f"the learner as it was when saving, or load with with_opt=False."
         )
     _copy_weights(content.weights, model)
     if not reason and optimizer is not None:
@@ -330,9 +329,8 @@ def _check_beside(path: Path, header: Mapping[str, Any]) -> None:
     if not same:
         raise CheckpointError(
             f"{beside} does not belong to {path.name}: its digest or manifest is another one. If "
-            f"{path.name} is the "
-            f"file you want, delete {beside.name}, which is only a copy of its header; otherwise copy the "
-            f"pair again."
+            f"{path.name} is the file you want, delete {beside.name}, which is only a copy of its header; "
+            f"otherwise copy the pair again."
         )
 
 
@@ -368,8 +366,8 @@ def _check_expected(path: Path, manifest: Mapping[str, Any], expected: Mapping[s
         if theirs != ours:
             raise CheckpointError(
                 f"{path} was saved for other {key}: {_first_difference(theirs, ours)}. Load it into a "
-                f"learner whose data "
-                f"has the same {key} (pass classes=... or use the same table), or train a new head."
+                f"learner whose data has the same {key} (pass classes=... or use the same table), or train "
+                "a new head."
             )
 
 
@@ -406,7 +404,7 @@ def _check_weights(
                     f"tensor {name!r} is {_shape(weights[name])} in the file and {_shape(t)} in the model",
                 )
             )
-    unknown: Sequence[str] = [name for name in weights if name not in wanted]
+    unknown = sorted(name for name in weights if name not in wanted)
     if strict and unknown:
         raise CheckpointError(_gap(path, f"tensor {unknown[0]!r} of the file is not in the model"))
 
@@ -414,8 +412,7 @@ def _check_weights(
 def _gap(path: Path, difference: str) -> str:
     return (
         f"{path} does not fit this model: {difference}. Make the learner with the architecture, head and "
-        f"classes that it "
-        "was saved with; nothing was changed."
+        f"classes that it was saved with; nothing was changed."
     )
 
 

@@ -261,12 +261,10 @@ class Trainer:
         lrs = self.recorder.all_lrs[len(self.recorder.all_lrs) - len(raw) + bad]
         raise DivergedError(
             f"the training loss became {raw[bad]} in epoch {epoch} at batch {bad} of {len(raw)}, where the "
-            f"learning "
-            f"rates were {', '.join(f'{lr:.3g}' for lr in lrs)}. The weights are as that epoch left them: "
-            f"load a saved "
-            "model or make a new learner, then try a tenth of the learning rate (lr_find shows a good one) "
-            "or "
-            "GradientClipping(learn, clip=1.0); if it happens at any learning rate, look for NaN in the data."
+            f"learning rates were {', '.join(f'{lr:.3g}' for lr in lrs)}. The weights are as that epoch "
+            "left them: load a saved model or make a new learner, then try a tenth of the learning rate "
+            "(lr_find shows a good one) or GradientClipping(learn, clip=1.0); if it happens at any learning "
+            "rate, look for NaN in the data."
         )
 
     @contextmanager

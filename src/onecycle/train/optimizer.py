@@ -253,8 +253,7 @@ def _build(opt_func: OptFunc, split: Sequence[list[nn.Parameter]]) -> torch.opti
         name = getattr(opt_func, "func", opt_func)
         raise ArgumentError(
             f"opt_func {getattr(name, '__name__', name)!s} did not make an optimizer over {len(groups)} "
-            f"parameter "
-            f"groups: {err}; give a torch optimizer class or a partial of one"
+            f"parameter groups: {err}; give a torch optimizer class or a partial of one"
         ) from err
 
 

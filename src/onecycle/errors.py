@@ -8,7 +8,8 @@
     ├── DownloadError (OSError)           a file could not be fetched or is not what was expected
     ├── ArchiveError (ValueError)         an archive that is damaged or tries to leave its folder
     ├── WeightsError (ValueError)         pretrained weights that are missing or do not fit
-    └── CheckpointError (ValueError)      a saved model that does not fit this learner
+    ├── CheckpointError (ValueError)      a saved model that does not fit this learner
+    └── DivergedError (ArithmeticError)   the training loss became NaN or infinite
 
     OnecycleWarning (UserWarning)
     ├── DataWarning                       the data is usable, but the result may mislead
@@ -58,6 +59,10 @@ class WeightsError(OnecycleError, ValueError):
 
 class CheckpointError(OnecycleError, ValueError):
     """A saved model does not fit the learner that loads it."""
+
+
+class DivergedError(OnecycleError, ArithmeticError):
+    """The training loss became NaN or infinite."""
 
 
 class OnecycleWarning(UserWarning):

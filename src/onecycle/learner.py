@@ -105,8 +105,6 @@ class Learner:
             seed=data.seed,
         )
 
-    # --- data ----------------------------------------------------------------------------------
-
     @property
     def data(self) -> ImageDataBunch:
         """The bunch; assign another one with the same classes (say, larger pictures) to go on with it."""
@@ -351,12 +349,10 @@ class Learner:
     def validate(
         self,
         dl: BatchLoader | DatasetType | None = None,
-        callbacks: Sequence[Callback] | None = None,
+        *,
         metrics: Sequence[Metric] | None = None,
     ) -> list[MetricValue]:
         """Return ``[loss, metric, …]`` over a whole part of the data (default: the validation set)."""
-        if callbacks:
-            raise ArgumentError("validate() runs no training hook, so it takes no callbacks")
         self._data.prepare()
         loader = dl if isinstance(dl, BatchLoader) else self.loader(dl or DatasetType.Valid)
         chosen = self.metrics if metrics is None else list(metrics)

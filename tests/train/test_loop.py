@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from train_toys import Batch, ToyLoader, accuracy, toy_model, toy_trainer
 
-from onecycle.errors import ArgumentError, OnecycleWarning
+from onecycle.errors import ArgumentError, DivergedError, OnecycleWarning
 from onecycle.train.callbacks import Callback
-from onecycle.train.loop import DivergedError, Trainer, evaluate, mix_seed, set_training_mode, validate
+from onecycle.train.loop import Trainer, evaluate, mix_seed, set_training_mode, validate
 from onecycle.train.optimizer import AdamW_v1
 from onecycle.train.progress import Progress
 from onecycle.train.recorder import Recorder
@@ -326,3 +326,9 @@ def test_mix_seed_separates():
     assert len(seeds) == 64
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert mix_seed(1, 2, 3) == mix_seed(1, 2, 3)
+
+
+def test_describe_names_loss_optimizer_and_callbacks():
+    lines = toy_trainer(wd=0.1).describe([Callback()])
+    assert lines[1:] == ["Optimizer: Adam, weight decay 0.1, decoupled", "Callbacks: Callback"]
+    assert lines[0].startswith("Loss: ")

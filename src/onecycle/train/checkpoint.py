@@ -254,7 +254,7 @@ def _to_json(header: Mapping[str, Any]) -> str:
     except (TypeError, ValueError) as err:
         raise CheckpointError(
             f"the manifest holds something that JSON cannot ({err}); use strings, finite numbers, lists and "
-            f"dicts"
+            "dicts"
         ) from err
 
 
@@ -284,12 +284,12 @@ def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
     if header.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is no onecycle checkpoint (its header names no {FORMAT!r}); read bare weights with "
-            f"read_weights"
+            "read_weights"
         )
     if header["version"] > VERSION:
         raise CheckpointError(
             f"{path} has checkpoint version {header['version']}, this onecycle reads up to {VERSION}; "
-            f"update onecycle"
+            "update onecycle"
         )
     return dict(header)
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from onecycle.errors import ArgumentError, OnecycleError, OnecycleWarning
+from onecycle.errors import ArgumentError, DivergedError, OnecycleWarning
 from onecycle.train.callbacks import BatchLike, Callback
 from onecycle.train.losses import per_item_loss
 from onecycle.train.optimizer import AdamW_v1, LayerGroup, OptFunc, Optimizer, hold_frozen_norms
@@ -29,10 +29,6 @@ from onecycle.train.schedules import Schedule
 
 LossFunc = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-class DivergedError(OnecycleError, ArithmeticError):
-    """The training loss became NaN or infinite."""
 
 
 class Loader(Sized, Protocol):

@@ -29,7 +29,7 @@ def test_the_python_snippets_run_one_after_the_other(tmp_path):
     code = "\n".join(blocks("python"))
     assert "untar_data" in code
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", code],
+        [sys.executable, "-W", "error::DeprecationWarning:__main__", "-c", code],
         cwd=tmp_path,
         env=environment(tmp_path),
         capture_output=True,

@@ -145,7 +145,7 @@ def cnn_learner(
 
 def _say_stats(source: str, stats: Stats) -> None:
     mean, std = (" ".join(f"{v:.3f}" for v in part) for part in stats)
-    print(f"Weights: {source}.")
+    print(f"{source[0].upper()}{source[1:]}.")
     print(f"Pixels are normalised with mean {mean}, std {std} (the network's own);")
     print("data.normalize(...) or normalize=False changes that.")
 

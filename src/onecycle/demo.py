@@ -89,8 +89,9 @@ def _report(learn: Learner, interpretation: ClassificationInterpretation, run: P
     _save(learn.recorder.plot_losses(return_fig=True), run / "losses.png")
     loss, sample_f2, exact = learn.validate()
     print(f"\n3. The truth about it, on {len(learn.data.valid_ds)} tiles that it has not trained on:")
-    print(f"   sample-F2 {sample_f2:.3f}, not exactly right {exact:.3f}, loss {loss:.3f}")
-    print("\n   The five worst tags (a tag is given from a probability of 0.2 on):")
+    print(f"   sample-F2 {sample_f2:.3f} (a tag is given from a probability of 0.2 on), loss {loss:.3f}")
+    print(f"   tiles with at least one wrong tag {exact:.3f} (a tag is given from 0.5 on)")
+    print("\n   The five worst tags (given from 0.2 on):")
     print(_tag_lines(table.sort_values("fbeta", na_position="last").head(5)))
 
 
@@ -106,7 +107,7 @@ def _tag_lines(table: pd.DataFrame) -> str:
 def _next_steps(sample: Path, run: Path, seconds: float) -> None:
     print(f"\n4. In {run} (after {seconds:.0f} s):")
     print("   batch.png  results.png  top_losses.png  losses.png  tags.csv  models/demo.safetensors")
-    print("\nNext, in a notebook or in Python, with a folder of your own:\n")
+    print("\nNext, in a notebook or in Python (put a folder of your own in place of the sample's):\n")
     print("   from onecycle.vision import *")
     print(f"   data = ImageDataBunch.from_csv({str(sample)!r}, folder='train',")
     print("       suffix='.jpg', label_delim=' ', size=128, ds_tfms=get_transforms())")

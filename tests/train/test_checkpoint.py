@@ -280,3 +280,11 @@ def test_pickles_that_do_something_are_refused(tmp_path, capsys):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="no table of named tensors but list"):
         read_weights(tmp_path / "list.pth")
+
+
+def test_saved_files_have_the_rights_that_other_new_files_have(tmp_path):
+    (tmp_path / "plain").touch()
+    path = save_checkpoint(tmp_path / "model", model=nn.Linear(2, 2), manifest={})
+    assert (
+        path.stat().st_mode == path.with_suffix(".json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    )

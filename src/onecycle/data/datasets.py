@@ -35,7 +35,7 @@ class View(Sequence[T], Generic[T]):
 
     def __repr__(self) -> str:
         first = ", ".join(str(self[i]) for i in range(min(5, len(self))))
-        return f"{first}{', …' if len(self) > 5 else ''}"
+        return textwrap.shorten(f"{first}{', …' if len(self) > 5 else ''}", 76, placeholder=" …")
 
 
 class ImageDataset:
@@ -139,6 +139,7 @@ def draw_grid(
         axis.axis("off")
     for i, (axis, picture, title) in enumerate(zip(axes.flat, x, titles, strict=False)):
         axis.imshow(picture.clamp(0, 1).permute(1, 2, 0).numpy())
-        text = "\n".join(textwrap.wrap(title.replace(";", "; "), width))
+        lines = [textwrap.wrap(line.replace(";", "; "), width) or [""] for line in title.split("\n")]
+        text = "\n".join(part for line in lines for part in line)
         axis.set_title(text, fontsize=font, color=colors[i] if colors else "black")
     return figure

@@ -210,7 +210,12 @@ def _with_ending(stem: Path | str, ending: str) -> Path:
 def _replace_whole(path: Path, write: Callable[[Path], object]) -> None:
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        tmp.touch()
+        mode = (
+            tmp.stat().st_mode
+        )  # what the user's umask gives; safetensors makes files that only their owner reads
         write(tmp)
+        tmp.chmod(mode)
         with tmp.open("rb+") as file:
             os.fsync(file.fileno())
         tmp.replace(path)

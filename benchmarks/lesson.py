@@ -19,8 +19,8 @@ from tempfile import mkdtemp
 import report
 
 from onecycle.cnn_learner import cnn_learner
+from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.transforms import get_transforms
 from onecycle.errors import DataWarning
 from onecycle.learner import Learner
 from onecycle.train.metrics import error_rate, exact_match_error, fbeta, mean_average_precision

@@ -15,8 +15,10 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "onecycle"
 GROUND = {"errors": 0, "settings": 1}
 ROOMS = {
     "data": {
-        "archives", "audit", "augment", "batches", "bunch", "data_block", "datasets", "downloads", "draws", "items",
-        "options", "pixels", "progress", "scenery", "sources", "splits", "synthetic", "transforms", "warp",
+        "audit", "batches", "bunch", "data_block", "datasets", "items", "options", "pixels", "progress", "splits",
+        "augment.augmenter", "augment.draws", "augment.transforms", "augment.warp",
+        "sources.archives", "sources.downloads", "sources.untar",
+        "synthetic.scenery", "synthetic.tiles",
     },
     "model": {"backbones", "cnn", "heads", "summary", "weights"},
     "train": {
@@ -68,6 +70,11 @@ def floor(module: str) -> int:
 def test_every_module_is_in_the_plan():
     planned = set(GROUND) | set(UPPER) | {f"{r}.{m}" for r, names in ROOMS.items() for m in names}
     assert set(modules()) == planned
+
+
+def test_no_room_outgrows_ten_files():
+    folders = {p.parent for p in modules().values()} - {SRC}
+    assert {f.name: n for f in folders if (n := len(list(f.glob("*.py"))) - 1) > 10} == {}
 
 
 def test_imports_run_downwards_and_never_sideways():

@@ -23,7 +23,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 
 
 def test_the_python_snippets_run_one_after_the_other(tmp_path):
-    from onecycle.data.synthetic import write_sample
+    from onecycle.data.synthetic.tiles import write_sample
 
     write_sample(tmp_path / "data" / "planet_sample", 60, size_px=64)
     code = "\n".join(blocks("python"))

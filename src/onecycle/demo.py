@@ -44,7 +44,7 @@ def run_demo(
 
 def _sample(n_tiles: int, seed: int) -> Path:
     from onecycle.data.progress import counting_bar
-    from onecycle.data.synthetic import write_sample
+    from onecycle.data.synthetic.tiles import write_sample
 
     print(f"1. The data: {n_tiles:,} tiles that look like satellite pictures. They are DRAWN by onecycle")
     print("   from a seed, not photographed, so nothing here says how well real tiles would do.")
@@ -56,8 +56,8 @@ def _sample(n_tiles: int, seed: int) -> Path:
 
 
 def _bunch(sample: Path, size_px: int, seed: int) -> ImageDataBunch:
+    from onecycle.data.augment.transforms import get_transforms
     from onecycle.data.bunch import ImageDataBunch
-    from onecycle.data.transforms import get_transforms
 
     tfms = get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.0)
     data = ImageDataBunch.from_csv(

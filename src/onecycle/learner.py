@@ -11,11 +11,11 @@ from torch import nn
 
 from onecycle import inference, model_files
 from onecycle.data.audit import check_same_classes
+from onecycle.data.augment.transforms import tta_views
 from onecycle.data.batches import BatchLoader, Stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.datasets import draw_grid
 from onecycle.data.items import Category, DatasetType, MultiCategory
-from onecycle.data.transforms import tta_views
 from onecycle.errors import ArgumentError
 from onecycle.model import cnn
 from onecycle.train import checkpoint, lr_finder
@@ -181,7 +181,8 @@ class Learner:
         cosine form as in fastai v1.
         """
         start = start_epoch or 0
-        n_steps = len(self._data.train_dl) * (tot_epochs or cyc_len)
+        total = tot_epochs or cyc_len
+        n_steps = len(self._data.train_dl) * total
         schedule = OneCycle(
             n_steps,
             tuple(self.lr_range(max_lr)),

@@ -17,13 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn, optim
 
 from onecycle.cnn_learner import cnn_learner, create_cnn
-from onecycle.data.batches import cifar_stats, imagenet_stats, mnist_stats
-from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.data_block import ImageList
-from onecycle.data.items import Category, DatasetType, MultiCategory, get_image_files
-from onecycle.data.pixels import Image, ResizeMethod, open_image
-from onecycle.data.sources import URLs, untar_data
-from onecycle.data.transforms import (
+from onecycle.data.augment.transforms import (
     brightness,
     contrast,
     crop,
@@ -49,6 +43,12 @@ from onecycle.data.transforms import (
     zoom,
     zoom_crop,
 )
+from onecycle.data.batches import cifar_stats, imagenet_stats, mnist_stats
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.data_block import ImageList
+from onecycle.data.items import Category, DatasetType, MultiCategory, get_image_files
+from onecycle.data.pixels import Image, ResizeMethod, open_image
+from onecycle.data.sources.untar import URLs, untar_data
 from onecycle.doc import doc
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.learner import Learner

@@ -12,7 +12,7 @@ from web_server import (
     tgz,
 )
 
-from onecycle.data import downloads
+from onecycle.data.sources import downloads
 
 
 @pytest.fixture

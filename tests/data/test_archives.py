@@ -24,8 +24,8 @@ from web_server import (
     zipped,
 )
 
-from onecycle.data import archives
-from onecycle.data.archives import unpack
+from onecycle.data.sources import archives
+from onecycle.data.sources.archives import unpack
 from onecycle.errors import ArchiveError, ArgumentError
 
 # ---------------------------------------------------------------- unpacking what is good

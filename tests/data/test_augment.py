@@ -12,10 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from onecycle.data import transforms as T
-from onecycle.data import warp
-from onecycle.data.augment import BatchAugmenter, apply_draws, apply_tfms
-from onecycle.data.draws import Draws
+from onecycle.data.augment import transforms as T
+from onecycle.data.augment import warp
+from onecycle.data.augment.augmenter import BatchAugmenter, apply_draws, apply_tfms
+from onecycle.data.augment.draws import Draws
 from onecycle.errors import ArgumentError
 
 PADDING = ("reflection", "border", "zeros")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.batches import BatchLoader, check_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.items import DatasetType
-from onecycle.data.transforms import get_transforms
 from onecycle.errors import ArgumentError, DataError
 
 

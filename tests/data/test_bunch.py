@@ -12,11 +12,11 @@ import PIL.Image
 import pytest
 import torch
 
+from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.batches import imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.items import DatasetType
 from onecycle.data.pixels import Image
-from onecycle.data.transforms import get_transforms
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, UnreadableImagesError
 
 COMMON = {"size": 32, "bs": 8}

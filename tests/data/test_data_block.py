@@ -5,11 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.batches import imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.data_block import ImageList
 from onecycle.data.pixels import ResizeMethod
-from onecycle.data.transforms import get_transforms
 from onecycle.errors import ArgumentError, DataError, LabelError, RenamedWarning
 
 

@@ -20,9 +20,10 @@ from web_server import (
 )
 
 from onecycle import settings
-from onecycle.data import downloads, sources
-from onecycle.data.downloads import Check, download
-from onecycle.data.sources import URLs, untar_data
+from onecycle.data.sources import downloads
+from onecycle.data.sources import untar as sources
+from onecycle.data.sources.downloads import Check, download
+from onecycle.data.sources.untar import URLs, untar_data
 from onecycle.errors import ArchiveError, ArgumentError, DownloadError
 
 # ---------------------------------------------------------------- downloading

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onecycle.data import transforms as T
-from onecycle.data import warp
-from onecycle.data.draws import Draws, draw_batch
-from onecycle.data.warp import Floats
+from onecycle.data.augment import transforms as T
+from onecycle.data.augment import warp
+from onecycle.data.augment.draws import Draws, draw_batch
+from onecycle.data.augment.warp import Floats
 
 N = 20_000
 SIDE = 33  # odd, so that the middle of a picture is a pixel

@@ -20,7 +20,7 @@ from web_server import (
 )
 
 from onecycle import settings
-from onecycle.data.sources import DataPath, URLs, untar_data
+from onecycle.data.sources.untar import DataPath, URLs, untar_data
 from onecycle.errors import ArchiveError, ArgumentError, DataError, DownloadError
 
 # ---------------------------------------------------------------- names and paths
@@ -54,7 +54,7 @@ def test_local_path_follows_the_working_directory(tmp_path: Path, monkeypatch: p
 
 
 def test_help_can_be_read() -> None:
-    code = "from onecycle.data.sources import URLs, untar_data; help(URLs); help(untar_data)"
+    code = "from onecycle.data.sources.untar import URLs, untar_data; help(URLs); help(untar_data)"
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert "PLANET_SAMPLE = 'http://files.fast.ai/data/examples/planet_sample'" in said
     assert "force_download" in said
@@ -222,7 +222,7 @@ def test_threads_share_one_download(server: Server, data: Path) -> None:
 
 def test_processes_share_one_download(server: Server, data: Path) -> None:
     server.script = [lambda handler, body: (threading.Event().wait(1.0), whole(handler, body))[1]]
-    code = "import sys; from onecycle.data.sources import untar_data; print(untar_data(sys.argv[1]))"
+    code = "import sys; from onecycle.data.sources.untar import untar_data; print(untar_data(sys.argv[1]))"
     command = [sys.executable, "-c", code, server.planet]
     jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [job.communicate(timeout=60)[0].splitlines()[-1] for job in jobs]

@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from onecycle.data import scenery, synthetic
-from onecycle.data.scenery import PAINTERS
-from onecycle.data.synthetic import TAGS, WEATHER, draw_tags, draw_tile, write_sample
+from onecycle.data.synthetic import scenery
+from onecycle.data.synthetic import tiles as synthetic
+from onecycle.data.synthetic.scenery import PAINTERS
+from onecycle.data.synthetic.tiles import TAGS, WEATHER, draw_tags, draw_tile, write_sample
 from onecycle.errors import ArgumentError, DataError
 
 N_SEPARATION = 20  # tiles a group

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onecycle.data import transforms as T
+from onecycle.data.augment import transforms as T
 from onecycle.errors import ArgumentError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onecycle.data import warp
+from onecycle.data.augment import warp
 
 RNG = np.random.default_rng(7)
 

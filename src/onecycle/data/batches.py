@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from onecycle.data.augment import BatchAugmenter
+from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.pixels import PixelStore, centre_window
 from onecycle.errors import ArgumentError, DataError
 

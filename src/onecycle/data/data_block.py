@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from onecycle.data import items, splits
-from onecycle.data.augment import Transform
+from onecycle.data.augment.augmenter import Transform
 from onecycle.data.items import Label, Labels, Source
 from onecycle.data.pixels import ResizeMethod, ResizeSpec
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, RenamedWarning, warn

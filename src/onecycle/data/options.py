@@ -10,11 +10,11 @@ from typing import Any, TypedDict
 
 import torch
 
-from onecycle.data.augment import BatchAugmenter
+from onecycle.data.augment.augmenter import BatchAugmenter
+from onecycle.data.augment.transforms import flatten
 from onecycle.data.data_block import LabeledLists, TransformLists
 from onecycle.data.pixels import ResizeMethod
 from onecycle.data.splits import DEFAULT_SEED
-from onecycle.data.transforms import flatten
 
 
 class CommonOptions(TypedDict, total=False):

@@ -16,8 +16,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from onecycle import settings
-from onecycle.data.archives import Limits, is_there, name_flaw, unpack_into
-from onecycle.data.downloads import Check, download
+from onecycle.data.sources.archives import Limits, is_there, name_flaw, unpack_into
+from onecycle.data.sources.downloads import Check, download
 from onecycle.errors import ArchiveError, ArgumentError, DownloadError
 
 if sys.platform == "win32":

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from onecycle.data.scenery import draw_scene
+from onecycle.data.synthetic.scenery import draw_scene
 from onecycle.errors import ArgumentError, DataError
 
 VERSION = 1  # raise it whenever the same seed draws other tiles: samples on disk are then drawn again

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from onecycle.data import warp
-from onecycle.data.transforms import ORDERS, Param, Transform
-from onecycle.data.warp import Floats, Ints
+from onecycle.data.augment import warp
+from onecycle.data.augment.transforms import ORDERS, Param, Transform
+from onecycle.data.augment.warp import Floats, Ints
 from onecycle.errors import ArgumentError
 
 Bools = NDArray[np.bool_]

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from onecycle.data import warp
-from onecycle.data.draws import Bools, ChannelNoise, Draws, Jitter, draw_batch
-from onecycle.data.transforms import (
+from onecycle.data.augment import warp
+from onecycle.data.augment.draws import Bools, ChannelNoise, Draws, Jitter, draw_batch
+from onecycle.data.augment.transforms import (
     PADDING_MODES,
     Size,
     Transform,
@@ -24,7 +24,7 @@ from onecycle.data.transforms import (
     flatten,
     get_transforms,
 )
-from onecycle.data.warp import Floats, Ints
+from onecycle.data.augment.warp import Floats, Ints
 from onecycle.errors import ArgumentError
 
 __all__ = ["BatchAugmenter", "Draws", "Transform", "apply_draws", "apply_tfms", "get_transforms"]

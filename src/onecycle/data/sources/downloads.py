@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onecycle.data.archives import sync_folder
 from onecycle.data.progress import download_bar
+from onecycle.data.sources.archives import sync_folder
 from onecycle.errors import ArgumentError, DownloadError
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 """Named transforms as plain values: what may be drawn for a picture, and how often.
 
 A parameter is a ``(low, high)`` pair, drawn anew for every picture, or a plain number, which is fixed.
-Nothing here touches pixels: :mod:`onecycle.data.draws` turns a list of these into numbers for a batch, and
-:mod:`onecycle.data.augment` applies the numbers.
+Nothing here touches pixels: :mod:`onecycle.data.augment.draws` turns a list of these into numbers for a batch, and
+:mod:`onecycle.data.augment.augmenter` applies the numbers.
 """
 
 from __future__ import annotations

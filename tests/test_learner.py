@@ -16,7 +16,7 @@ from onecycle.cnn_learner import cnn_learner, create_cnn
 from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.batches import imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.items import DatasetType
+from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels import open_image
 from onecycle.errors import ArgumentError, CheckpointError
 from onecycle.learner import Learner

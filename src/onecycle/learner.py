@@ -15,7 +15,7 @@ from onecycle.data.augment.transforms import tta_views
 from onecycle.data.batches import BatchLoader, Stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.datasets import draw_grid
-from onecycle.data.items import Category, DatasetType, MultiCategory
+from onecycle.data.labels.items import Category, DatasetType, MultiCategory
 from onecycle.errors import ArgumentError
 from onecycle.model import cnn
 from onecycle.train import checkpoint, lr_finder

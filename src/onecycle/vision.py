@@ -46,7 +46,7 @@ from onecycle.data.augment.transforms import (
 from onecycle.data.batches import cifar_stats, imagenet_stats, mnist_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.data_block import ImageList
-from onecycle.data.items import Category, DatasetType, MultiCategory, get_image_files
+from onecycle.data.labels.items import Category, DatasetType, MultiCategory, get_image_files
 from onecycle.data.pixels import Image, ResizeMethod, open_image
 from onecycle.data.sources.untar import URLs, untar_data
 from onecycle.doc import doc

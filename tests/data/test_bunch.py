@@ -15,7 +15,7 @@ import torch
 from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.batches import imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.items import DatasetType
+from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels import Image
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, UnreadableImagesError
 

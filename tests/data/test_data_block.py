@@ -101,7 +101,7 @@ def test_bad_arguments(colour_path, tmp_path):
         labelled.transform(get_transforms()[0][0])
     with pytest.raises(LabelError, match="one label a picture, 60; received 2 labels"):
         pictures(colour_path).split_none().label_from_list(["a", "b"])
-    with pytest.raises(ArgumentError, match="label_from_df needs a table"):
+    with pytest.raises(ArgumentError, match="labelling from a column needs a table"):
         ImageList.from_folder(colour_path).split_none().label_from_df()
     with pytest.raises(DataError, match="no pictures in"):
         ImageList.from_folder(tmp_path)

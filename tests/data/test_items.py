@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onecycle.data import items
-from onecycle.data.items import Category, MultiCategory, Source
+from onecycle.data.labels import items
+from onecycle.data.labels.items import Category, MultiCategory, Source
 from onecycle.errors import ArgumentError, DataError, LabelError
 
 CSV = Source("labels.csv", first_row=2)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onecycle.data import splits
+from onecycle.data.labels import splits
 from onecycle.errors import ArgumentError, DataError
 
 NAMES = [f"tile_{i:03d}.jpg" for i in range(50)]

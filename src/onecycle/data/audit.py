@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from onecycle.data.items import Labels, Source, shown
+from onecycle.data.labels.items import Labels, Source, shown
+from onecycle.data.labels.splits import Split
 from onecycle.data.pixels import Unreadable
-from onecycle.data.splits import Split
 from onecycle.errors import ArgumentError
 
 

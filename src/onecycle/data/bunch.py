@@ -13,9 +13,10 @@ import torch
 
 from onecycle.data.audit import missing_files, suffix_hint, unreadable_message, unseen_items, unseen_message
 from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats
-from onecycle.data.data_block import ImageList, LabeledLists
 from onecycle.data.datasets import ImageDataset, draw_grid
-from onecycle.data.items import DatasetType, Label, pictures_of_classes, shown
+from onecycle.data.labels import splits
+from onecycle.data.labels.items import DatasetType, Label, labels_from_pattern, pictures_of_classes, shown
+from onecycle.data.labels.pictures import Labeled, Pictures, folder_names, label_columns, label_rows
 from onecycle.data.options import BunchOptions, CommonOptions, check_options, make_loading
 from onecycle.data.pixels import LOADING_THREADS, GivenPictures, Image, PixelStore, Unreadable
 from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, warn
@@ -41,7 +42,7 @@ class ImageDataBunch:
 
     def __init__(
         self,
-        lists: LabeledLists,
+        lists: Labeled,
         *,
         path: str | Path | None = None,
         bs: int = 64,
@@ -60,10 +61,9 @@ class ImageDataBunch:
         self.stats: Stats | None = None
         threads = LOADING_THREADS if num_workers is None else max(1, num_workers)
         self.store = PixelStore(lists.pictures.paths, lists.resize, threads=threads)
+        test_paths = lists.test_paths
         self._test_store = (
-            PixelStore(list(lists.test_paths), lists.resize, threads=threads)
-            if lists.test_paths is not None
-            else None
+            None if test_paths is None else PixelStore(test_paths, lists.resize, threads=threads)
         )
         if not no_check:
             self._check_files_exist(unreadable)
@@ -132,11 +132,11 @@ class ImageDataBunch:
             LabelError: labels that cannot be used.
         """
         check_options(options)
-        pictures = ImageList.from_csv(
+        pictures = Pictures.from_csv(
             path, csv_labels, header=header, delimiter=delimiter, cols=fn_col, folder=folder, suffix=suffix
         )
-        split = pictures.split_by_rand_pct(valid_pct, seed)
-        return cls._finish(split.label_from_df(label_col, label_delim=label_delim), seed, options)
+        split = splits.random_split(pictures.paths, valid_pct, seed=seed)
+        return cls._finish(label_columns(pictures, split, label_col, label_delim=label_delim), seed, options)
 
     @classmethod
     def from_df(
@@ -155,9 +155,9 @@ class ImageDataBunch:
     ) -> ImageDataBunch:
         """Take pictures and labels from a DataFrame; arguments as in ``from_csv``."""
         check_options(options)
-        pictures = ImageList.from_df(df, path, cols=fn_col, folder=folder, suffix=suffix)
-        split = pictures.split_by_rand_pct(valid_pct, seed)
-        return cls._finish(split.label_from_df(label_col, label_delim=label_delim), seed, options)
+        pictures = Pictures.from_df(df, path, cols=fn_col, folder=folder, suffix=suffix)
+        split = splits.random_split(pictures.paths, valid_pct, seed=seed)
+        return cls._finish(label_columns(pictures, split, label_col, label_delim=label_delim), seed, options)
 
     @classmethod
     def from_folder(
@@ -185,12 +185,13 @@ class ImageDataBunch:
             options: see ``BunchOptions``.
         """
         check_options(options)
-        pictures = ImageList(pictures_of_classes(Path(path), train, valid, test, valid_pct, classes), path)
+        pictures = Pictures(pictures_of_classes(Path(path), train, valid, test, valid_pct, classes), path)
         if valid_pct is None:
-            split = pictures.split_by_folder(train, valid)
+            split = splits.folder_split(pictures.paths, pictures.path, train=train, valid=valid)
         else:
-            split = pictures.split_by_rand_pct(valid_pct, seed)
-        return cls._finish(split.label_from_folder(classes=classes), seed, {**options, "test": test})
+            split = splits.random_split(pictures.paths, valid_pct, seed=seed)
+        labeled = label_rows(pictures, split, folder_names(pictures), classes=classes)
+        return cls._finish(labeled, seed, {**options, "test": test})
 
     @classmethod
     def from_lists(
@@ -206,8 +207,9 @@ class ImageDataBunch:
     ) -> ImageDataBunch:
         """Take pictures and labels from two lists of the same length."""
         check_options(options)
-        split = ImageList(fnames, path).split_by_rand_pct(valid_pct, seed)
-        return cls._finish(split.label_from_list(labels, label_delim=label_delim), seed, options)
+        pictures = Pictures(fnames, path)
+        split = splits.random_split(pictures.paths, valid_pct, seed=seed)
+        return cls._finish(label_rows(pictures, split, labels, label_delim=label_delim), seed, options)
 
     @classmethod
     def from_name_func(
@@ -221,8 +223,8 @@ class ImageDataBunch:
     ) -> ImageDataBunch:
         """Label each picture with ``label_func(its path)``."""
         check_options(options)
-        split = ImageList(fnames, path).split_by_rand_pct(valid_pct, seed)
-        return cls._finish(split.label_from_func(label_func), seed, options)
+        labels = [label_func(Path(f)) for f in fnames]
+        return cls.from_lists(path, fnames, labels, valid_pct, seed, **options)
 
     @classmethod
     def from_name_re(
@@ -236,11 +238,11 @@ class ImageDataBunch:
     ) -> ImageDataBunch:
         """Label each picture with group 1 of ``pat`` searched in its posix path."""
         check_options(options)
-        split = ImageList(fnames, path).split_by_rand_pct(valid_pct, seed)
-        return cls._finish(split.label_from_re(pat, full_path=True), seed, options)
+        labels = labels_from_pattern([str(f) for f in fnames], pat)
+        return cls.from_lists(path, fnames, labels, valid_pct, seed, **options)
 
     @classmethod
-    def _finish(cls, lists: LabeledLists, seed: int | None, options: BunchOptions) -> ImageDataBunch:
+    def _finish(cls, lists: Labeled, seed: int | None, options: BunchOptions) -> ImageDataBunch:
         """Apply the shared keywords through the same steps as the data-block chain."""
         test = options.get("test")
         if test is not None:
@@ -295,10 +297,8 @@ class ImageDataBunch:
         if not len(bad):
             return
         names = shown([self.store.paths[i] for i in bad])
-        warn(
-            f"{len(bad)} of {len(self.store)} pictures cannot be read and are left out: {names}",
-            DataWarning,
-        )
+        n = len(self.store)
+        warn(f"{len(bad)} of {n} pictures cannot be read and are left out: {names}", DataWarning)
         self.split = type(self.split)(
             np.setdiff1d(self.split.train, bad), np.setdiff1d(self.split.valid, bad), self.split.how
         )

@@ -14,130 +14,31 @@ next kind, so that a wrong order fails with a sentence that says which step is m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
-from onecycle.data import items, splits
-from onecycle.data.augment.augmenter import Transform
-from onecycle.data.items import Label, Labels, Source
-from onecycle.data.pixels import ResizeMethod, ResizeSpec
-from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, RenamedWarning, warn
-
-if TYPE_CHECKING:
-    from onecycle.data.bunch import ImageDataBunch
-
-TransformLists = tuple[Sequence[Transform], Sequence[Transform]]
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.labels import items, splits
+from onecycle.data.labels.items import Label
+from onecycle.data.labels.pictures import Labeled, Pictures, folder_names, label_columns, label_rows
+from onecycle.errors import ArgumentError, DataError, RenamedWarning, warn
 
 
 def _renamed(old: str, new: str) -> None:
     warn(f"`{old}` is now named `{new}`", RenamedWarning)
 
 
-class ImageList:
-    """Pictures that are neither split nor labelled yet.
-
-    Args:
-        paths: the pictures' paths.
-        path: the folder of the data set; models are saved below it.
-        frame: the table that the pictures were read from, row by row.
-        source: what to call that table in messages.
-    """
-
-    def __init__(
-        self,
-        paths: Iterable[str | Path],
-        path: str | Path = ".",
-        *,
-        frame: pd.DataFrame | None = None,
-        source: Source | None = None,
-    ) -> None:
-        self.paths = [str(p) for p in paths]
-        self.path = Path(path)
-        self.frame = frame
-        self.source = source or Source(f"the list of {len(self.paths)} pictures")
-
-    @classmethod
-    def from_folder(
-        cls, path: str | Path = ".", *, extensions: Iterable[str] = items.IMAGE_SUFFIXES, recurse: bool = True
-    ) -> ImageList:
-        """List the pictures below ``path``, sorted; hidden files are left out.
-
-        Raises:
-            DataError: no such folder, or no picture in it.
-        """
-        found = items.list_images(Path(path), recurse=recurse, suffixes=extensions)
-        if not found:
-            raise DataError(f"no pictures in {path} (looked for {', '.join(sorted(extensions))})")
-        return cls(found, path, source=Source(str(path)))
-
-    @classmethod
-    def from_csv(
-        cls,
-        path: str | Path,
-        csv_name: str | Path,
-        *,
-        header: int | Literal["infer"] | None = "infer",
-        delimiter: str | None = None,
-        cols: int | str = 0,
-        folder: str | Path | None = None,
-        suffix: str = "",
-    ) -> ImageList:
-        """Read the pictures' names from column ``cols`` of a table: ``path/folder/<name><suffix>``.
-
-        Raises:
-            DataError: no such table, or a row without a name.
-        """
-        table = Path(path) / csv_name
-        frame = items.read_label_csv(table, delimiter=delimiter, header=header)
-        source = Source(str(table), first_row=1 if header is None else 2)
-        return cls._from_frame(frame, path, cols, folder, suffix, source)
-
-    @classmethod
-    def from_df(
-        cls,
-        df: pd.DataFrame,
-        path: str | Path,
-        *,
-        cols: int | str = 0,
-        folder: str | Path | None = None,
-        suffix: str = "",
-    ) -> ImageList:
-        """Read the pictures' names from column ``cols`` of a frame: ``path/folder/<name><suffix>``."""
-        return cls._from_frame(df, path, cols, folder, suffix, Source("the DataFrame"))
-
-    @classmethod
-    def _from_frame(
-        cls,
-        df: pd.DataFrame,
-        path: str | Path,
-        cols: int | str,
-        folder: str | Path | None,
-        suffix: str,
-        source: Source,
-    ) -> ImageList:
-        root = Path(path) if folder is None else Path(path) / folder
-        names = items.file_names(df, cols, source=source, suffix=suffix)
-        return cls([f"{root.as_posix()}/{n}" for n in names], path, frame=df, source=source)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> str:
-        return self.paths[index]
+class ImageList(Pictures):
+    """Pictures that are neither split nor labelled yet; made by ``from_folder``, ``from_csv`` or ``from_df``."""
 
     def __repr__(self) -> str:
         first = ",".join(self.paths[:5])
         return f"{type(self).__name__} ({len(self)} items)\n{first}{'...' if len(self) > 5 else ''}\nPath: {self.path}"
-
-    @property
-    def items(self) -> list[str]:
-        """The paths (v1's name)."""
-        return self.paths
 
     def add(self, other: ImageList) -> ImageList:
         """Append another list's pictures; returns this list."""
@@ -203,7 +104,7 @@ class ImageList:
 
     def split_from_df(self, col: int | str = 2) -> SplitList:
         """Validate on the rows whose cell in column ``col`` is true."""
-        flags = items.column(self._needs_frame("split_from_df"), col, source=self.source)
+        flags = items.column(self.needs_frame("split_from_df"), col, source=self.source)
         return SplitList(self, splits.index_split(len(self), np.flatnonzero(flags.astype(bool)).tolist()))
 
     def split_none(self) -> SplitList:
@@ -214,13 +115,6 @@ class ImageList:
         """Old name of ``split_none``."""
         _renamed("no_split", "split_none")
         return self.split_none()
-
-    def _needs_frame(self, call: str) -> pd.DataFrame:
-        if self.frame is None:
-            raise ArgumentError(
-                f"{call} needs a table, but these pictures were not read with from_csv or from_df"
-            )
-        return self.frame
 
     def _too_early(self, call: str) -> NoReturn:
         raise ArgumentError(
@@ -259,30 +153,8 @@ class SplitList:
         label_delim: str | None = None,
         classes: Sequence[Label] | None = None,
     ) -> LabeledLists:
-        """Label every picture: one label each, or several (sequences, or text split at ``label_delim``).
-
-        Args:
-            labels: one entry a picture, in the pictures' order.
-            label_delim: splits a text into tags.
-            classes: fixes the class list and its order; default: all labels of all rows, sorted.
-
-        Raises:
-            LabelError: missing labels, mixed kinds, or labels outside ``classes``.
-        """
-        if len(labels) != len(self.pictures):
-            raise LabelError(
-                f"expected one label a picture, {len(self.pictures)}; received {len(labels)} labels"
-            )
-        source = self.pictures.source
-        several = label_delim is not None or any(
-            isinstance(v, (list, tuple, set, np.ndarray)) for v in labels[:1]
-        )
-        if several:
-            found = items.encode_multi(labels, source=source, label_delim=label_delim, classes=classes)
-        else:
-            found = items.encode_single(labels, source=source, classes=classes)
-            _warn_of_tag_lists(labels)
-        return LabeledLists(self.pictures, self.split, found)
+        """Label every picture; arguments as in ``label_rows``."""
+        return _lists(label_rows(self.pictures, self.split, labels, label_delim=label_delim, classes=classes))
 
     def label_from_df(
         self,
@@ -292,20 +164,13 @@ class SplitList:
         classes: Sequence[Label] | None = None,
     ) -> LabeledLists:
         """Label from column ``cols`` of the table; several columns are 0/1 flags, one a tag."""
-        frame = self.pictures._needs_frame("label_from_df")
-        source = self.pictures.source
-        if isinstance(cols, (int, str)):
-            cells = list(items.column(frame, cols, source=source))
-            return self.label_from_list(cells, label_delim=label_delim, classes=classes)
-        columns = [items.column(frame, c, source=source) for c in cols]
-        names = [str(c.name) for c in columns]
-        flags = np.stack([c.to_numpy(dtype=bool) for c in columns], axis=1)
-        tags = [[names[i] for i in np.flatnonzero(row)] for row in flags]
-        return self.label_from_list(tags, classes=classes or sorted(names))
+        return _lists(
+            label_columns(self.pictures, self.split, cols, label_delim=label_delim, classes=classes)
+        )
 
     def label_from_folder(self, *, classes: Sequence[Label] | None = None) -> LabeledLists:
         """Label each picture with the name of its folder."""
-        return self.label_from_list([Path(p).parent.name for p in self.pictures.paths], classes=classes)
+        return self.label_from_list(folder_names(self.pictures), classes=classes)
 
     def label_from_re(self, pat: str | re.Pattern[str], full_path: bool = False) -> LabeledLists:
         """Label with group 1 of ``pat`` searched in the file name (or, with ``full_path``, in the posix path)."""
@@ -335,66 +200,13 @@ class SplitList:
         )
 
 
-def _warn_of_tag_lists(labels: Sequence[object]) -> None:
-    finding = items.find_tag_lists(labels)
-    if finding is not None:
-        warn(finding.message(), DataWarning)
+def _lists(labeled: Labeled) -> LabeledLists:
+    return LabeledLists(labeled.pictures, labeled.split, labeled.labels)
 
 
-@dataclass(frozen=True)
-class LabeledLists:
-    """Pictures, split and labelled: all that a bunch is made of."""
-
-    pictures: ImageList
-    split: splits.Split
-    labels: Labels
-    tfms: TransformLists | None = None
-    resize: ResizeSpec = field(default_factory=ResizeSpec)
-    mode: str = "bilinear"
-    test_paths: tuple[str, ...] | None = None
-
-    def __repr__(self) -> str:
-        kind = "tags" if self.labels.is_multi else "classes"
-        return (
-            f"{len(self.split.train)} pictures train, {len(self.split.valid)} validate, "
-            f"{len(self.labels.classes)} {kind}; split {self.split.how}"
-        )
-
-    def transform(
-        self,
-        tfms: TransformLists | None = None,
-        *,
-        size: int | tuple[int, int] | None = None,
-        resize_method: ResizeMethod | None = None,
-        mult: int | None = None,
-        padding_mode: str = "reflection",
-        mode: str = "bilinear",
-    ) -> LabeledLists:
-        """Set the transforms (training list, validation list) and the size.
-
-        Args:
-            tfms: what ``get_transforms()`` returns; None for no augmentation.
-            size: px; a number crops by default, a (height, width) pair squishes.
-            resize_method: CROP, PAD, SQUISH or NO instead of that default.
-            mult: round the size to a multiple of this.
-            padding_mode: ``reflection``, ``border`` or ``zeros``.
-            mode: interpolation of the augmentation: ``bilinear``, ``bicubic`` or ``nearest``.
-        """
-        if tfms is not None and (not isinstance(tfms, (tuple, list)) or len(tfms) != 2):
-            raise ArgumentError(
-                "tfms is a pair (training transforms, validation transforms), as get_transforms() returns; "
-                f"received {tfms!r}"
-            )
-        resize = ResizeSpec.make(size, resize_method, padding_mode=padding_mode, mult=mult)
-        return replace(self, tfms=None if tfms is None else (tfms[0], tfms[1]), resize=resize, mode=mode)
-
-    def add_test(self, items: Iterable[str | Path]) -> LabeledLists:
-        """Add pictures whose labels are not known, for ``get_preds(DatasetType.Test)``."""
-        return replace(self, test_paths=tuple(str(p) for p in items))
-
-    def add_test_folder(self, test_folder: str = "test") -> LabeledLists:
-        """Add the pictures below ``path/test_folder`` as the test set."""
-        return self.add_test(items.list_images(self.pictures.path / test_folder))
+@dataclass(frozen=True, repr=False)
+class LabeledLists(Labeled):
+    """Pictures, split and labelled: set the transforms, then make the bunch."""
 
     def databunch(
         self,
@@ -410,8 +222,6 @@ class LabeledLists:
         unreadable: str = "stop",
     ) -> ImageDataBunch:
         """Make the bunch that a learner takes; see ``ImageDataBunch`` for the arguments."""
-        from onecycle.data.bunch import ImageDataBunch
-
         return ImageDataBunch(
             self,
             path=path,

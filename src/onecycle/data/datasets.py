@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 import torch
 
-from onecycle.data.items import EmptyLabel, Label, LabelObject, Labels
+from onecycle.data.labels.items import EmptyLabel, Label, LabelObject, Labels
 from onecycle.data.pixels import Image, PixelStore, centre_window
 
 if TYPE_CHECKING:

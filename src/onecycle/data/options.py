@@ -12,9 +12,9 @@ import torch
 
 from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.transforms import flatten
-from onecycle.data.data_block import LabeledLists, TransformLists
+from onecycle.data.labels.pictures import Labeled, TransformLists
+from onecycle.data.labels.splits import DEFAULT_SEED
 from onecycle.data.pixels import ResizeMethod
-from onecycle.data.splits import DEFAULT_SEED
 
 
 class CommonOptions(TypedDict, total=False):
@@ -76,7 +76,7 @@ class Loading:
 
 
 def make_loading(
-    lists: LabeledLists,
+    lists: Labeled,
     *,
     bs: int,
     val_bs: int | None,
@@ -97,7 +97,7 @@ def make_loading(
     )
 
 
-def _augmenter(tfms: Sequence[Any], lists: LabeledLists) -> BatchAugmenter | None:
+def _augmenter(tfms: Sequence[Any], lists: Labeled) -> BatchAugmenter | None:
     """Return None where transforms only cut the window in the centre: that is the evaluation preprocess."""
     if all(t.name == "crop_pad" and t.param("row_pct") == t.param("col_pct") == 0.5 for t in flatten(tfms)):
         return None

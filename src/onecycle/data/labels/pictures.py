@@ -1,0 +1,241 @@
+"""Pictures, their labels and their split, as plain values: what every way of making a bunch goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import pandas as pd
+
+from onecycle.data.augment.transforms import Transform
+from onecycle.data.labels import items
+from onecycle.data.labels.items import Label, Labels, Source
+from onecycle.data.labels.splits import Split
+from onecycle.data.pixels import ResizeMethod, ResizeSpec
+from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, warn
+
+TransformLists = tuple[Sequence[Transform], Sequence[Transform]]
+
+
+class Pictures:
+    """Pictures that are neither split nor labelled yet.
+
+    Args:
+        paths: the pictures' paths.
+        path: the folder of the data set; models are saved below it.
+        frame: the table that the pictures were read from, row by row.
+        source: what to call that table in messages.
+    """
+
+    def __init__(
+        self,
+        paths: Iterable[str | Path],
+        path: str | Path = ".",
+        *,
+        frame: pd.DataFrame | None = None,
+        source: Source | None = None,
+    ) -> None:
+        self.paths = [str(p) for p in paths]
+        self.path = Path(path)
+        self.frame = frame
+        self.source = source or Source(f"the list of {len(self.paths)} pictures")
+
+    @classmethod
+    def from_folder(
+        cls, path: str | Path = ".", *, extensions: Iterable[str] = items.IMAGE_SUFFIXES, recurse: bool = True
+    ) -> Self:
+        """List the pictures below ``path``, sorted; hidden files are left out.
+
+        Raises:
+            DataError: no such folder, or no picture in it.
+        """
+        found = items.list_images(Path(path), recurse=recurse, suffixes=extensions)
+        if not found:
+            raise DataError(f"no pictures in {path} (looked for {', '.join(sorted(extensions))})")
+        return cls(found, path, source=Source(str(path)))
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path,
+        csv_name: str | Path,
+        *,
+        header: int | Literal["infer"] | None = "infer",
+        delimiter: str | None = None,
+        cols: int | str = 0,
+        folder: str | Path | None = None,
+        suffix: str = "",
+    ) -> Self:
+        """Read the pictures' names from column ``cols`` of a table: ``path/folder/<name><suffix>``.
+
+        Raises:
+            DataError: no such table, or a row without a name.
+        """
+        table = Path(path) / csv_name
+        frame = items.read_label_csv(table, delimiter=delimiter, header=header)
+        source = Source(str(table), first_row=1 if header is None else 2)
+        return cls._from_frame(frame, path, cols, folder, suffix, source)
+
+    @classmethod
+    def from_df(
+        cls,
+        df: pd.DataFrame,
+        path: str | Path,
+        *,
+        cols: int | str = 0,
+        folder: str | Path | None = None,
+        suffix: str = "",
+    ) -> Self:
+        """Read the pictures' names from column ``cols`` of a frame: ``path/folder/<name><suffix>``."""
+        return cls._from_frame(df, path, cols, folder, suffix, Source("the DataFrame"))
+
+    @classmethod
+    def _from_frame(
+        cls,
+        df: pd.DataFrame,
+        path: str | Path,
+        cols: int | str,
+        folder: str | Path | None,
+        suffix: str,
+        source: Source,
+    ) -> Self:
+        root = Path(path) if folder is None else Path(path) / folder
+        names = items.file_names(df, cols, source=source, suffix=suffix)
+        return cls([f"{root.as_posix()}/{n}" for n in names], path, frame=df, source=source)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> str:
+        return self.paths[index]
+
+    @property
+    def items(self) -> list[str]:
+        """The paths (v1's name)."""
+        return self.paths
+
+    def needs_frame(self, call: str) -> pd.DataFrame:
+        if self.frame is None:
+            raise ArgumentError(
+                f"{call} needs a table, but these pictures were not read with from_csv or from_df"
+            )
+        return self.frame
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """Pictures, split and labelled: all that a bunch is made of."""
+
+    pictures: Pictures
+    split: Split
+    labels: Labels
+    tfms: TransformLists | None = None
+    resize: ResizeSpec = field(default_factory=ResizeSpec)
+    mode: str = "bilinear"
+    test_paths: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        kind = "tags" if self.labels.is_multi else "classes"
+        return (
+            f"{len(self.split.train)} pictures train, {len(self.split.valid)} validate, "
+            f"{len(self.labels.classes)} {kind}; split {self.split.how}"
+        )
+
+    def transform(
+        self,
+        tfms: TransformLists | None = None,
+        *,
+        size: int | tuple[int, int] | None = None,
+        resize_method: ResizeMethod | None = None,
+        mult: int | None = None,
+        padding_mode: str = "reflection",
+        mode: str = "bilinear",
+    ) -> Self:
+        """Set the transforms (training list, validation list) and the size.
+
+        Args:
+            tfms: what ``get_transforms()`` returns; None for no augmentation.
+            size: px; a number crops by default, a (height, width) pair squishes.
+            resize_method: CROP, PAD, SQUISH or NO instead of that default.
+            mult: round the size to a multiple of this.
+            padding_mode: ``reflection``, ``border`` or ``zeros``.
+            mode: interpolation of the augmentation: ``bilinear``, ``bicubic`` or ``nearest``.
+        """
+        if tfms is not None and (not isinstance(tfms, (tuple, list)) or len(tfms) != 2):
+            raise ArgumentError(
+                "tfms is a pair (training transforms, validation transforms), as get_transforms() returns; "
+                f"received {tfms!r}"
+            )
+        resize = ResizeSpec.make(size, resize_method, padding_mode=padding_mode, mult=mult)
+        return replace(self, tfms=None if tfms is None else (tfms[0], tfms[1]), resize=resize, mode=mode)
+
+    def add_test(self, items: Iterable[str | Path]) -> Self:
+        """Add pictures whose labels are not known, for ``get_preds(DatasetType.Test)``."""
+        return replace(self, test_paths=tuple(str(p) for p in items))
+
+    def add_test_folder(self, test_folder: str = "test") -> Self:
+        """Add the pictures below ``path/test_folder`` as the test set."""
+        return self.add_test(items.list_images(self.pictures.path / test_folder))
+
+
+def label_rows(
+    pictures: Pictures,
+    split: Split,
+    labels: Sequence[object],
+    *,
+    label_delim: str | None = None,
+    classes: Sequence[Label] | None = None,
+) -> Labeled:
+    """Label every picture: one label each, or several (sequences, or text split at ``label_delim``).
+
+    Args:
+        pictures: N pictures.
+        split: which of them train and which validate.
+        labels: one entry a picture, in the pictures' order.
+        label_delim: splits a text into tags.
+        classes: fixes the class list and its order; default: all labels of all rows, sorted.
+
+    Raises:
+        LabelError: missing labels, mixed kinds, or labels outside ``classes``.
+    """
+    if len(labels) != len(pictures):
+        raise LabelError(f"expected one label a picture, {len(pictures)}; received {len(labels)} labels")
+    several = label_delim is not None or any(
+        isinstance(v, (list, tuple, set, np.ndarray)) for v in labels[:1]
+    )
+    if several:
+        found = items.encode_multi(labels, source=pictures.source, label_delim=label_delim, classes=classes)
+    else:
+        found = items.encode_single(labels, source=pictures.source, classes=classes)
+        finding = items.find_tag_lists(labels)
+        if finding is not None:
+            warn(finding.message(), DataWarning)
+    return Labeled(pictures, split, found)
+
+
+def label_columns(
+    pictures: Pictures,
+    split: Split,
+    cols: int | str | Sequence[int | str] = 1,
+    *,
+    label_delim: str | None = None,
+    classes: Sequence[Label] | None = None,
+) -> Labeled:
+    """Label from column ``cols`` of the pictures' table; several columns are 0/1 flags, one a tag."""
+    frame = pictures.needs_frame("labelling from a column")
+    if isinstance(cols, (int, str)):
+        cells = list(items.column(frame, cols, source=pictures.source))
+        return label_rows(pictures, split, cells, label_delim=label_delim, classes=classes)
+    columns = [items.column(frame, c, source=pictures.source) for c in cols]
+    names = [str(c.name) for c in columns]
+    flags = np.stack([c.to_numpy(dtype=bool) for c in columns], axis=1)
+    tags = [[names[i] for i in np.flatnonzero(row)] for row in flags]
+    return label_rows(pictures, split, tags, classes=classes or sorted(names))
+
+
+def folder_names(pictures: Pictures) -> list[str]:
+    """Return the name of each picture's folder."""
+    return [Path(p).parent.name for p in pictures.paths]

@@ -20,7 +20,7 @@ from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels import open_image
 from onecycle.errors import ArgumentError, CheckpointError
 from onecycle.learner import Learner
-from onecycle.train.callbacks import CSVLogger, EarlyStoppingCallback, SaveModelCallback
+from onecycle.train.callbacks import Callback, CSVLogger, EarlyStoppingCallback, SaveModelCallback
 from onecycle.train.losses import LabelSmoothingCrossEntropy
 from onecycle.train.metrics import accuracy, accuracy_thresh, error_rate, fbeta
 
@@ -127,7 +127,7 @@ def test_predictions_of_tags(colour_path, tmp_path):
         data, small_net(4), metrics=[partial(accuracy_thresh, thresh=0.4)], path=tmp_path, silent=True
     )
     learner.fit_one_cycle(3, 0.05)
-    assert learner.recorder.names[-1] == "accuracy_thresh" or "accuracy_thresh" in learner.recorder.names
+    assert learner.recorder.names == ["epoch", "train_loss", "valid_loss", "accuracy_thresh", "time"]
     probs, targets, losses = learner.get_preds(with_loss=True)
     assert probs.shape == targets.shape == (12, 4)
     assert losses.shape == (12,)
@@ -193,7 +193,7 @@ def test_save_and_load_bring_back_weights_optimizer_and_counters(learn):
     assert not torch.allclose(learn.get_preds()[0], before)
     assert learn.load("stage-1") is learn
     assert torch.equal(learn.get_preds()[0], before)
-    assert learn.trainer.epochs_done == 2
+    assert learn.trainer.epochs_done == 3, "never backwards: no order comes twice"
     assert all(torch.equal(value, momentum[key]) for key, value in state_of(learn).items())
     manifest = json.loads((learn.path / "models" / "stage-1.json").read_text())
     kept = manifest.get("manifest", manifest)
@@ -242,7 +242,10 @@ def test_a_data_folder_that_cannot_be_written_sends_models_elsewhere_once(
 
 def test_other_data_can_be_assigned_for_progressive_resizing(learn, colour_path):
     learn.fit(1)
+    before = learn.get_preds()[0]
     learn.data = bunch(colour_path, size=24)
+    assert learn.loader().batch_at(0, 0).x.shape[-1] == 24
+    assert not torch.equal(learn.get_preds()[0], before)
     learn.fit(1)
     assert learn.trainer.epochs_done == 2
     frame = pd.read_csv(colour_path / "labels.csv").assign(label=["a", "b"] * 30)
@@ -283,17 +286,104 @@ def test_freezing_and_rates_by_layer_group(colour_path, tmp_path):
 
 
 def test_callbacks_of_notebooks(learn):
-    learn.fit_one_cycle(
-        3,
-        0.02,
-        callbacks=[
-            SaveModelCallback(learn, monitor="accuracy", name="best"),
-            CSVLogger(learn),
-            EarlyStoppingCallback(learn, monitor="accuracy", patience=5),
-        ],
+    callbacks = [
+        SaveModelCallback(learn, monitor="valid_loss", name="best"),
+        CSVLogger(learn),
+        EarlyStoppingCallback(learn, monitor="accuracy", patience=5),
+    ]
+    learn.fit(4, 0.5, callbacks=callbacks)
+    assert learn.validate()[0] == pytest.approx(min(learn.recorder.val_losses), abs=1e-5), (
+        "the best was loaded"
     )
-    assert (learn.path / "models" / "best.safetensors").exists()
-    assert len((learn.path / "history.csv").read_text().splitlines()) >= 4
+    rows = (learn.path / "history.csv").read_text().splitlines()
+    assert rows[0].startswith("epoch,train_loss,valid_loss")
+    assert len(rows) == 5
+
+
+def test_attributes_assigned_later_are_what_training_uses(learn):
+    learn.fit(1, 0.01)
+    learn.loss_func = LabelSmoothingCrossEntropy(0.9)
+    learn.wd = 0.5
+    learn.opt_func = torch.optim.SGD
+    learn.metrics = accuracy
+    learn.fit(1, 0.01)
+    assert isinstance(learn.trainer.optimizer.torch, torch.optim.SGD)
+    assert learn.trainer.optimizer.wd == 0.5
+    assert learn.recorder.raw_losses[0] > 0.9, "a smoothed loss cannot be small"
+    assert len(learn.validate(metrics=accuracy)) == 2
+
+
+def test_the_bunch_s_own_loaders_give_what_the_network_is_fed(colour_path, tmp_path, capsys):
+    data = bunch(colour_path)
+    learner = cnn_learner(data, "tf_efficientnet_lite0", path=tmp_path, silent=True)
+    by_hand = learner.pred_batch(batch=next(iter(data.valid_dl)))
+    assert torch.allclose(by_hand, learner.get_preds()[0][:12], atol=1e-5)
+    learner.data = bunch(colour_path, size=24)
+    assert learner.data.valid_dl.stats == data.valid_dl.stats
+    capsys.readouterr()
+
+
+def test_statistics_of_the_first_data_stay_with_the_network(learn, colour_path):
+    learn.data.normalize(imagenet_stats)
+    learn.data = bunch(colour_path, size=24)
+    assert learn.norm_stats == imagenet_stats
+    learn.data = bunch(colour_path, size=24).normalize(((0.5,), (0.5,)))
+    assert learn.norm_stats == ((0.5,) * 3, (0.5,) * 3)
+
+
+def test_predict_equals_get_preds_with_batch_transforms(colour_path, tmp_path):
+    data = bunch(colour_path, dl_tfms=[lambda xy: (xy[0] * 0.5, xy[1])])
+    learner = Learner(data, small_net(3), path=tmp_path, silent=True)
+    assert torch.allclose(learner.predict(data.valid_ds.items[2])[2], learner.get_preds()[0][2], atol=1e-6)
+
+
+def test_the_loss_of_weighted_classes_is_the_training_loss(colour_path, tmp_path):
+    weighted = Learner(
+        bunch(colour_path),
+        small_net(3),
+        loss_func=nn.CrossEntropyLoss(torch.tensor([10.0, 10, 10])),
+        path=tmp_path,
+    )
+    plain = Learner(bunch(colour_path), small_net(3), path=tmp_path)
+    assert weighted.validate()[0] == pytest.approx(plain.validate()[0], rel=1e-5)
+
+
+def test_a_newer_save_elsewhere_is_the_one_that_is_loaded(learn, tmp_path, monkeypatch):
+    learn.save("best")
+    old = learn.get_preds()[0]
+    learn.fit(1, 0.1)
+    new = learn.get_preds()[0]
+    monkeypatch.chdir(tmp_path)
+    locked = (learn.path / learn.model_dir).resolve()
+    monkeypatch.setattr("onecycle.model_files._is_writable", _writable_but(locked))
+    learn.save("best")
+    learn.fit(1, 0.1)
+    assert torch.equal(learn.load("best").get_preds()[0], new)
+    assert not torch.equal(new, old)
+
+
+def _writable_but(locked: Path):
+    def is_writable(folder: Path) -> bool:
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder.resolve() != locked
+
+    return is_writable
+
+
+def test_other_forms_of_a_picture_and_clear_errors(learn):
+    import PIL.Image
+
+    path = learn.data.valid_ds.items[0]
+    expected = learn.predict(path)[2]
+    assert torch.equal(learn.predict(PIL.Image.open(path))[2], expected)
+    assert torch.equal(learn.predict(open_image(path).px)[2], expected)
+    with pytest.raises(ArgumentError, match=r"pixels are uint8 \(H, W, 3\); received float64 \(4, 4\)"):
+        learn.predict(np.zeros((4, 4)))
+    with pytest.raises(ArgumentError, match="test pictures have no labels"):
+        learn.get_preds(DatasetType.Test, with_loss=True)
+    learn.loss_func = lambda logits, targets: nn.functional.cross_entropy(logits, targets)
+    with pytest.raises(ArgumentError, match="leave with_loss out"):
+        learn.TTA(with_loss=True)
 
 
 def test_callback_fns_are_called_with_the_learner(colour_path, tmp_path):
@@ -360,3 +450,27 @@ def test_training_without_validation_pictures(colour_path, tmp_path):
 def test_repr_is_one_readable_line(learn):
     assert repr(learn).startswith("Learner: ")
     assert "3 classes; 0 epochs trained" in repr(learn)
+
+
+class StopInTheMiddle(Callback):
+    """Stop after the second batch."""
+
+    def on_batch_end(self, trainer, loss):
+        trainer.stop_training = trainer.batch_no == 1
+
+
+def test_trackers_pass_over_an_epoch_that_was_stopped_before_validation(learn):
+    saving = SaveModelCallback(learn, name="half")
+    learn.fit(1, callbacks=[StopInTheMiddle(), saving, EarlyStoppingCallback(learn)])
+    assert learn.recorder.rows[0].valid_loss is None
+    assert not (learn.path / "models" / "half.safetensors").exists()
+
+
+def test_a_callback_that_never_began_does_not_end(learn):
+    saving = SaveModelCallback(learn, name="best")
+    learn.fit(1, callbacks=saving)
+    learn.fit(1, 0.1)
+    now = learn.get_preds()[0]
+    with pytest.raises(ArgumentError, match="monitors 'typo'"):
+        learn.fit(1, callbacks=[EarlyStoppingCallback(learn, monitor="typo"), saving])
+    assert torch.equal(learn.get_preds()[0], now), "the best of the fit before was not loaded over it"

@@ -152,10 +152,10 @@ def _say_stats(source: str, stats: Stats) -> None:
 
 def create_cnn(
     data: ImageDataBunch,
-    arch: str | Architecture | Callable[..., nn.Module],
+    base_arch: str | Architecture | Callable[..., nn.Module],
     cut: int | Callable[[nn.Module], nn.Module] | None = None,
     pretrained: bool | str | Path = True,
     **options: Unpack[CnnOptions],
 ) -> Learner:
     """Make a learner: the older name of ``cnn_learner``, which has the arguments and their meaning."""
-    return cnn_learner(data, arch, cut, pretrained, **options)
+    return cnn_learner(data, base_arch, cut, pretrained, **options)

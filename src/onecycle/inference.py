@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import IO
 
 import numpy as np
+import PIL.Image
 import torch
 from torch import nn
 
@@ -14,18 +15,32 @@ from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.transforms import Transform
 from onecycle.data.batches import BatchLoader
 from onecycle.data.pixels import Image, open_image
+from onecycle.errors import ArgumentError
 from onecycle.train.loop import LossFunc, eval_mode, evaluate
 from onecycle.train.losses import activation_for, per_item_loss
 
-Picture = Image | str | os.PathLike[str] | IO[bytes] | bytes | np.ndarray
+Picture = Image | str | os.PathLike[str] | IO[bytes] | bytes | np.ndarray | torch.Tensor | PIL.Image.Image
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
 
 def as_image(item: Picture) -> Image:
-    """Return an Image from a path, an open file, a file's bytes or pixels uint8 ``(H, W, 3)``."""
+    """Return an Image from a path, an open file, a file's bytes, a Pillow picture or pixels.
+
+    Raises:
+        ArgumentError: an array that is not uint8 ``(H, W, 3)``.
+        DataError: a file that is not a picture.
+    """
     if isinstance(item, Image):
         return item
-    return Image.from_numpy(item) if isinstance(item, np.ndarray) else open_image(item)
+    if isinstance(item, torch.Tensor):
+        return Image(item)
+    if isinstance(item, PIL.Image.Image):
+        return Image.from_numpy(np.asarray(item.convert("RGB")))
+    if not isinstance(item, np.ndarray):
+        return open_image(item)
+    if item.ndim != 3 or item.shape[2] != 3 or item.dtype != np.uint8:
+        raise ArgumentError(f"pixels are uint8 (H, W, 3); received {item.dtype} {item.shape}")
+    return Image.from_numpy(item)
 
 
 def logits_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -70,7 +85,12 @@ def mean_of_views(
 def loss_of_probs(loss_func: LossFunc, probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the loss ``(N,)`` of probabilities ``(N, C)`` by going back to logits that give them."""
     safe = probs.clamp(1e-7, 1 - 1e-7)
-    by_tag = torch.allclose(
-        activation_for(loss_func)(torch.zeros(1, 3)), torch.full((1, 3), 0.5)
-    )  # sigmoid, not softmax
-    return per_item_loss(loss_func, torch.logit(safe) if by_tag else safe.log(), targets)
+    middle = float(activation_for(loss_func)(torch.zeros(1, 3))[0, 0])
+    if abs(middle - 1 / 2) < 1e-6:  # a sigmoid
+        return per_item_loss(loss_func, torch.logit(safe), targets)
+    if abs(middle - 1 / 3) < 1e-6:  # a softmax
+        return per_item_loss(loss_func, safe.log(), targets)
+    raise ArgumentError(
+        "the loss of averaged predictions is known for cross-entropy and binary cross-entropy only; "
+        "leave with_loss out"
+    )

@@ -20,7 +20,7 @@ from onecycle.errors import ArgumentError
 from onecycle.model import cnn
 from onecycle.train import checkpoint, lr_finder
 from onecycle.train.callbacks import Callback, GradientClipping, MixUpCallback
-from onecycle.train.loop import Predictions, Trainer, evaluate, validate
+from onecycle.train.loop import Trainer, TrainerAttribute, evaluate, validate
 from onecycle.train.losses import activation_for, loss_for
 from onecycle.train.metrics import Metric, check_metric, metric_name
 from onecycle.train.optimizer import AdamW_v1
@@ -58,6 +58,14 @@ class Learner:
         stats: pixel statistics to normalise with where the data has none of its own.
     """
 
+    model, loss_func, layer_groups = TrainerAttribute(), TrainerAttribute(), TrainerAttribute()
+    opt_func, wd, true_wd, bn_wd = (
+        TrainerAttribute(),
+        TrainerAttribute(),
+        TrainerAttribute(),
+        TrainerAttribute(),
+    )
+
     def __init__(
         self,
         data: ImageDataBunch,
@@ -78,41 +86,42 @@ class Learner:
         silent: bool | None = None,
         stats: Stats | None = None,
     ) -> None:
-        self._data = data
-        self.model = model.to(data.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.loss_func = loss_func if loss_func is not None else loss_for(data.is_multi)
-        self.metrics: list[Metric] = _listed(metrics)
-        for metric in self.metrics:
-            check_metric(metric, is_multi=data.is_multi)
-        self.layer_groups: list[nn.ModuleList] = (
-            list(layer_groups) if layer_groups else [nn.ModuleList(cnn.flatten_leaves(model))]
-        )
-        self.train_bn, self.silent, self.stats = train_bn, bool(silent), stats
-        self.path = Path(path) if path is not None else data.path
-        self.model_dir = Path(model_dir)
-        self.callback_fns = _listed(callback_fns)
-        self.callbacks = list(callbacks)
-        self.recorder = Recorder([metric_name(m) for m in self.metrics])
-        self._told_folder = False
         self.trainer = Trainer(
-            model=self.model,
-            layer_groups=self.layer_groups,
-            loss_func=self.loss_func,
+            model=model.to(data.device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+            layer_groups=list(layer_groups) if layer_groups else [nn.ModuleList(cnn.flatten_leaves(model))],
+            loss_func=loss_func if loss_func is not None else loss_for(data.is_multi),
             opt_func=opt_func,
             wd=wd,
             true_wd=true_wd,
             bn_wd=bn_wd,
             seed=data.seed,
         )
+        self.metrics = _listed(metrics)
+        for metric in self.metrics:
+            check_metric(metric, is_multi=data.is_multi)
+        self.train_bn, self.silent, self.stats = train_bn, bool(silent), stats
+        self._data = data
+        data.backbone_stats = stats
+        self.path = Path(path) if path is not None else data.path
+        self.model_dir = Path(model_dir)
+        self.callback_fns = _listed(callback_fns)
+        self.callbacks = list(callbacks)
+        self.recorder = Recorder([metric_name(m) for m in self.metrics])
+        self._told_folder = False
 
     @property
     def data(self) -> ImageDataBunch:
-        """The bunch; assign another one with the same classes (say, larger pictures) to go on with it."""
+        """The bunch; assign another one with the same classes (say, larger pictures) to go on with it.
+
+        Pixel statistics stay as they were unless the new bunch was normalised with its own.
+        """
         return self._data
 
     @data.setter
     def data(self, bunch: ImageDataBunch) -> None:
         check_same_classes(self._data.labels, bunch.labels)
+        if bunch.stats is None:  # the network goes on with the statistics that it has been trained with
+            self.stats = bunch.backbone_stats = self.norm_stats
         self._data = bunch
         self.model.to(bunch.device)
 
@@ -129,8 +138,6 @@ class Learner:
     def dataset_tensor(self, ds_type: DatasetType | None, index: int) -> torch.Tensor:
         """Return picture ``index`` as the network sees it, float32 ``(1, 3, H, W)`` on the device."""
         return self.loader(ds_type).replace(bs=1).batch_at(0, index).x
-
-    # --- training ------------------------------------------------------------------------------
 
     def lr_range(self, lr: LrLike) -> list[float]:
         """Return one learning rate a layer group; see ``fit_one_cycle`` for slices."""
@@ -205,15 +212,14 @@ class Learner:
         start_epoch: int,
     ) -> None:
         self._data.prepare()
-        self.recorder = Recorder([metric_name(m) for m in self.metrics])
-        has_valid = len(self._data.split.valid) > 0
+        self.recorder = Recorder([metric_name(m) for m in _listed(self.metrics)])
         self.trainer.fit(
             epochs,
             schedule,
             self._data.train_dl.replace(stats=self.norm_stats),
-            self.loader(DatasetType.Valid) if has_valid else None,
+            self.loader() if len(self._data.split.valid) else None,
             recorder=self.recorder,
-            metrics=self.metrics,
+            metrics=_listed(self.metrics),
             callbacks=self._all_callbacks(callbacks),
             progress=make_progress(silent=self.silent),
             wd=wd,
@@ -236,14 +242,13 @@ class Learner:
         Weights, optimizer and random state are as before afterwards.
 
         Args:
-            start_lr: first learning rate.
-            end_lr: last one.
+            start_lr, end_lr: first and last learning rate.
             num_it: batches.
             stop_div: stop when the smoothed loss exceeds four times its best.
             wd: weight decay of the sweep.
         """
         self._data.prepare()
-        self.recorder = Recorder([metric_name(m) for m in self.metrics])
+        self.recorder = Recorder([metric_name(m) for m in _listed(self.metrics)])
         lr_finder.find_lr(
             self.trainer,
             self._data.train_dl.replace(stats=self.norm_stats),
@@ -282,11 +287,6 @@ class Learner:
         self.callbacks.append(GradientClipping(self, clip))
         return self
 
-    # --- predictions ---------------------------------------------------------------------------
-
-    def _predict_all(self, loader: BatchLoader) -> Predictions:
-        return evaluate(self.model, loader, self.loss_func)
-
     def get_preds(
         self,
         ds_type: DatasetType = DatasetType.Valid,
@@ -307,7 +307,7 @@ class Learner:
             raise ArgumentError("the test pictures have no labels, so there is no loss; leave with_loss out")
         if ds_type is not DatasetType.Test:
             self._data.prepare()
-        found = self._predict_all(self.loader(ds_type))
+        found = evaluate(self.model, self.loader(ds_type), self.loss_func)
         probs = (activ or activation_for(self.loss_func))(found.logits)
         return [probs, found.targets, found.losses] if with_loss else [probs, found.targets]
 
@@ -327,9 +327,7 @@ class Learner:
         Args:
             beta: share of the plain prediction; None returns ``[plain, mean of views, targets]``.
             scale: zoom of the views.
-            ds_type: which part.
-            activ: as in ``get_preds``.
-            with_loss: add the loss of each picture's averaged prediction.
+            ds_type, activ, with_loss: as in ``get_preds``; the loss is that of the averaged prediction.
         """
         plain, targets = self.get_preds(ds_type, activ)
         views = inference.mean_of_views(
@@ -345,18 +343,22 @@ class Learner:
         probs = plain * beta + views * (1 - beta)
         if not with_loss:
             return [probs, targets]
+        if activ is not None:
+            raise ArgumentError(
+                "the loss of averaged predictions needs the loss's own activation; leave activ out"
+            )
         return [probs, targets, inference.loss_of_probs(self.loss_func, probs, targets)]
 
     def validate(
         self,
         dl: BatchLoader | DatasetType | None = None,
         *,
-        metrics: Sequence[Metric] | None = None,
+        metrics: Metric | Sequence[Metric] | None = None,
     ) -> list[MetricValue]:
         """Return ``[loss, metric, …]`` over a whole part of the data (default: the validation set)."""
         self._data.prepare()
         loader = dl if isinstance(dl, BatchLoader) else self.loader(dl or DatasetType.Valid)
-        chosen = self.metrics if metrics is None else list(metrics)
+        chosen = _listed(self.metrics if metrics is None else metrics)
         loss, values = validate(self.model, loader.replace(stats=self.norm_stats), self.loss_func, chosen)
         return [loss, *values]
 
@@ -366,14 +368,14 @@ class Learner:
         """Classify one picture with the evaluation preprocess.
 
         Args:
-            item: an Image, a path, an open file, a file's bytes, or pixels uint8 ``(H, W, 3)``.
+            item: an Image, a path, an open file, bytes, a Pillow picture or pixels uint8 ``(H, W, 3)``.
             thresh: probability from which on a tag is given (tags only).
 
         Returns:
             the label (prints as its name), the class index (or 0/1 per tag) and the probabilities ``(C,)``.
         """
         loader = self._data.single_loader([inference.as_image(item)], stats=self.norm_stats)
-        probs = activation_for(self.loss_func)(self._predict_all(loader).logits)[0]
+        probs = activation_for(self.loss_func)(evaluate(self.model, loader, self.loss_func).logits)[0]
         label = self._label_of(probs, thresh)
         return label, torch.tensor(label.data), probs
 
@@ -389,8 +391,6 @@ class Learner:
         """Return the probabilities of one batch (default: the first of ``ds_type``), on the CPU."""
         x, _ = batch if batch is not None else self.loader(ds_type).batch_at(0, 0)
         return activation_for(self.loss_func)(inference.logits_of(self.model, x.to(self._data.device)))
-
-    # --- looking -------------------------------------------------------------------------------
 
     def show_results(
         self,
@@ -429,20 +429,19 @@ class Learner:
         return ClassificationInterpretation.from_learner(self, ds_type, tta=tta)
 
     def __repr__(self) -> str:
-        trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        total = sum(p.numel() for p in self.model.parameters())
+        total, trainable = (
+            sum(p.numel() for p in self.model.parameters() if p.requires_grad or k) for k in (1, 0)
+        )
         return (
             f"Learner: {total:,} parameters, {trainable:,} of them train, in {len(self.layer_groups)} layer groups; "
             f"{self._data.c} {'tags' if self._data.is_multi else 'classes'}; "
             f"{self.trainer.epochs_done} epochs trained"
         )
 
-    # --- saving --------------------------------------------------------------------------------
-
     def model_folder(self) -> Path:
         """Return the folder of saved models, made if missing: ``path/model_dir``, else a run folder, said once."""
-        wanted = self.path / self.model_dir
-        folder = model_files.writable_folder(self.path, self.model_dir)
+        wanted = Path(self.path) / self.model_dir
+        folder = model_files.writable_folder(Path(self.path), Path(self.model_dir))
         if folder != wanted and not self._told_folder:
             print(f"{wanted} is not writable, so models go to {folder}; learn.path = ... changes that")
             self._told_folder = True
@@ -481,7 +480,7 @@ class Learner:
             CheckpointError: no such file, other classes or other tensors; the first difference is named
                 and nothing is changed.
         """
-        stem = model_files.saved_stem(self.path, self.model_dir, file)
+        stem = model_files.saved_stem(Path(self.path), Path(self.model_dir), file)
         optimizer = None if with_opt is False else self.trainer.ensure_optimizer()
         expected = {"classes": list(self._data.classes), "is_multi": self._data.is_multi}
         report = checkpoint.load_checkpoint(
@@ -489,12 +488,13 @@ class Learner:
         )
         if report.note:
             print(report.note)
-        self.trainer.epochs_done = int(report.manifest.get("epochs_done", self.trainer.epochs_done))
+        # Never backwards: no order and no draw comes twice in one run.
+        self.trainer.epochs_done = max(self.trainer.epochs_done, int(report.manifest.get("epochs_done", 0)))
         return self
 
 
 def _listed(value: Any) -> list[Any]:
     """Return a list of what may be one thing, several, or None."""
-    if value is None:
-        return []
-    return list(value) if isinstance(value, Iterable) and not callable(value) else [value]
+    if value is None or (isinstance(value, Iterable) and not callable(value)):
+        return list(value or ())
+    return [value]

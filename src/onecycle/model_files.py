@@ -19,8 +19,11 @@ def _folders(path: Path, model_dir: Path) -> list[Path]:
 
 
 def saved_stem(path: Path, model_dir: Path, file: str | Path) -> Path:
-    """Return the path without suffix of a saved model: the first folder that has it, else the first choice."""
-    stems = [folder / file for folder in _folders(path, model_dir)]
+    """Return the path without suffix of a saved model: where ``save`` writes now, else the first folder that has it."""
+    folders = [f for f in _folders(path, model_dir) if f.is_dir()]
+    stems = [f / file for f in sorted(folders, key=lambda f: not _is_writable(f))] or [
+        path / model_dir / file
+    ]
     return next((s for s in stems if any(s.parent.glob(f"{s.name}.*"))), stems[0])
 
 

@@ -47,6 +47,7 @@ def test_all_factories_find_the_same_pictures_and_labels(colour_path, tmp_path):
         ImageDataBunch.from_name_func(tmp_path, copies, lambda p: p.parent.name, **COMMON),
         ImageDataBunch.from_name_re(tmp_path, copies, r"/([a-z]+)_[^/]+$", **COMMON),
         ImageDataBunch.from_folder(tmp_path, train=".", valid_pct=0.2, **COMMON),
+        ImageDataBunch.from_folder(tmp_path, valid_pct=0.2, **COMMON),
     ]
     for data in bunches:
         assert data.classes == ["blue", "green", "red"]
@@ -124,7 +125,7 @@ def test_unreadable_pictures_stop_before_training_with_the_full_list(damaged):
 
 def test_unreadable_pictures_can_be_skipped_and_are_counted(damaged):
     (damaged / "train" / "p020.jpg").unlink()
-    with pytest.warns(DataWarning, match=r"3 of 60 pictures cannot be read and are left out: .*p003"):
+    with pytest.warns(DataWarning, match=r"3 of 60 pictures cannot be read and are left out: row 5: .*p003"):
         data = from_csv(damaged, unreadable="skip")
     assert len(data) == 57
     data.prepare()
@@ -240,3 +241,16 @@ def test_missing_labels_are_named(colour_path):
     frame.loc[4, "label"] = None
     with pytest.raises(LabelError, match="the DataFrame: no label at row 4"):
         ImageDataBunch.from_df(colour_path, frame, "train", suffix=".jpg", **COMMON)
+
+
+def test_pictures_listed_twice_are_counted_and_leaks_named(colour_path):
+    frame = pd.read_csv(colour_path / "labels.csv")
+    with pytest.warns(
+        DataWarning, match=r"60 pictures are listed more than once, and \d+ of them both train and val"
+    ):
+        ImageDataBunch.from_df(colour_path, pd.concat([frame, frame]), "train", suffix=".jpg", **COMMON)
+
+
+def test_an_old_spelling_names_the_new_one(colour_path):
+    with pytest.raises(TypeError, match="did you mean 'label_delim'"):
+        from_csv(colour_path, sep=" ")

@@ -167,3 +167,18 @@ def test_the_planet_sample_is_recognised_with_the_facts_counted_on_it(planet_pat
 )
 def test_plain_names_are_not_taken_for_tag_lists(labels):
     assert items.find_tag_lists(labels) is None
+
+
+def test_names_and_labels_with_leading_zeros_stay_text(tmp_path: Path):
+    (tmp_path / "labels.csv").write_text("name,label,size\n0001,01,7\n0002,1,8\n")
+    frame = items.read_label_csv(tmp_path / "labels.csv")
+    assert items.file_names(frame, 0, source=CSV, suffix=".png") == ["0001.png", "0002.png"]
+    assert items.encode_single(list(frame["label"]), source=CSV).classes == ["01", "1"]
+    assert frame["size"].tolist() == [7, 8]
+
+
+def test_flags_are_read_strictly():
+    cells = pd.Series([True, "false", 1, "0", 1.0], name="is_valid", dtype=object)
+    assert items.flags(cells, source=CSV).tolist() == [True, False, True, False, True]
+    with pytest.raises(LabelError, match=r"'is_valid' must hold True/False or 1/0, but row 3 \(row 1 .*nan"):
+        items.flags(pd.Series([1, None], name="is_valid"), source=CSV)

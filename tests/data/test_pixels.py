@@ -45,11 +45,12 @@ def test_the_planet_tiles_are_cmyk_and_decode(planet_path):
     assert np.array_equal(pixels.decode_rgb(path), 255 - cyan)
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied_to_pixels_and_to_the_header_s_shape(tmp_path, orientation):
+def test_exif_orientation_is_applied_to_pixels_and_to_the_header_s_shape(tmp_path, orientation, suffix):
     exif = PIL.Image.Exif()
     exif[0x0112] = orientation
-    path = saved(tmp_path, PIL.Image.fromarray(RGB), "a.png", exif=exif)
+    path = saved(tmp_path, PIL.Image.fromarray(RGB), f"a.{suffix}", exif=exif)
     upright = {
         1: RGB,
         2: RGB[:, ::-1],
@@ -80,10 +81,21 @@ def test_grey_palette_alpha_one_bit_and_16_bit_pictures_become_rgb(tmp_path):
     assert np.array_equal(pixels.decode_rgb(saved(tmp_path, deep, "deep.png"))[..., 0], grey)
 
 
-def test_floating_point_pixels_are_refused(tmp_path):
-    path = saved(tmp_path, PIL.Image.fromarray(RGB[..., 0].astype(np.float32)), "f.tif")
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_32_bit_pixels_are_refused(tmp_path, kind):
+    path = saved(tmp_path, PIL.Image.fromarray(RGB[..., 0].astype(kind)), "f.tif")
     with pytest.raises(ValueError, match="no fixed range"):
         pixels.decode_rgb(path)
+
+
+def test_a_dark_16_bit_picture_stays_dark(tmp_path):
+    dark = np.full((4, 4), 200, np.uint16)
+    assert pixels.decode_rgb(saved(tmp_path, PIL.Image.fromarray(dark), "dark.png")).max() == 0
+
+
+def test_a_store_that_cannot_keep_its_pixels_says_so(tmp_path, capsys):
+    PixelStore(write_set(tmp_path), ResizeSpec.make(16), max_bytes=0).fill()
+    assert "decoded anew in each epoch" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

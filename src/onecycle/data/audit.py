@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from onecycle.data.labels.items import Labels, Source, shown
 from onecycle.data.labels.splits import Split
 from onecycle.data.pixels import Unreadable
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, UnreadableImagesError
 
 
 def missing_files(paths: Sequence[str]) -> list[int]:
@@ -71,6 +72,35 @@ def unseen_message(labels: Labels, split: Split) -> str | None:
         f"{len(unseen)} of {len(split.valid)} validation pictures have one of the {len(absent)} classes "
         f"that no training picture has ({names}); they stay in the validation set and count as errors"
     )
+
+
+def check_files_exist(paths: Sequence[str], source: Source, *, all_gone_only: bool = False) -> None:
+    """Refuse a table whose pictures are not there.
+
+    Args:
+        paths: the pictures.
+        source: where the rows came from.
+        all_gone_only: accept missing pictures as long as there is one that exists.
+
+    Raises:
+        UnreadableImagesError: names each missing picture with its row, and the suffix that would help.
+    """
+    missing = missing_files(paths)
+    if not missing or (all_gone_only and len(missing) < len(paths)):
+        return
+    failed = [Unreadable(i, paths[i], "no such file") for i in missing]
+    raise UnreadableImagesError(unreadable_message(failed, len(paths), source) + suffix_hint(failed[0].path))
+
+
+def duplicate_message(paths: Sequence[str], split: Split) -> str | None:
+    """Say how many pictures are listed more than once, and how many of them both train and validate."""
+    counts = Counter(paths)
+    again = [p for p, n in counts.items() if n > 1]
+    if not again:
+        return None
+    both = {paths[i] for i in split.train} & {paths[i] for i in split.valid}
+    leak = f", and {len(both)} of them both train and validate, which flatters the result" if both else ""
+    return f"{len(again)} pictures are listed more than once{leak}: {shown(again, most=5)}"
 
 
 def check_same_classes(old: Labels, new: Labels) -> None:

@@ -218,7 +218,10 @@ class BatchLoader:
 
 def normalise_(x: torch.Tensor, stats: Stats) -> torch.Tensor:
     """Subtract the means and divide by the deviations, in place; ``x`` is float ``(n, 3, H, W)``."""
-    mean, std = (torch.tensor(part, dtype=x.dtype, device=x.device).view(1, -1, 1, 1) for part in stats)
+    # Made on the CPU and sent along: a tensor made on a GPU from a list would wait for the device.
+    mean, std = (
+        torch.tensor(part, dtype=x.dtype).view(1, -1, 1, 1).to(x.device, non_blocking=True) for part in stats
+    )
     return x.sub_(mean).div_(std)
 
 

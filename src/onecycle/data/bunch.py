@@ -11,7 +11,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from onecycle.data.audit import missing_files, suffix_hint, unreadable_message, unseen_items, unseen_message
+from onecycle.data.audit import (
+    check_files_exist,
+    duplicate_message,
+    unreadable_message,
+    unseen_items,
+    unseen_message,
+)
 from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats
 from onecycle.data.datasets import ImageDataset, draw_grid
 from onecycle.data.labels import splits
@@ -35,7 +41,8 @@ class ImageDataBunch:
         path: folder of the data set; models are saved below it.
         classes: sorted names, from all rows.
         is_multi: whether a picture can have several tags.
-        stats: normalisation set by ``normalize``; None leaves it to the learner (the backbone's own).
+        stats: normalisation set by ``normalize``, or None.
+        backbone_stats: what loaders normalise with where ``stats`` is None; a learner sets it.
         train_ds, valid_ds, test_ds: ``ds[i] → (Image, label)``.
         train_dl, valid_dl, fix_dl, test_dl: batches ``(x, y)``.
     """
@@ -59,6 +66,7 @@ class ImageDataBunch:
         self.path = Path(path) if path is not None else lists.pictures.path
         self.lists, self.labels, self.split = lists, lists.labels, lists.split
         self.stats: Stats | None = None
+        self.backbone_stats: Stats | None = None
         threads = LOADING_THREADS if num_workers is None else max(1, num_workers)
         self.store = PixelStore(lists.pictures.paths, lists.resize, threads=threads)
         test_paths = lists.test_paths
@@ -66,14 +74,17 @@ class ImageDataBunch:
             None if test_paths is None else PixelStore(test_paths, lists.resize, threads=threads)
         )
         if not no_check:
-            self._check_files_exist(unreadable)
+            check_files_exist(self.store.paths, lists.pictures.source, all_gone_only=unreadable == "skip")
         if unreadable == "skip":
             self._skip_unreadable()
         self._loading = make_loading(lists, bs=bs, val_bs=val_bs, device=device, seed=seed, dl_tfms=dl_tfms)
         self._datasets = self._make_datasets()
-        unseen = unseen_message(self.labels, self.split)
-        if unseen:
-            warn(unseen, DataWarning)
+        for message in (
+            unseen_message(self.labels, self.split),
+            duplicate_message(self.store.paths, self.split),
+        ):
+            if message:
+                warn(message, DataWarning)
 
     def _make_datasets(self) -> dict[DatasetType, ImageDataset | None]:
         classes = self.labels.classes
@@ -91,8 +102,6 @@ class ImageDataBunch:
             DatasetType.Valid: valid,
             DatasetType.Test: test,
         }
-
-    # --- factories -----------------------------------------------------------------------------
 
     @classmethod
     def from_csv(
@@ -269,15 +278,6 @@ class ImageDataBunch:
             unreadable=options.get("unreadable", "stop"),
         )
 
-    # --- checks --------------------------------------------------------------------------------
-
-    def _check_files_exist(self, unreadable: str) -> None:
-        missing = missing_files(self.store.paths)
-        if not missing or (unreadable == "skip" and len(missing) < len(self.store)):
-            return
-        failed = [Unreadable(i, self.store.paths[i], "no such file") for i in missing]
-        raise UnreadableImagesError(self._say(failed) + suffix_hint(failed[0].path))
-
     def _say(self, failed: Sequence[Unreadable]) -> str:
         return unreadable_message(failed, len(self.store), self.lists.pictures.source)
 
@@ -296,7 +296,8 @@ class ImageDataBunch:
         bad = np.array([f.position for f in self.store.fill()], dtype=np.int64)
         if not len(bad):
             return
-        names = shown([self.store.paths[i] for i in bad])
+        first = self.lists.pictures.source.first_row
+        names = shown([f"row {i + first}: {self.store.paths[i]}" for i in bad])
         n = len(self.store)
         warn(f"{len(bad)} of {n} pictures cannot be read and are left out: {names}", DataWarning)
         self.split = type(self.split)(
@@ -304,8 +305,6 @@ class ImageDataBunch:
         )
         if not len(self.split.train):
             raise DataError("not a single training picture can be read; see the warning above for the list")
-
-    # --- what notebooks ask for ----------------------------------------------------------------
 
     @property
     def classes(self) -> list[Label]:
@@ -363,7 +362,7 @@ class ImageDataBunch:
             augmenter=how.train_augmenter if train else how.valid_augmenter,
             shuffle=train,
             drop_last=train,
-            stats=self.stats,
+            stats=self.stats or self.backbone_stats,
             device=how.device,
             seed=how.seed,
             dl_tfms=how.dl_tfms,
@@ -409,10 +408,8 @@ class ImageDataBunch:
         store = GivenPictures(pictures, self.lists.resize)
         part = ImageDataset(store, np.arange(len(pictures)), None, self.classes, is_multi=self.is_multi)
         how = self._loading
-        loader = BatchLoader(
-            part, bs=how.val_bs, augmenter=how.valid_augmenter, device=how.device, seed=how.seed
-        )
-        return loader.replace(stats=stats)
+        loader = BatchLoader(part, bs=how.val_bs, augmenter=how.valid_augmenter, dl_tfms=how.dl_tfms)
+        return loader.replace(stats=stats, device=how.device)
 
     def normalize(self, stats: Sequence[Sequence[float]] | None = None) -> ImageDataBunch:
         """Normalise pictures with ``stats`` (means, stds); default: measured on one training batch.

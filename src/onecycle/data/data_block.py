@@ -104,8 +104,9 @@ class ImageList(Pictures):
 
     def split_from_df(self, col: int | str = 2) -> SplitList:
         """Validate on the rows whose cell in column ``col`` is true."""
-        flags = items.column(self.needs_frame("split_from_df"), col, source=self.source)
-        return SplitList(self, splits.index_split(len(self), np.flatnonzero(flags.astype(bool)).tolist()))
+        cells = items.column(self.needs_frame("split_from_df"), col, source=self.source)
+        chosen = items.flags(cells, source=self.source)
+        return SplitList(self, splits.index_split(len(self), np.flatnonzero(chosen).tolist()))
 
     def split_none(self) -> SplitList:
         """Train on everything."""

@@ -52,12 +52,15 @@ class BunchOptions(CommonOptions, total=False):
     test: str | Path | Sequence[str | Path] | None
 
 
+_OLD = {"sep": "label_delim", "tfms": "ds_tfms"}  # spellings of fastai before 1.0.47
+
+
 def check_options(options: Mapping[str, object]) -> None:
     """Fail at once on a misspelt keyword."""
     known = BunchOptions.__annotations__
     for name in options:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
+            near = [_OLD[name]] if name in _OLD else get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(known)}"
             raise TypeError(f"ImageDataBunch got an unexpected keyword argument {name!r}{hint}")
 

@@ -132,18 +132,19 @@ def decode_rgb(source: str | os.PathLike[str] | IO[bytes] | bytes) -> np.ndarray
     opened = io.BytesIO(source) if isinstance(source, bytes) else source
     with PIL.Image.open(opened) as picture:
         upright = ImageOps.exif_transpose(picture) or picture
-        return np.array(_to_rgb(upright))
+        return np.array(_to_rgb(upright, picture.format))
 
 
-def _to_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
+def _to_rgb(picture: PIL.Image.Image, fmt: str | None) -> PIL.Image.Image:
     if picture.mode == "RGB":
         return picture
-    if picture.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip it to white
-        values = np.asarray(picture).astype(np.int64)
-        shift = 8 if picture.mode != "I" or values.max(initial=0) > 255 else 0
-        return PIL.Image.fromarray(np.clip(values >> shift, 0, 255).astype(np.uint8)).convert("RGB")
-    if picture.mode == "F":
-        raise ValueError("floating-point pixels have no fixed range; save the picture with 8 or 16 bits")
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and fmt == "PNG"):
+        values = np.asarray(picture).astype(
+            np.int64
+        )  # 16-bit grey: Pillow's own conversion would clip it to white
+        return PIL.Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if picture.mode in ("F", "I"):
+        raise ValueError("32-bit pixels have no fixed range; save the picture with 8 or 16 bits")
     if picture.mode == "P":  # through RGBA, since a palette may carry transparency that RGB alone warns about
         picture = picture.convert("RGBA")
     return picture.convert("RGB")
@@ -153,7 +154,8 @@ def picture_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Read (height, width) in px, EXIF orientation applied, from the header alone."""
     with PIL.Image.open(path) as picture:
         width, height = picture.size
-        turned = picture.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        # Of a TIFF, Pillow gives the size already turned.
+        turned = picture.format != "TIFF" and picture.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     return (width, height) if turned else (height, width)
 
 
@@ -288,6 +290,11 @@ class PixelStore:
             offsets = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
             with counting_bar("decoding pictures", len(self)) as advance:
                 failed += self._decode_into(flat, offsets, shapes, {f.position for f in failed}, advance)
+            if flat is None:
+                print(
+                    f"{len(self):,} decoded pictures take {sizes.sum() / 1e9:.1f} GB, more than the "
+                    f"{self.max_bytes / 1e9:.1f} GB that may be kept: they are decoded anew in each epoch"
+                )
             shapes[[f.position for f in failed]] = 0
             self._flat, self._offsets, self._shapes = flat, offsets, shapes
             self._failed = sorted(failed, key=lambda f: f.position)

@@ -149,7 +149,9 @@ class TrackerCallback(LearnerCallback):
             )
 
     def value(self, trainer: TrainerLike, row: EpochRow) -> float:
-        """Return the monitored value of an epoch."""
+        """Return the monitored value of an epoch; NaN, which never improves, where a stop left no validation."""
+        if row.valid_loss is None and self.monitor != "train_loss":
+            return math.nan
         names = trainer.recorder.names[1:-1]
         value = [row.train_loss, row.valid_loss, *row.metrics][names.index(self.monitor)]
         if not isinstance(value, float):

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -279,10 +279,12 @@ class Trainer:
         mom = optimizer.mom
         self.recorder, self.has_validation = recorder, validated
         self.stop_training, self.lr_scale = False, 1.0
+        begun: list[Callback] = []
         with keep_random_state(self.device):
             try:
                 for cb in callbacks:
                     cb.on_train_begin(self)
+                    begun.append(cb)
                 yield optimizer
             except BaseException:
                 if mom is not None:
@@ -292,8 +294,22 @@ class Trainer:
                 optimizer.zero_grad()
                 recorder.gather()
                 progress.finish()
-                for cb in callbacks:
+                for cb in begun:
                     cb.on_train_end(self)
+
+
+class TrainerAttribute:
+    """An attribute that lives in the trainer, so that assigning it changes the training too."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, learn: Any, owner: type) -> Any:
+        return getattr(learn.trainer, self.name)
+
+    def __set__(self, learn: Any, value: Any) -> None:
+        setattr(learn.trainer, self.name, value)
+        learn.trainer.optimizer = None  # made anew from the new settings
 
 
 def set_training_mode(model: nn.Module) -> None:
@@ -331,10 +347,13 @@ def evaluate(model: nn.Module, loader: Loader, loss_func: LossFunc) -> Predictio
 def validate(
     model: nn.Module, loader: Loader, loss_func: LossFunc, metrics: Sequence[Metric] = ()
 ) -> tuple[float, list[MetricValue]]:
-    """Return the mean loss over all items, and each metric over the whole set."""
+    """Return the loss and each metric, all over the whole set at once."""
     found = evaluate(model, loader, loss_func)
     values = [_as_value(metric(found.logits, found.targets)) for metric in metrics]
-    return found.losses.double().mean().item(), values
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))  # where the loss's weights are
+    with torch.inference_mode():
+        loss = loss_func(found.logits.to(device), found.targets.to(device))
+    return float(loss), values
 
 
 def _as_value(value: torch.Tensor | float) -> MetricValue:

@@ -163,7 +163,7 @@ def error_rate(logits: Tensor, targets: Tensor) -> Tensor:
     return _result(logits, _share(logits.argmax(1) != targets))
 
 
-def top_k_accuracy(logits: Tensor, targets: Tensor, *, k: int = 5) -> Tensor:
+def top_k_accuracy(logits: Tensor, targets: Tensor, k: int = 5) -> Tensor:
     """Return the share of pictures whose true class is among the k highest logits.
 
     Args:
@@ -182,7 +182,7 @@ def top_k_accuracy(logits: Tensor, targets: Tensor, *, k: int = 5) -> Tensor:
     return _result(logits, _share(n_before < k))
 
 
-def accuracy_thresh(logits: Tensor, targets: Tensor, *, thresh: float = 0.5, sigmoid: bool = True) -> Tensor:
+def accuracy_thresh(logits: Tensor, targets: Tensor, thresh: float = 0.5, sigmoid: bool = True) -> Tensor:
     """Return the share of right answers over every tag of every picture.
 
     Args:
@@ -209,7 +209,6 @@ def exact_match_error(
 def fbeta(
     logits: Tensor,
     targets: Tensor,
-    *,
     thresh: float = 0.2,
     beta: float = 2,
     eps: float = 1e-9,

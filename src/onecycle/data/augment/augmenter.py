@@ -175,9 +175,15 @@ def _look(pixels: torch.Tensor, shapes: Ints, draws: Draws, padding_mode: str, m
         return _sample(pixels, shapes, draws, padding_mode, mode)
     out = torch.empty((len(draws), pixels.shape[1], *draws.size), device=pixels.device)
     copied, sampled = np.flatnonzero(whole), np.flatnonzero(~whole)
-    out[copied] = _copy(pixels[copied], shapes[copied], maps[copied], draws.size, padding_mode)
-    out[sampled] = _sample(pixels[sampled], shapes[sampled], draws.select(sampled), padding_mode, mode)
+    here, there = _rows(copied, pixels.device), _rows(sampled, pixels.device)
+    out[here] = _copy(pixels[here], shapes[copied], maps[copied], draws.size, padding_mode)
+    out[there] = _sample(pixels[there], shapes[sampled], draws.select(sampled), padding_mode, mode)
     return out
+
+
+def _rows(rows: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Row numbers on the device, without waiting for it."""
+    return torch.from_numpy(rows).to(device, non_blocking=True)
 
 
 def _moves_whole_pixels(maps: Floats, size: tuple[int, int]) -> Bools:
@@ -319,14 +325,15 @@ def _shifts(jitter: Jitter, size: tuple[int, int]) -> torch.Tensor:
 def _light_(out: torch.Tensor, draws: Draws) -> None:
     """Take lit pictures through sigmoid(gain · logit(x) + offset)."""
     rows = np.flatnonzero(draws.lit)
-    part = out if len(rows) == len(out) else out[rows]
+    there = _rows(rows, out.device)
+    part = out if len(rows) == len(out) else out[there]
     gain, offset = (
         torch.from_numpy(v[rows].astype(np.float32)).to(out.device, non_blocking=True)[:, None, None, None]
         for v in (draws.gain, draws.offset)
     )
     part.logit_(LOGIT_EPS).mul_(gain).add_(offset).sigmoid_()
     if part is not out:
-        out[rows] = part
+        out[there] = part
 
 
 def _replace_channels_(out: torch.Tensor, noise: ChannelNoise) -> None:

@@ -145,9 +145,22 @@ def read_label_csv(
         hint = f"; tables in that folder: {', '.join(near)} (pass csv_labels=...)" if near else ""
         raise DataError(f"expected a table of labels at {path}, but there is no such file{hint}")
     try:
-        return pd.read_csv(path, sep=delimiter or ",", header=header, keep_default_na=False, na_values=[""])
+        frame = pd.read_csv(
+            path, sep=delimiter or ",", header=header, keep_default_na=False, na_values=[""], dtype=str
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{path} could not be read as a table ({error}); is the delimiter right?") from error
+    return frame.apply(_numbers_where_exact)
+
+
+def _numbers_where_exact(cells: pd.Series[Any]) -> pd.Series[Any]:
+    """Turn a column into numbers only where nothing is lost: ``007`` stays text, or it would no longer be a file."""
+    if cells.str.fullmatch(r"[+-]?0\d.*|\+.*").any():
+        return cells
+    try:
+        return pd.to_numeric(cells)
+    except (ValueError, TypeError):
+        return cells
 
 
 def column(df: pd.DataFrame, which: int | str, *, source: Source) -> pd.Series[Any]:
@@ -166,6 +179,25 @@ def column(df: pd.DataFrame, which: int | str, *, source: Source) -> pd.Series[A
             "Is the delimiter right?"
         )
     return df.iloc[:, which]
+
+
+_FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+
+
+def flags(cells: pd.Series[Any], *, source: Source) -> np.ndarray:
+    """Read a column of yes and no: True/False or 1/0, bool ``(N,)``.
+
+    Raises:
+        LabelError: empty or other cells, each row named.
+    """
+    found = [_FLAGS.get(str(cell).strip().lower()) for cell in cells]
+    odd = [i for i, flag in enumerate(found) if flag is None]
+    if odd:
+        raise LabelError(
+            f"{source}: column {cells.name!r} must hold True/False or 1/0, but row {source.rows(odd)} does not "
+            f"(first: {cells.iloc[odd[0]]!r})"
+        )
+    return np.array(found, dtype=bool)
 
 
 def shown(rows: Sequence[object], *, most: int = SHOWN_IN_ERRORS, between: str = ", ") -> str:
@@ -230,7 +262,7 @@ def pictures_of_classes(
                 "pass train= and valid=, or valid_pct=0.2 to split all pictures at random"
             )
     else:
-        roots = [path / train if (path / train).is_dir() else path]
+        roots = [path]
     found = [p for root in roots for p in list_images(root)]
     if test is not None:
         found = [p for p in found if path / test not in p.parents]

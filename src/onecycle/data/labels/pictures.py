@@ -76,7 +76,8 @@ class Pictures:
         """
         table = Path(path) / csv_name
         frame = items.read_label_csv(table, delimiter=delimiter, header=header)
-        source = Source(str(table), first_row=1 if header is None else 2)
+        first_row = 1 if header is None else 2 + (int(header) if header != "infer" else 0)
+        source = Source(str(table), first_row=first_row)
         return cls._from_frame(frame, path, cols, folder, suffix, source)
 
     @classmethod
@@ -231,7 +232,7 @@ def label_columns(
         return label_rows(pictures, split, cells, label_delim=label_delim, classes=classes)
     columns = [items.column(frame, c, source=pictures.source) for c in cols]
     names = [str(c.name) for c in columns]
-    flags = np.stack([c.to_numpy(dtype=bool) for c in columns], axis=1)
+    flags = np.stack([items.flags(c, source=pictures.source) for c in columns], axis=1)
     tags = [[names[i] for i in np.flatnonzero(row)] for row in flags]
     return label_rows(pictures, split, tags, classes=classes or sorted(names))
 

@@ -377,8 +377,14 @@ def test_other_forms_of_a_picture_and_clear_errors(learn):
     expected = learn.predict(path)[2]
     assert torch.equal(learn.predict(PIL.Image.open(path))[2], expected)
     assert torch.equal(learn.predict(open_image(path).px)[2], expected)
-    with pytest.raises(ArgumentError, match=r"pixels are uint8 \(H, W, 3\); received float64 \(4, 4\)"):
+    with pytest.raises(
+        ArgumentError, match=r"a picture's pixels are uint8 \(H, W, 3\); received float64 \(4, 4\)"
+    ):
         learn.predict(np.zeros((4, 4)))
+    with pytest.raises(ArgumentError, match=r"received int64 \(\)"):
+        learn.predict(3)
+    with pytest.raises(ArgumentError, match="needs a name"):
+        learn.save("")
     with pytest.raises(ArgumentError, match="test pictures have no labels"):
         learn.get_preds(DatasetType.Test, with_loss=True)
     learn.loss_func = lambda logits, targets: nn.functional.cross_entropy(logits, targets)
@@ -474,3 +480,11 @@ def test_a_callback_that_never_began_does_not_end(learn):
     with pytest.raises(ArgumentError, match="monitors 'typo'"):
         learn.fit(1, callbacks=[EarlyStoppingCallback(learn, monitor="typo"), saving])
     assert torch.equal(learn.get_preds()[0], now), "the best of the fit before was not loaded over it"
+
+
+def test_a_batch_of_one_is_refused_before_training(colour_path, tmp_path, capsys):
+    learner = cnn_learner(bunch(colour_path, bs=1), "resnet18", pretrained=False, path=tmp_path)
+    capsys.readouterr()
+    with pytest.raises(ArgumentError, match="use bs=2 or more"):
+        learner.fit(1)
+    assert "epoch" not in capsys.readouterr().out

@@ -51,6 +51,6 @@ def main() -> None:
     """Run the command line; an error of the user's ends in one clear message, not in a traceback."""
     try:
         app()
-    except OnecycleError as error:
+    except (OnecycleError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(1) from error

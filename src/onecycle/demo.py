@@ -92,7 +92,7 @@ def _report(learn: Learner, interpretation: ClassificationInterpretation, run: P
     print(f"   sample-F2 {sample_f2:.3f} (a tag is given from a probability of 0.2 on), loss {loss:.3f}")
     print(f"   tiles with at least one wrong tag {exact:.3f} (a tag is given from 0.5 on)")
     print("\n   The five worst tags (given from 0.2 on):")
-    print(_tag_lines(table.sort_values("fbeta", na_position="last").head(5)))
+    print(_tag_lines(table[table["support"] > 0].sort_values("fbeta").head(5)))
 
 
 def _tag_lines(table: pd.DataFrame) -> str:

@@ -36,11 +36,14 @@ def as_image(item: Picture) -> Image:
         return Image(item)
     if isinstance(item, PIL.Image.Image):
         return Image.from_numpy(np.asarray(item.convert("RGB")))
-    if not isinstance(item, np.ndarray):
+    if not isinstance(item, np.ndarray) and (
+        isinstance(item, (str, os.PathLike, bytes)) or hasattr(item, "read")
+    ):
         return open_image(item)
-    if item.ndim != 3 or item.shape[2] != 3 or item.dtype != np.uint8:
-        raise ArgumentError(f"pixels are uint8 (H, W, 3); received {item.dtype} {item.shape}")
-    return Image.from_numpy(item)
+    pixels = np.asarray(item)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ArgumentError(f"a picture's pixels are uint8 (H, W, 3); received {pixels.dtype} {pixels.shape}")
+    return Image.from_numpy(pixels)
 
 
 def logits_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:

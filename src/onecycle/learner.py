@@ -458,7 +458,7 @@ class Learner:
             with_opt: include the optimizer's state, where there is one.
         """
         path = checkpoint.save_checkpoint(
-            self.model_folder() / file,
+            model_files.stem(self.model_folder(), file),
             model=self.model,
             optimizer=self.trainer.optimizer if with_opt else None,
             manifest=model_files.manifest(self._data, self.norm_stats, self.trainer.epochs_done),

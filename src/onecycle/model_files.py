@@ -9,7 +9,7 @@ from typing import Any
 from onecycle import settings
 from onecycle.data.batches import Stats
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.errors import CheckpointError
+from onecycle.errors import ArgumentError, CheckpointError
 
 
 def _folders(path: Path, model_dir: Path) -> list[Path]:
@@ -25,6 +25,17 @@ def saved_stem(path: Path, model_dir: Path, file: str | Path) -> Path:
         path / model_dir / file
     ]
     return next((s for s in stems if any(s.parent.glob(f"{s.name}.*"))), stems[0])
+
+
+def stem(folder: Path, file: str | Path) -> Path:
+    """Return the path without suffix that a model is saved under.
+
+    Raises:
+        ArgumentError: an empty name.
+    """
+    if not str(file).strip():
+        raise ArgumentError("a saved model needs a name: learn.save('stage-1')")
+    return folder / file
 
 
 def writable_folder(path: Path, model_dir: Path) -> Path:

@@ -97,9 +97,10 @@ def test_missing_files_are_named_with_their_rows_and_the_suffix_that_would_help(
     with pytest.raises(UnreadableImagesError) as caught:
         from_csv(colour_path, suffix="")
     message = str(caught.value)
-    assert message.startswith(f"60 of 60 pictures of {colour_path / 'labels.csv'} cannot be read:\n  row 2: ")
+    assert message.startswith(f"60 of 60 pictures of {colour_path / 'labels.csv'} cannot be read:")
+    assert "\n  row 2: " in message
     assert "and 40 more" in message
-    assert "There is p000.jpg: pass suffix='.jpg'." in message
+    assert "There is p000.jpg: pass suffix='.jpg'.\n" in message
     with pytest.raises(UnreadableImagesError, match=r"The folder .*/tiles does not exist"):
         from_csv(colour_path, folder="tiles")
 
@@ -254,3 +255,39 @@ def test_pictures_listed_twice_are_counted_and_leaks_named(colour_path):
 def test_an_old_spelling_names_the_new_one(colour_path):
     with pytest.raises(TypeError, match="did you mean 'label_delim'"):
         from_csv(colour_path, sep=" ")
+
+
+def test_what_is_odd_about_classes_and_parts_is_said(colour_path):
+    frame = pd.read_csv(colour_path / "labels.csv")
+    with pytest.warns(DataWarning, match="there is only one class, 'red'"):
+        ImageDataBunch.from_df(colour_path, frame[frame["label"] == "red"], "train", suffix=".jpg", **COMMON)
+    with pytest.warns(DataWarning, match="the validation part is empty"):
+        from_csv(colour_path, valid_pct=0.001)
+    with pytest.warns(DataWarning, match="label_delim=';' does not occur"):
+        from_csv(colour_path, label_delim=";")
+
+
+def test_blanks_around_a_label_make_no_class(colour_path):
+    frame = pd.read_csv(colour_path / "labels.csv")
+    frame.loc[0, "label"] = " red "
+    assert ImageDataBunch.from_df(colour_path, frame, "train", suffix=".jpg", **COMMON).c == 3
+
+
+def test_a_resize_method_can_be_named_and_is_checked(colour_path):
+    assert from_csv(colour_path, size=(20, 30), resize_method="pad").lists.resize.method.name == "PAD"
+    assert from_csv(colour_path, size=np.int64(20)).lists.resize.size == (20, 20)
+    with pytest.raises(ArgumentError, match=r"CROP, PAD, SQUISH, NO \(or the name\); received 'foo'"):
+        from_csv(colour_path, resize_method="foo")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here, so asking for it is right")
+def test_a_device_that_is_not_there_is_refused(colour_path):
+    with pytest.raises(ArgumentError, match="PyTorch sees no GPU here"):
+        from_csv(colour_path, device="cuda")
+
+
+def test_a_batch_can_be_indexed_as_a_pair(colour_path):
+    batch = from_csv(colour_path).one_batch()
+    assert len(batch) == 2
+    assert batch[0] is batch.x
+    assert batch[1] is batch.y

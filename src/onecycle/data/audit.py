@@ -52,12 +52,12 @@ def unseen_items(labels: Labels, split: Split) -> tuple[list[int], list[int]]:
     return np.flatnonzero(hit).tolist(), np.flatnonzero(absent & present).tolist()
 
 
-def unreadable_message(failed: Sequence[Unreadable], n: int, source: Source) -> str:
-    """Name each picture that cannot be read, with its row in ``source``, out of ``n``."""
+def unreadable_message(failed: Sequence[Unreadable], n: int, source: Source, hint: str = "") -> str:
+    """Name each picture that cannot be read, with its row in ``source``, out of ``n``; a hint comes first."""
     rows = [f"row {f.position + source.first_row}: {f.path} ({f.reason})" for f in failed]
     lines = shown(rows, between="\n  ")
     return (
-        f"{len(failed)} of {n} pictures of {source} cannot be read:\n  {lines}\n"
+        f"{len(failed)} of {n} pictures of {source} cannot be read:{hint}\n  {lines}\n"
         "Mend or remove these rows, or pass unreadable='skip' to leave them out."
     )
 
@@ -72,6 +72,16 @@ def unseen_message(labels: Labels, split: Split) -> str | None:
         f"{len(unseen)} of {len(split.valid)} validation pictures have one of the {len(absent)} classes "
         f"that no training picture has ({names}); they stay in the validation set and count as errors"
     )
+
+
+def part_messages(labels: Labels, split: Split) -> list[str]:
+    """Say what is odd about the classes and the parts."""
+    found = []
+    if len(labels.classes) == 1:
+        found.append(f"there is only one class, {labels.classes[0]!r}, so there is nothing to tell apart")
+    if not len(split.valid) and not split.how.startswith("none") and "valid_pct=0.0," not in split.how:
+        found.append(f"the validation part is empty (split {split.how}), so nothing will be measured")
+    return found
 
 
 def check_files_exist(paths: Sequence[str], source: Source, *, all_gone_only: bool = False) -> None:
@@ -89,7 +99,7 @@ def check_files_exist(paths: Sequence[str], source: Source, *, all_gone_only: bo
     if not missing or (all_gone_only and len(missing) < len(paths)):
         return
     failed = [Unreadable(i, paths[i], "no such file") for i in missing]
-    raise UnreadableImagesError(unreadable_message(failed, len(paths), source) + suffix_hint(failed[0].path))
+    raise UnreadableImagesError(unreadable_message(failed, len(paths), source, suffix_hint(failed[0].path)))
 
 
 def duplicate_message(paths: Sequence[str], split: Split) -> str | None:

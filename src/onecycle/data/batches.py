@@ -49,6 +49,12 @@ class Batch:
     def __iter__(self) -> Iterator[torch.Tensor]:
         return iter((self.x, self.y))
 
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return (self.x, self.y)[index]
+
+    def __len__(self) -> int:
+        return 2
+
 
 class PicturePart(Protocol):
     """What a loader needs of a dataset: pixels, which rows of them, and encoded targets."""

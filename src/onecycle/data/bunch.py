@@ -14,6 +14,7 @@ import torch
 from onecycle.data.audit import (
     check_files_exist,
     duplicate_message,
+    part_messages,
     unreadable_message,
     unseen_items,
     unseen_message,
@@ -79,10 +80,11 @@ class ImageDataBunch:
             self._skip_unreadable()
         self._loading = make_loading(lists, bs=bs, val_bs=val_bs, device=device, seed=seed, dl_tfms=dl_tfms)
         self._datasets = self._make_datasets()
-        for message in (
-            unseen_message(self.labels, self.split),
-            duplicate_message(self.store.paths, self.split),
-        ):
+        self._warn_of_oddities()
+
+    def _warn_of_oddities(self) -> None:
+        odd = [unseen_message(self.labels, self.split), duplicate_message(self.store.paths, self.split)]
+        for message in [*odd, *part_messages(self.labels, self.split)]:
             if message:
                 warn(message, DataWarning)
 

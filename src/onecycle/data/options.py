@@ -15,6 +15,7 @@ from onecycle.data.augment.transforms import flatten
 from onecycle.data.labels.pictures import Labeled, TransformLists
 from onecycle.data.labels.splits import DEFAULT_SEED
 from onecycle.data.pixels import ResizeMethod
+from onecycle.errors import ArgumentError
 
 
 class CommonOptions(TypedDict, total=False):
@@ -35,7 +36,7 @@ class CommonOptions(TypedDict, total=False):
     val_bs: int | None
     ds_tfms: TransformLists | None
     size: int | tuple[int, int] | None
-    resize_method: ResizeMethod | None
+    resize_method: ResizeMethod | str | None
     mult: int | None
     padding_mode: str
     mode: str
@@ -92,7 +93,7 @@ def make_loading(
     return Loading(
         bs=bs,
         val_bs=val_bs or bs,
-        device=torch.device(device) if device is not None else default_device(),
+        device=default_device() if device is None else _checked_device(device),
         seed=DEFAULT_SEED if seed is None else seed,
         dl_tfms=tuple(dl_tfms or ()),
         train_augmenter=_augmenter(train, lists),
@@ -106,6 +107,15 @@ def _augmenter(tfms: Sequence[Any], lists: Labeled) -> BatchAugmenter | None:
         return None
     resize = lists.resize
     return BatchAugmenter(tfms, size=resize.size, padding_mode=resize.padding_mode, mode=lists.mode)
+
+
+def _checked_device(device: str | torch.device) -> torch.device:
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ArgumentError(
+            f"device={str(device)!r} was asked for, but PyTorch sees no GPU here; leave device out"
+        )
+    return chosen
 
 
 def default_device() -> torch.device:

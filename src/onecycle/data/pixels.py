@@ -59,7 +59,7 @@ class ResizeSpec:
     def make(
         cls,
         size: int | tuple[int, int] | None,
-        method: ResizeMethod | None = None,
+        method: ResizeMethod | str | None = None,
         *,
         padding_mode: str = "reflection",
         mult: int | None = None,
@@ -68,7 +68,7 @@ class ResizeSpec:
 
         Args:
             size: px; a number means CROP by default, a (height, width) pair SQUISH, None no resizing.
-            method: overrides that default.
+            method: overrides that default; a ``ResizeMethod`` or its name.
             padding_mode: ``reflection``, ``border`` or ``zeros``.
             mult: round the size to a multiple of this number.
 
@@ -79,11 +79,12 @@ class ResizeSpec:
             raise ArgumentError(
                 f"padding_mode must be one of {sorted(_NUMPY_PAD)}; received {padding_mode!r}"
             )
+        method = _checked_method(method)
         if size is None:
             if method not in (None, ResizeMethod.NO):
                 raise ArgumentError(f"resize_method={method.name} needs a size; pass size=224, say")
             return cls(None, ResizeMethod.NO, padding_mode)  # type: ignore[arg-type]
-        default = ResizeMethod.CROP if isinstance(size, int) else ResizeMethod.SQUISH
+        default = ResizeMethod.SQUISH if isinstance(size, (tuple, list)) else ResizeMethod.CROP
         height, width = _checked_size(size)
         if mult:
             height, width = (max(mult, int(s / mult + 0.5) * mult) for s in (height, width))
@@ -104,8 +105,19 @@ class ResizeSpec:
         return min(max(new[0], 1), self.size[0]), min(max(new[1], 1), self.size[1])
 
 
+def _checked_method(method: ResizeMethod | str | None) -> ResizeMethod | None:
+    if method is None or isinstance(method, ResizeMethod):
+        return method
+    names = [m.name for m in ResizeMethod]
+    if str(method).upper() not in names:
+        raise ArgumentError(
+            f"resize_method is ResizeMethod.{', '.join(names)} (or the name); received {method!r}"
+        )
+    return ResizeMethod[str(method).upper()]
+
+
 def _checked_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    pair = (size, size) if isinstance(size, int) else tuple(size)
+    pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(pair) != 2 or not all(isinstance(s, (int, np.integer)) and s >= 1 for s in pair):
         raise ArgumentError(
             f"size is a number of px, or a pair (height, width), each at least 1; received {size!r}"

@@ -159,7 +159,7 @@ class Trainer:
             ArgumentError: no epoch or no batch to run.
             DivergedError: the loss became NaN or infinite; the weights stay as they are.
         """
-        _check_fit(epochs, start_epoch, train_loader)
+        _check_fit(epochs, start_epoch, train_loader, self.model)
         callbacks = sorted(callbacks, key=lambda cb: cb.order)
         progress = progress or Progress()
         valid_loader = valid_loader if valid_loader is not None and len(valid_loader) else None
@@ -399,8 +399,13 @@ def seed_device(device: torch.device, seed: int) -> None:
         torch.mps.manual_seed(seed)
 
 
-def _check_fit(epochs: int, start_epoch: int, loader: Loader) -> None:
+def _check_fit(epochs: int, start_epoch: int, loader: Loader, model: nn.Module) -> None:
     if epochs < 1 or start_epoch < 0:
         raise ArgumentError(f"a fit runs at least one epoch, got epochs={epochs}, start_epoch={start_epoch}")
     if len(loader) == 0:
         raise ArgumentError("the training set gives no batch; use a smaller batch size (bs) or more pictures")
+    alone = 1 in (getattr(loader, "bs", None), getattr(loader, "n_items", None))
+    if alone and any(isinstance(m, nn.BatchNorm1d) for m in model.modules()):
+        raise ArgumentError(
+            "the head's batch-norm cannot train on one picture at a time; use bs=2 or more, and more pictures"
+        )

@@ -146,10 +146,18 @@ def read_label_csv(
         raise DataError(f"expected a table of labels at {path}, but there is no such file{hint}")
     try:
         frame = pd.read_csv(
-            path, sep=delimiter or ",", header=header, keep_default_na=False, na_values=[""], dtype=str
+            path,
+            sep=delimiter or ",",
+            header=header,
+            keep_default_na=False,
+            na_values=[""],
+            dtype=str,
+            index_col=False,
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} could not be read as a table ({error}); is the delimiter right?") from error
+        raise DataError(
+            f"{path} could not be read as a table ({error}); are the delimiter and the encoding (UTF-8) right?"
+        ) from error
     return frame.apply(_numbers_where_exact)
 
 
@@ -315,7 +323,7 @@ def labels_from_pattern(
 def plain_label(value: object, *, source: Source, position: int) -> Label:
     """Return ``value`` as a class name: text, or a whole number."""
     if isinstance(value, str):
-        return value
+        return value.strip()  # blanks around a name are never meant, and would make a class of their own
     if isinstance(value, (bool, np.bool_)):
         return str(bool(value))
     if isinstance(value, (int, np.integer)):
@@ -330,7 +338,9 @@ def plain_label(value: object, *, source: Source, position: int) -> Label:
 
 
 def _is_missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and np.isnan(value))
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
 
 
 def _check_no_missing(labels: Sequence[object], source: Source) -> None:

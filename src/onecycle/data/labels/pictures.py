@@ -150,7 +150,7 @@ class Labeled:
         tfms: TransformLists | None = None,
         *,
         size: int | tuple[int, int] | None = None,
-        resize_method: ResizeMethod | None = None,
+        resize_method: ResizeMethod | str | None = None,
         mult: int | None = None,
         padding_mode: str = "reflection",
         mode: str = "bilinear",
@@ -208,6 +208,11 @@ def label_rows(
         isinstance(v, (list, tuple, set, np.ndarray)) for v in labels[:1]
     )
     if several:
+        if label_delim and not any(label_delim in str(v) for v in labels):
+            warn(
+                f"label_delim={label_delim!r} does not occur in a single label of {pictures.source}",
+                DataWarning,
+            )
         found = items.encode_multi(labels, source=pictures.source, label_delim=label_delim, classes=classes)
     else:
         found = items.encode_single(labels, source=pictures.source, classes=classes)

@@ -89,8 +89,8 @@ def write_result(task: str, args: argparse.Namespace, runs: list[dict[str, float
         f"EfficientNet-Lite0 with ImageNet weights, all layers, {args.epochs} epochs of one cycle at {args.size} px, "
         "batch 32, learning rates slice(1e-3, 4e-3), the lesson's transforms; "
         f"splits of seeds {', '.join(map(str, args.seeds[: len(runs)]))}, 800 tiles train, error over all "
-        "200 others, last epoch, no choice made on them. To compare: the lesson's final error 0.437 (ResNet-34, GPU, 28 epochs, its own split "
-        "of 183 tiles). Seconds are of a shared machine and no claim."
+        "200 others, last epoch, no choice made on them. To compare: the lesson's final error 0.437 (ResNet-34, "
+        "GPU, 28 epochs, its own split of 183 tiles). Seconds are of a shared machine and no claim."
     )
     report.write(f"lesson_{task}", method, rows)
 

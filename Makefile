@@ -28,7 +28,7 @@ fast: $(READY)  ## the fast tests alone
 slow: $(READY)  ## what `make test` leaves out: long tests
 	$(BIN)/python -m pytest -q -m slow $(ARGS)
 
-lesson: $(READY)  ## the lesson notebook with all its epochs (an hour and more on two cores)
+lesson: $(READY)  ## the lesson notebook with all its epochs (23 epochs of ResNet-34 and the finder)
 	ONECYCLE_LESSON_FULL=1 $(BIN)/python -m pytest -q -s -m lesson --timeout 14400 $(ARGS)
 
 check: $(READY)

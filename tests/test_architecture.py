@@ -15,7 +15,8 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "onecycle"
 GROUND = {"errors": 0, "settings": 1}
 ROOMS = {
     "data": {
-        "audit", "batches", "bunch", "data_block", "datasets", "options", "pixels", "progress",
+        "audit", "batches", "bunch", "data_block", "datasets", "options", "progress",
+        "pixels.decode", "pixels.image", "pixels.resize", "pixels.store",
         "augment.augmenter", "augment.draws", "augment.transforms", "augment.warp",
         "labels.items", "labels.pictures", "labels.splits",
         "sources.archives", "sources.downloads", "sources.untar",
@@ -23,20 +24,21 @@ ROOMS = {
     },
     "model": {"backbones", "cnn", "heads", "summary", "weights"},
     "train": {
-        "callbacks", "checkpoint", "loop", "losses", "lr_finder", "metrics", "optimizer", "progress", "recorder",
-        "schedules",
+        "callbacks", "checkpoint", "loop", "losses", "lr_finder", "metrics", "optimizer", "schedules",
+        "log.progress", "log.recorder",
     },
     "evaluation": {"gradcam", "interpretation", "plots"},
 }  # fmt: skip
 UPPER = {
     "inference": 3,
     "model_files": 3,
-    "learner": 4,
-    "cnn_learner": 5,
-    "doc": 5,
-    "demo": 6,
-    "vision": 7,
-    "cli": 7,
+    "classifier": 4,
+    "learner": 5,
+    "cnn_learner": 6,
+    "doc": 6,
+    "demo": 7,
+    "vision": 8,
+    "cli": 8,
 }
 """Floors above the rooms; a module imports from lower floors only."""
 

@@ -17,7 +17,7 @@ from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.batches import imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
-from onecycle.data.pixels import open_image
+from onecycle.data.pixels.image import open_image
 from onecycle.errors import ArgumentError, CheckpointError
 from onecycle.learner import Learner
 from onecycle.train.callbacks import Callback, CSVLogger, EarlyStoppingCallback, SaveModelCallback

@@ -14,7 +14,7 @@ from torch import nn
 from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.transforms import Transform
 from onecycle.data.batches import BatchLoader
-from onecycle.data.pixels import Image, open_image
+from onecycle.data.pixels.image import Image, open_image
 from onecycle.errors import ArgumentError
 from onecycle.train.loop import LossFunc, eval_mode, evaluate
 from onecycle.train.losses import activation_for, per_item_loss

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from onecycle import inference, model_files
-from onecycle.data.audit import check_same_classes
-from onecycle.data.augment.transforms import tta_views
-from onecycle.data.batches import BatchLoader, Stats
+from onecycle import model_files
+from onecycle.classifier import Classifier, listed
+from onecycle.data.batches import Stats
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.datasets import draw_grid
-from onecycle.data.labels.items import Category, DatasetType, MultiCategory
-from onecycle.errors import ArgumentError
 from onecycle.model import cnn
 from onecycle.train import checkpoint, lr_finder
 from onecycle.train.callbacks import Callback, GradientClipping, MixUpCallback
-from onecycle.train.loop import Trainer, TrainerAttribute, evaluate, validate
-from onecycle.train.losses import activation_for, loss_for
+from onecycle.train.log.progress import make_progress
+from onecycle.train.log.recorder import Recorder
+from onecycle.train.loop import Trainer, TrainerAttribute
+from onecycle.train.losses import loss_for
 from onecycle.train.metrics import Metric, check_metric, metric_name
 from onecycle.train.optimizer import AdamW_v1
-from onecycle.train.progress import make_progress
-from onecycle.train.recorder import MetricValue, Recorder
 from onecycle.train.schedules import Constant, LrLike, OneCycle, lr_range
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from onecycle.evaluation.interpretation import ClassificationInterpretation
+    pass
 
 DEFAULT_LR = slice(3e-3)
 
 
-class Learner:
+class Learner(Classifier):
     """A model, its data and everything needed to train and judge it.
 
     Args:
@@ -96,7 +90,7 @@ class Learner:
             bn_wd=bn_wd,
             seed=data.seed,
         )
-        self.metrics = _listed(metrics)
+        self.metrics = listed(metrics)
         for metric in self.metrics:
             check_metric(metric, is_multi=data.is_multi)
         self.train_bn, self.silent, self.stats = train_bn, bool(silent), stats
@@ -104,40 +98,10 @@ class Learner:
         data.backbone_stats = stats
         self.path = Path(path) if path is not None else data.path
         self.model_dir = Path(model_dir)
-        self.callback_fns = _listed(callback_fns)
+        self.callback_fns = listed(callback_fns)
         self.callbacks = list(callbacks)
         self.recorder = Recorder([metric_name(m) for m in self.metrics])
         self._told_folder = False
-
-    @property
-    def data(self) -> ImageDataBunch:
-        """The bunch; assign another one with the same classes (say, larger pictures) to go on with it.
-
-        Pixel statistics stay as they were unless the new bunch was normalised with its own.
-        """
-        return self._data
-
-    @data.setter
-    def data(self, bunch: ImageDataBunch) -> None:
-        check_same_classes(self._data.labels, bunch.labels)
-        if bunch.stats is None:  # the network goes on with the statistics that it has been trained with
-            self.stats = bunch.backbone_stats = self.norm_stats
-        self._data = bunch
-        self.model.to(bunch.device)
-
-    @property
-    def norm_stats(self) -> Stats | None:
-        """Pixel statistics in use: the data's own where ``normalize`` was called, else the backbone's."""
-        return self._data.stats if self._data.stats is not None else self.stats
-
-    def loader(self, ds_type: DatasetType | None = None) -> BatchLoader:
-        """Return normalised batches (default: validation); ``Train`` is in order and not augmented."""
-        part = DatasetType.Fix if ds_type is DatasetType.Train else ds_type or DatasetType.Valid
-        return self._data.loader(part).replace(stats=self.norm_stats)
-
-    def dataset_tensor(self, ds_type: DatasetType | None, index: int) -> torch.Tensor:
-        """Return picture ``index`` as the network sees it, float32 ``(1, 3, H, W)`` on the device."""
-        return self.loader(ds_type).replace(bs=1).batch_at(0, index).x
 
     def lr_range(self, lr: LrLike) -> list[float]:
         """Return one learning rate a layer group; see ``fit_one_cycle`` for slices."""
@@ -212,14 +176,14 @@ class Learner:
         start_epoch: int,
     ) -> None:
         self._data.prepare()
-        self.recorder = Recorder([metric_name(m) for m in _listed(self.metrics)])
+        self.recorder = Recorder([metric_name(m) for m in listed(self.metrics)])
         self.trainer.fit(
             epochs,
             schedule,
             self._data.train_dl.replace(stats=self.norm_stats),
             self.loader() if len(self._data.split.valid) else None,
             recorder=self.recorder,
-            metrics=_listed(self.metrics),
+            metrics=listed(self.metrics),
             callbacks=self._all_callbacks(callbacks),
             progress=make_progress(silent=self.silent),
             wd=wd,
@@ -227,7 +191,7 @@ class Learner:
         )
 
     def _all_callbacks(self, extra: Sequence[Callback] | Callback | None) -> list[Callback]:
-        return [*(make(self) for make in self.callback_fns), *self.callbacks, *_listed(extra)]
+        return [*(make(self) for make in self.callback_fns), *self.callbacks, *listed(extra)]
 
     def lr_find(
         self,
@@ -248,7 +212,7 @@ class Learner:
             wd: weight decay of the sweep.
         """
         self._data.prepare()
-        self.recorder = Recorder([metric_name(m) for m in _listed(self.metrics)])
+        self.recorder = Recorder([metric_name(m) for m in listed(self.metrics)])
         lr_finder.find_lr(
             self.trainer,
             self._data.train_dl.replace(stats=self.norm_stats),
@@ -287,146 +251,12 @@ class Learner:
         self.callbacks.append(GradientClipping(self, clip))
         return self
 
-    def get_preds(
-        self,
-        ds_type: DatasetType = DatasetType.Valid,
-        activ: Callable[[torch.Tensor], torch.Tensor] | None = None,
-        with_loss: bool = False,
-    ) -> list[torch.Tensor]:
-        """Predict one part of the data, in order; ``learn.recorder`` is left alone.
-
-        Args:
-            ds_type: which part; ``Train`` means the training pictures in order, not augmented.
-            activ: turns logits into probabilities; default by the loss: softmax or sigmoid.
-            with_loss: add the loss of each picture (for tags: its mean over the tags).
-
-        Returns:
-            ``[probs (N, C) float32, targets (N,) or (N, C)]`` and, with ``with_loss``, ``losses (N,)``, on the CPU.
-        """
-        if ds_type is DatasetType.Test and with_loss:
-            raise ArgumentError("the test pictures have no labels, so there is no loss; leave with_loss out")
-        if ds_type is not DatasetType.Test:
-            self._data.prepare()
-        found = evaluate(self.model, self.loader(ds_type), self.loss_func)
-        probs = (activ or activation_for(self.loss_func))(found.logits)
-        return [probs, found.targets, found.losses] if with_loss else [probs, found.targets]
-
-    def TTA(
-        self,
-        beta: float | None = 0.4,
-        scale: float = 1.35,
-        ds_type: DatasetType = DatasetType.Valid,
-        activ: Callable[[torch.Tensor], torch.Tensor] | None = None,
-        with_loss: bool = False,
-    ) -> list[torch.Tensor]:
-        """Predict with test-time augmentation: ``beta · plain + (1 − beta) · mean of 8 views``.
-
-        The views are the four corners at zoom ``scale``, each with and without a flip, with the training
-        transforms' rotation, warp and lighting.
-
-        Args:
-            beta: share of the plain prediction; None returns ``[plain, mean of views, targets]``.
-            scale: zoom of the views.
-            ds_type, activ, with_loss: as in ``get_preds``; the loss is that of the averaged prediction.
-        """
-        plain, targets = self.get_preds(ds_type, activ)
-        views = inference.mean_of_views(
-            self.model,
-            self.loader(ds_type),
-            tta_views(self._data.train_tfms, scale=scale),
-            loss_func=self.loss_func,
-            activ=activ or activation_for(self.loss_func),
-            mode=self._data.lists.mode,
-        )
-        if beta is None:
-            return [plain, views, targets]
-        probs = plain * beta + views * (1 - beta)
-        if not with_loss:
-            return [probs, targets]
-        if activ is not None:
-            raise ArgumentError(
-                "the loss of averaged predictions needs the loss's own activation; leave activ out"
-            )
-        return [probs, targets, inference.loss_of_probs(self.loss_func, probs, targets)]
-
-    def validate(
-        self,
-        dl: BatchLoader | DatasetType | None = None,
-        *,
-        metrics: Metric | Sequence[Metric] | None = None,
-    ) -> list[MetricValue]:
-        """Return ``[loss, metric, …]`` over a whole part of the data (default: the validation set)."""
-        self._data.prepare()
-        loader = dl if isinstance(dl, BatchLoader) else self.loader(dl or DatasetType.Valid)
-        chosen = _listed(self.metrics if metrics is None else metrics)
-        loss, values = validate(self.model, loader.replace(stats=self.norm_stats), self.loss_func, chosen)
-        return [loss, *values]
-
-    def predict(
-        self, item: inference.Picture, *, thresh: float = 0.5
-    ) -> tuple[Category | MultiCategory, torch.Tensor, torch.Tensor]:
-        """Classify one picture with the evaluation preprocess.
-
-        Args:
-            item: an Image, a path, an open file, bytes, a Pillow picture or pixels uint8 ``(H, W, 3)``.
-            thresh: probability from which on a tag is given (tags only).
-
-        Returns:
-            the label (prints as its name), the class index (or 0/1 per tag) and the probabilities ``(C,)``.
-        """
-        loader = self._data.single_loader([inference.as_image(item)], stats=self.norm_stats)
-        probs = activation_for(self.loss_func)(evaluate(self.model, loader, self.loss_func).logits)[0]
-        label = self._label_of(probs, thresh)
-        return label, torch.tensor(label.data), probs
-
-    def _label_of(self, probs: torch.Tensor, thresh: float = 0.5) -> Category | MultiCategory:
-        classes = self._data.classes
-        if not self._data.is_multi:
-            best = int(probs.argmax())
-            return Category(best, classes[best])
-        hit = [int(p >= thresh) for p in probs.tolist()]
-        return MultiCategory(tuple(hit), tuple(c for c, h in zip(classes, hit, strict=True) if h))
-
-    def pred_batch(self, ds_type: DatasetType = DatasetType.Valid, batch: Any = None) -> torch.Tensor:
-        """Return the probabilities of one batch (default: the first of ``ds_type``), on the CPU."""
-        x, _ = batch if batch is not None else self.loader(ds_type).batch_at(0, 0)
-        return activation_for(self.loss_func)(inference.logits_of(self.model, x.to(self._data.device)))
-
-    def show_results(
-        self,
-        ds_type: DatasetType = DatasetType.Valid,
-        rows: int = 5,
-        *,
-        figsize: tuple[float, float] | None = None,
-        return_fig: bool = False,
-    ) -> Figure | None:
-        """Draw up to ``rows²`` pictures titled "truth, then prediction"; wrong ones in red."""
-        loader = self.loader(ds_type).replace(stats=None)
-        n = min(rows * rows, loader.bs)
-        shown = loader.replace(bs=n).batch_at(0, 0)
-        probs = self.pred_batch(batch=self.loader(ds_type).replace(bs=n).batch_at(0, 0))
-        part = self._data.dataset(ds_type)
-        truths = [str(part.label(int(i))) for i in shown.indices]
-        guesses = [str(self._label_of(p)) for p in probs]
-        titles = [f"truth: {t}\nsaid: {g}" for t, g in zip(truths, guesses, strict=True)]
-        colors = ["black" if t == g else "firebrick" for t, g in zip(truths, guesses, strict=True)]
-        figure = draw_grid(shown.x.cpu(), titles, figsize=figsize, colors=colors)
-        return figure if return_fig else None
-
     def summary(self) -> str:
         """Return a table of the layers: output shape, parameters, whether they train."""
         from onecycle.model.summary import model_summary
 
         x = self._data.one_batch().x[:1].to(self._data.device)
         return model_summary(self.model, x, notes=self.trainer.describe(self.callbacks))
-
-    def interpret(
-        self, ds_type: DatasetType = DatasetType.Valid, tta: bool = False
-    ) -> ClassificationInterpretation:
-        """Return the interpretation of this learner's predictions."""
-        from onecycle.evaluation.interpretation import ClassificationInterpretation
-
-        return ClassificationInterpretation.from_learner(self, ds_type, tta=tta)
 
     def __repr__(self) -> str:
         total, trainable = (
@@ -491,10 +321,3 @@ class Learner:
         # Never backwards: no order and no draw comes twice in one run.
         self.trainer.epochs_done = max(self.trainer.epochs_done, int(report.manifest.get("epochs_done", 0)))
         return self
-
-
-def _listed(value: Any) -> list[Any]:
-    """Return a list of what may be one thing, several, or None."""
-    if value is None or (isinstance(value, Iterable) and not callable(value)):
-        return list(value or ())
-    return [value]

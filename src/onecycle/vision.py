@@ -47,7 +47,8 @@ from onecycle.data.batches import cifar_stats, imagenet_stats, mnist_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.data_block import ImageList
 from onecycle.data.labels.items import Category, DatasetType, MultiCategory, get_image_files
-from onecycle.data.pixels import Image, ResizeMethod, open_image
+from onecycle.data.pixels.image import Image, open_image
+from onecycle.data.pixels.resize import ResizeMethod
 from onecycle.data.sources.untar import URLs, untar_data
 from onecycle.doc import doc
 from onecycle.evaluation.interpretation import ClassificationInterpretation

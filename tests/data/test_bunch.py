@@ -16,7 +16,7 @@ from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.batches import imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
-from onecycle.data.pixels import Image
+from onecycle.data.pixels.image import Image
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, UnreadableImagesError
 
 COMMON = {"size": 32, "bs": 8}

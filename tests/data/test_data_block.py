@@ -9,7 +9,7 @@ from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.batches import imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.data_block import ImageList
-from onecycle.data.pixels import ResizeMethod
+from onecycle.data.pixels.resize import ResizeMethod
 from onecycle.errors import ArgumentError, DataError, LabelError, RenamedWarning
 
 

@@ -10,8 +10,10 @@ import PIL.Image
 import pytest
 import torch
 
-from onecycle.data import pixels
-from onecycle.data.pixels import Image, PixelStore, ResizeMethod, ResizeSpec
+from onecycle.data.pixels import decode, resize
+from onecycle.data.pixels.image import Image, open_image
+from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
+from onecycle.data.pixels.store import PixelStore
 from onecycle.errors import ArgumentError, DataError, UnreadableImagesError
 
 RNG = np.random.default_rng(0)
@@ -25,16 +27,16 @@ def saved(tmp_path: Path, picture: PIL.Image.Image, name: str, **options: object
 
 def test_rgb_comes_back_exactly(tmp_path):
     path = saved(tmp_path, PIL.Image.fromarray(RGB), "a.png")
-    assert np.array_equal(pixels.decode_rgb(path), RGB)
-    assert np.array_equal(pixels.decode_rgb(path.read_bytes()), RGB)
+    assert np.array_equal(decode.decode_rgb(path), RGB)
+    assert np.array_equal(decode.decode_rgb(path.read_bytes()), RGB)
     with path.open("rb") as file:
-        assert np.array_equal(pixels.decode_rgb(file), RGB)
+        assert np.array_equal(decode.decode_rgb(file), RGB)
 
 
 def test_cmyk_jpeg_becomes_rgb_as_pillow_does_plainly(tmp_path):
     cmyk = np.dstack([255 - RGB, np.zeros(RGB.shape[:2], np.uint8)])
     path = saved(tmp_path, PIL.Image.fromarray(cmyk, "CMYK"), "a.tif")
-    assert np.array_equal(pixels.decode_rgb(path), RGB)
+    assert np.array_equal(decode.decode_rgb(path), RGB)
 
 
 def test_the_planet_tiles_are_cmyk_and_decode(planet_path):
@@ -42,7 +44,7 @@ def test_the_planet_tiles_are_cmyk_and_decode(planet_path):
     with PIL.Image.open(path) as picture:
         assert picture.mode == "CMYK"
         cyan = np.asarray(picture)[..., :3]
-    assert np.array_equal(pixels.decode_rgb(path), 255 - cyan)
+    assert np.array_equal(decode.decode_rgb(path), 255 - cyan)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])
@@ -61,36 +63,36 @@ def test_exif_orientation_is_applied_to_pixels_and_to_the_header_s_shape(tmp_pat
         7: RGB[::-1, ::-1].transpose(1, 0, 2),
         8: RGB.transpose(1, 0, 2)[::-1],
     }[orientation]
-    decoded = pixels.decode_rgb(path)
+    decoded = decode.decode_rgb(path)
     assert np.array_equal(decoded, upright)
-    assert pixels.picture_shape(path) == decoded.shape[:2]
+    assert decode.picture_shape(path) == decoded.shape[:2]
 
 
 def test_grey_palette_alpha_one_bit_and_16_bit_pictures_become_rgb(tmp_path):
     grey = RGB[..., 0]
     assert np.array_equal(
-        pixels.decode_rgb(saved(tmp_path, PIL.Image.fromarray(grey), "g.png")), np.dstack([grey] * 3)
+        decode.decode_rgb(saved(tmp_path, PIL.Image.fromarray(grey), "g.png")), np.dstack([grey] * 3)
     )
     rgba = PIL.Image.fromarray(np.dstack([RGB, grey]))
-    assert np.array_equal(pixels.decode_rgb(saved(tmp_path, rgba, "rgba.png")), RGB)
+    assert np.array_equal(decode.decode_rgb(saved(tmp_path, rgba, "rgba.png")), RGB)
     palette = PIL.Image.fromarray(RGB // 128 * 255).quantize(16)
-    assert pixels.decode_rgb(saved(tmp_path, palette, "p.gif")).shape == RGB.shape
+    assert decode.decode_rgb(saved(tmp_path, palette, "p.gif")).shape == RGB.shape
     one_bit = PIL.Image.fromarray(grey > 127)
-    assert set(np.unique(pixels.decode_rgb(saved(tmp_path, one_bit, "1.png")))) == {0, 255}
+    assert set(np.unique(decode.decode_rgb(saved(tmp_path, one_bit, "1.png")))) == {0, 255}
     deep = PIL.Image.fromarray(grey.astype(np.uint16) * 257)
-    assert np.array_equal(pixels.decode_rgb(saved(tmp_path, deep, "deep.png"))[..., 0], grey)
+    assert np.array_equal(decode.decode_rgb(saved(tmp_path, deep, "deep.png"))[..., 0], grey)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
 def test_32_bit_pixels_are_refused(tmp_path, kind):
     path = saved(tmp_path, PIL.Image.fromarray(RGB[..., 0].astype(kind)), "f.tif")
     with pytest.raises(ValueError, match="no fixed range"):
-        pixels.decode_rgb(path)
+        decode.decode_rgb(path)
 
 
 def test_a_dark_16_bit_picture_stays_dark(tmp_path):
     dark = np.full((4, 4), 200, np.uint16)
-    assert pixels.decode_rgb(saved(tmp_path, PIL.Image.fromarray(dark), "dark.png")).max() == 0
+    assert decode.decode_rgb(saved(tmp_path, PIL.Image.fromarray(dark), "dark.png")).max() == 0
 
 
 def test_a_store_that_cannot_keep_its_pixels_says_so(tmp_path, capsys):
@@ -113,7 +115,7 @@ def test_a_store_that_cannot_keep_its_pixels_says_so(tmp_path, capsys):
 def test_stored_shape_of_each_method(size, method, expected):
     spec = ResizeSpec.make(size, method)
     assert spec.stored_shape(24, 40) == expected
-    assert pixels.resize_pixels(RGB, spec).shape[:2] == expected
+    assert resize.resize_pixels(RGB, spec).shape[:2] == expected
 
 
 def test_mult_rounds_the_size_as_v1_did():
@@ -132,19 +134,19 @@ def test_bad_sizes_are_refused():
 
 def test_the_centre_window_cuts_and_fills_exactly():
     spec = ResizeSpec.make(20)
-    stored = pixels.resize_pixels(RGB, spec)
-    assert np.array_equal(pixels.centre_window(stored, spec), stored[:, 7:27])
+    stored = resize.resize_pixels(RGB, spec)
+    assert np.array_equal(resize.centre_window(stored, spec), stored[:, 7:27])
     for mode, numpy_mode in (("reflection", "reflect"), ("border", "edge"), ("zeros", "constant")):
         spec = ResizeSpec.make(20, ResizeMethod.PAD, padding_mode=mode)
-        stored = pixels.resize_pixels(RGB, spec)
+        stored = resize.resize_pixels(RGB, spec)
         expected = np.pad(stored, ((4, 4), (0, 0), (0, 0)), mode=numpy_mode)
-        assert np.array_equal(pixels.centre_window(stored, spec), expected)
+        assert np.array_equal(resize.centre_window(stored, spec), expected)
 
 
 def test_padding_by_reflection_works_on_extreme_aspects():
     thin = RNG.integers(0, 256, (10, 400, 3)).astype(np.uint8)
     spec = ResizeSpec.make(64, ResizeMethod.PAD)
-    assert pixels.centre_window(pixels.resize_pixels(thin, spec), spec).shape == (64, 64, 3)
+    assert resize.centre_window(resize.resize_pixels(thin, spec), spec).shape == (64, 64, 3)
 
 
 def write_set(tmp_path: Path, n: int = 5) -> list[str]:
@@ -165,7 +167,7 @@ def test_a_store_gives_the_same_pixels_in_memory_streamed_and_for_any_threads(tm
     assert store.fill() == []
     assert store.in_memory == (max_bytes > 0)
     for i, path in enumerate(paths):
-        expected = pixels.resize_pixels(pixels.decode_rgb(path), spec)
+        expected = resize.resize_pixels(decode.decode_rgb(path), spec)
         assert np.array_equal(before[i], expected)
         assert np.array_equal(store.read(i), expected)
 
@@ -200,19 +202,19 @@ def test_evaluation_sees_the_same_pixels_from_the_store_as_from_the_file(tmp_pat
     store = PixelStore(paths, spec)
     store.fill()
     for i, path in enumerate(paths):
-        assert np.array_equal(pixels.centre_window(store.read(i), spec), pixels.evaluation_pixels(path, spec))
+        assert np.array_equal(resize.centre_window(store.read(i), spec), decode.evaluation_pixels(path, spec))
 
 
 def test_an_image_knows_its_pixels_and_draws_itself(tmp_path):
-    image = pixels.open_image(saved(tmp_path, PIL.Image.fromarray(RGB), "a.png"))
+    image = open_image(saved(tmp_path, PIL.Image.fromarray(RGB), "a.png"))
     assert image.shape == (3, 24, 40)
     assert image.size == (24, 40)
     assert repr(image) == "Image (3, 24, 40)"
     assert torch.equal((image.data * 255).round().to(torch.uint8), image.px)
     assert image.resize(10).size == (10, 10)
-    assert np.array_equal(pixels.decode_rgb(image._repr_png_()), RGB)
+    assert np.array_equal(decode.decode_rgb(image._repr_png_()), RGB)
     image.save(tmp_path / "b.png")
-    assert np.array_equal(pixels.decode_rgb(tmp_path / "b.png"), RGB)
+    assert np.array_equal(decode.decode_rgb(tmp_path / "b.png"), RGB)
     image.show(title="a")
     assert torch.equal(Image(image.data).px, image.px)
 
@@ -220,8 +222,8 @@ def test_an_image_knows_its_pixels_and_draws_itself(tmp_path):
 def test_an_image_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
     with pytest.raises(DataError, match=r"cannot read .*a\.jpg as a picture"):
-        pixels.open_image(tmp_path / "a.jpg")
+        open_image(tmp_path / "a.jpg")
     with pytest.raises(DataError, match="cannot read these bytes"):
-        pixels.open_image(io.BytesIO(b"x"))
+        open_image(io.BytesIO(b"x"))
     with pytest.raises(ArgumentError, match="an Image takes pixels"):
         Image(torch.zeros(2, 5, 5))

@@ -28,7 +28,7 @@ from onecycle.train.callbacks import (
     TrackerCallback,
     blend,
 )
-from onecycle.train.recorder import EpochRow, Recorder
+from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.schedules import Constant
 
 ALL = [c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, LearnerCallback)]

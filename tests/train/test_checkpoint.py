@@ -20,7 +20,7 @@ from onecycle.train.checkpoint import (
     save_checkpoint,
     write_whole,
 )
-from onecycle.train.recorder import Recorder
+from onecycle.train.log.recorder import Recorder
 from onecycle.train.schedules import Constant
 
 MANIFEST = {"classes": ["clear", "cloudy", "haze"], "epochs_done": 1}

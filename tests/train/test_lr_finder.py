@@ -8,8 +8,8 @@ from train_toys import Batch, ToyLoader, toy_model, toy_trainer
 
 from onecycle.errors import ArgumentError
 from onecycle.train.callbacks import Callback
+from onecycle.train.log.recorder import Recorder
 from onecycle.train.lr_finder import find_lr
-from onecycle.train.recorder import Recorder
 from onecycle.train.schedules import Constant
 
 

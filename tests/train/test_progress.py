@@ -7,8 +7,8 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from onecycle.train import progress as module
-from onecycle.train.progress import (
+from onecycle.train.log import progress as module
+from onecycle.train.log.progress import (
     NotebookProgress,
     PlainProgress,
     Progress,
@@ -23,7 +23,7 @@ from onecycle.train.progress import (
     table_header,
     table_row,
 )
-from onecycle.train.recorder import EpochRow
+from onecycle.train.log.recorder import EpochRow
 
 NAMES = ["epoch", "train_loss", "valid_loss", "error_rate", "time"]
 ROW = EpochRow(0, 4.742209, 7.646913, (0.611399,), 6.4)
@@ -201,8 +201,8 @@ def test_notebook_that_never_started_shows_nothing(shown):
 def test_notebook_output_survives_nbclient():
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     code = (
-        "from onecycle.train.progress import make_progress\n"
-        "from onecycle.train.recorder import EpochRow\n"
+        "from onecycle.train.log.progress import make_progress\n"
+        "from onecycle.train.log.recorder import EpochRow\n"
         "p = make_progress(); p.start(['epoch', 'train_loss', 'valid_loss', 'time'], 1); p.epoch(3)\n"
         "p.row(EpochRow(0, 1.0, 2.0, (), 6.0)); p.finish()\n"
     )

@@ -8,7 +8,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from onecycle.errors import ArgumentError
-from onecycle.train.recorder import EpochRow, Recorder, Smoother, suggest
+from onecycle.train.log.recorder import EpochRow, Recorder, Smoother, suggest
 
 
 @pytest.fixture(autouse=True)

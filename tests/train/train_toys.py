@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from onecycle.train.log.recorder import Recorder
 from onecycle.train.loop import Trainer
-from onecycle.train.recorder import Recorder
 
 CLASSES = 3
 

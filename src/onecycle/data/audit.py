@@ -11,7 +11,7 @@ import numpy as np
 
 from onecycle.data.labels.items import Labels, Source, shown
 from onecycle.data.labels.splits import Split
-from onecycle.data.pixels import Unreadable
+from onecycle.data.pixels.store import Unreadable
 from onecycle.errors import ArgumentError, UnreadableImagesError
 
 

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from onecycle.data.augment.augmenter import BatchAugmenter
-from onecycle.data.pixels import PixelStore, centre_window
+from onecycle.data.pixels.resize import centre_window
+from onecycle.data.pixels.store import PixelStore
 from onecycle.errors import ArgumentError, DataError
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]

@@ -25,7 +25,8 @@ from onecycle.data.labels import splits
 from onecycle.data.labels.items import DatasetType, Label, labels_from_pattern, pictures_of_classes, shown
 from onecycle.data.labels.pictures import Labeled, Pictures, folder_names, label_columns, label_rows
 from onecycle.data.options import BunchOptions, CommonOptions, check_options, make_loading
-from onecycle.data.pixels import LOADING_THREADS, GivenPictures, Image, PixelStore, Unreadable
+from onecycle.data.pixels.image import Image
+from onecycle.data.pixels.store import LOADING_THREADS, GivenPictures, PixelStore, Unreadable
 from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, warn
 
 if TYPE_CHECKING:

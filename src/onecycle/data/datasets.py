@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from onecycle.data.labels.items import EmptyLabel, Label, LabelObject, Labels
-from onecycle.data.pixels import Image, PixelStore, centre_window
+from onecycle.data.pixels.image import Image
+from onecycle.data.pixels.resize import centre_window
+from onecycle.data.pixels.store import PixelStore
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

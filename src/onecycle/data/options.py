@@ -14,7 +14,7 @@ from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.transforms import flatten
 from onecycle.data.labels.pictures import Labeled, TransformLists
 from onecycle.data.labels.splits import DEFAULT_SEED
-from onecycle.data.pixels import ResizeMethod
+from onecycle.data.pixels.resize import ResizeMethod
 from onecycle.errors import ArgumentError
 
 

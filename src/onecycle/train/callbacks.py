@@ -21,9 +21,9 @@ from torch import nn
 
 from onecycle.errors import ArgumentError
 from onecycle.train.checkpoint import write_whole
+from onecycle.train.log.progress import LiveFigure, format_row
+from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.optimizer import Optimizer, hold_frozen_norms
-from onecycle.train.progress import LiveFigure, format_row
-from onecycle.train.recorder import EpochRow, Recorder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,10 +21,10 @@ from torch import nn
 
 from onecycle.errors import ArgumentError, DivergedError, OnecycleWarning
 from onecycle.train.callbacks import BatchLike, Callback
+from onecycle.train.log.progress import Progress
+from onecycle.train.log.recorder import EpochRow, MetricValue, Recorder
 from onecycle.train.losses import per_item_loss
 from onecycle.train.optimizer import AdamW_v1, LayerGroup, OptFunc, Optimizer, hold_frozen_norms
-from onecycle.train.progress import Progress
-from onecycle.train.recorder import EpochRow, MetricValue, Recorder
 from onecycle.train.schedules import Schedule
 
 LossFunc = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -73,6 +73,8 @@ class Trainer:
         seed: with the epoch and the step, what every random draw is a function of; 0 or more.
         epochs_done: epochs ever begun. It goes on from fit to fit, so no order and no draw comes twice.
         optimizer: made by the first fit. Set it to ``None`` after freezing or unfreezing.
+        part: the part of the model that batches go through, where what comes before it has been computed
+            beforehand; ``None`` for the whole model.
     """
 
     model: nn.Module
@@ -85,6 +87,7 @@ class Trainer:
     seed: int = 0
     epochs_done: int = 0
     optimizer: Optimizer | None = None
+    part: nn.Module | None = None
     # The state of the running fit, for callbacks.
     recorder: Recorder = field(default_factory=Recorder, init=False, repr=False)
     stop_training: bool = field(default=False, init=False, repr=False)
@@ -99,6 +102,11 @@ class Trainer:
     def device(self) -> torch.device:
         """Where the model lives."""
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+    @property
+    def network(self) -> nn.Module:
+        """What batches go through: ``part`` where it is set, else the model."""
+        return self.model if self.part is None else self.part
 
     def describe(self, callbacks: Sequence[Callback] = ()) -> list[str]:
         """Name the loss, the optimizer and the callbacks, a line each."""
@@ -159,7 +167,7 @@ class Trainer:
             ArgumentError: no epoch or no batch to run.
             DivergedError: the loss became NaN or infinite; the weights stay as they are.
         """
-        _check_fit(epochs, start_epoch, train_loader, self.model)
+        _check_fit(epochs, start_epoch, train_loader, self.network)
         callbacks = sorted(callbacks, key=lambda cb: cb.order)
         progress = progress or Progress()
         valid_loader = valid_loader if valid_loader is not None and len(valid_loader) else None
@@ -189,7 +197,7 @@ class Trainer:
         draw_epoch, self.epochs_done = self.epochs_done, self.epochs_done + 1
         loader.set_epoch(draw_epoch)
         self.n_batches = len(loader)
-        set_training_mode(self.model)
+        set_training_mode(self.network)
         progress.epoch(self.n_batches)
         for cb in callbacks:
             cb.on_epoch_begin(self, epoch)
@@ -212,7 +220,7 @@ class Trainer:
             rng = np.random.default_rng((self.seed, draw_epoch, self.batch_no, 1))
             for cb in callbacks:
                 cb.on_batch_begin(self, batch, rng)
-        loss = self.loss_func(self.model(batch.x), batch.y)
+        loss = self.loss_func(self.network(batch.x), batch.y)
         (loss if self.loss_weight == 1.0 else loss * self.loss_weight).backward()  # type: ignore[no-untyped-call]
         for cb in callbacks:
             cb.on_backward_end(self)
@@ -243,7 +251,7 @@ class Trainer:
         values: list[MetricValue] = []
         if loader is not None and not self.stop_training:
             progress.validating()
-            valid_loss, values = validate(self.model, loader, self.loss_func, metrics)
+            valid_loss, values = validate(self.network, loader, self.loss_func, metrics)
         losses = self.recorder.losses
         row = EpochRow(epoch, losses[-1], valid_loss, tuple(values), time.monotonic() - start_s)
         self.recorder.add_row(row, self.batch_no + 1)

@@ -12,9 +12,9 @@ import torch
 
 from onecycle.errors import ArgumentError
 from onecycle.train.callbacks import BatchLike, Callback
+from onecycle.train.log.progress import Progress
+from onecycle.train.log.recorder import Recorder, Suggestion, suggest
 from onecycle.train.loop import Loader, Trainer, set_training_mode
-from onecycle.train.progress import Progress
-from onecycle.train.recorder import Recorder, Suggestion, suggest
 from onecycle.train.schedules import ExponentialSweep, LrLike, Schedule, lr_range
 
 __all__ = ["DIVERGED_FACTOR", "FINISHED", "Suggestion", "find_lr", "suggest"]
@@ -101,7 +101,7 @@ def _passes(
 ) -> Iterator[tuple[int, BatchLike]]:
     """Batches without end, each with the epoch that its random draws belong to."""
     trainer.n_batches = len(loader)
-    set_training_mode(trainer.model)
+    set_training_mode(trainer.network)
     for epoch in count(trainer.epochs_done):
         loader.set_epoch(epoch)
         for cb in callbacks:

@@ -14,7 +14,7 @@ from onecycle.data.augment.transforms import Transform
 from onecycle.data.labels import items
 from onecycle.data.labels.items import Label, Labels, Source
 from onecycle.data.labels.splits import Split
-from onecycle.data.pixels import ResizeMethod, ResizeSpec
+from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, warn
 
 TransformLists = tuple[Sequence[Transform], Sequence[Transform]]

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from onecycle.train.recorder import EpochRow, MetricValue
+from onecycle.train.log.recorder import EpochRow, MetricValue
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

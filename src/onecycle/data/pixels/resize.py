@@ -1,0 +1,134 @@
+"""The size that pictures are brought to: scaling, then a window cut or filled around the centre."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+import numpy as np
+import PIL.Image
+
+from onecycle.errors import ArgumentError
+
+PaddingMode = Literal["reflection", "border", "zeros"]
+
+
+_NUMPY_PAD = {"reflection": "reflect", "border": "edge", "zeros": "constant"}
+
+
+class ResizeMethod(Enum):
+    """How a picture is brought to ``size``.
+
+    ``CROP`` scales the short side and cuts the rest off; ``PAD`` scales the long side and fills up;
+    ``SQUISH`` ignores the aspect; ``NO`` leaves the picture as it is.
+    """
+
+    CROP = 1
+    PAD = 2
+    SQUISH = 3
+    NO = 4
+
+
+@dataclass(frozen=True)
+class ResizeSpec:
+    """The size that pictures are brought to: ``size`` is (height, width) in px, None for ``NO``."""
+
+    size: tuple[int, int] | None = None
+    method: ResizeMethod = ResizeMethod.NO
+    padding_mode: PaddingMode = "reflection"
+
+    @classmethod
+    def make(
+        cls,
+        size: int | tuple[int, int] | None,
+        method: ResizeMethod | str | None = None,
+        *,
+        padding_mode: str = "reflection",
+        mult: int | None = None,
+    ) -> ResizeSpec:
+        """Read the user's arguments as fastai v1 did.
+
+        Args:
+            size: px; a number means CROP by default, a (height, width) pair SQUISH, None no resizing.
+            method: overrides that default; a ``ResizeMethod`` or its name.
+            padding_mode: ``reflection``, ``border`` or ``zeros``.
+            mult: round the size to a multiple of this number.
+
+        Raises:
+            ArgumentError: a size below 1, an unknown padding mode, or a method without a size.
+        """
+        if padding_mode not in _NUMPY_PAD:
+            raise ArgumentError(
+                f"padding_mode must be one of {sorted(_NUMPY_PAD)}; received {padding_mode!r}"
+            )
+        method = _checked_method(method)
+        if size is None:
+            if method not in (None, ResizeMethod.NO):
+                raise ArgumentError(f"resize_method={method.name} needs a size; pass size=224, say")
+            return cls(None, ResizeMethod.NO, padding_mode)  # type: ignore[arg-type]
+        default = ResizeMethod.SQUISH if isinstance(size, (tuple, list)) else ResizeMethod.CROP
+        height, width = _checked_size(size)
+        if mult:
+            height, width = (max(mult, int(s / mult + 0.5) * mult) for s in (height, width))
+        chosen = default if method is None else method
+        return cls(None if chosen is ResizeMethod.NO else (height, width), chosen, padding_mode)  # type: ignore[arg-type]
+
+    def stored_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Return (height, width) that a picture has after resizing, before any window is cut."""
+        if self.size is None:
+            return height, width
+        if self.method is ResizeMethod.SQUISH:
+            return self.size
+        ratios = self.size[0] / height, self.size[1] / width
+        scale = max(ratios) if self.method is ResizeMethod.CROP else min(ratios)
+        new = round(height * scale), round(width * scale)
+        if self.method is ResizeMethod.CROP:
+            return max(new[0], self.size[0]), max(new[1], self.size[1])
+        return min(max(new[0], 1), self.size[0]), min(max(new[1], 1), self.size[1])
+
+
+def _checked_method(method: ResizeMethod | str | None) -> ResizeMethod | None:
+    if method is None or isinstance(method, ResizeMethod):
+        return method
+    names = [m.name for m in ResizeMethod]
+    if str(method).upper() not in names:
+        raise ArgumentError(
+            f"resize_method is ResizeMethod.{', '.join(names)} (or the name); received {method!r}"
+        )
+    return ResizeMethod[str(method).upper()]
+
+
+def _checked_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    if len(pair) != 2 or not all(isinstance(s, (int, np.integer)) and s >= 1 for s in pair):
+        raise ArgumentError(
+            f"size is a number of px, or a pair (height, width), each at least 1; received {size!r}"
+        )
+    return int(pair[0]), int(pair[1])
+
+
+def resize_pixels(pixels: np.ndarray, spec: ResizeSpec) -> np.ndarray:
+    """Scale uint8 ``(H, W, 3)`` to the spec's stored shape: bilinear with antialiasing, on 8-bit values."""
+    height, width = spec.stored_shape(*pixels.shape[:2])
+    if (height, width) == pixels.shape[:2]:
+        return pixels
+    picture = PIL.Image.fromarray(pixels)
+    return np.array(picture.resize((width, height), PIL.Image.Resampling.BILINEAR))
+
+
+def centre_window(pixels: np.ndarray, spec: ResizeSpec) -> np.ndarray:
+    """Cut or fill uint8 ``(H, W, 3)`` to the spec's size around the centre, without interpolation."""
+    if spec.size is None or pixels.shape[:2] == spec.size:
+        return pixels
+    for axis, wanted in enumerate(spec.size):
+        spare = pixels.shape[axis] - wanted
+        if spare > 0:
+            start = (spare + 1) // 2  # v1's int((spare + 1) · 0.5)
+            pixels = pixels[start : start + wanted] if axis == 0 else pixels[:, start : start + wanted]
+        elif spare < 0:
+            before = -spare // 2
+            widths = [(0, 0)] * 3
+            widths[axis] = (before, -spare - before)
+            pixels = np.pad(pixels, widths, mode=_NUMPY_PAD[spec.padding_mode])  # type: ignore[call-overload]
+    return np.ascontiguousarray(pixels)

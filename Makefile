@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # More arguments for the command of a target: make demo ARGS='--size 224 --epochs 8'
 ARGS ?=
 
-.PHONY: setup demo test fast slow lesson check bench clean
+.PHONY: setup demo test fast slow lesson check bench peers clean
 
 setup: $(READY)
 
@@ -36,10 +36,25 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)
-	$(BIN)/python benchmarks/lesson.py
-	$(BIN)/python benchmarks/plain_loop.py
-	$(BIN)/python benchmarks/startup.py
+# ONECYCLE_PEERS_PYTHON: an interpreter that has benchmarks/peers.txt already.
+PEERS := .venv-peers
+PEERS_READY := $(if $(ONECYCLE_PEERS_PYTHON),,$(PEERS)/.ready)
+PEER_BENCHES := time_to_quality unfrozen_epoch data_path memory gpu
+BENCHES := lesson plain_loop startup scaling $(PEER_BENCHES)
+
+peers: $(PEERS)/.ready  ## the environment of the libraries that the benchmarks compare with
+
+$(PEERS)/.ready: benchmarks/peers.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	touch $@
+
+bench: $(addprefix bench-,$(BENCHES))  ## all, one after the other (hours on two cores); bench-data_path is one of them
+
+$(addprefix bench-,$(PEER_BENCHES)): $(PEERS_READY)
+
+bench-%: $(READY)
+	$(BIN)/python benchmarks/$*.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
-import report
+from harness import report
 
 from onecycle.cnn_learner import cnn_learner
 from onecycle.data.augment.transforms import get_transforms

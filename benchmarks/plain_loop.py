@@ -16,8 +16,8 @@ import warnings
 from pathlib import Path
 from tempfile import mkdtemp
 
-import report
 import torch
+from harness import report
 from torch import nn
 
 from onecycle.cnn_learner import cnn_learner

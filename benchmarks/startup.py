@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-import report
+from harness import report
 
 
 def main() -> None:

@@ -16,29 +16,38 @@ GROUND = {"errors": 0, "settings": 1}
 ROOMS = {
     "data": {
         "audit", "batches", "bunch", "data_block", "datasets", "options", "progress",
-        "pixels.decode", "pixels.image", "pixels.resize", "pixels.store",
-        "augment.augmenter", "augment.draws", "augment.transforms", "augment.warp",
+        "pixels.cache", "pixels.decode", "pixels.image", "pixels.kept", "pixels.pixel_file", "pixels.resize",
+        "pixels.store",
+        "augment.augmenter", "augment.draws", "augment.parts", "augment.transforms", "augment.warp",
         "labels.items", "labels.pictures", "labels.splits",
         "sources.archives", "sources.downloads", "sources.untar",
         "synthetic.scenery", "synthetic.tiles",
     },
-    "model": {"backbones", "cnn", "heads", "summary", "weights"},
+    "model": {"backbones", "cnn", "fuse", "heads", "summary", "weights"},
     "train": {
-        "callbacks", "checkpoint", "loop", "losses", "lr_finder", "metrics", "optimizer", "schedules",
+        "callbacks", "checkpoint", "evaluate", "frozen", "loop", "losses", "lr_finder", "metrics", "optimizer",
+        "schedules", "device.batch_split", "device.host_memory", "device.precision", "device.random_state",
+        "device.trial",
         "log.progress", "log.recorder",
     },
     "evaluation": {"gradcam", "interpretation", "plots"},
 }  # fmt: skip
 UPPER = {
+    "features": 3,
     "inference": 3,
     "model_files": 3,
+    "plan": 3,
+    "speed": 3,
     "classifier": 4,
-    "learner": 5,
-    "cnn_learner": 6,
-    "doc": 6,
-    "demo": 7,
-    "vision": 8,
-    "cli": 8,
+    "pace": 4,
+    "recipe": 5,
+    "saving": 5,
+    "learner": 6,
+    "cnn_learner": 7,
+    "doc": 7,
+    "demo": 8,
+    "vision": 9,
+    "cli": 9,
 }
 """Floors above the rooms; a module imports from lower floors only."""
 

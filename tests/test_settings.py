@@ -10,7 +10,7 @@ import pytest
 
 from onecycle import settings
 from onecycle.errors import ArgumentError
-from onecycle.settings import Config, cache_folder, data_folder, home, mirrors, weights_folder
+from onecycle.settings import Config, cache_bytes, cache_folder, data_folder, home, mirrors, weights_folder
 
 
 def write_config(text: str) -> Path:
@@ -62,14 +62,40 @@ def test_the_config_file_is_read_when_asked() -> None:
     assert mirrors() == ["https://a.example/x/", "http://b.example/"]
 
 
+def test_the_cache_may_take_half_of_what_the_disk_would_have_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usage = settings.shutil.disk_usage("/")
+    monkeypatch.setattr(settings.shutil, "disk_usage", lambda _: usage._replace(free=6 * 10**9))
+    assert cache_bytes() == 3 * 10**9
+    settings.pixel_folder().mkdir(parents=True)
+    (settings.pixel_folder() / "a.bin").write_bytes(bytes(1000))
+    assert cache_bytes() == 3 * 10**9 + 500
+    monkeypatch.setattr(settings.shutil, "disk_usage", lambda _: usage._replace(free=10**12))
+    assert cache_bytes() == 20 * 10**9
+
+
+def test_the_cache_s_size_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_config("cache_gb = 1.5")
+    assert cache_bytes() == 1_500_000_000
+    monkeypatch.setenv("ONECYCLE_CACHE_GB", "0")
+    assert cache_bytes() == 0
+    for value in ("lots", "-1", "nan", "inf"):
+        monkeypatch.setenv("ONECYCLE_CACHE_GB", value)
+        with pytest.raises(ArgumentError, match=f"ONECYCLE_CACHE_GB must be a number of GB.*{value}"):
+            cache_bytes()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("dta = 'x'", "unknown key 'dta'; the keys are data, weights, mirrors"),
+        ("dta = 'x'", "unknown key 'dta'; the keys are data, weights, mirrors, cache_gb"),
         ("data = 3", "'data' must be the name of a folder, received 3"),
         ("weights = ''", "'weights' must be the name of a folder, received ''"),
         ("mirrors = 'http://x'", "'mirrors' must be a list"),
         ("mirrors = ['file:///etc']", "'mirrors' must be a list"),
+        ("cache_gb = '5'", "'cache_gb' must be a number of GB, 0 or more, received '5'"),
+        ("cache_gb = true", "'cache_gb' must be a number of GB"),
         ("data = ", "cannot be read as TOML"),
     ],
 )

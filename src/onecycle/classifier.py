@@ -16,8 +16,8 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.datasets import draw_grid
 from onecycle.data.labels.items import Category, DatasetType, MultiCategory
 from onecycle.errors import ArgumentError
+from onecycle.train.evaluate import evaluate, validate
 from onecycle.train.log.recorder import MetricValue
-from onecycle.train.loop import evaluate, validate
 from onecycle.train.losses import activation_for
 from onecycle.train.metrics import Metric
 
@@ -35,12 +35,14 @@ class Classifier:
         loss_func: what it is judged by.
         metrics: functions ``(logits, targets) → number`` over a whole part of the data.
         stats: pixel statistics to normalise with where the data has none of its own.
+        silent: print nothing.
     """
 
     model: nn.Module
     loss_func: Any
     metrics: list[Metric]
     stats: Stats | None
+    silent: bool
     _data: ImageDataBunch
 
     @property
@@ -92,7 +94,7 @@ class Classifier:
         if ds_type is DatasetType.Test and with_loss:
             raise ArgumentError("the test pictures have no labels, so there is no loss; leave with_loss out")
         if ds_type is not DatasetType.Test:
-            self._data.prepare()
+            self._data.prepare(silent=self.silent)
         found = evaluate(self.model, self.loader(ds_type), self.loss_func)
         probs = (activ or activation_for(self.loss_func))(found.logits)
         return [probs, found.targets, found.losses] if with_loss else [probs, found.targets]
@@ -142,7 +144,7 @@ class Classifier:
         metrics: Metric | Sequence[Metric] | None = None,
     ) -> list[MetricValue]:
         """Return ``[loss, metric, …]`` over a whole part of the data (default: the validation set)."""
-        self._data.prepare()
+        self._data.prepare(silent=self.silent)
         loader = dl if isinstance(dl, BatchLoader) else self.loader(dl or DatasetType.Valid)
         chosen = listed(self.metrics if metrics is None else metrics)
         loss, values = validate(self.model, loader.replace(stats=self.norm_stats), self.loss_func, chosen)
@@ -154,13 +156,15 @@ class Classifier:
         """Classify one picture with the evaluation preprocess.
 
         Args:
-            item: an Image, a path, an open file, bytes, a Pillow picture or pixels uint8 ``(H, W, 3)``.
+            item: a path, an open file or a file's bytes, decoded as the data's own files are; or an Image, a Pillow
+                picture or pixels uint8 ``(H, W, 3)``, taken as they are. (``open_image`` decodes at full size: for
+                a big JPEG, its prediction differs a little from that of the path, see ``scaled_decode``.)
             thresh: probability from which on a tag is given (tags only).
 
         Returns:
             the label (prints as its name), the class index (or 0/1 per tag) and the probabilities ``(C,)``.
         """
-        loader = self._data.single_loader([inference.as_image(item)], stats=self.norm_stats)
+        loader = self._data.single_loader([inference.as_given(item)], stats=self.norm_stats)
         probs = activation_for(self.loss_func)(evaluate(self.model, loader, self.loss_func).logits)[0]
         label = self._label_of(probs, thresh)
         return label, torch.tensor(label.data), probs

@@ -47,6 +47,21 @@ def demo(
     run_demo(out, n_tiles=tiles, epochs=epochs, size_px=size, seed=seed)
 
 
+@app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove the sets instead of listing them.")] = False,
+    older_than: Annotated[
+        float | None, typer.Option(min=0, metavar="DAYS", help="With --clear: only those unused for so long.")
+    ] = None,
+) -> None:
+    """List the sets of decoded pictures that onecycle keeps, or remove them; they can be made again."""
+    from onecycle.data.pixels.cache import clearing_text, listing_text
+
+    if older_than is not None and not clear:
+        raise typer.BadParameter("it chooses what to remove: use it with --clear", param_hint="--older-than")
+    typer.echo(clearing_text(older_than) if clear else listing_text())
+
+
 def main() -> None:
     """Run the command line; an error of the user's ends in one clear message, not in a traceback."""
     try:

@@ -15,6 +15,7 @@ from onecycle.learner import Learner
 from onecycle.model.backbones import Architecture
 from onecycle.model.cnn import create_cnn_model
 from onecycle.train.callbacks import Callback
+from onecycle.train.device.precision import Choice
 from onecycle.train.losses import class_log_prior
 from onecycle.train.metrics import Metric
 from onecycle.train.optimizer import AdamW_v1
@@ -38,6 +39,10 @@ class CnnOptions(TypedDict, total=False):
     bn_wd: bool
     wd: float
     train_bn: bool
+    precompute: bool | int
+    precision: Choice
+    channels_last: bool | None
+    compile: bool | None
     path: str | Path | None
     model_dir: str | Path
     callback_fns: Callable[..., Callback] | Sequence[Callable[..., Callback]] | None
@@ -66,6 +71,10 @@ def cnn_learner(
     bn_wd: bool = True,
     wd: float = 0.01,
     train_bn: bool = True,
+    precompute: bool | int = False,
+    precision: Choice = "auto",
+    channels_last: bool | None = None,
+    compile: bool | None = None,
     path: str | Path | None = None,
     model_dir: str | Path = "models",
     callback_fns: Callable[..., Callback] | Sequence[Callable[..., Callback]] | None = None,
@@ -87,6 +96,10 @@ def cnn_learner(
         init: initialises the head's weights.
         concat_pool: pool by maximum and mean, both.
         normalize: normalise with the backbone's own statistics where ``data.normalize`` was not called.
+        precompute: train the head on features of the frozen body, computed once, of the plain pictures and this
+            many augmented views (True: 3 where there are training transforms, else 0). It needs a body whose
+            batch-norm layers stand still, and does not draw augmentation anew: ``Learner.precompute`` says what
+            differs from v1's frozen stage.
         loss_func: the loss; the remaining arguments, too, are those of ``Learner``.
 
     Returns:
@@ -128,6 +141,10 @@ def cnn_learner(
         bn_wd=bn_wd,
         wd=wd,
         train_bn=train_bn,
+        precompute=precompute,
+        precision=precision,
+        channels_last=channels_last,
+        compile=compile,
         path=path,
         model_dir=model_dir,
         callback_fns=callback_fns,

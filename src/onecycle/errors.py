@@ -9,7 +9,8 @@
     ├── ArchiveError (ValueError)         an archive that is damaged or tries to leave its folder
     ├── WeightsError (ValueError)         pretrained weights that are missing or do not fit
     ├── CheckpointError (ValueError)      a saved model that does not fit this learner
-    └── DivergedError (ArithmeticError)   the training loss became NaN or infinite
+    ├── DivergedError (ArithmeticError)   the training loss became NaN or infinite
+    └── OutOfMemoryError (MemoryError)    the smallest part of a batch does not fit into memory
 
     OnecycleWarning (UserWarning)
     ├── DataWarning                       the data is usable, but the result may mislead
@@ -63,6 +64,10 @@ class CheckpointError(OnecycleError, ValueError):
 
 class DivergedError(OnecycleError, ArithmeticError):
     """The training loss became NaN or infinite."""
+
+
+class OutOfMemoryError(OnecycleError, MemoryError):
+    """Not even the smallest part of a batch fits into memory."""
 
 
 class OnecycleWarning(UserWarning):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import IO
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import PIL.Image
@@ -13,33 +12,34 @@ from torch import nn
 
 from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.transforms import Transform
-from onecycle.data.batches import BatchLoader
-from onecycle.data.pixels.image import Image, open_image
+from onecycle.data.batches import Batch, BatchLoader
+from onecycle.data.pixels.decode import Source
+from onecycle.data.pixels.image import Image
 from onecycle.errors import ArgumentError
-from onecycle.train.loop import LossFunc, eval_mode, evaluate
-from onecycle.train.losses import activation_for, per_item_loss
+from onecycle.train.device.batch_split import BatchSplit
+from onecycle.train.evaluate import eval_mode, evaluate
+from onecycle.train.losses import LossFunc, activation_for, per_item_loss
 
-Picture = Image | str | os.PathLike[str] | IO[bytes] | bytes | np.ndarray | torch.Tensor | PIL.Image.Image
+Picture = Image | Source | np.ndarray | torch.Tensor | PIL.Image.Image
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
 
-def as_image(item: Picture) -> Image:
-    """Return an Image from a path, an open file, a file's bytes, a Pillow picture or pixels.
+def as_given(item: Picture) -> Image | Source:
+    """Return a file (path, open file, bytes) as it is, and anything else that shows a picture as an Image.
+
+    A file is decoded later, by the preprocess of the data that the model was made for.
 
     Raises:
         ArgumentError: an array that is not uint8 ``(H, W, 3)``.
-        DataError: a file that is not a picture.
     """
-    if isinstance(item, Image):
+    if isinstance(item, (Image, str, os.PathLike, bytes)):
         return item
     if isinstance(item, torch.Tensor):
         return Image(item)
     if isinstance(item, PIL.Image.Image):
         return Image.from_numpy(np.asarray(item.convert("RGB")))
-    if not isinstance(item, np.ndarray) and (
-        isinstance(item, (str, os.PathLike, bytes)) or hasattr(item, "read")
-    ):
-        return open_image(item)
+    if not isinstance(item, np.ndarray) and hasattr(item, "read"):
+        return item
     pixels = np.asarray(item)
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise ArgumentError(f"a picture's pixels are uint8 (H, W, 3); received {pixels.dtype} {pixels.shape}")
@@ -49,8 +49,33 @@ def as_image(item: Picture) -> Image:
 def logits_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Run one batch ``(N, 3, H, W)`` through the model in evaluation mode; logits on the CPU."""
     with eval_mode(model), torch.inference_mode():
-        logits: torch.Tensor = model(x).float().cpu()
+        logits = BatchSplit().forward(model, x).float().cpu()
     return logits.clone()
+
+
+class _Views:
+    """A loader that gives every batch once for each view; its pixels are gathered (where need be, decoded) once."""
+
+    def __init__(self, loader: BatchLoader, augmenters: Sequence[BatchAugmenter]) -> None:
+        self.loader, self.augmenters = loader, augmenters
+
+    def __len__(self) -> int:
+        return len(self.loader) * len(self.augmenters)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.loader.views(self.augmenters)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: the number of a view stands for its epoch, so that each has draws of its own."""
+
+    def rows(self, view: int) -> torch.Tensor:
+        """Return where the pictures of one view are, in order, among all that an iteration gives."""
+        n, bs = self.loader.n_items, self.loader.bs
+        starts = torch.arange(0, n, bs)
+        lengths = torch.full_like(starts, bs)
+        lengths[-1] = n - starts[-1]
+        first = starts * len(self.augmenters) + lengths * view
+        return torch.cat([f + torch.arange(int(k)) for f, k in zip(first, lengths, strict=True)])
 
 
 def mean_of_views(
@@ -62,7 +87,7 @@ def mean_of_views(
     activ: Activation,
     mode: str,
 ) -> torch.Tensor:
-    """Average the probabilities of several views of every picture.
+    """Average the probabilities of several views of every picture; what is kept of each view are its logits.
 
     Args:
         model: logits out.
@@ -76,12 +101,14 @@ def mean_of_views(
         float32 ``(N, C)``.
     """
     spec = loader.part.store.spec
+    augmenters = [
+        BatchAugmenter(tfms, size=spec.size, padding_mode=spec.padding_mode, mode=mode) for tfms in views
+    ]
+    batches = _Views(loader, augmenters)
+    logits = evaluate(model, batches, loss_func).logits
     total = torch.zeros(())
-    for number, tfms in enumerate(views):
-        augmenter = BatchAugmenter(tfms, size=spec.size, padding_mode=spec.padding_mode, mode=mode)
-        view = loader.replace(augmenter=augmenter)
-        view.set_epoch(number)  # so that each view has draws of its own
-        total = total + activ(evaluate(model, view, loss_func).logits)
+    for view in range(len(views)):
+        total = total + activ(logits[batches.rows(view)])
     return total / len(views)
 
 

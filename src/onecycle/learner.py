@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from onecycle import model_files
-from onecycle.classifier import Classifier, listed
+from onecycle import recipe
+from onecycle.classifier import listed
 from onecycle.data.batches import Stats
 from onecycle.data.bunch import ImageDataBunch
+from onecycle.features import FrozenFeatures, check_views
 from onecycle.model import cnn
-from onecycle.train import checkpoint, lr_finder
+from onecycle.plan import Plan
+from onecycle.recipe import Wish
+from onecycle.saving import SavedClassifier
+from onecycle.speed import TrainingSpeed
+from onecycle.train import lr_finder
 from onecycle.train.callbacks import Callback, GradientClipping, MixUpCallback
+from onecycle.train.device.precision import Choice, PrecisionWish
+from onecycle.train.evaluate import Loader
 from onecycle.train.log.progress import make_progress
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.loop import Trainer, TrainerAttribute
 from onecycle.train.losses import loss_for
+from onecycle.train.lr_finder import LrAnswer
 from onecycle.train.metrics import Metric, check_metric, metric_name
 from onecycle.train.optimizer import AdamW_v1
 from onecycle.train.schedules import Constant, LrLike, OneCycle, lr_range
@@ -30,7 +40,7 @@ if TYPE_CHECKING:
 DEFAULT_LR = slice(3e-3)
 
 
-class Learner(Classifier):
+class Learner(SavedClassifier):
     """A model, its data and everything needed to train and judge it.
 
     Args:
@@ -42,7 +52,14 @@ class Learner(Classifier):
         true_wd: decoupled weight decay; False adds it to the gradient.
         bn_wd: decay batch-norm parameters too.
         wd: weight decay.
-        train_bn: batch-norm layers of frozen groups go on training.
+        train_bn: batch-norm layers of frozen groups go on training, unless ``precompute`` is on.
+        precompute: see the attribute of this name.
+        precision: ``auto`` measures before a fit whether bf16 (or, on a GPU, fp16) is faster than fp32 for this
+            network; or one of ``fp32``, ``bf16``, ``fp16``. Weights, losses and all that is reported are float32 in
+            any case. What was measured is remembered in the cache folder, and said at the first fit.
+        channels_last: layout of the activations; None measures.
+        compile: send the network through ``torch.compile``; None: in long fits on a GPU, where that is faster.
+            True works on a CPU too, where compiling takes a minute and a C++ compiler.
         path: where models are saved (default: the data's folder).
         model_dir: folder below ``path``.
         callback_fns: called with this learner at each fit, to make callbacks.
@@ -72,6 +89,10 @@ class Learner(Classifier):
         bn_wd: bool = True,
         wd: float = 0.01,
         train_bn: bool = True,
+        precompute: bool | int = False,
+        precision: Choice = "auto",
+        channels_last: bool | None = None,
+        compile: bool | None = None,
         path: str | Path | None = None,
         model_dir: str | Path = "models",
         callback_fns: Callable[..., Callback] | Sequence[Callable[..., Callback]] | None = None,
@@ -94,6 +115,11 @@ class Learner(Classifier):
         for metric in self.metrics:
             check_metric(metric, is_multi=data.is_multi)
         self.train_bn, self.silent, self.stats = train_bn, bool(silent), stats
+        self._precompute = check_views(precompute)
+        self._frozen_to: int | None = None  # what the last freeze was
+        self._features = FrozenFeatures()
+        self._speed = TrainingSpeed(PrecisionWish(precision, channels_last, compile))
+        self._speed.wish.check(data.device)
         self._data = data
         data.backbone_stats = stats
         self.path = Path(path) if path is not None else data.path
@@ -101,7 +127,6 @@ class Learner(Classifier):
         self.callback_fns = listed(callback_fns)
         self.callbacks = list(callbacks)
         self.recorder = Recorder([metric_name(m) for m in self.metrics])
-        self._told_folder = False
 
     def lr_range(self, lr: LrLike) -> list[float]:
         """Return one learning rate a layer group; see ``fit_one_cycle`` for slices."""
@@ -175,20 +200,77 @@ class Learner(Classifier):
         *,
         start_epoch: int,
     ) -> None:
-        self._data.prepare()
+        self._data.prepare(silent=self.silent)
         self.recorder = Recorder([metric_name(m) for m in listed(self.metrics)])
-        self.trainer.fit(
-            epochs,
-            schedule,
-            self._data.train_dl.replace(stats=self.norm_stats),
-            self.loader() if len(self._data.split.valid) else None,
-            recorder=self.recorder,
-            metrics=listed(self.metrics),
-            callbacks=self._all_callbacks(callbacks),
-            progress=make_progress(silent=self.silent),
-            wd=wd,
-            start_epoch=start_epoch,
-        )
+        partners = self._all_callbacks(callbacks)
+        with self._batches(partners) as (train, valid):
+            self._choose_speed(train, epochs * len(train))
+            self.trainer.fit(
+                epochs,
+                schedule,
+                train,
+                valid,
+                recorder=self.recorder,
+                metrics=listed(self.metrics),
+                callbacks=partners,
+                progress=make_progress(silent=self.silent),
+                wd=wd,
+                start_epoch=start_epoch,
+            )
+
+    @contextmanager
+    def _batches(self, callbacks: Sequence[Callback]) -> Iterator[tuple[Loader, Loader | None]]:
+        """Give training and validation batches: features where only the head trains on them, else pictures."""
+        found = None
+        if self._precompute is not False:
+            found = self._features.stage(
+                self.model,
+                self._data,
+                stats=self.norm_stats,
+                views=self._precompute,
+                callbacks=callbacks,
+                silent=self.silent,
+            )
+        if found is None:
+            pictures = self._data.train_dl.replace(stats=self.norm_stats)
+            yield pictures, self.loader() if len(self._data.split.valid) else None
+            return
+        self.trainer.part = found.head
+        try:
+            yield found.train, found.valid
+        finally:
+            self.trainer.part = None
+
+    def _choose_speed(self, loader: Loader, n_batches: int) -> None:
+        chosen = self._speed.choose(self.trainer, loader, n_batches=n_batches)
+        if not self.silent:
+            self._say_choices(chosen)
+
+    def _say_choices(self, precision: str) -> None:
+        """Say in one line what makes the steps fast, each distinct line once."""
+        source = self._data.store if self.trainer.part is None else self._features
+        self._speed.say([precision, f"batch {self._data.batch_size}", source.describe()])
+
+    @property
+    def precision(self) -> Choice:
+        """What was asked for: ``auto``, ``fp32``, ``bf16`` or ``fp16``; assigning it counts from the next fit on."""
+        return self._speed.wish.precision
+
+    @precision.setter
+    def precision(self, value: Choice) -> None:
+        wish = replace(self._speed.wish, precision=value)
+        wish.check(self._data.device)
+        self._speed.wish = wish
+
+    def to_fp16(self) -> Learner:
+        """Train in half floats with a gradient scaler from now on (CUDA GPUs only); returns this learner."""
+        self.precision = "fp16"
+        return self
+
+    def to_fp32(self) -> Learner:
+        """Train in float32 from now on; returns this learner."""
+        self.precision = "fp32"
+        return self
 
     def _all_callbacks(self, extra: Sequence[Callback] | Callback | None) -> list[Callback]:
         return [*(make(self) for make in self.callback_fns), *self.callbacks, *listed(extra)]
@@ -211,35 +293,154 @@ class Learner(Classifier):
             stop_div: stop when the smoothed loss exceeds four times its best.
             wd: weight decay of the sweep.
         """
-        self._data.prepare()
+        self._sweep(start_lr, end_lr, num_it, stop_div=stop_div, wd=wd)
+
+    def lr_suggestion(self, n_sweeps: int = 3, num_it: int = 100, *, wd: float | None = None) -> LrAnswer:
+        """Suggest a peak learning rate from several sweeps that differ in order and draws, and print it.
+
+        ``lr`` of the answer is None where the sweeps cannot tell; its ``reason`` says why. The learner is
+        afterwards as before; ``recorder`` holds the last sweep. See ``robust_lr`` for the rule.
+
+        Args:
+            n_sweeps: more of them, as more batches, make the answer steadier, above all with small batches.
+            num_it: batches of a sweep.
+            wd: weight decay of the sweeps.
+        """
+        sweeps = []
+        for i in range(n_sweeps):
+            self._sweep(1e-6, 10.0, num_it, stop_div=True, wd=wd, skip_epochs=i * num_it, quiet=True)
+            sweeps.append((self.recorder.lrs, self.recorder.raw_losses))
+        answer = lr_finder.robust_lr(sweeps)
+        if not self.silent:
+            print(answer)
+        return answer
+
+    def _sweep(
+        self,
+        start_lr: LrLike,
+        end_lr: LrLike,
+        num_it: int,
+        *,
+        stop_div: bool,
+        wd: float | None,
+        skip_epochs: int = 0,
+        quiet: bool = False,
+    ) -> None:
+        self._data.prepare(silent=self.silent)
         self.recorder = Recorder([metric_name(m) for m in listed(self.metrics)])
-        lr_finder.find_lr(
-            self.trainer,
-            self._data.train_dl.replace(stats=self.norm_stats),
-            recorder=self.recorder,
-            start_lr=start_lr,
-            end_lr=end_lr,
-            num_it=num_it,
-            stop_div=stop_div,
-            wd=wd,
-            callbacks=[c for c in self._all_callbacks(None) if c.in_lr_find],
-            progress=make_progress(silent=self.silent),
-        )
+        partners = [c for c in self._all_callbacks(None) if c.in_lr_find]
+        with self._batches(partners) as (train, _):
+            self._choose_speed(train, num_it)
+            lr_finder.find_lr(
+                self.trainer,
+                train,
+                recorder=self.recorder,
+                start_lr=start_lr,
+                end_lr=end_lr,
+                num_it=num_it,
+                stop_div=stop_div,
+                wd=wd,
+                callbacks=partners,
+                progress=make_progress(silent=self.silent),
+                skip_epochs=skip_epochs,
+                quiet=quiet,
+            )
+
+    @property
+    def precompute(self) -> bool | int:
+        """Whether the head trains on features of the frozen body, which are computed once.
+
+        False: never. A number: on the plain view and this many augmented views of each training picture (0:
+        the plain one only). True: 3 augmented views where the data has training transforms, else 0. It applies
+        while only the head trains, that is after ``freeze()``. After ``unfreeze()``, with ``dl_tfms``, and with
+        mixup or another callback that has ``on_batch_begin`` (and not ``takes_features = True``), the network is
+        fed pictures. Assigning it freezes again as the last ``freeze`` did.
+
+        fastai v1's frozen stage differs in two points: there the body's batch-norm layers go on training
+        (statistics, weights and biases), and pictures are augmented anew in every epoch. Here the body stands
+        still, batch-norm layers included and dropout off, and each picture has so many views, in turn.
+        """
+        return self._precompute
+
+    @precompute.setter
+    def precompute(self, value: bool | int) -> None:
+        before, self._precompute = self._frozen_norms_train, check_views(value)
+        if value is False:
+            self._features.forget()
+        if self._frozen_to is not None and before != self._frozen_norms_train:
+            self.freeze_to(self._frozen_to)
+
+    @property
+    def _frozen_norms_train(self) -> bool:
+        return self.train_bn and self._precompute is False
 
     def freeze_to(self, n: int) -> None:
-        """Stop training the groups before ``n`` (their batch-norm layers go on while ``train_bn``)."""
-        cnn.freeze_to(self.layer_groups, n, train_bn=self.train_bn)
+        """Stop training the groups before ``n``.
+
+        Their batch-norm layers go on while ``train_bn`` is set and ``precompute`` is off; otherwise gradients
+        are computed no deeper than group ``n``.
+        """
+        cnn.freeze_to(self.layer_groups, n, train_bn=self._frozen_norms_train)
+        self._frozen_to = n
         self.trainer.optimizer = None  # a fresh one at the next fit, as in v1
 
     def freeze(self) -> None:
-        """Train only the last layer group."""
-        cnn.freeze(self.layer_groups, train_bn=self.train_bn)
+        """Train only the last layer group; see ``freeze_to`` and ``precompute``."""
+        cnn.freeze(self.layer_groups, train_bn=self._frozen_norms_train)
+        self._frozen_to = -1
         self.trainer.optimizer = None
 
     def unfreeze(self) -> None:
         """Train every layer group."""
         cnn.unfreeze(self.layer_groups)
+        self._frozen_to = None
         self.trainer.optimizer = None
+
+    def fine_tune(
+        self,
+        epochs: int | None = None,
+        base_lr: float | None = None,
+        freeze_epochs: int | None = None,
+        *,
+        minutes: float | None = None,
+        sizes: Sequence[int | tuple[int, int]] | None = None,
+        bs: int | None = None,
+        precompute: bool | int | None = None,
+        train_bn: bool = False,
+        plan_only: bool = False,
+    ) -> Plan:
+        """Train the head, then all layers, for some epochs or for the best that fits into a time; shows its plan.
+
+        1. The head alone, on features of the frozen body that are computed once (where the learner is frozen).
+        2. All layers, one cycle, the first layers with smaller learning rates; from four epochs on, half of the
+           epochs with smaller pictures.
+
+        Speeds are measured first. With ``minutes``, what is left is planned anew after each stage and the cycle is
+        shortened where the machine turns out slower, so the number of steps may differ from run to run; ``epochs``
+        is repeatable. Validation pictures choose nothing. Afterwards ``data`` is as before, all layers train (if
+        they did in the plan), and ``recorder`` holds the history of all stages.
+
+        Args:
+            epochs: with all layers, after the head's; 0 for the head alone.
+            base_lr: peak learning rate of the head; all layers get a half of it, down to a hundredth for the first
+                (with ``train_bn`` the whole, down to a quarter). Default: ``lr_suggestion`` on features, else 3e-3.
+            freeze_epochs: of the head alone; default about 200 steps on features, else one epoch; 0 for none.
+            minutes: for everything, instead of ``epochs``.
+            sizes: of the pictures (px) in the stages with all layers; the last is the data's.
+            bs: pictures in a batch; default the data's, halved while an epoch has too few steps.
+            precompute: augmented views whose features the head is trained on; False feeds it pictures. Default:
+                the learner's own, else the plan's choice.
+            train_bn: train the batch-norm layers of a pretrained body, too.
+            plan_only: show the plan and train nothing.
+
+        Returns:
+            The plan as shown.
+
+        Raises:
+            ArgumentError: not exactly one of ``epochs`` and ``minutes``, or a value that cannot work.
+        """
+        wish = Wish(epochs, minutes, base_lr, freeze_epochs, sizes, bs, precompute, train_bn)
+        return recipe.fine_tune(self, wish, plan_only=plan_only)
 
     def mixup(self, alpha: float = 0.4, *, stack_x: bool = False, stack_y: bool = True) -> Learner:
         """Train on mixtures of two pictures from now on; returns this learner."""
@@ -267,57 +468,3 @@ class Learner(Classifier):
             f"{self._data.c} {'tags' if self._data.is_multi else 'classes'}; "
             f"{self.trainer.epochs_done} epochs trained"
         )
-
-    def model_folder(self) -> Path:
-        """Return the folder of saved models, made if missing: ``path/model_dir``, else a run folder, said once."""
-        wanted = Path(self.path) / self.model_dir
-        folder = model_files.writable_folder(Path(self.path), Path(self.model_dir))
-        if folder != wanted and not self._told_folder:
-            print(f"{wanted} is not writable, so models go to {folder}; learn.path = ... changes that")
-            self._told_folder = True
-        return folder
-
-    def save(
-        self, file: str | Path = "model", return_path: bool = False, with_opt: bool = True
-    ) -> Path | None:
-        """Write weights, optimizer state and the settings that belong to them: ``<file>.safetensors`` + ``.json``.
-
-        Args:
-            file: name without suffix, below the model folder (or an absolute path).
-            return_path: return the weights' path.
-            with_opt: include the optimizer's state, where there is one.
-        """
-        path = checkpoint.save_checkpoint(
-            model_files.stem(self.model_folder(), file),
-            model=self.model,
-            optimizer=self.trainer.optimizer if with_opt else None,
-            manifest=model_files.manifest(self._data, self.norm_stats, self.trainer.epochs_done),
-        )
-        return path if return_path else None
-
-    def load(
-        self, file: str | Path = "model", *, strict: bool = True, with_opt: bool | None = None
-    ) -> Learner:
-        """Read what ``save`` wrote; returns this learner.
-
-        Args:
-            file: as in ``save``; a v1 ``.pth`` file of weights is read too.
-            strict: False accepts missing and surplus tensors.
-            with_opt: None reads the optimizer's state where it fits, and says so where it does not;
-                True makes a misfit an error; False leaves the optimizer alone.
-
-        Raises:
-            CheckpointError: no such file, other classes or other tensors; the first difference is named
-                and nothing is changed.
-        """
-        stem = model_files.saved_stem(Path(self.path), Path(self.model_dir), file)
-        optimizer = None if with_opt is False else self.trainer.ensure_optimizer()
-        expected = {"classes": list(self._data.classes), "is_multi": self._data.is_multi}
-        report = checkpoint.load_checkpoint(
-            stem, model=self.model, optimizer=optimizer, expected=expected, strict=strict, with_opt=with_opt
-        )
-        if report.note:
-            print(report.note)
-        # Never backwards: no order and no draw comes twice in one run.
-        self.trainer.epochs_done = max(self.trainer.epochs_done, int(report.manifest.get("epochs_done", 0)))
-        return self

@@ -74,6 +74,7 @@ def manifest(data: ImageDataBunch, stats: Stats | None, epochs_done: int) -> dic
         "size": data.lists.resize.size,
         "resize_method": data.lists.resize.method.name,
         "padding_mode": data.lists.resize.padding_mode,
+        "scaled_decode": data.lists.resize.scaled_decode,
         "epochs_done": epochs_done,
         "seed": data.seed,
         "split": data.split.record([Path(p).name for p in data.store.paths]),

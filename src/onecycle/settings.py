@@ -4,27 +4,33 @@
     ├── config.toml    optional; never written by onecycle
     ├── data/          data sets          moved by $ONECYCLE_DATA, else by `data` in config.toml
     ├── weights/       pretrained bodies  moved by $ONECYCLE_WEIGHTS, else by `weights` in config.toml
-    └── cache/         decoded pictures and the like; safe to delete
+    └── cache/         decoded pictures and the like; `onecycle cache` lists and clears it; safe to delete
 
 A whole config.toml looks like this (any key may be left out; relative folders start at the file's own):
 
     data = "/big/disk/data"
     weights = "~/weights"
     mirrors = ["https://mirror.example.org/onecycle/"]
+    cache_gb = 20
 
 Everything is read when it is asked for, so a changed variable or file counts at once. Nothing is created.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import shutil
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from onecycle.errors import ArgumentError
 
-_KEYS = ("data", "weights", "mirrors")
+_KEYS = ("data", "weights", "mirrors", "cache_gb")
+_GB = 10**9
+_MOST_CACHE_GB = 20  # some 130,000 pictures of 224 px: more than most sets, less than most disks would miss
 
 
 def home() -> Path:
@@ -74,6 +80,28 @@ def cache_folder() -> Path:
     return home() / "cache"
 
 
+def pixel_folder() -> Path:
+    """The folder of the decoded pictures: <cache>/pixels. It need not exist."""
+    return cache_folder() / "pixels"
+
+
+def cache_bytes() -> int:
+    """How many bytes all decoded pictures may take on the disk.
+
+    Returns:
+        $ONECYCLE_CACHE_GB, else `cache_gb` of config.toml, in units of 10⁹ bytes; else half of what the disk would
+        have free without them, at most 20 · 10⁹. 0 keeps none.
+
+    Raises:
+        ArgumentError: the variable or config.toml cannot be used.
+    """
+    if value := os.environ.get("ONECYCLE_CACHE_GB"):
+        return int(_number(value, "ONECYCLE_CACHE_GB") * _GB)
+    if (asked := _config().get("cache_gb")) is not None:
+        return int(asked * _GB)
+    return min(_MOST_CACHE_GB * _GB, (_free_bytes(pixel_folder()) + _used_bytes(pixel_folder())) // 2)
+
+
 def mirrors() -> list[str]:
     """Servers that are asked before a URL's own host.
 
@@ -102,6 +130,35 @@ class Config:
     def model_path(cls) -> Path:
         """The same as `weights_folder()`."""
         return weights_folder()
+
+
+def _free_bytes(folder: Path) -> int:
+    there = next((f for f in (folder, *folder.parents) if f.exists()), folder)
+    return shutil.disk_usage(there).free
+
+
+def _used_bytes(folder: Path) -> int:
+    used = 0
+    with suppress(OSError), os.scandir(folder) as entries:  # there may be no such folder yet
+        for entry in entries:
+            with suppress(OSError):  # another process may have removed it since
+                used += entry.stat().st_size
+    return used
+
+
+def _number(value: str, origin: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not _is_size(number):
+        raise ArgumentError(f"{origin} must be a number of GB, 0 or more, received {value!r}")
+    return number
+
+
+def _is_size(value: object) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= value < math.inf  # type: ignore[operator]
 
 
 def _folder(variable: str, key: str) -> Path:
@@ -143,6 +200,9 @@ def _check(path: Path, key: str, value: object) -> None:
             raise ArgumentError(
                 f"{path}: {key!r} must be a list of http:// or https:// addresses, received {value!r}"
             )
+    elif key == "cache_gb":
+        if not _is_size(value):
+            raise ArgumentError(f"{path}: {key!r} must be a number of GB, 0 or more, received {value!r}")
     elif not isinstance(value, str) or not value:
         raise ArgumentError(f"{path}: {key!r} must be the name of a folder, received {value!r}")
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
 
-from onecycle.data.augment.transforms import get_transforms
-from onecycle.data.batches import BatchLoader, check_stats
+from onecycle.data.augment.augmenter import BatchAugmenter
+from onecycle.data.augment.transforms import get_transforms, rotate
+from onecycle.data.batches import BatchLoader, _DeviceQueue, check_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError, DataError
@@ -59,12 +62,13 @@ def test_epochs_repeat_exactly_and_differ_from_each_other(colour_path):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_threads_and_the_store_do_not_change_a_batch(colour_path, threads):
+@pytest.mark.parametrize("pixel_cache", ["disk", "memory", "off"])
+def test_threads_and_the_store_do_not_change_a_batch(colour_path, threads, pixel_cache):
     reference = epoch_of(bunch(colour_path).train_dl, 3)
-    data = bunch(colour_path, num_workers=threads)
+    data = bunch(colour_path, num_workers=threads, pixel_cache=pixel_cache)
     assert same(reference, epoch_of(data.train_dl, 3))
     data.prepare()
-    assert data.store.in_memory
+    assert (data.store.kept, data.store.in_memory) == (pixel_cache != "off", pixel_cache == "memory")
     assert same(reference, epoch_of(data.train_dl, 3))
 
 
@@ -146,3 +150,114 @@ def test_the_training_part_in_order_is_the_fix_loader(colour_path):
     data = bunch(colour_path)
     indices = torch.cat([i for _, _, i in epoch_of(data.loader(DatasetType.Fix), 0)])
     assert indices.tolist() == list(range(48))
+
+
+def test_dl_tfms_see_pixels_that_are_not_normalised_yet(colour_path):
+    seen = []
+    stats = ((0.5,) * 3, (0.25,) * 3)
+    plain = bunch(colour_path).train_dl.replace(stats=stats).batch_at(0, 0)
+    loader = bunch(colour_path, dl_tfms=[lambda xy: (seen.append(xy[0].clone()) or xy[0], xy[1])]).train_dl
+    batch = loader.replace(stats=stats).batch_at(0, 0)
+    assert 0 <= seen[0].min() <= seen[0].max() <= 1
+    assert torch.allclose(batch.x, plain.x, atol=1e-6)
+
+
+def test_views_gather_once_and_are_what_epochs_of_those_numbers_give(colour_path):
+    data = bunch(colour_path, bs=5)
+    loader = data.valid_dl
+    augmenters = [BatchAugmenter([rotate((-20, 20))], size=32) for _ in range(3)]
+    gathered = []
+    real = data.store.gather
+    data.store.gather = lambda rows: gathered.append(len(rows)) or real(rows)
+    found = [(b.x, b.y, b.indices) for b in loader.views(augmenters)]
+    assert gathered == [5, 5, 2]
+    for view, augmenter in enumerate(augmenters):
+        assert same(found[view::3], epoch_of(loader.replace(augmenter=augmenter), view))
+
+
+def test_a_transform_of_one_view_leaves_the_targets_of_the_next_alone(colour_path):
+    data = bunch(colour_path, dl_tfms=[lambda xy: (xy[0], xy[1].add_(1))])
+    targets = data.valid_ds.targets.clone()
+    augmenters = [BatchAugmenter([], size=32)] * 2
+    first, second, *_ = data.valid_dl.views(augmenters)
+    assert torch.equal(first.y, second.y)
+    assert torch.equal(first.y, targets[:8] + 1)
+    assert torch.equal(data.valid_ds.targets, targets)
+
+
+def test_a_loader_that_is_left_early_ends_cleanly(colour_path):
+    loader = bunch(colour_path).train_dl
+    for first in loader:
+        assert torch.equal(first.x, loader.batch_at(0, 0).x)
+        break
+    assert len(list(loader)) == len(loader)
+
+
+def test_on_a_processor_batches_are_handed_on_as_they_are():
+    asked = []
+
+    def batches():
+        for i in range(3):
+            asked.append(i)
+            yield FakeBatch(i, [])
+
+    queue = _DeviceQueue(torch.device("cpu"))
+    for i, batch in enumerate(queue.through(batches())):
+        assert batch.number == i
+        assert asked == list(range(i + 1))
+
+
+class FakeBatch:
+    """A batch that notes its copy to the device, and which stream its memory is kept for."""
+
+    def __init__(self, number: int, log: list[str]) -> None:
+        self.number, self.log = number, log
+        self.pixels = self.y = self
+
+    def to(self, device: torch.device) -> FakeBatch:
+        self.log.append(f"copy {self.number}")
+        return self
+
+    def record_stream(self, stream: FakeStream) -> None:
+        self.log.append(f"keep {self.number} for {stream.name}")
+
+
+class FakeStream:
+    """A stream whose events are the number of copies so far."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log = name, log
+
+    def record_event(self) -> str:
+        return self.log[-1]
+
+    def wait_event(self, event: str) -> None:
+        self.log.append(f"{self.name} waits for {event}")
+
+
+def test_to_a_gpu_a_batch_goes_while_the_one_before_is_in_use(monkeypatch):
+    log: list[str] = []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: FakeStream("copies", log))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: FakeStream("network", log))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    queue = _DeviceQueue(torch.device("cuda"))
+    for batch in queue.through(iter([FakeBatch(i, log) for i in range(3)])):
+        log.append(f"use {batch.number}")
+    assert log == [
+        "copy 0",
+        "copy 1",
+        *["network waits for copy 0", "keep 0 for network", "keep 0 for network", "use 0"],
+        "copy 2",
+        *["network waits for copy 1", "keep 1 for network", "keep 1 for network", "use 1"],
+        *["network waits for copy 2", "keep 2 for network", "keep 2 for network", "use 2"],
+    ]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gets_the_same_batches(colour_path):
+    loader = bunch(colour_path).train_dl
+    on_gpu = bunch(colour_path, device="cuda").train_dl
+    for (x, y, i), (gx, gy, gi) in zip(epoch_of(loader, 1), epoch_of(on_gpu, 1), strict=True):
+        assert torch.allclose(gx.cpu(), x, atol=1e-3)
+        assert torch.equal(gy.cpu(), y)
+        assert torch.equal(gi, i)

@@ -291,3 +291,71 @@ def test_a_batch_can_be_indexed_as_a_pair(colour_path):
     assert len(batch) == 2
     assert batch[0] is batch.x
     assert batch[1] is batch.y
+
+
+def test_a_resized_bunch_is_the_same_in_all_but_size(colour_path, tmp_path):
+    test = [colour_path / "train" / "p000.jpg"]
+    seen = []
+    data = from_csv(
+        colour_path,
+        ds_tfms=get_transforms(),
+        seed=5,
+        val_bs=6,
+        test=test,
+        padding_mode="border",
+        resize_method="squish",
+        scaled_decode=False,
+        pixel_cache="memory",
+        dl_tfms=[lambda xy: seen.append(xy[0].shape) or xy],
+    ).normalize(imagenet_stats)
+    larger = data.resized(48)
+    assert larger.one_batch().x.shape == (8, 3, 48, 48)
+    assert data.one_batch().x.shape == (8, 3, 32, 32)
+    assert seen == [(8, 3, 48, 48), (8, 3, 32, 32)]
+    for name in ("classes", "stats", "seed", "device", "path", "train_tfms", "labels", "is_multi"):
+        assert getattr(larger, name) == getattr(data, name)
+    for part in ("train", "valid"):
+        assert np.array_equal(getattr(larger.split, part), getattr(data.split, part))
+    assert larger.train_ds.items == data.train_ds.items
+    assert larger.test_ds.items == data.test_ds.items
+    assert (larger.train_dl.bs, larger.valid_dl.bs) == (8, 6)
+    assert np.array_equal(larger.train_dl.order(3), data.train_dl.order(3))
+    before, after = data.lists.resize, larger.lists.resize
+    assert (after.method, after.padding_mode, after.scaled_decode) == (before.method, "border", False)
+    larger.prepare()
+    assert larger.store.in_memory
+    assert torch.equal(larger.one_batch(DatasetType.Valid).y, data.one_batch(DatasetType.Valid).y)
+
+
+def test_a_resized_bunch_gives_what_one_of_that_size_gives(colour_path):
+    resized = from_csv(colour_path, ds_tfms=get_transforms()).resized((40, 48))
+    fresh = from_csv(colour_path, ds_tfms=get_transforms(), size=(40, 48), resize_method="crop")
+    assert torch.equal(resized.train_dl.batch_at(2, 1).x, fresh.train_dl.batch_at(2, 1).x)
+    assert torch.equal(resized.valid_dl.batch_at(0, 0).x, fresh.valid_dl.batch_at(0, 0).x)
+    as_stored = resized.resized(None)
+    assert as_stored.lists.resize.size is None
+    assert as_stored.resized(32).lists.resize == from_csv(colour_path).lists.resize
+
+
+def test_a_resized_bunch_may_have_other_batches(colour_path):
+    data = from_csv(colour_path)
+    assert (data.resized(24, bs=4).train_dl.bs, data.resized(24, bs=4).valid_dl.bs) == (4, 4)
+    own = from_csv(colour_path, val_bs=3)
+    assert (own.resized(24, bs=4).train_dl.bs, own.resized(24, bs=4).valid_dl.bs) == (4, 3)
+    with pytest.raises(ArgumentError, match="at least 1; received 0"):
+        data.resized(24, bs=0).train_dl  # noqa: B018
+    with pytest.raises(ArgumentError, match="each at least 1; received 0"):
+        data.resized(0)
+
+
+def test_a_resized_bunch_leaves_out_the_same_unreadable_pictures(colour_path, tmp_path):
+    shutil.copytree(colour_path, tmp_path / "d")
+    (tmp_path / "d" / "train" / "p007.jpg").write_bytes(b"no picture")
+    (tmp_path / "d" / "train" / "p011.jpg").unlink()
+    with pytest.warns(DataWarning, match="2 of 60 pictures cannot be read and are left out"):
+        data = from_csv(tmp_path / "d", unreadable="skip")
+    larger = data.resized(48)
+    assert np.array_equal(larger.split.train, data.split.train)
+    assert np.array_equal(larger.split.valid, data.split.valid)
+    larger.prepare()
+    assert len(larger) == 58

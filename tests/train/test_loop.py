@@ -10,9 +10,11 @@ from train_toys import Batch, ToyLoader, accuracy, toy_model, toy_trainer
 
 from onecycle.errors import ArgumentError, DivergedError, OnecycleWarning
 from onecycle.train.callbacks import Callback
+from onecycle.train.device.random_state import mix_seed
+from onecycle.train.evaluate import evaluate, validate
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import Recorder
-from onecycle.train.loop import Trainer, evaluate, mix_seed, set_training_mode, validate
+from onecycle.train.loop import Trainer, set_training_mode
 from onecycle.train.optimizer import AdamW_v1
 from onecycle.train.schedules import Constant, OneCycle
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from train_toys import Batch, ToyLoader, toy_model, toy_trainer
@@ -9,7 +10,7 @@ from train_toys import Batch, ToyLoader, toy_model, toy_trainer
 from onecycle.errors import ArgumentError
 from onecycle.train.callbacks import Callback
 from onecycle.train.log.recorder import Recorder
-from onecycle.train.lr_finder import find_lr
+from onecycle.train.lr_finder import MOST_APART, LrAnswer, find_lr, robust_lr
 from onecycle.train.schedules import Constant
 
 
@@ -122,3 +123,88 @@ def test_refuses():
         sweep(toy_trainer(), start_lr=0.0)
     with pytest.raises(ArgumentError, match="num_it=0"):
         sweep(toy_trainer(), num_it=0)
+
+
+def test_skipped_epochs_give_another_sweep_of_the_same_model(capsys):
+    trainer = toy_trainer()
+    before = everything(trainer)
+    plain, later = ToyLoader(), ToyLoader()
+    first = sweep(trainer, loader=plain, num_it=6, quiet=True)
+    second = sweep(trainer, loader=later, num_it=6, quiet=True, skip_epochs=6)
+    assert plain.epochs_seen == [0, 1]
+    assert later.epochs_seen == [6, 7]
+    assert first.lrs == second.lrs
+    assert first.raw_losses != second.raw_losses
+    assert_same(before, everything(trainer))
+    assert capsys.readouterr().out == ""
+
+
+def curve(seed: int = 0, *, best: float = 1e-2, noise: float = 0.05, n: int = 100, end: float = 10.0):
+    """A sweep as they look: a plateau, a fall of half, a basin around ``best``, an explosion, and noise."""
+    lrs = np.geomspace(1e-6, end, n)
+    x = np.log(lrs / best)
+    losses = 1 - 0.5 / (1 + np.exp(-1.5 * (x + 3))) + 0.02 * np.exp(np.clip(2 * x, -50, 20))
+    losses += noise * np.random.default_rng(seed).standard_normal(n)
+    return lrs.tolist(), losses.tolist()
+
+
+def three(first_seed: int, **how) -> LrAnswer:
+    return robust_lr([curve(first_seed + i, **how) for i in range(3)])
+
+
+def test_answers_of_several_runs_agree_within_a_factor_of_two():
+    answers = [three(10 * run, noise=0.1) for run in range(12)]
+    lrs = [a.lr for a in answers]
+    assert None not in lrs
+    assert max(lrs) < 2 * min(lrs)
+    assert all(a.low <= a.lr <= a.high for a in answers)
+    assert all(1e-2 / 30 < lr < 1e-2 for lr in lrs)  # below the best of the sweep, on its slope
+    assert "3 of 3 sweeps" in answers[0].reason
+    assert str(answers[0]).startswith(f"Suggested learning rate: {lrs[0]:.1e}")
+
+
+def test_the_answer_moves_with_the_curve_and_not_with_the_scale_of_the_loss():
+    here, there = three(0, noise=0.02), three(0, noise=0.02, best=1e-1)
+    assert there.lr / here.lr == pytest.approx(10, rel=0.25)
+    scaled = robust_lr([(lrs, [100 * y for y in losses]) for lrs, losses in (curve(i) for i in range(3))])
+    assert scaled.lr == pytest.approx(three(0).lr)
+
+
+def test_an_explosion_counts_as_one_however_high_it_flies():
+    lrs, losses = curve(0)
+    wild = [y if lr < 3e-2 else 1e6 * y for lr, y in zip(lrs, losses, strict=True)]
+    tame = [y if lr < 3e-2 else 100 * y for lr, y in zip(lrs, losses, strict=True)]
+    assert robust_lr([(lrs, wild)]).lr == robust_lr([(lrs, tame)]).lr
+    broken = [y if lr < 3e-2 else math.nan for lr, y in zip(lrs, losses, strict=True)]
+    assert robust_lr([(lrs, broken)]).lr == robust_lr([(lrs, wild)]).lr
+
+
+@pytest.mark.parametrize(
+    ("sweeps", "why"),
+    [
+        ([(np.geomspace(1e-6, 10, 100).tolist(), [0.7] * 100)], "never fell"),
+        ([curve(i, end=1e-3) for i in range(3)], "larger end_lr"),
+        ([(np.geomspace(1e-6, 10, 100).tolist(), list(np.linspace(1, 5, 100)))], "smaller start_lr"),
+        ([curve(0, n=8)], "too few"),
+        ([curve(0, best=1e-2), curve(1, best=1.0)], "between"),
+        ([curve(0), (curve(1)[0], [0.7] * 100)], "1 of 2 sweeps"),
+    ],
+)
+def test_says_when_it_cannot_tell(sweeps, why):
+    answer = robust_lr(sweeps)
+    assert answer.lr is None
+    assert why in answer.reason
+    assert str(answer).startswith("The sweeps cannot tell a learning rate: ")
+
+
+def test_one_sweep_that_says_nothing_is_outvoted():
+    flat = (curve(0)[0], [0.7] * 100)
+    answer = robust_lr([curve(1), flat, curve(2)])
+    assert answer.lr is not None
+    assert "2 of 3 sweeps" in answer.reason
+    assert answer.high <= MOST_APART * answer.low
+
+
+def test_robust_lr_refuses_nothing():
+    with pytest.raises(ArgumentError, match="at least one sweep"):
+        robust_lr([])

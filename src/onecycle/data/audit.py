@@ -113,6 +113,12 @@ def duplicate_message(paths: Sequence[str], split: Split) -> str | None:
     return f"{len(again)} pictures are listed more than once{leak}: {shown(again, most=5)}"
 
 
+def oddities(labels: Labels, split: Split, paths: Sequence[str]) -> list[str]:
+    """Describe what is usable, but may mislead: one message a finding."""
+    found = [unseen_message(labels, split), duplicate_message(paths, split), *part_messages(labels, split)]
+    return [message for message in found if message]
+
+
 def check_same_classes(old: Labels, new: Labels) -> None:
     """Refuse data whose classes are not those that a model was made for.
 

@@ -2,20 +2,26 @@
 
 The order of samples and every random draw are functions of (seed, epoch, step) and of nothing else,
 so a run is repeatable, resumable at any step and the same for any number of loading threads.
+
+While the network works on one batch, a thread gathers the next ones. To a GPU they go from pinned memory one batch
+ahead, on a stream of their own, and are augmented there; a processor augments in parts that stay in its cache.
 """
 
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from onecycle.data.augment.augmenter import BatchAugmenter
+from onecycle.data.augment.augmenter import BatchAugmenter, PixelFunction
+from onecycle.data.augment.parts import in_parts, part_length
 from onecycle.data.pixels.resize import centre_window
 from onecycle.data.pixels.store import PixelStore
 from onecycle.errors import ArgumentError, DataError
@@ -55,6 +61,64 @@ class Batch:
 
     def __len__(self) -> int:
         return 2
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """A batch before augmentation: pixels uint8 ``(n, 3, H, W)``, sizes ``(n, 2)`` of the pictures in it, targets."""
+
+    pixels: torch.Tensor
+    shapes: np.ndarray
+    y: torch.Tensor
+    positions: np.ndarray
+
+    def pinned(self) -> _Gathered:
+        return replace(self, pixels=self.pixels.pin_memory(), y=self.y.pin_memory())
+
+    def to(self, device: torch.device) -> _Gathered:
+        pixels, y = (t.to(device, non_blocking=True) for t in (self.pixels, self.y))
+        return replace(self, pixels=pixels, y=y)
+
+
+class _DeviceQueue:
+    """Sends batches to the device one ahead of the one in use.
+
+    On a GPU the copies run on a stream of their own, beside the network's work. The stream that uses a batch waits for
+    that batch's copy alone, and its memory is not given to another batch before that stream is done with it.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._sent: deque[tuple[_Gathered, torch.cuda.Event | None]] = deque()
+
+    def send(self, batch: _Gathered) -> None:
+        """Start the copy of a batch (pinned, for a GPU)."""
+        if self._stream is None:
+            self._sent.append((batch.to(self.device), None))
+            return
+        with torch.cuda.stream(self._stream):
+            moved = batch.to(self.device)
+        self._sent.append((moved, self._stream.record_event()))
+
+    def receive(self) -> _Gathered:
+        """Return the batch that was sent first; the current stream may use it at once."""
+        batch, arrived = self._sent.popleft()
+        if arrived is not None:
+            user = torch.cuda.current_stream(self.device)
+            user.wait_event(arrived)
+            batch.pixels.record_stream(user)
+            batch.y.record_stream(user)
+        return batch
+
+    def through(self, batches: Iterator[_Gathered]) -> Iterator[_Gathered]:
+        """Return the batches in their order, each on the device, the next one on its way."""
+        for batch in batches:
+            self.send(batch)
+            if len(self._sent) > (self._stream is not None):
+                yield self.receive()
+        while self._sent:
+            yield self.receive()
 
 
 class PicturePart(Protocol):
@@ -162,28 +226,45 @@ class BatchLoader:
 
     def batch_at(self, epoch: int, step: int) -> Batch:
         """Make one batch of one epoch, without the others."""
-        positions = self.order(epoch)[step * self.bs : (step + 1) * self.bs]
-        return self._finish(positions, *self._pixels(positions), epoch, step)
+        found = self._gather(self.order(epoch)[step * self.bs : (step + 1) * self.bs], self.augmenter is None)
+        return self._finish(found.to(self.device), self.augmenter, epoch, step)
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, order = self.epoch, self.order(self.epoch)
-        parts = [order[i : i + self.bs] for i in range(0, len(order), self.bs)]
-        with ThreadPoolExecutor(1) as ahead:  # gathers the next batches while the device works on this one
-            waiting: list[Future[tuple[torch.Tensor, np.ndarray]]] = []
-            waiting += [ahead.submit(self._pixels, p) for p in parts[:_BATCHES_AHEAD]]
-            for step, positions in enumerate(parts):
-                pixels, shapes = waiting.pop(0).result()
-                if step + _BATCHES_AHEAD < len(parts):
-                    waiting.append(ahead.submit(self._pixels, parts[step + _BATCHES_AHEAD]))
-                yield self._finish(positions, pixels, shapes, epoch, step)
+        epoch, augmenter = self.epoch, self.augmenter
+        for step, found in enumerate(self._gathered(epoch, augmenter is None)):
+            yield self._finish(found, augmenter, epoch, step)
 
-    def _pixels(self, positions: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    def views(self, augmenters: Sequence[BatchAugmenter]) -> Iterator[Batch]:
+        """Yield each batch of this epoch once for each augmenter in turn; its pixels are gathered once.
+
+        View number ``v`` is what an iteration of epoch ``v`` with ``augmenters[v]`` gives for these pictures.
+        """
+        for step, found in enumerate(self._gathered(self.epoch, False)):
+            for view, augmenter in enumerate(augmenters):
+                yield self._finish(found, augmenter, view, step)
+
+    def _gathered(self, epoch: int, windowed: bool) -> Iterator[_Gathered]:
+        """Return an epoch's batches on the device; a thread gathers the next ones meanwhile."""
+        order = self.order(epoch)
+        parts = [order[i : i + self.bs] for i in range(0, len(order), self.bs)]
+        with ThreadPoolExecutor(1) as ahead:
+            waiting = deque(ahead.submit(self._gather, p, windowed) for p in parts[:_BATCHES_AHEAD])
+
+            def gathered() -> Iterator[_Gathered]:
+                for step in range(len(parts)):
+                    found = waiting.popleft().result()
+                    if step + _BATCHES_AHEAD < len(parts):
+                        waiting.append(ahead.submit(self._gather, parts[step + _BATCHES_AHEAD], windowed))
+                    yield found
+
+            yield from _DeviceQueue(self.device).through(gathered())
+
+    def _gather(self, positions: np.ndarray, windowed: bool) -> _Gathered:
+        """Collect the pixels of some pictures on the CPU: the evaluation window, or all that is stored."""
         rows = self.part.rows[positions]
-        if self.augmenter is not None:
-            pixels, shapes = self.part.store.gather(rows)
-        else:
-            pixels, shapes = self._evaluation_pixels(rows)
-        return (pixels.pin_memory() if self.device.type == "cuda" else pixels), shapes
+        pixels, shapes = self._evaluation_pixels(rows) if windowed else self.part.store.gather(rows)
+        found = _Gathered(pixels, shapes, self.part.targets[positions], positions)
+        return found.pinned() if self.device.type == "cuda" else found
 
     def _evaluation_pixels(self, rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
         spec = self.part.store.spec
@@ -201,35 +282,58 @@ class BatchLoader:
                 f"{paths[rows[i]]} is {_by(shapes[i])} px (height × width); pass size=224, say"
             )
 
-    def _finish(
-        self, positions: np.ndarray, pixels: torch.Tensor, shapes: np.ndarray, epoch: int, step: int
-    ) -> Batch:
-        """Move to the device, augment, scale to float and normalise."""
-        pixels = pixels.to(self.device, non_blocking=True)
-        if self.augmenter is None:
-            x = pixels.float().div_(255)
+    def _finish(self, found: _Gathered, augmenter: BatchAugmenter | None, epoch: int, step: int) -> Batch:
+        """Augment on the device, scale to float and normalise."""
+        normalise = None if self.stats is None else partial(normalise_, stats=self.stats)
+        inside = None if self.dl_tfms else normalise  # with each part of the batch, while it is in the cache
+        if augmenter is None:
+            x = to_float(found.pixels, then=inside)
         else:
-            if self.augmenter.size is None:
-                self._check_one_shape(shapes, self.part.rows[positions])
+            if augmenter.size is None:
+                self._check_one_shape(found.shapes, self.part.rows[found.positions])
             rng = np.random.default_rng([self.seed, epoch, _AUGMENT, step])
-            x = self.augmenter.apply(pixels, shapes, self.augmenter.draw(rng, shapes))
-        y = self.part.targets[positions].to(self.device, non_blocking=True)
+            draws = augmenter.draw(rng, found.shapes)
+            x = augmenter.apply(found.pixels, found.shapes, draws, then=inside)
+        y = found.y.clone() if self.dl_tfms else found.y  # a transform may write into it, and views share it
         for transform in self.dl_tfms:
             x, y = transform((x, y))
-        return Batch(self._normalised(x), y, torch.from_numpy(np.ascontiguousarray(positions)))
-
-    def _normalised(self, x: torch.Tensor) -> torch.Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        return x if self.stats is None else normalise_(x, self.stats)
+        if normalise is not None and inside is None:
+            normalise(x)
+        return Batch(x, y, torch.from_numpy(np.ascontiguousarray(found.positions)))
+
+
+def to_float(pixels: torch.Tensor, then: PixelFunction | None = None) -> torch.Tensor:
+    """Return uint8 ``(n, 3, H, W)`` as float32 in [0, 1], channels-last; then call ``then`` on every part of it."""
+    if pixels.device.type != "cpu":
+        x = pixels.float().div_(255)
+        if then is not None:
+            then(x)
+        return x
+    x = torch.empty(pixels.shape, memory_format=torch.channels_last)
+
+    def scale(rows: np.ndarray) -> None:
+        part = x[rows[0] : rows[-1] + 1]
+        part.copy_(pixels[rows[0] : rows[-1] + 1]).div_(255)
+        if then is not None:
+            then(part)
+
+    length = part_length(len(pixels), 4 * pixels[0].numel())
+    in_parts([np.arange(i, min(i + length, len(pixels))) for i in range(0, len(pixels), length)], scale)
+    return x
 
 
 def normalise_(x: torch.Tensor, stats: Stats) -> torch.Tensor:
     """Subtract the means and divide by the deviations, in place; ``x`` is float ``(n, 3, H, W)``."""
     # Made on the CPU and sent along: a tensor made on a GPU from a list would wait for the device.
-    mean, std = (
-        torch.tensor(part, dtype=x.dtype).view(1, -1, 1, 1).to(x.device, non_blocking=True) for part in stats
-    )
-    return x.sub_(mean).div_(std)
+    mean, std = (torch.tensor(part, dtype=x.dtype).to(x.device, non_blocking=True) for part in stats)
+    if x.is_contiguous(memory_format=torch.channels_last):
+        # Whole rows against one row of constants: 3 channels at a time keep a processor's vector units idle.
+        n, channels, height, width = x.shape
+        rows = x.permute(0, 2, 3, 1).view(n * height, width * channels)
+        rows.sub_(mean.repeat(width)).div_(std.repeat(width))
+        return x
+    return x.sub_(mean.view(1, -1, 1, 1)).div_(std.view(1, -1, 1, 1))
 
 
 def _by(shape: np.ndarray) -> str:

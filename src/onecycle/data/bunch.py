@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -11,22 +14,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from onecycle.data.audit import (
-    check_files_exist,
-    duplicate_message,
-    part_messages,
-    unreadable_message,
-    unseen_items,
-    unseen_message,
-)
+from onecycle.data.audit import check_files_exist, oddities, unreadable_message, unseen_items
 from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats
-from onecycle.data.datasets import ImageDataset, draw_grid
+from onecycle.data.datasets import ImageDataset, draw_grid, make_datasets
 from onecycle.data.labels import splits
 from onecycle.data.labels.items import DatasetType, Label, labels_from_pattern, pictures_of_classes, shown
 from onecycle.data.labels.pictures import Labeled, Pictures, folder_names, label_columns, label_rows
-from onecycle.data.options import BunchOptions, CommonOptions, check_options, make_loading
+from onecycle.data.options import BunchOptions, CommonOptions, check_options, make_loading, make_stores
+from onecycle.data.pixels.decode import Source
 from onecycle.data.pixels.image import Image
-from onecycle.data.pixels.store import LOADING_THREADS, GivenPictures, PixelStore, Unreadable
+from onecycle.data.pixels.store import GivenPictures
 from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, warn
 
 if TYPE_CHECKING:
@@ -62,6 +59,7 @@ class ImageDataBunch:
         seed: int | None = None,
         no_check: bool = False,
         unreadable: str = "stop",
+        pixel_cache: str = "disk",
     ) -> None:
         if unreadable not in ("stop", "skip"):
             raise ArgumentError(f"unreadable is 'stop' or 'skip'; received {unreadable!r}")
@@ -69,42 +67,16 @@ class ImageDataBunch:
         self.lists, self.labels, self.split = lists, lists.labels, lists.split
         self.stats: Stats | None = None
         self.backbone_stats: Stats | None = None
-        threads = LOADING_THREADS if num_workers is None else max(1, num_workers)
-        self.store = PixelStore(lists.pictures.paths, lists.resize, threads=threads)
-        test_paths = lists.test_paths
-        self._test_store = (
-            None if test_paths is None else PixelStore(test_paths, lists.resize, threads=threads)
-        )
+        self._make_stores = partial(make_stores, num_workers=num_workers, pixel_cache=pixel_cache)
+        self.store, self._test_store = self._make_stores(lists)
         if not no_check:
             check_files_exist(self.store.paths, lists.pictures.source, all_gone_only=unreadable == "skip")
         if unreadable == "skip":
             self._skip_unreadable()
         self._loading = make_loading(lists, bs=bs, val_bs=val_bs, device=device, seed=seed, dl_tfms=dl_tfms)
-        self._datasets = self._make_datasets()
-        self._warn_of_oddities()
-
-    def _warn_of_oddities(self) -> None:
-        odd = [unseen_message(self.labels, self.split), duplicate_message(self.store.paths, self.split)]
-        for message in [*odd, *part_messages(self.labels, self.split)]:
-            if message:
-                warn(message, DataWarning)
-
-    def _make_datasets(self) -> dict[DatasetType, ImageDataset | None]:
-        classes = self.labels.classes
-        train = ImageDataset(self.store, self.split.train, self.labels, classes)
-        valid = ImageDataset(self.store, self.split.valid, self.labels, classes)
-        store = self._test_store
-        test = (
-            None
-            if store is None
-            else ImageDataset(store, np.arange(len(store)), None, classes, is_multi=self.is_multi)
-        )
-        return {
-            DatasetType.Train: train,
-            DatasetType.Fix: train,
-            DatasetType.Valid: valid,
-            DatasetType.Test: test,
-        }
+        self._datasets = make_datasets(self.store, self._test_store, self.labels, self.split)
+        for message in oddities(self.labels, self.split, self.store.paths):
+            warn(message, DataWarning)
 
     @classmethod
     def from_csv(
@@ -268,6 +240,7 @@ class ImageDataBunch:
             mult=options.get("mult"),
             padding_mode=options.get("padding_mode", "reflection"),
             mode=options.get("mode", "bilinear"),
+            scaled_decode=options.get("scaled_decode", True),
         )
         return cls(
             lists,
@@ -279,21 +252,43 @@ class ImageDataBunch:
             seed=seed,
             no_check=options.get("no_check", False),
             unreadable=options.get("unreadable", "stop"),
+            pixel_cache=options.get("pixel_cache", "disk"),
         )
 
-    def _say(self, failed: Sequence[Unreadable]) -> str:
-        return unreadable_message(failed, len(self.store), self.lists.pictures.source)
+    def resized(self, size: int | tuple[int, int] | None, *, bs: int | None = None) -> ImageDataBunch:
+        """Return a bunch of the same pictures at another size; all else is the same, to the rows of the split.
 
-    def prepare(self) -> None:
+        Args:
+            size: px, or (height, width), or None for pictures as they are; between sizes, the resize method stays.
+            bs: pictures in a training batch, if that changes too; a ``val_bs`` of its own stays.
+        """
+        other, how = copy.copy(self), self._loading
+        other.lists = replace(self.lists, resize=self.lists.resize.at_size(size))
+        if other.lists.resize != self.lists.resize:
+            other.store, other._test_store = self._make_stores(other.lists)
+        new_bs = how.bs if bs is None else bs
+        val_bs = new_bs if how.val_bs == how.bs else how.val_bs
+        other._loading = make_loading(
+            other.lists, bs=new_bs, val_bs=val_bs, device=how.device, seed=how.seed, dl_tfms=how.dl_tfms
+        )
+        other._datasets = make_datasets(other.store, other._test_store, self.labels, self.split)
+        return other
+
+    def prepare(self, *, silent: bool = False) -> None:
         """Decode every picture once, before training starts; later calls cost nothing.
+
+        Args:
+            silent: do not say where pixels are not kept as asked for.
 
         Raises:
             UnreadableImagesError: the full list of pictures that cannot be read.
         """
         used = set(self.split.train.tolist()) | set(self.split.valid.tolist())
-        failed = [f for f in self.store.fill() if f.position in used]
+        failed = [f for f in self.store.fill(None if silent else print) if f.position in used]
         if failed:
-            raise UnreadableImagesError(self._say(failed))
+            raise UnreadableImagesError(
+                unreadable_message(failed, len(self.store), self.lists.pictures.source)
+            )
 
     def _skip_unreadable(self) -> None:
         bad = np.array([f.position for f in self.store.fill()], dtype=np.int64)
@@ -406,8 +401,8 @@ class ImageDataBunch:
         """Test batches, None where there is no test set."""
         return None if self.test_ds is None else self.loader(DatasetType.Test)
 
-    def single_loader(self, pictures: Sequence[Image], *, stats: Stats | None) -> BatchLoader:
-        """Return batches of given pictures with the evaluation preprocess of this bunch."""
+    def single_loader(self, pictures: Sequence[Image | Source], *, stats: Stats | None) -> BatchLoader:
+        """Return batches of given files or pictures with the evaluation preprocess of this bunch."""
         store = GivenPictures(pictures, self.lists.resize)
         part = ImageDataset(store, np.arange(len(pictures)), None, self.classes, is_multi=self.is_multi)
         how = self._loading

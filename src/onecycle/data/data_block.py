@@ -221,6 +221,7 @@ class LabeledLists(Labeled):
         seed: int | None = None,
         no_check: bool = False,
         unreadable: str = "stop",
+        pixel_cache: str = "disk",
     ) -> ImageDataBunch:
         """Make the bunch that a learner takes; see ``ImageDataBunch`` for the arguments."""
         return ImageDataBunch(
@@ -234,4 +235,5 @@ class LabeledLists(Labeled):
             seed=seed,
             no_check=no_check,
             unreadable=unreadable,
+            pixel_cache=pixel_cache,
         )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 import torch
 
-from onecycle.data.labels.items import EmptyLabel, Label, LabelObject, Labels
+from onecycle.data.labels.items import DatasetType, EmptyLabel, Label, LabelObject, Labels
+from onecycle.data.labels.splits import Split
 from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.resize import centre_window
 from onecycle.data.pixels.store import PixelStore
@@ -112,6 +113,23 @@ class ImageDataset:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} ({len(self):,} pictures, {self.c} classes)\n  {self.y!r}"
+
+
+def make_datasets(
+    store: PixelStore, test_store: PixelStore | None, labels: Labels, split: Split
+) -> dict[DatasetType, ImageDataset | None]:
+    """Return each part of the data; None for a test set that there is not."""
+    train, valid = (ImageDataset(store, rows, labels, labels.classes) for rows in (split.train, split.valid))
+    test = None
+    if test_store is not None:
+        rows = np.arange(len(test_store))
+        test = ImageDataset(test_store, rows, None, labels.classes, is_multi=labels.is_multi)
+    return {
+        DatasetType.Train: train,
+        DatasetType.Fix: train,
+        DatasetType.Valid: valid,
+        DatasetType.Test: test,
+    }
 
 
 def draw_grid(

@@ -15,6 +15,7 @@ from onecycle.data.augment.transforms import flatten
 from onecycle.data.labels.pictures import Labeled, TransformLists
 from onecycle.data.labels.splits import DEFAULT_SEED
 from onecycle.data.pixels.resize import ResizeMethod
+from onecycle.data.pixels.store import LOADING_THREADS, PixelStore
 from onecycle.errors import ArgumentError
 
 
@@ -26,10 +27,14 @@ class CommonOptions(TypedDict, total=False):
     size: px; a number crops by default, a (height, width) pair squishes; None keeps the pictures' own.
     resize_method: ``ResizeMethod.CROP``, ``PAD``, ``SQUISH`` or ``NO``. mult: round the size to a multiple.
     padding_mode: ``reflection``, ``border`` or ``zeros``. mode: interpolation of the augmentation.
+    scaled_decode: decode a JPEG far larger than ``size`` at 1/2, 1/4 or 1/8 (True), in training and prediction alike.
     num_workers: decoding threads; they never change the result. device: ``'cpu'``, ``'cuda'``, …
     dl_tfms: functions called on each batch ``(x, y)``. no_check: do not look whether all files exist.
     unreadable: ``'stop'`` (default: an error that names every bad picture before training starts) or
     ``'skip'`` (leave them out and say how many).
+    pixel_cache: where decoded pictures are kept, so that each is decoded once: ``'disk'`` (default: a file of the
+    cache folder that later runs find again; ``onecycle cache`` lists and clears), ``'memory'`` (of this run) or
+    ``'off'`` (decoded for each batch). It never changes the result.
     """
 
     bs: int
@@ -40,11 +45,13 @@ class CommonOptions(TypedDict, total=False):
     mult: int | None
     padding_mode: str
     mode: str
+    scaled_decode: bool
     num_workers: int | None
     device: str | torch.device | None
     dl_tfms: Sequence[Any] | None
     no_check: bool
     unreadable: str
+    pixel_cache: str
 
 
 class BunchOptions(CommonOptions, total=False):
@@ -99,6 +106,18 @@ def make_loading(
         train_augmenter=_augmenter(train, lists),
         valid_augmenter=_augmenter(valid, lists),
     )
+
+
+def make_stores(
+    lists: Labeled, *, num_workers: int | None, pixel_cache: str
+) -> tuple[PixelStore, PixelStore | None]:
+    """Return the pixels of the labelled pictures, and those of the test pictures where there are any."""
+    threads = LOADING_THREADS if num_workers is None else num_workers
+    paths, test_paths = lists.pictures.paths, lists.test_paths
+    store = PixelStore(paths, lists.resize, cache=pixel_cache, threads=threads)
+    if test_paths is None:
+        return store, None
+    return store, PixelStore(test_paths, lists.resize, cache=pixel_cache, threads=threads)
 
 
 def _augmenter(tfms: Sequence[Any], lists: Labeled) -> BatchAugmenter | None:

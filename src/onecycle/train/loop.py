@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,41 +21,16 @@ from torch import nn
 
 from onecycle.errors import ArgumentError, DivergedError, OnecycleWarning
 from onecycle.train.callbacks import BatchLike, Callback
+from onecycle.train.device.batch_split import BatchSplit, part_shares, take_part
+from onecycle.train.device.host_memory import keep_freed_memory
+from onecycle.train.device.precision import Precision
+from onecycle.train.device.random_state import keep_random_state, mix_seed, seed_device
+from onecycle.train.evaluate import Loader, Metric, validate
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import EpochRow, MetricValue, Recorder
-from onecycle.train.losses import per_item_loss
+from onecycle.train.losses import LossFunc
 from onecycle.train.optimizer import AdamW_v1, LayerGroup, OptFunc, Optimizer, hold_frozen_norms
 from onecycle.train.schedules import Schedule
-
-LossFunc = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-class Loader(Sized, Protocol):
-    """Batches whose order and augmentation are functions of (seed, epoch, step)."""
-
-    def __iter__(self) -> Iterator[BatchLike]: ...
-    def set_epoch(self, epoch: int) -> None: ...
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a model says about a whole set, on the CPU.
-
-    Args:
-        logits: (N, C) float32.
-        targets: (N,) int64 or (N, C) float32, as the loader gave them.
-        losses: (N,) float32, loss of each item.
-    """
-
-    logits: torch.Tensor
-    targets: torch.Tensor
-    losses: torch.Tensor
-
-
-def mix_seed(*parts: int) -> int:
-    """Return a 63-bit seed that is a function of all ``parts`` (each 0 or more)."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @dataclass
@@ -75,6 +50,8 @@ class Trainer:
         optimizer: made by the first fit. Set it to ``None`` after freezing or unfreezing.
         part: the part of the model that batches go through, where what comes before it has been computed
             beforehand; ``None`` for the whole model.
+        precision: what steps compute in; ``None`` leaves the network as it is, in fp32. ``use_precision``
+            changes it.
     """
 
     model: nn.Module
@@ -88,6 +65,7 @@ class Trainer:
     epochs_done: int = 0
     optimizer: Optimizer | None = None
     part: nn.Module | None = None
+    precision: Precision | None = None
     # The state of the running fit, for callbacks.
     recorder: Recorder = field(default_factory=Recorder, init=False, repr=False)
     stop_training: bool = field(default=False, init=False, repr=False)
@@ -97,6 +75,15 @@ class Trainer:
     has_validation: bool = field(default=False, init=False, repr=False)
     batch_no: int = field(default=0, init=False, repr=False)
     n_batches: int = field(default=0, init=False, repr=False)
+    # The state of the device.
+    scaler: torch.amp.GradScaler | None = field(default=None, init=False, repr=False)
+    _split: BatchSplit = field(default_factory=lambda: BatchSplit(tell=True), init=False, repr=False)
+    _compiled: tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]] | None = field(
+        default=None, init=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        self.use_precision(self.precision)
 
     @property
     def device(self) -> torch.device:
@@ -107,6 +94,17 @@ class Trainer:
     def network(self) -> nn.Module:
         """What batches go through: ``part`` where it is set, else the model."""
         return self.model if self.part is None else self.part
+
+    def use_precision(self, precision: Precision | None) -> None:
+        """Compute in another precision and layout from the next step on; ``None`` is plain fp32."""
+        scaled = precision is not None and precision.dtype == "fp16"
+        if not scaled or self.scaler is None:
+            self.scaler = torch.amp.GradScaler(self.device.type) if scaled else None
+        self.precision = precision
+        if precision is not None:
+            self.model.to(memory_format=precision.memory_format)
+            if self.optimizer is not None:
+                self.optimizer.lay_out_like_parameters()
 
     def describe(self, callbacks: Sequence[Callback] = ()) -> list[str]:
         """Name the loss, the optimizer and the callbacks, a line each."""
@@ -212,26 +210,80 @@ class Trainer:
     def train_step(
         self, batch: BatchLike, draw_epoch: int, callbacks: Sequence[Callback] = ()
     ) -> torch.Tensor:
-        """One update; returns the detached loss, still on its device."""
+        """One update; returns the detached loss, still on its device.
+
+        A batch that does not fit into memory goes through in parts, with the gradient of the whole.
+
+        Raises:
+            OutOfMemoryError: the smallest part does not fit either.
+        """
         optimizer = self.ensure_optimizer() if self.optimizer is None else self.optimizer
         self.skip_step, self.loss_weight = False, 1.0
-        seed_device(self.device, mix_seed(self.seed, draw_epoch, self.batch_no))
+        seed = mix_seed(self.seed, draw_epoch, self.batch_no)
+        seed_device(self.device, seed)
         if callbacks:
             rng = np.random.default_rng((self.seed, draw_epoch, self.batch_no, 1))
             for cb in callbacks:
                 cb.on_batch_begin(self, batch, rng)
-        loss = self.loss_func(self.network(batch.x), batch.y)
-        (loss if self.loss_weight == 1.0 else loss * self.loss_weight).backward()  # type: ignore[no-untyped-call]
+        loss = self._add_gradients(optimizer, batch, seed)
+        if self.scaler is not None:
+            self.scaler.unscale_(optimizer.torch)  # so that callbacks see, and clip, true gradients
         for cb in callbacks:
             cb.on_backward_end(self)
         if not self.skip_step:
-            optimizer.step()
+            optimizer.step(self.scaler)
             optimizer.zero_grad()
-        loss = loss.detach()
+        if self.scaler is not None:
+            self.scaler.update()
         self.recorder.add_loss(loss)
         for cb in callbacks:
             cb.on_batch_end(self, loss)
         return loss
+
+    def _add_gradients(self, optimizer: Optimizer, batch: BatchLike, seed: int) -> torch.Tensor:
+        """Add a batch's gradients to those of earlier batches that await an update; return its loss.
+
+        The earlier ones are set aside meanwhile, so that a pass that failed half-way can be undone.
+        """
+        waiting = [(p, p.grad) for p in optimizer.trainable if p.grad is not None]
+        if waiting:
+            optimizer.zero_grad()
+
+        def undo() -> None:
+            optimizer.zero_grad()
+            seed_device(self.device, seed)
+
+        loss = self._split.run(self.network, batch.x, lambda parts: self._pass(batch, parts), undo=undo)
+        for p, grad in waiting:
+            before = grad if self.scaler is None else self.scaler.scale(grad)
+            p.grad = before if p.grad is None else p.grad.add_(before)
+        return loss
+
+    def _pass(self, batch: BatchLike, parts: Sequence[slice]) -> torch.Tensor:
+        """Forward and backward, part after part; return the detached loss of the whole batch."""
+        total: torch.Tensor | None = None
+        for part, share in zip(parts, part_shares(self.loss_func, batch.y, parts), strict=True):
+            loss = self.loss_func(self._logits(batch.x[part]), take_part(batch.y, part))
+            loss = loss if len(parts) == 1 else loss * share
+            weighted = loss if self.loss_weight == 1.0 else loss * self.loss_weight
+            (weighted if self.scaler is None else self.scaler.scale(weighted)).backward()  # type: ignore[no-untyped-call]
+            total = loss.detach() if total is None else total + loss.detach()
+        if total is None:
+            raise ArgumentError("a batch without items cannot be trained on")
+        return total
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+        """Run the network in the precision in use; the logits are float32 then."""
+        if self.precision is None:
+            logits: torch.Tensor = self.network(x)
+            return logits
+        call: Callable[[torch.Tensor], torch.Tensor] = self.network
+        if self.precision.compile:
+            if self._compiled is None or self._compiled[0] is not self.network:
+                self._compiled = (self.network, torch.compile(self.network))
+            call = self._compiled[1]
+        with self.precision.autocast(self.device):
+            return call(self.precision.lay_out(x)).float()
 
     def set_hypers(self, schedule: Schedule, i: int) -> None:
         """Give the optimizer what the schedule says for step ``i``, and note it."""
@@ -288,7 +340,7 @@ class Trainer:
         self.recorder, self.has_validation = recorder, validated
         self.stop_training, self.lr_scale = False, 1.0
         begun: list[Callback] = []
-        with keep_random_state(self.device):
+        with keep_random_state(self.device), keep_freed_memory():
             try:
                 for cb in callbacks:
                     cb.on_train_begin(self)
@@ -324,87 +376,6 @@ def set_training_mode(model: nn.Module) -> None:
     """Put the model into training mode, except norm layers whose parameters do not train."""
     model.train()
     hold_frozen_norms(model)
-
-
-def evaluate(model: nn.Module, loader: Loader, loss_func: LossFunc) -> Predictions:
-    """Run the model over a loader in evaluation mode; afterwards every layer is in the mode it was in.
-
-    Args:
-        model: logits out.
-        loader: batches in the order of the data set.
-        loss_func: (logits, targets) → mean loss.
-
-    Returns:
-        Logits, targets and the loss of each item, gathered from the device once.
-
-    Raises:
-        ArgumentError: the loader has no batch.
-    """
-    parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-    with eval_mode(model), torch.inference_mode():
-        for batch in loader:
-            logits = model(batch.x)
-            parts.append((logits.float(), batch.y, per_item_loss(loss_func, logits, batch.y)))
-        if not parts:
-            raise ArgumentError("there is nothing to evaluate: the loader has no batch")
-        logits, targets, losses = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
-    # Tensors born in inference mode cannot be used in autograd later; a copy can.
-    return Predictions(logits.clone(), targets.clone(), losses.float().clone())
-
-
-def validate(
-    model: nn.Module, loader: Loader, loss_func: LossFunc, metrics: Sequence[Metric] = ()
-) -> tuple[float, list[MetricValue]]:
-    """Return the loss and each metric, all over the whole set at once."""
-    found = evaluate(model, loader, loss_func)
-    values = [_as_value(metric(found.logits, found.targets)) for metric in metrics]
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))  # where the loss's weights are
-    with torch.inference_mode():
-        loss = loss_func(found.logits.to(device), found.targets.to(device))
-    return float(loss), values
-
-
-def _as_value(value: torch.Tensor | float) -> MetricValue:
-    """A metric's value as a float, or as nested lists where it is a table (such as a confusion matrix)."""
-    tensor = torch.as_tensor(value)
-    if tensor.numel() == 1:
-        return float(tensor.item())
-    table: list[MetricValue] = tensor.tolist()
-    return table
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside; every layer's own mode again afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def keep_random_state(device: torch.device) -> Iterator[None]:
-    """Give back the random state of the CPU and of the device in use as they were."""
-    mps_state = torch.mps.get_rng_state() if device.type == "mps" else None
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        if mps_state is not None:
-            torch.mps.set_rng_state(mps_state)
-
-
-def seed_device(device: torch.device, seed: int) -> None:
-    """Seed the CPU's generator and that of the device in use, and no other."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
 
 
 def _check_fit(epochs: int, start_epoch: int, loader: Loader, model: nn.Module) -> None:

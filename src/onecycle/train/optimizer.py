@@ -59,6 +59,7 @@ class Optimizer:
         if not any(split):
             raise ArgumentError("no parameter of the model trains; call unfreeze() or freeze_to(n) first")
         self.torch = _build(opt_func, split)
+        self.torch.register_step_pre_hook(self._decay)
         self.wd = wd
         self._momentum_key = next((k for k in ("betas", "momentum") if k in self.torch.param_groups[0]), None)
 
@@ -113,15 +114,31 @@ class Optimizer:
         now = [[id(p) for p in group] for group in split_params(layer_groups)]
         return now == [[id(p) for p in group["params"]] for group in self.torch.param_groups]
 
+    def step(self, scaler: torch.amp.GradScaler | None = None) -> None:
+        """Decay the weights (if decoupled), then update them.
+
+        Args:
+            scaler: of fp16 gradients, which it has unscaled before; it leaves out decay and update where one
+                of them is not finite.
+        """
+        if scaler is None:
+            self.torch.step()
+        else:
+            scaler.step(self.torch)
+
     @torch.no_grad()
-    def step(self) -> None:
-        """Decay the weights (if decoupled), then update them."""
-        if self.true_wd and self._wd:
-            for i, group in enumerate(self.torch.param_groups):
-                with_grad = [p for p in group["params"] if p.grad is not None] if self._decays(i) else []
-                if with_grad:
-                    torch._foreach_mul_(with_grad, 1 - group["lr"] * self._wd)
-        self.torch.step()
+    def _decay(self, stepping: torch.optim.Optimizer, *_: Any) -> None:
+        """Shrink the weights by ``lr * wd``; it runs inside the torch optimizer's step, so it is skipped with it."""
+        if not (self.true_wd and self._wd):
+            return
+        # Fused optimizers run in any case, and look on the device whether the step counts: 0 or 1, no host wait.
+        found_inf: torch.Tensor | None = getattr(stepping, "found_inf", None)
+        for i, group in enumerate(stepping.param_groups):
+            with_grad = [p for p in group["params"] if p.grad is not None] if self._decays(i) else []
+            if with_grad:
+                rate = group["lr"] * self._wd
+                factor = 1 - rate if found_inf is None else 1 - rate * (found_inf == 0)
+                torch._foreach_mul_(with_grad, factor)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -191,11 +208,11 @@ class Optimizer:
             state.setdefault(by_name[name], {})[key] = value
         # load_state_dict casts and moves each tensor as this optimizer wants it.
         self.torch.load_state_dict({"state": state, "param_groups": self.torch.state_dict()["param_groups"]})
-        self._lay_out_like_parameters()
+        self.lay_out_like_parameters()
         if description["mom"] is not None:
             self.mom = description["mom"]
 
-    def _lay_out_like_parameters(self) -> None:
+    def lay_out_like_parameters(self) -> None:
         """Give state the strides of its parameter: a file has none, and the fused steps walk both side by side."""
         for p, values in self.torch.state.items():
             for key, value in values.items():

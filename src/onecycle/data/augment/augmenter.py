@@ -3,9 +3,15 @@
 A batch is a uint8 canvas that holds every picture in its top left corner, and the pictures' shapes. Pictures
 whose view moves whole pixels only (flips, quarter turns, windows) are copied, not interpolated. So
 validation, which only cuts a window, gets exactly the pixels that are there.
+
+A processor works through a batch a few pictures at a time, so that all passes over them find them in its cache, and
+puts pictures together that need the same passes; what that gains is said in ``parts``. A GPU takes the whole batch.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -14,6 +20,7 @@ from numpy.typing import NDArray
 
 from onecycle.data.augment import warp
 from onecycle.data.augment.draws import Bools, ChannelNoise, Draws, Jitter, draw_batch
+from onecycle.data.augment.parts import in_parts, part_length
 from onecycle.data.augment.transforms import (
     PADDING_MODES,
     Size,
@@ -35,6 +42,10 @@ WHOLE_PIXEL_TOLERANCE_PX = 1e-3
 NEAREST_HORIZON = (
     1e-4  # of the perspective denominator: positions behind the viewer are pushed far away instead
 )
+
+
+PixelFunction = Callable[[torch.Tensor], object]
+"""Changes float pixels (n, 3, h, w) in place, each picture on its own."""
 
 
 class BatchAugmenter:
@@ -89,9 +100,16 @@ class BatchAugmenter:
         checked = _checked_shapes(shapes)
         return draw_batch(self.tfms, rng, checked, self.size or _common_shape(checked))
 
-    def apply(self, pixels: torch.Tensor, shapes: NDArray[np.integer], draws: Draws) -> torch.Tensor:
+    def apply(
+        self,
+        pixels: torch.Tensor,
+        shapes: NDArray[np.integer],
+        draws: Draws,
+        *,
+        then: PixelFunction | None = None,
+    ) -> torch.Tensor:
         """Apply draws to a batch; see :func:`apply_draws`."""
-        return apply_draws(pixels, shapes, draws, padding_mode=self.padding_mode, mode=self.mode)
+        return apply_draws(pixels, shapes, draws, padding_mode=self.padding_mode, mode=self.mode, then=then)
 
     def __call__(
         self, pixels: torch.Tensor, shapes: NDArray[np.integer], rng: np.random.Generator
@@ -133,6 +151,7 @@ def apply_draws(
     *,
     padding_mode: str = "reflection",
     mode: str = "bilinear",
+    then: PixelFunction | None = None,
 ) -> torch.Tensor:
     """Apply draws to a batch.
 
@@ -142,9 +161,10 @@ def apply_draws(
         draws: for the same N pictures.
         padding_mode: ``reflection``, ``border`` or ``zeros``.
         mode: ``bilinear``, ``nearest`` or ``bicubic``.
+        then: called last on every part of the batch, while it is in the processor's cache.
 
     Returns:
-        float32 (N, 3, h, w) in [0, 1], on the device of ``pixels``.
+        float32 (N, 3, h, w), before ``then`` in [0, 1], on the device of ``pixels``.
 
     Raises:
         ArgumentError: pixels, shapes and draws that do not belong together.
@@ -152,38 +172,63 @@ def apply_draws(
     checked = _checked_shapes(shapes)
     _check_batch(pixels, checked, draws)
     _check_modes(padding_mode, mode)
-    out = _look(pixels, checked, draws, padding_mode, mode)
-    if draws.lit.any():
-        _light_(out, draws)
-    for noise in draws.channel_noise:
-        _replace_channels_(out, noise)
-    if draws.holes.size:
-        _black_out_(out, draws.holes)
+    maps = warp.to_pixels(draws.matrices, checked, draws.size)
+    whole = _moves_whole_pixels(maps, draws.size) & ~_jittered(draws)
+
+    def finished(rows: Ints) -> torch.Tensor:
+        """Do all that is to do with some pictures: all of them move whole pixels or none, are lit or none."""
+        mine, shape = draws.select(rows), checked[rows]
+        seen = pixels if len(rows) == len(pixels) else _chosen(pixels, rows)
+        if whole[rows[0]]:
+            part = _copy(seen, shape, maps[rows], draws.size, padding_mode)
+        else:
+            part = _sample(seen, shape, mine, padding_mode, mode)
+        _change_pixels_(part, mine)
+        if then is not None:
+            then(part)
+        return part
+
+    return _in_parts(whole * 2 + draws.lit, finished, pixels, draws.size)
+
+
+# ---- parts of a batch ----
+
+
+def _in_parts(
+    kind: Ints, make: Callable[[Ints], torch.Tensor], pixels: torch.Tensor, size: tuple[int, int]
+) -> torch.Tensor:
+    """Make pictures of one kind together, a few at a time on a processor; return them all in their order."""
+    shape, device = (len(pixels), pixels.shape[1], *size), pixels.device
+    at_once = part_length(len(pixels), 4 * math.prod(shape[1:])) if device.type == "cpu" else len(pixels)
+    groups = [np.flatnonzero(kind == k) for k in np.unique(kind)]
+    parts = [g[i : i + at_once] for g in groups for i in range(0, len(g), at_once)]
+    if len(parts) == 1:
+        return make(parts[0])
+    out = torch.empty(shape, device=device, memory_format=torch.channels_last)
+
+    def put(rows: Ints) -> None:
+        for row, picture in zip(rows.tolist(), make(rows), strict=True):
+            out[row].copy_(picture)
+
+    if device.type == "cpu":
+        in_parts(parts, put)
+        return out
+    for rows in parts:
+        out[_rows(rows, device)] = make(rows)
     return out
 
 
 # ---- geometry ----
 
 
-def _look(pixels: torch.Tensor, shapes: Ints, draws: Draws, padding_mode: str, mode: str) -> torch.Tensor:
-    """Return the pictures as their matrices see them: copied where whole pixels move, else interpolated."""
-    maps = warp.to_pixels(draws.matrices, shapes, draws.size)
-    whole = _moves_whole_pixels(maps, draws.size) & ~_jittered(draws)
-    if whole.all():
-        return _copy(pixels, shapes, maps, draws.size, padding_mode)
-    if not whole.any():
-        return _sample(pixels, shapes, draws, padding_mode, mode)
-    out = torch.empty((len(draws), pixels.shape[1], *draws.size), device=pixels.device)
-    copied, sampled = np.flatnonzero(whole), np.flatnonzero(~whole)
-    here, there = _rows(copied, pixels.device), _rows(sampled, pixels.device)
-    out[here] = _copy(pixels[here], shapes[copied], maps[copied], draws.size, padding_mode)
-    out[there] = _sample(pixels[there], shapes[sampled], draws.select(sampled), padding_mode, mode)
-    return out
-
-
 def _rows(rows: np.ndarray, device: torch.device) -> torch.Tensor:
     """Row numbers on the device, without waiting for it."""
     return torch.from_numpy(rows).to(device, non_blocking=True)
+
+
+def _chosen(pixels: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+    # Channels last, as they lie in memory, whole pictures are copied in one go: 10 µs each instead of 100.
+    return pixels.permute(0, 2, 3, 1).index_select(0, _rows(rows, pixels.device)).permute(0, 3, 1, 2)
 
 
 def _moves_whole_pixels(maps: Floats, size: tuple[int, int]) -> Bools:
@@ -214,7 +259,25 @@ def _copy(
     end = np.array([row + size[0], col + size[1]])
     if (whole == shift).all() and min(row, col) >= 0 and (end <= shapes).all():
         return pixels[:, :, row : end[0], col : end[1]].float().div_(255)
+    if pixels.device.type == "cpu" and _stays_inside(whole, shapes, size):
+        found = torch.empty((len(pixels), pixels.shape[1], *size), memory_format=torch.channels_last)
+        for i in range(len(pixels)):
+            found[i] = _turned(pixels[i : i + 1], whole[i], size)[0]
+        return found.div_(255)
     return _gather(pixels, shapes, whole, size, padding_mode).float().div_(255)
+
+
+def _turned(picture: torch.Tensor, m: Ints, size: tuple[int, int]) -> torch.Tensor:
+    """Show ``size`` pixels of one picture (1, C, H, W) by flips and a transposition: 10 times as fast as by index."""
+    swapped = m[0, 0] == 0
+    axes = []
+    for row, n in enumerate(size if swapped else size[::-1]):  # x, then y, of the picture
+        step, start = int(m[row, 0] + m[row, 1]), int(m[row, 2])
+        axes.append((slice(start, start + n) if step > 0 else slice(start - n + 1, start + 1), step < 0))
+    (cols, mirrored), (rows, upended) = axes
+    window = picture[:, :, rows, cols].contiguous(memory_format=torch.channels_last)
+    window = window.flip([axis for axis, turned in ((2, upended), (3, mirrored)) if turned])
+    return window.transpose(2, 3) if swapped else window
 
 
 def _gather(
@@ -274,7 +337,7 @@ def _interpolate(pixels: torch.Tensor, positions: torch.Tensor, padding_mode: st
     # The planar layout of positions is what grid_sample reads fastest.
     grid = positions.permute(0, 2, 3, 1)
     found = F.grid_sample(pixels.float(), grid, mode=mode, padding_mode=padding_mode, align_corners=True)
-    return found.div_(255).clamp_(0, 1)
+    return found.div_(255)
 
 
 def _sample_ragged(
@@ -322,18 +385,24 @@ def _shifts(jitter: Jitter, size: tuple[int, int]) -> torch.Tensor:
 # ---- light and pixels, in place ----
 
 
-def _light_(out: torch.Tensor, draws: Draws) -> None:
-    """Take lit pictures through sigmoid(gain · logit(x) + offset)."""
-    rows = np.flatnonzero(draws.lit)
-    there = _rows(rows, out.device)
-    part = out if len(rows) == len(out) else out[there]
+def _change_pixels_(part: torch.Tensor, draws: Draws) -> None:
+    if draws.lit[0]:
+        _light_(part, draws)
+    else:
+        part.clamp_(0, 1)  # what interpolation leaves a little outside; light brings its own limits
+    for noise in draws.channel_noise:
+        _replace_channels_(part, noise)
+    if draws.holes.size:
+        _black_out_(part, draws.holes)
+
+
+def _light_(part: torch.Tensor, draws: Draws) -> None:
+    """Take pictures through sigmoid(gain · logit(x) + offset)."""
     gain, offset = (
-        torch.from_numpy(v[rows].astype(np.float32)).to(out.device, non_blocking=True)[:, None, None, None]
+        torch.from_numpy(v.astype(np.float32)).to(part.device, non_blocking=True)[:, None, None, None]
         for v in (draws.gain, draws.offset)
     )
     part.logit_(LOGIT_EPS).mul_(gain).add_(offset).sigmoid_()
-    if part is not out:
-        out[there] = part
 
 
 def _replace_channels_(out: torch.Tensor, noise: ChannelNoise) -> None:

@@ -154,6 +154,7 @@ class Labeled:
         mult: int | None = None,
         padding_mode: str = "reflection",
         mode: str = "bilinear",
+        scaled_decode: bool = True,
     ) -> Self:
         """Set the transforms (training list, validation list) and the size.
 
@@ -164,13 +165,16 @@ class Labeled:
             mult: round the size to a multiple of this.
             padding_mode: ``reflection``, ``border`` or ``zeros``.
             mode: interpolation of the augmentation: ``bilinear``, ``bicubic`` or ``nearest``.
+            scaled_decode: decode a JPEG far larger than ``size`` at 1/2, 1/4 or 1/8, in training and prediction alike.
         """
         if tfms is not None and (not isinstance(tfms, (tuple, list)) or len(tfms) != 2):
             raise ArgumentError(
                 "tfms is a pair (training transforms, validation transforms), as get_transforms() returns; "
                 f"received {tfms!r}"
             )
-        resize = ResizeSpec.make(size, resize_method, padding_mode=padding_mode, mult=mult)
+        resize = ResizeSpec.make(
+            size, resize_method, padding_mode=padding_mode, mult=mult, scaled_decode=scaled_decode
+        )
         return replace(self, tfms=None if tfms is None else (tfms[0], tfms[1]), resize=resize, mode=mode)
 
     def add_test(self, items: Iterable[str | Path]) -> Self:

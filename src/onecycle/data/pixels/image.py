@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
 import torch
 
-from onecycle.data.pixels.decode import UNREADABLE, decode_rgb, reason
+from onecycle.data.pixels.decode import UNREADABLE, Source, decode_rgb, reason, uses_simplejpeg
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.errors import ArgumentError, DataError
 
@@ -92,14 +91,20 @@ class Image:
         return f"{type(self).__name__} {self.shape}"
 
 
-def open_image(fn: str | os.PathLike[str] | IO[bytes] | bytes) -> Image:
-    """Read a picture from a path, an open binary file or bytes.
+def open_image(fn: Source) -> Image:
+    """Read a picture at its full size from a path, an open binary file or bytes.
 
     Raises:
         DataError: it cannot be decoded; the message names the file.
     """
+    uses_simplejpeg()  # a wrong setting is not the picture's fault
     try:
         return Image.from_numpy(decode_rgb(fn))
     except UNREADABLE as error:
-        name = "these bytes" if isinstance(fn, bytes) or hasattr(fn, "read") else str(fn)
-        raise DataError(f"cannot read {name} as a picture: {reason(error)}") from error
+        raise unreadable(fn, error) from error
+
+
+def unreadable(source: Source, error: Exception) -> DataError:
+    """Return the error that names a picture which cannot be decoded, and why."""
+    name = "these bytes" if isinstance(source, bytes) or hasattr(source, "read") else str(source)
+    return DataError(f"cannot read {name} as a picture: {reason(error)}")

@@ -16,6 +16,11 @@ PaddingMode = Literal["reflection", "border", "zeros"]
 
 _NUMPY_PAD = {"reflection": "reflect", "border": "edge", "zeros": "constant"}
 
+# A decoder halves by averaging blocks of pixels. With at least two of those for each pixel of the result, the resize
+# that follows still does its own antialiasing (Pillow's ``thumbnail`` keeps the same distance, its reducing_gap=2).
+_KEPT_PER_PX = 2
+_SMALLEST_SCALED_PX = 64  # below it there is nothing to gain
+
 
 class ResizeMethod(Enum):
     """How a picture is brought to ``size``.
@@ -32,11 +37,19 @@ class ResizeMethod(Enum):
 
 @dataclass(frozen=True)
 class ResizeSpec:
-    """The size that pictures are brought to: ``size`` is (height, width) in px, None for ``NO``."""
+    """The size that pictures are brought to, and how: the settings of the one evaluation preprocess.
+
+    Attributes:
+        size: (height, width) in px, None for ``NO``.
+        method: scaling.
+        padding_mode: what fills a window that is larger than the picture.
+        scaled_decode: decode a JPEG at 1/2, 1/4 or 1/8 where the result is far smaller than the picture.
+    """
 
     size: tuple[int, int] | None = None
     method: ResizeMethod = ResizeMethod.NO
     padding_mode: PaddingMode = "reflection"
+    scaled_decode: bool = True
 
     @classmethod
     def make(
@@ -46,6 +59,7 @@ class ResizeSpec:
         *,
         padding_mode: str = "reflection",
         mult: int | None = None,
+        scaled_decode: bool = True,
     ) -> ResizeSpec:
         """Read the user's arguments as fastai v1 did.
 
@@ -54,6 +68,7 @@ class ResizeSpec:
             method: overrides that default; a ``ResizeMethod`` or its name.
             padding_mode: ``reflection``, ``border`` or ``zeros``.
             mult: round the size to a multiple of this number.
+            scaled_decode: see the attribute.
 
         Raises:
             ArgumentError: a size below 1, an unknown padding mode, or a method without a size.
@@ -66,13 +81,19 @@ class ResizeSpec:
         if size is None:
             if method not in (None, ResizeMethod.NO):
                 raise ArgumentError(f"resize_method={method.name} needs a size; pass size=224, say")
-            return cls(None, ResizeMethod.NO, padding_mode)  # type: ignore[arg-type]
+            return cls(None, ResizeMethod.NO, padding_mode, scaled_decode)  # type: ignore[arg-type]
         default = ResizeMethod.SQUISH if isinstance(size, (tuple, list)) else ResizeMethod.CROP
         height, width = _checked_size(size)
         if mult:
             height, width = (max(mult, int(s / mult + 0.5) * mult) for s in (height, width))
         chosen = default if method is None else method
-        return cls(None if chosen is ResizeMethod.NO else (height, width), chosen, padding_mode)  # type: ignore[arg-type]
+        pair = None if chosen is ResizeMethod.NO else (height, width)
+        return cls(pair, chosen, padding_mode, scaled_decode)  # type: ignore[arg-type]
+
+    def at_size(self, size: int | tuple[int, int] | None) -> ResizeSpec:
+        """Return the same settings for another size; from or to None, the method is what ``make`` chooses."""
+        method = None if self.size is None or size is None else self.method
+        return self.make(size, method, padding_mode=self.padding_mode, scaled_decode=self.scaled_decode)
 
     def stored_shape(self, height: int, width: int) -> tuple[int, int]:
         """Return (height, width) that a picture has after resizing, before any window is cut."""
@@ -108,13 +129,38 @@ def _checked_size(size: int | tuple[int, int]) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
+def decode_factor(shape: tuple[int, int], spec: ResizeSpec) -> int:
+    """Return 1, 2, 4 or 8: at which fraction of its (height, width) a JPEG may be decoded for this spec."""
+    wanted = spec.stored_shape(*shape)
+    if not spec.scaled_decode or min(shape) < _SMALLEST_SCALED_PX:
+        return 1
+    fits = (
+        f
+        for f in (8, 4, 2)
+        if all(-(-s // f) >= _KEPT_PER_PX * w for s, w in zip(shape, wanted, strict=True))
+    )
+    return next(fits, 1)
+
+
 def resize_pixels(pixels: np.ndarray, spec: ResizeSpec) -> np.ndarray:
     """Scale uint8 ``(H, W, 3)`` to the spec's stored shape: bilinear with antialiasing, on 8-bit values."""
-    height, width = spec.stored_shape(*pixels.shape[:2])
-    if (height, width) == pixels.shape[:2]:
+    shape = pixels.shape[0], pixels.shape[1]
+    return scale_to(pixels, spec.stored_shape(*shape), visible=shape)
+
+
+def scale_to(pixels: np.ndarray, wanted: tuple[int, int], *, visible: tuple[float, float]) -> np.ndarray:
+    """Scale uint8 ``(H, W, 3)`` to ``wanted`` (height, width): bilinear with antialiasing, on 8-bit values.
+
+    Args:
+        pixels: a picture; its last row and column may be there in part only.
+        wanted: px.
+        visible: (height, width) of the picture in its own px; above ``(H − 1, W − 1)``, at most ``(H, W)``.
+    """
+    if (*wanted, *wanted) == (*pixels.shape[:2], *visible):
         return pixels
-    picture = PIL.Image.fromarray(pixels)
-    return np.array(picture.resize((width, height), PIL.Image.Resampling.BILINEAR))
+    box = (0.0, 0.0, float(visible[1]), float(visible[0]))
+    size = wanted[1], wanted[0]
+    return np.array(PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.BILINEAR, box))
 
 
 def centre_window(pixels: np.ndarray, spec: ResizeSpec) -> np.ndarray:

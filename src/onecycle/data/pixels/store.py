@@ -1,23 +1,45 @@
-"""The pixel store: pictures decoded and resized once."""
+"""The pixel store: pictures decoded and resized once, into a file of the cache or into memory."""
 
 from __future__ import annotations
 
+import mmap
 import os
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
 
-from onecycle.data.pixels.decode import UNREADABLE, decode_rgb, picture_shape, reason
-from onecycle.data.pixels.image import Image
-from onecycle.data.pixels.resize import ResizeSpec, resize_pixels
+from onecycle.data.pixels import cache as pixel_cache
+from onecycle.data.pixels import pixel_file
+from onecycle.data.pixels.decode import (
+    UNREADABLE,
+    Source,
+    decode_for,
+    decoder_version,
+    picture_shape,
+    reason,
+    uses_simplejpeg,
+)
+from onecycle.data.pixels.image import Image, unreadable
+from onecycle.data.pixels.kept import Failures, Kept, Plan, on_one_canvas
+from onecycle.data.pixels.pixel_file import CacheUnusable, Note, PartFile, Say, human_bytes, shown_path
+from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import counting_bar
-from onecycle.errors import UnreadableImagesError
+from onecycle.errors import ArgumentError, UnreadableImagesError
+from onecycle.settings import pixel_folder
+
+if TYPE_CHECKING:
+    from array import array
 
 LOADING_THREADS = min(16, os.cpu_count() or 1)
+
+_CHOICES = ("disk", "memory", "off")
 
 
 @dataclass(frozen=True)
@@ -30,13 +52,21 @@ class Unreadable:
 
 
 class PixelStore:
-    """Resized pixels of N pictures, decoded once into memory when they fit, else read anew each time.
+    """Resized pixels of N pictures, decoded once where there is room for them, else read anew each time.
+
+    The file is written by one process, however many ask for it, and taken as it is by all later ones, until a picture,
+    the size or a decoder changes. It is mapped, not read: what a batch does not need stays on the disk.
 
     Args:
         paths: the pictures.
         spec: the size that they are brought to (windows are cut later).
-        max_bytes: the largest size of the store in memory; beyond it, pictures are decoded for each batch.
+        cache: where decoded pictures are kept: ``disk`` (a file of the cache folder), ``memory``, or ``off``.
+        max_bytes: the most that may be kept in memory, where ``cache`` says so or the disk cannot take them; default
+            half of what is free now. Beyond it, pictures are decoded for each batch.
         threads: decoding threads; they never change the result.
+
+    Raises:
+        ArgumentError: another value of ``cache``.
     """
 
     def __init__(
@@ -44,40 +74,66 @@ class PixelStore:
         paths: Sequence[str],
         spec: ResizeSpec,
         *,
+        cache: str = "memory",
         max_bytes: int | None = None,
         threads: int = LOADING_THREADS,
     ) -> None:
+        if cache not in _CHOICES:
+            raise ArgumentError(
+                "pixel_cache is 'disk' (decoded pictures are kept in a file of the cache folder), 'memory' or 'off' "
+                f"(they are decoded for each batch); received {cache!r}"
+            )
+        uses_simplejpeg()  # a wrong setting is no picture's fault
         self.paths = paths
         self.spec = spec
+        self.cache = cache
         self.max_bytes = default_store_bytes() if max_bytes is None else max_bytes
         self.threads = max(1, threads)
-        self._flat: np.ndarray | None = None  # uint8, all pictures one after the other
-        self._offsets = np.zeros(0, dtype=np.int64)
-        self._shapes = np.zeros(
-            (0, 2), dtype=np.int64
-        )  # height and width after resizing; 0 × 0 if unreadable
+        self._kept: Kept | None = None
+        self._key: str | None = None  # of the file that is mapped
         self._failed: list[Unreadable] | None = None
+        self._why_streamed = ""  # why nothing is kept
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @property
+    def filled(self) -> bool:
+        """Whether every picture has been decoded (and so checked) once."""
+        return self._failed is not None
+
+    @property
+    def kept(self) -> bool:
+        """Whether the decoded pictures are kept, on the disk or in memory."""
+        return self._kept is not None
+
+    @property
     def in_memory(self) -> bool:
-        """Whether the decoded pictures are kept."""
-        return self._flat is not None
+        """Whether the decoded pictures are kept in memory."""
+        return self._kept is not None and self._kept.mapped is None
+
+    def describe(self) -> str:
+        """Say in one clause where pixels come from."""
+        if self._kept is None:
+            if self.filled or self.cache == "off":
+                return f"pixels decoded anew for each batch ({self._why_streamed or 'pixel_cache=off'})"
+            return "pixels not decoded yet"
+        where = f"in {shown_path(pixel_folder())}" if self._key else "on the disk, for this run only"
+        where = "in memory" if self.in_memory else where
+        return f"pixels decoded once ({human_bytes(self._kept.flat.nbytes)} {where})"
 
     def read(self, position: int) -> np.ndarray:
-        """Return the resized pixels of one picture, uint8 ``(h, w, 3)``.
+        """Return the resized pixels of one picture, uint8 ``(h, w, 3)``; not to be written to.
 
         Raises:
             UnreadableImagesError: the picture cannot be decoded.
         """
-        if self._flat is not None and self._shapes[position].all():
-            height, width = self._shapes[position]
-            start = self._offsets[position]
-            return self._flat[start : start + height * width * 3].reshape(height, width, 3)
+        found = None if self._kept is None else self._kept.picture(position)
+        if found is not None:
+            return found
         try:
-            return resize_pixels(decode_rgb(self.paths[position]), self.spec)
+            return decode_for(self.paths[position], self.spec)
         except UNREADABLE as error:
             raise UnreadableImagesError(
                 f"cannot read picture {self.paths[position]}: {reason(error)}"
@@ -92,95 +148,246 @@ class PixelStore:
         Returns:
             uint8 ``(n, 3, H, W)`` (channels-last in memory) and int64 ``(n, 2)`` heights and widths.
         """
-        rows = self.read_many(positions)
-        shapes = np.array([r.shape[:2] for r in rows], dtype=np.int64)
-        height, width = shapes.max(axis=0)
-        if (shapes == shapes[0]).all():
-            canvas = np.stack(rows)
+        canvas = None if self._kept is None else self._kept.take(positions)
+        if canvas is not None:
+            shapes = np.tile(np.array(canvas.shape[1:3], dtype=np.int64), (len(canvas), 1))
         else:
-            canvas = np.zeros((len(rows), height, width, 3), dtype=np.uint8)
-            for i, row in enumerate(rows):
-                canvas[i, : row.shape[0], : row.shape[1]] = row
+            canvas, shapes = on_one_canvas(self.read_many(positions))
         return torch.from_numpy(canvas).permute(0, 3, 1, 2), shapes
 
     def read_many(self, positions: Iterable[int]) -> list[np.ndarray]:
         """Read several pictures, in threads where they must be decoded."""
         wanted = [int(p) for p in positions]
-        if self._flat is not None or self.threads == 1:
+        if self._kept is not None or self.threads == 1:
             return [self.read(p) for p in wanted]
-        with ThreadPoolExecutor(self.threads) as pool:
-            return list(pool.map(self.read, wanted))
+        return list(self._workers().map(self.read, wanted))
 
-    def fill(self) -> list[Unreadable]:
-        """Decode every picture once: keep the pixels if they fit, and list the pictures that cannot be read."""
+    def fill(self, say: Say | None = print) -> list[Unreadable]:
+        """Decode every picture once, or find that done: keep the pixels if there is room.
+
+        Args:
+            say: takes a line for the user where something is not as asked for; None keeps quiet.
+
+        Returns:
+            The pictures that cannot be read.
+        """
+        say = say or _quiet
         if self._failed is None:
-            shapes, failed = self._read_headers()
-            sizes = shapes.prod(axis=1) * 3
-            flat = np.empty(int(sizes.sum()), dtype=np.uint8) if sizes.sum() <= self.max_bytes else None
-            offsets = np.concatenate([[0], np.cumsum(sizes)])[:-1].astype(np.int64)
-            with counting_bar("decoding pictures", len(self)) as advance:
-                failed += self._decode_into(flat, offsets, shapes, {f.position for f in failed}, advance)
-            if flat is None:
-                print(
-                    f"{len(self):,} decoded pictures take {sizes.sum() / 1e9:.1f} GB, more than the "
-                    f"{self.max_bytes / 1e9:.1f} GB that may be kept: they are decoded anew in each epoch"
-                )
-            shapes[[f.position for f in failed]] = 0
-            self._flat, self._offsets, self._shapes = flat, offsets, shapes
-            self._failed = sorted(failed, key=lambda f: f.position)
-        return self._failed
+            if self.cache == "disk" and len(self):
+                self._fill_on_disk(say)
+            else:
+                self._fill_in_memory(self._plan(), say)
+            if self._kept is not None:
+                self._pool = None  # its threads end with it
+        return self._failed or []
 
-    @property
-    def filled(self) -> bool:
-        """Whether every picture has been decoded (and so checked) once."""
-        return self._failed is not None
+    # ---------------------------------------------------------------- decoding
 
-    def _read_headers(self) -> tuple[np.ndarray, list[Unreadable]]:
-        shapes = np.zeros((len(self.paths), 2), dtype=np.int64)
-        failed = []
-        with ThreadPoolExecutor(self.threads) as pool:
-            for i, found in enumerate(pool.map(_try(picture_shape), self.paths)):
-                if isinstance(found, Exception):
-                    failed.append(Unreadable(i, self.paths[i], reason(found)))
-                else:
-                    shapes[i] = self.spec.stored_shape(*found)
-        return shapes, failed
+    def _workers(self) -> ThreadPoolExecutor:
+        """Return the decoding threads: one set for the store's life, another one in a forked process."""
+        if self._pool is None or self._pool[0] != os.getpid():
+            self._pool = os.getpid(), ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
+        return self._pool[1]
 
-    def _decode_into(
-        self,
-        flat: np.ndarray | None,
-        offsets: np.ndarray,
-        shapes: np.ndarray,
-        skipped: set[int],
-        advance: Callable[[int], object],
-    ) -> list[Unreadable]:
-        def decode(position: int) -> None:
-            pixels = resize_pixels(decode_rgb(self.paths[position]), self.spec)
-            if flat is not None:
-                if pixels.shape[:2] != tuple(shapes[position]):
-                    raise ValueError("the picture's size differs from what its header says")
-                flat[offsets[position] : offsets[position] + pixels.size] = pixels.reshape(-1)
+    def _each(self, function: Callable[[int], None], title: str) -> None:
+        """Call a function with every position, in threads; the first error stops them all."""
+        stop, n, workers = threading.Event(), len(self), self._workers()
 
-        failed = []
-        todo = [i for i in range(len(self.paths)) if i not in skipped]
-        with ThreadPoolExecutor(self.threads) as pool:
-            for i, result in zip(todo, pool.map(_try(decode), todo), strict=True):
-                if isinstance(result, Exception):
-                    failed.append(Unreadable(i, self.paths[i], reason(result)))
+        def work(first: int) -> None:
+            for position in range(first, n, self.threads):
+                if stop.is_set():
+                    return
+                function(position)
                 advance(1)
-        return failed
 
+        with counting_bar(title, n) as advance:
+            running = [workers.submit(work, first) for first in range(min(n, self.threads))]
+            try:
+                wait(running, return_when=FIRST_EXCEPTION)
+            finally:
+                stop.set()
+                wait(running)
+            for part in running:
+                part.result()
 
-def _try(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return what ``function`` returns, or the exception of a picture that cannot be read."""
+    def _plan(self) -> Plan:
+        """Find the shape of every picture; from its header, where it decides."""
+        shapes, failures = np.zeros((len(self), 2), dtype=np.int32), Failures()
 
-    def wrapped(argument: Any) -> Any:
+        def measure(position: int) -> None:
+            try:
+                shapes[position] = self.spec.stored_shape(*picture_shape(self.paths[position]))
+            except UNREADABLE as error:
+                failures.add(position, error)
+
+        if self.spec.method is ResizeMethod.SQUISH:
+            shapes[:] = np.array(self.spec.size)
+        else:
+            self._each(measure, "reading picture sizes")
+        return Plan(shapes, failures)
+
+    def _decode_all(self, plan: Plan, put: Callable[[int, np.ndarray], None] | None) -> None:
+        """Decode every picture, and hand its pixels on as flat uint8 with the byte that they start at."""
+
+        def decode(position: int) -> None:
+            if position in plan.failures.reasons:
+                return
+            try:
+                pixels = decode_for(self.paths[position], self.spec)
+                if pixels.shape[:2] != tuple(plan.shapes[position]):
+                    raise ValueError("the picture's size differs from what its header says")
+            except UNREADABLE as error:
+                plan.failures.add(position, error)
+                return
+            if put is not None:
+                put(plan.offset(position), np.ascontiguousarray(pixels).reshape(-1))
+
+        self._each(decode, "decoding pictures")
+
+    def _unreadable(self, reasons: Iterable[tuple[int, str]]) -> list[Unreadable]:
+        return [Unreadable(i, self.paths[i], why) for i, why in sorted(reasons)]
+
+    # ---------------------------------------------------------------- in memory
+
+    def _fill_in_memory(self, plan: Plan, say: Say, *, why: str = "", room: bool = True) -> None:
+        """Keep the pixels in memory if they fit and may be kept; check all pictures in any case.
+
+        Args:
+            plan: what goes where.
+            say: takes a line for the user.
+            why: the disk did not take them; a sentence without its end, or, without ``room``, with it.
+            room: whether memory may take them instead.
+        """
+        size, keeps = human_bytes(plan.n_bytes), self.cache != "off" and room
+        fits = keeps and plan.n_bytes <= self.max_bytes
+        flat = np.empty(plan.n_bytes, dtype=np.uint8) if fits else None
+        if why and fits:
+            say(f"{why}: the decoded pictures are kept in memory ({size})")
+        elif why:
+            say(f"{why}: pictures are decoded anew in each epoch" if room else why)
+        elif keeps and not fits:
+            say(
+                f"{len(self):,} decoded pictures take {size}, more than the {human_bytes(self.max_bytes)} that may "
+                "be kept in memory: they are decoded anew in each epoch"
+            )
+
+        def put(start: int, pixels: np.ndarray) -> None:
+            if flat is not None:
+                flat[start : start + len(pixels)] = pixels
+
+        self._decode_all(plan, put)
+        self._failed = self._unreadable(plan.failures.reasons.items())
+        if flat is None:
+            self._why_streamed = f"{size} not kept" if self.cache != "off" else ""
+            return
+        flat.flags.writeable = False
+        table = plan.table() if plan.shape is None else None
+        self._kept = Kept(flat, plan.shape, table, frozenset(plan.failures.reasons))
+
+    # ---------------------------------------------------------------- on the disk
+
+    def _fill_on_disk(self, say: Say) -> None:
+        """Map the file that holds these pixels, made now if there is none; else keep them in memory, or not at all."""
+        stamps = pixel_file.stamps_of(self.paths)
+        key = pixel_file.key_of(self.paths, stamps, self._recipe())
+        if self._open(key, _quiet):
+            return
+        plan: Plan | None = None
+        why, room = "", True
         try:
-            return function(argument)
-        except UNREADABLE as error:
-            return error
+            with pixel_cache.filling(key, say):
+                if self._open(key, say):  # another process made it meanwhile
+                    return
+                plan = self._plan()
+                if plan.n_bytes:
+                    self._write(key, stamps, plan, say)
+        except CacheUnusable as error:
+            why, room = str(error), not isinstance(error, pixel_cache.TooLarge)
+        if self._kept is None:
+            self._fill_in_memory(plan or self._plan(), say, why=why, room=room)
 
-    return wrapped
+    def _recipe(self) -> str:
+        """Name all but the pictures that decides about the stored bytes."""
+        size = "×".join(map(str, self.spec.size or ()))
+        scaled = ", scaled decode" if self.spec.size and self.spec.scaled_decode else ""
+        return f"{decoder_version()}; {self.spec.method.name} {size}{scaled}"
+
+    def _write(self, key: str, stamps: array[int], plan: Plan, say: Say) -> None:
+        """Decode into a new file; it gets its name unless something in it may be different next time."""
+        table_at, n_bytes = pixel_file.layout(len(self), plan.n_bytes, plan.shape)
+        with pixel_cache.new_store(key, n_bytes, say=say) as part:
+            self._decode_all(plan, lambda start, pixels: part.write(start, pixels.data))
+            if plan.shape is None:
+                part.write(table_at, plan.table().data)
+            note = self._note(plan, part)
+            doubt = self._doubt(stamps, plan)
+            if doubt:
+                say(f"{doubt}: the decoded pictures are kept for this run only")
+                with closing(part.unfinished()) as file:
+                    self._adopt(file, note)
+                return
+            part.finish(note)
+        if not self._open(key, say):
+            raise CacheUnusable(f"The pixel cache {shown_path(pixel_folder())} lost what was written to it")
+
+    def _note(self, plan: Plan, part: PartFile) -> Note:
+        return Note(
+            n=len(self),
+            n_bytes=part.n_bytes,
+            pixel_bytes=plan.n_bytes,
+            shape=plan.shape,
+            folder=os.path.dirname(os.path.abspath(self.paths[0])),
+            recipe=self._recipe(),
+            made=datetime.now(UTC).isoformat(timespec="seconds"),
+            unreadable=sorted(plan.failures.reasons.items()),
+        )
+
+    def _doubt(self, stamps: array[int], plan: Plan) -> str | None:
+        """Say why the next run may not find the same pixels, None if it will."""
+        changed = pixel_file.first_change(stamps, pixel_file.stamps_of(self.paths))
+        if changed is not None:
+            return f"{self.paths[changed]} was changed while the pictures were decoded"
+        if plan.failures.passing is not None:
+            position = plan.failures.passing
+            return f"{self.paths[position]} could not be read just now ({plan.failures.reasons[position]})"
+        return None
+
+    def _open(self, key: str, say: Say) -> bool:
+        """Map the file of this key, if there is a whole one."""
+        found = pixel_file.open_store(key, say)
+        if found is None:
+            return False
+        with closing(found[0]) as file:
+            self._adopt(file, found[1])
+        self._key = key
+        return True
+
+    def _adopt(self, file: BinaryIO, note: Note) -> None:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        everything = np.frombuffer(mapped, dtype=np.uint8)
+        table_at, n_bytes = pixel_file.layout(note.n, note.pixel_bytes, note.shape)
+        table = None
+        if note.shape is None:
+            table = everything[table_at:n_bytes].view(np.int64).reshape(note.n, 3)
+        bad = frozenset(i for i, _ in note.unreadable)
+        self._kept = Kept(everything[: note.pixel_bytes], note.shape, table, bad, mapped)
+        self._failed = self._unreadable(note.unreadable)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process: threads, and the map of a file."""
+        state = {**self.__dict__, "_pool": None}
+        if self._kept is not None and self._kept.mapped is not None:
+            state.update(_kept=None, _failed=None)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._key is not None and not self._open(self._key, _quiet):
+            self._key = None  # the file has gone: ``fill`` makes it again
+
+
+def _quiet(line: str) -> None:
+    """Say nothing."""
 
 
 def default_store_bytes() -> int:
@@ -194,12 +401,26 @@ def default_store_bytes() -> int:
 
 
 class GivenPictures(PixelStore):
-    """Pictures that are in memory already, brought to size by the same preprocess."""
+    """Pictures from outside the data, brought to size by the same preprocess.
 
-    def __init__(self, pictures: Sequence[Image], spec: ResizeSpec) -> None:
-        super().__init__([f"picture {i}" for i in range(len(pictures))], spec, threads=1)
+    A file is decoded as the data's own are, at a fraction of its size where the spec allows it; the pixels of an Image
+    are taken as they are.
+    """
+
+    def __init__(self, pictures: Sequence[Image | Source], spec: ResizeSpec) -> None:
+        super().__init__([f"picture {i}" for i in range(len(pictures))], spec, cache="off", threads=1)
         self._pictures = pictures
 
     def read(self, position: int) -> np.ndarray:
-        """Return the resized pixels of one picture, uint8 ``(h, w, 3)``."""
-        return resize_pixels(self._pictures[position].numpy(), self.spec)
+        """Return the resized pixels of one picture, uint8 ``(h, w, 3)``.
+
+        Raises:
+            DataError: a file that cannot be decoded.
+        """
+        picture = self._pictures[position]
+        if isinstance(picture, Image):
+            return resize_pixels(picture.numpy(), self.spec)
+        try:
+            return decode_for(picture, self.spec)
+        except UNREADABLE as error:
+            raise unreadable(picture, error) from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,6 +125,17 @@ class Recorder:
         """Close an epoch."""
         self.rows.append(row)
         self.nb_batches.append(n_batches)
+
+    def extend(self, later: Recorder) -> None:
+        """Add the history of a later fit; its epochs are numbered on from here."""
+        first = self.rows[-1].epoch + 1 if self.rows else 0
+        start = later.rows[0].epoch if later.rows else 0
+        self.rows += [replace(row, epoch=row.epoch - start + first) for row in later.rows]
+        self.nb_batches += later.nb_batches
+        self.all_lrs += later.all_lrs
+        self.moms += later.moms
+        self._raw += later.raw_losses
+        self._smooth += later.losses
 
     def gather(self) -> None:
         """Bring the pending losses to the host in one transfer."""

@@ -8,11 +8,11 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def machine() -> dict[str, object]:
@@ -43,19 +43,41 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def write(name: str, method: str, rows: list[dict[str, object]]) -> None:
-    """Print the rows as a table and write them with method, machine, date and command to ``results/``."""
+def command(argv: Sequence[str]) -> str:
+    """How the benchmark was started, without where the peers' interpreter lies on this machine."""
+    words = list(argv[1:])
+    if "--peers-python" in words:
+        at = words.index("--peers-python")
+        del words[at : at + 2]
+    return " ".join(["python", f"benchmarks/{Path(argv[0]).name}", *words])
+
+
+def write(
+    name: str, method: str, rows: list[dict[str, object]], *, peers: Mapping[str, str] | None = None
+) -> None:
+    """Print the rows as a table and write them with method, machine, date and command to ``results/``.
+
+    Args:
+        name: of the files.
+        method: what was measured and how, in sentences.
+        rows: one a line of the table; a key that a row lacks is a blank.
+        peers: versions in the peers' environment, where they took part.
+    """
     RESULTS.mkdir(exist_ok=True)
+    method = " ".join(method.split())
     record = {
         "method": method,
-        "command": "python " + " ".join([f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": command(sys.argv),
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
+        **({"peers": dict(peers)} if peers else {}),
         "rows": rows,
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     table = _table(rows)
     words = " · ".join(f"{k} {v}" for k, v in machine().items())
+    if peers:
+        words += "\n\nPeers' environment: " + " · ".join(f"{k} {v}" for k, v in peers.items())
     text = f"# {name}\n\n{method}\n\n`{record['command']}`, {record['date']}\n\n{words}\n\n{table}\n"
     (RESULTS / f"{name}.md").write_text(text)
     print(table)

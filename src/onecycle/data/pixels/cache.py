@@ -1,0 +1,310 @@
+"""The folder of decoded pictures: which process decodes, how much room there is, what is there.
+
+    <cache>/pixels/
+    ├── <key>.bin, .json    a set of pictures, see ``pixel_file``
+    ├── <key>.lock          held by the process that decodes; the system frees it when it ends, however it ends
+    ├── <key>.….part        being written
+    └── room.lock           held by the process that makes room
+
+A kill half way leaves parts and perhaps a .bin without a .json; the next process that writes sweeps them away, as soon
+as it gets their lock. Nothing here needs numpy or torch, so that ``onecycle cache`` answers at once.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from onecycle.data.pixels.pixel_file import (
+    KEY_BYTES,
+    CacheUnusable,
+    Note,
+    PartFile,
+    Say,
+    file_path,
+    human_bytes,
+    remove,
+    shown_path,
+    take,
+    why,
+)
+from onecycle.settings import cache_bytes, config_file, pixel_folder
+
+_NO_LOCK = (OSError, NotImplementedError)  # what taking a lock raises; filelock's Timeout is an OSError
+_DAY_S = 86400.0
+_COLUMNS = 80
+
+
+class TooLarge(CacheUnusable):
+    """The pictures alone take more than the cache may; the text is a whole sentence."""
+
+
+@contextmanager
+def filling(key: str, say: Say) -> Iterator[None]:
+    """Be the only process that decodes this set; wait while another one does.
+
+    Raises:
+        CacheUnusable: the folder cannot be written.
+    """
+    try:
+        pixel_folder().mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file_path(key, ".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say("Another process is decoding the same pictures: waiting for it to finish")
+            lock.acquire()
+    except _NO_LOCK as error:
+        raise CacheUnusable(why(error)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def new_store(key: str, n_bytes: int, *, say: Say) -> Iterator[PartFile]:
+    """Make room for a set whose lock is held, and a file that is removed again unless it is finished.
+
+    Args:
+        key: from ``key_of``.
+        n_bytes: of pixels and table.
+        say: told which sets were removed to make room.
+
+    Raises:
+        TooLarge: it is larger than the whole cache may be.
+        CacheUnusable: there is no room for it; here, or in any write later on.
+    """
+    try:
+        with FileLock(pixel_folder() / "room.lock"):  # two processes must not count on the same room
+            _remove_set(key)
+            _sweep(own=key)
+            _evict(n_bytes + KEY_BYTES, say)
+            part = PartFile(key, n_bytes)
+    except _NO_LOCK as error:
+        raise CacheUnusable(why(error)) from error
+    try:
+        yield part
+    finally:
+        part.close()
+
+
+# ---------------------------------------------------------------- room
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A set in the folder.
+
+    Attributes:
+        key: its name.
+        note: None if it cannot be read.
+        n_bytes: of the .bin.
+        used_s: when it was last used, in seconds since 1970.
+    """
+
+    key: str
+    note: Note | None
+    n_bytes: int
+    used_s: float
+
+
+def stores() -> list[Stored]:
+    """List the sets in the folder, the one used last first."""
+    found = []
+    for path in _files(".json"):
+        note = None
+        with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
+            note = Note.from_json(path.read_text(encoding="utf-8"))
+        with suppress(FileNotFoundError):
+            found.append(Stored(path.stem, note, _size(file_path(path.stem, ".bin")), path.stat().st_mtime))
+    return sorted(found, key=lambda s: (-s.used_s, s.key))
+
+
+def used_bytes() -> int:
+    """Return what finished and unfinished sets take."""
+    return sum(_size(p) for p in [*_files(".bin"), *_files(".part")])
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """What ``clear`` removed: sets and bytes; and how many sets it left because some process has them open."""
+
+    n: int
+    n_bytes: int
+    n_in_use: int
+
+
+def clear(older_than_days: float | None = None) -> Cleared:
+    """Remove all sets that no process uses, or those not used for some days; and what killed processes left."""
+    before = used_bytes()
+    latest = float("inf") if older_than_days is None else time.time() - older_than_days * _DAY_S
+    chosen = [s for s in stores() if s.used_s <= latest]
+    removed = [_discard(s.key) for s in chosen]
+    _sweep()
+    return Cleared(sum(removed), max(0, before - used_bytes()), removed.count(False))
+
+
+def clearing_text(older_than_days: float | None = None) -> str:
+    """Remove sets as ``clear`` does, and say what was removed."""
+    done = clear(older_than_days)
+    text = f"Removed {_sets(done.n)}: {human_bytes(done.n_bytes)} freed in {shown_path(pixel_folder())}"
+    if done.n_in_use:
+        text += f"\nLeft {_sets(done.n_in_use)} that could not be removed: in use by another process, or not yours"
+    return text
+
+
+def listing_text() -> str:
+    """List the sets in the folder for a terminal of 80 columns: size, pictures, px, last used, made from."""
+    found, used, cap = stores(), used_bytes(), cache_bytes()
+    if not found and not used:
+        return f"No decoded pictures are kept in {shown_path(pixel_folder())}"
+    rows = [("size", "pictures", "px", "last used", "made from"), *(_row(s) for s in found)]
+    width = [max(len(row[i]) for row in rows) for i in range(4)]
+    lines = []
+    for row in rows:
+        left = f"{row[0]:>{width[0]}}  {row[1]:>{width[1]}}  {row[2]:>{width[2]}}  {row[3]:<{width[3]}}  "
+        lines.append(left + _ending(row[4], max(_COLUMNS - len(left), 12)))
+    return "\n".join(
+        [
+            f"Decoded pictures in {shown_path(pixel_folder())}",
+            *lines,
+            f"{human_bytes(used)} of at most {human_bytes(cap)} (ONECYCLE_CACHE_GB, or cache_gb in config.toml).",
+            "`onecycle cache --clear` removes them, with `--older-than 30` those unused for",
+            "30 days.",
+        ]
+    )
+
+
+def _row(stored: Stored) -> tuple[str, str, str, str, str]:
+    used = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.used_s))
+    size, note = human_bytes(stored.n_bytes), stored.note
+    if note is None:
+        return size, "?", "?", used, "damaged"
+    px = "mixed" if note.shape is None else f"{note.shape[0]}×{note.shape[1]}"
+    return size, f"{note.n:,}", px, used, shown_path(note.folder)
+
+
+def _ending(text: str, width: int) -> str:
+    return text if len(text) <= width else f"…{text[1 - width :]}"
+
+
+def _sets(n: int) -> str:
+    return f"{n} set{'' if n == 1 else 's'} of decoded pictures"
+
+
+def _evict(n_bytes: int, say: Say) -> None:
+    """Remove the sets that were not used for longest until ``n_bytes`` more fit the cap and the disk."""
+    cap = cache_bytes()
+    if n_bytes > cap:
+        needed_gb = -(-n_bytes // 10**8) / 10
+        raise TooLarge(
+            f"The decoded pictures take {human_bytes(n_bytes)}, more than the {human_bytes(cap)} that the pixel cache "
+            f"may take: they are decoded anew in each epoch. To keep them, set ONECYCLE_CACHE_GB={needed_gb:g} or "
+            f"cache_gb in {shown_path(config_file())}, or pass pixel_cache='memory'"
+        )
+    free = shutil.disk_usage(pixel_folder()).free
+    excess = max(used_bytes() + n_bytes - cap, n_bytes - free)
+    idle = [s for s in reversed(stores()) if excess > 0 and _is_idle(s.key)]
+    if excess > sum(s.n_bytes for s in idle):
+        spare, rest = human_bytes(free), human_bytes(used_bytes() - sum(s.n_bytes for s in idle))
+        raise CacheUnusable(
+            f"The pixel cache {shown_path(pixel_folder())} has no room for {human_bytes(n_bytes)}: the disk has "
+            f"{spare} free, and other runs use {rest} of the {human_bytes(cap)} that the cache may take"
+        )
+    gone: list[Stored] = []
+    for stored in idle:
+        if excess <= 0:
+            break
+        if _discard(stored.key):
+            excess -= stored.n_bytes
+            gone.append(stored)
+    if gone:
+        folders = ", ".join(sorted({shown_path(s.note.folder) if s.note else "unknown" for s in gone}))
+        say(
+            f"Removed {human_bytes(sum(s.n_bytes for s in gone))} of decoded pictures, unused for longest, from the "
+            f"pixel cache to make room (made from {folders})"
+        )
+
+
+def _is_idle(key: str) -> bool:
+    with _alone(key) as idle:
+        return idle
+
+
+def _discard(key: str) -> bool:
+    """Remove a set unless some process decodes or uses it."""
+    with _alone(key) as idle:
+        if idle:
+            _remove_set(key)
+            # A process that waits for this lock may then decode beside one that comes later: twice the work, no harm.
+            remove(file_path(key, ".lock"))
+        return idle and not file_path(key, ".bin").exists()
+
+
+@contextmanager
+def _alone(key: str) -> Iterator[bool]:
+    """Keep other processes from decoding or opening a set within the block; yields False where one does already."""
+    with ExitStack() as held:
+        idle = True
+        try:
+            held.enter_context(FileLock(file_path(key, ".lock"), timeout=0))
+            if sys.platform != "win32":  # Windows removes nothing that is open, here neither
+                with suppress(FileNotFoundError):
+                    idle = take(held.enter_context(file_path(key, ".bin").open("rb")))
+        except _NO_LOCK:
+            idle = False
+        yield idle
+
+
+def _sweep(own: str = "") -> None:
+    """Remove what killed processes left: parts, and sets without a note, of every key that nobody decodes.
+
+    Args:
+        own: the key whose lock the caller holds, and whose files are gone already.
+    """
+    left = _files(".part") + [p for p in _files(".bin") if not p.with_suffix(".json").exists()]
+    for key in {_key_of(p) for p in left} - {own}:
+        with _alone(key) as idle:
+            if idle:
+                _remove_parts(key)
+                if not file_path(key, ".json").exists():  # its process may have finished it just now
+                    _remove_set(key)
+                    remove(file_path(key, ".lock"))
+
+
+def _remove_set(key: str) -> None:
+    """Remove a set and its parts; the note first, so that half a removal leaves nothing that counts as a set."""
+    remove(file_path(key, ".json"))
+    remove(file_path(key, ".bin"))
+    _remove_parts(key)
+
+
+def _remove_parts(key: str) -> None:
+    for path in _files(".part"):
+        if _key_of(path) == key:
+            remove(path)
+
+
+def _key_of(path: Path) -> str:
+    return path.name.split(".")[0]
+
+
+def _files(suffix: str) -> list[Path]:
+    try:
+        return [p for p in pixel_folder().iterdir() if p.name.endswith(suffix)]
+    except FileNotFoundError:
+        return []
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0

@@ -1,0 +1,139 @@
+"""Decoded pixels, one picture after the other: where each one goes, and how some are taken out again."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from onecycle.data.pixels.decode import reason
+
+_MAPPED_BYTES = 2**27  # of a mapped file that count as this process's memory, until they are given back
+
+
+@dataclass
+class Failures:
+    """Why pictures cannot be read, by position; and the position of one whose reason may pass."""
+
+    reasons: dict[int, str] = field(default_factory=dict)
+    passing: int | None = None
+
+    def add(self, position: int, error: Exception) -> None:
+        self.reasons[position] = reason(error)
+        # Decoders' own errors have no number. A missing file is in the key; a refused or broken read is not.
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
+            self.passing = position
+
+
+class Plan:
+    """Where the pixels of each picture go.
+
+    Args:
+        shapes: int32 ``(N, 2)``, height and width after resizing; 0 × 0 if unreadable.
+        failures: of the pictures that cannot be read; later ones are added to it.
+
+    Attributes:
+        shape: (height, width) where all pictures that can be read have the same; the others then have a gap.
+        n_bytes: of all pixels.
+    """
+
+    def __init__(self, shapes: np.ndarray, failures: Failures) -> None:
+        self.shapes, self.failures = shapes, failures
+        self.shape: tuple[int, int] | None = None
+        known = shapes[shapes.all(axis=1)]
+        if len(known) and (known == known[0]).all():
+            self.shape = int(known[0][0]), int(known[0][1])
+            self.n_bytes = len(shapes) * self.shape[0] * self.shape[1] * 3
+        else:
+            ends = np.cumsum(shapes.prod(axis=1, dtype=np.int64) * 3)
+            self._starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+            self.n_bytes = int(ends[-1]) if len(ends) else 0
+
+    def offset(self, position: int) -> int:
+        """Return the first byte of a picture."""
+        if self.shape is not None:
+            return position * self.shape[0] * self.shape[1] * 3
+        return int(self._starts[position])
+
+    def table(self) -> np.ndarray:
+        """Return int64 ``(N, 3)``: first byte, height, width."""
+        return np.column_stack([self._starts, self.shapes]).astype(np.int64)
+
+
+class Kept:
+    """Decoded pixels, one picture after the other.
+
+    Args:
+        flat: uint8, all pictures.
+        shape: (height, width) of every picture; None where they differ.
+        table: int64 ``(N, 3)``, first byte, height and width of each picture; None where one shape says it.
+        bad: positions of the pictures that cannot be read.
+        mapped: the map that ``flat`` looks into, None if it is plain memory.
+    """
+
+    def __init__(
+        self,
+        flat: np.ndarray,
+        shape: tuple[int, int] | None,
+        table: np.ndarray | None,
+        bad: frozenset[int],
+        mapped: mmap.mmap | None = None,
+    ) -> None:
+        self.flat, self.shape, self.table, self.bad, self.mapped = flat, shape, table, bad, mapped
+        self._touched_bytes = 0
+
+    def picture(self, position: int) -> np.ndarray | None:
+        """Return uint8 ``(h, w, 3)``, None if the picture cannot be read."""
+        if position in self.bad:
+            return None
+        if self.table is None:
+            found: np.ndarray = self._block()[position]
+        else:
+            start, height, width = self.table[position]
+            found = self.flat[start : start + height * width * 3].reshape(height, width, 3)
+        self._touch(found.nbytes)
+        return found
+
+    def take(self, positions: np.ndarray) -> np.ndarray | None:
+        """Return a copy, uint8 ``(n, h, w, 3)``; None where shapes differ or one of them cannot be read."""
+        if self.shape is None or (self.bad and not self.bad.isdisjoint(positions.tolist())):
+            return None
+        found: np.ndarray = np.take(self._block(), positions, axis=0)
+        self._touch(found.nbytes)
+        return found
+
+    def _block(self) -> np.ndarray:
+        return self.flat.reshape(-1, *(self.shape or (0, 0)), 3)
+
+    def _touch(self, n_bytes: int) -> None:
+        """Give pages back to the system now and then: what was touched counts as memory of this process.
+
+        They stay in the system's own cache, and touching them again costs little. Measured on 3,000 pictures of 150 kB
+        in batches of 64: 30 µs a picture instead of 17, and at most 170 MB of memory instead of 450.
+        """
+        self._touched_bytes += n_bytes
+        if self.mapped is not None and self._touched_bytes > _MAPPED_BYTES:
+            self._touched_bytes = 0
+            if hasattr(self.mapped, "madvise"):
+                self.mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def on_one_canvas(pictures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Put pictures of any shapes into one array, each in the upper left corner, the rest 0.
+
+    Args:
+        pictures: uint8 ``(h, w, 3)`` each; at least one.
+
+    Returns:
+        uint8 ``(n, H, W, 3)`` and int64 ``(n, 2)`` heights and widths.
+    """
+    shapes = np.array([p.shape[:2] for p in pictures], dtype=np.int64)
+    if (shapes == shapes[0]).all():
+        return np.stack(pictures), shapes
+    height, width = shapes.max(axis=0)
+    canvas = np.zeros((len(pictures), height, width, 3), dtype=np.uint8)
+    for i, picture in enumerate(pictures):
+        canvas[i, : picture.shape[0], : picture.shape[1]] = picture
+    return canvas, shapes

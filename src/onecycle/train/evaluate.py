@@ -1,0 +1,114 @@
+"""Judging a model: its logits, losses and metrics over a whole set, in evaluation mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from onecycle.errors import ArgumentError
+from onecycle.train.callbacks import BatchLike
+from onecycle.train.device.batch_split import BatchSplit
+from onecycle.train.device.host_memory import keep_freed_memory
+from onecycle.train.device.precision import Precision
+from onecycle.train.log.recorder import MetricValue
+from onecycle.train.losses import LossFunc, per_item_loss
+
+Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Loader(Sized, Protocol):
+    """Batches whose order and augmentation are functions of (seed, epoch, step)."""
+
+    def __iter__(self) -> Iterator[BatchLike]: ...
+    def set_epoch(self, epoch: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says about a whole set, on the CPU.
+
+    Args:
+        logits: (N, C) float32.
+        targets: (N,) int64 or (N, C) float32, as the loader gave them.
+        losses: (N,) float32, loss of each item.
+    """
+
+    logits: torch.Tensor
+    targets: torch.Tensor
+    losses: torch.Tensor
+
+
+def evaluate(
+    model: nn.Module, loader: Loader, loss_func: LossFunc, precision: Precision | None = None
+) -> Predictions:
+    """Run the model over a loader in evaluation mode; afterwards every layer is in the mode it was in.
+
+    A batch that does not fit into memory goes through in parts, which changes nothing but the speed.
+
+    Args:
+        model: logits out.
+        loader: batches in the order of the data set.
+        loss_func: (logits, targets) → mean loss.
+        precision: what the network computes in. ``None``, as for all numbers that this package reports, is
+            float32 whatever the training's precision was.
+
+    Returns:
+        Logits, targets and the loss of each item, gathered from the device once.
+
+    Raises:
+        ArgumentError: the loader has no batch.
+        OutOfMemoryError: a single item does not fit into memory.
+    """
+    parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    split, chosen = BatchSplit(), precision or Precision()
+    # For one batch (a single picture, say) giving the memory back would cost more than keeping it gains.
+    memory = keep_freed_memory() if len(loader) > 1 else nullcontext()
+    with memory, eval_mode(model), torch.inference_mode():
+        for batch in loader:
+            with chosen.autocast(batch.x.device):
+                logits = split.forward(model, batch.x)
+            logits = logits.float()
+            parts.append((logits, batch.y, per_item_loss(loss_func, logits, batch.y)))
+        if not parts:
+            raise ArgumentError("there is nothing to evaluate: the loader has no batch")
+        logits, targets, losses = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+    # Tensors born in inference mode cannot be used in autograd later; a copy can.
+    return Predictions(logits.clone(), targets.clone(), losses.float().clone())
+
+
+def validate(
+    model: nn.Module, loader: Loader, loss_func: LossFunc, metrics: Sequence[Metric] = ()
+) -> tuple[float, list[MetricValue]]:
+    """Return the loss and each metric, all over the whole set at once and in float32."""
+    found = evaluate(model, loader, loss_func)
+    values = [_as_value(metric(found.logits, found.targets)) for metric in metrics]
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))  # where the loss's weights are
+    with torch.inference_mode():
+        loss = loss_func(found.logits.to(device), found.targets.to(device))
+    return float(loss), values
+
+
+def _as_value(value: torch.Tensor | float) -> MetricValue:
+    """A metric's value as a float, or as nested lists where it is a table (such as a confusion matrix)."""
+    tensor = torch.as_tensor(value)
+    if tensor.numel() == 1:
+        return float(tensor.item())
+    table: list[MetricValue] = tensor.tolist()
+    return table
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside; every layer's own mode again afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

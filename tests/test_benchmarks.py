@@ -1,0 +1,153 @@
+"""What the benchmarks share: starting a side, timing it, ending it, and writing results down."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from onecycle.train.metrics import fbeta
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS / "peers")]
+
+import shared  # noqa: E402
+from harness import footprint, report, sides  # noqa: E402
+
+SAYS = """
+import json, sys, time
+job = json.load(open(sys.argv[1]))
+print("not for the parent")
+print(json.dumps({"f2": job["f2"]}), flush=True)
+time.sleep(job["sleep_s"])
+print(json.dumps({"done": True, "kind": job["kind"]}), flush=True)
+sys.exit(job["code"])
+"""
+
+
+@pytest.fixture
+def side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> sides.Side:
+    (tmp_path / "says.py").write_text(SAYS)
+    monkeypatch.setattr(sides, "PEERS", tmp_path)
+    return sides.own("says", "says.py", f2=0.9, sleep_s=0.0, code=0)
+
+
+def test_run_hears_a_side_and_times_each_line(side: sides.Side, tmp_path: Path) -> None:
+    found = sides.run(side, "quality", {"f2": 0.1}, tmp_path)
+    assert [set(line) for line in found.lines] == [{"t", "f2"}, {"t", "done", "kind"}]
+    assert (found.ended, found.last("kind"), found.last("nothing")) == ("done", "quality", None)
+    assert found.last("f2") == 0.9  # the side's own options win
+    assert 0 < found.lines[0]["t"] <= found.lines[1]["t"] <= found.seconds
+
+
+@pytest.mark.parametrize(("why", "cap_s"), [("enough", 30.0), ("cap", 0.5)])
+def test_run_ends_a_side_that_would_go_on(side: sides.Side, tmp_path: Path, why: str, cap_s: float) -> None:
+    side.options["sleep_s"] = 60.0
+    start = time.monotonic()
+    found = sides.run(side, "quality", {}, tmp_path, cap_s=cap_s, enough=lambda lines: why == "enough")
+    assert found.ended == why
+    assert time.monotonic() - start < 10
+
+
+def test_a_side_that_fails_ends_the_benchmark_with_its_log(side: sides.Side, tmp_path: Path) -> None:
+    side.options["code"] = 3
+    with pytest.raises(SystemExit, match="says failed"):
+        sides.run(side, "quality", {}, tmp_path)
+
+
+def test_every_side_gets_the_same_split(tmp_path: Path) -> None:
+    names = [f"tile_{i}" for i in range(20)]
+    (tmp_path / "labels.csv").write_text("image_name,tags\n" + "".join(f"{n},clear water\n" for n in names))
+    job, again = (sides.planet(tmp_path, 3, n_valid=5) for _ in range(2))
+    assert job == again
+    assert job != sides.planet(tmp_path, 4, n_valid=5)
+    assert (len(job["train"]), len(job["valid"]), job["classes"]) == (15, 5, ["clear", "water"])
+    assert {Path(path).stem for path, _ in job["train"] + job["valid"]} == set(names)
+
+
+def test_sample_f2_is_the_library_s_own() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(64, 7, generator=generator)
+    targets = (torch.rand(64, 7, generator=generator) > 0.7).float()
+    assert shared.sample_f2(logits, targets) == pytest.approx(
+        float(fbeta(logits, targets, thresh=0.2)), abs=1e-6
+    )
+    assert shared.sample_f2(targets * 20 - 10, targets) == pytest.approx(
+        float((targets.sum(1) > 0).float().mean())
+    )
+
+
+def test_union_counts_overlaps_once() -> None:
+    assert shared.union([(0, 2), (1, 3), (2, 2.5), (5, 6)]) == 4
+
+
+def test_step_clock_leaves_out_the_first_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([10.0, 14.0])
+    monkeypatch.setattr(shared, "now", lambda: next(seconds))
+    clock = shared.StepClock(n_warm=2, n=3)
+    assert [clock.step() for _ in range(5)] == [False] * 4 + [True]
+    assert clock.rate(bs=8) == 3 * 8 / 4
+
+
+def test_bare_step_trains() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 2)
+    before = model.weight.detach().clone()
+    bare = shared.BareStep(model, torch.randn(8, 4), torch.ones(8, 2), torch.nn.BCEWithLogitsLoss())
+    assert bare.rate(1, 2) > 0
+    assert not torch.equal(before, model.weight)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux's /proc")
+def test_footprint_sees_this_process() -> None:
+    import os
+
+    assert os.getpid() in footprint.family(os.getpid())
+    sizes = footprint.pss_mb([os.getpid()])
+    assert 10 < sizes["pss"] <= footprint.rss_mb(os.getpid()) * 1.05
+    assert sizes["pss_anon"] + sizes["pss_file"] <= sizes["pss"] * 1.05
+    assert footprint.rss_mb(2**22 + 1) == 0.0  # no such process
+
+
+def test_report_writes_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(
+        sys, "argv", ["benchmarks/x.py", "--rounds", "3", "--peers-python", "/somewhere/python"]
+    )
+    rows: list[dict[str, object]] = [{"side": "a", **report.summary([1.0, 2.0, 6.0])}, {"side": "b"}]
+    report.write("x", "How\n    it was done.", rows, peers={"fastai": "2.8.12"})
+    record = json.loads((tmp_path / "x.json").read_text())
+    assert record["command"] == "python benchmarks/x.py --rounds 3"
+    assert (record["method"], record["peers"]) == ("How it was done.", {"fastai": "2.8.12"})
+    assert (record["rows"][0]["median"], record["rows"][0]["n"]) == (2.0, 3)
+    table = (tmp_path / "x.md").read_text()
+    assert "Peers' environment: fastai 2.8.12" in table
+    assert "| b |" in table
+
+
+def test_scaling_s_slope_is_that_of_the_logarithms(monkeypatch: pytest.MonkeyPatch) -> None:
+    scaling = _script("scaling")
+    assert scaling.slope({10: [1.0], 100: [10.0, 10.0], 1000: [100.0]}) == pytest.approx(1.0)
+    assert scaling.last_slope({10: [1.0], 100: [1.0], 1000: [100.0]}) == pytest.approx(2.0)
+
+
+def test_time_to_quality_tells_reached_from_not_reached() -> None:
+    quality = _script("time_to_quality")
+    lines = [{"t": 5.0, "f2": 0.5}, {"t": 9.0, "f2": 0.885}, {"t": 12.0, "f2": 0.87}]
+    run = sides.Run(lines, 20.0, "cap", {})
+    assert (quality.passed(run, 0.88), quality.passed(run, 0.89), quality.best(run)) == (9.0, None, 0.885)
+    own = sides.Run([{"t": 2.0, "f2": 0.9}], 3.0, "enough", {})
+    plain = sides.Run([{"t": 4.0, "decode_s": 1.0, "network_s": 2.0}], 4.0, "done", {})
+    rounds = [{quality.OWN: own, quality.YARDSTICK: plain, "fastai": run}]
+    reached, missed = (quality.ratio_rows(goal, rounds)[-1] for goal in quality.GOALS)
+    assert (reached["median"], reached["note"]) == (4.5, "")
+    assert (missed["median"], missed["note"]) == (10.0, "at least: 1 of 1 ended before the goal")
+
+
+def _script(name: str) -> ModuleType:
+    return __import__(name)

@@ -165,10 +165,11 @@ def test_views_of_the_head(colour_path, tmp_path, capsys):
         learn = learner(bunch(colour_path), tmp_path)
         plan = learn.fine_tune(1, base_lr=0.01, freeze_epochs=1, precompute=asked)
         assert plan.stages[0].views == wanted
+        assert learn.precompute is False  # not the 0 of the stage
     for own in (0, 2):
         learn = learner(bunch(colour_path), tmp_path, precompute=own)
         assert learn.fine_tune(1, plan_only=True).stages[0].views == own
-        assert learn.precompute == own
+        assert learn.precompute is own
     plan = learner(bunch(colour_path, ds_tfms=None), tmp_path).fine_tune(0, base_lr=0.01)
     assert [s.views for s in plan.stages] == [0]
     assert capsys.readouterr().out == ""
@@ -410,6 +411,7 @@ def test_lr_suggestion_says_when_it_cannot_tell(colour_path, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:1 of 200 validation pictures:onecycle.errors.DataWarning")  # a rare tag
 def test_on_planet_the_suggestions_of_several_runs_agree_within_a_factor_of_two(planet_path, tmp_path):
     lrs = []
     for seed in range(1, 6):

@@ -140,8 +140,7 @@ def fine_tune(learn: Tunable, wish: Wish, *, plan_only: bool = False, clock: Clo
         _Run(learn, task, speeds, plan, start_s, clock).stages()
     finally:
         learn.data = data
-        if learn.precompute != precompute:
-            learn.precompute = precompute
+        learn.precompute = precompute  # also where they compare equal: 0 and False are not the same here
     return plan
 
 

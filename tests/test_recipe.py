@@ -165,13 +165,15 @@ def test_views_of_the_head(colour_path, tmp_path, capsys):
         learn = learner(bunch(colour_path), tmp_path)
         plan = learn.fine_tune(1, base_lr=0.01, freeze_epochs=1, precompute=asked)
         assert plan.stages[0].views == wanted
-        assert learn.precompute is False  # not the 0 of the stage
     for own in (0, 2):
         learn = learner(bunch(colour_path), tmp_path, precompute=own)
         assert learn.fine_tune(1, plan_only=True).stages[0].views == own
         assert learn.precompute is own
     plan = learner(bunch(colour_path, ds_tfms=None), tmp_path).fine_tune(0, base_lr=0.01)
     assert [s.views for s in plan.stages] == [0]
+    learn = learner(bunch(colour_path), tmp_path)
+    learn.fine_tune(0, base_lr=0.01, precompute=0)
+    assert learn.precompute is False  # not the 0 of the stage
     assert capsys.readouterr().out == ""
 
 

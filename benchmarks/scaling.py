@@ -44,6 +44,7 @@ def main() -> None:
     found: Found = {key: {} for key in WORDS}
     with sides.workplace() as folder:
         make_files(folder, max(args.rows), args.size)
+        args.path_length = len(str(folder / "img" / f"{name(0)}.png"))
         for n in (10, *args.rows):
             make_table(folder, n)
         for round_ in range(args.rounds):
@@ -126,8 +127,8 @@ def write(args: argparse.Namespace, found: Found) -> None:
         process a measurement. Times are within the process, imports not counted. The first batch is decoded without
         preparing the others. Order and targets: the positions of a shuffled epoch and each batch's targets, no pixels.
         Decoding all pictures runs in every round up to 60,000 rows and in {args.decode_rounds} above. Bytes a row:
-        what the bunch keeps of Python's and numpy's allocations after another, small table was read. Memory is Pss,
-        sampled 20 times a second.
+        what the bunch keeps of Python's and numpy's allocations after another, small table was read; a path has
+        {args.path_length} characters. Memory is Pss, sampled 20 times a second.
     """
     report.write("scaling", method, rows)
 

@@ -11,8 +11,10 @@ from onecycle.errors import ArgumentError
 from onecycle.plan import (
     ALL,
     HEAD,
+    HELD_SHARES,
     MOST_EPOCHS,
     ROOM,
+    TRAINED_SHARES,
     WIDTH,
     Plan,
     Speeds,
@@ -26,7 +28,7 @@ from onecycle.plan import (
 
 LAPTOP = Speeds(forward_s=1 / 80, train_s=1 / 20, decode_s=1e-3, head_step_s=5e-3)
 GPU = Speeds(forward_s=1 / 4000, train_s=1 / 1200, decode_s=5e-4, head_step_s=1e-3)
-PLANET = Task(n_train=800, n_valid=200, size=(224, 224), bs=64, hold_norms=True)
+PLANET = Task(n_train=800, n_valid=200, size=(224, 224), bs=64, hold_norms=None)
 TASKS = {
     "planet": PLANET,
     "small": replace(PLANET, n_train=60, n_valid=15, size=(64, 64)),
@@ -160,6 +162,23 @@ def test_forecasts_add_up():
     assert head.forecast_s - alone.forecast_s == pytest.approx(sweeps * 5e-3)
 
 
+def test_norm_layers_stay_as_they_are_in_few_steps_and_the_rates_go_with_that():
+    def last(epochs, task=PLANET):
+        return stages_for(task, LAPTOP, epochs, 0)[-1]
+
+    for n in range(1, 12):
+        assert last(n).hold_norms == (n < 6)  # of 25 steps each
+        assert last(n).lr_shares == (HELD_SHARES if n < 6 else TRAINED_SHARES)
+        assert last(n, replace(PLANET, hold_norms=True)).hold_norms
+        assert not last(n, replace(PLANET, hold_norms=False)).hold_norms
+    assert "stay as they are: these are few steps" in str(make_plan(PLANET, LAPTOP, epochs=5))
+    assert "layers train, too" in str(make_plan(PLANET, LAPTOP, epochs=6))
+    assert "batch-norm" not in str(make_plan(replace(PLANET, hold_norms=True), LAPTOP, epochs=6))
+    _, small, full = stages_for(PLANET, LAPTOP, 8, 0)
+    (shorter,) = replan(PLANET, LAPTOP, small, [full], 0.0)
+    assert not shorter.hold_norms  # what has begun to train goes on
+
+
 def test_learning_rates_of_a_stage():
     head, held = stages_for(PLANET, LAPTOP, 1, 0)
     (trains_norms,) = stages_for(TASKS["whole"], LAPTOP, 1, 0)
@@ -179,7 +198,7 @@ def test_what_is_printed_fits_into_80_columns_and_says_what_overrides_it(task):
     assert ("bs=" in text) == (task.batch != task.bs and task.fixed_bs is None)
     assert ("sizes=" in text) == (task.sizes is None and task.size is not None and min(task.size) >= 128)
     assert ("base_lr=" in text) == (task.base_lr is None)
-    assert ("train_bn=" in text) == task.hold_norms
+    assert ("train_bn=" in text) == (task.hold_norms is None)
     assert text.count("about ") == len(make_plan(task, LAPTOP, epochs=6).stages)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from onecycle import plan as planning
 from onecycle import recipe
 from onecycle.cnn_learner import cnn_learner
 from onecycle.data.augment.transforms import get_transforms
@@ -122,6 +123,14 @@ def test_train_bn_trains_the_body_s_norm_layers_too(learn):
     learn.fine_tune(1, base_lr=0.01, freeze_epochs=1, train_bn=True)
     assert not torch.equal(learn.model[0][1].running_mean, torch.zeros(8))
     assert learn.recorder.all_lrs[-1][0] * 4 == pytest.approx(learn.recorder.all_lrs[-1][1])
+
+
+def test_the_body_s_norm_layers_train_where_there_are_enough_steps_for_it(colour_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "NORM_STEPS", 6)
+    for epochs, trains in ((1, False), (2, True)):
+        learn = learner(bunch(colour_path), tmp_path)
+        assert learn.fine_tune(epochs, base_lr=0.01, freeze_epochs=1).stages[-1].hold_norms is not trains
+        assert torch.equal(learn.model[0][1].running_mean, torch.zeros(8)) is not trains
 
 
 def test_the_same_seed_gives_the_same_weights(colour_path, tmp_path):

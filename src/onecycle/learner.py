@@ -406,7 +406,7 @@ class Learner(SavedClassifier):
         sizes: Sequence[int | tuple[int, int]] | None = None,
         bs: int | None = None,
         precompute: bool | int | None = None,
-        train_bn: bool = False,
+        train_bn: bool | None = None,
         plan_only: bool = False,
     ) -> Plan:
         """Train the head, then all layers, for some epochs or for the best that fits into a time; shows its plan.
@@ -422,15 +422,16 @@ class Learner(SavedClassifier):
 
         Args:
             epochs: with all layers, after the head's; 0 for the head alone.
-            base_lr: peak learning rate of the head; all layers get a half of it, down to a hundredth for the first
-                (with ``train_bn`` the whole, down to a quarter). Default: ``lr_suggestion`` on features, else 3e-3.
+            base_lr: peak learning rate of the head. When all layers train, the last ones get as much and the first a
+                quarter; a half and a hundredth where batch-norm layers do not train. Default: ``lr_suggestion`` on
+                features, else 3e-3.
             freeze_epochs: of the head alone; default about 200 steps on features, else one epoch; 0 for none.
             minutes: for everything, instead of ``epochs``.
             sizes: of the pictures (px) in the stages with all layers; the last is the data's.
             bs: pictures in a batch; default the data's, halved while an epoch has too few steps.
             precompute: augmented views whose features the head is trained on; False feeds it pictures. Default:
                 the learner's own, else the plan's choice.
-            train_bn: train the batch-norm layers of a pretrained body, too.
+            train_bn: train the batch-norm layers of a pretrained body, too; default: from about 150 steps on.
             plan_only: show the plan and train nothing.
 
         Returns:

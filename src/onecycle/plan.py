@@ -65,19 +65,34 @@ Measured on Planet (features at 224 px, three splits, batches of 32, 200 steps):
 ROOM = 0.95
 """A plan's forecast uses at most this share of the time."""
 
-HELD_SHARES, TRAINED_SHARES = (0.01, 0.5), (0.25, 1.0)
-"""Learning rates of the first and the last layer group when all layers train, as shares of the head's rate.
+NORM_STEPS = 150
+"""With fewer steps with all layers, the batch-norm layers of a pretrained body stay as they are.
 
-The first pair is for a body whose batch-norm layers stay as they are, the second for one where they train. Measured on
-Planet (128 px, batches of 32, base rate 2e-3, one split, after a head with loss 0.151 and sample-F2 0.882; 4 epochs):
+When they begin to train, their statistics change under the layers after them, and that costs more than a short stage
+wins back. Measured on Planet (128 px, batches of 32, base rate 2e-3), validation loss and sample-F2 after the head and
+after so many steps with all layers, and the learning rates of the first and the last group as shares of the base:
 
-============  ===================  ===================
-batch-norm    first pair           second pair
-============  ===================  ===================
-stays         0.134, 0.903         diverges
-trains        0.152, 0.873         0.129, 0.887
-============  ===================  ===================
+=====  ============  =====  ===========  ============
+split  batch-norm    steps  rates        loss, F2
+=====  ============  =====  ===========  ============
+1      after the head                    0.151, 0.882
+1      stays           100  0.01, 0.5    0.134, 0.903
+1      stays           100  0.25, 1      diverges
+1      trains          100  0.01, 0.5    0.152, 0.873
+1      trains          100  0.25, 1      0.129, 0.887
+1      stays           200  0.005, 0.25  0.134, 0.901
+1      trains          200  0.25, 1      0.117, 0.899
+2      after the head                    0.157, 0.876
+2      stays           200  0.005, 0.25  0.155, 0.876
+2      trains          200  0.25, 1      0.140, 0.893
+=====  ============  =====  ===========  ============
+
+With 72 drawn pictures and 8 steps, a perfect head fell to an accuracy of 0.67 where they trained and stayed where not.
 """
+
+HELD_SHARES, TRAINED_SHARES = (0.01, 0.5), (0.25, 1.0)
+"""Learning rates of the first and the last layer group when all layers train, as shares of the head's rate: with
+batch-norm layers that stay as they are, and with ones that train."""
 
 WIDTH = 80
 """Columns of the printed plan."""
@@ -123,7 +138,8 @@ class Task:
         freeze_epochs: epochs of the head's stage, where the caller chose them.
         fixed_bs: the batch size, where the caller chose it.
         base_lr: the learning rate; None for the finder's.
-        hold_norms: whether the body's batch-norm layers stay as they are when all layers train.
+        hold_norms: whether the body's batch-norm layers stay as they are when all layers train; None: where there are
+            few steps.
     """
 
     n_train: int
@@ -138,7 +154,7 @@ class Task:
     freeze_epochs: int | None = None
     fixed_bs: int | None = None
     base_lr: float | None = None
-    hold_norms: bool = False
+    hold_norms: bool | None = False
 
     @property
     def batch(self) -> int:
@@ -168,6 +184,7 @@ class Stage:
         forecast_s: seconds, validation included.
         views: augmented views of each picture whose features are computed; None where the stage is fed pictures.
         lr_shares: learning rates of the first and of the last layer group, as shares of the base rate.
+        hold_norms: the body's batch-norm layers stay as they are.
     """
 
     trains: str
@@ -177,6 +194,7 @@ class Stage:
     forecast_s: float
     views: int | None = None
     lr_shares: tuple[float, float] = (1.0, 1.0)
+    hold_norms: bool = False
 
     def max_lr(self, base_lr: float) -> LrLike:
         """Return the peak learning rates for ``fit_one_cycle``."""
@@ -316,7 +334,8 @@ def stages_for(task: Task, speeds: Speeds, epochs: int, views: int) -> tuple[Sta
     """Return the stages for so many epochs with all layers and so many augmented views for the head."""
     parts = _size_parts(task, epochs)
     head = (_head_stage(task, speeds, views),) if task.has_head_stage else ()
-    return (*head, *(_all_stage(task, speeds, size, n) for size, n in parts if n))
+    hold = epochs * task.steps < NORM_STEPS if task.hold_norms is None else task.hold_norms
+    return (*head, *(_all_stage(task, speeds, size, n, hold=hold) for size, n in parts if n))
 
 
 def _head_stage(task: Task, speeds: Speeds, views: int) -> Stage:
@@ -334,12 +353,13 @@ def _head_stage(task: Task, speeds: Speeds, views: int) -> Stage:
     return Stage(HEAD, task.size, task.batch, epochs, features_s + head_s, views)
 
 
-def _all_stage(task: Task, speeds: Speeds, size: Size, epochs: int) -> Stage:
+def _all_stage(task: Task, speeds: Speeds, size: Size, epochs: int, *, hold: bool) -> Stage:
     share = _area_share(size, task.size)
     each_s = task.n_train * speeds.train_s + task.n_valid * speeds.forward_s
     decode_s = 0.0 if size == task.size else (task.n_train + task.n_valid) * speeds.decode_s
-    shares = HELD_SHARES if task.hold_norms else TRAINED_SHARES
-    return Stage(ALL, size, task.batch, epochs, epochs * each_s * share + decode_s, lr_shares=shares)
+    shares = HELD_SHARES if hold else TRAINED_SHARES
+    forecast_s = epochs * each_s * share + decode_s
+    return Stage(ALL, size, task.batch, epochs, forecast_s, lr_shares=shares, hold_norms=hold)
 
 
 def _size_parts(task: Task, epochs: int) -> list[tuple[Size, int]]:
@@ -384,8 +404,9 @@ def _notes(task: Task, stages: Sequence[Stage]) -> tuple[str, ...]:
         )
     if len({stage.size for stage in stages}) > 1 and task.sizes is None:
         notes.append("Smaller pictures first: half the time for half of the epochs (sizes=).")
-    if task.hold_norms and stages[-1].trains == ALL:
-        notes.append("The body's batch-norm layers stay as they are (train_bn=).")
+    if task.hold_norms is None and stages[-1].trains == ALL:
+        how = "stay as they are: these are few steps" if stages[-1].hold_norms else "train, too"
+        notes.append(f"The body's batch-norm layers {how} (train_bn=).")
     if task.base_lr is None:
         notes.append("lr: from three sweeps over the features (base_lr=).")
     return tuple(notes)
@@ -422,7 +443,8 @@ def replan(
         return [stages for stages in choices if _total(stages) <= ROOM * max(0.0, left_s)][-1]
     if not rest:
         return ()
-    between = tuple(_all_stage(task, speeds, stage.size, stage.epochs) for stage in rest[:-1])
-    one_s = _all_stage(task, speeds, rest[-1].size, 1).forecast_s
+    hold = done.hold_norms
+    between = tuple(_all_stage(task, speeds, stage.size, stage.epochs, hold=hold) for stage in rest[:-1])
+    one_s = _all_stage(task, speeds, rest[-1].size, 1, hold=hold).forecast_s
     n = int((left_s - _total(between)) / max(one_s, 1e-9))
-    return (*between, _all_stage(task, speeds, rest[-1].size, min(MOST_EPOCHS, max(1, n))))
+    return (*between, _all_stage(task, speeds, rest[-1].size, min(MOST_EPOCHS, max(1, n)), hold=hold))

@@ -70,7 +70,7 @@ class Wish:
     sizes: Sequence[int | tuple[int, int]] | None = None
     bs: int | None = None
     precompute: bool | int | None = None
-    train_bn: bool = False
+    train_bn: bool | None = None
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.minutes is None):
@@ -179,8 +179,14 @@ def task_for(learn: Tunable, wish: Wish) -> Task:
         freeze_epochs=wish.freeze_epochs,
         fixed_bs=wish.bs,
         base_lr=base_lr,
-        hold_norms=frozen and not wish.train_bn,
+        hold_norms=_hold_norms(wish, pretrained=frozen),
     )
+
+
+def _hold_norms(wish: Wish, *, pretrained: bool) -> bool | None:
+    if not pretrained:
+        return False
+    return None if wish.train_bn is None else not wish.train_bn
 
 
 def _measured_text(speeds: Speeds, took_s: float, prepared_s: float) -> str:
@@ -259,7 +265,7 @@ class _Run:
         if self.pacer is None:
             learn.unfreeze()
             learn.precompute = False
-            if self.task.hold_norms:
+            if stage.hold_norms:
                 hold_norms(learn.layer_groups)
             self._say(f"All layers train now, with learning rates {stage.lr_text(self.base_lr)}.")
             self.pacer = Pacer(learn.lr_range(stage.max_lr(self.base_lr or DEFAULT_LR)), clock=self.clock)

@@ -19,8 +19,8 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     """Point every setting of onecycle at an empty folder, so that a test never reads the user's."""
     home = tmp_path_factory.mktemp("onecycle_home")
     monkeypatch.setenv("ONECYCLE_HOME", str(home))
-    monkeypatch.delenv("ONECYCLE_DATA", raising=False)
-    monkeypatch.delenv("ONECYCLE_WEIGHTS", raising=False)
+    for name in ("DATA", "WEIGHTS", "DECODER", "CACHE_GB", "KEEP_MEMORY"):
+        monkeypatch.delenv(f"ONECYCLE_{name}", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -80,10 +80,13 @@ def test_the_user_s_random_state_is_left_alone(learn):
 
 def test_cnn_learner_freezes_starts_at_the_prior_and_normalises(colour_path, tmp_path, capsys):
     data = tag_bunch(colour_path)
-    learner = cnn_learner(data, "tf_efficientnet_lite0", metrics=fbeta, path=tmp_path, silent=True)
+    cnn_learner(data, "tf_efficientnet_lite0", path=tmp_path, silent=True)
+    assert capsys.readouterr().out == "", "silent means silent"
+    learner = cnn_learner(data, "tf_efficientnet_lite0", metrics=fbeta, path=tmp_path)
     said = capsys.readouterr().out
     assert "mean 0.498 0.498 0.498, std 0.502 0.502 0.502" in said
     assert "data.normalize(...) or normalize=False" in said
+    assert max(map(len, said.splitlines())) <= 80
     frozen = [p.requires_grad for p in learner.layer_groups[0].parameters()]
     assert not all(frozen)
     assert all(p.requires_grad for p in learner.layer_groups[-1].parameters())

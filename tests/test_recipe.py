@@ -228,9 +228,9 @@ def test_it_shows_the_plan_the_forecast_and_the_result(colour_path, tmp_path, ca
     learn = learner(bunch(colour_path), tmp_path, silent=False)
     learn.fine_tune(2, freeze_epochs=2)
     said = capsys.readouterr().out
-    assert max(len(line) for line in said.splitlines()) <= 100
+    assert max(len(line) for line in said.splitlines()) <= 80
     order = [
-        "pictures/s forward",
+        "pictures/s forward, ",
         "stage         size   batch  epochs  learning rates  forecast",
         "1 head        32 px  16     2       lr, found",
         "2 all layers  32 px  16     2       lr/100 to lr/2",
@@ -242,6 +242,20 @@ def test_it_shows_the_plan_the_forecast_and_the_result(colour_path, tmp_path, ca
     assert places == sorted(places)
     last = learn.recorder.rows[-1]
     assert said.endswith(f"valid_loss {last.valid_loss:.6f}, accuracy {last.metrics[0]:.6f}.\n")
+
+
+def test_for_the_head_alone_only_forward_passes_are_timed(learn, capsys, monkeypatch):
+    steps = []
+    step = learn.trainer.train_step
+    monkeypatch.setattr(
+        learn.trainer, "train_step", lambda *args: steps.append(learn.trainer.part) or step(*args)
+    )
+    learn.silent = False
+    plan = learn.fine_tune(0, plan_only=True)
+    assert steps, "the head's own steps are timed"
+    assert None not in steps, "a step of the whole network takes seconds on a CPU"
+    assert plan.stages[0].forecast_s > 0
+    assert "training all layers" not in capsys.readouterr().out
 
 
 def test_silent_means_silent(learn, capsys):

@@ -155,7 +155,7 @@ def cnn_learner(
     )
     if pretrained:
         learn.freeze()
-    if stats is not None and data.stats is None:
+    if stats is not None and data.stats is None and not silent:
         _say_stats(built.weights_source, stats)
     return learn
 
@@ -163,8 +163,8 @@ def cnn_learner(
 def _say_stats(source: str, stats: Stats) -> None:
     mean, std = (" ".join(f"{v:.3f}" for v in part) for part in stats)
     print(f"{source[0].upper()}{source[1:]}.")
-    print(f"Pixels are normalised with mean {mean}, std {std} (the network's own);")
-    print("data.normalize(...) or normalize=False changes that.")
+    print(f"Pixels are normalised with mean {mean}, std {std}")
+    print("(the network's own); data.normalize(...) or normalize=False changes that.")
 
 
 def create_cnn(

@@ -187,7 +187,7 @@ class FrozenFeatures:
             self.forget()
         elif not silent:
             print(
-                "Features of the frozen body are computed once; precompute=False trains on pictures instead."
+                "Features of the frozen body are computed once;\nprecompute=False trains on pictures instead."
             )
         parts = [training]
         if len(data.split.valid):

@@ -29,7 +29,10 @@ from onecycle.train.schedules import OneCycle, StepValues
 Clock = Callable[[], float]
 
 MEASURED_SHARE = 0.02
-"""Share of the time given that timing one kind of work may take; the second call may take as much again."""
+"""Share of the time given that timing one kind of work may take; the first two calls may take ``FIRST`` times that."""
+
+FIRST = 4
+"""The first call builds what the others use and is many times slower, so a plan made from it alone would be wrong."""
 
 MOST_CALLS = 5
 """The most calls that time one kind of work."""
@@ -63,7 +66,12 @@ class Measurable(Protocol):
 
 
 def measure_speeds(
-    learn: Measurable, task: Task, *, budget_s: float | None = None, clock: Clock = time.monotonic
+    learn: Measurable,
+    task: Task,
+    *,
+    budget_s: float | None = None,
+    all_layers: bool = True,
+    clock: Clock = time.monotonic,
 ) -> Speeds:
     """Time a few forward passes and training steps on real batches; the learner is afterwards as before.
 
@@ -71,6 +79,8 @@ def measure_speeds(
         learn: the learner, its data prepared.
         task: says the batch size.
         budget_s: the time given for everything; a small share of it may be used.
+        all_layers: whether there may be a stage in which they train; without, that and decoding at another size are
+            not timed, and are 0 in the answer.
         clock: seconds that never go back.
     """
     trainer, data = learn.trainer, learn.data
@@ -78,22 +88,24 @@ def measure_speeds(
     if trainer.device.type == "cpu":
         n = min(n, CPU_BATCH)
     loader = data.train_dl.replace(stats=learn.norm_stats, bs=n)
+    train_s = head_s = 0.0
     times = _Stopwatch(trainer.device, MEASURED_SHARE * (budget_s or 60.0), clock)
     with _scratch(learn):
         if task.hold_norms:
             hold_norms(learn.layer_groups)
-        if budget_s is None or budget_s >= LEAST_TO_CHOOSE_S:
-            learn._speed.choose(trainer, loader, n_batches=USUAL_EPOCHS * task.steps)
-        set_training_mode(trainer.model)
-        train_s = times.of(lambda: trainer.train_step(loader.batch_at(0, 0), 0))
+        if all_layers:
+            if budget_s is None or budget_s >= LEAST_TO_CHOOSE_S:
+                learn._speed.choose(trainer, loader, n_batches=USUAL_EPOCHS * task.steps)
+            set_training_mode(trainer.model)
+            train_s = times.of(lambda: trainer.train_step(loader.batch_at(0, 0), 0))
         trainer.model.eval()
         with torch.no_grad():
             forward_s = times.of(lambda: trainer.model(loader.batch_at(0, 0).x))
-    head_s = 0.0
     if task.on_features:
         with _scratch(learn, head_only=True):
             head_s = _head_step_s(trainer, loader.batch_at(0, 0), times)
-    return Speeds(forward_s / n, train_s / n, _decode_s(learn, task, clock), head_s)
+    decode_s = _decode_s(learn, task, clock) if all_layers else 0.0
+    return Speeds(forward_s / n, train_s / n, decode_s, head_s)
 
 
 @contextmanager
@@ -133,7 +145,7 @@ class _Stopwatch:
     def of(self, work: Callable[[], object]) -> float:
         """Return the median seconds of a call; the first counts only where there is no time for another."""
         took = [self._call(work)]
-        while len(took) < MOST_CALLS and sum(took) < self.limit_s * (2 if len(took) == 1 else 1):
+        while len(took) < MOST_CALLS and sum(took) < self.limit_s * (FIRST if len(took) == 1 else 1):
             took.append(self._call(work))
         return statistics.median(took[1:] or took)
 

@@ -128,7 +128,8 @@ def fine_tune(learn: Tunable, wish: Wish, *, plan_only: bool = False, clock: Clo
     task = task_for(learn, wish)
     data.prepare(silent=learn.silent)
     prepared_s = clock() - start_s
-    speeds = measure_speeds(learn, task, budget_s=budget_s, clock=clock)
+    all_layers = wish.epochs != 0 or not task.on_features
+    speeds = measure_speeds(learn, task, budget_s=budget_s, all_layers=all_layers, clock=clock)
     if not learn.silent:
         print(_measured_text(speeds, clock() - start_s, prepared_s))
     plan = make_plan(task, speeds, epochs=wish.epochs, budget_s=budget_s, spent_s=clock() - start_s)
@@ -190,9 +191,10 @@ def _hold_norms(wish: Wish, *, pretrained: bool) -> bool | None:
 
 
 def _measured_text(speeds: Speeds, took_s: float, prepared_s: float) -> str:
+    training = f", {1 / speeds.train_s:,.0f}/s training all layers" if speeds.train_s else ""
     return fill(
         f"Measured in {took_s:.0f} s ({prepared_s:.0f} s of it reading pictures): {1 / speeds.forward_s:,.0f} "
-        f"pictures/s forward, {1 / speeds.train_s:,.0f}/s training all layers.",
+        f"pictures/s forward{training}.",
         WIDTH,
     )
 

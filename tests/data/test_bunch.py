@@ -222,6 +222,14 @@ def test_without_validation_pictures(colour_path):
         data.valid_ds  # noqa: B018
 
 
+def test_the_table_is_not_kept_beside_what_was_read_from_it(colour_path):
+    frame = pd.read_csv(colour_path / "labels.csv")
+    data = ImageDataBunch.from_df(colour_path, frame, folder="train", suffix=".jpg", **COMMON)
+    assert data.lists.pictures.frame is None
+    assert from_csv(colour_path).lists.pictures.frame is None
+    assert len(data.lists.pictures.paths) == len(frame)
+
+
 def test_repr_says_what_matters(colour_path):
     text = repr(from_csv(colour_path, bs=10))
     assert text.splitlines()[0] == "ImageDataBunch: 3 classes, 32×32 px"

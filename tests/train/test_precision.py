@@ -348,12 +348,28 @@ def choose(model: nn.Module | None = None, **kwargs: Any) -> Precision:
 def test_the_plainer_stays_unless_the_other_is_a_tenth_faster(clock):
     clock.table["bf16, channels_last"] = 0.046
     assert choose().describe() == ("fp32, channels_last (measured: 160 pictures/s; bf16 174; contiguous 160)")
-    assert clock.steps == [name for name in SECONDS for _ in range(3)]
+    assert clock.steps == ["fp32, channels_last", *(name for name in SECONDS for _ in range(3))]
     clock.table["bf16, channels_last"] = 0.045
     clock.table["bf16, contiguous"] = 0.02
     assert choose().describe() == (
         "bf16, contiguous (measured: 400 pictures/s; fp32 channels_last 160; channels_last 178)"
     )
+
+
+def test_a_pause_of_the_machine_does_not_make_another_look_faster(clock, monkeypatch):
+    pause = iter(
+        [0.05, 0.05, 2.0]
+    )  # two steps to warm up, and one that counts while the machine does other work
+
+    def step(name: str) -> float:
+        clock.now += (took := next(pause, 0.05))
+        clock.steps.append(name)
+        return took
+
+    monkeypatch.setattr(clock, "step", step)
+    chosen = choose()
+    assert chosen.name == "fp32, channels_last"
+    assert chosen.reason == "measured: 160 pictures/s; bf16 160; contiguous 160", "timed again"
 
 
 def test_hopeless_candidates_get_one_step_and_slow_ones_two(clock):
@@ -362,7 +378,7 @@ def test_hopeless_candidates_get_one_step_and_slow_ones_two(clock):
     assert clock.steps.count("bf16, channels_last") == 1
     clock.table, clock.steps, clock.now = dict.fromkeys(SECONDS, 0.6), [], 0.0
     choose()
-    assert clock.steps == [name for name in SECONDS for _ in range(2)]
+    assert clock.steps == ["fp32, channels_last", *(name for name in SECONDS for _ in range(2))]
 
 
 def test_no_more_than_the_budget(clock, tmp_path):
@@ -394,7 +410,7 @@ def test_short_fits_are_not_measured(clock):
     assert asked == clock.steps == []
     assert choose(example=counted, n_pictures=1_500).reason == "too short a fit to measure"  # 9.4 s at 160/s
     assert asked == [8]
-    assert clock.steps == 3 * ["fp32, channels_last"]
+    assert clock.steps == 4 * ["fp32, channels_last"]
     assert choose(n_pictures=1_700).reason.startswith("measured")
 
 

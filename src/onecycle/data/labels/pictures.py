@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -223,7 +224,9 @@ def label_rows(
         finding = items.find_tag_lists(labels)
         if finding is not None:
             warn(finding.message(), DataWarning)
-    return Labeled(pictures, split, found)
+    kept = copy.copy(pictures)
+    kept.frame = None  # as large as all the rest, and of no use from here on
+    return Labeled(kept, split, found)
 
 
 def label_columns(

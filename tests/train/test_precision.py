@@ -357,9 +357,8 @@ def test_the_plainer_stays_unless_the_other_is_a_tenth_faster(clock):
 
 
 def test_a_pause_of_the_machine_does_not_make_another_look_faster(clock, monkeypatch):
-    pause = iter(
-        [0.05, 0.05, 2.0]
-    )  # two steps to warm up, and one that counts while the machine does other work
+    # Two steps to warm up, and one that counts while the machine does other work.
+    pause = iter([0.05, 0.05, 0.6])
 
     def step(name: str) -> float:
         clock.now += (took := next(pause, 0.05))

@@ -39,7 +39,7 @@ check: $(READY)
 # ONECYCLE_PEERS_PYTHON: an interpreter that has benchmarks/peers.txt already.
 PEERS := .venv-peers
 PEERS_READY := $(if $(ONECYCLE_PEERS_PYTHON),,$(PEERS)/.ready)
-PEER_BENCHES := time_to_quality unfrozen_epoch data_path memory gpu
+PEER_BENCHES := time_to_quality unfrozen_epoch data_path memory gpu trust
 BENCHES := lesson plain_loop startup scaling $(PEER_BENCHES)
 
 peers: $(PEERS)/.ready  ## the environment of the libraries that the benchmarks compare with

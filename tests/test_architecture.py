@@ -15,11 +15,13 @@ SRC = Path(__file__).resolve().parents[1] / "src" / "onecycle"
 GROUND = {"errors": 0, "settings": 1}
 ROOMS = {
     "data": {
-        "audit", "batches", "bunch", "data_block", "datasets", "options", "progress",
+        "batches", "bunch", "data_block", "datasets", "factories", "options", "progress",
         "pixels.cache", "pixels.decode", "pixels.image", "pixels.kept", "pixels.pixel_file", "pixels.resize",
         "pixels.store",
+        "audit.dataset", "audit.duplicates", "audit.files", "audit.findings", "audit.fingerprints",
+        "audit.label_checks", "audit.neighbours", "audit.registration", "audit.rows", "audit.table",
         "augment.augmenter", "augment.draws", "augment.parts", "augment.transforms", "augment.warp",
-        "labels.items", "labels.pictures", "labels.splits",
+        "labels.items", "labels.pictures", "labels.prevalence", "labels.relabel", "labels.splits", "labels.stratified",
         "sources.archives", "sources.downloads", "sources.untar",
         "synthetic.scenery", "synthetic.tiles",
     },
@@ -30,24 +32,32 @@ ROOMS = {
         "device.trial",
         "log.progress", "log.recorder",
     },
-    "evaluation": {"gradcam", "interpretation", "plots"},
+    "evaluation": {
+        "gradcam", "interpretation", "label_issues", "parts", "plots", "slices", "tags",
+        "certainty.calibration", "certainty.intervals", "certainty.thresholds", "certainty.trust", "certainty.trust_plots",
+    },
 }  # fmt: skip
 UPPER = {
+    "calibrated": 3,
     "features": 3,
     "inference": 3,
     "model_files": 3,
     "plan": 3,
+    "imbalance": 3,
     "speed": 3,
     "classifier": 4,
+    "label_check": 4,
     "pace": 4,
     "recipe": 5,
     "saving": 5,
-    "learner": 6,
-    "cnn_learner": 7,
-    "doc": 7,
-    "demo": 8,
-    "vision": 9,
-    "cli": 9,
+    "examined": 6,
+    "similar": 4,
+    "learner": 7,
+    "cnn_learner": 8,
+    "doc": 8,
+    "demo": 9,
+    "vision": 10,
+    "cli": 10,
 }
 """Floors above the rooms; a module imports from lower floors only."""
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from onecycle import inference
-from onecycle.data.audit import check_same_classes
+from onecycle.calibrated import Calibrated, Thresh
+from onecycle.data.audit.rows import check_same_classes
 from onecycle.data.augment.transforms import tta_views
 from onecycle.data.batches import BatchLoader, Stats
 from onecycle.data.bunch import ImageDataBunch
@@ -24,6 +27,8 @@ from onecycle.train.metrics import Metric
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from onecycle.evaluation.certainty.calibration import Calibration, CalibrationReport
+    from onecycle.evaluation.certainty.thresholds import Average, Rule, TagThresholds, ThresholdReport
     from onecycle.evaluation.interpretation import ClassificationInterpretation
 
 
@@ -36,6 +41,7 @@ class Classifier:
         metrics: functions ``(logits, targets) → number`` over a whole part of the data.
         stats: pixel statistics to normalise with where the data has none of its own.
         silent: print nothing.
+        calibrated: what ``calibrate`` and ``choose_thresholds`` found, for the weights as they are.
     """
 
     model: nn.Module
@@ -43,6 +49,7 @@ class Classifier:
     metrics: list[Metric]
     stats: Stats | None
     silent: bool
+    calibrated = Calibrated()
     _data: ImageDataBunch
 
     @property
@@ -80,6 +87,8 @@ class Classifier:
         ds_type: DatasetType = DatasetType.Valid,
         activ: Callable[[torch.Tensor], torch.Tensor] | None = None,
         with_loss: bool = False,
+        *,
+        calibrated: bool = False,
     ) -> list[torch.Tensor]:
         """Predict one part of the data, in order; ``learn.recorder`` is left alone.
 
@@ -87,16 +96,20 @@ class Classifier:
             ds_type: which part; ``Train`` means the training pictures in order, not augmented.
             activ: turns logits into probabilities; default by the loss: softmax or sigmoid.
             with_loss: add the loss of each picture (for tags: its mean over the tags).
+            calibrated: probabilities as ``predict`` shows them after ``calibrate()``; the loss stays the model's own.
 
         Returns:
             ``[probs (N, C) float32, targets (N,) or (N, C)]`` and, with ``with_loss``, ``losses (N,)``, on the CPU.
         """
         if ds_type is DatasetType.Test and with_loss:
             raise ArgumentError("the test pictures have no labels, so there is no loss; leave with_loss out")
+        if calibrated and (self.calibration is None or activ is not None):
+            raise ArgumentError("calibrated=True needs learn.calibrate() first, and no activ=")
         if ds_type is not DatasetType.Test:
             self._data.prepare(silent=self.silent)
         found = evaluate(self.model, self.loader(ds_type), self.loss_func)
         probs = (activ or activation_for(self.loss_func))(found.logits)
+        probs = self.calibrated.probs(probs) if calibrated else probs
         return [probs, found.targets, found.losses] if with_loss else [probs, found.targets]
 
     def TTA(
@@ -151,7 +164,7 @@ class Classifier:
         return [loss, *values]
 
     def predict(
-        self, item: inference.Picture, *, thresh: float = 0.5
+        self, item: inference.Picture, *, thresh: Thresh | None = None, raw: bool = False
     ) -> tuple[Category | MultiCategory, torch.Tensor, torch.Tensor]:
         """Classify one picture with the evaluation preprocess.
 
@@ -159,22 +172,28 @@ class Classifier:
             item: a path, an open file or a file's bytes, decoded as the data's own files are; or an Image, a Pillow
                 picture or pixels uint8 ``(H, W, 3)``, taken as they are. (``open_image`` decodes at full size: for
                 a big JPEG, its prediction differs a little from that of the path, see ``scaled_decode``.)
-            thresh: probability from which on a tag is given (tags only).
+            thresh: probability from which on a tag is given (tags only): one, or one a tag; default those of
+                ``choose_thresholds``, else 0.5.
+            raw: return the model's own probabilities after ``calibrate()``, too.
 
         Returns:
             the label (prints as its name), the class index (or 0/1 per tag) and the probabilities ``(C,)``.
         """
         loader = self._data.single_loader([inference.as_given(item)], stats=self.norm_stats)
-        probs = activation_for(self.loss_func)(evaluate(self.model, loader, self.loss_func).logits)[0]
-        label = self._label_of(probs, thresh)
-        return label, torch.tensor(label.data), probs
+        own = activation_for(self.loss_func)(evaluate(self.model, loader, self.loss_func).logits)
+        probs = own if raw else self.calibrated.probs(own)
+        label = self._label_of(own, probs, thresh)
+        return label, torch.tensor(label.data), probs[0]
 
-    def _label_of(self, probs: torch.Tensor, thresh: float = 0.5) -> Category | MultiCategory:
+    def _label_of(
+        self, own: torch.Tensor, shown: torch.Tensor, thresh: Thresh | None = None
+    ) -> Category | MultiCategory:
+        """Return the label of one picture, from the model's own probabilities and those shown, ``(1, C)`` each."""
         classes = self._data.classes
         if not self._data.is_multi:
-            best = int(probs.argmax())
+            best = int(own.argmax())
             return Category(best, classes[best])
-        hit = [int(p >= thresh) for p in probs.tolist()]
+        hit = [int(given) for given in self.calibrated.tags(own, shown, thresh)[0]]
         return MultiCategory(tuple(hit), tuple(c for c, h in zip(classes, hit, strict=True) if h))
 
     def pred_batch(self, ds_type: DatasetType = DatasetType.Valid, batch: Any = None) -> torch.Tensor:
@@ -197,11 +216,98 @@ class Classifier:
         probs = self.pred_batch(batch=self.loader(ds_type).replace(bs=n).batch_at(0, 0))
         part = self._data.dataset(ds_type)
         truths = [str(part.label(int(i))) for i in shown.indices]
-        guesses = [str(self._label_of(p)) for p in probs]
+        pairs = zip(probs[:, None], self.calibrated.probs(probs)[:, None], strict=True)
+        guesses = [str(self._label_of(own, shown)) for own, shown in pairs]
         titles = [f"truth: {t}\nsaid: {g}" for t, g in zip(truths, guesses, strict=True)]
         colors = ["black" if t == g else "firebrick" for t, g in zip(truths, guesses, strict=True)]
         figure = draw_grid(shown.x.cpu(), titles, figsize=figsize, colors=colors)
         return figure if return_fig else None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What ``calibrate`` fitted for the weights as they are; None before, and after more training."""
+        return self.calibrated.calibration
+
+    @property
+    def thresholds(self) -> TagThresholds | None:
+        """What ``choose_thresholds`` chose for the weights as they are; None before, and after more training."""
+        return self.calibrated.thresholds
+
+    def calibrate(
+        self,
+        ds_type: DatasetType = DatasetType.Valid,
+        *,
+        n_folds: int = 10,
+        seed: int = 0,
+        groups: Sequence[object] | None = None,
+    ) -> CalibrationReport:
+        """Fit what makes probabilities right, and have ``predict`` show those from now on; see ``interpret()``.
+
+        It is saved and loaded with the model, and forgotten when the weights are trained on.
+
+        Args:
+            ds_type: the part that it is fitted on; the training part is too good to learn it from.
+            n_folds, seed, groups: of the report, which judges each fold by what the others gave.
+
+        Returns:
+            The report; its ``calibration`` is fitted on all pictures of the part.
+        """
+        report = self.interpret(ds_type).calibration(n_folds=n_folds, seed=seed, groups=groups)
+        self.calibrated = replace(self.calibrated, calibration=report.calibration)
+        self._say(
+            "predict now gives calibrated probabilities (raw=True: the model's own):\n"
+            f"ECE {report.before.value:.3f} before, {report.after.value:.3f} after, on held-out folds."
+        )
+        return report
+
+    def choose_thresholds(
+        self,
+        beta: float = 2.0,
+        *,
+        average: Average = "sample",
+        precision: float | None = None,
+        default: float = 0.5,
+        rule: Rule | None = None,
+        exactly_one: Sequence[Sequence[Any]] = (),
+        ds_type: DatasetType = DatasetType.Valid,
+        n_folds: int = 5,
+        seed: int = 0,
+        groups: Sequence[object] | None = None,
+    ) -> ThresholdReport:
+        """Choose from which probability on each tag is given, and have ``predict`` use that from now on.
+
+        They are compared with the model's own probabilities, saved and loaded with the model, and forgotten when
+        the weights are trained on.
+
+        Args:
+            beta, average, precision, default, rule, exactly_one, n_folds, seed, groups: as in
+                ``interpret().choose_thresholds``.
+            ds_type: the part that they are chosen on.
+        """
+        report = self.interpret(ds_type).choose_thresholds(
+            beta,
+            average=average,
+            precision=precision,
+            default=default,
+            rule=rule,
+            exactly_one=exactly_one,
+            n_folds=n_folds,
+            seed=seed,
+            groups=groups,
+        )
+        self.calibrated = replace(self.calibrated, thresholds=report.thresholds)
+        self._say(f"{report}\npredict now decides by them, unless it is given thresh=.")
+        return report
+
+    def forget_calibration(self) -> None:
+        """Forget calibration and thresholds, because the weights that they belong to change."""
+        if self.calibrated:
+            self._say(f"forgotten, as the weights change: {self.calibrated}")
+        self.calibrated = Calibrated()
+
+    def _say(self, text: str) -> None:
+        if not self.silent:
+            print("\n".join(textwrap.fill(line, 80) for line in text.splitlines()))
 
     def interpret(
         self, ds_type: DatasetType = DatasetType.Valid, tta: bool = False

@@ -16,7 +16,7 @@ from onecycle.model.backbones import Architecture
 from onecycle.model.cnn import create_cnn_model
 from onecycle.train.callbacks import Callback
 from onecycle.train.device.precision import Choice
-from onecycle.train.losses import class_log_prior
+from onecycle.train.losses import ClassWeights, class_log_prior
 from onecycle.train.metrics import Metric
 from onecycle.train.optimizer import AdamW_v1
 
@@ -35,6 +35,7 @@ class CnnOptions(TypedDict, total=False):
     loss_func: Any
     opt_func: Callable[..., torch.optim.Optimizer]
     metrics: Metric | Sequence[Metric] | None
+    class_weights: ClassWeights | None
     true_wd: bool
     bn_wd: bool
     wd: float
@@ -67,6 +68,7 @@ def cnn_learner(
     loss_func: Any = None,
     opt_func: Callable[..., torch.optim.Optimizer] = AdamW_v1,
     metrics: Metric | Sequence[Metric] | None = None,
+    class_weights: ClassWeights | None = None,
     true_wd: bool = True,
     bn_wd: bool = True,
     wd: float = 0.01,
@@ -100,7 +102,7 @@ def cnn_learner(
             many augmented views (True: 3 where there are training transforms, else 0). It needs a body whose
             batch-norm layers stand still, and does not draw augmentation anew: ``Learner.precompute`` says what
             differs from v1's frozen stage.
-        loss_func: the loss; the remaining arguments, too, are those of ``Learner``.
+        loss_func, class_weights: the loss; the remaining arguments, too, are those of ``Learner``.
 
     Returns:
         a learner, frozen up to the head if ``pretrained``.
@@ -137,6 +139,7 @@ def cnn_learner(
         opt_func,
         loss_func,
         metrics,
+        class_weights=class_weights,
         true_wd=true_wd,
         bn_wd=bn_wd,
         wd=wd,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -57,6 +59,21 @@ class HeadStage:
     head: nn.Module
     train: FeatureLoader
     valid: FeatureLoader | None
+
+
+@dataclass(frozen=True)
+class LabelledFeatures:
+    """The body's outputs for all labelled pictures, training before validation.
+
+    Attributes:
+        features: float32 ``(N, …)`` on the CPU.
+        targets: int64 ``(N,)`` or float32 ``(N, C)``.
+        rows: int64 ``(N,)``, their rows in the labelled table.
+    """
+
+    features: Tensor
+    targets: Tensor
+    rows: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -126,6 +143,7 @@ class FrozenFeatures:
         stats: Stats | None,
         views: bool | int,
         callbacks: Sequence[Callback] = (),
+        weights: np.ndarray | None = None,
         silent: bool = False,
     ) -> HeadStage | None:
         """Return loaders of features, computed now unless those at hand still hold.
@@ -136,6 +154,7 @@ class FrozenFeatures:
             stats: what pixels are normalised with.
             views: augmented views of each training picture; True for ``DEFAULT_VIEWS``.
             callbacks: of the coming fit.
+            weights: how often each training picture is drawn, see ``BatchLoader``; None for once.
             silent: show no bar and print nothing.
 
         Returns:
@@ -159,7 +178,52 @@ class FrozenFeatures:
             no_room = f"{settings.cache_folder()} has no room for them ({error})"
             self._say(_FED_PICTURES.format(no_room), silent=silent)
             return None
-        return _head_stage(parts.rest, data, kept)
+        return _head_stage(parts.rest, data, kept, weights)
+
+    def of_labelled(
+        self, model: nn.Module, data: ImageDataBunch, *, stats: Stats | None, silent: bool = False
+    ) -> LabelledFeatures:
+        """Return the body's features of all labelled pictures, plain; those at hand are used where they hold.
+
+        The body counts as fixed, whether or not it would train: the model is not changed.
+
+        Args:
+            model: ``nn.Sequential(body, head)``.
+            data: the bunch, prepared.
+            stats: what pixels are normalised with.
+            silent: show no bar.
+
+        Raises:
+            ArgumentError: the model cannot be cut behind its body.
+        """
+        frozen = copy.deepcopy(model)
+        for part in list(frozen.children())[:-1]:
+            part.requires_grad_(False)
+        parts = feature_parts(frozen)
+        if isinstance(parts, str):
+            raise ArgumentError(f"features of the body cannot be computed: {parts}")
+        sets = self._at_hand(parts.fixed, data, stats)
+        if sets is None:
+            kinds = [DatasetType.Fix, *([DatasetType.Valid] if len(data.split.valid) else [])]
+            loaders = [_Part(_plain_loader(data, kind, stats)) for kind in kinds]
+            sets = _compute(parts.fixed, loaders, max_bytes=default_store_bytes() // 2, silent=silent)
+        return LabelledFeatures(
+            features=torch.cat([found.features[0] for found in sets]),
+            targets=torch.cat([found.targets for found in sets]),
+            rows=np.concatenate([data.split.train, data.split.valid]),
+        )
+
+    def _at_hand(
+        self, fixed: nn.Module, data: ImageDataBunch, stats: Stats | None
+    ) -> list[FeatureSet] | None:
+        """Return what is kept of training and validation, None where it does not hold; views do not matter."""
+        if self._kept is None:
+            return None
+        views = self._kept.origin.views
+        wanted = _Origin(weakref.ref(data), _pixels_of(data, stats), views, _fingerprint(fixed))
+        if self._kept.origin.change_to(wanted) is not None:
+            return None
+        return [kept for kept in (self._kept.train, self._kept.valid) if kept is not None]
 
     def describe(self) -> str:
         """Say what is kept, as a clause: how many views of how many pictures, and where."""
@@ -203,8 +267,8 @@ class FrozenFeatures:
             self._said.add(text)
 
 
-def _head_stage(head: nn.Module, data: ImageDataBunch, kept: _Kept) -> HeadStage:
-    pictures = data.loader(DatasetType.Train)
+def _head_stage(head: nn.Module, data: ImageDataBunch, kept: _Kept, weights: np.ndarray | None) -> HeadStage:
+    pictures = data.loader(DatasetType.Train).replace(weights=weights)
     train = FeatureLoader(
         kept.train, bs=pictures.bs, order=pictures.order, seed=data.seed, device=data.device
     )

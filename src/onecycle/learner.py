@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,11 +15,12 @@ from onecycle import recipe
 from onecycle.classifier import listed
 from onecycle.data.batches import Stats
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.features import FrozenFeatures, check_views
+from onecycle.examined import ExaminedClassifier
+from onecycle.features import FrozenFeatures, check_views, feature_parts
+from onecycle.imbalance import loss_for_data, sampling_weights
 from onecycle.model import cnn
 from onecycle.plan import Plan
 from onecycle.recipe import Wish
-from onecycle.saving import SavedClassifier
 from onecycle.speed import TrainingSpeed
 from onecycle.train import lr_finder
 from onecycle.train.callbacks import Callback, GradientClipping, MixUpCallback
@@ -28,19 +29,16 @@ from onecycle.train.evaluate import Loader
 from onecycle.train.log.progress import make_progress
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.loop import Trainer, TrainerAttribute
-from onecycle.train.losses import loss_for
+from onecycle.train.losses import ClassWeights
 from onecycle.train.lr_finder import LrAnswer
 from onecycle.train.metrics import Metric, check_metric, metric_name
 from onecycle.train.optimizer import AdamW_v1
 from onecycle.train.schedules import Constant, LrLike, OneCycle, lr_range
 
-if TYPE_CHECKING:
-    pass
-
 DEFAULT_LR = slice(3e-3)
 
 
-class Learner(SavedClassifier):
+class Learner(ExaminedClassifier):
     """A model, its data and everything needed to train and judge it.
 
     Args:
@@ -49,6 +47,8 @@ class Learner(SavedClassifier):
         opt_func: makes the optimizer from parameter groups; default Adam with betas (0.9, 0.99).
         loss_func: default by the labels: cross-entropy, or binary cross-entropy with logits for tags.
         metrics: one or several functions ``(logits, targets) → number`` over the whole validation set.
+        class_weights: ``balanced``, or one factor a class in the order of ``data.classes``: rare classes then count
+            more in the loss (for tags: their presences). Probabilities then no longer match the frequencies.
         true_wd: decoupled weight decay; False adds it to the gradient.
         bn_wd: decay batch-norm parameters too.
         wd: weight decay.
@@ -70,12 +70,8 @@ class Learner(SavedClassifier):
     """
 
     model, loss_func, layer_groups = TrainerAttribute(), TrainerAttribute(), TrainerAttribute()
-    opt_func, wd, true_wd, bn_wd = (
-        TrainerAttribute(),
-        TrainerAttribute(),
-        TrainerAttribute(),
-        TrainerAttribute(),
-    )
+    opt_func, wd = TrainerAttribute(), TrainerAttribute()
+    true_wd, bn_wd = TrainerAttribute(), TrainerAttribute()
 
     def __init__(
         self,
@@ -85,6 +81,7 @@ class Learner(SavedClassifier):
         loss_func: Any = None,
         metrics: Metric | Sequence[Metric] | None = None,
         *,
+        class_weights: ClassWeights | None = None,
         true_wd: bool = True,
         bn_wd: bool = True,
         wd: float = 0.01,
@@ -104,7 +101,7 @@ class Learner(SavedClassifier):
         self.trainer = Trainer(
             model=model.to(data.device, memory_format=torch.channels_last),  # type: ignore[call-overload]
             layer_groups=list(layer_groups) if layer_groups else [nn.ModuleList(cnn.flatten_leaves(model))],
-            loss_func=loss_func if loss_func is not None else loss_for(data.is_multi),
+            loss_func=loss_for_data(data, loss_func, class_weights),
             opt_func=opt_func,
             wd=wd,
             true_wd=true_wd,
@@ -201,9 +198,12 @@ class Learner(SavedClassifier):
         start_epoch: int,
     ) -> None:
         self._data.prepare(silent=self.silent)
+        self.forget_calibration()
         self.recorder = Recorder([metric_name(m) for m in listed(self.metrics)])
         partners = self._all_callbacks(callbacks)
         with self._batches(partners) as (train, valid):
+            if isinstance(feature_parts(self.model), str):
+                self.body_trained = True
             self._choose_speed(train, epochs * len(train))
             self.trainer.fit(
                 epochs,
@@ -221,7 +221,7 @@ class Learner(SavedClassifier):
     @contextmanager
     def _batches(self, callbacks: Sequence[Callback]) -> Iterator[tuple[Loader, Loader | None]]:
         """Give training and validation batches: features where only the head trains on them, else pictures."""
-        found = None
+        found, weights = None, sampling_weights(callbacks)
         if self._precompute is not False:
             found = self._features.stage(
                 self.model,
@@ -229,10 +229,11 @@ class Learner(SavedClassifier):
                 stats=self.norm_stats,
                 views=self._precompute,
                 callbacks=callbacks,
+                weights=weights,
                 silent=self.silent,
             )
         if found is None:
-            pictures = self._data.train_dl.replace(stats=self.norm_stats)
+            pictures = self._data.train_dl.replace(stats=self.norm_stats, weights=weights)
             yield pictures, self.loader() if len(self._data.split.valid) else None
             return
         self.trainer.part = found.head

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from onecycle import model_files
+from onecycle.calibrated import Calibrated
 from onecycle.classifier import Classifier
 from onecycle.train import checkpoint
 from onecycle.train.loop import Trainer
@@ -18,12 +19,14 @@ class SavedClassifier(Classifier):
         trainer: the optimizer, and the count of epochs.
         path: folder of the data set, or where models go instead.
         model_dir: folder below ``path``.
+        body_trained: whether more than the head was trained; None where weights were loaded, so it is not known.
     """
 
     trainer: Trainer
     path: Path
     model_dir: Path
     _told_folder = False
+    body_trained: bool | None = False
 
     def model_folder(self) -> Path:
         """Return the folder of saved models, made if missing: ``path/model_dir``, else a run folder, said once."""
@@ -48,7 +51,8 @@ class SavedClassifier(Classifier):
             model_files.stem(self.model_folder(), file),
             model=self.model,
             optimizer=self.trainer.optimizer if with_opt else None,
-            manifest=model_files.manifest(self._data, self.norm_stats, self.trainer.epochs_done),
+            manifest=model_files.manifest(self._data, self.norm_stats, self.trainer.epochs_done)
+            | self.calibrated.manifest(),
         )
         return path if return_path else None
 
@@ -73,6 +77,10 @@ class SavedClassifier(Classifier):
         )
         if report.note:
             print(report.note)
+        self.calibrated = Calibrated.from_manifest(report.manifest, self._data.c)
+        if self.calibrated:
+            self._say(f"loaded with {self.calibrated}, which predict uses")
+        self.body_trained = self.body_trained or None
         # Never backwards: no order and no draw comes twice in one run.
         self.trainer.epochs_done = max(self.trainer.epochs_done, int(report.manifest.get("epochs_done", 0)))
         return self

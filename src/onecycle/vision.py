@@ -52,6 +52,7 @@ from onecycle.data.pixels.resize import ResizeMethod
 from onecycle.data.sources.untar import URLs, untar_data
 from onecycle.doc import doc
 from onecycle.evaluation.interpretation import ClassificationInterpretation
+from onecycle.imbalance import OverSamplingCallback
 from onecycle.learner import Learner
 from onecycle.model.backbones import models
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten, create_head
@@ -69,7 +70,13 @@ from onecycle.train.callbacks import (
     ShowGraph,
     TerminateOnNaNCallback,
 )
-from onecycle.train.losses import BCEWithLogitsFlat, CrossEntropyFlat, LabelSmoothingCrossEntropy
+from onecycle.train.losses import (
+    AsymmetricLoss,
+    BCEWithLogitsFlat,
+    CrossEntropyFlat,
+    FocalLoss,
+    LabelSmoothingCrossEntropy,
+)
 from onecycle.train.metrics import (
     AUROC,
     ConfusionMatrix,
@@ -91,11 +98,14 @@ from onecycle.train.metrics import (
 ImageItemList = ImageList  # the older name, met in early notebooks
 
 __all__ = [
-    "AUROC", "AccumulateScheduler", "AdaptiveConcatPool2d", "BCEWithLogitsFlat", "BnFreeze", "CSVLogger", "Callback",
+    "AUROC", "AccumulateScheduler", "AdaptiveConcatPool2d", "AsymmetricLoss", "BCEWithLogitsFlat", "BnFreeze",
+    "CSVLogger", "Callback",
     "Category", "ClassificationInterpretation", "Config", "ConfusionMatrix", "CrossEntropyFlat", "DatasetType",
-    "EarlyStoppingCallback", "F", "FBeta", "Flatten", "GradientClipping", "Image", "ImageDataBunch", "ImageItemList",
+    "EarlyStoppingCallback", "F", "FBeta", "Flatten", "FocalLoss", "GradientClipping", "Image", "ImageDataBunch",
+    "ImageItemList",
     "ImageList", "KappaScore", "LabelSmoothingCrossEntropy", "Learner", "MatthewsCorreff", "MixUpCallback",
-    "MultiCategory", "MultiLabelFbeta", "Path", "Precision", "Recall", "ReduceLROnPlateauCallback", "ResizeMethod",
+    "MultiCategory", "MultiLabelFbeta", "OverSamplingCallback", "Path", "Precision", "Recall",
+    "ReduceLROnPlateauCallback", "ResizeMethod",
     "SaveModelCallback", "ShowGraph", "Tensor", "TerminateOnNaNCallback", "URLs", "accuracy", "accuracy_thresh",
     "brightness", "cifar_stats", "cnn_learner", "contrast", "create_cnn", "create_head", "crop", "crop_pad", "cutout",
     "dihedral", "dihedral_affine", "doc", "error_rate", "exact_match_error", "fbeta", "flip_affine", "flip_lr",

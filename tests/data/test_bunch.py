@@ -227,6 +227,9 @@ def test_the_table_is_not_kept_beside_what_was_read_from_it(colour_path):
     data = ImageDataBunch.from_df(colour_path, frame, folder="train", suffix=".jpg", **COMMON)
     assert data.lists.pictures.frame is None
     assert from_csv(colour_path).lists.pictures.frame is None
+    frame["site"] = "A"
+    data = ImageDataBunch.from_df(colour_path, frame, folder="train", suffix=".jpg", **COMMON)
+    assert list(data.lists.pictures.frame.columns) == ["site"], "but what else it says"
     assert len(data.lists.pictures.paths) == len(frame)
 
 

@@ -75,3 +75,72 @@ def test_the_record_names_the_validation_files_or_only_counts_them():
     brief = split.record(NAMES, most_names=1)
     assert "valid" not in brief
     assert brief["valid_sha256"] == record["valid_sha256"]
+
+
+# --- groups ---------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.integers(0, 12), min_size=2, max_size=120).filter(lambda g: len(set(g)) > 1),
+    st.floats(0, 0.95),
+    st.integers(0, 2**32),
+)
+def test_a_split_by_groups_keeps_them_whole_and_comes_near_its_share(groups, valid_pct, seed):
+    numbers = splits.group_numbers(groups, n=len(groups))
+    split = splits.group_split(numbers, valid_pct, seed=seed)
+    assert sorted([*split.train, *split.valid]) == list(range(len(groups)))
+    assert not set(numbers[split.train]) & set(numbers[split.valid])
+    largest = max(np.bincount(numbers))
+    if len(set(groups) - set(np.array(groups)[split.train])) < len(set(groups)) - 1:
+        # with more than one group left in training, no other group would have come nearer
+        assert abs(len(split.valid) - valid_pct * len(groups)) <= largest / 2 + 1e-9
+    assert split.groups is numbers
+
+
+def test_a_split_by_groups_depends_on_neither_rows_nor_the_names_of_pictures():
+    groups = [f"site {i % 7}" for i in range(60)]
+    order = np.random.default_rng(0).permutation(60)
+    first = splits.group_split(splits.group_numbers(groups, n=60), seed=3)
+    second = splits.group_split(splits.group_numbers([groups[i] for i in order], n=60), seed=3)
+    assert {groups[i] for i in first.valid} == {groups[order[i]] for i in second.valid}
+    others = [splits.group_split(first.groups, seed=s).valid.tolist() for s in range(8)]
+    assert len({tuple(v) for v in others}) > 1
+    assert "by whole groups" in first.how
+    assert first.record([str(i) for i in range(60)])["n_groups"] == 7
+
+
+def test_groups_that_cannot_be_split_are_refused():
+    with pytest.raises(DataError, match="one group, so none can validate"):
+        splits.group_split(np.zeros(5, dtype=np.int64))
+    with pytest.raises(ArgumentError, match="one group a picture, 3; received 2"):
+        splits.group_numbers([1, 2], n=3)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 29), min_size=1, max_size=4), max_size=12),
+    st.sets(st.integers(0, 29), max_size=20),
+)
+def test_keeping_groups_together_moves_no_more_than_it_must(groups, valid):
+    before = splits.index_split(30, sorted(valid))
+    after = splits.keep_together(before, groups)
+    train, kept = set(after.train.tolist()), set(after.valid.tolist())
+    assert sorted(train | kept) == list(range(30))
+    assert kept <= valid
+    for group in groups:
+        assert not (train & set(group) and kept & set(group)), "a group is in both parts"
+    together = {row: {row} for row in range(30)}
+    for group in groups:  # what a picture is joined with, directly or by others
+        joined = set().union(*(together[row] for row in group))
+        for row in joined:
+            together[row] = joined
+    assert valid - kept == {row for row in valid if together[row] - valid}
+    assert f"; {len(valid - kept)} validation pictures moved to training" in after.how
+
+
+def test_keeping_duplicates_together_does_not_tear_the_groups_of_the_split():
+    numbers = splits.group_numbers([0, 0, 1, 1, 2, 2], n=6)
+    before = splits.Split(np.array([0, 1, 4, 5]), np.array([2, 3]), "by hand", numbers)
+    after = splits.keep_together(before, [[1, 2]])
+    assert (after.train.tolist(), after.valid.tolist()) == ([0, 1, 2, 3, 4, 5], [])
+    with pytest.raises(ArgumentError, match="groups has row -1"):
+        splits.keep_together(before, [[0, -1]])

@@ -288,3 +288,189 @@ def test_the_prior_is_a_better_start_than_zero() -> None:
 def test_impossible_counts(counts: list[int], is_multi: bool, n: int, words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         L.class_log_prior(torch.tensor(counts), is_multi=is_multi, n=n)
+
+
+# --- losses for rare classes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_of_classes_is_its_formula(gamma: float, reduction: str) -> None:
+    logp = log_softmax(logits_())[np.arange(N), classes()]
+    each = -((1 - np.exp(logp)) ** gamma) * logp
+    want = {"mean": each.mean(), "sum": each.sum(), "none": each}[reduction]
+    got = L.FocalLoss(gamma, reduction=reduction)(logits_(), classes())
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    one_hot = F.one_hot(classes(), C).float()
+    soft = L.FocalLoss(gamma, is_multi=False, reduction=reduction)(logits_(), one_hot)
+    torch.testing.assert_close(soft, got)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_loss_of_tags_is_its_formula(gamma: float) -> None:
+    p, y = logits_().double().sigmoid().numpy(), tags().double().numpy()
+    want = -y * (1 - p) ** gamma * np.log(p) - (1 - y) * p**gamma * np.log(1 - p)
+    got = L.FocalLoss(gamma, is_multi=True, reduction="none")(logits_(), tags())
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
+def test_without_focus_these_losses_are_cross_entropy() -> None:
+    torch.testing.assert_close(
+        L.FocalLoss(0)(logits_(), classes()), L.CrossEntropyFlat()(logits_(), classes())
+    )
+    plain = L.BCEWithLogitsFlat()(logits_(), tags())
+    torch.testing.assert_close(L.FocalLoss(0, is_multi=True)(logits_(), tags()), plain)
+    torch.testing.assert_close(L.AsymmetricLoss(0, 0, 0)(logits_(), tags()), plain)
+    weight = torch.arange(1.0, C + 1)
+    weighted = L.BCEWithLogitsFlat(pos_weight=weight)(logits_(), tags())
+    torch.testing.assert_close(L.FocalLoss(0, weight, is_multi=True)(logits_(), tags()), weighted)
+    torch.testing.assert_close(L.AsymmetricLoss(0, 0, 0, weight=weight)(logits_(), tags()), weighted)
+
+
+@pytest.mark.parametrize(("neg", "pos", "clip"), [(4, 0, 0.05), (2, 1, 0.0), (0.5, 0.5, 0.2)])
+def test_asymmetric_loss_is_its_formula(neg: float, pos: float, clip: float) -> None:
+    p, y = logits_().double().sigmoid().numpy(), tags().double().numpy()
+    q = np.maximum(p - clip, 0)
+    want = -y * (1 - p) ** pos * np.log(p) - (1 - y) * q**neg * np.log(1 - q)
+    got = L.AsymmetricLoss(neg, pos, clip, reduction="none")(logits_(), tags())
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(L.AsymmetricLoss(neg, pos, clip)(logits_(), tags()), want.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "loss_func",
+    [
+        L.FocalLoss(0.5),
+        L.FocalLoss(2, torch.arange(1.0, C + 1)),
+        L.FocalLoss(0.5, is_multi=True),
+        L.AsymmetricLoss(),
+        L.AsymmetricLoss(0.5, 0.5, 0),
+    ],
+)
+def test_focus_leaves_gradients_finite_and_float32_and_items_apart(loss_func: L.LossFunc) -> None:
+    of_tags = isinstance(loss_func, L.AsymmetricLoss) or loss_func.is_multi
+    targets = tags() if of_tags else classes()
+    sure = torch.where(torch.arange(C) % 2 == 0, 60.0, -60.0).expand(N, C)
+    for logits in (sure, -sure, logits_()):
+        x = logits.clone().bfloat16().requires_grad_()
+        loss = loss_func(x, targets)
+        loss.backward()
+        assert loss.dtype == torch.float32
+        assert bool(loss.isfinite())
+        assert bool(x.grad.isfinite().all())
+    items = L.per_item_loss(loss_func, logits_(), targets)
+    torch.testing.assert_close(items.mean(), loss_func(logits_(), targets))
+
+
+def test_what_focal_and_asymmetric_predict() -> None:
+    torch.testing.assert_close(L.activation_for(L.FocalLoss())(logits_()), logits_().softmax(1))
+    for loss_func in (L.FocalLoss(is_multi=True), L.AsymmetricLoss()):
+        torch.testing.assert_close(L.activation_for(loss_func)(logits_()), logits_().sigmoid())
+
+
+def test_focal_and_asymmetric_refuse_what_cannot_be() -> None:
+    with pytest.raises(ArgumentError, match="FocalLoss expects gamma of 0 or more, got -1"):
+        L.FocalLoss(-1)
+    with pytest.raises(ArgumentError, match="gamma_neg of 0 or more, got nan"):
+        L.AsymmetricLoss(float("nan"))
+    with pytest.raises(ArgumentError, match=r"clip in \[0, 1\), got 1"):
+        L.AsymmetricLoss(clip=1)
+    with pytest.raises(ArgumentError, match="pass is_multi=True for tags"):
+        L.FocalLoss()(logits_(), tags())
+    with pytest.raises(ArgumentError, match=r"targets \(9,\) torch.int64"):
+        L.AsymmetricLoss()(logits_(), classes())
+
+
+# --- class weights -------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50, deadline=None)
+@given(counts=st.lists(st.integers(1, 50), min_size=2, max_size=12))
+def test_balanced_weights_make_every_class_weigh_the_same(counts: list[int]) -> None:
+    n = sum(counts)
+    weights = L.balanced_weights(torch.tensor(counts), is_multi=False, n=n).numpy()
+    np.testing.assert_allclose(weights * counts, n / len(counts), rtol=1e-5)
+    weights = L.balanced_weights(torch.tensor(counts), is_multi=True, n=60).numpy()
+    np.testing.assert_allclose(weights * counts, 60 - np.array(counts), rtol=1e-5)
+    rare = L.balanced_weights(torch.tensor([0, 10, 10]), is_multi=True, n=10)
+    assert bool(((rare > 0) & rare.isfinite()).all())
+
+
+def made(loss_func: L.LossFunc | None, *, is_multi: bool = False, **options: object) -> L.LossFunc:
+    counts = torch.tensor([4, 2, 1, 1, 1])
+    return L.make_loss(loss_func, is_multi=is_multi, class_counts=counts, n=9, **options)
+
+
+def test_a_loss_is_fitted_to_the_labels_and_the_given_one_is_left_alone() -> None:
+    assert type(made(None)) is L.CrossEntropyFlat
+    assert type(made(None, is_multi=True)) is L.BCEWithLogitsFlat
+    assert made(F.cross_entropy) is F.cross_entropy
+    given = L.FocalLoss(3)
+    of_tags = made(given, is_multi=True, class_weights="balanced")
+    assert (of_tags.is_multi, of_tags.gamma) == (True, 3)
+    np.testing.assert_allclose(of_tags.weight, [5 / 4, 7 / 2, 8, 8, 8])
+    assert given.is_multi is None
+    assert given.weight is None
+    balanced = made(None, class_weights="balanced")
+    np.testing.assert_allclose(balanced.weight, np.array([9 / 20, 9 / 10, 9 / 5, 9 / 5, 9 / 5]), rtol=1e-6)
+    for loss_func in (None, L.LabelSmoothingBCE(0.1), L.BCEWithLogitsFlat()):
+        weighted = made(loss_func, is_multi=True, class_weights=[1, 2, 3, 4, 5])
+        assert weighted.pos_weight.tolist() == [1, 2, 3, 4, 5]
+        assert loss_func is None or loss_func.pos_weight is None
+    assert made(L.AsymmetricLoss(), is_multi=True, class_weights=np.ones(5)).weight.tolist() == [1] * 5
+
+
+@pytest.mark.parametrize(
+    ("loss_func", "options", "words"),
+    [
+        (L.AsymmetricLoss(), {}, "AsymmetricLoss is for tags"),
+        (None, {"class_weights": "even"}, "'balanced' or one number a class; received 'even'"),
+        (None, {"class_weights": [1, 2]}, r"needs 5 numbers .*received shape \(2,\)"),
+        (None, {"class_weights": [1, 1, 1, 1, -1]}, "0 or more, one a class"),
+        (F.cross_entropy, {"class_weights": "balanced"}, "cannot be given to cross_entropy: weigh"),
+        (L.CrossEntropyFlat(torch.ones(5)), {"class_weights": "balanced"}, "has a weight of its own"),
+    ],
+)
+def test_unfit_losses_and_weights(loss_func: L.LossFunc, options: dict[str, object], words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        made(loss_func, **options)
+
+
+# --- what they do to a rare class ----------------------------------------------------------------------------
+
+
+def rare_recall(loss_func: nn.Module, *, is_multi: bool) -> float:
+    """Train a linear model where one class in 20 overlaps with the others; return the rare class's recall."""
+    gen = torch.Generator().manual_seed(0)
+    y = (torch.arange(600) % 20 == 0).long()
+    x = torch.randn(600, 2, generator=gen) + 1.5 * y[:, None]
+    model = nn.Linear(2, 2)
+    nn.init.zeros_(model.weight)
+    nn.init.zeros_(model.bias)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    targets = F.one_hot(y, 2).float() if is_multi else y
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss_func(model(x), targets).backward()
+        optimizer.step()
+    logits = model(x)
+    found = logits[:, 1] > 0 if is_multi else logits.argmax(1) == 1
+    return float(found[y == 1].float().mean())
+
+
+def test_each_choice_finds_more_of_a_rare_class() -> None:
+    counts = torch.tensor([570, 30])
+
+    def of(loss_func: nn.Module | None, is_multi: bool, class_weights: str | None = None) -> float:
+        chosen = L.make_loss(
+            loss_func, is_multi=is_multi, class_counts=counts, n=600, class_weights=class_weights
+        )
+        return rare_recall(chosen, is_multi=is_multi)
+
+    plain = of(None, False)
+    assert plain < 0.6
+    assert of(None, False, "balanced") > plain + 0.2
+    assert of(L.FocalLoss(), False, "balanced") > plain + 0.2
+    plain = of(None, True)
+    assert of(None, True, "balanced") > plain + 0.2
+    assert of(L.AsymmetricLoss(), True) > plain + 0.2

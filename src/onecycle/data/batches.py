@@ -164,6 +164,7 @@ class BatchLoader:
         device: where batches go.
         seed: of the order and the draws.
         dl_tfms: called on ``(x, y)`` of each batch, in turn, before normalisation.
+        weights: float64 ``(n,)``, how often a shuffled epoch draws each picture, relative to one another; None: once.
     """
 
     def __init__(
@@ -178,12 +179,14 @@ class BatchLoader:
         device: torch.device | str = "cpu",
         seed: int = 0,
         dl_tfms: Sequence[BatchTransform] = (),
+        weights: np.ndarray | None = None,
     ) -> None:
         if not isinstance(bs, int) or bs < 1:
             raise ArgumentError(f"bs is the number of pictures in a batch, at least 1; received {bs!r}")
         self.part, self.bs, self.augmenter, self.shuffle = part, bs, augmenter, shuffle
         self.drop_last, self.stats, self.device, self.seed = drop_last, stats, torch.device(device), seed
         self.dl_tfms = tuple(dl_tfms)
+        self.weights = weights
         self.epoch = 0
 
     @property
@@ -209,10 +212,10 @@ class BatchLoader:
         self.epoch = epoch
 
     def replace(self, **changes: object) -> BatchLoader:
-        """Return a copy with some of ``stats, augmenter, bs, shuffle, drop_last, device`` changed."""
+        """Return a copy with some of ``stats, augmenter, bs, shuffle, drop_last, device, weights`` changed."""
         other = copy.copy(self)
         for name, value in changes.items():
-            if name not in ("stats", "augmenter", "bs", "shuffle", "drop_last", "device"):
+            if name not in ("stats", "augmenter", "bs", "shuffle", "drop_last", "device", "weights"):
                 raise ArgumentError(f"a loader has no setting {name!r}")
             setattr(other, name, value)
         return other
@@ -221,7 +224,10 @@ class BatchLoader:
         """Return the positions that an epoch visits, int64, dropped ones left out."""
         positions = np.arange(self.n_items)
         if self.shuffle:
-            positions = np.random.default_rng([self.seed, epoch, _ORDER]).permutation(self.n_items)
+            rng = np.random.default_rng([self.seed, epoch, _ORDER])
+            positions = rng.permutation(self.n_items)
+            if self.weights is not None:
+                positions = weighted_order(self.weights, rng)
         return positions[: self.n_items - self.n_dropped]
 
     def batch_at(self, epoch: int, step: int) -> Batch:
@@ -301,6 +307,27 @@ class BatchLoader:
         if normalise is not None and inside is None:
             normalise(x)
         return Batch(x, y, torch.from_numpy(np.ascontiguousarray(found.positions)))
+
+
+def weighted_order(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw as many positions as there are weights, in random order, each as often as its weight says.
+
+    Position i comes ``n · weights[i] / sum`` times, rounded up or down at random so that this is the mean
+    (systematic sampling): no rare picture is missed by bad luck.
+
+    Args:
+        weights: float ``(n,)``, above 0.
+        rng: of this epoch.
+
+    Returns:
+        int64 ``(n,)``.
+    """
+    n = len(weights)
+    mixed = rng.permutation(n)
+    ends = np.cumsum(weights[mixed])
+    marks = (np.arange(n) + rng.random()) * ends[-1] / n
+    drawn = mixed[np.searchsorted(ends, marks, side="right").clip(max=n - 1)]
+    return rng.permutation(drawn)
 
 
 def to_float(pixels: torch.Tensor, then: PixelFunction | None = None) -> torch.Tensor:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import copy
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 import torch
 
-from onecycle.data.audit import check_files_exist, oddities, unreadable_message, unseen_items
+from onecycle.data.audit.dataset import audit_rows, rows_of_lists
+from onecycle.data.audit.findings import AuditReport
+from onecycle.data.audit.rows import check_files_exist, oddities, unreadable_message, unseen_items
 from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats
 from onecycle.data.datasets import ImageDataset, draw_grid, make_datasets
-from onecycle.data.labels import splits
-from onecycle.data.labels.items import DatasetType, Label, labels_from_pattern, pictures_of_classes, shown
-from onecycle.data.labels.pictures import Labeled, Pictures, folder_names, label_columns, label_rows
-from onecycle.data.options import BunchOptions, CommonOptions, check_options, make_loading, make_stores
+from onecycle.data.factories import BunchFactories
+from onecycle.data.labels.items import DatasetType, Label, shown
+from onecycle.data.labels.pictures import Labeled
+from onecycle.data.labels.prevalence import Prevalence, prevalence
+from onecycle.data.labels.relabel import relabelled
+from onecycle.data.labels.splits import keep_together
+from onecycle.data.options import BunchOptions, make_loading, make_stores
 from onecycle.data.pixels.decode import Source
 from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.store import GivenPictures
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class ImageDataBunch:
+class ImageDataBunch(BunchFactories):
     """Training, validation and (optionally) test pictures, ready for a learner.
 
     Made by ``from_csv``, ``from_df``, ``from_folder``, ``from_name_re``, ``from_name_func``,
@@ -79,169 +82,8 @@ class ImageDataBunch:
             warn(message, DataWarning)
 
     @classmethod
-    def from_csv(
-        cls,
-        path: str | Path,
-        folder: str | Path | None = None,
-        label_delim: str | None = None,
-        csv_labels: str | Path = "labels.csv",
-        valid_pct: float = 0.2,
-        seed: int | None = None,
-        *,
-        fn_col: int | str = 0,
-        label_col: int | str = 1,
-        suffix: str = "",
-        delimiter: str | None = None,
-        header: int | Literal["infer"] | None = "infer",
-        **options: Unpack[BunchOptions],
-    ) -> ImageDataBunch:
-        """Read pictures and labels from the table ``path/csv_labels``.
-
-        Args:
-            path: folder of the data set.
-            folder: folder of the pictures below ``path``; a picture is ``path/folder/<name><suffix>``.
-            label_delim: splits a cell into tags (multi-label); None takes the cell as one label.
-            csv_labels: the table.
-            valid_pct: share of the pictures that validate.
-            seed: of the split, the order and every draw; default 42, so results are repeatable.
-            fn_col: column of the file names, by position or name.
-            label_col: column of the labels.
-            suffix: added to each file name, e.g. ``'.jpg'``.
-            delimiter: between the table's cells.
-            header: row of the column names, None if there is none.
-            options: see ``BunchOptions``.
-
-        Raises:
-            DataError: no such table, empty cells, missing files (each row named).
-            LabelError: labels that cannot be used.
-        """
-        check_options(options)
-        pictures = Pictures.from_csv(
-            path, csv_labels, header=header, delimiter=delimiter, cols=fn_col, folder=folder, suffix=suffix
-        )
-        split = splits.random_split(pictures.paths, valid_pct, seed=seed)
-        return cls._finish(label_columns(pictures, split, label_col, label_delim=label_delim), seed, options)
-
-    @classmethod
-    def from_df(
-        cls,
-        path: str | Path,
-        df: pd.DataFrame,
-        folder: str | Path | None = None,
-        label_delim: str | None = None,
-        valid_pct: float = 0.2,
-        seed: int | None = None,
-        *,
-        fn_col: int | str = 0,
-        label_col: int | str = 1,
-        suffix: str = "",
-        **options: Unpack[BunchOptions],
-    ) -> ImageDataBunch:
-        """Take pictures and labels from a DataFrame; arguments as in ``from_csv``."""
-        check_options(options)
-        pictures = Pictures.from_df(df, path, cols=fn_col, folder=folder, suffix=suffix)
-        split = splits.random_split(pictures.paths, valid_pct, seed=seed)
-        return cls._finish(label_columns(pictures, split, label_col, label_delim=label_delim), seed, options)
-
-    @classmethod
-    def from_folder(
-        cls,
-        path: str | Path,
-        train: str = "train",
-        valid: str = "valid",
-        test: str | None = None,
-        valid_pct: float | None = None,
-        seed: int | None = None,
-        classes: Sequence[Label] | None = None,
-        **options: Unpack[CommonOptions],
-    ) -> ImageDataBunch:
-        """Label each picture with its folder's name: ``path/train/<class>/…`` and ``path/valid/<class>/…``.
-
-        Args:
-            path: folder of the data set.
-            train: folder of the training pictures.
-            valid: folder of the validation pictures.
-            test: folder of pictures without labels.
-            valid_pct: None splits by the two folders; a share splits all pictures below ``path/train``
-                (or, where that does not exist, below ``path``) at random.
-            seed: as in ``from_csv``.
-            classes: use only these classes.
-            options: see ``BunchOptions``.
-        """
-        check_options(options)
-        pictures = Pictures(pictures_of_classes(Path(path), train, valid, test, valid_pct, classes), path)
-        if valid_pct is None:
-            split = splits.folder_split(pictures.paths, pictures.path, train=train, valid=valid)
-        else:
-            split = splits.random_split(pictures.paths, valid_pct, seed=seed)
-        labeled = label_rows(pictures, split, folder_names(pictures), classes=classes)
-        return cls._finish(labeled, seed, {**options, "test": test})
-
-    @classmethod
-    def from_lists(
-        cls,
-        path: str | Path,
-        fnames: Sequence[str | Path],
-        labels: Sequence[object],
-        valid_pct: float = 0.2,
-        seed: int | None = None,
-        *,
-        label_delim: str | None = None,
-        **options: Unpack[BunchOptions],
-    ) -> ImageDataBunch:
-        """Take pictures and labels from two lists of the same length."""
-        check_options(options)
-        pictures = Pictures(fnames, path)
-        split = splits.random_split(pictures.paths, valid_pct, seed=seed)
-        return cls._finish(label_rows(pictures, split, labels, label_delim=label_delim), seed, options)
-
-    @classmethod
-    def from_name_func(
-        cls,
-        path: str | Path,
-        fnames: Sequence[str | Path],
-        label_func: Callable[[Any], object],
-        valid_pct: float = 0.2,
-        seed: int | None = None,
-        **options: Unpack[BunchOptions],
-    ) -> ImageDataBunch:
-        """Label each picture with ``label_func(its path)``."""
-        check_options(options)
-        labels = [label_func(Path(f)) for f in fnames]
-        return cls.from_lists(path, fnames, labels, valid_pct, seed, **options)
-
-    @classmethod
-    def from_name_re(
-        cls,
-        path: str | Path,
-        fnames: Sequence[str | Path],
-        pat: str | re.Pattern[str],
-        valid_pct: float = 0.2,
-        seed: int | None = None,
-        **options: Unpack[BunchOptions],
-    ) -> ImageDataBunch:
-        """Label each picture with group 1 of ``pat`` searched in its posix path."""
-        check_options(options)
-        labels = labels_from_pattern([str(f) for f in fnames], pat)
-        return cls.from_lists(path, fnames, labels, valid_pct, seed, **options)
-
-    @classmethod
-    def _finish(cls, lists: Labeled, seed: int | None, options: BunchOptions) -> ImageDataBunch:
-        """Apply the shared keywords through the same steps as the data-block chain."""
-        test = options.get("test")
-        if test is not None:
-            lists = (
-                lists.add_test_folder(str(test)) if isinstance(test, (str, Path)) else lists.add_test(test)
-            )
-        lists = lists.transform(
-            options.get("ds_tfms"),
-            size=options.get("size"),
-            resize_method=options.get("resize_method"),
-            mult=options.get("mult"),
-            padding_mode=options.get("padding_mode", "reflection"),
-            mode=options.get("mode", "bilinear"),
-            scaled_decode=options.get("scaled_decode", True),
-        )
+    def _assembled(cls, lists: Labeled, seed: int | None, options: BunchOptions) -> Self:
+        """Make the bunch with the shared keywords: the last step of each factory."""
         return cls(
             lists,
             bs=options.get("bs", 64),
@@ -274,6 +116,61 @@ class ImageDataBunch:
         other._datasets = make_datasets(other.store, other._test_store, self.labels, self.split)
         return other
 
+    def prevalence(self) -> Prevalence:
+        """Return how often each class occurs in training and in validation; prints as a table."""
+        return prevalence(self.labels, self.split)
+
+    def relabel(self, csv: str | Path, *, delimiter: str = ",") -> Self:
+        """Return a bunch with the labels that an edited table of label issues gives; all else is the same.
+
+        Prints how many pictures changed. No file of the data set is written; ``learn.data = data.relabel(...)``
+        goes on with the new labels.
+
+        Args:
+            csv: what ``LabelIssues.to_csv`` wrote, with labels filled in under ``new_label`` (empty: as it was; for
+                tags yes or no).
+            delimiter: between its cells; some spreadsheets write ``;``.
+
+        Raises:
+            DataError: no such table, or a picture that this bunch does not have; the row is named.
+            LabelError: a label that is no class, or rows that contradict each other or these labels.
+        """
+        labels, changed = relabelled(self.labels, self.store.paths, self.path, Path(csv), delimiter=delimiter)
+        print(f"{changed} of {len(self.labels)} pictures have new labels.")
+        return self._with(replace(self.lists, split=self.split, labels=labels))
+
+    def split_together(self, groups: Sequence[Sequence[int]]) -> Self:
+        """Return a bunch in which no group is in both parts: members that validate move to training.
+
+        Prints how many moved. Say, with the duplicates that an audit found, the validation part stays honest.
+
+        Args:
+            groups: row numbers of the table that belong together, 0 for the first picture; one list a group.
+
+        Raises:
+            ArgumentError: a row that the table does not have.
+        """
+        outside = [row for group in groups for row in group if not 0 <= row < len(self.store)]
+        if outside:
+            raise ArgumentError(
+                f"groups has row {outside[0]}, but the table has rows 0 to {len(self.store) - 1}"
+            )
+        split = keep_together(self.split, groups)
+        moved = len(self.split.valid) - len(split.valid)
+        print(
+            f"{moved} of {len(self.split.valid)} validation pictures moved to training, where their group is."
+        )
+        return self._with(replace(self.lists, split=split))
+
+    def _with(self, lists: Labeled) -> Self:
+        """Return a bunch of the same pictures with another split or other labels, all else the same."""
+        other = copy.copy(self)
+        other.lists, other.labels, other.split = lists, lists.labels, lists.split
+        other._datasets = make_datasets(self.store, self._test_store, lists.labels, lists.split)
+        for message in oddities(lists.labels, lists.split, self.store.paths):
+            warn(message, DataWarning)
+        return other
+
     def prepare(self, *, silent: bool = False) -> None:
         """Decode every picture once, before training starts; later calls cost nothing.
 
@@ -290,6 +187,31 @@ class ImageDataBunch:
                 unreadable_message(failed, len(self.store), self.lists.pictures.source)
             )
 
+    def audit(
+        self,
+        *,
+        features: np.ndarray | None = None,
+        groups: Sequence[object] | None = None,
+        silent: bool = False,
+    ) -> AuditReport:
+        """Find what is wrong with the data: files, labels, copies, and validation pictures that training sees too.
+
+        Every file is decoded once, in full; nothing is changed.
+
+        Args:
+            features: float ``(N, D)``, one row a picture of the table; where given, validation pictures with a close
+                training picture are listed too.
+            groups: one value a row of the table: pictures that belong in one part. Default: those of the split.
+            silent: draw no bar.
+
+        Returns:
+            The findings; printed, they are a table.
+
+        Raises:
+            ArgumentError: features or groups that do not fit the table.
+        """
+        return audit_rows(rows_of_lists(self.lists, self.split, groups), features=features, silent=silent)
+
     def _skip_unreadable(self) -> None:
         bad = np.array([f.position for f in self.store.fill()], dtype=np.int64)
         if not len(bad):
@@ -298,9 +220,8 @@ class ImageDataBunch:
         names = shown([f"row {i + first}: {self.store.paths[i]}" for i in bad])
         n = len(self.store)
         warn(f"{len(bad)} of {n} pictures cannot be read and are left out: {names}", DataWarning)
-        self.split = type(self.split)(
-            np.setdiff1d(self.split.train, bad), np.setdiff1d(self.split.valid, bad), self.split.how
-        )
+        train, valid = (np.setdiff1d(part, bad) for part in (self.split.train, self.split.valid))
+        self.split = replace(self.split, train=train, valid=valid)
         if not len(self.split.train):
             raise DataError("not a single training picture can be read; see the warning above for the list")
 

@@ -25,7 +25,17 @@ import pandas as pd
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels import items, splits
 from onecycle.data.labels.items import Label
-from onecycle.data.labels.pictures import Labeled, Pictures, folder_names, label_columns, label_rows
+from onecycle.data.labels.pictures import (
+    Labeled,
+    Pictures,
+    encode,
+    folder_names,
+    group_column,
+    label_columns,
+    label_rows,
+    read_labels,
+)
+from onecycle.data.labels.stratified import draw_split
 from onecycle.errors import ArgumentError, DataError, RenamedWarning, warn
 
 
@@ -64,6 +74,37 @@ class ImageList(Pictures):
     def split_by_rand_pct(self, valid_pct: float = 0.2, seed: int | None = None) -> SplitList:
         """Draw ``int(valid_pct · n)`` validation pictures; the same seed (default 42) gives the same split."""
         return SplitList(self, splits.random_split(self.paths, valid_pct, seed=seed))
+
+    def split_stratified(
+        self,
+        valid_pct: float = 0.2,
+        seed: int | None = None,
+        *,
+        cols: int | str | Sequence[int | str] = 1,
+        label_delim: str | None = None,
+        group_col: int | str | None = None,
+    ) -> SplitList:
+        """Draw a validation set in which each class or tag has the share that it has in training.
+
+        Args:
+            valid_pct: share of the pictures that validate.
+            seed: default 42.
+            cols: column of the labels, as in ``label_from_df``. Pictures that were not read from a table are
+                stratified by the names of their folders.
+            label_delim: splits a cell into tags.
+            group_col: column of what belongs together; a group is never split.
+        """
+        if self.frame is None:
+            cells: list[object] = [*folder_names(self)]
+        else:
+            cells, _ = read_labels(self, cols)
+        labels = encode(self, cells, label_delim=label_delim)
+        groups = None if group_col is None else group_column(self, group_col)
+        return SplitList(self, draw_split(self.paths, valid_pct, seed=seed, labels=labels, groups=groups))
+
+    def split_by_group(self, col: int | str, valid_pct: float = 0.2, seed: int | None = None) -> SplitList:
+        """Draw whole groups (sites, patients, flights) for validation; column ``col`` says what belongs together."""
+        return SplitList(self, draw_split(self.paths, valid_pct, seed=seed, groups=group_column(self, col)))
 
     def random_split_by_pct(self, valid_pct: float = 0.2, seed: int | None = None) -> SplitList:
         """Old name of ``split_by_rand_pct``."""

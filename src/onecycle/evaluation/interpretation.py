@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.trust import Trust
 from onecycle.evaluation.gradcam import grad_cam
+from onecycle.evaluation.parts import Parts
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -129,7 +131,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return quotient
 
 
-class ClassificationInterpretation:
+class ClassificationInterpretation(Trust, Parts):
     """Predictions of one part of the data, compared with the truth, for one or several labels a picture.
 
     Args:
@@ -444,10 +446,6 @@ class ClassificationInterpretation:
     def _picture(self, index: int) -> np.ndarray:
         pixels: np.ndarray = self._dataset()[index][0].px.permute(1, 2, 0).numpy()
         return pixels
-
-    def _part_name(self) -> str:
-        name = getattr(self.ds_type, "name", "Valid")
-        return f"{ {'Valid': 'validation', 'Train': 'training', 'Fix': 'training'}.get(name, name) } set"
 
     def _need_tags(self, what: str) -> None:
         if not self.is_multi:

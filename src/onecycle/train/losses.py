@@ -11,9 +11,10 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable
-from typing import Literal, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -107,6 +108,131 @@ class LabelSmoothingBCE(BCEWithLogitsFlat):
         return super().forward(logits, targets.float() * (1 - self.eps) + self.eps / 2)
 
 
+class FocalLoss(nn.Module):
+    """Cross-entropy in which items (for tags: decisions) that are already right count little.
+
+    One label a picture: −(1 − p)^γ·log p of the true class. Tags: the same for p of a tag that is there, and
+    −p^γ·log(1 − p) for one that is not. What the network is fairly sure of loses its weight, so that rare and hard
+    classes lead the training; its probabilities are then less extreme than the frequencies.
+
+    Args:
+        gamma: focus, 0 or more; 0 is cross-entropy.
+        weight: (C,) float, a factor for each class; for tags, for the positive part of each tag's loss.
+        is_multi: whether targets are tags; None takes class indices, and a learner sets it by its labels.
+        reduction: 'mean' over items (for tags over all N·C decisions), 'sum', or 'none': (N,), for tags (N, C).
+
+    Raises:
+        ArgumentError: a negative gamma, an unknown reduction; when called, shapes that do not fit.
+
+    Source: Lin et al. 2017, "Focal loss for dense object detection", equation 4.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        weight: Tensor | None = None,
+        *,
+        is_multi: bool | None = None,
+        reduction: Reduction = "mean",
+    ) -> None:
+        _check_reduction(reduction)
+        _check_not_negative("FocalLoss", gamma=gamma)
+        super().__init__()
+        self.gamma, self.is_multi, self.reduction = gamma, is_multi, reduction
+        self.register_buffer("weight", weight)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss: 0-d, or with reduction 'none' (N,) or (N, C)."""
+        if self.is_multi is None and targets.is_floating_point():
+            raise ArgumentError(
+                f"FocalLoss cannot tell tags from class probabilities here, got {_shapes(logits, targets)}; "
+                "pass is_multi=True for tags, is_multi=False for mixed classes"
+            )
+        losses = self._of_tags(logits, targets) if self.is_multi else self._of_classes(logits, targets)
+        return _reduced(losses, self.reduction)
+
+    def _of_classes(self, logits: Tensor, targets: Tensor) -> Tensor:
+        _check_class_targets("FocalLoss", logits, targets)
+        soft = targets.is_floating_point()
+        truth = targets.float() if soft else F.one_hot(targets.long(), logits.shape[1]).float()
+        log_p = logits.float().log_softmax(1)
+        each = -truth * _power(1 - log_p.exp(), self.gamma) * log_p
+        return (each if self.weight is None else each * self.weight).sum(1)
+
+    def _of_tags(self, logits: Tensor, targets: Tensor) -> Tensor:
+        _check_tag_targets("FocalLoss", logits, targets)
+        x, truth = logits.float(), targets.float()
+        there = truth * _power(x.neg().sigmoid(), self.gamma) * F.logsigmoid(x)
+        absent = (1 - truth) * _power(x.sigmoid(), self.gamma) * F.logsigmoid(-x)
+        return -(there if self.weight is None else there * self.weight) - absent
+
+
+class AsymmetricLoss(nn.Module):
+    """Binary cross-entropy for tags that are mostly absent: easy absences count little, the easiest nothing.
+
+    A tag that is there: −(1 − p)^γ₊·log p. One that is not: −q^γ₋·log(1 − q) with q = max(p − clip, 0), so that an
+    absence of which the network is surer than ``clip`` is left out.
+
+    Args:
+        gamma_neg: focus for absent tags, 0 or more.
+        gamma_pos: focus for present tags, 0 or more.
+        clip: margin of probability below which an absence counts nothing, in [0, 1).
+        weight: (C,) float, a factor for the positive part of each tag's loss.
+        reduction: 'mean' over all N·C decisions, 'sum', or 'none', which gives (N, C).
+
+    Raises:
+        ArgumentError: an argument out of its range; when called, shapes that do not fit.
+
+    Source: Ridnik et al. 2021, "Asymmetric loss for multi-label classification", equations 4 to 7.
+    """
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        gamma_neg: float = 4.0,
+        gamma_pos: float = 0.0,
+        clip: float = 0.05,
+        *,
+        weight: Tensor | None = None,
+        reduction: Reduction = "mean",
+    ) -> None:
+        _check_reduction(reduction)
+        _check_not_negative("AsymmetricLoss", gamma_neg=gamma_neg, gamma_pos=gamma_pos)
+        if not 0 <= clip < 1:
+            raise ArgumentError(f"AsymmetricLoss expects clip in [0, 1), got {clip}")
+        super().__init__()
+        self.gamma_neg, self.gamma_pos, self.clip, self.reduction = gamma_neg, gamma_pos, clip, reduction
+        self.register_buffer("weight", weight)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss: 0-d, or (N, C) with reduction 'none'."""
+        _check_tag_targets("AsymmetricLoss", logits, targets)
+        x, truth = logits.float(), targets.float()
+        there = truth * _power(x.neg().sigmoid(), self.gamma_pos) * F.logsigmoid(x)
+        # Without a margin the logarithm is taken of the logit itself, which stays exact however sure the network is.
+        log_not = (x.neg().sigmoid() + self.clip).clamp(max=1).log() if self.clip else F.logsigmoid(-x)
+        absent = (1 - truth) * _power((x.sigmoid() - self.clip).clamp(min=0), self.gamma_neg) * log_not
+        return _reduced(-(there if self.weight is None else there * self.weight) - absent, self.reduction)
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """Return base^exponent for a base in [0, 1] with a finite gradient, which a root does not have at 0."""
+    return torch.ones_like(base) if exponent == 0 else base.clamp(min=1e-8).pow(exponent)
+
+
+def _reduced(losses: Tensor, reduction: str) -> Tensor:
+    return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.mean()
+
+
+def _check_not_negative(name: str, **values: float) -> None:
+    for argument, value in values.items():
+        if not value >= 0:
+            raise ArgumentError(f"{name} expects {argument} of 0 or more, got {value}")
+
+
 def _check_reduction(reduction: str) -> None:
     if reduction not in ("mean", "sum", "none"):
         raise ArgumentError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
@@ -141,6 +267,88 @@ def _shapes(logits: Tensor, targets: Tensor) -> str:
 def loss_for(is_multi: bool) -> nn.Module:
     """Return the default loss: cross-entropy for one label a picture, binary cross-entropy for tags."""
     return BCEWithLogitsFlat() if is_multi else CrossEntropyFlat()
+
+
+ClassWeights = Literal["balanced"] | Sequence[float] | np.ndarray | Tensor
+
+
+def make_loss(
+    loss_func: LossFunc | None,
+    *,
+    is_multi: bool,
+    class_counts: Tensor,
+    n: int,
+    class_weights: ClassWeights | None = None,
+) -> LossFunc:
+    """Return the loss for one data set: the default one, or the given one fitted to the kind of its labels.
+
+    Args:
+        loss_func: None for the default; it is not changed.
+        is_multi: whether a picture has several labels.
+        class_counts: (C,), how many of the n training pictures have each class.
+        n: number of training pictures.
+        class_weights: 'balanced' (see ``balanced_weights``), or (C,) factors of 0 or more: of each class's items,
+            for tags of the positive part of each tag's loss.
+
+    Raises:
+        ArgumentError: a loss that does not fit the labels or cannot be weighted, or weights that do not fit.
+    """
+    made: Any = loss_for(is_multi) if loss_func is None else loss_func
+    if isinstance(made, AsymmetricLoss) and not is_multi:
+        raise ArgumentError(
+            "AsymmetricLoss is for tags; for one label a picture use FocalLoss or class_weights"
+        )
+    if isinstance(made, FocalLoss):
+        made = copy.deepcopy(made)
+        made.is_multi = is_multi
+    if class_weights is None:
+        return cast("LossFunc", made)
+    factors = _checked_weights(class_weights, class_counts, is_multi, n)
+    name = "pos_weight" if isinstance(made, nn.BCEWithLogitsLoss) else "weight"
+    if not isinstance(made, nn.CrossEntropyLoss | nn.BCEWithLogitsLoss | FocalLoss | AsymmetricLoss):
+        raise ArgumentError(
+            f"class_weights cannot be given to {getattr(made, '__name__', type(made).__name__)}: weigh the classes "
+            "inside it, or use CrossEntropyFlat, BCEWithLogitsFlat, FocalLoss or AsymmetricLoss"
+        )
+    if getattr(made, name) is not None:
+        raise ArgumentError(f"{type(made).__name__} has a {name} of its own; leave it or class_weights out")
+    made = copy.deepcopy(made)
+    setattr(made, name, factors)
+    return cast("LossFunc", made)
+
+
+def balanced_weights(class_counts: Tensor, *, is_multi: bool, n: int) -> Tensor:
+    """Return factors with which rare classes count as much as frequent ones.
+
+    Args:
+        class_counts: (C,), how many of the n training pictures have each class.
+        is_multi: whether a picture has several labels.
+        n: number of training pictures.
+
+    Returns:
+        (C,) float32. One label: n / (C·count), which averages to 1 over the pictures, so the loss keeps its size.
+        Tags: (n − count) / count, with which a tag's presences weigh as much as its absences. A class that never
+        occurs counts as occurring once. Probabilities learned with such factors no longer match the frequencies.
+    """
+    counts = class_counts.detach().double().cpu()
+    _check_counts(counts, is_multi, n)
+    counts = counts.clamp(min=1)
+    weights = (n - counts).clamp(min=0.5) / counts if is_multi else n / (len(counts) * counts)
+    return weights.float()
+
+
+def _checked_weights(given: ClassWeights, counts: Tensor, is_multi: bool, n: int) -> Tensor:
+    if isinstance(given, str):
+        if given != "balanced":
+            raise ArgumentError(f"class_weights is 'balanced' or one number a class; received {given!r}")
+        return balanced_weights(counts, is_multi=is_multi, n=n)
+    factors = torch.as_tensor(given, dtype=torch.float32)
+    if factors.shape != counts.shape or not bool((factors.isfinite() & (factors >= 0)).all()):
+        raise ArgumentError(
+            f"class_weights needs {len(counts)} numbers of 0 or more, one a class in the order of data.classes; "
+            f"received shape {tuple(factors.shape)}: {factors.flatten().tolist()[:10]}"
+        )
+    return factors
 
 
 def per_item_loss(loss_func: LossFunc, logits: Tensor, targets: Tensor) -> Tensor:
@@ -199,10 +407,12 @@ def activation_for(loss_func: LossFunc) -> Callable[[Tensor], Tensor]:
     """
     while isinstance(loss_func, functools.partial):
         loss_func = loss_func.func
+    if isinstance(loss_func, FocalLoss):
+        return _sigmoid if loss_func.is_multi else _softmax
     if isinstance(loss_func, nn.CrossEntropyLoss) or loss_func is F.cross_entropy:
         return _softmax
     if (
-        isinstance(loss_func, nn.BCEWithLogitsLoss | nn.MultiLabelSoftMarginLoss)
+        isinstance(loss_func, nn.BCEWithLogitsLoss | nn.MultiLabelSoftMarginLoss | AsymmetricLoss)
         or loss_func in _SIGMOID_FUNCTIONS
     ):
         return _sigmoid

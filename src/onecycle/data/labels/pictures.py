@@ -14,7 +14,7 @@ import pandas as pd
 from onecycle.data.augment.transforms import Transform
 from onecycle.data.labels import items
 from onecycle.data.labels.items import Label, Labels, Source
-from onecycle.data.labels.splits import Split
+from onecycle.data.labels.splits import Split, group_numbers
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, warn
 
@@ -29,7 +29,12 @@ class Pictures:
         path: the folder of the data set; models are saved below it.
         frame: the table that the pictures were read from, row by row.
         source: what to call that table in messages.
+
+    Attributes:
+        name_col: the table's column with the pictures' names.
     """
+
+    name_col: int | str = 0
 
     def __init__(
         self,
@@ -106,7 +111,9 @@ class Pictures:
     ) -> Self:
         root = Path(path) if folder is None else Path(path) / folder
         names = items.file_names(df, cols, source=source, suffix=suffix)
-        return cls([f"{root.as_posix()}/{n}" for n in names], path, frame=df, source=source)
+        made = cls([f"{root.as_posix()}/{n}" for n in names], path, frame=df, source=source)
+        made.name_col = cols
+        return made
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -207,26 +214,35 @@ def label_rows(
     Raises:
         LabelError: missing labels, mixed kinds, or labels outside ``classes``.
     """
+    found = encode(pictures, labels, label_delim=label_delim, classes=classes)
+    if label_delim and not any(label_delim in str(v) for v in labels):
+        warn(
+            f"label_delim={label_delim!r} does not occur in a single label of {pictures.source}", DataWarning
+        )
+    finding = None if found.is_multi else items.find_tag_lists(labels)
+    if finding is not None:
+        warn(finding.message(), DataWarning)
+    kept = copy.copy(pictures)
+    kept.frame = None  # as large as all the rest; ``label_columns`` keeps what else it says
+    return Labeled(kept, split, found)
+
+
+def encode(
+    pictures: Pictures,
+    labels: Sequence[object],
+    *,
+    label_delim: str | None = None,
+    classes: Sequence[Label] | None = None,
+) -> items.Labels:
+    """Encode the labels of N pictures; arguments and errors as in ``label_rows``."""
     if len(labels) != len(pictures):
         raise LabelError(f"expected one label a picture, {len(pictures)}; received {len(labels)} labels")
     several = label_delim is not None or any(
         isinstance(v, (list, tuple, set, np.ndarray)) for v in labels[:1]
     )
     if several:
-        if label_delim and not any(label_delim in str(v) for v in labels):
-            warn(
-                f"label_delim={label_delim!r} does not occur in a single label of {pictures.source}",
-                DataWarning,
-            )
-        found = items.encode_multi(labels, source=pictures.source, label_delim=label_delim, classes=classes)
-    else:
-        found = items.encode_single(labels, source=pictures.source, classes=classes)
-        finding = items.find_tag_lists(labels)
-        if finding is not None:
-            warn(finding.message(), DataWarning)
-    kept = copy.copy(pictures)
-    kept.frame = None  # as large as all the rest, and of no use from here on
-    return Labeled(kept, split, found)
+        return items.encode_multi(labels, source=pictures.source, label_delim=label_delim, classes=classes)
+    return items.encode_single(labels, source=pictures.source, classes=classes)
 
 
 def label_columns(
@@ -238,15 +254,57 @@ def label_columns(
     classes: Sequence[Label] | None = None,
 ) -> Labeled:
     """Label from column ``cols`` of the pictures' table; several columns are 0/1 flags, one a tag."""
+    cells, names = read_labels(pictures, cols)
+    if names is None:
+        labeled = label_rows(pictures, split, cells, label_delim=label_delim, classes=classes)
+    else:
+        labeled = label_rows(pictures, split, cells, classes=classes or names)
+    labeled.pictures.frame = _other_columns(pictures, cols)
+    return labeled
+
+
+def _other_columns(pictures: Pictures, cols: int | str | Sequence[int | str]) -> pd.DataFrame | None:
+    """Return what the table says beside names and labels (a site, a date): results are looked at by it."""
+    frame, labels = (
+        pictures.needs_frame("labelling from a column"),
+        [cols] if isinstance(cols, (int, str)) else cols,
+    )
+    used = [items.column(frame, c, source=pictures.source).name for c in (pictures.name_col, *labels)]
+    others = frame.drop(columns=used)
+    return others if len(others.columns) else None
+
+
+def read_labels(
+    pictures: Pictures, cols: int | str | Sequence[int | str]
+) -> tuple[list[object], list[str] | None]:
+    """Read the labels of the pictures' table as they stand there; several columns are 0/1 flags, one a tag.
+
+    Returns:
+        one entry a picture, and the tags' names, sorted, where the columns are flags.
+    """
     frame = pictures.needs_frame("labelling from a column")
     if isinstance(cols, (int, str)):
-        cells = list(items.column(frame, cols, source=pictures.source))
-        return label_rows(pictures, split, cells, label_delim=label_delim, classes=classes)
+        return list(items.column(frame, cols, source=pictures.source)), None
     columns = [items.column(frame, c, source=pictures.source) for c in cols]
     names = [str(c.name) for c in columns]
     flags = np.stack([items.flags(c, source=pictures.source) for c in columns], axis=1)
-    tags = [[names[i] for i in np.flatnonzero(row)] for row in flags]
-    return label_rows(pictures, split, tags, classes=classes or sorted(names))
+    return [[names[i] for i in np.flatnonzero(row)] for row in flags], sorted(names)
+
+
+def group_column(pictures: Pictures, col: int | str) -> np.ndarray:
+    """Read which pictures belong together from a column of their table, int64 ``(N,)`` group numbers.
+
+    Raises:
+        DataError: rows without a group, each named.
+    """
+    cells = items.column(pictures.needs_frame("group_col"), col, source=pictures.source)
+    missing = np.flatnonzero(cells.isna().to_numpy())
+    if len(missing):
+        raise DataError(
+            f"{pictures.source}: no group in column {cells.name!r} at row {pictures.source.rows(missing.tolist())}; "
+            "fill these cells: a picture that belongs to no other needs a group of its own"
+        )
+    return group_numbers(list(cells), n=len(pictures))
 
 
 def folder_names(pictures: Pictures) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +24,21 @@ class Split:
         train: rows that train.
         valid: rows that validate; may be empty.
         how: the call that made the split, in words.
+        groups: int64 ``(N,)``, the group number of each row of the table, where pictures belong together.
     """
 
     train: np.ndarray
     valid: np.ndarray
     how: str
+    groups: np.ndarray | None = None
 
     def record(self, names: Sequence[str], *, most_names: int = 20_000) -> dict[str, object]:
         """Describe the split for a manifest: counts, a digest and (for up to ``most_names``) the valid files."""
         valid = sorted(names[i] for i in self.valid)
         digest = hashlib.sha256("\n".join(valid).encode()).hexdigest()
         record: dict[str, object] = {"how": self.how, "n_train": len(self.train), "n_valid": len(valid)}
+        if self.groups is not None:
+            record["n_groups"] = len(np.unique(self.groups))
         record["valid_sha256"] = digest
         if len(valid) <= most_names:
             record["valid"] = valid
@@ -51,13 +56,105 @@ def random_split(names: Sequence[str], valid_pct: float = 0.2, *, seed: int | No
     Raises:
         ArgumentError: a share outside [0, 1).
     """
-    if not 0 <= valid_pct < 1:
-        raise ArgumentError(f"valid_pct is a share of the pictures, 0 <= valid_pct < 1; received {valid_pct}")
+    check_share(valid_pct)
     used = DEFAULT_SEED if seed is None else seed
     by_name = np.array(sorted(range(len(names)), key=names.__getitem__), dtype=np.int64)
     shuffled = by_name[np.random.default_rng(used).permutation(len(names))]
     n_valid = int(valid_pct * len(names))
-    return _split(shuffled[n_valid:], shuffled[:n_valid], f"random, valid_pct={valid_pct}, seed={used}")
+    return make_split(shuffled[n_valid:], shuffled[:n_valid], f"random, valid_pct={valid_pct}, seed={used}")
+
+
+def group_numbers(values: Sequence[object], *, n: int) -> np.ndarray:
+    """Number the groups in the order of their names, int64 ``(n,)``, so that rows do not change the numbers.
+
+    Args:
+        values: the group of each of ``n`` pictures: texts or numbers.
+        n: how many pictures there are.
+
+    Raises:
+        ArgumentError: not one group a picture.
+    """
+    if len(values) != n:
+        raise ArgumentError(f"expected one group a picture, {n}; received {len(values)}")
+    names = [str(v) for v in values]
+    number = {name: i for i, name in enumerate(sorted(set(names)))}
+    return np.array([number[name] for name in names], dtype=np.int64)
+
+
+def group_split(groups: np.ndarray, valid_pct: float = 0.2, *, seed: int | None = None) -> Split:
+    """Draw whole groups for validation until it has ``valid_pct`` of the pictures as nearly as they allow.
+
+    Groups come in random order; each one validates if that brings the count nearer to its goal, which is then
+    missed by at most half of the largest group.
+
+    Args:
+        groups: int64 ``(N,)`` group numbers.
+        valid_pct: share of the pictures, 0 ≤ valid_pct < 1.
+        seed: defaults to ``DEFAULT_SEED``.
+
+    Raises:
+        ArgumentError: a share outside [0, 1).
+        DataError: only one group.
+    """
+    check_share(valid_pct)
+    used = DEFAULT_SEED if seed is None else seed
+    ids, sizes = np.unique(groups, return_counts=True)
+    if len(ids) < 2 and valid_pct > 0:
+        raise DataError("all pictures belong to one group, so none can validate; choose other groups")
+    goal, taken = valid_pct * len(groups), 0
+    chosen = []
+    for i in np.random.default_rng(used).permutation(len(ids)):
+        size = int(sizes[i])
+        if abs(taken + size - goal) < abs(taken - goal) and taken + size < len(groups):
+            chosen.append(ids[i])
+            taken += size
+    valid = np.isin(groups, chosen)
+    how = f"by whole groups ({len(chosen)} of {len(ids)} validate), valid_pct={valid_pct}, seed={used}"
+    return make_split(np.flatnonzero(~valid), np.flatnonzero(valid), how, groups=groups)
+
+
+def keep_together(split: Split, groups: Sequence[Sequence[int]]) -> Split:
+    """Move whole groups to one side: where a group has members in both parts, those that validate go to training.
+
+    So no validation picture has a copy among the training pictures. Groups that share a row count as one, and
+    groups that the split was made by stay whole.
+
+    Args:
+        split: of the table's rows.
+        groups: rows that belong together, each group as its row numbers (duplicates, say).
+
+    Returns:
+        The new split; its ``how`` says how many pictures moved.
+
+    Raises:
+        ArgumentError: a negative row number.
+    """
+    rows = [np.asarray(group, dtype=np.int64).reshape(-1) for group in groups]
+    if split.groups is not None:
+        by_group = np.argsort(split.groups, kind="stable")
+        rows += np.split(by_group, 1 + np.flatnonzero(np.diff(split.groups[by_group])))
+    n = 1 + max(int(part.max(initial=-1)) for part in (split.train, split.valid, *rows))
+    rows = [_checked_rows(group, n, "groups") for group in rows]
+    together = _joined(n, [pair for group in rows for pair in pairwise(group.tolist())])
+    moves = split.valid[np.isin(together[split.valid], together[split.train])]
+    how = f"{split.how}; {len(moves)} validation pictures moved to training, where their group is"
+    train, valid = np.union1d(split.train, moves), np.setdiff1d(split.valid, moves)
+    return make_split(train, valid, how, groups=split.groups)
+
+
+def _joined(n: int, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return for each of ``n`` rows one row that stands for all that pairs join it with, int64 ``(n,)``."""
+    parent = list(range(n))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]  # halves the way for the next look
+            row = parent[row]
+        return row
+
+    for a, b in pairs:
+        parent[root(a)] = root(b)
+    return np.array([root(row) for row in range(n)], dtype=np.int64)
 
 
 def index_split(n: int, valid_idx: Sequence[int], train_idx: Sequence[int] | None = None) -> Split:
@@ -75,7 +172,7 @@ def index_split(n: int, valid_idx: Sequence[int], train_idx: Sequence[int] | Non
         raise ArgumentError(
             f"rows in both training and validation: {both[:10].tolist()}; each row belongs to one"
         )
-    return _split(train, valid, "given rows")
+    return make_split(train, valid, "given rows")
 
 
 def folder_split(names: Sequence[str], root: Path, *, train: str = "train", valid: str = "valid") -> Split:
@@ -97,21 +194,27 @@ def folder_split(names: Sequence[str], root: Path, *, train: str = "train", vali
                 f"no pictures in {root / folder}; expected {root}/{train}/<class>/… and {root}/{valid}/<class>/…; "
                 "for another layout pass train=, valid=, or valid_pct=0.2 to split all pictures at random"
             )
-    return _split(rows[train], rows[valid], f"by folder, train={train!r}, valid={valid!r}")
+    return make_split(rows[train], rows[valid], f"by folder, train={train!r}, valid={valid!r}")
 
 
 def func_split(names: Sequence[str], func: Callable[[str], bool]) -> Split:
     """Validate on the pictures for which ``func(name)`` is true."""
     chosen = np.array([bool(func(n)) for n in names], dtype=bool)
-    return _split(np.flatnonzero(~chosen), np.flatnonzero(chosen), "by a function")
+    return make_split(np.flatnonzero(~chosen), np.flatnonzero(chosen), "by a function")
 
 
 def no_split(n: int) -> Split:
     """Train on everything; the validation part is empty."""
-    return _split(np.arange(n), np.arange(0), "none")
+    return make_split(np.arange(n), np.arange(0), "none")
 
 
-def _checked_rows(rows: Sequence[int], n: int, argument: str) -> np.ndarray:
+def check_share(valid_pct: float) -> None:
+    """Refuse a share of the pictures that is not in [0, 1)."""
+    if not 0 <= valid_pct < 1:
+        raise ArgumentError(f"valid_pct is a share of the pictures, 0 <= valid_pct < 1; received {valid_pct}")
+
+
+def _checked_rows(rows: Sequence[int] | np.ndarray, n: int, argument: str) -> np.ndarray:
     found = np.asarray(rows, dtype=np.int64).reshape(-1)
     outside = found[(found < 0) | (found >= n)]
     if len(outside):
@@ -119,7 +222,12 @@ def _checked_rows(rows: Sequence[int], n: int, argument: str) -> np.ndarray:
     return np.unique(found)
 
 
-def _split(train: np.ndarray, valid: np.ndarray, how: str) -> Split:
+def make_split(train: np.ndarray, valid: np.ndarray, how: str, *, groups: np.ndarray | None = None) -> Split:
+    """Put two sets of rows into a split.
+
+    Raises:
+        DataError: nothing is left to train on.
+    """
     if len(train) == 0:
         raise DataError(f"the split ({how}) leaves no picture to train on")
-    return Split(np.sort(train).astype(np.int64), np.sort(valid).astype(np.int64), how)
+    return Split(np.sort(train).astype(np.int64), np.sort(valid).astype(np.int64), how, groups)

@@ -350,7 +350,7 @@ def _too_few(n: int, skip_start: int, skip_end: int) -> str:
 
 
 def _spline(y: np.ndarray, k: int) -> np.ndarray:
-    from scipy.interpolate import UnivariateSpline  # type: ignore[import-untyped]
+    from scipy.interpolate import UnivariateSpline
 
     if not 1 <= k <= 5 or len(y) <= k:
         raise ArgumentError(

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
+from onecycle.data.audit.files import missing_files, suffix_hint
 from onecycle.data.labels.items import Labels, Source, shown
 from onecycle.data.labels.splits import Split
 from onecycle.data.pixels.store import Unreadable
 from onecycle.errors import ArgumentError, UnreadableImagesError
-
-
-def missing_files(paths: Sequence[str]) -> list[int]:
-    """Positions of paths that do not exist; one listing a folder instead of one look a file."""
-    folders: dict[str, set[str]] = {}
-    missing = []
-    for i, path in enumerate(paths):
-        folder, name = os.path.split(path)
-        if folder not in folders:
-            folders[folder] = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
-        if name not in folders[folder] and not os.path.exists(path):
-            missing.append(i)
-    return missing
-
-
-def suffix_hint(path: str) -> str:
-    """Name the suffix (or folder) that would have found the first missing file."""
-    target = Path(path)
-    if not target.parent.is_dir():
-        return f" The folder {target.parent} does not exist; check path= and folder=."
-    near = sorted(target.parent.glob(target.name + ".*"))
-    return f" There is {near[0].name}: pass suffix={near[0].name[len(target.name) :]!r}." if near else ""
 
 
 def unseen_items(labels: Labels, split: Split) -> tuple[list[int], list[int]]:

@@ -1,0 +1,299 @@
+"""How far the truth-telling parts can be trusted: the audit, label errors, calibration, thresholds, intervals, splits.
+
+Known faults are planted into real or drawn pictures, and it is counted how many are found. No clock decides anything.
+
+    python benchmarks/trust.py [--parts audit noise held_out intervals splits] [--rounds 3] [--trials 1000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from harness import coverage, planted, report, sides
+from harness.footprint import Footprint
+
+from onecycle.cnn_learner import cnn_learner
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.labels.items import Labels
+from onecycle.data.labels.stratified import stratified_split
+from onecycle.data.synthetic.tiles import write_sample
+from onecycle.errors import OnecycleWarning
+from onecycle.learner import Learner
+
+ARCH = "tf_efficientnet_lite0"
+Rows = list[dict[str, object]]
+FLIPPED = 0.05
+TOP = 0.10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    sides.add_arguments(parser)
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--trials", type=int, default=1000, help="of each row of the intervals' coverage")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--pictures", type=int, help="fewer than all of Planet, to try this script")
+    parser.add_argument("--n-many", type=int, default=60_000, help="pictures of the large audit")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore", OnecycleWarning)
+    rows: Rows = []
+    with sides.workplace() as folder:
+        os.environ["ONECYCLE_HOME"] = str(folder / "home")
+        for part in args.parts:
+            for row in PARTS[part](args, folder):
+                rows.append({"part": part, **row})
+                report.write("trust", METHOD, rows)
+
+
+METHOD = f"""
+    audit: Planet's 1,000 tiles, a fifth validates. Of training tiles 50 copies each are added to the validation part as
+    they are, saved anew (JPEG quality 60), resized (to 75 %), cropped (2 % of each side), flipped or turned by quarters
+    and saved anew; found means that the audit puts the copy into one group with its original. Pairs on the untouched
+    sample are listed by name, to be looked at. Seconds are those of data.audit() in this process.
+    noise: {FLIPPED:.0%} of the labels are replaced (one label: another class at random; tags: single ones switched), then
+    learn.label_issues(); the share of the planted ones among the first {TOP:.0%} of the ranked list.
+    held_out: a head on features of Lite0, 8 epochs at 3e-3; five-fold cross-fitting on the validation part; intervals
+    are 95 % bootstrap intervals over its pictures.
+    intervals: how often a 95 % interval holds the truth, over so many draws from a known process.
+    splits: largest and mean deviation of a tag's share of validation pictures from a fifth, over seeds; the reference
+    is MultilabelStratifiedShuffleSplit of the package iterative-stratification, in the peers' environment.
+"""
+
+
+# --- audit ------------------------------------------------------------------------------------------------
+
+
+def audit(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, object]]:
+    """Time on Planet, pairs found on the untouched sample, recall of planted copies, and a large set."""
+    items = sides.planet(args.data, 1, 200, args.pictures)
+    untouched = as_bunch(folder / "untouched", items["train"], items["valid"])
+    start = time.perf_counter()
+    found = untouched.audit(silent=True)
+    yield {"measure": "seconds for Planet, no features", "value": time.perf_counter() - start}
+    pairs = [" ~ ".join(group.names) for group in found.duplicates]
+    yield {
+        "measure": "groups of copies on the untouched sample",
+        "value": len(pairs),
+        "note": "; ".join(pairs),
+    }
+    for seed in range(1, args.rounds + 1):
+        data, copies = planted.plant(items, folder / f"planted{seed}", seed)
+        groups = as_bunch(folder / f"bunch{seed}", items["train"], [*items["valid"], *data]).audit(
+            silent=True
+        )
+        together = {
+            frozenset((Path(a).name, Path(b).name))
+            for g in groups.duplicates
+            for a in g.names
+            for b in g.names
+        }
+        for kind, made in copies.items():
+            hit = sum(frozenset((Path(a).name, Path(b).name)) in together for a, b in made)
+            yield {
+                "measure": f"planted copies found: {kind}",
+                "value": hit / len(made),
+                "round": seed,
+                "n": len(made),
+            }
+    yield from large_audit(args.n_many, folder)
+
+
+def large_audit(n: int, folder: Path) -> Iterator[dict[str, object]]:
+    """Time and peak memory for many drawn pictures, a tenth of a percent of them copies."""
+    paths = planted.many(folder / "many", n)
+    memory = Footprint(os.getpid())
+    start = time.perf_counter()
+    found = as_bunch(
+        folder / "large", [[p, ["a"]] for p in paths[: n // 2]], [[p, ["b"]] for p in paths[n // 2 :]]
+    )
+    groups = found.audit(silent=True).duplicates
+    seconds = time.perf_counter() - start
+    yield {"measure": f"seconds for {n:,} pictures of 64 px", "value": seconds}
+    yield {"measure": f"peak MB with {n:,} pictures", "value": memory.stop()["pss"]}
+    yield {"measure": f"groups of copies in {n:,} pictures (planted: {n // 1000:,})", "value": len(groups)}
+
+
+def as_bunch(folder: Path, train: list[Any], valid: list[Any]) -> ImageDataBunch:
+    """A bunch of given files and tags, the split by a column of a table."""
+    from onecycle.data.data_block import ImageList
+
+    folder.mkdir(parents=True, exist_ok=True)
+    items = [*train, *valid]
+    tags = [" ".join(names) for _, names in items]
+    several = any(" " in text for text in tags)
+    return (
+        ImageList([path for path, _ in items], folder)
+        .split_by_idxs(range(len(train)), range(len(train), len(items)))
+        .label_from_list(tags, label_delim=" " if several else None)
+        .transform(None, size=64)
+        .databunch(bs=16)
+    )
+
+
+# --- label errors -----------------------------------------------------------------------------------------
+
+
+def noise(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, object]]:
+    """Planted label errors among the first of the list: Planet's tags, drawn tags, drawn classes."""
+    drawn = write_sample(folder / "drawn", 1000, seed=3)
+    with open(drawn / "labels.csv", newline="") as file:
+        tiles = [
+            (str(drawn / "train" / f"{r['image_name']}.jpg"), r["tags"].split()) for r in csv.DictReader(file)
+        ]
+    planet = sides.planet(args.data, 1, 200, args.pictures)
+    real = [(path, tags) for path, tags in planet["train"] + planet["valid"]]
+    weather = ("clear", "partly_cloudy", "cloudy", "haze")
+    one = [(path, next(t for t in tags if t in weather)) for path, tags in tiles]
+    sets = {"drawn tiles, weather": one, "drawn tiles, tags": tiles, "Planet, tags": real}
+    for name, items in sets.items():
+        for seed in range(1, args.rounds + 1):
+            n, share = found_of_planted(args, items, seed, folder)
+            measure = f"{name}: planted errors in the first {TOP:.0%}"
+            yield {"measure": measure, "value": share, "round": seed, "n": n}
+
+
+def found_of_planted(
+    args: argparse.Namespace, items: list[Any], seed: int, folder: Path
+) -> tuple[int, float]:
+    """Flip labels, rank all, and return how many were flipped and the share of them among the first."""
+    rng = np.random.default_rng(seed)
+    labels, wrong = planted.wrong_labels([label for _, label in items], FLIPPED, rng)
+    learn = learner([path for path, _ in items], labels, args.size, folder)
+    issues = learn.label_issues()
+    first = issues.top(int(TOP * len(issues)))
+    named = {(issue.row, issue.tag) for issue in first}
+    return len(wrong), sum(place in named for place in wrong) / len(wrong)
+
+
+def learner(paths: list[str], labels: list[Any], size: int, folder: Path, **options: Any) -> Learner:
+    """A head on cached features of Lite0."""
+    from onecycle.data.data_block import ImageList
+
+    several = isinstance(labels[0], list)
+    data = (
+        ImageList(paths, folder)
+        .split_by_rand_pct(0.2, seed=1)
+        .label_from_list(
+            [" ".join(v) for v in labels] if several else labels, label_delim=" " if several else None
+        )
+        .transform(None, size=size)
+        .databunch(bs=16, seed=1)
+    )
+    return cnn_learner(data, ARCH, precompute=0, path=folder, silent=True, **options)
+
+
+# --- calibration and thresholds ---------------------------------------------------------------------------
+
+
+def held_out(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, object]]:
+    """ECE before and after, sample-F2 at a fixed threshold and at chosen ones, on folds that chose nothing."""
+    for seed in range(1, args.rounds + 1):
+        items = sides.planet(args.data, seed, 200, args.pictures)
+        data = as_bunch(folder / f"held{seed}", items["train"], items["valid"]).resized(args.size)
+        learn = cnn_learner(data, ARCH, precompute=0, path=folder, silent=True)
+        learn.fit_one_cycle(8, 3e-3)
+        interpretation = learn.interpret()
+        judged = interpretation.calibration()
+        for what, value in (("before", judged.before), ("after", judged.after), ("difference", judged.gain)):
+            yield {"measure": f"ECE {what}", "round": seed, **as_row(value)}
+        yield {"measure": "ECE of a perfectly calibrated model", "round": seed, "value": judged.by_chance}
+        for default in (0.5, 0.2):
+            chosen = interpretation.choose_thresholds(beta=2, default=default)
+            for value in (*chosen.held_out, *chosen.gains):
+                yield {"measure": f"default {default}: {value.name}", "round": seed, **as_row(value)}
+
+
+def as_row(value: Any) -> dict[str, object]:
+    return {"value": value.value, "low": value.low, "high": value.high, "n": value.n}
+
+
+# --- intervals and splits ---------------------------------------------------------------------------------
+
+
+def intervals(args: argparse.Namespace, _folder: Path) -> Iterator[dict[str, object]]:
+    """Coverage of the intervals."""
+    for row in coverage.table(args.trials):
+        score = row.pop("score")
+        yield {"measure": f"coverage: {score}", "value": row.pop("coverage"), **row}
+
+
+def splits(args: argparse.Namespace, _folder: Path) -> Iterator[dict[str, object]]:
+    """Deviation of each tag's validation share from a fifth, against the reference."""
+    for name, targets in tag_sets(args).items():
+        ours = [deviation(targets, our_split(targets, seed)) for seed in range(10)]
+        yield from split_rows(name, "onecycle", ours)
+        if not args.no_peers:
+            yield from split_rows(name, "iterative-stratification", reference(args, targets))
+
+
+def our_split(targets: np.ndarray, seed: int) -> np.ndarray:
+    labels = Labels(list(range(targets.shape[1])), targets.astype(np.float32), True)
+    return stratified_split([f"{i:06d}" for i in range(len(targets))], labels, 0.2, seed=seed).valid
+
+
+def reference(args: argparse.Namespace, targets: np.ndarray) -> list[np.ndarray]:
+    """Splits of the reference package, as deviations."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "targets.npy"
+        np.save(file, targets)
+        script = sides.PEERS / "stratification_side.py"
+        said = subprocess.check_output([args.peers_python, str(script), str(file)], text=True)
+    return [deviation(targets, np.array(valid)) for valid in json.loads(said)]
+
+
+def deviation(targets: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """How far each tag's share of its pictures in the validation part is from a fifth; tags of two or more pictures."""
+    counts = targets.sum(0)
+    kept = counts >= 2
+    return np.abs(targets[valid].sum(0)[kept] / counts[kept] - 0.2)
+
+
+def split_rows(name: str, side: str, found: list[np.ndarray]) -> Iterator[dict[str, object]]:
+    measures: dict[str, Callable[[np.ndarray], Any]] = {"mean": np.mean, "largest": np.max}
+    for word, measure in measures.items():
+        values = [float(measure(each)) for each in found]
+        row = {"measure": f"{name}: {word} deviation of a tag", "side": side}
+        yield {
+            **row,
+            "value": float(np.mean(values)),
+            "low": min(values),
+            "high": max(values),
+            "n": len(values),
+        }
+
+
+def tag_sets(args: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Planet's tags and three drawn sets: even, rare, and correlated tags."""
+    planet = sides.planet(args.data, 1, 0, args.pictures)
+    classes = planet["classes"]
+    real = np.array([[name in tags for name in classes] for _, tags in planet["train"]])
+    rng = np.random.default_rng(0)
+    even = rng.random((1000, 10)) < 0.3
+    rare = rng.random((2000, 20)) < np.geomspace(0.002, 0.5, 20)
+    scene = rng.integers(0, 5, 1500)
+    correlated = rng.random((1500, 15)) < rng.beta(0.4, 1.2, (5, 15))[scene]
+    return {"Planet": real, "even tags": even, "rare tags": rare, "correlated tags": correlated}
+
+
+PARTS: dict[str, Callable[[argparse.Namespace, Path], Iterator[dict[str, object]]]] = {
+    "audit": audit,
+    "noise": noise,
+    "held_out": held_out,
+    "intervals": intervals,
+    "splits": splits,
+}
+
+
+if __name__ == "__main__":
+    main()

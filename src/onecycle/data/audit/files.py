@@ -1,0 +1,341 @@
+"""The files behind the rows: which are there, which can be read, and what is in them."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+
+from onecycle.data.audit.findings import Finding, Severity, plural, some
+from onecycle.data.audit.fingerprints import Fingerprints
+from onecycle.data.labels.items import IMAGE_SUFFIXES
+from onecycle.data.pixels.decode import UNREADABLE, decode_rgb, reason
+from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
+from onecycle.data.progress import counting_bar
+
+_EXIF_ORIENTATION = 0x0112
+_BITS_A_SAMPLE, _SAMPLES_A_PIXEL = 258, 277  # tags of TIFF
+_LARGE_CUT = 0.25  # share of a picture's area that a crop takes away
+_BLOWN_UP = 2.0  # a picture scaled up by more is mostly invented pixels
+THREADS = min(16, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What one file holds.
+
+    Attributes:
+        problem: why it cannot be read, ``""`` if it can.
+        format: Pillow's name, e.g. ``JPEG``.
+        mode: Pillow's name of the kind of pixels, e.g. ``RGB``, ``L`` (grey), ``CMYK``.
+        height, width: px, EXIF orientation applied.
+        orientation: of EXIF, 1 (upright) to 8.
+        frames: more than 1 in an animation or a file of several pages.
+        bits: of a sample as stored.
+        bands: samples a pixel as stored.
+    """
+
+    problem: str = ""
+    format: str = ""
+    mode: str = ""
+    height: int = 0
+    width: int = 0
+    orientation: int = 1
+    frames: int = 1
+    bits: int = 8
+    bands: int = 3
+
+
+def missing_files(paths: Sequence[str]) -> list[int]:
+    """Positions of paths that do not exist; one listing a folder instead of one look a file."""
+    folders: dict[str, set[str]] = {}
+    missing = []
+    for i, path in enumerate(paths):
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
+        if name not in folders[folder] and not os.path.exists(path):
+            missing.append(i)
+    return missing
+
+
+def suffix_hint(path: str) -> str:
+    """Name the suffix (or folder) that would have found the first missing file."""
+    target = Path(path)
+    if not target.parent.is_dir():
+        return f" The folder {target.parent} does not exist; check path= and folder=."
+    near = sorted(target.parent.glob(target.name + ".*"))
+    return f" There is {near[0].name}: pass suffix={near[0].name[len(target.name) :]!r}." if near else ""
+
+
+def scan(
+    paths: Sequence[str], *, silent: bool = False, threads: int = THREADS
+) -> tuple[list[FileFacts], Fingerprints]:
+    """Decode every file once, in full: what is in it, and its fingerprint.
+
+    Args:
+        paths: N files.
+        silent: draw no bar.
+        threads: they never change the result.
+    """
+    prints = Fingerprints.empty(len(paths))
+
+    def look(position: int) -> FileFacts:
+        data = b""
+        try:
+            data = Path(paths[position]).read_bytes()
+            pixels = decode_rgb(data)
+            prints.put(position, pixels)
+            return _facts(data, pixels.shape[:2])
+        except UNREADABLE as error:
+            return FileFacts(problem=_bands_of_tiff(data) or reason(error))
+
+    bar = nullcontext(_count_nothing) if silent else counting_bar("reading pictures", len(paths))
+    pool = ThreadPoolExecutor(max(1, threads))
+    try:
+        with bar as advance:
+            found = []
+            for facts in pool.map(look, range(len(paths))):
+                found.append(facts)
+                advance(1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return found, prints
+
+
+def _count_nothing(n: int) -> None:
+    """Stand in for a bar."""
+
+
+def _facts(data: bytes, shape: tuple[int, ...]) -> FileFacts:
+    with PIL.Image.open(io.BytesIO(data)) as picture:
+        bands = len(picture.getbands())
+        if isinstance(picture, TiffImageFile):
+            bands = int(picture.tag_v2.get(_SAMPLES_A_PIXEL, 1))
+        # Pillow reads 16-bit colour as 8-bit; only the raw mode of the file's tiles still tells.
+        deep = picture.mode.startswith("I") or ";16" in str(getattr(picture, "tile", ""))
+        animated = getattr(picture, "is_animated", False) and picture.format != "MPO"
+        return FileFacts(
+            format=picture.format or "",
+            mode=picture.mode,
+            height=shape[0],
+            width=shape[1],
+            orientation=int(picture.getexif().get(_EXIF_ORIENTATION, 1)),
+            frames=int(getattr(picture, "n_frames", 1)) if animated else 1,
+            bits=16 if deep else 8,
+            bands=bands,
+        )
+
+
+def _bands_of_tiff(data: bytes) -> str:
+    """Say how many bands a TIFF has that Pillow refuses for them; ``""`` for other files."""
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return ""
+    try:
+        tags = ImageFileDirectory_v2(data[:8])
+        file = io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        n, bits = int(tags.get(_SAMPLES_A_PIXEL, 1)), tags.get(_BITS_A_SAMPLE, (1,))
+    except (*UNREADABLE, struct.error, KeyError, TypeError):
+        return ""
+    return f"a TIFF of {n} bands of {bits[0]} bits; grey and RGB can be read" if n > 4 else ""
+
+
+# -------------------------------------------------------------------- findings
+
+
+def problem_findings(names: Sequence[str], facts: Sequence[FileFacts]) -> list[Finding]:
+    """Report files that cannot be read; ``names`` as the user knows them, one a file."""
+    bad = [f"{n} ({f.problem})" for n, f in zip(names, facts, strict=True) if f.problem]
+    if not bad:
+        return []
+    advice = "mend or remove these files, or pass unreadable='skip' to leave them out"
+    message = f"{plural(len(bad), 'file')} of {len(facts):,} cannot be decoded"
+    return [Finding("error", "unreadable", len(bad), message, some(bad), advice)]
+
+
+_Table = tuple[tuple[str, Callable[[FileFacts], bool], str, str], ...]
+"""Rows of kind, test, what follows the number of pictures, advice."""
+
+_ODD_FILES: _Table = (
+    (
+        "animated",
+        lambda f: f.frames > 1,
+        "with several frames or pages, of which the first one is used",
+        "save the frame that the label is about as a file of its own",
+    ),
+    (
+        "many-bands",
+        lambda f: f.bands > 4,
+        "with more than four bands, of which red, green and blue are used",
+        "choose three bands and save them as RGB if others matter",
+    ),
+    (
+        "16-bit",
+        lambda f: f.bits == 16,
+        "with 16 bits a sample, of which the upper 8 are used",
+        "if values fill only a part of the range, stretch them to 8 bits yourself",
+    ),
+)
+
+_REMARKS: _Table = (
+    (
+        "cmyk",
+        lambda f: f.mode == "CMYK",
+        "in CMYK, converted without a colour profile",
+        "convert them to RGB if colours matter",
+    ),
+    (
+        "alpha",
+        lambda f: f.mode in ("RGBA", "LA", "PA", "La", "RGBa"),
+        "with an alpha channel, which is dropped",
+        "if what is hidden below it would mislead, paint it over",
+    ),
+    (
+        "exif-orientation",
+        lambda f: f.orientation not in (0, 1),
+        "turned by their EXIF orientation",
+        "nothing here, where it is applied; other tools may ignore it",
+    ),
+)
+
+
+def content_findings(names: Sequence[str], facts: Sequence[FileFacts]) -> list[Finding]:
+    """Report readable files with unusual contents."""
+    found = []
+    levels: tuple[tuple[Severity, _Table], ...] = (("warning", _ODD_FILES), ("note", _REMARKS))
+    for severity, table in levels:
+        for kind, test, what, advice in table:
+            hits = [n for n, f in zip(names, facts, strict=True) if not f.problem and test(f)]
+            if hits:
+                message = f"{plural(len(hits), 'picture')} {what}"
+                found.append(Finding(severity, kind, len(hits), message, some(hits), advice))
+    return found + _mixed_modes(names, facts)
+
+
+def _mixed_modes(names: Sequence[str], facts: Sequence[FileFacts]) -> list[Finding]:
+    """Report grey pictures among coloured ones: a network may learn the scanner instead of the class."""
+    grey = [
+        n for n, f in zip(names, facts, strict=True) if not f.problem and f.mode.split(";")[0] in _GREY_MODES
+    ]
+    n_readable = sum(not f.problem for f in facts)
+    if not grey or len(grey) == n_readable:
+        return []
+    message = f"{plural(len(grey), 'picture')} stored in grey among {n_readable - len(grey):,} in colour"
+    advice = "check that grey does not go with one class, or the network will learn that"
+    return [Finding("note", "grey-among-colour", len(grey), message, some(grey), advice)]
+
+
+_GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
+
+
+def size_findings(names: Sequence[str], facts: Sequence[FileFacts], resize: ResizeSpec) -> list[Finding]:
+    """Report what the resize would cut away or blow up."""
+    rows = [(n, f) for n, f in zip(names, facts, strict=True) if not f.problem]
+    found = []
+    cut = [(n, share) for n, f in rows if (share := cut_share(f.height, f.width, resize)) > _LARGE_CUT]
+    if cut and resize.size:
+        cut.sort(key=lambda pair: -pair[1])
+        size = "×".join(map(str, resize.size))
+        message = (
+            f"{plural(len(cut), 'picture')} of {len(rows):,} would lose more than a quarter of the area "
+            f"when cropped to {size} px, at most {cut[0][1]:.0%}"
+        )
+        advice = "resize_method='squish' or 'pad' keeps all of it; or pass size=(height, width)"
+        examples = some([f"{n} ({share:.0%})" for n, share in cut])
+        found.append(Finding("warning", "crop", len(cut), message, examples, advice))
+    if resize.size is not None:
+        small = [
+            f"{n} ({f.height}×{f.width})"
+            for n, f in rows
+            if min(resize.size[0] / f.height, resize.size[1] / f.width) > _BLOWN_UP
+        ]
+        if small:
+            message = f"{plural(len(small), 'picture')} would be scaled up more than twice"
+            found.append(
+                Finding("note", "small", len(small), message, some(small), "a smaller size= costs no detail")
+            )
+    return found + _spread(rows, resize)
+
+
+def _spread(rows: Sequence[tuple[str, FileFacts]], resize: ResizeSpec) -> list[Finding]:
+    shapes = Counter((f.height, f.width) for _, f in rows)
+    if len(shapes) < 2:
+        return []
+    heights, widths = (sorted(s[i] for s in shapes.elements()) for i in (0, 1))
+    ratios = sorted(w / h for h, w in shapes.elements())
+    middle = len(rows) // 2
+    advice = "" if resize.size else "pass size= so that they can share a batch"
+    message = (
+        f"{len(shapes):,} different sizes: height {heights[0]}–{heights[-1]} px (median {heights[middle]}), "
+        f"width {widths[0]}–{widths[-1]} px (median {widths[middle]}), "
+        f"width/height {ratios[0]:.2f}–{ratios[-1]:.2f}"
+    )
+    return [Finding("note", "sizes", len(shapes), message, advice=advice)]
+
+
+def cut_share(height: int, width: int, resize: ResizeSpec) -> float:
+    """Return the share of a picture's area that the crop to size takes away, 0 for other methods."""
+    if resize.size is None or resize.method is not ResizeMethod.CROP:
+        return 0.0
+    stored = resize.stored_shape(height, width)
+    return 1 - float(np.prod(resize.size) / np.prod(stored))
+
+
+def files_without_rows(paths: Iterable[str], known: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Look in the folders of the pictures for files that no row names.
+
+    Args:
+        paths: the rows' files.
+        known: other files that belong to the data, e.g. the test pictures.
+
+    Returns:
+        pictures without a row, and visible files that are no pictures by their suffix.
+    """
+    used = {os.path.abspath(p) for p in (*paths, *known)}
+    pictures: list[str] = []
+    others: list[str] = []
+    for folder in sorted({os.path.dirname(p) or "." for p in paths}):
+        if not os.path.isdir(folder):
+            continue
+        for entry in sorted(os.scandir(folder), key=lambda e: e.name):
+            if entry.name.startswith(".") or not entry.is_file() or os.path.abspath(entry.path) in used:
+                continue
+            is_picture = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
+            (pictures if is_picture else others).append(entry.path)
+    return pictures, others
+
+
+def orphan_findings(pictures: Sequence[str], others: Sequence[str]) -> list[Finding]:
+    """Report what ``files_without_rows`` found, by names as the user knows them."""
+    found = []
+    if pictures:
+        message = f"{plural(len(pictures), 'picture')} in the folders that no row names: they are not used"
+        advice = "add rows for them if their labels were forgotten"
+        found.append(
+            Finding("note", "file-without-row", len(pictures), message, some(list(pictures)), advice)
+        )
+    unread = [n for n in others if Path(n).suffix.lower() not in _TABLES_AND_TEXTS]
+    if unread:
+        kinds = Counter(Path(n).suffix.lower() or "no suffix" for n in unread)
+        kinds_text = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common(5))
+        message = f"{plural(len(unread), 'file')} beside the pictures that are not read ({kinds_text})"
+        advice = "convert them to JPEG or PNG if they are pictures"
+        found.append(Finding("note", "other-file", len(unread), message, some(unread), advice))
+    return found
+
+
+_TABLES_AND_TEXTS = frozenset(
+    {".csv", ".tsv", ".txt", ".json", ".xml", ".yaml", ".yml", ".md", ".parquet", ".pdf"}
+)

@@ -1,0 +1,120 @@
+"""What is kept of each picture to recognise its copies: 2 kB, made in the pass that decodes it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from typing import Self
+
+import numpy as np
+import PIL.Image
+
+GRID = 32
+"""Rows and columns of a thumbnail."""
+
+_FREQUENCIES = 8
+N_DESCRIPTOR = _FREQUENCIES**2 - 1
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Fingerprints of N pictures, 2 kB each; rows of unreadable pictures stay empty.
+
+    Attributes:
+        digests: of size and pixels; ``b""`` where there is no picture.
+        thumbs: grey pictures of ``GRID`` × ``GRID`` cells, float16 ``(N, GRID, GRID)``, less their mean.
+        colours: mean red, green and blue, float32 ``(N, 3)``, 0 to 255.
+    """
+
+    digests: list[bytes]
+    thumbs: np.ndarray
+    colours: np.ndarray
+
+    @classmethod
+    def empty(cls, n: int) -> Self:
+        """Return room for ``n`` pictures."""
+        return cls([b""] * n, np.zeros((n, GRID, GRID), np.float16), np.zeros((n, 3), np.float32))
+
+    def put(self, position: int, pixels: np.ndarray) -> None:
+        """Keep the fingerprint of one picture, uint8 ``(H, W, 3)``; threads may put different ones at a time."""
+        shape = np.array(pixels.shape, dtype=np.int64).tobytes()
+        digest = hashlib.blake2b(shape, digest_size=16)
+        digest.update(np.ascontiguousarray(pixels).data)
+        self.digests[position] = digest.digest()
+        picture = PIL.Image.fromarray(pixels)
+        # In floating point: at 8 bits, rounding alone would hide the texture of a hazy picture.
+        grey = picture.convert("L").convert("F").resize((GRID, GRID), PIL.Image.Resampling.BILINEAR)
+        thumb = np.asarray(grey, dtype=np.float32)
+        self.thumbs[position] = thumb - thumb.mean()
+        self.colours[position] = picture.resize((1, 1), PIL.Image.Resampling.BOX).getpixel((0, 0))
+
+
+def descriptors(thumbs: np.ndarray) -> np.ndarray:
+    """Describe thumbnails by their coarse structure, so that the dot product of two says how alike they are.
+
+    The lowest 8 × 8 cosine frequencies, without the mean, each weighted by its frequency: in natural pictures the
+    amplitude falls as one over the frequency, and without the weights two hazy pictures would be alike for their
+    gradient alone.
+
+    Args:
+        thumbs: ``(n, GRID, GRID)``.
+
+    Returns:
+        float32 ``(n, N_DESCRIPTOR)`` of length 1 (0 for a picture of one grey).
+
+    Source: Field, "Relations between the statistics of natural images and the response properties of cortical
+    cells", JOSA A 1987, for the amplitudes; the cosine transform is DCT-II.
+    """
+    basis = _cosines()
+    spectrum = basis @ thumbs.astype(np.float32) @ basis.T
+    frequency = np.arange(_FREQUENCIES, dtype=np.float32)
+    weighted = spectrum * np.hypot(frequency[:, None], frequency)
+    found = weighted.reshape(len(thumbs), -1)[:, 1:]
+    length = np.linalg.norm(found, axis=1, keepdims=True)
+    return np.asarray(found / np.maximum(length, 1e-6), dtype=np.float32)
+
+
+@cache
+def _cosines() -> np.ndarray:
+    """Return the first rows of the orthonormal DCT-II, float32 ``(_FREQUENCIES, GRID)``."""
+    angle = np.pi * np.arange(_FREQUENCIES)[:, None] * (np.arange(GRID) + 0.5) / GRID
+    scale = np.where(np.arange(_FREQUENCIES) == 0, 1.0, np.sqrt(2.0))[:, None] / np.sqrt(GRID)
+    return np.asarray(np.cos(angle) * scale, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One of the eight symmetries of a square: first transpose, then flip rows, then flip columns."""
+
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+    def __call__(self, thumbs: np.ndarray) -> np.ndarray:
+        """Turn pictures ``(n, h, w)``."""
+        turned = thumbs.transpose(0, 2, 1) if self.transpose else thumbs
+        turned = turned[:, ::-1] if self.flip_rows else turned
+        return turned[:, :, ::-1] if self.flip_columns else turned
+
+
+UPRIGHT = Turn()
+TURNS = tuple(Turn(t, r, c) for t in (False, True) for r in (False, True) for c in (False, True))[1:]
+"""The seven symmetries other than leaving the picture as it is."""
+
+
+def edges(thumbs: np.ndarray) -> np.ndarray:
+    """Return the fine structure of thumbnails: Sobel's two gradients of the inner cells, in grey levels a cell.
+
+    Args:
+        thumbs: ``(n, GRID, GRID)``.
+
+    Returns:
+        float32 ``(n, 2, GRID − 2, GRID − 2)``.
+    """
+    t = thumbs.astype(np.float32)
+    smooth_rows = (t[:, :-2] + 2 * t[:, 1:-1] + t[:, 2:]) / 4
+    smooth_columns = (t[:, :, :-2] + 2 * t[:, :, 1:-1] + t[:, :, 2:]) / 4
+    across = (smooth_rows[:, :, 2:] - smooth_rows[:, :, :-2]) / 2
+    down = (smooth_columns[:, 2:] - smooth_columns[:, :-2]) / 2
+    return np.stack([across, down], axis=1)

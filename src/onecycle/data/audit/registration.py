@@ -1,0 +1,158 @@
+"""Whether two thumbnails show the same picture, after bringing one into register with the other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onecycle.data.audit.fingerprints import GRID, edges
+
+# Measured on 250 Planet tiles. Saved anew as JPEG of quality 50, at most 0.29 levels are left over; of quality 30, at
+# most 0.45 and 6 % of the structure for 95 of 100; at a quarter of the size, 15 %; cropped by up to 8 % a side and
+# brought into register, 25 % for 98 of 100. Of the pairs of 1,000 different tiles, and of 600 drawn ones, each in eight
+# positions, none came near; of those of 1,797 handwritten digits of 8 × 8 px, 5 of 100,000 pass.
+_NOISE_LEVELS = 0.45  # saving a picture anew changes a gradient by so many grey levels
+_LEFT_OVER = 0.15  # at most this share of the structure may differ on top, ...
+_LEFT_OVER_CROPPED = 0.25  # ... or this one after resampling, which blurs
+_LEAST_CORRELATION = 0.6  # of hazy pictures, whose structure is not larger than that noise
+_MOST_ZOOM = 0.25
+_MOST_SHIFT = 4.0  # cells
+_LEAST_OVERLAP = 0.6  # of the inner cells
+_COARSE_STEPS, _FINE_STEPS = 5, 4
+_LEAST_COARSE = (
+    0.9  # correlation after the coarse steps: 99 of 100 crops of 5 % have 0.93, 9 of 10 other pairs less
+)
+
+
+def same_picture(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Say which pairs of thumbnails are copies of one another: saved anew, resized or slightly cropped.
+
+    Args:
+        a, b: ``(n, GRID, GRID)``, the same way up.
+
+    Returns:
+        bool ``(n,)``.
+    """
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    found = _alike(a, b, np.ones_like(a, dtype=bool), _LEFT_OVER)
+    rest = np.flatnonzero(~found)
+    if len(rest):
+        place = find_place(_halved(a[rest]), _halved(b[rest]), WHOLE, _COARSE_STEPS)
+        close = _coarse_correlation(a[rest], b[rest], place) >= _LEAST_COARSE
+        rest, place = rest[close], place[close] * _TO_FULL_SIZE
+    if len(rest):
+        place = find_place(a[rest], b[rest], place, _FINE_STEPS)
+        moved, inside = resampled(a[rest], place)
+        found[rest] = _plausible(place) & _alike(moved, b[rest], inside, _LEFT_OVER_CROPPED)
+    return found
+
+
+def _alike(a: np.ndarray, b: np.ndarray, inside: np.ndarray, left_over: float) -> np.ndarray:
+    """Compare the fine structure where ``inside`` is true.
+
+    It is the noise that decides, not the correlation alone: in a hazy picture the structure is hardly larger than
+    what compression adds, while two different pictures with strong structure may correlate well.
+    """
+    weight = inside[:, None, 1:-1, 1:-1].astype(np.float32)
+    n = np.maximum(weight.sum(axis=(1, 2, 3)), 1)
+    edges_a, edges_b = edges(a) * weight, edges(b) * weight
+    power_a, power_b = (np.square(e).sum(axis=(1, 2, 3)) for e in (edges_a, edges_b))
+    product = (edges_a * edges_b).sum(axis=(1, 2, 3))
+    correlation = product / np.maximum(np.sqrt(power_a * power_b), 1e-6)
+    rest = np.sqrt(np.square(edges_a - edges_b).sum(axis=(1, 2, 3)) / n)
+    structure = np.sqrt(np.minimum(power_a, power_b) / n)
+    enough = n >= _LEAST_OVERLAP * np.prod(weight.shape[1:])
+    close = rest <= _NOISE_LEVELS + left_over * structure
+    return np.asarray(enough & close & (correlation >= _LEAST_CORRELATION))
+
+
+# -------------------------------------------------------------------- where one picture lies in the other
+
+WHOLE = np.array([1.0, 0.0, 1.0, 0.0], dtype=np.float32)
+"""The place of a whole picture: zoom and shift in cells, of rows and of columns, about the centre."""
+
+_TO_FULL_SIZE = np.array([1.0, 2.0, 1.0, 2.0], dtype=np.float32)
+
+
+def find_place(a: np.ndarray, b: np.ndarray, place: np.ndarray, steps: int) -> np.ndarray:
+    """Find the zoom and shift of rows and columns of ``a`` that fit ``b`` best, float32 ``(n, 4)``.
+
+    Args:
+        a, b: float32 ``(n, side, side)``.
+        place: where to start, ``(n, 4)`` or ``(4,)``.
+        steps: how often to improve it.
+
+    Source: Lucas and Kanade, "An iterative image registration technique", IJCAI 1981: Gauss–Newton on the squared
+    difference; here with the four parameters of a crop.
+    """
+    place = np.broadcast_to(place, (len(a), 4)).copy()
+    most = _MOST_SHIFT * a.shape[1] / GRID
+    for _ in range(steps):
+        place += _improvement(a, b, place)
+        place[:, ::2] = place[:, ::2].clip(1 - _MOST_ZOOM, 1 + _MOST_ZOOM)
+        place[:, 1::2] = place[:, 1::2].clip(-most, most)
+    return place
+
+
+def _plausible(place: np.ndarray) -> np.ndarray:
+    """Say whether zoom and shift are those of a slight crop, bool ``(n,)``."""
+    zoom = np.abs(place[:, ::2] - 1) < _MOST_ZOOM
+    return np.asarray((zoom & (np.abs(place[:, 1::2]) < _MOST_SHIFT)).all(axis=1))
+
+
+def resampled(a: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sample ``a`` where ``place`` says, linearly; second: which cells lie inside it."""
+    at, middle = _from_centre(a.shape[1]), (a.shape[1] - 1) / 2
+    rows = place[:, 0:1] * at + place[:, 1:2] + middle
+    columns = place[:, 2:3] * at + place[:, 3:4] + middle
+    moved = _hats(rows) @ a @ _hats(columns).transpose(0, 2, 1)
+    inside = [(p >= -0.5) & (p <= a.shape[1] - 0.5) for p in (rows, columns)]
+    return moved, inside[0][:, :, None] & inside[1][:, None, :]
+
+
+def _hats(positions: np.ndarray) -> np.ndarray:
+    """Return the weights of linear interpolation at ``(n, side)`` positions, ``(n, side, side)``."""
+    side = positions.shape[1]
+    inside = positions.clip(0, side - 1)
+    return np.asarray(np.maximum(0, 1 - np.abs(inside[:, :, None] - np.arange(side, dtype=np.float32))))
+
+
+def _from_centre(side: int) -> np.ndarray:
+    return np.arange(side, dtype=np.float32) - (side - 1) / 2
+
+
+def _improvement(a: np.ndarray, b: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Return one Gauss–Newton step, float32 ``(n, 4)``."""
+    moved, inside = resampled(a, place)
+    down, across = np.gradient(moved, axis=(1, 2))
+    # The gradient of the resampled picture is that of the picture times the zoom.
+    down, across = down / place[:, 0, None, None], across / place[:, 2, None, None]
+    at = _from_centre(a.shape[1])
+    level = np.ones_like(moved)  # a crop has another mean
+    slopes = np.stack([down * at[:, None], down, across * at, across, level], axis=1) * inside[:, None]
+    slopes = slopes.reshape(len(a), 5, -1)
+    rest = ((b - moved) * inside).reshape(len(a), -1, 1)
+    normal = slopes @ slopes.transpose(0, 2, 1)
+    damped = normal * (1 + 1e-3 * np.eye(5, dtype=np.float32)) + 1e-3 * np.eye(5, dtype=np.float32)
+    return np.asarray(np.linalg.solve(damped, slopes @ rest)[:, :4, 0], dtype=np.float32)
+
+
+def _coarse_correlation(a: np.ndarray, b: np.ndarray, place: np.ndarray) -> np.ndarray:
+    moved, inside = resampled(_halved(a), place)
+    x, y = (_less_mean(t, inside) for t in (moved, _halved(b)))
+    length = np.sqrt(np.square(x).sum(axis=(1, 2)) * np.square(y).sum(axis=(1, 2)))
+    return np.asarray((x * y).sum(axis=(1, 2)) / np.maximum(length, 1e-6))
+
+
+def _less_mean(t: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    n = np.maximum(inside.sum(axis=(1, 2), keepdims=True), 1)
+    return np.asarray((t - (t * inside).sum(axis=(1, 2), keepdims=True) / n) * inside)
+
+
+def _halved(thumbs: np.ndarray) -> np.ndarray:
+    """Halve both sides, and blur: a quarter of the work, and a wide basin for the first steps."""
+    n, side = len(thumbs), thumbs.shape[1] // 2
+    small = thumbs.reshape(n, side, 2, side, 2).mean(axis=(2, 4))
+    reach = np.abs(np.arange(side)[:, None] - np.arange(side))
+    blur = np.select([reach == 0, reach == 1], [0.5, 0.25]).astype(np.float32)
+    blur /= blur.sum(axis=1, keepdims=True)
+    return np.asarray(blur @ small @ blur.T)

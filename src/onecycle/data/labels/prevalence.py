@@ -1,0 +1,111 @@
+"""How often each class or tag occurs in each part of the data, and how uneven that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from onecycle.data.labels.items import Label, Labels
+from onecycle.data.labels.splits import Split
+
+_SHOWN = 40  # classes in the printed table: the most frequent and the rarest
+_NAME_WIDTH = 32
+
+
+@dataclass(frozen=True)
+class Prevalence:
+    """Counts of each class in training and validation; ``str()`` is a table.
+
+    Attributes:
+        classes: names, length C.
+        is_multi: whether a picture can have several tags; shares then do not add up to 1.
+        train, valid: int64 ``(C,)``, pictures with each class.
+        n_train, n_valid: pictures.
+    """
+
+    classes: tuple[Label, ...]
+    is_multi: bool
+    train: np.ndarray
+    valid: np.ndarray
+    n_train: int
+    n_valid: int
+
+    @property
+    def train_share(self) -> np.ndarray:
+        """Share of the training pictures that have each class, float64 ``(C,)``."""
+        return self.train / max(self.n_train, 1)
+
+    @property
+    def valid_share(self) -> np.ndarray:
+        """Share of the validation pictures that have each class, float64 ``(C,)``; zeros where there are none."""
+        return self.valid / max(self.n_valid, 1)
+
+    @property
+    def imbalance_ratio(self) -> float:
+        """How many times more training pictures the most frequent class has than the rarest that occurs at all."""
+        present = self.train[self.train > 0]
+        return float(present.max() / present.min()) if len(present) else 1.0
+
+    @property
+    def order(self) -> np.ndarray:
+        """Class indices from frequent to rare in training, equal ones by name."""
+        return np.argsort(-self.train, kind="stable")
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a class, frequent ones first: class, train, train_share, valid, valid_share."""
+        columns = {
+            "class": list(self.classes),
+            "train": self.train,
+            "train_share": self.train_share,
+            "valid": self.valid,
+            "valid_share": self.valid_share,
+        }
+        return pd.DataFrame(columns).iloc[self.order].reset_index(drop=True)
+
+    def __str__(self) -> str:
+        kind = "tags" if self.is_multi else "classes"
+        width = max(len(kind), min(_NAME_WIDTH, max(len(str(c)) for c in self.classes)))
+        lines = [f"{kind:<{width}}  {'train':>8}  {'share':>6}  {'valid':>8}  {'share':>6}"]
+        order = self.order.tolist()
+        cut = len(order) > _SHOWN
+        shown = [*order[: _SHOWN // 2], *order[-_SHOWN // 2 :]] if cut else order
+        for place, c in enumerate(shown):
+            if cut and place == _SHOWN // 2:
+                lines.append(f"… {len(order) - _SHOWN} more")
+            lines.append(
+                f"{_clipped(self.classes[c], width):<{width}}  {self.train[c]:>8,}  {self.train_share[c]:>6.1%}  "
+                f"{self.valid[c]:>8,}  {self.valid_share[c]:>6.1%}"
+            )
+        return "\n".join([*lines, *self._summary(kind)])
+
+    def _summary(self, kind: str) -> list[str]:
+        lines = [
+            f"{self.n_train:,} pictures train, {self.n_valid:,} validate; the most frequent of the {kind} has",
+            f"{self.imbalance_ratio:,.1f} times as many training pictures as the rarest.",
+        ]
+        never = int((self.train == 0).sum())
+        unmeasured = int(((self.train > 0) & (self.valid == 0)).sum())
+        if never:
+            lines.append(f"{never} of the {kind} never occur in training, so they cannot be learned.")
+        if unmeasured and self.n_valid:
+            lines.append(f"{unmeasured} of the {kind} never occur in validation, so nothing measures them.")
+        return lines
+
+
+def prevalence(labels: Labels, split: Split) -> Prevalence:
+    """Count each class in the two parts of a split."""
+    return Prevalence(
+        classes=tuple(labels.classes),
+        is_multi=labels.is_multi,
+        train=labels.counts(split.train),
+        valid=labels.counts(split.valid),
+        n_train=len(split.train),
+        n_valid=len(split.valid),
+    )
+
+
+def _clipped(name: Label, width: int) -> str:
+    text = " ".join(str(name).split())
+    return text if len(text) <= width else text[: width - 1] + "…"

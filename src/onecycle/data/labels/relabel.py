@@ -1,0 +1,184 @@
+"""Labels that someone has looked at again: a table of changes, written by the label check and read back.
+
+The table has one row a doubtful label, with the columns of ``COLUMNS``. A cell in ``new_label`` changes the label;
+an empty one keeps it. With tags there is a column ``tag``, and labels are ``yes`` or ``no``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from onecycle.data.labels.items import Label, Labels, Source, shown
+from onecycle.errors import DataError, LabelError
+
+FILE, TAG, GIVEN, SUGGESTED, SCORE, NEW = "file", "tag", "given", "suggested", "score", "new_label"
+COLUMNS = (FILE, TAG, GIVEN, SUGGESTED, SCORE, NEW)
+
+_SIDES = {"yes": 1, "no": 0, "true": 1, "false": 0, "1": 1, "0": 0}
+
+
+@dataclass(frozen=True)
+class _Change:
+    """One cell of the table that says something: a label (class or 0/1) for the rows of a picture."""
+
+    line: int
+    file: str
+    rows: tuple[int, ...]
+    c: int
+    value: int
+
+
+def file_name(path: str, root: Path) -> str:
+    """Return a picture's path as the table has it: below ``root`` where it lies there, else in full."""
+    whole = PurePosixPath(Path(path).as_posix())
+    base = PurePosixPath(root.as_posix())
+    return str(whole.relative_to(base)) if whole.is_relative_to(base) else str(whole)
+
+
+def relabelled(
+    labels: Labels, paths: Sequence[str], root: Path, table: Path, *, delimiter: str = ","
+) -> tuple[Labels, int]:
+    """Apply a table of changes to the labels.
+
+    A picture that is listed several times in the data gets the new label in all its rows.
+
+    Args:
+        labels: of N pictures; not changed.
+        paths: of the N pictures.
+        root: folder of the data set.
+        table: the file.
+        delimiter: between its cells.
+
+    Returns:
+        the new labels, and how many rows have another label than before.
+
+    Raises:
+        DataError: no such file, not such a table, or a picture that the data does not have; each row is named.
+        LabelError: a label that is no class, two different labels for one picture, or a table made for other labels.
+    """
+    frame, source = _read(table, delimiter), Source(str(table), first_row=2)
+    needed = [FILE, NEW, *([TAG] if labels.is_multi else [])]
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        raise DataError(
+            f"{table} has no column {missing[0]!r}; its columns are {list(frame.columns)}. "
+            "It should be a table that LabelIssues.to_csv wrote; is the delimiter right (delimiter=';')?"
+        )
+    filled = frame[frame[NEW].str.strip() != ""]
+    changes = _changes(filled, labels, _rows_by_file(paths, root), source)
+    _check_agree(changes, labels, source)
+    _check_given(filled, changes, labels, source)
+    targets = labels.targets.copy()
+    for change in changes:
+        rows = list(change.rows)
+        if labels.is_multi:
+            targets[rows, change.c] = change.value
+        else:
+            targets[rows] = change.c
+    differs = targets != labels.targets
+    return replace(labels, targets=targets), int((differs.any(axis=1) if labels.is_multi else differs).sum())
+
+
+def _read(table: Path, delimiter: str) -> pd.DataFrame:
+    if not table.is_file():
+        raise DataError(f"expected a table of new labels at {table}, but there is no such file")
+    try:
+        # utf-8-sig: spreadsheets put a mark at the beginning of the file
+        frame = pd.read_csv(table, sep=delimiter, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise DataError(f"{table} could not be read as a table ({error}); save it as CSV in UTF-8") from error
+    return frame.fillna("")
+
+
+def _rows_by_file(paths: Sequence[str], root: Path) -> dict[str, tuple[int, ...]]:
+    found: dict[str, list[int]] = {}
+    for row, path in enumerate(paths):
+        found.setdefault(file_name(path, root), []).append(row)
+    return {name: tuple(rows) for name, rows in found.items()}
+
+
+def _changes(
+    filled: pd.DataFrame, labels: Labels, rows_by_file: dict[str, tuple[int, ...]], source: Source
+) -> list[_Change]:
+    """Read every filled cell; the first kind of mistake is reported with all its rows."""
+    index = {str(name): c for c, name in enumerate(labels.classes)}
+    files = [cell.strip() for cell in filled[FILE]]
+    lines = filled.index.tolist()
+    unknown = [line for line, file in zip(lines, files, strict=True) if file not in rows_by_file]
+    if unknown:
+        first = files[lines.index(unknown[0])]
+        raise DataError(
+            f"{source}: pictures that the data does not have, at row {source.rows(unknown)} (first: {first!r}); "
+            "write them as to_csv did, below the folder of the data set"
+        )
+    names = filled[TAG if labels.is_multi else NEW]
+    classes = [_class_of(cell.strip(), index, line, source) for cell, line in zip(names, lines, strict=True)]
+    values = [1] * len(lines)
+    if labels.is_multi:
+        values = [_side_of(cell.strip(), line, source) for cell, line in zip(filled[NEW], lines, strict=True)]
+    return [
+        _Change(line, file, rows_by_file[file], c, value)
+        for line, file, c, value in zip(lines, files, classes, values, strict=True)
+    ]
+
+
+def _class_of(name: str, index: dict[str, int], line: int, source: Source) -> int:
+    if name not in index:
+        near = get_close_matches(name, index, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"the classes are {shown(list(index))}"
+        raise LabelError(
+            f"{source} row {source.rows([line])}: {name!r} is not one of the {len(index)} classes; {hint} "
+            "A new class needs a new bunch, made from a table that has it"
+        )
+    return index[name]
+
+
+def _side_of(cell: str, line: int, source: Source) -> int:
+    side = _SIDES.get(cell.lower())
+    if side is None:
+        raise LabelError(
+            f"{source} row {source.rows([line])}: {NEW} is yes or no for a tag; received {cell!r}"
+        )
+    return side
+
+
+def _check_agree(changes: Sequence[_Change], labels: Labels, source: Source) -> None:
+    """Refuse two different labels for one picture (and tag)."""
+    first: dict[tuple[str, int], _Change] = {}
+    for change in changes:
+        before = first.setdefault((change.file, change.c if labels.is_multi else -1), change)
+        if (before.c, before.value) != (change.c, change.value):
+            what = f" for {labels.classes[change.c]!r}" if labels.is_multi else ""
+            raise LabelError(
+                f"{source}: {change.file!r} gets two different labels{what}, at rows "
+                f"{source.rows([before.line, change.line])}; keep one of them"
+            )
+
+
+def _check_given(filled: pd.DataFrame, changes: Sequence[_Change], labels: Labels, source: Source) -> None:
+    """Refuse a table that was written for other labels than these, unless it asks for what is there already."""
+    if GIVEN not in filled.columns:
+        return
+    for change, given in zip(changes, filled[GIVEN], strict=True):
+        now = _now(labels, change)
+        wanted = ("no", "yes")[change.value] if labels.is_multi else str(labels.classes[change.c])
+        if given.strip() and given.strip() not in now and now != {wanted}:
+            raise LabelError(
+                f"{source} row {source.rows([change.line])}: the table was written when the label of {change.file!r} "
+                f"was {given.strip()!r}, and it is {shown(sorted(now))} now; check the labels again with "
+                "learn.label_issues()"
+            )
+
+
+def _now(labels: Labels, change: _Change) -> set[str]:
+    """Return the labels that the rows of a picture have now, in the words of the table."""
+    if labels.is_multi:
+        return {("no", "yes")[int(v)] for v in labels.targets[list(change.rows), change.c]}
+    names: list[Label] = [labels.classes[int(v)] for v in np.atleast_1d(labels.targets[list(change.rows)])]
+    return {str(name) for name in names}

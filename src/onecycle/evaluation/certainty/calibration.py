@@ -1,0 +1,481 @@
+"""Whether a probability of 0.8 is right in 80 of 100 cases, and how to make it so.
+
+One label a picture: temperature scaling (Guo et al. 2017, "On calibration of modern neural networks"). Tags: Platt
+scaling of each tag (Platt 1999, "Probabilistic outputs for support vector machines"), held near the temperature
+that all tags share. Neither changes which of two pictures ranks higher for a class. Nothing here is reported on
+the pictures that it was fitted on: ``cross_fit``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.intervals import (
+    Estimate,
+    SumScore,
+    check_arrays,
+    difference,
+    estimate,
+    log_loss,
+    wilson,
+)
+
+MAX_BINS = 15  # as Guo et al. 2017
+PER_BIN = 20  # with fewer in a bin, its observed share says little
+MIN_EACH = 5  # positives and negatives from which on a tag gets a slope and a bias of its own
+SLOPE_SD, BIAS_SD = 0.25, 0.5  # how far a tag leaves the common slope (as a share of it) on little evidence
+LOG_TEMPERATURE_SD = 1.0
+LEAST_SLOPE = 0.02
+TINY = 1e-7  # float32 probabilities nearer to 0 or 1 are rounding
+Fitted = TypeVar("Fitted")
+
+
+# -- measuring -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What was said against what came true, in bins with equal counts.
+
+    Attributes:
+        confidence: float64 ``(B,)``, mean probability in each bin, ascending.
+        observed: float64 ``(B,)``, share that came true.
+        count: int64 ``(B,)``.
+        low, high: float64 ``(B,)``, 95 % interval (Wilson) of ``observed``.
+        ece: Σ count/N · |observed − confidence|.
+        ece_by_chance: what a perfectly calibrated model would show on so few items.
+    """
+
+    confidence: np.ndarray
+    observed: np.ndarray
+    count: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    ece: float
+    ece_by_chance: float
+
+
+def reliability_curve(confidence: np.ndarray, outcome: np.ndarray, n_bins: int | None = None) -> Reliability:
+    """Compare probabilities with outcomes in bins with equal counts (equal probabilities share a bin).
+
+    Args:
+        confidence: float ``(M,)`` in [0, 1]; of a classifier's classes see ``top_class``.
+        outcome: bool ``(M,)``, whether it came true.
+        n_bins: default one for each 20 items, at most 15.
+
+    Source: equal counts and absolute differences: Nixon et al. 2019, "Measuring calibration in deep learning".
+    """
+    bins, b = _bins(confidence, n_bins)
+    count = np.bincount(bins, minlength=b)
+    said, true = (np.bincount(bins, w, minlength=b) for w in (confidence, outcome.astype(float)))
+    spread = np.bincount(bins, confidence * (1 - confidence), minlength=b)
+    low, high = wilson(true / count, count)
+    return Reliability(
+        said / count,
+        true / count,
+        count.astype(np.int64),
+        low,
+        high,
+        float(np.abs(true - said).sum() / len(bins)),
+        # mean of |normal(0, σ)|: sums of Bernoulli draws about their own probabilities
+        float(np.sqrt(2 / math.pi * spread).sum() / len(bins)),
+    )
+
+
+def ece(confidence: np.ndarray, outcome: np.ndarray, n_bins: int | None = None) -> float:
+    """Return the expected calibration error with adaptive bins; arguments as in ``reliability_curve``."""
+    return reliability_curve(confidence, outcome, n_bins).ece
+
+
+def top_class(probs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is calibrated: float ``(M,)`` probabilities and bool ``(M,)`` outcomes.
+
+    One label a picture: of the most probable class, M = N. Tags: every decision, M = N·C, picture by picture.
+    """
+    if targets.ndim == 2:
+        return probs.astype(float).ravel(), (targets > 0).ravel()
+    return probs.max(axis=1).astype(float), probs.argmax(axis=1) == targets
+
+
+def ece_score(n_bins: int | None = None) -> SumScore:
+    """Return ECE of the top class (tags: of all decisions) as a score, so that it has an interval.
+
+    The bins are those of all pictures in every half-sample.
+    """
+
+    def rows(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        confidence, outcome = top_class(probs, targets)
+        bins, b = _bins(confidence, n_bins)
+        n, each = len(probs), len(bins) // len(probs)
+        cells = np.repeat(np.arange(n), each) * b + bins
+        gaps = np.bincount(cells, outcome - confidence, minlength=n * b).reshape(n, b)
+        return np.concatenate([gaps, np.full((n, 1), float(each))], axis=1)
+
+    return SumScore("ECE", rows, lambda t: np.abs(t[..., :-1]).sum(axis=-1) / t[..., -1])
+
+
+def _bins(confidence: np.ndarray, n_bins: int | None) -> tuple[np.ndarray, int]:
+    """Return the bin of each item, int64 ``(M,)`` in 0..b−1, and b; every bin holds at least one item."""
+    m = len(confidence)
+    if not m:
+        raise ArgumentError("there is nothing to calibrate: no probabilities")
+    if n_bins is not None and n_bins < 1:
+        raise ArgumentError(f"n_bins is a number of bins, at least 1; received {n_bins}")
+    wanted = n_bins or max(1, min(MAX_BINS, m // PER_BIN))
+    lower = np.searchsorted(np.sort(confidence), confidence, side="left")  # equal ones get an equal rank
+    used, bins = np.unique(lower * wanted // m, return_inverse=True)
+    return bins.reshape(-1), len(used)
+
+
+# -- mending -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How logits become probabilities: softmax(slope·z) or, for tags, sigmoid(slope·z + bias).
+
+    Attributes:
+        kind: ``temperature`` (one label a picture) or ``platt`` (tags).
+        slope: one a class, > 0; with ``temperature`` the same for all: 1/T.
+        bias: one a class; with ``temperature`` 0.
+        n: pictures that it was fitted on.
+    """
+
+    kind: Literal["temperature", "platt"]
+    slope: tuple[float, ...]
+    bias: tuple[float, ...]
+    n: int
+
+    def apply(self, probs: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities for a model's own, float64 ``(N, C)`` in [0, 1].
+
+        Raises:
+            ArgumentError: another number of classes, or values that are no probabilities.
+        """
+        self._check(probs)
+        return self.apply_logits(_logits(probs, is_multi=self.kind == "platt"))
+
+    def apply_logits(self, logits: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities for a model's logits, float64 ``(N, C)``."""
+        scaled = logits.astype(float) * np.array(self.slope) + np.array(self.bias)
+        return _sigmoid(scaled) if self.kind == "platt" else _softmax(scaled)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold; ``from_dict`` reads it."""
+        return {"kind": self.kind, "slope": list(self.slope), "bias": list(self.bias), "n": self.n}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Calibration:
+        """Read what ``to_dict`` wrote.
+
+        Raises:
+            ArgumentError: entries that are missing or do not fit.
+        """
+        try:
+            kind, n = saved["kind"], int(saved["n"])
+            slope, bias = (tuple(float(v) for v in saved[key]) for key in ("slope", "bias"))
+        except (KeyError, TypeError, ValueError) as err:
+            raise ArgumentError(f"a saved calibration has kind, slope, bias and n; received {saved}") from err
+        fits = kind in ("temperature", "platt") and len(slope) == len(bias) and min(slope, default=0) > 0
+        if not (fits and all(map(math.isfinite, slope + bias))):
+            raise ArgumentError(f"a saved calibration has slopes > 0 and as many biases; received {saved}")
+        return cls(kind, slope, bias, n)
+
+    def __str__(self) -> str:
+        if self.kind == "temperature":
+            return f"temperature {1 / self.slope[0]:.2f}, fitted on {self.n:,} pictures"
+        return f"Platt scaling of {len(self.slope)} tags, fitted on {self.n:,} pictures"
+
+    def _check(self, probs: np.ndarray) -> None:
+        if probs.ndim != 2 or probs.shape[1] != len(self.slope):
+            raise ArgumentError(f"expected probs (N, {len(self.slope)}); received {probs.shape}")
+        _check_probs(probs, is_multi=self.kind == "platt")
+
+
+def fit_calibration(probs: np.ndarray, targets: np.ndarray) -> Calibration:
+    """Fit what makes probabilities right on these pictures; report it on others, see ``cross_fit``.
+
+    Few pictures move it little: the logarithm of the temperature has a normal prior of sd 1 about 0; each tag's
+    slope and bias have one about the temperature that all tags share, and a tag with fewer than five
+    positives or negatives keeps that.
+
+    Args:
+        probs: float ``(N, C)``.
+        targets: int ``(N,)`` for temperature scaling, or 0/1 ``(N, C)`` for Platt scaling of each tag.
+
+    Raises:
+        ArgumentError: shapes that do not fit, no picture, or values that are no probabilities.
+    """
+    check_arrays(probs, targets)
+    is_multi = targets.ndim == 2
+    _check_probs(probs, is_multi=is_multi)
+    z, c = _logits(probs, is_multi=is_multi), probs.shape[1]
+    truth = targets > 0 if is_multi else targets[:, None] == np.arange(c)
+    common = _common_slope(z, truth, is_multi=is_multi)
+    if not is_multi:
+        return Calibration("temperature", (common,) * c, (0.0,) * c, len(probs))
+    lines = [_platt(z[:, i], truth[:, i], common) for i in range(c)]
+    return Calibration("platt", tuple(a for a, _ in lines), tuple(b for _, b in lines), len(probs))
+
+
+def _common_slope(z: np.ndarray, truth: np.ndarray, *, is_multi: bool) -> float:
+    """Return 1/T that makes the truth most likely, bool ``(N, C)``; held near 1 by the prior."""
+    from scipy.optimize import minimize_scalar
+
+    def cost(log_t: float) -> float:
+        scaled = z * math.exp(-log_t)
+        if is_multi:
+            fit = np.logaddexp(0, np.where(truth, -scaled, scaled)).sum()
+        else:
+            fit = (_log_sum_exp(scaled) - scaled[truth]).sum()
+        return float(fit) + 0.5 * (log_t / LOG_TEMPERATURE_SD) ** 2
+
+    return math.exp(-float(minimize_scalar(cost, bounds=(-4, 4), method="bounded").x))
+
+
+def _platt(z: np.ndarray, truth: np.ndarray, common: float) -> tuple[float, float]:
+    """Return slope and bias of one tag, near (common, 0) unless the pictures say otherwise."""
+    from scipy.optimize import minimize
+
+    if min(truth.sum(), (~truth).sum()) < MIN_EACH:
+        return common, 0.0
+    prior, sd = np.array([common, 0.0]), np.array([SLOPE_SD * common, BIAS_SD])
+
+    def cost(line: np.ndarray) -> tuple[float, np.ndarray]:
+        scaled, away = line[0] * z + line[1], (line - prior) / sd
+        wrong = _sigmoid(scaled) - truth
+        fit = np.logaddexp(0, np.where(truth, -scaled, scaled)).sum() + 0.5 * (away**2).sum()
+        return float(fit), np.array([(wrong * z).sum(), wrong.sum()]) + away / sd
+
+    # A slope that is not positive would turn the ranking of the pictures round.
+    found = minimize(cost, prior, jac=True, method="L-BFGS-B", bounds=[(LEAST_SLOPE, None), (None, None)])
+    return float(found.x[0]), float(found.x[1])
+
+
+def _logits(probs: np.ndarray, *, is_multi: bool) -> np.ndarray:
+    p = probs.astype(float)
+    if is_multi:
+        p = np.clip(p, TINY, 1 - TINY)
+        return np.asarray(np.log(p) - np.log1p(-p))
+    return np.asarray(np.log(np.maximum(p, 1e-30)))
+
+
+def _sigmoid(z: np.ndarray) -> np.ndarray:
+    from scipy.special import expit
+
+    return np.asarray(expit(z))
+
+
+def _softmax(z: np.ndarray) -> np.ndarray:
+    return np.asarray(np.exp(z - _log_sum_exp(z)[:, None]))
+
+
+def _log_sum_exp(z: np.ndarray) -> np.ndarray:
+    top = z.max(axis=1)
+    return np.asarray(top + np.log(np.exp(z - top[:, None]).sum(axis=1)))
+
+
+def _check_probs(probs: np.ndarray, *, is_multi: bool) -> None:
+    inside = np.isfinite(probs).all() and probs.min(initial=0) >= 0 and probs.max(initial=0) <= 1 + 1e-5
+    if not inside or not (is_multi or np.allclose(probs.sum(axis=1), 1, atol=1e-3)):
+        kind = "each in [0, 1]" if is_multi else "each row with the sum 1"
+        raise ArgumentError(
+            f"calibration takes probabilities (N, C), {kind}; received {probs.min():.3g}..{probs.max():.3g}. "
+            "With a loss that has no activation of its own, pass activ= to get_preds"
+        )
+
+
+# -- fitted on one part, judged on another --------------------------------------------------------------------
+
+
+def make_folds(
+    targets: np.ndarray,
+    n_folds: int = 5,
+    *,
+    seed: int = 0,
+    groups: Sequence[object] | np.ndarray | None = None,
+) -> np.ndarray:
+    """Return the fold of each picture, int64 ``(N,)`` in 0..n_folds−1; the same seed gives the same folds.
+
+    Args:
+        targets: int ``(N,)``: classes are spread evenly; or 0/1 ``(N, C)``: pictures are by their rarest tag.
+        n_folds: at least 2; fewer are made where there are fewer pictures or groups.
+        seed: of the draw.
+        groups: an id for each picture; a group stays in one fold, and folds have about the same size.
+
+    Raises:
+        ArgumentError: fewer than two folds, or fewer than two pictures or groups.
+    """
+    n = len(targets)
+    rng = np.random.default_rng(seed)
+    if groups is not None:
+        return _grouped_folds(np.asarray(groups, dtype=object), _n_folds(n_folds, len(set(groups))), rng)
+    k = _n_folds(n_folds, n)
+    stratum = targets if targets.ndim == 1 else _rarest_tag(targets > 0)
+    order = np.lexsort((rng.permutation(n), stratum))
+    folds = np.empty(n, dtype=np.int64)
+    folds[order] = np.arange(n) % k  # dealt like cards, one class after the other
+    return folds
+
+
+def cross_fit(
+    fit: Callable[[np.ndarray, np.ndarray], Fitted],
+    apply: Callable[[Fitted, np.ndarray], np.ndarray],
+    probs: np.ndarray,
+    targets: np.ndarray,
+    folds: np.ndarray,
+) -> np.ndarray:
+    """Return ``apply(fit(the other folds), this fold)`` for every picture, in order, ``(N, …)``.
+
+    Args:
+        fit: (probs, targets) → whatever ``apply`` needs.
+        apply: (fitted, probs) → an array with a row for each picture.
+        probs, targets: as everywhere.
+        folds: of ``make_folds``.
+    """
+    check_arrays(probs, targets, folds)
+    parts = [(held, apply(fit(probs[~held], targets[~held]), probs[held])) for held in _each_fold(folds)]
+    out = np.empty((len(probs), *parts[0][1].shape[1:]), dtype=parts[0][1].dtype)
+    for held, part in parts:
+        out[held] = part
+    return out
+
+
+@dataclass(frozen=True)
+class CalibrationReport:
+    """How wrong probabilities are as the model gives them, and calibrated on pictures other than those judged.
+
+    Attributes:
+        before, after: ECE with its interval.
+        gain: ECE after − before on the same pictures; below 0 is better.
+        log_loss: the same difference in log loss, which also pays for sharpness.
+        by_chance: ECE that a perfectly calibrated model would show on so many pictures.
+        curve_before, curve_after: what ``trust_plots.reliability_figure`` draws.
+        per_class: of tags, a row each: positives, ECE before and after and by chance; empty for single labels.
+        n_folds: folds; each was judged by what the others gave.
+        calibration: fitted on all pictures, for use on new ones.
+    """
+
+    before: Estimate
+    after: Estimate
+    gain: Estimate
+    log_loss: Estimate
+    by_chance: float
+    curve_before: Reliability
+    curve_after: Reliability
+    per_class: pd.DataFrame
+    n_folds: int
+    calibration: Calibration
+
+    def __str__(self) -> str:
+        what = "all decisions" if self.calibration.kind == "platt" else "the top class"
+        return (
+            f"Calibration of {what}, {self.before.n:,} pictures:\n"
+            f"  as the model gives it  {self.before}\n"
+            f"  calibrated             {self.after}\n"
+            f"  change in ECE          {_signed(self.gain)}\n"
+            f"  change in log loss     {_signed(self.log_loss)}\n"
+            f"Each of {self.n_folds} folds was calibrated by what the others gave. A perfectly\n"
+            f"calibrated model would show an ECE of {self.by_chance:.3f} on so many pictures."
+        )
+
+
+def calibration_report(
+    probs: np.ndarray,
+    targets: np.ndarray,
+    *,
+    classes: Sequence[object] | None = None,
+    n_folds: int = 10,
+    seed: int = 0,
+    groups: Sequence[object] | np.ndarray | None = None,
+) -> CalibrationReport:
+    """Judge calibration by cross-fitting, and fit it on all pictures.
+
+    Args:
+        probs: float ``(N, C)``.
+        targets: int ``(N,)``, or 0/1 ``(N, C)``.
+        classes: names for the rows of ``per_class``.
+        n_folds, seed, groups: as in ``make_folds``; intervals, too, are over groups.
+
+    Raises:
+        ArgumentError: shapes that do not fit, fewer than two pictures, or values that are no probabilities.
+    """
+    check_arrays(probs, targets, groups)
+    folds = make_folds(targets, n_folds, seed=seed, groups=groups)
+    fitted = fit_calibration(probs, targets)
+    held_out = cross_fit(fit_calibration, Calibration.apply, probs, targets, folds)
+    score = ece_score()
+    before, after = (estimate(score, p, targets, groups=groups, seed=seed) for p in (probs, held_out))
+    gain, sharper = (
+        difference(s, held_out, probs, targets, groups=groups, seed=seed) for s in (score, log_loss())
+    )
+    first, second = (reliability_curve(*top_class(p, targets)) for p in (probs, held_out))
+    table = _per_tag(probs, held_out, targets, classes) if targets.ndim == 2 else pd.DataFrame()
+    n_used = int(folds.max()) + 1
+    return CalibrationReport(
+        before, after, gain, sharper, second.ece_by_chance, first, second, table, n_used, fitted
+    )
+
+
+def _per_tag(
+    probs: np.ndarray, held_out: np.ndarray, targets: np.ndarray, classes: Sequence[object] | None
+) -> pd.DataFrame:
+    c = probs.shape[1]
+    curves = [
+        [reliability_curve(p[:, i].astype(float), targets[:, i] > 0) for i in range(c)]
+        for p in (probs, held_out)
+    ]
+    return pd.DataFrame(
+        {
+            "tag": list(range(c)) if classes is None else list(classes),
+            "positives": (targets > 0).sum(axis=0),
+            "ece_before": [curve.ece for curve in curves[0]],
+            "ece_after": [curve.ece for curve in curves[1]],
+            "ece_by_chance": [curve.ece_by_chance for curve in curves[1]],
+        }
+    )
+
+
+def _signed(change: Estimate) -> str:
+    return f"{change.value:+.4f} ({change.low:+.4f} to {change.high:+.4f})"
+
+
+def _n_folds(wanted: int, units: int) -> int:
+    if wanted < 2 or units < 2:
+        raise ArgumentError(
+            f"cross-fitting needs at least 2 folds and 2 pictures (or groups); received {wanted} and {units}"
+        )
+    return min(wanted, units)
+
+
+def _rarest_tag(truth: np.ndarray) -> np.ndarray:
+    """Return the rarest tag of each picture, int64 ``(N,)``, C where it has none."""
+    by_rarity = np.argsort(truth.sum(axis=0), kind="stable")
+    first = truth[:, by_rarity].argmax(axis=1)
+    return np.asarray(np.where(truth.any(axis=1), by_rarity[first], truth.shape[1]))
+
+
+def _grouped_folds(groups: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Put whole groups, the largest first, each into the fold that is smallest so far."""
+    numbers: dict[object, int] = {}
+    units = np.array([numbers.setdefault(g, len(numbers)) for g in groups])
+    sizes = np.bincount(units)
+    fold_of, filled = np.empty(len(sizes), dtype=np.int64), np.zeros(k)
+    for unit in np.lexsort((rng.permutation(len(sizes)), -sizes)):
+        fold_of[unit] = int(filled.argmin())
+        filled[fold_of[unit]] += sizes[unit]
+    return np.asarray(fold_of[units])
+
+
+def _each_fold(folds: np.ndarray) -> list[np.ndarray]:
+    held = [folds == fold for fold in np.unique(folds)]
+    if len(held) < 2:
+        raise ArgumentError("cross-fitting needs at least two folds; received one")
+    return held

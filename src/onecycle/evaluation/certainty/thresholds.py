@@ -1,0 +1,500 @@
+"""From which probability on a tag is given, and tags of which exactly one is always present.
+
+A tag is given when its probability is **at least** its threshold, as in ``predict``. Thresholds are chosen so
+that few data do no harm: tags with few positives stay near one threshold for all, and that, or the default,
+is kept unless pictures that were left out say clearly that the finer choice is better.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.calibration import cross_fit, make_folds
+from onecycle.evaluation.certainty.intervals import (
+    Estimate,
+    SumScore,
+    check_arrays,
+    difference,
+    estimate,
+    macro_fbeta,
+    micro_precision,
+    micro_recall,
+    ratio,
+    sample_f,
+    sample_fbeta,
+)
+
+GRID = np.arange(1, 100) / 100  # the thresholds that are tried
+SMOOTHING = 5  # neighbours on the grid that are averaged: a peak that one picture makes is chance
+HALF_TRUST = 20  # positives with which a tag's own threshold counts one half, the common one the other
+MIN_EACH = 5  # positives and negatives from which on a tag gets a threshold of its own
+MIN_PICTURES = 20  # with fewer, the default is kept
+CLEARLY = 0.95  # level of the interval above 0; with 0.8, choosing lost on two of three Planet splits
+INNER_DRAWS = 200
+MAX_NODES = 20_000  # of the search for exactly-one groups; real data take some dozens
+Average = Literal["sample", "tag"]
+Groups = Sequence[Sequence[int]]
+Rule = Literal["default", "one for all tags", "per tag"]
+Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (probs, truth), each (N, C) → thresholds (C,)
+
+
+@dataclass(frozen=True)
+class TagThresholds:
+    """A threshold for each tag, and groups of tags that are decided by which is most probable.
+
+    Attributes:
+        values: from which probability (as the model gives it, not calibrated) on each tag is given, C of them.
+        goal: what they were chosen for.
+        n: pictures that they were chosen on.
+        exactly_one: groups of tag indices; of each group the most probable tag is given, whatever ``values`` says.
+    """
+
+    values: tuple[float, ...]
+    goal: str
+    n: int
+    exactly_one: tuple[tuple[int, ...], ...] = ()
+
+    def decide(self, probs: np.ndarray) -> np.ndarray:
+        """Return which tags are given, bool ``(N, C)``, for the model's own probabilities ``(N, C)``.
+
+        Raises:
+            ArgumentError: another number of tags.
+        """
+        if probs.ndim != 2 or probs.shape[1] != len(self.values):
+            raise ArgumentError(f"expected probs (N, {len(self.values)}); received {probs.shape}")
+        return np.asarray(apply_constraints(probs, self.exactly_one) >= np.array(self.values))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold; ``from_dict`` reads it."""
+        groups = [list(group) for group in self.exactly_one]
+        return {"values": list(self.values), "goal": self.goal, "n": self.n, "exactly_one": groups}
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> TagThresholds:
+        """Read what ``to_dict`` wrote.
+
+        Raises:
+            ArgumentError: entries that are missing or do not fit.
+        """
+        try:
+            values = tuple(float(v) for v in saved["values"])
+            groups = tuple(tuple(int(i) for i in group) for group in saved["exactly_one"])
+            found = cls(values, str(saved["goal"]), int(saved["n"]), groups)
+        except (KeyError, TypeError, ValueError) as err:
+            wanted = "values, goal, n and exactly_one"
+            raise ArgumentError(f"saved thresholds have {wanted}; received {saved}") from err
+        _check_groups(found.exactly_one, len(values))
+        if not values or not all(0 <= v <= 1 for v in values):
+            raise ArgumentError(f"saved thresholds lie in [0, 1]; received {values}")
+        return found
+
+
+@dataclass(frozen=True)
+class ThresholdReport:
+    """Chosen thresholds, and what they are worth on pictures that they were not chosen on.
+
+    Attributes:
+        thresholds: chosen on all pictures, for use on new ones.
+        rule: how fine a choice the pictures bear out.
+        held_out: the score (for a wanted precision: precision and recall over all decisions) with each fold
+            decided by the others' thresholds.
+        gains: the first of them minus the same score at 0.5, and at the default, on the same pictures.
+        per_tag: a row a tag: threshold, positives, and precision and recall on the held-out folds.
+        n_folds: folds.
+    """
+
+    thresholds: TagThresholds
+    rule: Rule
+    held_out: tuple[Estimate, ...]
+    gains: tuple[Estimate, ...]
+    per_tag: pd.DataFrame
+    n_folds: int
+
+    def __str__(self) -> str:
+        what = {"default": "the default is kept", "per tag": "one for each tag"}.get(self.rule, self.rule)
+        head = f"Thresholds for {self.thresholds.goal}, {self.thresholds.n:,} pictures: {what}."
+        tail = f"Each of {self.n_folds} folds was decided by thresholds chosen on the others."
+        return "\n".join([head, *(f"  {e}" for e in (*self.held_out, *self.gains)), tail])
+
+
+# -- choosing ------------------------------------------------------------------------------------------------
+
+
+def choose_thresholds(
+    probs: np.ndarray,
+    targets: np.ndarray,
+    *,
+    beta: float = 2.0,
+    average: Average = "sample",
+    precision: float | None = None,
+    default: float = 0.5,
+    rule: Rule | None = None,
+    exactly_one: Groups = (),
+    classes: Sequence[object] | None = None,
+    n_folds: int = 5,
+    seed: int = 0,
+    groups: Sequence[object] | np.ndarray | None = None,
+) -> ThresholdReport:
+    """Choose a threshold for each tag, and report its worth by cross-fitting.
+
+    For F-beta three rules compete: the default, one threshold for all tags, one for each tag. A finer rule
+    is taken where the 95 % interval of its gain on left-out folds lies above 0, so few data change nothing.
+
+    Args:
+        probs: float ``(N, C)``, as the model gives them.
+        targets: 0/1 ``(N, C)``.
+        beta: how many times recall matters as much as precision.
+        average: ``sample``: the mean over pictures of F-beta of their tags (Planet's score); ``tag``: the mean
+            over tags of F-beta of their pictures.
+        precision: instead of F-beta: for each tag the lowest threshold that has this precision, were there one
+            false alarm more. A tag that never reaches it gets 1.
+        default: the threshold for all tags that is kept if nothing is clearly better.
+        rule: take this rule for F-beta in any case.
+        exactly_one: groups of tag indices, see ``propose_constraints``.
+        classes: names of the tags, for the table.
+        n_folds, seed, groups: as in ``make_folds``; intervals, too, are over groups.
+
+    Raises:
+        ArgumentError: one label a picture, shapes that do not fit, or a value out of its range.
+    """
+    _check_choice(probs, targets, beta, average, precision, default)
+    if rule not in (None, *get_args(Rule)):
+        raise ArgumentError(
+            f"rule is one of {get_args(Rule)}, or None to let the pictures say; received {rule!r}"
+        )
+    check_arrays(probs, targets, groups)
+    _check_groups(exactly_one, probs.shape[1])
+    decided, truth = apply_constraints(probs, exactly_one), targets > 0
+    goal = _f_goal(beta, average, default, rule, seed) if precision is None else _precision_goal(precision)
+    taken, fit = goal.rule(decided, truth)
+    values = fit(decided, truth)
+    folds = make_folds(targets, n_folds, seed=seed, groups=groups)
+    given = cross_fit(goal.refit, lambda v, p: p >= v, decided, truth, folds).astype(float)
+    found = TagThresholds(
+        tuple(map(float, values)), goal.name, len(probs), tuple(tuple(map(int, g)) for g in exactly_one)
+    )
+    held_out = tuple(estimate(s, given, targets, groups=groups, seed=seed) for s in goal.scores)
+    gains = tuple(
+        difference(
+            goal.scores[0],
+            given,
+            (probs >= t).astype(float),
+            targets,
+            name=f"gain over {t:g} for all tags",
+            groups=groups,
+            seed=seed,
+        )
+        for t in dict.fromkeys((0.5, default))
+    )
+    table = _tag_table(values, given > 0, truth, classes)
+    return ThresholdReport(found, taken, held_out, gains, table, int(folds.max()) + 1)
+
+
+@dataclass(frozen=True)
+class _Goal:
+    """What thresholds are chosen for.
+
+    Attributes:
+        name: in words.
+        scores: of decisions given as 0.0 and 1.0; the first is what counts.
+        rule: (probs, truth) → the rule that these pictures bear out, and its fit.
+    """
+
+    name: str
+    scores: tuple[SumScore, ...]
+    rule: Callable[[np.ndarray, np.ndarray], tuple[Rule, Fit]]
+
+    def refit(self, probs: np.ndarray, truth: np.ndarray) -> np.ndarray:
+        """Choose rule and thresholds on these pictures alone, float64 ``(C,)``."""
+        return self.rule(probs, truth)[1](probs, truth)
+
+
+def _f_goal(beta: float, average: Average, default: float, rule: Rule | None, seed: int) -> _Goal:
+    score = sample_fbeta(beta, 0.5) if average == "sample" else macro_fbeta(beta, 0.5)
+    named = SumScore(score.name.removesuffix(" at 0.5"), score.rows, score.total)
+    rules: list[tuple[Rule, Fit]] = [
+        ("default", lambda p, _: np.full(p.shape[1], default)),
+        ("one for all tags", partial(_one_for_all, beta=beta, average=average)),
+        ("per tag", partial(_per_tag, beta=beta, average=average)),
+    ]
+    if rule is not None:
+        rules = [(name, fit) for name, fit in rules if name == rule]
+    return _Goal(named.name, (named,), partial(_best_rule, rules=rules, score=named, seed=seed))
+
+
+def _precision_goal(wanted: float) -> _Goal:
+    names = ("precision, all decisions", "recall, all decisions")
+    pair = (micro_precision(), micro_recall())
+    scores = tuple(SumScore(n, s.rows, s.total) for n, s in zip(names, pair, strict=True))
+    fit = partial(_for_precision, wanted=wanted)
+    return _Goal(f"a precision of {wanted:g}", scores, lambda *_: ("per tag", fit))
+
+
+def _best_rule(
+    probs: np.ndarray, truth: np.ndarray, *, rules: Sequence[tuple[Rule, Fit]], score: SumScore, seed: int
+) -> tuple[Rule, Fit]:
+    """Return the first rule, or a later one where it is clearly better on folds that were left out."""
+    best = rules[0]
+    if len(probs) < MIN_PICTURES or len(rules) == 1:
+        return best
+    folds = make_folds(truth, seed=seed + 1)
+
+    def decisions(fit: Fit) -> np.ndarray:
+        return cross_fit(fit, lambda v, p: p >= v, probs, truth, folds).astype(float)
+
+    given = decisions(best[1])
+    for candidate in rules[1:]:
+        others = decisions(candidate[1])
+        gain = difference(score, others, given, truth, n_boot=INNER_DRAWS, seed=seed, level=CLEARLY)
+        if gain.low > 0:
+            best, given = candidate, others
+    return best
+
+
+def _one_for_all(probs: np.ndarray, truth: np.ndarray, *, beta: float, average: Average) -> np.ndarray:
+    """Return the threshold that is best for all tags together, C times."""
+    if average == "sample":
+        hits, given = _from_on(probs, truth.astype(float)), _from_on(probs, np.ones(probs.shape))
+        whole = given + beta**2 * truth.sum(axis=1, keepdims=True)
+        curve = ratio((1 + beta**2) * hits, whole, empty=0.0).mean(axis=0)
+    else:
+        curve = np.nanmean(_tag_curves(probs, truth, beta), axis=1) if truth.any() else np.zeros(len(GRID))
+    return np.full(probs.shape[1], GRID[_peak(curve, near=0.5)])
+
+
+def _per_tag(probs: np.ndarray, truth: np.ndarray, *, beta: float, average: Average) -> np.ndarray:
+    """Return a threshold for each tag, the nearer to the common one the fewer positives (or negatives) it has."""
+    values = _one_for_all(probs, truth, beta=beta, average=average)
+    common, evidence = float(values[0]), np.minimum(truth.sum(axis=0), (~truth).sum(axis=0))
+    own = [int(c) for c in np.argsort(-evidence, kind="stable") if evidence[c] >= MIN_EACH]
+    curves = _tag_curves(probs, truth, beta)
+    given = probs >= common
+    for _ in range(1 if average == "tag" else 2):  # a picture's F depends on all of its tags: twice round
+        for c in own:
+            curve = curves[:, c] if average == "tag" else _picture_curve(probs, truth, given, c, beta)
+            values[c] = _towards(common, float(GRID[_peak(curve, near=common)]), int(evidence[c]))
+            given[:, c] = probs[:, c] >= values[c]
+    return values
+
+
+def _picture_curve(
+    probs: np.ndarray, truth: np.ndarray, given: np.ndarray, c: int, beta: float
+) -> np.ndarray:
+    """Return how the sum of F over pictures changes with the threshold of tag c, the others as they are."""
+    without, with_it = given.copy(), given.copy()
+    without[:, c], with_it[:, c] = False, True
+    gained = sample_f(with_it, truth, beta) - sample_f(without, truth, beta)
+    return np.asarray(_from_on(probs[:, c][None], gained[None])[0])
+
+
+def _tag_curves(probs: np.ndarray, truth: np.ndarray, beta: float) -> np.ndarray:
+    """Return F-beta of each tag at each threshold of the grid, ``(99, C)``; NaN for a tag that never occurs."""
+    hits, given = (_from_on(probs.T, v.T).T for v in (truth.astype(float), np.ones(probs.shape)))
+    positives = truth.sum(axis=0)
+    whole = given + beta**2 * positives
+    return np.asarray(np.where(positives > 0, ratio((1 + beta**2) * hits, whole, empty=0.0), np.nan))
+
+
+def _from_on(probs: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Sum ``values`` ``(R, M)`` of each row over the probabilities from each threshold of the grid on, ``(R, 99)``."""
+    n_rows, n_cells = len(probs), len(GRID) + 1
+    reached = np.searchsorted(GRID, probs, side="right") + n_cells * np.arange(n_rows)[:, None]
+    cells = np.bincount(reached.ravel(), values.ravel(), minlength=n_rows * n_cells).reshape(n_rows, n_cells)
+    return np.asarray(cells[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:])
+
+
+def _peak(curve: np.ndarray, *, near: float) -> int:
+    """Return where the smoothed curve over the grid is highest; of equal places the nearest to ``near``."""
+    half = SMOOTHING // 2
+    padded = np.pad(np.nan_to_num(curve), half, mode="edge")
+    smooth = np.convolve(padded, np.full(SMOOTHING, 1 / SMOOTHING), mode="valid")
+    top = np.flatnonzero(smooth >= smooth.max() - 1e-9)
+    return int(top[np.abs(GRID[top] - near).argmin()])
+
+
+def _towards(common: float, own: float, evidence: int) -> float:
+    """Return the threshold between two, by evidence, on the scale of log-odds."""
+    trust = evidence / (evidence + HALF_TRUST)
+    odds = trust * math.log(own / (1 - own)) + (1 - trust) * math.log(common / (1 - common))
+    return 1 / (1 + math.exp(-odds))
+
+
+def _for_precision(probs: np.ndarray, truth: np.ndarray, *, wanted: float) -> np.ndarray:
+    """Return the lowest threshold of each tag with the wanted precision; rare tags take that of all decisions."""
+    common = _lowest(probs.ravel(), truth.ravel(), wanted)
+    return np.array(
+        [
+            _lowest(probs[:, c], truth[:, c], wanted) if truth[:, c].sum() >= MIN_EACH else common
+            for c in range(probs.shape[1])
+        ]
+    )
+
+
+def _lowest(probs: np.ndarray, truth: np.ndarray, wanted: float) -> float:
+    order = np.argsort(-probs, kind="stable")
+    ranked = probs[order].astype(float)
+    enough = (
+        np.cumsum(truth[order]) / np.arange(2, len(probs) + 2) >= wanted
+    )  # one false alarm more than seen
+    places = np.flatnonzero(enough & np.append(ranked[1:] != ranked[:-1], True))
+    if not len(places):
+        return 1.0
+    last = int(places[-1])
+    return float(ranked[last] + (ranked[last + 1] if last + 1 < len(ranked) else 0.0)) / 2
+
+
+def _tag_table(
+    values: np.ndarray, given: np.ndarray, truth: np.ndarray, classes: Sequence[object] | None
+) -> pd.DataFrame:
+    hits, n_given, positives = ((given & truth).sum(axis=0), given.sum(axis=0), truth.sum(axis=0))
+    return pd.DataFrame(
+        {
+            "tag": list(range(len(values))) if classes is None else list(classes),
+            "threshold": values,
+            "positives": positives,
+            "precision": ratio(hits, n_given),
+            "recall": ratio(hits, positives),
+        }
+    )
+
+
+def _check_choice(
+    probs: np.ndarray, targets: np.ndarray, beta: float, average: str, precision: float | None, default: float
+) -> None:
+    if targets.ndim != 2:
+        raise ArgumentError(
+            "thresholds are for tags; with one label a picture the most probable class is taken"
+        )
+    if average not in ("sample", "tag"):
+        raise ArgumentError(f"average is 'sample' or 'tag'; received {average!r}")
+    if not (0 < beta < math.inf and 0 < default < 1):
+        raise ArgumentError(f"expected beta > 0 and 0 < default < 1; received {beta} and {default}")
+    if precision is not None and not 0 < precision <= 1:
+        raise ArgumentError(f"precision is a share, 0 < precision <= 1; received {precision}")
+    if not (np.isfinite(probs).all() and probs.min(initial=0) >= 0 and probs.max(initial=0) <= 1):
+        raise ArgumentError("thresholds are compared with probabilities in [0, 1]; these are others")
+
+
+# -- exactly one of these tags -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """Tags of which every picture seen has exactly one.
+
+    Attributes:
+        tags: their names, in the order of the classes.
+        counts: pictures of each.
+        n: pictures seen.
+    """
+
+    tags: tuple[Any, ...]
+    counts: tuple[int, ...]
+    n: int
+
+    @property
+    def exceptions_up_to(self) -> float:
+        """The share of exceptions among all pictures that seeing none still allows (95 %): 3/n."""
+        return min(1.0, 3 / self.n)
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{t} ({k:,})" for t, k in zip(self.tags, self.counts, strict=True))
+        text = f"exactly one of {parts}; in up to {self.exceptions_up_to:.1%} of pictures it may still be otherwise"
+        return textwrap.fill(text, 80)
+
+
+def propose_constraints(
+    targets: np.ndarray, classes: Sequence[Any], *, min_count: int = 5, min_pictures: int = 100
+) -> list[Constraint]:
+    """Find groups of tags of which always exactly one is present, as Planet's four kinds of weather.
+
+    Chance is kept out by support: k pictures with a tag avoid the n − k with the others by chance in one of
+    n!/(k!(n−k)!) cases, one in 10¹¹ with 5 of 300, fewer than there are groups of tags to look at.
+
+    Args:
+        targets: 0/1 ``(N, C)``.
+        classes: C names.
+        min_count: pictures that each tag of a group must have.
+        min_pictures: with fewer pictures nothing is proposed.
+
+    Returns:
+        Groups of at least two tags, the most evenly used first; a tag may be in several. Whether such a group is a
+        rule or an accident of the sample is the user's to say.
+    """
+    truth = np.asarray(targets) > 0
+    if truth.ndim != 2 or truth.shape[1] != len(classes):
+        raise ArgumentError(f"expected tags 0/1 (N, {len(classes)}); received {truth.shape}")
+    if len(truth) < min_pictures:
+        return []
+    counts = truth.sum(axis=0)
+    found = [
+        Constraint(tuple(classes[t] for t in tags), tuple(int(counts[t]) for t in tags), len(truth))
+        for tags in _exact_covers(truth, counts >= min_count)
+        if len(tags) > 1
+    ]
+    return sorted(found, key=lambda c: -min(c.counts))
+
+
+def _exact_covers(truth: np.ndarray, allowed: np.ndarray) -> list[tuple[int, ...]]:
+    """List the sets of allowed tags that split the pictures: each picture has exactly one tag of the set.
+
+    Some picture has not been covered yet; one of its own tags must be in the set. So few branches are open.
+    """
+    together = truth.T.astype(np.int64) @ truth.astype(np.int64) > 0
+    found: list[tuple[int, ...]] = []
+    open_sets: list[tuple[tuple[int, ...], np.ndarray, np.ndarray]] = [
+        ((), np.zeros(len(truth), dtype=bool), allowed)
+    ]
+    for _ in range(MAX_NODES):
+        if not open_sets:
+            break
+        chosen, covered, left = open_sets.pop()
+        if covered.all():
+            found.append(tuple(sorted(chosen)))
+            continue
+        uncovered = np.flatnonzero(~covered)
+        options = truth[uncovered] & left
+        narrowest = options[options.sum(axis=1).argmin()]
+        open_sets += [
+            ((*chosen, int(t)), covered | truth[:, t], left & ~together[t]) for t in np.flatnonzero(narrowest)
+        ]
+    return found
+
+
+def apply_constraints(probs: np.ndarray, groups: Groups) -> np.ndarray:
+    """Return probabilities in which each group is decided: 1 for its most probable tag, 0 for its others.
+
+    Args:
+        probs: float ``(N, C)``; it is not changed.
+        groups: of tag indices; none leaves the probabilities as they are.
+
+    Raises:
+        ArgumentError: a group of fewer than two tags, an index out of range, or a tag in two groups.
+    """
+    _check_groups(groups, probs.shape[1])
+    decided = probs.copy()
+    for group in groups:
+        members = np.array(group)
+        winner = members[probs[:, members].argmax(axis=1)]
+        decided[:, members] = 0
+        decided[np.arange(len(probs)), winner] = 1
+    return decided
+
+
+def _check_groups(groups: Groups, c: int) -> None:
+    listed = [int(t) for group in groups for t in group]
+    if any(len(group) < 2 for group in groups) or not all(0 <= t < c for t in listed):
+        raise ArgumentError(
+            f"a group has at least two tags, each an index in 0..{c - 1}; received {list(groups)}"
+        )
+    if len(set(listed)) < len(listed):
+        raise ArgumentError(f"a tag can be in one group only; received {list(groups)}")

@@ -1,0 +1,200 @@
+"""Where a model does worse: parts of the pictures by any column of their table, corrected for many looks.
+
+Every value of every column is compared with the rest, so some of them look bad by chance. The p-values are those of
+all looks together (Holm), so that in one of twenty data sets without any bad part a single one is named.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.intervals import Estimate, SumScore, check_arrays, estimate
+
+LEAST_PICTURES = 10
+"""Smaller parts, or rests, are not looked at: their intervals say nothing."""
+
+MOST_VALUES = 10
+"""Numbers with more different values than this are cut into quarters."""
+
+SURE = 0.05
+_COLUMNS = 80
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The pictures with one value of one column.
+
+    Attributes:
+        column: its name.
+        value: the value, or the range of numbers, as text.
+        score: of these pictures, with its interval; its ``baseline`` is the score of all others.
+        p_value: how likely a difference from the rest as large as this is by chance, for all looks together.
+    """
+
+    column: str
+    value: str
+    score: Estimate
+    p_value: float
+
+    @property
+    def n(self) -> int:
+        """The number of pictures."""
+        return self.score.n
+
+    @property
+    def rest(self) -> float:
+        """The score of all other pictures."""
+        return float("nan") if self.score.baseline is None else self.score.baseline
+
+    @property
+    def gap(self) -> float:
+        """The score less that of the rest."""
+        return self.score.value - self.rest
+
+
+@dataclass(frozen=True)
+class SliceReport:
+    """All parts that were looked at, those furthest below the rest first.
+
+    Attributes:
+        slices: of every column.
+        score: what was compared.
+        n: pictures in all.
+    """
+
+    slices: tuple[Slice, ...]
+    score: str
+    n: int
+
+    @property
+    def worse(self) -> tuple[Slice, ...]:
+        """The parts that do worse than the rest, and hardly by chance."""
+        return tuple(s for s in self.slices if s.gap < 0 and s.p_value < SURE)
+
+    def __str__(self) -> str:
+        lines = textwrap.wrap(
+            f"{self.score} in {len(self.slices)} parts of {self.n:,} pictures; p is for all looks together.",
+            _COLUMNS,
+        )
+        named = self.worse
+        if not named:
+            lines.append("No part is worse than the rest beyond chance.")
+        shown = named or self.slices[:5]
+        if shown:
+            lines.append(f"{'part':<34} {'pictures':>8}  {'score (95 %)':<21} {'rest':>5} {'p':>6}")
+        return "\n".join([*lines, *map(_row, shown)])
+
+
+def _row(part: Slice) -> str:
+    name = textwrap.shorten(f"{part.column} = {part.value}", 34, placeholder="…")
+    p = "<0.001" if part.p_value < 0.001 else f"{part.p_value:.3f}"
+    score = f"{part.score.value:.3f} ({part.score.low:.2f} to {part.score.high:.2f})"
+    return f"{name:<34} {part.n:>8,}  {score:<21} {part.rest:>5.3f} {p:>6}"
+
+
+def find_slices(
+    score: SumScore,
+    probs: np.ndarray,
+    targets: np.ndarray,
+    columns: Mapping[str, Sequence[object] | np.ndarray | pd.Series],
+    *,
+    least: int = LEAST_PICTURES,
+    seed: int = 0,
+) -> SliceReport:
+    """Compare the pictures of each value of each column with all others.
+
+    Args:
+        score: a mean over pictures, the more the better: ``intervals.accuracy()``, ``intervals.sample_fbeta()``.
+        probs: float ``(N, C)``.
+        targets: int ``(N,)``, or 0/1 ``(N, C)``.
+        columns: by name, a value for each of the N pictures. Text and few different numbers are taken as they are;
+            many numbers are cut into quarters. Missing values are a part of their own. A column in which no value
+            has ``least`` pictures (an id, say) is left out.
+        least: pictures that a part, and the rest, must have.
+        seed: of the intervals' bootstrap.
+
+    Raises:
+        ArgumentError: columns of another length than N, or a score that is no mean over pictures.
+
+    Source: Fisher's exact test for right or wrong, Mann–Whitney's for graded scores; Holm 1979, "A simple sequentially
+        rejective multiple test procedure". Pictures count as independent.
+    """
+    check_arrays(probs, targets)
+    values = _per_picture(score, probs, targets)
+    looks = [
+        (name, *part) for name, column in columns.items() for part in _parts(name, column, len(probs), least)
+    ]
+    p_values = holm(np.array([_p_value(values[inside], values[~inside]) for _, _, inside in looks]))
+    found = []
+    for (name, value, inside), p in zip(looks, p_values.tolist(), strict=True):
+        own = estimate(score, probs[inside], targets[inside], seed=seed)
+        with_rest = Estimate(
+            own.name, own.value, own.low, own.high, float(values[~inside].mean()), own.n, "the rest"
+        )
+        found.append(Slice(name, value, with_rest, p))
+    return SliceReport(tuple(sorted(found, key=lambda s: s.gap)), score.name, len(probs))
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Return p-values ``(M,)`` that hold for all M tests together, in the given order."""
+    m = len(p_values)
+    order = np.argsort(p_values, kind="stable")
+    stepped = np.maximum.accumulate((m - np.arange(m)) * p_values[order])
+    adjusted = np.empty(m)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return adjusted
+
+
+def label_columns(targets: np.ndarray, classes: Sequence[object]) -> dict[str, np.ndarray]:
+    """Return the truth as columns for ``find_slices``: the class of each picture, or for each tag yes and no."""
+    if targets.ndim == 1:
+        return {"class": np.array([str(c) for c in classes], dtype=object)[targets]}
+    return {f"tag {name}": np.where(targets[:, i] > 0, "yes", "no") for i, name in enumerate(classes)}
+
+
+def _per_picture(score: SumScore, probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    rows = score.rows(probs, targets) if isinstance(score, SumScore) else np.empty((0, 0))
+    if rows.shape != (len(probs), 2) or not (rows[:, 1] == 1).all():
+        raise ArgumentError(
+            f"slices compare means over pictures: accuracy() or sample_fbeta(), say; received {score.name!r}"
+        )
+    return np.asarray(rows[:, 0])
+
+
+def _parts(
+    name: str, column: Sequence[object] | np.ndarray | pd.Series, n: int, least: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (value as text, bool ``(N,)``) for each part of a column that is large enough."""
+    cells = pd.Series(column).reset_index(drop=True)
+    if len(cells) != n:
+        raise ArgumentError(
+            f"column {name!r} has {len(cells):,} values; expected one for each of {n:,} pictures"
+        )
+    if pd.api.types.is_numeric_dtype(cells) and cells.nunique() > MOST_VALUES:
+        cells = pd.qcut(cells, 4, duplicates="drop").map(_range_text, na_action="ignore").astype(object)
+    text = cells.astype(object).where(cells.notna(), "(none)").map(str)
+    for value in sorted(text.unique()):
+        inside = (text == value).to_numpy()
+        if least <= inside.sum() <= n - least:
+            yield value, inside
+
+
+def _range_text(interval: pd.Interval) -> str:
+    return f"{interval.left:.4g} to {interval.right:.4g}"
+
+
+def _p_value(inside: np.ndarray, outside: np.ndarray) -> float:
+    from scipy import stats
+
+    if np.isin(inside, (0, 1)).all() and np.isin(outside, (0, 1)).all():
+        hits = [[v.sum(), len(v) - v.sum()] for v in (inside, outside)]
+        return float(stats.fisher_exact(hits).pvalue)
+    if (inside == inside[0]).all() and (outside == inside[0]).all():
+        return 1.0
+    return float(stats.mannwhitneyu(inside, outside, method="asymptotic").pvalue)

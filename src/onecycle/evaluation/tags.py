@@ -1,0 +1,122 @@
+"""What single tags can do: precision against recall at every threshold, and which tags go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from onecycle.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class TagCurve:
+    """Precision and recall of one tag at every threshold that makes a difference.
+
+    Attributes:
+        name: of the tag.
+        thresholds: float ``(K,)``, rising.
+        precision: float ``(K,)``, of the pictures with a probability from the threshold on.
+        recall: float ``(K,)``, falling.
+        average_precision: Σ (Rᵢ − Rᵢ₋₁)·Pᵢ.
+        positives: pictures that have the tag.
+        n: pictures.
+    """
+
+    name: str
+    thresholds: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    average_precision: float
+    positives: int
+    n: int
+
+    def threshold_for(self, precision: float) -> float | None:
+        """Return the lowest threshold with at least this precision on these pictures, None where there is none."""
+        good = np.flatnonzero(self.precision >= precision)
+        return float(self.thresholds[good[0]]) if len(good) else None
+
+
+def tag_curves(truth: np.ndarray, probs: np.ndarray, names: Sequence[object]) -> list[TagCurve]:
+    """Return the curve of each tag that some picture has, in the order of ``names``.
+
+    Args:
+        truth: 0/1 ``(N, C)``.
+        probs: float ``(N, C)``.
+        names: C tags.
+
+    Raises:
+        ArgumentError: shapes that do not fit.
+
+    Source: ``sklearn.metrics.precision_recall_curve`` and ``average_precision_score``.
+    """
+    from sklearn.metrics import average_precision_score, precision_recall_curve
+
+    _check(truth, probs, names)
+    curves = []
+    for i, name in enumerate(names):
+        mine, scores = truth[:, i] > 0, probs[:, i]
+        if not mine.any():
+            continue
+        precision, recall, thresholds = precision_recall_curve(mine, scores)
+        ap = float(average_precision_score(mine, scores))
+        curves.append(
+            TagCurve(str(name), thresholds, precision[:-1], recall[:-1], ap, int(mine.sum()), len(mine))
+        )
+    return curves
+
+
+def co_occurrence(truth: np.ndarray, given: np.ndarray, names: Sequence[object]) -> pd.DataFrame:
+    """Count for each pair of tags the pictures that have the one (rows) and are given the other (columns).
+
+    The diagonal counts hits. A cell next to it that is far above the count of pictures that have both tags says that
+    the model takes the one as a sign of the other; ``unfounded_pairs`` lists those.
+
+    Args:
+        truth: 0/1 ``(N, C)``.
+        given: bool ``(N, C)``.
+        names: C tags.
+
+    Returns:
+        int64 ``(C, C)``, rows the true tags, columns the given ones.
+
+    Raises:
+        ArgumentError: shapes that do not fit.
+    """
+    _check(truth, given, names)
+    counts = (truth > 0).astype(np.int64).T @ given.astype(np.int64)
+    tags = [str(name) for name in names]
+    return pd.DataFrame(counts, index=pd.Index(tags, name="true"), columns=pd.Index(tags, name="given"))
+
+
+def unfounded_pairs(
+    truth: np.ndarray, given: np.ndarray, names: Sequence[object], *, min_val: int = 1
+) -> list[tuple[str, str, int, int]]:
+    """Return pairs of tags that are given together more often than they are together, the largest excess first.
+
+    Args:
+        truth: 0/1 ``(N, C)``.
+        given: bool ``(N, C)``.
+        names: C tags.
+        min_val: least excess, in pictures.
+
+    Returns:
+        (tag, other tag, pictures given both, pictures that have both).
+    """
+    _check(truth, given, names)
+    both_true, both_given = ((v > 0).astype(np.int64).T @ (v > 0).astype(np.int64) for v in (truth, given))
+    above = np.argwhere(np.triu(both_given - both_true >= min_val, k=1))
+    pairs = [
+        (str(names[i]), str(names[j]), int(both_given[i, j]), int(both_true[i, j])) for i, j in above.tolist()
+    ]
+    return sorted(pairs, key=lambda p: (p[3] - p[2], p[0], p[1]))
+
+
+def _check(truth: np.ndarray, other: np.ndarray, names: Sequence[object]) -> None:
+    if truth.ndim != 2 or truth.shape != other.shape or truth.shape[1] != len(names):
+        raise ArgumentError(
+            "tags are looked at as two arrays (pictures, tags) of one shape, and a name a tag; received "
+            f"{truth.shape}, {other.shape} and {len(names)} names"
+        )

@@ -1,0 +1,101 @@
+"""Which training pictures are most like a picture, in the eyes of the network's body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.errors import ArgumentError
+from onecycle.features import LabelledFeatures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class SimilarPicture:
+    """A training picture.
+
+    Attributes:
+        row: in the labelled table.
+        path: of the file.
+        label: as it is given.
+        cosine: of its features and those of the picture asked about, −1 to 1.
+    """
+
+    row: int
+    path: str
+    label: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class SimilarPictures:
+    """The training pictures nearest to one validation picture, the nearest first.
+
+    Attributes:
+        asked: the picture asked about, with a cosine of 1.
+        found: its neighbours.
+    """
+
+    asked: SimilarPicture
+    found: tuple[SimilarPicture, ...]
+    data: ImageDataBunch = field(repr=False)
+
+    def __str__(self) -> str:
+        lines = [f"Training pictures most like {self.asked.path} ({self.asked.label}):"]
+        return "\n".join([*lines, *(f"  {p.cosine:.3f}  {p.label}  {p.path}" for p in self.found)])
+
+    def show(self, *, figsize: tuple[float, float] = (12, 8), return_fig: bool = False) -> Figure | None:
+        """Draw the picture and its neighbours."""
+        from onecycle.evaluation.plots import grid_of_pictures
+
+        pictures = [self.asked, *self.found]
+        titles = [f"asked: {self.asked.label}", *(f"{p.label} / {p.cosine:.2f}" for p in self.found)]
+        figure = grid_of_pictures(
+            [self.data.store.read(p.row) for p in pictures],
+            titles,
+            figsize=figsize,
+            suptitle="A picture and the training pictures most like it: label / cosine",
+        )
+        return figure if return_fig else None
+
+
+def similar_pictures(
+    found: LabelledFeatures, data: ImageDataBunch, index: int, *, k: int = 5
+) -> SimilarPictures:
+    """Return the ``k`` training pictures nearest to validation picture ``index``, by the cosine of features.
+
+    Args:
+        found: features of all labelled pictures, float ``(N, …)``; maps are averaged over their cells.
+        data: their bunch.
+        index: position in the validation set.
+        k: how many, at least 1.
+
+    Raises:
+        ArgumentError: no such picture, or ``k`` below 1.
+    """
+    n_train, n_valid = len(data.split.train), len(data.split.valid)
+    if not -n_valid <= index < n_valid:
+        raise ArgumentError(
+            f"index is a position in the validation set, 0 to {n_valid - 1}; received {index}"
+        )
+    if k < 1:
+        raise ArgumentError(f"k is the number of training pictures to return, at least 1; received {k}")
+    flat = found.features.float()
+    flat = flat.flatten(2).mean(2) if flat.ndim > 2 else flat
+    unit = torch.nn.functional.normalize(flat, dim=1)
+    place = n_train + index % n_valid
+    cosines = (unit[:n_train] @ unit[place]).numpy()
+    nearest = np.argsort(-cosines, kind="stable")[:k]
+
+    def described(position: int, cosine: float) -> SimilarPicture:
+        row = int(found.rows[position])
+        return SimilarPicture(row, data.store.paths[row], str(data.labels.label(row)), cosine)
+
+    asked = described(place, 1.0)
+    return SimilarPictures(asked, tuple(described(int(i), float(cosines[i])) for i in nearest), data)

@@ -1,0 +1,52 @@
+"""Drawn pictures for the tests of the audit: strong and faint texture, and copies of each kind."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from onecycle.data.audit.fingerprints import Fingerprints
+
+
+def drawn(seed: int, *, side: int = 128, contrast: float = 30.0) -> np.ndarray:
+    """Draw a picture with structure of every size, as natural ones have, uint8 ``(side, side, 3)``."""
+    rng = np.random.default_rng(seed)
+    grey = np.zeros((side, side))
+    for cells in (2, 4, 8, 16, 32, 64):
+        noise = rng.normal(size=(cells, cells)).astype(np.float32)
+        layer = PIL.Image.fromarray(noise).resize((side, side), PIL.Image.Resampling.BICUBIC)
+        grey += np.asarray(layer) * cells**-0.5
+    pixels = 120 + contrast * grey[..., None] * np.array([1.0, 0.9, 0.8]) + rng.normal(size=(side, side, 1))
+    return pixels.clip(0, 255).astype(np.uint8)
+
+
+def saved_anew(pixels: np.ndarray, quality: int = 60) -> np.ndarray:
+    """Return a picture after a JPEG of this quality."""
+    file = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    return np.asarray(PIL.Image.open(file))
+
+
+def resized(pixels: np.ndarray, side: int = 80) -> np.ndarray:
+    return np.asarray(PIL.Image.fromarray(pixels).resize((side, side), PIL.Image.Resampling.LANCZOS))
+
+
+def cropped(pixels: np.ndarray, top: int = 3, left: int = 5, bottom: int = 4, right: int = 2) -> np.ndarray:
+    return pixels[top : len(pixels) - bottom, left : pixels.shape[1] - right]
+
+
+def printed(pictures: list[np.ndarray]) -> Fingerprints:
+    """Return the fingerprints of pictures."""
+    prints = Fingerprints.empty(len(pictures))
+    for i, pixels in enumerate(pictures):
+        prints.put(i, pixels)
+    return prints
+
+
+def write(path: Path, pixels: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.fromarray(pixels).save(path)
+    return path

@@ -1,0 +1,147 @@
+"""Copies are found, of every kind; pictures that only resemble one another are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from audit_toys import cropped, drawn, printed, resized, saved_anew
+
+from onecycle.data.audit import duplicates
+from onecycle.data.audit.duplicates import find_copies
+from onecycle.data.audit.fingerprints import TURNS, descriptors, edges
+from onecycle.data.audit.registration import WHOLE, find_place, resampled, same_picture
+
+N = 12
+
+
+@pytest.fixture(scope="module")
+def originals() -> list[np.ndarray]:
+    return [drawn(seed) for seed in range(N)]
+
+
+def links_of(pictures: list[np.ndarray]) -> list[tuple[int, int, str]]:
+    return [(link.a, link.b, link.kind) for link in find_copies(printed(pictures)).links]
+
+
+def test_different_pictures_are_no_copies(originals):
+    assert links_of(originals) == []
+
+
+@pytest.mark.parametrize("contrast", [1.0, 3.0, 60.0])
+def test_hazy_and_harsh_pictures_are_no_copies(contrast):
+    assert links_of([drawn(seed, contrast=contrast) for seed in range(60)]) == []
+
+
+def test_exact_copies_need_the_same_pixels_and_size(originals):
+    pictures = [*originals, originals[3].copy(), originals[3][::-1].reshape(-1, 64, 3)]
+    assert links_of(pictures) == [(3, N, "exact")]
+
+
+@pytest.mark.parametrize("contrast", [3.0, 30.0])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda p: saved_anew(p, 70),
+        lambda p: saved_anew(p, 90),
+        lambda p: resized(p, 64),
+        lambda p: resized(p, 200),
+        lambda p: saved_anew(resized(p, 100), 75),
+    ],
+    ids=["quality 70", "quality 90", "smaller", "larger", "smaller and saved anew"],
+)
+def test_near_copies_are_found(change, contrast):
+    pictures = [drawn(seed, contrast=contrast) for seed in range(N)]
+    found = links_of(pictures + [change(p) for p in pictures])
+    assert sorted(found) == [(i, N + i, "near") for i in range(N)]
+
+
+def test_copies_of_low_quality_are_found(originals):
+    assert len(links_of(originals + [saved_anew(p, 30) for p in originals])) == N
+
+
+def test_slightly_cropped_copies_are_found(originals):
+    pictures = originals + [saved_anew(cropped(p), 85) for p in originals]
+    assert sorted(links_of(pictures)) == [(i, N + i, "near") for i in range(N)]
+
+
+@pytest.mark.parametrize("turn", TURNS, ids=str)
+def test_turned_copies_are_found_as_such(originals, turn):
+    turned = [
+        saved_anew(np.ascontiguousarray(turn(p.transpose(2, 0, 1)).transpose(1, 2, 0))) for p in originals
+    ]
+    assert sorted(links_of(originals + turned)) == [(i, N + i, "turned") for i in range(N)]
+
+
+def test_recoloured_pictures_are_no_copies(originals):
+    other = originals[0][:, :, ::-1] // 2 + np.array([0, 60, 90], dtype=np.uint8)
+    assert links_of([originals[0], other]) == []
+
+
+def test_pictures_of_one_colour_have_exact_copies_only():
+    plain = [np.full((40, 40, 3), grey, np.uint8) for grey in (90, 90, 91, 92)]
+    copies = find_copies(printed(plain))
+    assert [(link.a, link.b, link.kind) for link in copies.links] == [(0, 1, "exact")]
+    assert copies.plain.tolist() == [0, 2, 3]
+
+
+def test_a_group_is_named_by_its_first_picture(originals):
+    pictures = [originals[0], originals[1], saved_anew(originals[1]), originals[2], resized(originals[1])]
+    assert find_copies(printed(pictures)).groups.tolist() == [0, 1, 1, 3, 1]
+
+
+def test_a_thousand_copies_need_only_so_many_links_and_comparisons(originals, monkeypatch):
+    looked_at = 0
+
+    def counting(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        nonlocal looked_at
+        looked_at += len(a)
+        return same_picture(a, b)
+
+    monkeypatch.setattr(duplicates, "same_picture", counting)
+    rng = np.random.default_rng(0)
+    small = resized(originals[0], 48).astype(int)
+    pictures = [(small + rng.integers(-1, 2, small.shape)).clip(0, 255).astype(np.uint8) for _ in range(1000)]
+    copies = find_copies(printed(pictures))
+    assert len(copies.links) == 999
+    assert not copies.groups.any()
+    assert looked_at < 1000 * 999 / 2 / 20
+
+
+def test_blocks_do_not_change_what_is_found(originals, monkeypatch):
+    pictures = originals + [saved_anew(p) for p in originals] + [p[:, ::-1] for p in originals[:4]]
+    whole = set(links_of(pictures))
+    monkeypatch.setattr(duplicates, "_BLOCK", 5)
+    monkeypatch.setattr(duplicates, "_VERIFIED_AT_ONCE", 3)
+    assert {(a, b) for a, b, _ in links_of(pictures)} == {(a, b) for a, b, _ in whole}
+
+
+def test_nothing_and_one_picture_have_no_copies(originals):
+    assert links_of([]) == []
+    assert links_of(originals[:1]) == []
+
+
+def test_registration_finds_a_known_crop():
+    whole = drawn(5, side=256)
+    cut = whole[10:-10, 20:-5]  # rows 10 to 246, columns 20 to 251; a cell has 8 px
+    a, b = (printed([p]).thumbs.astype(np.float32) for p in (whole, cut))
+    place = find_place(a, b, WHOLE, 8)
+    np.testing.assert_allclose(place[0, ::2], [236 / 256, 231 / 256], atol=0.01)
+    np.testing.assert_allclose(place[0, 1::2], [0, ((20 + 251) / 2 - 128) / 8], atol=0.15)
+    moved, inside = resampled(a, place)
+    assert inside.all()
+    assert np.abs(edges(moved) - edges(b)).mean() < 0.4 * np.abs(edges(a) - edges(b)).mean()
+    assert same_picture(a, b).all()
+
+
+def test_descriptors_have_length_one_and_turn_with_the_picture():
+    thumbs = printed([drawn(1), drawn(2)]).thumbs
+    found = descriptors(thumbs)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, rtol=1e-5)
+    assert abs(float(found[0] @ found[1])) < 0.6
+    mirrored = descriptors(thumbs[:, :, ::-1]).reshape(2, -1)
+    np.testing.assert_allclose(np.abs(mirrored), np.abs(found), atol=1e-3)
+
+
+def test_the_eight_turns_are_eight_different_pictures():
+    picture = np.arange(9.0).reshape(1, 3, 3)
+    assert len({turn(picture).tobytes() for turn in TURNS} | {picture.tobytes()}) == 8

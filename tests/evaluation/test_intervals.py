@@ -1,0 +1,236 @@
+"""Scores against scikit-learn and the training metrics; intervals against simulation and against each other."""
+
+from __future__ import annotations
+
+import math
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.metrics as sk
+import torch
+
+from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty import intervals
+from onecycle.evaluation.certainty.intervals import (
+    AnyScore,
+    Estimate,
+    MacroAveragePrecision,
+    accuracy,
+    difference,
+    error_rate,
+    estimate,
+    log_loss,
+    macro_fbeta,
+    micro_fbeta,
+    micro_precision,
+    micro_recall,
+    sample_fbeta,
+    top_k_accuracy,
+    wilson,
+)
+from onecycle.train.metrics import fbeta
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+
+from harness import coverage  # noqa: E402
+
+SINGLE = [accuracy(), error_rate(), top_k_accuracy(2), log_loss()]
+TAGS = [
+    sample_fbeta(2, 0.2), sample_fbeta(1, [0.2, 0.5, 0.4, 0.6, 0.3]), micro_fbeta(1, 0.5), macro_fbeta(2, 0.4),
+    micro_precision(0.5), micro_recall(0.5), log_loss(), MacroAveragePrecision(),
+]  # fmt: skip
+
+
+def single(n: int = 120, c: int = 4, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    targets = rng.integers(0, c, n)
+    probs = rng.dirichlet(np.ones(c), n) + 0.5 * np.eye(c)[targets]
+    return probs / probs.sum(axis=1, keepdims=True), targets
+
+
+def tagged(n: int = 150, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Five tags with ties in their scores; the last never occurs and some pictures have none."""
+    rng = np.random.default_rng(seed)
+    truth = rng.random((n, 5)) < [0.8, 0.4, 0.2, 0.1, 0.0]
+    return np.round(np.clip(0.45 * truth + 0.55 * rng.random((n, 5)), 0.01, 0.99), 2), truth.astype(float)
+
+
+def value(score, probs, targets) -> float:
+    return float(score.weighted(probs, targets, np.ones((1, len(probs))))[0])
+
+
+# -- scores ----------------------------------------------------------------------------------------------------
+
+
+def test_scores_of_one_label_are_scikit_learn_s():
+    probs, targets = single()
+    assert value(accuracy(), probs, targets) == pytest.approx(sk.accuracy_score(targets, probs.argmax(1)))
+    assert value(error_rate(), probs, targets) == pytest.approx(1 - value(accuracy(), probs, targets))
+    expected = sk.top_k_accuracy_score(targets, probs, k=2)
+    assert value(top_k_accuracy(2), probs, targets) == pytest.approx(expected)
+    assert value(log_loss(), probs, targets) == pytest.approx(sk.log_loss(targets, probs))
+    assert value(top_k_accuracy(9), probs, targets) == 1
+
+
+def test_scores_of_tags_are_scikit_learn_s_and_those_of_training():
+    probs, targets = tagged()
+    given = probs >= 0.5
+    assert value(micro_fbeta(1, 0.5), probs, targets) == pytest.approx(
+        sk.f1_score(targets, given, average="micro")
+    )
+    assert value(micro_precision(0.5), probs, targets) == pytest.approx(
+        sk.precision_score(targets, given, average="micro")
+    )
+    assert value(micro_recall(0.5), probs, targets) == pytest.approx(
+        sk.recall_score(targets, given, average="micro")
+    )
+    assert value(macro_fbeta(2, 0.5), probs[:, :4], targets[:, :4]) == pytest.approx(
+        sk.fbeta_score(targets[:, :4], given[:, :4], beta=2, average="macro")
+    )
+    ranking = [sk.average_precision_score(targets[:, i], probs[:, i]) for i in range(4)]
+    assert value(MacroAveragePrecision(), probs, targets) == pytest.approx(np.mean(ranking))
+    trained = fbeta(torch.from_numpy(probs), torch.from_numpy(targets), thresh=0.205, sigmoid=False)
+    assert value(sample_fbeta(2, 0.205), probs, targets) == pytest.approx(float(trained), abs=1e-6)
+
+
+@pytest.mark.parametrize("score", SINGLE + TAGS, ids=lambda s: s.name)
+def test_a_weight_is_a_repetition(score):
+    probs, targets = single() if score in SINGLE else tagged()
+    weights = np.random.default_rng(1).integers(0, 4, (3, len(probs))).astype(float)
+    found = score.weighted(probs, targets, weights)
+    repeated = [np.repeat(np.arange(len(probs)), w.astype(int)) for w in weights]
+    assert found == pytest.approx([value(score, probs[i], targets[i]) for i in repeated])
+
+
+def test_any_function_is_a_score_and_gives_the_same_interval():
+    probs, targets = single()
+    own = AnyScore(lambda p, y: (p.argmax(axis=1) == y).mean(), "accuracy", bounded=True)
+    assert estimate(own, probs, targets, n_boot=100) == estimate(accuracy(), probs, targets, n_boot=100)
+
+
+def test_no_tag_at_all_has_no_average_precision_and_no_interval():
+    probs, _ = tagged(20)
+    found = estimate(MacroAveragePrecision(), probs, np.zeros_like(probs))
+    assert math.isnan(found.value)
+    assert math.isnan(found.low)
+
+
+# -- intervals -------------------------------------------------------------------------------------------------
+
+
+def test_an_accuracy_has_nearly_its_wilson_interval():
+    probs, targets = single(200)
+    found = estimate(accuracy(), probs, targets)
+    low, high = wilson(found.value, 200)
+    assert (found.low, found.high) == pytest.approx((float(low), float(high)), abs=0.006)
+    assert wilson(0.9, 50)[0] == pytest.approx(0.7864, abs=1e-4)  # as tables give it
+
+
+def test_all_right_is_not_sure_to_be_right_always():
+    targets = np.arange(60) % 3
+    found = estimate(accuracy(), np.eye(3)[targets], targets)
+    assert found.value == found.high == 1
+    assert 0.92 < found.low < 0.96
+
+
+def test_the_same_seed_gives_the_same_interval_in_any_pieces(monkeypatch):
+    probs, targets = tagged()
+    first = estimate(sample_fbeta(), probs, targets)
+    assert first == estimate(sample_fbeta(), probs, targets)
+    assert first != estimate(sample_fbeta(), probs, targets, seed=1)
+    monkeypatch.setattr(intervals, "MAX_CELLS", 10 * len(probs))
+    pieces = estimate(sample_fbeta(), probs, targets)
+    assert (pieces.low, pieces.high) == pytest.approx((first.low, first.high), abs=0.01)
+
+
+def test_copies_in_groups_do_not_make_sure():
+    probs, targets = single(80)
+    once = estimate(accuracy(), probs, targets)
+    copied, groups = (np.repeat(probs, 6, axis=0), np.repeat(targets, 6)), np.repeat(np.arange(80), 6)
+    grouped, blind = estimate(accuracy(), *copied, groups=groups), estimate(accuracy(), *copied)
+    assert grouped.high - grouped.low == pytest.approx(once.high - once.low, rel=0.05)
+    assert blind.high - blind.low < 0.6 * (once.high - once.low)
+    one = estimate(accuracy(), probs, targets, groups=["a"] * 80)
+    assert (one.low, one.high) == (0, 1)
+
+
+@pytest.mark.parametrize(("n", "p"), [(60, 0.7), (100, 0.9), (200, 0.95)])
+def test_intervals_of_accuracy_hold_the_truth(n, p):
+    draw = partial(coverage.right_or_wrong, p=p)
+    found = coverage.coverage(accuracy(), draw, n, p, trials=300, n_boot=200)
+    assert 0.91 <= found["coverage"] <= 0.99
+
+
+@pytest.mark.parametrize("score", [sample_fbeta(), MacroAveragePrecision()], ids=lambda s: s.name)
+def test_intervals_of_tag_scores_hold_the_truth(score, monkeypatch):
+    monkeypatch.setattr(coverage, "N_TRUTH", 50_000)
+    truth = coverage.true_value(score, coverage.tags)
+    found = coverage.coverage(score, coverage.tags, 200, truth, trials=60, n_boot=100)
+    assert found["coverage"] >= 0.85
+    assert found["width"] < 0.2
+
+
+@pytest.mark.slow
+def test_coverage_is_what_is_claimed():
+    for row in coverage.table(1000):
+        wide = "1 %" in str(row["score"])  # two positives in the sample: the score itself is biased
+        assert 0.93 <= row["coverage"] <= 0.97 + 0.005 or wide, row
+
+
+# -- differences and baselines -----------------------------------------------------------------------------------
+
+
+def test_the_interval_of_a_difference_knows_that_the_pictures_are_the_same():
+    good, bad, targets = coverage.better(np.random.default_rng(0), 300)
+    found = difference(MacroAveragePrecision(), good, bad, targets)
+    each = [estimate(MacroAveragePrecision(), p, targets) for p in (good, bad)]
+    assert found.value == pytest.approx(each[0].value - each[1].value)
+    assert 0 < found.low < found.value < found.high
+    unpaired = math.hypot(*(e.high - e.low for e in each))
+    assert found.high - found.low < 0.8 * unpaired
+    same = difference(sample_fbeta(), good, good, targets)
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    assert difference(sample_fbeta(), bad, good, targets).value == pytest.approx(
+        -difference(sample_fbeta(), good, bad, targets).value
+    )
+
+
+def test_baselines_are_the_majority_class_and_the_prevalence():
+    probs, targets = single()
+    found = estimate(accuracy(), probs, targets, prior=np.array([0.1, 0.2, 0.6, 0.1]))
+    assert found.baseline == pytest.approx((targets == 2).mean())
+    assert found.baseline_name == "majority class"
+    probs, tags = tagged()
+    found = estimate(sample_fbeta(2, 0.2), probs, tags, prior=np.array([0.8, 0.4, 0.1, 0.1, 0.0]))
+    always = np.tile([1.0, 1.0, 0.0, 0.0, 0.0], (len(tags), 1))
+    assert found.baseline == pytest.approx(value(sample_fbeta(2, 0.5), always, tags))
+    ap = estimate(MacroAveragePrecision(), probs, tags, prior=np.full(5, 0.3))
+    assert ap.baseline == pytest.approx(tags[:, :4].mean())
+    assert estimate(accuracy(), *single()).baseline is None
+
+
+def test_an_estimate_reads_as_a_sentence():
+    found = Estimate("accuracy", 0.8731, 0.8204, 0.9121, 0.41, 200, "majority class")
+    assert str(found) == "accuracy 0.873 (0.82 to 0.91; majority class 0.41)"
+    assert str(Estimate("ECE", 0.0312, 0.0251, 0.0389, None, 9)) == "ECE 0.031 (0.025 to 0.039)"
+    gain = Estimate("gain", 0.012, -0.01, 0.034, None, 9, signed=True)
+    assert str(gain) == "gain +0.012 (-0.01 to +0.03)"
+
+
+def test_what_does_not_fit_is_refused():
+    probs, targets = single(10)
+    for wrong in (targets[:5], np.zeros((10, 3))):
+        with pytest.raises(ArgumentError, match=r"targets \(N,\) or \(N, C\); received"):
+            estimate(accuracy(), probs, wrong)
+    with pytest.raises(ArgumentError, match="at least one picture"):
+        estimate(accuracy(), probs[:0], targets[:0])
+    with pytest.raises(ArgumentError, match="an id for each of 10 pictures; received 3"):
+        estimate(accuracy(), probs, targets, groups=[1, 2, 3])
+    with pytest.raises(ArgumentError, match="at least 2; received 1"):
+        estimate(accuracy(), probs, targets, n_boot=1)
+    with pytest.raises(ArgumentError, match="k >= 1"):
+        top_k_accuracy(0)

@@ -1,0 +1,107 @@
+"""Ranking of doubtful labels: planted errors come first, for classes and for tags, and shapes are checked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onecycle.errors import ArgumentError
+from onecycle.evaluation.label_issues import LabelIssue, as_issues, rank_labels
+
+
+def sure_probs(truth: np.ndarray, c: int, rng: np.random.Generator) -> np.ndarray:
+    """Probabilities of a good model: 0.6 and more for the true class."""
+    rest = rng.random((len(truth), c))
+    rest[np.arange(len(truth)), truth] = 0
+    top = rng.uniform(0.6, 0.99, len(truth))
+    probs = rest / rest.sum(axis=1, keepdims=True) * (1 - top)[:, None]
+    probs[np.arange(len(truth)), truth] = top
+    return probs
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 6))
+def test_flipped_classes_come_first_with_the_true_one_suggested(seed, c):
+    rng = np.random.default_rng(seed)
+    truth = np.concatenate([np.arange(c), rng.integers(0, c, 120)])
+    flipped = rng.choice(len(truth), 8, replace=False)
+    given_labels = truth.copy()
+    given_labels[flipped] = (truth[flipped] + 1) % c
+    probs = sure_probs(truth, c, rng)
+    ranked = rank_labels(probs, given_labels)
+    assert len(ranked) == len(truth)
+    assert set(ranked.items[:8]) == set(flipped)
+    assert (ranked.suggested[:8] == truth[ranked.items[:8]]).all()
+    assert (ranked.given == given_labels[ranked.items]).all()
+    assert (np.diff(ranked.scores) >= 0).all()
+    np.testing.assert_allclose(ranked.scores, probs[ranked.items, given_labels[ranked.items]])
+    assert 0 < ranked.n_likely <= 16
+
+
+def test_flipped_tags_come_first_each_for_itself():
+    rng = np.random.default_rng(0)
+    truth = (rng.random((80, 5)) < [0.9, 0.5, 0.3, 0.1, 0.05]).astype(np.float32)
+    probs = np.clip(truth * 0.8 + rng.uniform(0, 0.2, truth.shape), 0, 1)
+    given_tags = truth.copy()
+    flipped = rng.choice(truth.size, 20, replace=False)
+    given_tags.flat[flipped] = 1 - given_tags.flat[flipped]
+    ranked = rank_labels(probs, given_tags)
+    assert len(ranked) == truth.size
+    assert set((ranked.items * 5 + ranked.classes)[:20]) == set(flipped)
+    first = ranked.items[:20], ranked.classes[:20]
+    assert (ranked.suggested[:20] == truth[first]).all()
+    assert (ranked.given[:20] == 1 - truth[first]).all()
+    assert 0 < ranked.n_likely <= 40
+
+
+def test_what_is_not_judged_is_left_out_and_counted():
+    probs = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.6, 0.4]])
+    ranked = rank_labels(probs, np.array([0, 1, 0, 1]), judged=np.array([True, True, True, False]))
+    assert sorted(ranked.items) == [0, 1, 2]
+    assert ranked.n_unjudged == 1
+    tags = rank_labels(probs, np.array([[1, 0], [0, 1], [1, 1], [1, 0]]), judged=probs != 0.4)
+    assert len(tags) == 7
+
+
+def test_classes_and_tags_that_never_occur_do_no_harm():
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 3, 60) * 2  # of five classes, 1 and 3 never occur
+    ranked = rank_labels(sure_probs(truth, 5, rng), truth)
+    assert len(ranked) == 60
+    tags = np.zeros((30, 3))
+    tags[:, 0] = 1
+    tags[::2, 1] = 1
+    assert len(rank_labels(np.clip(tags * 0.7 + 0.1, 0, 1), tags)) == 90
+
+
+def test_issues_with_names():
+    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+    ranked = rank_labels(probs, np.array([0, 1, 0]))
+    found = as_issues(ranked, ["cat", 7], rows=[10, 11, 12], paths=["a", "b", "c"], is_multi=False, n=2)
+    assert found[0] == LabelIssue(11, "b", None, "7", "cat", pytest.approx(0.2))
+    assert len(found) == 2
+    ranked = rank_labels(probs, np.array([[1, 0], [1, 1], [1, 0]]))
+    found = as_issues(ranked, ["cat", 7], rows=[10, 11, 12], paths=["a", "b", "c"], is_multi=True)
+    assert found[0] == LabelIssue(11, "b", "7", "yes", "no", pytest.approx(0.2))
+    assert found[-2:] == [
+        LabelIssue(10, "a", "cat", "yes", "yes", pytest.approx(0.9)),
+        LabelIssue(10, "a", "7", "no", "no", pytest.approx(0.9)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("probs", "targets", "words"),
+    [
+        (np.ones((3, 2)) / 2, np.zeros(4, dtype=int), r"received \(3, 2\) and \(4,\)"),
+        (np.ones((3, 2)), np.array([0, 1, 2]), "labels are from 0 to 1; received 0 to 2"),
+        (np.full((3, 2), np.nan), np.array([0, 1, 1]), "between 0 and 1"),
+        (np.full((3, 2), 1.5), np.array([0, 1, 1]), "between 0 and 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused(probs, targets, words):
+    with pytest.raises(ArgumentError, match=words):
+        rank_labels(probs, targets)
+    with pytest.raises(ArgumentError, match="judged has the shape of the labels"):
+        rank_labels(np.ones((3, 2)) / 2, np.array([0, 1, 1]), judged=np.ones(2, dtype=bool))

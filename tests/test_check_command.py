@@ -1,0 +1,193 @@
+"""``onecycle check``: a table or class folders, broken or not; JSON and the exit code on request."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from typer.testing import CliRunner
+
+from onecycle.cli import app, main
+from onecycle.data.bunch import ImageDataBunch
+
+
+def picture(seed: int) -> PIL.Image.Image:
+    rng = np.random.default_rng(seed)
+    return PIL.Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize((48, 48))
+
+
+@pytest.fixture
+def clean(tmp_path) -> Path:
+    """Forty-eight pictures in ``images`` and a table with groups."""
+    (tmp_path / "images").mkdir()
+    rows = []
+    for i in range(48):
+        picture(i).save(tmp_path / "images" / f"p{i:02d}.png")
+        rows.append(f"p{i:02d},{'cat' if i % 2 else 'dog'},site {i}")
+    (tmp_path / "labels.csv").write_text("name,label,site\n" + "\n".join(rows) + "\n")
+    return tmp_path
+
+
+@pytest.fixture
+def folders(tmp_path) -> Path:
+    """Forty-eight pictures in two class folders."""
+    for i in range(48):
+        folder = tmp_path / ("cat" if i % 2 else "dog")
+        folder.mkdir(exist_ok=True)
+        picture(i).save(folder / f"p{i:02d}.png")
+    return tmp_path
+
+
+TABLE = ("--folder", "images", "--suffix", ".png", "--size", "32")
+
+
+def check(path: Path, *arguments: str, code: int = 0) -> str:
+    done = CliRunner().invoke(app, ["check", str(path), *arguments])
+    assert done.exit_code == code, done.output
+    return done.stdout
+
+
+def kinds(path: Path, *arguments: str) -> dict[str, int]:
+    return {f["kind"]: f["count"] for f in json.loads(check(path, "--json", *arguments))["findings"]}
+
+
+def test_a_clean_table_has_nothing_to_report(clean):
+    assert check(clean, *TABLE).endswith("Nothing to report.\n")
+    assert kinds(clean, *TABLE, "--group-col", "site") == {}
+    assert check(clean / "labels.csv", *TABLE).startswith("Audit of labels.csv: 48 rows, 48 files")
+
+
+def test_clean_class_folders_have_nothing_to_report(folders):
+    assert check(folders, "--size", "32").endswith("Nothing to report.\n")
+
+
+def test_the_split_is_that_of_a_bunch(clean):
+    data = ImageDataBunch.from_csv(
+        clean, folder="images", suffix=".png", valid_pct=0.3, seed=7, size=32, pixel_cache="off"
+    )
+    from onecycle.data.audit.table import TableLayout, read_rows
+
+    rows = read_rows(clean, layout=TableLayout("images", ".png"), valid_pct=0.3, seed=7)
+    assert rows.split.valid.tolist() == data.split.valid.tolist()
+
+
+def test_a_broken_table_becomes_findings(clean):
+    (clean / "images" / "p00.png").write_bytes(b"no picture")
+    (clean / "images" / "p01.png").unlink()
+    table = clean / "labels.csv"
+    lines = table.read_text().splitlines()
+    lines[3], lines[4] = ",dog,a", "p03,,b"  # no name, no label
+    lines[5] = "p04,cat ,c"
+    table.write_text("\n".join([*lines, lines[6], "p06,cat,d"]) + "\n")
+    found = kinds(clean, *TABLE)
+    assert {k: found[k] for k in found if k not in ("leak", "unmeasured-class")} == {
+        "unreadable": 1, "missing-file": 1, "no-file-name": 1, "no-label": 1, "blanks": 1, "repeated-rows": 1,
+        "contradicting-rows": 1, "file-without-row": 1,
+    }  # fmt: skip
+    text = check(clean, *TABLE)
+    assert "row 3: images/p01.png" in text
+    assert "row 5: images/p03.png" in text
+
+
+def test_missing_files_name_the_suffix_that_would_find_them(clean):
+    report = json.loads(check(clean, "--folder", "images", "--json"))
+    (found,) = [f for f in report["findings"] if f["kind"] == "missing-file"]
+    assert found["count"] == 48
+    assert "suffix='.png'" in found["advice"]
+    assert report["looked_at"]["files"] == 0
+
+
+def test_tags_are_split_when_asked_and_proposed_when_not(clean):
+    rng = np.random.default_rng(0)
+    rows = [f"p{i:02d},{' '.join(t for t in 'vwxyz' if rng.random() < 0.5)}" for i in range(48)]
+    (clean / "labels.csv").write_text("name,tags\n" + "\n".join(rows) + "\n")
+    assert "tag-lists" in kinds(clean, *TABLE)
+    assert "tag-lists" not in kinds(clean, *TABLE, "--label-delim", " ")
+
+
+def test_columns_by_name_and_groups(clean):
+    table = clean / "labels.csv"
+    table.write_text(table.read_text().replace("site 1", "site 2"))
+    arguments = (
+        *TABLE,
+        "--fn-col",
+        "name",
+        "--label-col",
+        "label",
+        "--group-col",
+        "site",
+        "--valid-pct",
+        "0.5",
+    )
+    found = json.loads(check(clean, *arguments, "--json"))["findings"]
+    assert {f["kind"] for f in found} == {"group-across"}
+
+
+def test_train_and_valid_folders_are_the_split(tmp_path):
+    for part, n in (("train", 24), ("valid", 24)):
+        for i in range(n):
+            folder = tmp_path / part / ("cat" if i % 2 else "dog")
+            folder.mkdir(parents=True, exist_ok=True)
+            picture(i + (100 if part == "valid" else 0)).save(folder / f"p{i:02d}.png")
+    assert kinds(tmp_path, "--size", "32") == {}
+    picture(3).save(tmp_path / "valid" / "dog" / "again.png")
+    (tmp_path / "train" / "owl").mkdir()
+    picture(999).save(tmp_path / "valid" / "loose.png")
+    report = json.loads(check(tmp_path, "--json", "--size", "32"))
+    assert report["leaked"] == ["valid/dog/again.png"]
+    found = {f["kind"]: f["count"] for f in report["findings"]}
+    assert found == {
+        "leak": 1,
+        "no-label": 1,
+        "exact-copies": 1,
+        "contradicting-copies": 1,
+        "empty-folder": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("broken", "fail_on", "code"),
+    [
+        (True, "error", 1),
+        (True, "warning", 1),
+        (True, "never", 0),
+        (False, "error", 0),
+        (False, "warning", 0),
+    ],
+)
+def test_the_exit_code(folders, broken, fail_on, code):
+    if broken:
+        (folders / "cat" / "p01.png").write_bytes(b"")
+    check(folders, "--size", "32", "--fail-on", fail_on, code=code)
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], ["."], [".", "--csv", "none.csv"]])
+def test_what_is_not_there_is_an_error(tmp_path, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["onecycle", "check", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 1
+    assert said.err.startswith("error: ")
+    assert said.out == ""
+
+
+def test_the_command_does_not_load_torch(folders):
+    code = (
+        "import sys\nfrom onecycle.cli import main\n"
+        f"sys.argv = ['onecycle', 'check', {str(folders)!r}, '--json']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr.splitlines()[-1] == "False"
+    assert json.loads(done.stdout)["looked_at"]["files"] == 48

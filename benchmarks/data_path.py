@@ -69,7 +69,8 @@ def write(args: argparse.Namespace, rates: dict[str, dict[str, list[float]]]) ->
     method = f"""
         Planet's training files, {args.size} px, batch {args.bs}, the lesson's augmentation (the 8 positions of a
         square, rotation 10°, zoom up to 1.05, lighting 0.1, no warp) and normalisation; every batch is ready for the
-        network and then dropped. onecycle: an empty cache, so the first epoch decodes, resizes and stores; fastai:
+        network and then dropped. onecycle: an empty cache, so the first epoch decodes, resizes and stores; freed
+        memory is kept for the next batch, as in every fit; fastai:
         Resize per picture, aug_transforms and Normalize on the batch. {args.epochs - 1} later epochs a round, a
         process each, in turn. The ratio is to the faster of fastai's two settings.
     """

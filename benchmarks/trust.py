@@ -61,10 +61,10 @@ METHOD = f"""
     they are, saved anew (JPEG quality 60), resized (to 75 %), cropped (2 % of each side), flipped or turned by quarters
     and saved anew; found means that the audit puts the copy into one group with its original. Pairs on the untouched
     sample are listed by name, to be looked at. Seconds are those of data.audit() in this process.
-    noise: {FLIPPED:.0%} of the labels are replaced (one label: another class at random; tags: single ones switched), then
-    learn.label_issues(); the share of the planted ones among the first {TOP:.0%} of the ranked list.
-    held_out: a head on features of Lite0, 8 epochs at 3e-3; five-fold cross-fitting on the validation part; intervals
-    are 95 % bootstrap intervals over its pictures.
+    noise: {FLIPPED:.0%} of the labels are wrong (one label: another class at random; of tags so many taken away and so
+    many given), then learn.label_issues(); the share of the planted ones among the first {TOP:.0%} of the ranked list.
+    held_out: a head on features of Lite0, 8 epochs at 3e-3; cross-fitting on the validation part (10 folds for calibration, 5 for
+    thresholds); intervals are 95 % bootstrap intervals over its pictures.
     intervals: how often a 95 % interval holds the truth, over so many draws from a known process.
     splits: largest and mean deviation of a tag's share of validation pictures from a fifth, over seeds; the reference
     is MultilabelStratifiedShuffleSplit of the package iterative-stratification, in the peers' environment.

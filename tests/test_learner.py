@@ -452,7 +452,7 @@ def test_training_without_validation_pictures(colour_path, tmp_path):
     )
     learner.fit(1)
     assert learner.recorder.rows[0].valid_loss is None
-    with pytest.raises(ArgumentError, match="no Valid pictures"):
+    with pytest.raises(ArgumentError, match="no pictures in its part Valid"):
         learner.validate()
 
 

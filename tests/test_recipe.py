@@ -21,6 +21,7 @@ from onecycle.model.cnn import split_model
 from onecycle.plan import ALL, HEAD, MOST_EPOCHS
 from onecycle.recipe import DEFAULT_LR, Wish
 from onecycle.train.callbacks import Callback
+from onecycle.train.lr_finder import LrAnswer
 from onecycle.train.metrics import accuracy
 
 
@@ -72,6 +73,19 @@ class Watch(Callback):
         if trainer.batch_no == 0:
             body_trains = next(trainer.model[0].parameters()).requires_grad
             self.seen.append((tuple(batch.x.shape), body_trains))
+
+
+class SlowSteps(Callback):
+    """Makes each step, of features too, take longer, and counts them."""
+
+    takes_features = True
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.n = seconds, 0
+
+    def on_batch_end(self, trainer, loss) -> None:
+        time.sleep(self.seconds)
+        self.n += 1
 
 
 class StopAt(Callback):
@@ -299,6 +313,7 @@ def test_the_probe_does_not_change_what_follows(colour_path, tmp_path):
 def test_a_time_is_used_and_kept(learn):
     start_s = time.monotonic()
     plan = learn.fine_tune(minutes=0.05)
+    assert repr(plan).startswith("Plan(head, 32 px, ")  # what a notebook shows after the table
     took_s = time.monotonic() - start_s
     assert plan.budget_s == pytest.approx(3.0)
     assert took_s < 4.5  # of 3 s; a test machine may pause
@@ -401,6 +416,9 @@ def test_an_interrupt_puts_data_and_precompute_back(colour_path, tmp_path):
         ({"epochs": 1, "precompute": -2}, "precompute is False, True or the number"),
         ({"epochs": 1, "sizes": (32, 16)}, "sizes ends with the size of the data"),
         ({"epochs": 1, "sizes": ()}, "sizes ends with the size of the data"),
+        ({"epochs": 1, "sizes": 32}, "sizes is a list of sizes in px"),
+        ({"epochs": 1, "train_bn": "x"}, "train_bn is True, False or None"),
+        ({"epochs": 0, "freeze_epochs": 0}, "nothing to train"),
     ],
 )
 def test_refusals(learn, options, message):
@@ -425,6 +443,32 @@ def test_lr_suggestion_leaves_no_trace_and_is_repeatable(colour_path, tmp_path):
     again = learn.lr_suggestion(n_sweeps=1)
     assert again.low == again.high
     assert first.low <= again.lr <= first.high
+
+
+def test_a_head_that_was_trained_before_gets_a_small_rate_where_the_sweeps_cannot_tell(
+    learn, capsys, monkeypatch
+):
+    cannot = LrAnswer(None, None, None, "the loss never fell")
+    monkeypatch.setattr(learn, "lr_suggestion", lambda: cannot)
+    learn.silent = False
+    learn.fine_tune(0, freeze_epochs=1)
+    assert "So 3e-03 is taken, the default (base_lr=)." in capsys.readouterr().out
+    learn.fine_tune(0, freeze_epochs=1)
+    assert "So 3e-04 is taken, a tenth of the default, for a head that was trained" in capsys.readouterr().out
+    assert max(pair[-1] for pair in learn.recorder.all_lrs) == pytest.approx(3e-4, rel=0.1)
+
+
+def test_without_time_there_are_no_sweeps_and_the_head_s_cycle_is_short(
+    colour_path, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(recipe, "LEAST_HEAD_S", 0.5)
+    slow = SlowSteps(0.05)
+    learn = learner(bunch(colour_path), tmp_path, silent=False, callbacks=[slow])
+    learn.fine_tune(minutes=1e-4)
+    assert "No time for sweeps: the default learning rate 3e-03 is taken" in capsys.readouterr().out
+    assert 0 < slow.n < 30, "twenty epochs were planned, of three steps each"
+    lrs = [pair[-1] for pair in learn.recorder.all_lrs]
+    assert lrs[-1] < 0.5 * max(lrs), "the rate falls to its end all the same"
 
 
 def test_lr_suggestion_says_when_it_cannot_tell(colour_path, tmp_path, capsys):

@@ -28,6 +28,7 @@ from onecycle.data.data_block import ImageList
 from onecycle.errors import OnecycleWarning
 from onecycle.learner import Learner
 from onecycle.train.callbacks import Callback
+from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.metrics import fbeta
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -158,15 +159,16 @@ def loader(job: Job) -> None:
     """The loader alone: the first epoch (decoding included), then several more."""
     data = bunch(job, lesson_tfms())
     data.backbone_stats = ((0.5,) * 3, (0.5,) * 3)
-    for epoch in range(job["epochs"]):
-        start, n = time.perf_counter(), 0
-        if epoch == 0:
-            data.prepare()
-        batches = data.train_dl
-        batches.set_epoch(epoch)
-        for x, _ in batches:
-            n += len(x)
-        tell(epoch=epoch, rate=n / (time.perf_counter() - start))
+    with keep_freed_memory():  # as in every fit
+        for epoch in range(job["epochs"]):
+            start, n = time.perf_counter(), 0
+            if epoch == 0:
+                data.prepare()
+            batches = data.train_dl
+            batches.set_epoch(epoch)
+            for x, _ in batches:
+                n += len(x)
+            tell(epoch=epoch, rate=n / (time.perf_counter() - start))
 
 
 def memory(job: Job) -> None:

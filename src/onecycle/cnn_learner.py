@@ -11,11 +11,12 @@ from torch import nn
 
 from onecycle.data.batches import Stats, imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
+from onecycle.features import check_views
 from onecycle.learner import Learner
 from onecycle.model.backbones import Architecture
 from onecycle.model.cnn import create_cnn_model
 from onecycle.train.callbacks import Callback
-from onecycle.train.device.precision import Choice
+from onecycle.train.device.precision import Choice, PrecisionWish
 from onecycle.train.losses import ClassWeights, class_log_prior
 from onecycle.train.metrics import Metric
 from onecycle.train.optimizer import AdamW_v1
@@ -111,6 +112,8 @@ def cnn_learner(
         WeightsError: the weights are neither here nor to be had.
         ArgumentError: an unknown network (with near names).
     """
+    PrecisionWish(precision, channels_last, compile).check(data.device)  # before the network is made
+    check_views(precompute)
     prior = class_log_prior(
         torch.from_numpy(data.labels.counts(data.split.train)),
         is_multi=data.is_multi,

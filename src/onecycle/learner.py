@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from onecycle import recipe
 from onecycle.classifier import listed
 from onecycle.data.batches import Stats
 from onecycle.data.bunch import ImageDataBunch
+from onecycle.errors import ArgumentError
 from onecycle.examined import ExaminedClassifier
 from onecycle.features import FrozenFeatures, check_views, feature_parts
 from onecycle.imbalance import loss_for_data, sampling_weights
@@ -307,13 +309,15 @@ class Learner(ExaminedClassifier):
             num_it: batches of a sweep.
             wd: weight decay of the sweeps.
         """
+        if not isinstance(n_sweeps, int) or n_sweeps < 1:
+            raise ArgumentError(f"n_sweeps is a number of sweeps, 1 or more; received {n_sweeps!r}")
         sweeps = []
         for i in range(n_sweeps):
             self._sweep(1e-6, 10.0, num_it, stop_div=True, wd=wd, skip_epochs=i * num_it, quiet=True)
             sweeps.append((self.recorder.lrs, self.recorder.raw_losses))
         answer = lr_finder.robust_lr(sweeps)
         if not self.silent:
-            print(answer)
+            print(fill(str(answer), 80))
         return answer
 
     def _sweep(

@@ -237,6 +237,11 @@ class Plan:
         """Seconds that all stages will take."""
         return sum(stage.forecast_s for stage in self.stages)
 
+    def __repr__(self) -> str:
+        """Name the stages on one line: the table has been printed already where a notebook shows this."""
+        stages = "; ".join(f"{s.trains}, {_size_text(s.size)}, {s.epochs} epochs" for s in self.stages)
+        return f"Plan({stages}: {format_time(self.forecast_s)})"
+
     def __str__(self) -> str:
         rows = [
             [
@@ -404,6 +409,12 @@ def _notes(task: Task, stages: Sequence[Stage]) -> tuple[str, ...]:
         notes.append(
             f"Batches of {task.batch} instead of {task.bs}: an epoch has {task.steps} steps then (bs=)."
         )
+    if task.sizes is not None and len({stage.size for stage in stages if stage.trains == ALL}) < len(
+        task.sizes
+    ):
+        notes.append(
+            f"{stages[-1].epochs} epochs are too few for {len(task.sizes)} sizes: the last ones alone (sizes=)."
+        )
     if len({stage.size for stage in stages}) > 1 and task.sizes is None:
         notes.append("Smaller pictures first: half the time for half of the epochs (sizes=).")
     if task.hold_norms is None and stages[-1].trains == ALL:
@@ -418,8 +429,8 @@ def _too_little(stages: Sequence[Stage], budget_s: float, spent_s: float) -> tup
     needed = (_total(stages) + spent_s) / ROOM
     what = "the head" if stages[0].trains == HEAD else "one epoch"
     return (
-        f"{format_time(budget_s)} is too little even for {what}, which takes about {format_time(needed)}; "
-        "it is trained all the same.",
+        f"{format_time(budget_s)} is too little even for {what}: about {format_time(needed)}, of which "
+        f"{format_time(spent_s)} are spent; it is trained all the same, for fewer epochs if need be.",
     )
 
 

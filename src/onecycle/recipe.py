@@ -24,6 +24,13 @@ from onecycle.train.schedules import LrLike
 DEFAULT_LR = 3e-3
 """The base rate where neither the caller nor the finder says one: v1's default."""
 
+TRAINED_ALREADY = 0.1
+"""Share of that rate for a head that was trained before, where the sweeps cannot tell: it has little left to learn."""
+
+LEAST_HEAD_SHARE, LEAST_HEAD_S = 0.25, 3.0
+"""The head's cycle on features gets this share of the time, and these seconds, however late it begins: a few hundred
+steps, where none at all would leave it as it was drawn."""
+
 LATE = 1.03
 """A stage is shortened when it would end later than this share of its time."""
 
@@ -78,6 +85,18 @@ class Wish:
             raise ArgumentError(
                 "fine_tune trains for a number of epochs or for a time: fine_tune(4) or fine_tune(minutes=3); "
                 f"received {given}"
+            )
+        if self.epochs == 0 and self.freeze_epochs == 0:
+            raise ArgumentError(
+                "there is nothing to train: epochs=0 and freeze_epochs=0; pass one of them as 1 or more"
+            )
+        if self.train_bn is not None and not isinstance(self.train_bn, bool):
+            raise ArgumentError(
+                f"train_bn is True, False or None (chosen by the plan); received {self.train_bn!r}"
+            )
+        if self.sizes is not None and not isinstance(self.sizes, (list, tuple)):
+            raise ArgumentError(
+                f"sizes is a list of sizes in px, such as [160, 224]; received {self.sizes!r}"
             )
         _check_count("epochs", self.epochs, 0)
         _check_count("freeze_epochs", self.freeze_epochs, 0)
@@ -191,12 +210,17 @@ def _hold_norms(wish: Wish, *, pretrained: bool) -> bool | None:
 
 
 def _measured_text(speeds: Speeds, took_s: float, prepared_s: float) -> str:
-    training = f", {1 / speeds.train_s:,.0f}/s training all layers" if speeds.train_s else ""
+    training = f", {_rate(speeds.train_s)}/s training all layers" if speeds.train_s else ""
     return fill(
-        f"Measured in {took_s:.0f} s ({prepared_s:.0f} s of it reading pictures): {1 / speeds.forward_s:,.0f} "
+        f"Measured in {took_s:.0f} s ({prepared_s:.0f} s of it reading pictures): {_rate(speeds.forward_s)} "
         f"pictures/s forward{training}.",
         WIDTH,
     )
+
+
+def _rate(each_s: float) -> str:
+    rate = 1 / each_s
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
 # --- running --------------------------------------------------------------------------------------
@@ -250,16 +274,27 @@ class _Run:
             learn.precompute = stage.views
         learn.freeze()
         if self.base_lr is None:
-            self.base_lr = self._found_lr()
+            self.base_lr = self._found_lr(late=self._is_late(stage))
         pacer = Pacer(learn.lr_range(stage.max_lr(self.base_lr)), clock=self.clock)
-        self._fit(pacer, stage, later_steps=0, start_epoch=0, timed=stage.views is None)
+        self._fit(pacer, stage, later_steps=0, start_epoch=0)
 
-    def _found_lr(self) -> float:
-        answer = self.learn.lr_suggestion()
-        if answer.lr is None:
-            self._say(f"So the default {DEFAULT_LR:.0e} is taken (base_lr=).")
+    def _is_late(self, stage: Stage) -> bool:
+        """Whether not even this stage fits into the time."""
+        return self.plan.budget_s is not None and self.spent_s + stage.forecast_s > self.plan.budget_s
+
+    def _found_lr(self, *, late: bool) -> float:
+        if late:
+            self._say(f"No time for sweeps: the default learning rate {DEFAULT_LR:.0e} is taken (base_lr=).")
             return DEFAULT_LR
-        return answer.lr
+        again = self.learn.trainer.epochs_done > 0
+        self._say("Finding a learning rate: three sweeps over the features (base_lr= saves that).")
+        answer = self.learn.lr_suggestion()
+        if answer.lr is not None:
+            return answer.lr
+        lr = DEFAULT_LR * TRAINED_ALREADY if again else DEFAULT_LR
+        why = "a tenth of the default, for a head that was trained before" if again else "the default"
+        self._say(f"So {lr:.0e} is taken, {why} (base_lr=).")
+        return lr
 
     def _all(self, stage: Stage) -> None:
         learn = self.learn
@@ -273,15 +308,18 @@ class _Run:
             self.pacer = Pacer(learn.lr_range(stage.max_lr(self.base_lr or DEFAULT_LR)), clock=self.clock)
         later = sum(s.epochs for s in self.rest) * self.task.steps
         trained = sum(s.epochs for s in self.done if s.trains == ALL)
-        self._fit(self.pacer, stage, later_steps=later, start_epoch=trained, timed=True)
+        self._fit(self.pacer, stage, later_steps=later, start_epoch=trained)
 
-    def _fit(self, pacer: Pacer, stage: Stage, *, later_steps: int, start_epoch: int, timed: bool) -> None:
+    def _fit(self, pacer: Pacer, stage: Stage, *, later_steps: int, start_epoch: int) -> None:
         self.learn.data.prepare(silent=self.learn.silent)
         deadline_s = None
-        if timed and self.plan.budget_s is not None:
+        if self.plan.budget_s is not None:
             left_s = self.plan.budget_s - self.spent_s
             share = stage.forecast_s / sum(s.forecast_s for s in [stage, *self.rest])
-            deadline_s = self.clock() + left_s * share + (LATE - 1) * self.plan.budget_s
+            most_s = left_s * share + (LATE - 1) * self.plan.budget_s
+            if stage.views is not None:
+                most_s = max(most_s, LEAST_HEAD_SHARE * self.plan.budget_s, LEAST_HEAD_S)
+            deadline_s = self.clock() + most_s
         n_batches = len(self.learn.data.train_dl)
         valid_s = self.task.n_valid * self.speeds.forward_s
         pacer.begin(stage.epochs * n_batches, later_steps=later_steps, deadline_s=deadline_s, valid_s=valid_s)

@@ -210,7 +210,7 @@ def test_a_test_set_has_no_labels(colour_path):
     assert str(data.test_ds[0][1]) == ""
     assert len(data.test_dl) == 8
     assert from_csv(colour_path).test_ds is None
-    with pytest.raises(ArgumentError, match="no Test pictures: pass test="):
+    with pytest.raises(ArgumentError, match="no pictures in its part Test: pass test="):
         from_csv(colour_path).dataset(DatasetType.Test)
 
 
@@ -218,7 +218,7 @@ def test_without_validation_pictures(colour_path):
     data = from_csv(colour_path, valid_pct=0.0)
     assert len(data.train_ds) == 60
     assert "Valid: 0 pictures" in repr(data)
-    with pytest.raises(ArgumentError, match="no Valid pictures: pass valid_pct"):
+    with pytest.raises(ArgumentError, match="no pictures in its part Valid: pass valid_pct"):
         data.valid_ds  # noqa: B018
 
 

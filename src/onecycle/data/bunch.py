@@ -269,7 +269,9 @@ class ImageDataBunch(BunchFactories):
         found = self._datasets.get(ds_type)
         if found is None or len(found) == 0:
             hint = {DatasetType.Test: "pass test=", DatasetType.Valid: "pass valid_pct=0.2"}.get(ds_type, "")
-            raise ArgumentError(f"this bunch has no {ds_type.name} pictures{': ' + hint if hint else ''}")
+            raise ArgumentError(
+                f"this bunch has no pictures in its part {ds_type.name}{': ' + hint if hint else ''}"
+            )
         return found
 
     def loader(self, ds_type: DatasetType = DatasetType.Train) -> BatchLoader:

@@ -63,8 +63,8 @@ METHOD = f"""
     sample are listed by name, to be looked at. Seconds are those of data.audit() in this process.
     noise: {FLIPPED:.0%} of the labels are wrong (one label: another class at random; of tags so many taken away and so
     many given), then learn.label_issues(); the share of the planted ones among the first {TOP:.0%} of the ranked list.
-    held_out: a head on features of Lite0, 8 epochs at 3e-3; cross-fitting on the validation part (10 folds for calibration, 5 for
-    thresholds); intervals are 95 % bootstrap intervals over its pictures.
+    held_out: a head on features of Lite0, 8 epochs at 3e-3; cross-fitting on the validation part (10 folds
+    for calibration, 5 for thresholds); intervals are 95 % bootstrap intervals over its pictures.
     intervals: how often a 95 % interval holds the truth, over so many draws from a known process.
     splits: largest and mean deviation of a tag's share of validation pictures from a fifth, over seeds; the reference
     is MultilabelStratifiedShuffleSplit of the package iterative-stratification, in the peers' environment.

@@ -34,7 +34,7 @@ def test_the_python_snippets_run_one_after_the_other(tmp_path):
         env=environment(tmp_path),
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

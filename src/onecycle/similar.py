@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -47,8 +49,20 @@ class SimilarPictures:
     data: ImageDataBunch = field(repr=False)
 
     def __str__(self) -> str:
-        lines = [f"Training pictures most like {self.asked.path} ({self.asked.label}):"]
-        return "\n".join([*lines, *(f"  {p.cosine:.3f}  {p.label}  {p.path}" for p in self.found)])
+        lines = ["Training pictures most like", *self._lines(self.asked), "by the cosine of their features:"]
+        return "\n".join([*lines, *(line for p in self.found for line in self._lines(p))])
+
+    def _lines(self, picture: SimilarPicture) -> list[str]:
+        name = os.path.relpath(picture.path, self.data.path)
+        text = f"{picture.cosine:.3f}  {name}  {picture.label.replace(';', '; ')}"
+        return textwrap.wrap(
+            text,
+            80,
+            initial_indent="  ",
+            subsequent_indent=" " * 9,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
     def show(self, *, figsize: tuple[float, float] = (12, 8), return_fig: bool = False) -> Figure | None:
         """Draw the picture and its neighbours."""

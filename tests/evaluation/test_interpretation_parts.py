@@ -53,6 +53,31 @@ def test_the_columns_of_the_table_are_looked_at_by_default(is_multi):
     assert columns >= ({"tag road", "tag water", "tag haze"} if is_multi else {"class"})
 
 
+@pytest.mark.parametrize("is_multi", [False, True])
+def test_evidence_for_what_was_said_and_for_what_is_true(is_multi, monkeypatch):
+    found = interpretation(is_multi, None)
+    asked = []
+    monkeypatch.setattr(
+        found, "grad_cam", lambda index, c: asked.append(c) or np.ones((2, 2), dtype=np.float32)
+    )
+    monkeypatch.setattr(found, "_picture", lambda index: np.zeros((8, 8, 3)))
+    said = found.preds.argmax(1)
+    wrong = 1 if is_multi else int((said != found.y_true).nonzero()[0])
+    figure = found.plot_grad_cam(wrong, return_fig=True)
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert titles[0] == "picture"
+    assert len(titles) == 1 + len(asked)
+    if is_multi:
+        assert all("true" in title for title in titles[1:])
+    else:
+        assert asked == [int(said[wrong]), int(found.y_true[wrong])]
+        assert "predicted: " in titles[1]
+        assert titles[2].startswith("true: ")
+        right = int((said == found.y_true).nonzero()[0])
+        found.plot_grad_cam(right)
+        assert asked[2:] == [int(said[right])]
+
+
 def test_columns_for_this_part_or_for_the_whole_table():
     found = interpretation(False, None)
     site = np.where(np.arange(N) % 2 == 1, "B", "A")

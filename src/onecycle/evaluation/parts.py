@@ -91,8 +91,53 @@ class Parts(ABC):
         self._need_tags("unfounded_pairs")
         return unfounded_pairs(self.y_true.numpy(), self._given(thresh), self.classes, min_val=min_val)
 
+    def plot_grad_cam(
+        self, index: int, *, figsize: tuple[float, float] | None = None, return_fig: bool | None = None
+    ) -> Figure | None:
+        """Draw a picture beside where it shows evidence for the predicted and for the true class.
+
+        For tags: for the three tags with the largest losses among those that are true or given (at 0.5).
+
+        Args:
+            index: position in the data set, as ``top_losses()`` gives it.
+            figsize: (width, height) in inches.
+            return_fig: return the figure.
+        """
+        from onecycle.evaluation import plots
+
+        picture, explained = self._picture(index), self._explained(index)
+        figure = plots.grid_of_pictures(
+            [picture] * (1 + len(explained)),
+            ["picture", *explained.values()],
+            ncols=1 + len(explained),
+            figsize=figsize or (3.2 * (1 + len(explained)), 3.6),
+            heatmaps=[None, *(self.grad_cam(index, c) for c in explained)],
+        )
+        return figure if return_fig else None
+
+    def _explained(self, index: int) -> dict[int, str]:
+        """Return the classes to explain and what to call them."""
+        probs, truth = self.preds[index], self.y_true[index]
+        if not self.is_multi:
+            said, true = int(probs.argmax()), int(truth)
+            words = {said: "predicted", true: "true"} if said != true else {true: "predicted and true"}
+            return {c: f"{word}: {self.classes[c]} {float(probs[c]):.2f}" for c, word in words.items()}
+        wrong = (probs - truth.float()).abs()
+        concerned = np.flatnonzero(((truth > 0) | (probs >= 0.5)).numpy())
+        worst = sorted(concerned.tolist(), key=lambda c: -float(wrong[c]))[:3]
+        return {
+            c: f"{self.classes[c]} {float(probs[c]):.2f}, {'true' if truth[c] > 0 else 'not true'}"
+            for c in worst
+        }
+
     def _given(self, thresh: float) -> np.ndarray:
         return np.asarray(self.preds.numpy() >= thresh)
+
+    @abstractmethod
+    def grad_cam(self, index: int, class_index: int | None = None) -> np.ndarray: ...
+
+    @abstractmethod
+    def _picture(self, index: int) -> np.ndarray: ...
 
     @abstractmethod
     def _dataset(self) -> Any: ...

@@ -34,8 +34,8 @@ ROOMS = {
     },
     "evaluation": {
         "gradcam", "interpretation", "label_issues", "parts", "plots", "slices", "tags",
-        "certainty.calibration", "certainty.intervals", "certainty.thresholds", "certainty.trust",
-        "certainty.trust_plots",
+        "certainty.calibration", "certainty.constraints", "certainty.intervals", "certainty.thresholds",
+        "certainty.trust", "certainty.trust_plots",
     },
 }  # fmt: skip
 UPPER = {

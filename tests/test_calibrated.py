@@ -175,3 +175,33 @@ def test_a_damaged_manifest_is_named():
     with pytest.raises(CheckpointError, match="damaged"):
         Calibrated.from_manifest({"calibration": {"kind": "platt"}}, 3)
     assert not Calibrated.from_manifest({}, 3)
+
+
+def test_a_calibration_that_does_not_help_is_not_used(learn, capsys, monkeypatch):
+    from onecycle.evaluation.certainty.calibration import CalibrationReport
+
+    monkeypatch.setattr(CalibrationReport, "helps", property(lambda report: report.log_loss.value < -99))
+    report = learn.calibrate()
+    said = capsys.readouterr().out
+    assert "Not calibrated, predict stays as it is" in said
+    assert max(map(len, said.splitlines())) <= 80
+    assert learn.calibration is None
+    assert report.calibration is not None
+    monkeypatch.undo()
+    assert report.helps == (report.log_loss.value < 0)
+
+
+def test_the_groups_of_the_split_are_those_of_the_intervals(colour_path, tmp_path):
+    import pandas as pd
+
+    frame = pd.read_csv(colour_path / "labels.csv")
+    frame["site"] = [i // 6 for i in range(len(frame))]
+    data = ImageDataBunch.from_df(
+        colour_path, frame, folder="train", suffix=".jpg", size=16, bs=16, valid_pct=0.5, group_col="site"
+    )
+    learner = Learner(data, small_net(3), path=tmp_path, silent=True)
+    found = learner.interpret()
+    own = data.split.groups[data.split.valid]
+    assert found.metrics()[0] == found.metrics(groups=own)[0]
+    assert found.metrics()[0] != found.metrics(groups=list(range(len(own))))[0]
+    assert f"{len(set(own.tolist()))} groups of pictures" in found.summary()

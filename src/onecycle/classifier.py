@@ -243,7 +243,8 @@ class Classifier:
     ) -> CalibrationReport:
         """Fit what makes probabilities right, and have ``predict`` show those from now on; see ``interpret()``.
 
-        It is saved and loaded with the model, and forgotten when the weights are trained on.
+        Where that does not help on held-out folds, by their log loss, ``predict`` stays as it is. It is saved and
+        loaded with the model, and forgotten when the weights are trained on.
 
         Args:
             ds_type: the part that it is fitted on; the training part is too good to learn it from.
@@ -253,6 +254,12 @@ class Classifier:
             The report; its ``calibration`` is fitted on all pictures of the part.
         """
         report = self.interpret(ds_type).calibration(n_folds=n_folds, seed=seed, groups=groups)
+        if not report.helps:
+            self._say(
+                "Not calibrated, predict stays as it is: on held-out folds it made the log loss no better\n"
+                f"({report.log_loss.value:+.3f}; more pictures, or a part that nothing was chosen on, may help)."
+            )
+            return report
         self.calibrated = replace(self.calibrated, calibration=report.calibration)
         self._say(
             "predict now gives calibrated probabilities (raw=True: the model's own):\n"

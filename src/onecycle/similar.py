@@ -94,6 +94,10 @@ def similar_pictures(
         ArgumentError: no such picture, or ``k`` below 1.
     """
     n_train, n_valid = len(data.split.train), len(data.split.valid)
+    if not n_valid:
+        raise ArgumentError(
+            "there is no validation part whose pictures could be asked about; pass valid_pct=0.2, say"
+        )
     if not -n_valid <= index < n_valid:
         raise ArgumentError(
             f"index is a position in the validation set, 0 to {n_valid - 1}; received {index}"

@@ -39,7 +39,7 @@ def test_filled_cells_change_labels_and_nothing_else(data, tmp_path, capsys):
         + "train/p000.jpg,red,blue,0.01,blue\ntrain/p001.jpg,green,red,0.02,\ntrain/p002.jpg,blue,red,0.1, red \n",
     )
     new = data.relabel(csv)
-    assert capsys.readouterr().out == "2 of 60 pictures have new labels.\n"
+    assert capsys.readouterr().out == "2 of 60 pictures have new labels here; no file was changed.\n"
     names = [str(new.labels.label(i)) for i in range(60)]
     assert names[:4] == ["blue", "green", "red", "red"]
     assert names[3:] == [str(data.labels.label(i)) for i in range(3, 60)]

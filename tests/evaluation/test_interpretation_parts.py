@@ -83,6 +83,11 @@ def test_columns_for_this_part_or_for_the_whole_table():
     site = np.where(np.arange(N) % 2 == 1, "B", "A")
     for given in (pd.DataFrame({"site": site}), {"site": site[100:].tolist()}):
         assert [s.value for s in found.slices(given).worse] == ["B"]
+    frame = pd.DataFrame({"site": site, "row": np.arange(N)})
+    for name in ("site", ["site"]):
+        assert [s.value for s in interpretation(False, frame).slices(name).worse] == ["B"]
+    with pytest.raises(ArgumentError, match="no column 'nope' to look at; it has 'site', 'row'"):
+        interpretation(False, frame).slices("nope")
     with pytest.raises(ArgumentError, match="'site' has 7 values; expected one for each of the 200 pictures"):
         found.slices({"site": ["A"] * 7})
     assert {s.column for s in found.slices().slices} == {"class"}

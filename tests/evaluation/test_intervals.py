@@ -234,3 +234,12 @@ def test_what_does_not_fit_is_refused():
         estimate(accuracy(), probs, targets, n_boot=1)
     with pytest.raises(ArgumentError, match="k >= 1"):
         top_k_accuracy(0)
+
+
+def test_three_pictures_that_score_alike_make_nothing_certain():
+    targets = np.array([[1, 0], [1, 0], [1, 0]])
+    probs = np.array([[0.9, 0.1]] * 3)
+    found = estimate(sample_fbeta(2, 0.05), probs, targets)
+    assert found.value == pytest.approx(5 / 6)
+    assert found.low < 0.6
+    assert found.high > 0.9

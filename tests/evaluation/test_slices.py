@@ -83,6 +83,8 @@ def test_small_parts_and_ids_are_left_out():
     report = find_slices(accuracy(), probs, targets, {"id": ids, "size": few})
     assert report.slices == ()
     assert "No part is worse" in str(report)
+    assert report.left_out == ("id", "size")
+    assert "Too few pictures a value (least=) to look at: id, size" in str(report)
     assert find_slices(accuracy(), probs, targets, {"size": few}, least=5).slices
 
 

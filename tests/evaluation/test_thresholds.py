@@ -9,12 +9,11 @@ import pytest
 import sklearn.metrics as sk
 
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.constraints import apply_constraints, propose_constraints
 from onecycle.evaluation.certainty.intervals import sample_f
 from onecycle.evaluation.certainty.thresholds import (
     TagThresholds,
-    apply_constraints,
     choose_thresholds,
-    propose_constraints,
 )
 
 SHARES = np.array([0.6, 0.4, 0.3, 0.2])

@@ -136,7 +136,7 @@ class ImageDataBunch(BunchFactories):
             LabelError: a label that is no class, or rows that contradict each other or these labels.
         """
         labels, changed = relabelled(self.labels, self.store.paths, self.path, Path(csv), delimiter=delimiter)
-        print(f"{changed} of {len(self.labels)} pictures have new labels.")
+        print(f"{changed} of {len(self.labels)} pictures have new labels here; no file was changed.")
         return self._with(replace(self.lists, split=self.split, labels=labels))
 
     def split_together(self, groups: Sequence[Sequence[int]]) -> Self:

@@ -38,7 +38,7 @@ class Parts(ABC):
 
     def slices(
         self,
-        columns: pd.DataFrame | Mapping[str, Sequence[object]] | None = None,
+        columns: pd.DataFrame | Mapping[str, Sequence[object]] | str | Sequence[str] | None = None,
         *,
         score: SumScore | None = None,
         least: int = LEAST_PICTURES,
@@ -47,23 +47,27 @@ class Parts(ABC):
         """Find the parts of the pictures on which the model does worse: "worst on site B".
 
         Args:
-            columns: a value of each column for every picture of this part, or for every row of the labelled table.
-                Default: the columns that the table had beside names and labels, and the truth itself.
+            columns: names of columns that the table had beside names and labels; or a value of each column for every
+                picture of this part, or for every row of the labelled table. Default: all columns of the table, and
+                the truth itself.
             score: a mean over pictures; default accuracy, for tags sample-F2 at 0.2.
             least: pictures that a part must have.
             seed: of the intervals.
 
         Raises:
-            ArgumentError: columns of another length.
+            ArgumentError: no such column, or columns of another length.
         """
         truth = self.y_true.numpy()
         rows = self._dataset().rows
+        frame = self.data.lists.pictures.frame
+        own = {} if frame is None else {str(name): frame[name] for name in frame.columns}
+        if isinstance(columns, (str, list, tuple)):
+            columns = _named([columns] if isinstance(columns, str) else columns, own)
+        table: Any = own if columns is None else columns
+        given = {name: table[name] for name in table}
+        taken = _of_part(given, rows, len(self.data.labels))
         if columns is None:
-            frame = self.data.lists.pictures.frame
-            own = {} if frame is None else {name: frame[name] for name in frame.columns}
-            taken = _of_part(own, rows, len(self.data.labels)) | label_columns(truth, self.classes)
-        else:
-            taken = _of_part({name: columns[name] for name in columns}, rows, len(self.data.labels))  # type: ignore[index]
+            taken |= label_columns(truth, self.classes)
         chosen = score or (sample_fbeta() if self.is_multi else accuracy())
         return find_slices(chosen, self.preds.numpy(), truth, taken, least=least, seed=seed)
 
@@ -144,6 +148,14 @@ class Parts(ABC):
 
     @abstractmethod
     def _need_tags(self, what: str) -> None: ...
+
+
+def _named(names: Sequence[str], own: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = [name for name in names if name not in own]
+    if unknown:
+        known = ", ".join(map(repr, own)) or "no column beside names and labels"
+        raise ArgumentError(f"the table has no column {unknown[0]!r} to look at; it has {known}")
+    return {name: own[name] for name in names}
 
 
 def _of_part(columns: Mapping[Any, Any], rows: np.ndarray, n_all: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,11 +67,13 @@ class SliceReport:
         slices: of every column.
         score: what was compared.
         n: pictures in all.
+        left_out: columns of which no value has enough pictures.
     """
 
     slices: tuple[Slice, ...]
     score: str
     n: int
+    left_out: tuple[str, ...] = ()
 
     @property
     def worse(self) -> tuple[Slice, ...]:
@@ -83,12 +86,17 @@ class SliceReport:
             _COLUMNS,
         )
         named = self.worse
+        shown = named or self.slices[:5]
         if not named:
             lines.append("No part is worse than the rest beyond chance.")
-        shown = named or self.slices[:5]
+            lines += [f"The {len(shown)} furthest below it:"] if shown else []
         if shown:
             lines.append(f"{'part':<34} {'pictures':>8}  {'score (95 %)':<21} {'rest':>5} {'p':>6}")
-        return "\n".join([*lines, *map(_row, shown)])
+        lines += map(_row, shown)
+        if self.left_out:
+            names = ", ".join(self.left_out)
+            lines += textwrap.wrap(f"Too few pictures a value (least=) to look at: {names}", _COLUMNS)
+        return "\n".join(lines)
 
 
 def _row(part: Slice) -> str:
@@ -138,7 +146,9 @@ def find_slices(
             own.name, own.value, own.low, own.high, float(values[~inside].mean()), own.n, "the rest"
         )
         found.append(Slice(name, value, with_rest, p))
-    return SliceReport(tuple(sorted(found, key=lambda s: s.gap)), score.name, len(probs))
+    seen = {name for name, _, _ in looks}
+    ranked = tuple(sorted(found, key=lambda s: s.gap))
+    return SliceReport(ranked, score.name, len(probs), tuple(name for name in columns if name not in seen))
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -177,7 +187,8 @@ def _parts(
             f"column {name!r} has {len(cells):,} values; expected one for each of {n:,} pictures"
         )
     if pd.api.types.is_numeric_dtype(cells) and cells.nunique() > MOST_VALUES:
-        cells = pd.qcut(cells, 4, duplicates="drop").map(_range_text, na_action="ignore").astype(object)
+        quarters = pd.qcut(cells, 4, duplicates="drop")
+        cells = cells.groupby(quarters, observed=True).transform(_range_text)
     text = cells.astype(object).where(cells.notna(), "(none)").map(str)
     for value in sorted(text.unique()):
         inside = (text == value).to_numpy()
@@ -185,8 +196,8 @@ def _parts(
             yield value, inside
 
 
-def _range_text(interval: pd.Interval) -> str:
-    return f"{interval.left:.4g} to {interval.right:.4g}"
+def _range_text(quarter: pd.Series[Any]) -> str:
+    return f"{quarter.min():.4g} to {quarter.max():.4g}"
 
 
 def _p_value(inside: np.ndarray, outside: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 import struct
@@ -72,10 +73,18 @@ def missing_files(paths: Sequence[str]) -> list[int]:
 def suffix_hint(path: str) -> str:
     """Name the suffix (or folder) that would have found the first missing file."""
     target = Path(path)
+    if target.name != target.name.strip() and target.with_name(target.name.strip()).exists():
+        return f" There is {target.name.strip()}: the name in the table has a blank before or after it."
     if not target.parent.is_dir():
         return f" The folder {target.parent} does not exist; check path= and folder=."
     near = sorted(target.parent.glob(target.name + ".*"))
-    return f" There is {near[0].name}: pass suffix={near[0].name[len(target.name) :]!r}." if near else ""
+    if near:
+        return f" There is {near[0].name}: pass suffix={near[0].name[len(target.name) :]!r}."
+    below = [p for p in sorted(target.parent.glob(f"*/{glob.escape(target.name)}*")) if p.is_file()][:1]
+    return "".join(
+        f" There is {p.parent.name}/{p.name}: pass folder={p.parent.name!r}, suffix={p.name[len(target.name) :]!r}."
+        for p in below
+    )
 
 
 def scan(

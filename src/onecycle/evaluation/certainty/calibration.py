@@ -374,6 +374,11 @@ class CalibrationReport:
     n_folds: int
     calibration: Calibration
 
+    @property
+    def helps(self) -> bool:
+        """Whether it made the probabilities of pictures that it was not fitted on better, by their log loss."""
+        return self.log_loss.value < 0
+
     def __str__(self) -> str:
         what = "all decisions" if self.calibration.kind == "platt" else "the top class"
         return (

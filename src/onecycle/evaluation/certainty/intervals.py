@@ -425,7 +425,8 @@ def _interval(
     if not bounded:
         return value - quantile * spread, value + quantile * spread
     inside = value * (1 - value)
-    effective = n_units if inside <= 0 else inside / max(spread, 1e-9) ** 2
+    # Without any spread, as among three pictures that score alike, nothing is known but how many there are.
+    effective = n_units if inside <= 0 or spread < 1e-9 else inside / spread**2
     low, high = wilson(value, effective, quantile)
     return float(low), float(high)
 

@@ -1,4 +1,4 @@
-"""From which probability on a tag is given, and tags of which exactly one is always present.
+"""From which probability on a tag is given.
 
 A tag is given when its probability is **at least** its threshold, as in ``predict``. Thresholds are chosen so
 that few data do no harm: tags with few positives stay near one threshold for all, and that, or the default,
@@ -8,7 +8,6 @@ is kept unless pictures that were left out say clearly that the finer choice is 
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ import pandas as pd
 
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.calibration import cross_fit, make_folds
+from onecycle.evaluation.certainty.constraints import Groups, apply_constraints, check_groups
 from onecycle.evaluation.certainty.intervals import (
     Estimate,
     SumScore,
@@ -40,9 +40,7 @@ MIN_EACH = 5  # positives and negatives from which on a tag gets a threshold of 
 MIN_PICTURES = 20  # with fewer, the default is kept
 CLEARLY = 0.95  # level of the interval above 0; with 0.8, choosing lost on two of three Planet splits
 INNER_DRAWS = 200
-MAX_NODES = 20_000  # of the search for exactly-one groups; real data take some dozens
 Average = Literal["sample", "tag"]
-Groups = Sequence[Sequence[int]]
 Rule = Literal["default", "one for all tags", "per tag"]
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (probs, truth), each (N, C) → thresholds (C,)
 
@@ -92,7 +90,7 @@ class TagThresholds:
         except (KeyError, TypeError, ValueError) as err:
             wanted = "values, goal, n and exactly_one"
             raise ArgumentError(f"saved thresholds have {wanted}; received {saved}") from err
-        _check_groups(found.exactly_one, len(values))
+        check_groups(found.exactly_one, len(values))
         if not values or not all(0 <= v <= 1 for v in values):
             raise ArgumentError(f"saved thresholds lie in [0, 1]; received {values}")
         return found
@@ -121,9 +119,12 @@ class ThresholdReport:
 
     def __str__(self) -> str:
         what = {"default": "the default is kept", "per tag": "one for each tag"}.get(self.rule, self.rule)
-        head = f"Thresholds for {self.thresholds.goal}, {self.thresholds.n:,} pictures: {what}."
-        tail = f"Each of {self.n_folds} folds was decided by thresholds chosen on the others."
-        return "\n".join([head, *(f"  {e}" for e in (*self.held_out, *self.gains)), tail])
+        span = " to ".join(dict.fromkeys(f"{v:.3g}" for v in np.quantile(self.thresholds.values, (0, 1))))
+        lines = [f"Thresholds for {self.thresholds.goal}, {self.thresholds.n:,} pictures: {what} ({span})."]
+        lines += [f"  {e}" for e in (*self.held_out, *self.gains)]
+        return "\n".join(
+            [*lines, f"Each of {self.n_folds} folds was decided by thresholds chosen on the others."]
+        )
 
 
 # -- choosing ------------------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ def choose_thresholds(
             f"rule is one of {get_args(Rule)}, or None to let the pictures say; received {rule!r}"
         )
     check_arrays(probs, targets, groups)
-    _check_groups(exactly_one, probs.shape[1])
+    check_groups(exactly_one, probs.shape[1])
     decided, truth = apply_constraints(probs, exactly_one), targets > 0
     goal = _f_goal(beta, average, default, rule, seed) if precision is None else _precision_goal(precision)
     taken, fit = goal.rule(decided, truth)
@@ -382,119 +383,3 @@ def _check_choice(
         raise ArgumentError(f"precision is a share, 0 < precision <= 1; received {precision}")
     if not (np.isfinite(probs).all() and probs.min(initial=0) >= 0 and probs.max(initial=0) <= 1):
         raise ArgumentError("thresholds are compared with probabilities in [0, 1]; these are others")
-
-
-# -- exactly one of these tags -------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """Tags of which every picture seen has exactly one.
-
-    Attributes:
-        tags: their names, in the order of the classes.
-        counts: pictures of each.
-        n: pictures seen.
-    """
-
-    tags: tuple[Any, ...]
-    counts: tuple[int, ...]
-    n: int
-
-    @property
-    def exceptions_up_to(self) -> float:
-        """The share of exceptions among all pictures that seeing none still allows (95 %): 3/n."""
-        return min(1.0, 3 / self.n)
-
-    def __str__(self) -> str:
-        parts = ", ".join(f"{t} ({k:,})" for t, k in zip(self.tags, self.counts, strict=True))
-        text = f"exactly one of {parts}; in up to {self.exceptions_up_to:.1%} of pictures it may still be otherwise"
-        return textwrap.fill(text, 80)
-
-
-def propose_constraints(
-    targets: np.ndarray, classes: Sequence[Any], *, min_count: int = 5, min_pictures: int = 100
-) -> list[Constraint]:
-    """Find groups of tags of which always exactly one is present, as Planet's four kinds of weather.
-
-    Chance is kept out by support: k pictures with a tag avoid the n − k with the others by chance in one of
-    n!/(k!(n−k)!) cases, one in 10¹¹ with 5 of 300, fewer than there are groups of tags to look at.
-
-    Args:
-        targets: 0/1 ``(N, C)``.
-        classes: C names.
-        min_count: pictures that each tag of a group must have.
-        min_pictures: with fewer pictures nothing is proposed.
-
-    Returns:
-        Groups of at least two tags, the most evenly used first; a tag may be in several. Whether such a group is a
-        rule or an accident of the sample is the user's to say.
-    """
-    truth = np.asarray(targets) > 0
-    if truth.ndim != 2 or truth.shape[1] != len(classes):
-        raise ArgumentError(f"expected tags 0/1 (N, {len(classes)}); received {truth.shape}")
-    if len(truth) < min_pictures:
-        return []
-    counts = truth.sum(axis=0)
-    found = [
-        Constraint(tuple(classes[t] for t in tags), tuple(int(counts[t]) for t in tags), len(truth))
-        for tags in _exact_covers(truth, counts >= min_count)
-        if len(tags) > 1
-    ]
-    return sorted(found, key=lambda c: -min(c.counts))
-
-
-def _exact_covers(truth: np.ndarray, allowed: np.ndarray) -> list[tuple[int, ...]]:
-    """List the sets of allowed tags that split the pictures: each picture has exactly one tag of the set.
-
-    Some picture has not been covered yet; one of its own tags must be in the set. So few branches are open.
-    """
-    together = truth.T.astype(np.int64) @ truth.astype(np.int64) > 0
-    found: list[tuple[int, ...]] = []
-    open_sets: list[tuple[tuple[int, ...], np.ndarray, np.ndarray]] = [
-        ((), np.zeros(len(truth), dtype=bool), allowed)
-    ]
-    for _ in range(MAX_NODES):
-        if not open_sets:
-            break
-        chosen, covered, left = open_sets.pop()
-        if covered.all():
-            found.append(tuple(sorted(chosen)))
-            continue
-        uncovered = np.flatnonzero(~covered)
-        options = truth[uncovered] & left
-        narrowest = options[options.sum(axis=1).argmin()]
-        open_sets += [
-            ((*chosen, int(t)), covered | truth[:, t], left & ~together[t]) for t in np.flatnonzero(narrowest)
-        ]
-    return found
-
-
-def apply_constraints(probs: np.ndarray, groups: Groups) -> np.ndarray:
-    """Return probabilities in which each group is decided: 1 for its most probable tag, 0 for its others.
-
-    Args:
-        probs: float ``(N, C)``; it is not changed.
-        groups: of tag indices; none leaves the probabilities as they are.
-
-    Raises:
-        ArgumentError: a group of fewer than two tags, an index out of range, or a tag in two groups.
-    """
-    _check_groups(groups, probs.shape[1])
-    decided = probs.copy()
-    for group in groups:
-        members = np.array(group)
-        winner = members[probs[:, members].argmax(axis=1)]
-        decided[:, members] = 0
-        decided[np.arange(len(probs)), winner] = 1
-    return decided
-
-
-def _check_groups(groups: Groups, c: int) -> None:
-    listed = [int(t) for group in groups for t in group]
-    if any(len(group) < 2 for group in groups) or not all(0 <= t < c for t in listed):
-        raise ArgumentError(
-            f"a group has at least two tags, each an index in 0..{c - 1}; received {list(groups)}"
-        )
-    if len(set(listed)) < len(listed):
-        raise ArgumentError(f"a tag can be in one group only; received {list(groups)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,13 @@ from torch import Tensor
 
 from onecycle.errors import ArgumentError, DataWarning, warn
 from onecycle.evaluation.certainty.calibration import CalibrationReport, calibration_report
+from onecycle.evaluation.certainty.constraints import Constraint, propose_constraints
 from onecycle.evaluation.certainty.intervals import Estimate, WeightedScore, default_scores, estimate
 from onecycle.evaluation.certainty.thresholds import (
     Average,
-    Constraint,
     Rule,
     ThresholdReport,
     choose_thresholds,
-    propose_constraints,
 )
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ FEW = 5
 TRAINED_ON = "The model was fitted to these very pictures, so all of this flatters it."
 
 
-class Trust:
+class Trust(ABC):
     """Predictions with the truth beside them, and how sure the numbers drawn from them are.
 
     Attributes:
@@ -60,12 +60,13 @@ class Trust:
             scores: of ``onecycle.evaluation.certainty.intervals``. Default: accuracy and error rate (and, from ten
                 classes on, top-5 accuracy); for tags sample-F2 at 0.2, micro-F1 at 0.5 and macro-AP.
             groups: an id for each picture (its scene, its patient): pictures of a group are not independent,
-                and the interval then says how sure the number is for new groups.
+                and the interval then says how sure the number is for new groups. Default: those that the split
+                was made by (``group_col``), if any.
             seed: of the bootstrap.
         """
         chosen = default_scores(len(self.classes), is_multi=self.is_multi) if scores is None else scores
         probs, targets = self._arrays()
-        prior = self._training_shares()
+        prior, groups = self._training_shares(), self._own_groups(groups)
         return [estimate(s, probs, targets, prior=prior, groups=groups, seed=seed) for s in chosen]
 
     def summary(
@@ -76,6 +77,7 @@ class Trust:
         seed: int = 0,
     ) -> str:
         """Return ``metrics`` as lines to print, with what they were measured on."""
+        groups = self._own_groups(groups)
         found = self.metrics(scores, groups=groups, seed=seed)
         drawn = "pictures" if groups is None else f"{len(set(groups)):,} groups of pictures"
         head = f"{len(self.preds):,} pictures of the {self._part_name()}; in brackets the 95 % interval over"
@@ -107,7 +109,7 @@ class Trust:
         self._warn_of_training_part()
         probs, targets = self._arrays()
         return calibration_report(
-            probs, targets, classes=self.classes, n_folds=n_folds, seed=seed, groups=groups
+            probs, targets, classes=self.classes, n_folds=n_folds, seed=seed, groups=self._own_groups(groups)
         )
 
     def plot_calibration(
@@ -167,7 +169,7 @@ class Trust:
             classes=self.classes,
             n_folds=n_folds,
             seed=seed,
-            groups=groups,
+            groups=self._own_groups(groups),
         )
 
     def constraints(self) -> list[Constraint]:
@@ -182,6 +184,17 @@ class Trust:
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
         return self.preds.numpy(), self.y_true.numpy()
+
+    def _own_groups(self, groups: GroupIds | None) -> GroupIds | None:
+        """Return the given groups, else those of the split, for the pictures of this part."""
+        made_by = getattr(self.data.split, "groups", None)
+        if groups is not None or made_by is None:
+            return groups
+        own: np.ndarray = made_by[self._dataset().rows]
+        return own
+
+    @abstractmethod
+    def _dataset(self) -> Any: ...
 
     def _training_shares(self) -> np.ndarray:
         train = self.data.split.train

@@ -205,3 +205,12 @@ def test_the_groups_of_the_split_are_those_of_the_intervals(colour_path, tmp_pat
     assert found.metrics()[0] == found.metrics(groups=own)[0]
     assert found.metrics()[0] != found.metrics(groups=list(range(len(own))))[0]
     assert f"{len(set(own.tolist()))} groups of pictures" in found.summary()
+
+
+def test_a_summary_says_that_predict_decides_by_other_thresholds(tagger):
+    assert "predict uses other thresholds" not in tagger.interpret().summary()
+    tagger.silent = True
+    tagger.choose_thresholds(2)
+    said = tagger.interpret().summary()
+    assert "predict uses other thresholds" in said
+    assert max(map(len, said.splitlines())) <= 80

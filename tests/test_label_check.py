@@ -67,7 +67,7 @@ def test_wrong_classes_are_found_shown_and_mended(colour_path, tmp_path, capsys)
     frame.loc[:4, "new_label"] = frame.loc[:4, "suggested"]
     frame.to_csv(csv, index=False)
     mended = learn.data.relabel(csv)
-    assert "5 of 60 pictures have new labels." in capsys.readouterr().out
+    assert "5 of 60 pictures have new labels here;" in capsys.readouterr().out
     truth = pd.read_csv(colour_path / "labels.csv")["label"].tolist()
     assert [str(mended.labels.label(i)) for i in range(60)] == truth
     learn.data = mended

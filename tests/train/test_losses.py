@@ -425,6 +425,7 @@ def test_a_loss_is_fitted_to_the_labels_and_the_given_one_is_left_alone() -> Non
     [
         (L.AsymmetricLoss(), {}, "AsymmetricLoss is for tags"),
         (None, {"class_weights": "even"}, "'balanced' or one number a class; received 'even'"),
+        (None, {"class_weights": True}, "'balanced' or one number a class; received True"),
         (None, {"class_weights": [1, 2]}, r"needs 5 numbers .*received shape \(2,\)"),
         (None, {"class_weights": [1, 1, 1, 1, -1]}, "0 or more, one a class"),
         (F.cross_entropy, {"class_weights": "balanced"}, "cannot be given to cross_entropy: weigh"),

@@ -338,7 +338,7 @@ def balanced_weights(class_counts: Tensor, *, is_multi: bool, n: int) -> Tensor:
 
 
 def _checked_weights(given: ClassWeights, counts: Tensor, is_multi: bool, n: int) -> Tensor:
-    if isinstance(given, str):
+    if isinstance(given, (str, bool)):  # True is a number for Python, and no list of weights for anyone
         if given != "balanced":
             raise ArgumentError(f"class_weights is 'balanced' or one number a class; received {given!r}")
         return balanced_weights(counts, is_multi=is_multi, n=n)

@@ -32,6 +32,7 @@ class Trust(ABC):
     """Predictions with the truth beside them, and how sure the numbers drawn from them are.
 
     Attributes:
+        learn: the learner that predicted.
         data: the bunch; ``data.labels`` and ``data.split.train`` give the baseline.
         ds_type: which part was predicted; None means the validation set.
         classes: C names.
@@ -40,6 +41,7 @@ class Trust(ABC):
         y_true: int64 ``(N,)``, or 0/1 ``(N, C)``.
     """
 
+    learn: Any
     data: Any
     ds_type: Any
     classes: list[Any]
@@ -89,6 +91,9 @@ class Trust(ABC):
                 f"{few} of {len(self.classes)} tags have fewer than {FEW} pictures here: a mean over tags is"
             )
             lines.append("unsure because of them, more so than its interval shows.")
+        if getattr(self.learn, "thresholds", None) is not None:
+            lines.append("predict uses other thresholds, chosen on held-out folds: choose_thresholds()")
+            lines.append("reports their score.")
         return "\n".join(lines + ([TRAINED_ON] if self._is_training_part() else []))
 
     def calibration(

@@ -76,6 +76,8 @@ def tag_curves_figure(
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     for ax in axes[len(ranked) :]:
         ax.set_visible(False)
+    for ax in axes[max(0, len(ranked) - ncols) : len(ranked)]:
+        ax.tick_params(labelbottom=True)  # also above a place that is empty
     figure.supxlabel("recall", fontsize=10)
     figure.supylabel("precision", fontsize=10)
     return figure

@@ -44,11 +44,12 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 
 
 def command(argv: Sequence[str]) -> str:
-    """How the benchmark was started, without where the peers' interpreter lies on this machine."""
+    """How the benchmark was started, without where the peers' interpreter and the data lie on this machine."""
     words = list(argv[1:])
-    if "--peers-python" in words:
-        at = words.index("--peers-python")
-        del words[at : at + 2]
+    for place in ("--peers-python", "--data"):
+        if place in words:
+            at = words.index(place)
+            del words[at : at + 2]
     return " ".join(["python", f"benchmarks/{Path(argv[0]).name}", *words])
 
 

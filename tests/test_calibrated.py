@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -189,6 +190,8 @@ def test_a_calibration_that_does_not_help_is_not_used(learn, capsys, monkeypatch
     assert report.calibration is not None
     monkeypatch.undo()
     assert report.helps == (report.log_loss.value < 0)
+    for change, helps in ((-0.01, True), (0.0, False), (0.01, False)):
+        assert replace(report, log_loss=replace(report.log_loss, value=change)).helps is helps
 
 
 def test_the_groups_of_the_split_are_those_of_the_intervals(colour_path, tmp_path):

@@ -499,3 +499,27 @@ def test_on_planet_the_suggestions_of_several_runs_agree_within_a_factor_of_two(
     assert None not in lrs
     assert max(lrs) < 2 * min(lrs)
     assert 5e-4 < min(lrs) < max(lrs) < 1e-2
+
+
+def test_bad_numbers_of_sweeps_are_refused(learn):
+    for n in (0, "3"):
+        with pytest.raises(ArgumentError, match="n_sweeps is a number of sweeps, 1 or more"):
+            learn.lr_suggestion(n_sweeps=n)
+
+
+def test_sizes_for_which_there_are_too_few_epochs_are_named(colour_path, tmp_path, capsys):
+    learn = learner(bunch(colour_path), tmp_path, silent=False)
+    learn.fine_tune(1, sizes=[24, 32], plan_only=True)
+    assert "epochs are too few for 2 sizes" in capsys.readouterr().out
+    learn.fine_tune(2, sizes=[24, 32], plan_only=True)
+    assert "too few for 2 sizes" not in capsys.readouterr().out
+
+
+def test_what_cannot_be_is_refused_before_the_network_is_made(colour_path, monkeypatch):
+    def made(*args, **options):
+        raise AssertionError("the network was made")
+
+    monkeypatch.setattr("onecycle.cnn_learner.create_cnn_model", made)
+    for option in ({"precision": "fp8"}, {"channels_last": "x"}, {"precompute": -1}):
+        with pytest.raises(ArgumentError):
+            cnn_learner(bunch(colour_path), "resnet18", pretrained=False, **option)

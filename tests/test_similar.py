@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from torch import nn
 
 from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError
 from onecycle.features import LabelledFeatures
+from onecycle.learner import Learner
 from onecycle.similar import similar_pictures
 
 
@@ -51,3 +54,25 @@ def test_refusals(data):
         similar_pictures(found, data, 12)
     with pytest.raises(ArgumentError, match="at least 1"):
         similar_pictures(found, data, 0, k=0)
+
+
+def test_a_learner_s_features_are_in_the_order_of_the_table_and_serve_the_audit(data, tmp_path):
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    learn = Learner(data, nn.Sequential(body, head), path=tmp_path, silent=True)
+    found = learn.features()
+    assert found.shape == (60, 8)
+    learn.model.eval()
+    for part, rows in ((DatasetType.Valid, data.split.valid), (DatasetType.Fix, data.split.train)):
+        x = learn.dataset_tensor(part, 3)
+        with torch.no_grad():
+            wanted = body(x).mean((2, 3))[0]
+        assert torch.allclose(torch.from_numpy(found[rows[3]]), wanted, atol=1e-4)
+    near = learn.similar(0, k=2)
+    assert near.asked.row == data.split.valid[0]
+    assert len(near.found) == 2
+    report = data.audit(features=found, silent=True)
+    assert all(0.9 < n.cosine <= 1 for n in report.neighbours)
+    with pytest.raises(ArgumentError):
+        data.audit(features=found[:5], silent=True)

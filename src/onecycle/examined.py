@@ -29,10 +29,9 @@ class ExaminedClassifier(SavedClassifier):
             ArgumentError: a model that cannot be cut behind its body.
         """
         found = self._labelled_features()
-        flat = found.features.float()
-        flat = flat.flatten(2).mean(2) if flat.ndim > 2 else flat
-        table = np.zeros((len(self._data.labels), flat.shape[1]), dtype=np.float32)
-        table[found.rows] = flat.numpy()
+        vectors = found.vectors().numpy()
+        table = np.zeros((len(self._data.labels), vectors.shape[1]), dtype=np.float32)
+        table[found.rows] = vectors
         return table
 
     def similar(self, index: int, k: int = 5) -> SimilarPictures:

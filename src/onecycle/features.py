@@ -75,6 +75,11 @@ class LabelledFeatures:
     targets: Tensor
     rows: np.ndarray
 
+    def vectors(self) -> Tensor:
+        """Return one vector a picture, float32 ``(N, D)``: maps are averaged over their cells."""
+        found = self.features.float()
+        return found.flatten(2).mean(2) if found.ndim > 2 else found
+
 
 @dataclass(frozen=True)
 class _Origin:

@@ -104,9 +104,7 @@ def similar_pictures(
         )
     if k < 1:
         raise ArgumentError(f"k is the number of training pictures to return, at least 1; received {k}")
-    flat = found.features.float()
-    flat = flat.flatten(2).mean(2) if flat.ndim > 2 else flat
-    unit = torch.nn.functional.normalize(flat, dim=1)
+    unit = torch.nn.functional.normalize(found.vectors(), dim=1)
     place = n_train + index % n_valid
     cosines = (unit[:n_train] @ unit[place]).numpy()
     nearest = np.argsort(-cosines, kind="stable")[:k]

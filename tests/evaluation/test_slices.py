@@ -88,6 +88,14 @@ def test_small_parts_and_ids_are_left_out():
     assert find_slices(accuracy(), probs, targets, {"size": few}, least=5).slices
 
 
+def test_a_long_name_is_cut_and_keeps_its_beginning():
+    site = np.repeat(["a" * 60, "b" * 60], 50)
+    probs, targets = right_or_wrong(np.where(site == "a" * 60, 0.5, 0.95))
+    said = str(find_slices(accuracy(), probs, targets, {"site": site}))
+    assert f"site = {'a' * 26}…" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
 def test_classes_are_columns_of_one_label():
     columns = label_columns(np.array([0, 2, 1]), ["x", "y", "z"])
     assert columns["class"].tolist() == ["x", "z", "y"]

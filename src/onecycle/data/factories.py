@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,13 +26,13 @@ from onecycle.data.options import BunchOptions, CommonOptions, check_options
 from onecycle.errors import ArgumentError
 
 
-class BunchFactories:
+class BunchFactories(ABC):
     """What a bunch can be made from; see ``BunchOptions`` for the keywords that all of these take."""
 
     @classmethod
+    @abstractmethod
     def _assembled(cls, lists: Labeled, seed: int | None, options: BunchOptions) -> Self:
         """Make the bunch from its lists and the shared keywords."""
-        raise NotImplementedError
 
     @classmethod
     def from_csv(

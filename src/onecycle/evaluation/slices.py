@@ -100,7 +100,8 @@ class SliceReport:
 
 
 def _row(part: Slice) -> str:
-    name = textwrap.shorten(f"{part.column} = {part.value}", 34, placeholder="…")
+    name = f"{part.column} = {part.value}"
+    name = name if len(name) <= 34 else f"{name[:33]}…"
     p = "<0.001" if part.p_value < 0.001 else f"{part.p_value:.3f}"
     score = f"{part.score.value:.3f} ({part.score.low:.2f} to {part.score.high:.2f})"
     return f"{name:<34} {part.n:>8,}  {score:<21} {part.rest:>5.3f} {p:>6}"

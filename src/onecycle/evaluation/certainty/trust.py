@@ -92,8 +92,8 @@ class Trust(ABC):
             )
             lines.append("unsure because of them, more so than its interval shows.")
         if getattr(self.learn, "thresholds", None) is not None:
-            lines.append("predict uses other thresholds, chosen on held-out folds: choose_thresholds()")
-            lines.append("reports their score.")
+            lines.append("predict uses other thresholds, those of choose_thresholds(): its report has")
+            lines.append("their score, on pictures that did not choose them.")
         return "\n".join(lines + ([TRAINED_ON] if self._is_training_part() else []))
 
     def calibration(

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from enum import StrEnum
+import sys
+import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from onecycle import __version__
-from onecycle.errors import OnecycleError
+from onecycle import command_options as opt
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="From labelled pictures to an image classifier that its owner can trust and ship.",
+    epilog="check DATA, then train DATA, then report RUN, then predict RUN PICTURES. "
+    "Exit codes: 1 a check failed, 2 usage, 3 data, 4 resources, 5 unsafe file, 130 interrupted.",
 )
+_NETWORK, _TRAINING, _STOPS = "What the network sees", "The network and its training", "What stops a run"
+_AFTER, _RUN = "After training", "The run"
 
 
 def _print_version(wanted: bool) -> None:
@@ -31,22 +35,381 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """From labelled pictures to an image classifier that its owner can trust and ship."""
 
 
 @app.command()
-def demo(
-    out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/demo-<time>.")] = None,
-    tiles: Annotated[int, typer.Option(min=40, help="How many tiles to draw.")] = 1000,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of training.")] = 4,
-    size: Annotated[int, typer.Option(min=32, help="Picture size in px.")] = 128,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the tiles, the split and the training.")] = 42,
+def check(
+    data: opt.Data,
+    csv: opt.Csv = None,
+    folder: opt.Folder = None,
+    suffix: opt.Suffix = None,
+    label_delim: opt.LabelDelim = None,
+    fn_col: opt.FnCol = None,
+    label_col: opt.LabelCol = None,
+    group_col: opt.GroupCol = None,
+    valid_pct: opt.ValidPct = None,
+    seed: opt.Seed = None,
+    stratify: opt.Stratify = None,
+    size: Annotated[int, typer.Option(min=1, help="Picture size in px that you would train at.")] = 224,
+    as_json: opt.AsJson = False,
+    fail_on: Annotated[
+        opt.FailOn, typer.Option(help="Exit with 1 where a finding is as bad as this.")
+    ] = opt.FailOn.never,
 ) -> None:
-    """Draw satellite-like tiles, train a pretrained network on them and show what it learned."""
-    from onecycle.demo import run_demo
+    """Report what is wrong with a data set before anyone trains on it: files, labels, copies, leaks."""
+    from onecycle.commands.check import run_check
 
-    run_demo(out, n_tiles=tiles, epochs=epochs, size_px=size, seed=seed)
+    wish = opt.layout_wish(
+        csv, folder, suffix, label_delim=label_delim, fn_col=fn_col, label_col=label_col, group_col=group_col
+    )
+    code = run_check(
+        data,
+        wish,
+        valid_pct=0.2 if valid_pct is None else valid_pct,
+        seed=seed,
+        stratify=stratify is not False,
+        size=size,
+        as_json=as_json,
+        fail_on=fail_on.value,
+    )
+    raise typer.Exit(code)
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(help="YAML with the same settings; options win.", rich_help_panel=_RUN, metavar="FILE"),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Picture size; default: from the pictures.", rich_help_panel=_NETWORK, metavar="PX"
+    ),
+]
+Bs = Annotated[
+    int | None,
+    typer.Option(min=1, help="Pictures in a batch; default 64.", rich_help_panel=_NETWORK, metavar="N"),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        help="Any timm network; default tf_efficientnet_lite0, whose weights come with onecycle.",
+        rich_help_panel=_TRAINING,
+        metavar="NAME",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="File or folder of pretrained weights.", rich_help_panel=_TRAINING, metavar="PATH"),
+]
+Out = Annotated[
+    str | None, typer.Option(help="Folder of the runs; default runs.", rich_help_panel=_RUN, metavar="FOLDER")
+]
+Name = Annotated[
+    str | None, typer.Option(help="Of the run; default: that of DATA.", rich_help_panel=_RUN, metavar="NAME")
+]
+
+
+@app.command()
+def train(
+    ctx: typer.Context,
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="Folder with a table or with class folders; a table; or a name in URLs.", show_default=False
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="With all layers; 0: the head alone; default 4.",
+            rich_help_panel=_TRAINING,
+            metavar="N",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Train so long instead.", rich_help_panel=_TRAINING, metavar="MINUTES"),
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Peak learning rate of the head; default: found.", rich_help_panel=_TRAINING, metavar="RATE"
+        ),
+    ] = None,
+    freeze_epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Of the head alone; default: planned.", rich_help_panel=_TRAINING, metavar="N"
+        ),
+    ] = None,
+    arch: Arch = None,
+    weights: Weights = None,
+    size: Size = None,
+    bs: Bs = None,
+    flip: Annotated[
+        bool | None,
+        typer.Option("--flip/--no-flip", help="Mirror pictures; default: yes.", rich_help_panel=_NETWORK),
+    ] = None,
+    flip_vert: Annotated[
+        bool | None,
+        typer.Option(
+            "--flip-vert/--no-flip-vert",
+            help="All 8 positions, as for pictures from above; default: no.",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
+    max_rotate: Annotated[
+        float | None, typer.Option(help="Degrees; default 10.", rich_help_panel=_NETWORK, metavar="ANGLE")
+    ] = None,
+    max_zoom: Annotated[
+        float | None, typer.Option(help="Default 1.1.", rich_help_panel=_NETWORK, metavar="FACTOR")
+    ] = None,
+    max_lighting: Annotated[
+        float | None, typer.Option(help="Default 0.2.", rich_help_panel=_NETWORK, metavar="SHARE")
+    ] = None,
+    max_warp: Annotated[
+        float | None,
+        typer.Option(help="Perspective; default 0.2.", rich_help_panel=_NETWORK, metavar="SHARE"),
+    ] = None,
+    csv: opt.Csv = None,
+    folder: opt.Folder = None,
+    suffix: opt.Suffix = None,
+    label_delim: opt.LabelDelim = None,
+    fn_col: opt.FnCol = None,
+    label_col: opt.LabelCol = None,
+    group_col: opt.GroupCol = None,
+    valid_pct: opt.ValidPct = None,
+    seed: opt.Seed = None,
+    stratify: opt.Stratify = None,
+    audit: Annotated[
+        bool | None,
+        typer.Option(
+            "--audit/--no-audit", help="Look at every file first; default: yes.", rich_help_panel=_STOPS
+        ),
+    ] = None,
+    allow: Annotated[
+        list[opt.Allowed] | None,
+        typer.Option(
+            help="Train all the same: without unreadable or missing pictures; with leaks as they are. "
+            "May be given several times.",
+            rich_help_panel=_STOPS,
+        ),
+    ] = None,
+    label_check: Annotated[
+        bool | None,
+        typer.Option(
+            "--label-check/--no-label-check",
+            help="Look for wrong labels; default: yes.",
+            rich_help_panel=_AFTER,
+        ),
+    ] = None,
+    thresholds: Annotated[
+        bool | None,
+        typer.Option(
+            "--thresholds/--no-thresholds", help="Choose them for tags; default: yes.", rich_help_panel=_AFTER
+        ),
+    ] = None,
+    calibrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--calibrate/--no-calibrate",
+            help="Make probabilities right; default: yes.",
+            rich_help_panel=_AFTER,
+        ),
+    ] = None,
+    name: Name = None,
+    out: Out = None,
+    track: Annotated[
+        list[opt.Tracker] | None,
+        typer.Option(help="Log the run there, too. May be given several times.", rich_help_panel=_RUN),
+    ] = None,
+    config: Config = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with an interrupted run.", rich_help_panel=_RUN, metavar="RUN"),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="One batch end to end, then a forecast.", rich_help_panel=_RUN),
+    ] = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Train a classifier on DATA and judge it: a run folder with the model, the numbers and a report."""
+    from onecycle.commands.train import run_training
+    from onecycle.runs.config import RunConfig
+
+    given = _settings(ctx)
+    if resume is not None:
+        if given or config is not None:
+            named = ["config"] if config is not None else list(given)
+            raise typer.BadParameter(
+                f"it goes on with the settings of that run: leave --{named[0].replace('_', '-')} out",
+                param_hint="--resume",
+            )
+        raise typer.Exit(run_training(None, resume=resume, as_json=as_json, quiet=quiet, dry_run=dry_run))
+    chosen = RunConfig.merged(config, given)
+    raise typer.Exit(run_training(chosen, as_json=as_json, quiet=quiet, dry_run=dry_run))
+
+
+@app.command("find-lr")
+def find_lr(
+    ctx: typer.Context,
+    data: opt.Data,
+    arch: Arch = None,
+    weights: Weights = None,
+    size: Size = None,
+    bs: Bs = None,
+    csv: opt.Csv = None,
+    folder: opt.Folder = None,
+    suffix: opt.Suffix = None,
+    label_delim: opt.LabelDelim = None,
+    fn_col: opt.FnCol = None,
+    label_col: opt.LabelCol = None,
+    group_col: opt.GroupCol = None,
+    valid_pct: opt.ValidPct = None,
+    seed: opt.Seed = None,
+    stratify: opt.Stratify = None,
+    name: Name = None,
+    out: Out = None,
+    config: Config = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Sweep the learning rate and suggest one; train does it by itself where no --lr is given."""
+    from onecycle.commands.find_lr import run_lr_find
+    from onecycle.runs.config import RunConfig
+
+    chosen = RunConfig.merged(config, _settings(ctx))
+    raise typer.Exit(run_lr_find(chosen, as_json=as_json, quiet=quiet))
+
+
+@app.command()
+def evaluate(
+    run: opt.Run,
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="Labelled pictures that the run has not seen; default: its own validation part.",
+            show_default=False,
+        ),
+    ] = None,
+    csv: opt.Csv = None,
+    folder: opt.Folder = None,
+    suffix: opt.Suffix = None,
+    label_delim: opt.LabelDelim = None,
+    fn_col: opt.FnCol = None,
+    label_col: opt.LabelCol = None,
+    group_col: opt.GroupCol = None,
+    fail_under: Annotated[
+        float | None,
+        typer.Option(help="Exit with 1 where the interval reaches below this.", metavar="SCORE"),
+    ] = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Measure a run's model again, on its own validation part or on new labelled pictures."""
+    from onecycle.commands.evaluate import run_evaluate
+
+    wish = opt.layout_wish(
+        csv, folder, suffix, label_delim=label_delim, fn_col=fn_col, label_col=label_col, group_col=group_col
+    )
+    raise typer.Exit(run_evaluate(run, data, wish, as_json=as_json, quiet=quiet, fail_under=fail_under))
+
+
+@app.command()
+def report(
+    run: opt.Run,
+    out: Annotated[
+        Path | None, typer.Option(help="The page; default: report.html of the run.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Make the page that answers how good a run's model is and what to trust: one file, to pass on."""
+    from onecycle.commands.report import run_report
+
+    raise typer.Exit(run_report(run, out=out))
+
+
+@app.command()
+def predict(
+    run: opt.Run,
+    pictures: Annotated[
+        list[Path],
+        typer.Argument(help="Files and folders; - for a list on standard input.", show_default=False),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where they go: .csv, .json or .parquet.", rich_help_panel="Output", metavar="FILE"
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many classes are shown a picture.", metavar="N")] = 3,
+    thresh: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="From which probability a tag is given; default: the run's own.",
+            metavar="SHARE",
+        ),
+    ] = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Classify PICTURES with a run's model; the training data need not be there."""
+    from onecycle.commands.predict import run_predict
+
+    code = run_predict(run, pictures, out=out, as_json=as_json, quiet=quiet, top=top, thresh=thresh)
+    raise typer.Exit(code)
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Two or more run folders; the first is the base.", show_default=False)
+    ],
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page, too.", rich_help_panel="Output", metavar="FILE")
+    ] = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Put runs side by side: differences with intervals, changed pictures, changed settings."""
+    from onecycle.commands.compare import run_compare
+
+    raise typer.Exit(run_compare(runs, as_json=as_json, quiet=quiet, html=html))
+
+
+@app.command()
+def relabel(
+    data: Annotated[str, typer.Argument(help="The data set, or a run folder of it.", show_default=False)],
+    table: Annotated[
+        Path, typer.Argument(help="Edited table of label issues (new_label filled in).", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The new table of labels.", rich_help_panel="Output", metavar="FILE")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace that table where it exists.", rich_help_panel="Output")
+    ] = False,
+    csv: opt.Csv = None,
+    folder: opt.Folder = None,
+    suffix: opt.Suffix = None,
+    label_delim: opt.LabelDelim = None,
+    fn_col: opt.FnCol = None,
+    label_col: opt.LabelCol = None,
+) -> None:
+    """Write a new table of labels from corrections; no file of the data set is changed."""
+    from onecycle.commands.relabel import run_relabel
+
+    wish = opt.layout_wish(
+        csv, folder, suffix, label_delim=label_delim, fn_col=fn_col, label_col=label_col, group_col=None
+    )
+    raise typer.Exit(run_relabel(data, table, wish, out=out, force=force))
 
 
 @app.command()
@@ -64,59 +427,69 @@ def cache(
     typer.echo(clearing_text(older_than) if clear else listing_text())
 
 
-def _column(text: str) -> int | str:
-    """Read a column: a position, or a name."""
-    return int(text) if text.isdecimal() else text
+@app.command()
+def demo(
+    out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/demo-<time>.")] = None,
+    tiles: Annotated[int, typer.Option(min=40, help="How many tiles to draw.")] = 1000,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of training.")] = 4,
+    size: Annotated[int, typer.Option(min=32, help="Picture size in px.")] = 128,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the tiles, the split and the training.")] = 42,
+) -> None:
+    """Draw satellite-like tiles, train a pretrained network on them and show what it learned."""
+    from onecycle.demo import run_demo
 
-
-class FailOn(StrEnum):
-    """The least severity of a finding that ends the command with exit code 1."""
-
-    error = "error"
-    warning = "warning"
-    never = "never"
+    run_demo(out, n_tiles=tiles, epochs=epochs, size_px=size, seed=seed)
 
 
 @app.command()
-def check(
-    path: Annotated[Path, typer.Argument(help="Folder of the data set, or a table of it.")],
-    csv: Annotated[
-        str | None, typer.Option(help="Table below PATH; default: labels.csv, else class folders.")
-    ] = None,
-    folder: Annotated[str, typer.Option(help="Folder of the pictures below PATH.")] = "",
-    suffix: Annotated[str, typer.Option(help="Added to each file name of the table, e.g. .jpg.")] = "",
-    label_delim: Annotated[str | None, typer.Option(help="Splits a label cell into tags, e.g. ' '.")] = None,
-    fn_col: Annotated[str, typer.Option(help="Column of the file names: name or position.")] = "0",
-    label_col: Annotated[str, typer.Option(help="Column of the labels: name or position.")] = "1",
-    group_col: Annotated[
-        str | None, typer.Option(help="Column of groups that must not be in both parts.")
-    ] = None,
-    valid_pct: Annotated[float, typer.Option(help="Share of the pictures that would validate.")] = 0.2,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of that split.")] = 42,
-    size: Annotated[int, typer.Option(min=1, help="Picture size in px that you would train at.")] = 224,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
-    fail_on: Annotated[
-        FailOn, typer.Option(help="Exit with 1 where a finding is as bad as this.")
-    ] = FailOn.never,
-) -> None:
-    """Report what is wrong with a data set before anyone trains on it: files, labels, copies, leaks."""
-    from onecycle.data.audit.dataset import audit_rows
-    from onecycle.data.audit.table import TableLayout, read_rows
+def info(as_json: opt.AsJson = False) -> None:
+    """Show versions, devices, and where data, weights and caches live."""
+    from onecycle.commands.info import run_info
 
-    group = None if group_col is None else _column(group_col)
-    layout = TableLayout(folder, suffix, label_delim, _column(fn_col), _column(label_col), group)
-    rows = read_rows(path, csv=csv, layout=layout, valid_pct=valid_pct, seed=seed, size=size)
-    report = audit_rows(rows, silent=as_json)
-    typer.echo(json.dumps(report.to_dict(), indent=2) if as_json else str(report))
-    failed = {FailOn.error: report.reaches("error"), FailOn.warning: report.reaches("warning")}
-    if failed.get(fail_on):
-        raise typer.Exit(1)
+    raise typer.Exit(run_info(as_json=as_json))
+
+
+_NOT_SETTINGS = {"config", "resume", "dry_run", "as_json", "quiet"}
+_COLUMNS = {"fn_col", "label_col", "group_col"}
+
+
+def _settings(ctx: typer.Context) -> dict[str, Any]:
+    """Return the settings of a run that were given as options, as a config file would have them."""
+    found: dict[str, Any] = {}
+    for name, value in ctx.params.items():
+        if name in _NOT_SETTINGS or value is None or value == []:
+            continue
+        if name in _COLUMNS:
+            found[name] = opt.column(value)
+        else:
+            found[name] = [str(v) for v in value] if isinstance(value, (list, tuple)) else value
+    return found
 
 
 def main() -> None:
-    """Run the command line; an error of the user's ends in one clear message, not in a traceback."""
+    """Run the command line; an error ends in one clear message and an exit code of its own, not in a traceback."""
+    debug = "--debug" in sys.argv[1:]
+    sys.argv[1:] = [word for word in sys.argv[1:] if word != "--debug"]  # so that it may stand anywhere
+    if not debug:
+        warnings.showwarning = _show_warning
     try:
         app()
-    except (OnecycleError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(1) from error
+    except Exception as error:  # the last stop of every error: what is not ours is named as a defect
+        if debug:
+            raise
+        raise SystemExit(_report(error)) from error
+
+
+def _report(error: Exception) -> int:
+    """Print an error and return its exit code."""
+    from onecycle.exit_codes import error_text, exit_code
+
+    typer.echo(error_text(error), err=True)
+    return exit_code(error)
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """Print a warning as a sentence: the line of code that it came from says nothing to a user."""
+    from onecycle.exit_codes import wrapped
+
+    typer.echo(wrapped(f"warning: {message}"), err=True)

@@ -9,6 +9,7 @@
     ├── ArchiveError (ValueError)         an archive that is damaged or tries to leave its folder
     ├── WeightsError (ValueError)         pretrained weights that are missing or do not fit
     ├── CheckpointError (ValueError)      a saved model that does not fit this learner
+    │   └── UnsafeFileError               a file that would have to run code to be read
     ├── DivergedError (ArithmeticError)   the training loss became NaN or infinite
     └── OutOfMemoryError (MemoryError)    the smallest part of a batch does not fit into memory
 
@@ -60,6 +61,10 @@ class WeightsError(OnecycleError, ValueError):
 
 class CheckpointError(OnecycleError, ValueError):
     """A saved model does not fit the learner that loads it."""
+
+
+class UnsafeFileError(CheckpointError):
+    """A file holds more than tensors and plain values, so that reading it could run code."""
 
 
 class DivergedError(OnecycleError, ArithmeticError):

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from onecycle.errors import CheckpointError
+from onecycle.errors import CheckpointError, UnsafeFileError
 from onecycle.train.optimizer import Optimizer
 
 FORMAT = "onecycle-checkpoint"
@@ -349,7 +349,9 @@ def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
         with torch.serialization.safe_globals(plain_types):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as err:  # the unpickler of torch raises whatever a damaged file makes it raise
-        raise CheckpointError(
+        # torch refuses what would run code with words such as "Unsupported global"; all else is damage.
+        kind = UnsafeFileError if "nsupported" in str(err) else CheckpointError
+        raise kind(
             f"{path} cannot be read as weights ({type(err).__name__}: "
             f"{str(err).splitlines()[0] if str(err) else ''}); "
             "pickled objects other than tensors and plain values are refused: save its state_dict() alone"

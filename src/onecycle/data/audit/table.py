@@ -11,8 +11,9 @@ import pandas as pd
 from onecycle.data.audit.dataset import AuditedRows
 from onecycle.data.audit.findings import Finding, plural, some
 from onecycle.data.audit.label_checks import Tags, blank_findings
-from onecycle.data.labels.items import Source, column, list_images, read_label_csv, split_tags
+from onecycle.data.labels.items import Source, column, list_images, split_tags
 from onecycle.data.labels.splits import Split, check_share, random_split
+from onecycle.data.labels.tables import read_table
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.errors import DataError
 
@@ -81,7 +82,7 @@ def read_rows(
 def _from_table(
     root: Path, csv: str | Path, layout: TableLayout, resize: ResizeSpec, valid_pct: float, seed: int | None
 ) -> AuditedRows:
-    frame = read_label_csv(root / csv)
+    frame = read_table(root / csv)
     source = Source(str(csv), first_row=2)
     if len(frame) == 0:
         raise DataError(f"{root / csv} has no rows, so there is nothing to look at")

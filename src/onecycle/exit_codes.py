@@ -1,0 +1,66 @@
+"""What a failed command says and exits with: 2 usage, 3 data, 4 resources, 5 unsafe file; 1 for the rest."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+
+from onecycle.errors import (
+    ArchiveError,
+    ArgumentError,
+    CheckpointError,
+    DataError,
+    DownloadError,
+    OnecycleError,
+    UnsafeFileError,
+    WeightsError,
+)
+
+FAILED, USAGE, DATA, RESOURCES, UNSAFE, INTERRUPTED = 1, 2, 3, 4, 5, 130
+
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (UnsafeFileError, UNSAFE),
+    (ArchiveError, UNSAFE),
+    (ArgumentError, USAGE),
+    (DataError, DATA),
+    (DownloadError, DATA),
+    (WeightsError, DATA),
+    (CheckpointError, DATA),
+    (MemoryError, RESOURCES),
+    (FileNotFoundError, DATA),
+    (OSError, RESOURCES),
+    (KeyboardInterrupt, INTERRUPTED),
+)
+_WIDEST = 100
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
+
+
+def error_text(error: BaseException) -> str:
+    """Return what is printed for an error: its message, and for one that nobody foresaw how to see more."""
+    if isinstance(error, OnecycleError):
+        return wrapped(f"error: {error}")
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return wrapped(f"error: {error.strerror or error}{where}")
+    if isinstance(error, MemoryError):
+        return wrapped("error: not enough memory; close other programs, or make --bs or --size smaller")
+    kind = type(error).__name__
+    return wrapped(
+        f"error: onecycle has a defect here: {kind}: {error}. The same command with --debug shows where; "
+        "please report it with that"
+    )
+
+
+def wrapped(text: str) -> str:
+    """Return a message without control characters, in lines as wide as the terminal."""
+    width = min(_WIDEST, max(40, shutil.get_terminal_size((80, 24)).columns))
+    plain = ["".join(c if c.isprintable() else "\ufffd" for c in line) for line in text.splitlines()]
+    return "\n".join(
+        part
+        for line in plain
+        for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+    )

@@ -1,0 +1,232 @@
+"""What a data set is, found by looking: tables, their columns, folders, and what cannot be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import PIL.Image
+import pytest
+
+from onecycle.data.layout import DataLayout, LayoutWish, find_layout
+from onecycle.errors import ArgumentError, DataError
+
+
+def picture(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    PIL.Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
+
+
+def table(root: Path, frame: pd.DataFrame, name: str = "labels.csv", sep: str = ",") -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(root / name, sep=sep, index=False)
+    return root / name
+
+
+@pytest.fixture
+def tiles(tmp_path) -> Path:
+    """Forty pictures ``img/tiles/p00.png`` …, not yet a table."""
+    for i in range(40):
+        picture(tmp_path / "img" / "tiles" / f"p{i:02d}.png", i)
+    return tmp_path
+
+
+NAMES = [f"p{i:02d}" for i in range(40)]
+TAGS = ["clear", "clear road", "haze", "haze road", "clear water", "haze water"]
+CYCLED = [TAGS[i % 6] for i in range(40)]
+
+
+def test_a_table_of_tags_is_understood_from_its_cells_and_its_files(tiles):
+    table(tiles, pd.DataFrame({"image_name": NAMES, "tags": CYCLED}))
+    layout = find_layout(tiles)
+    roles = layout.table
+    assert (layout.csv, layout.kind, layout.is_multi) == ("labels.csv", "table", True)
+    assert (roles.folder, roles.suffix, roles.fn_col, roles.label_col) == (
+        "img/tiles",
+        ".png",
+        "image_name",
+        "tags",
+    )
+    data = layout.bunch(size=32, bs=4)
+    assert data.classes == ["clear", "haze", "road", "water"]
+    text = "\n".join(layout.lines())
+    assert "img/tiles/<image_name>.png" in text
+    assert "--label-delim" in text
+    assert "image_name=p00, tags=clear" in text
+    assert max(map(len, layout.lines()[1:])) <= 80
+
+
+def test_the_bunch_and_the_audit_split_alike(tiles):
+    table(tiles, pd.DataFrame({"name": NAMES, "tags": CYCLED, "site": [f"s{i // 4}" for i in range(40)]}))
+    for wish in (LayoutWish(), LayoutWish(group_col="site"), LayoutWish(label_delim="")):
+        layout = find_layout(tiles, wish)
+        for stratify in (True, False):
+            split = layout.bunch(size=32, stratify=stratify, seed=3).split
+            rows = layout.rows(stratify=stratify, seed=3)
+            np.testing.assert_array_equal(rows.split.valid, split.valid)
+            np.testing.assert_array_equal(rows.split.train, split.train)
+
+
+def test_numbers_as_classes_split_alike_too(tiles):
+    table(tiles, pd.DataFrame({"name": NAMES, "label": [i % 12 for i in range(40)]}))
+    layout = find_layout(tiles)
+    np.testing.assert_array_equal(layout.rows().split.valid, layout.bunch(size=32).split.valid)
+    assert layout.bunch(size=32).classes == list(range(12))
+
+
+def test_a_label_of_several_words_is_one_label(tiles):
+    table(tiles, pd.DataFrame({"file": NAMES, "breed": ["golden retriever", "great pyrenees"] * 20}))
+    layout = find_layout(tiles)
+    assert not layout.is_multi
+    assert layout.bunch(size=32).classes == ["golden retriever", "great pyrenees"]
+
+
+def test_one_label_a_picture_can_be_asked_for(tiles):
+    table(tiles, pd.DataFrame({"name": NAMES, "tags": CYCLED}))
+    layout = find_layout(tiles, LayoutWish(label_delim=""))
+    assert not layout.is_multi
+    assert layout.describe()["label_delim"] == ""
+
+
+@pytest.mark.parametrize(("name", "sep"), [("labels.csv", ";"), ("labels.tsv", "\t"), ("data.csv", "\t")])
+def test_other_delimiters_between_cells(tiles, name, sep):
+    table(tiles, pd.DataFrame({"name": NAMES, "label": ["a", "b"] * 20}), name, sep)
+    layout = find_layout(tiles)
+    assert layout.csv == name
+    data = layout.bunch(size=32)
+    assert (data.classes, len(data.labels)) == (["a", "b"], 40)
+    np.testing.assert_array_equal(layout.rows().split.valid, data.split.valid)
+
+
+def test_parquet(tiles):
+    pd.DataFrame({"label": ["a", "b"] * 20, "name": NAMES}).to_parquet(tiles / "set.parquet")
+    layout = find_layout(tiles / "set.parquet")
+    assert (layout.table.fn_col, layout.table.label_col) == ("name", "label")
+    np.testing.assert_array_equal(layout.rows().split.valid, layout.bunch(size=32).split.valid)
+
+
+def test_a_damaged_parquet_file_and_one_with_lists(tiles):
+    (tiles / "set.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(DataError, match=r"set\.parquet could not be read"):
+        find_layout(tiles / "set.parquet")
+    pd.DataFrame({"name": NAMES, "label": [["a"]] * 40}).to_parquet(tiles / "set.parquet")
+    with pytest.raises(DataError, match="'label' holds lists"):
+        find_layout(tiles)
+
+
+def test_columns_that_are_neither_are_not_taken(tiles):
+    frame = pd.DataFrame(
+        {
+            "id": range(40),
+            "lat": np.linspace(50, 51, 40),
+            "file": NAMES,
+            "kind": ["x", "y"] * 20,
+            "site": ["n", "s"] * 20,
+        }
+    )
+    table(tiles, frame)
+    layout = find_layout(tiles)
+    assert (layout.table.fn_col, layout.table.label_col) == ("file", "kind")
+    assert "--group-col site" in layout.hints[0]
+    assert layout.table.group_col is None
+
+
+def test_two_columns_that_could_be_labels_are_named(tiles):
+    table(tiles, pd.DataFrame({"file": NAMES, "crop": ["x", "y"] * 20, "soil": ["u", "v"] * 20}))
+    with pytest.raises(ArgumentError, match=r"crop \(2 different, e.g. x\); soil .* --label-col"):
+        find_layout(tiles)
+    assert find_layout(tiles, LayoutWish(label_col="soil")).table.label_col == "soil"
+    assert find_layout(tiles, LayoutWish(label_col=1)).table.label_col == "crop"
+    with pytest.raises(ArgumentError, match="no column 'sol'"):
+        find_layout(tiles, LayoutWish(label_col="sol"))
+
+
+def test_no_column_names_pictures(tiles):
+    table(tiles, pd.DataFrame({"file": [f"q{i}" for i in range(40)], "label": ["x", "y"] * 20}))
+    with pytest.raises(DataError, match=r"file=q0.*img/tiles/.*--fn-col, --folder and --suffix"):
+        find_layout(tiles)
+    asked = LayoutWish(fn_col="file", folder="img", suffix=".jpg")
+    assert find_layout(tiles, asked).table.suffix == ".jpg"  # for an audit, which names what is gone
+
+
+def test_several_tables(tiles):
+    table(tiles, pd.DataFrame({"file": NAMES, "label": ["x", "y"] * 20}), "train.csv")
+    table(tiles, pd.DataFrame({"file": ["none"] * 40, "label": ["x", "y"] * 20}), "sample_submission.csv")
+    assert find_layout(tiles).csv == "train.csv"
+    table(tiles, pd.DataFrame({"file": NAMES, "label": ["x", "y"] * 20}), "second.csv")
+    with pytest.raises(ArgumentError, match=r"2 tables .*second\.csv, train\.csv.*--csv"):
+        find_layout(tiles)
+    assert find_layout(tiles, LayoutWish(csv="second.csv")).csv == "second.csv"
+
+
+def folders(root: Path, *below: str) -> Path:
+    for k, part in enumerate(below):
+        for i in range(10):
+            picture(root / part / f"p{i}.png", 100 * k + i)
+    return root
+
+
+def test_folders_of_classes(tmp_path):
+    layout = find_layout(folders(tmp_path, "cat", "dog"))
+    assert (layout.kind, layout.csv) == ("class folders", None)
+    data = layout.bunch(size=32)
+    assert (data.classes, len(data.valid_ds)) == (["cat", "dog"], 4)
+    np.testing.assert_array_equal(layout.rows().split.valid, data.split.valid)
+
+
+def test_train_and_valid_folders_are_the_split(tmp_path):
+    layout = find_layout(folders(tmp_path, "train/cat", "train/dog", "valid/cat", "valid/dog"))
+    assert layout.kind == "train and valid folders"
+    data = layout.bunch(size=32, valid_pct=0.1)
+    assert len(data.valid_ds) == 20
+    np.testing.assert_array_equal(layout.rows().split.valid, data.split.valid)
+
+
+def test_only_a_train_folder(tmp_path):
+    layout = find_layout(folders(tmp_path, "train/cat", "train/dog"))
+    assert layout.root == tmp_path / "train"
+    assert layout.bunch(size=32).classes == ["cat", "dog"]
+
+
+def test_class_folders_beside_a_table_that_names_nothing(tmp_path):
+    table(folders(tmp_path, "cat", "dog"), pd.DataFrame({"a": [1, 2], "b": [3, 4]}), "notes.csv")
+    assert find_layout(tmp_path).kind == "class folders"
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(DataError, match="no table and no folders of classes"):
+        find_layout(tmp_path)
+    (tmp_path / "planet").mkdir()
+    with pytest.raises(DataError, match=r"no .*plant; did you mean .*planet\?"):
+        find_layout(tmp_path / "plant")
+    with pytest.raises(DataError, match="did you mean PLANET_SAMPLE"):
+        find_layout("PLANET_SAMPEL")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"notes\.txt is another file"):
+        find_layout(tmp_path / "notes.txt")
+    table(tmp_path, pd.DataFrame({"a": [], "b": []}))
+    with pytest.raises(DataError, match="no rows"):
+        find_layout(tmp_path)
+
+
+def test_an_option_about_a_table_where_there_is_none(tmp_path):
+    with pytest.raises(ArgumentError, match="--label-delim is about a table"):
+        find_layout(folders(tmp_path, "cat", "dog"), LayoutWish(label_delim=" "))
+
+
+def test_a_name_in_urls_is_looked_for_on_this_machine(tiles, monkeypatch):
+    table(tiles, pd.DataFrame({"name": NAMES, "tags": CYCLED}))
+    (tiles.parent / "elsewhere").mkdir(exist_ok=True)
+    monkeypatch.setenv("ONECYCLE_DATA", str(tiles.parent / "elsewhere"))
+    (tiles.parent / "elsewhere" / "planet_sample").symlink_to(tiles)
+    layout = find_layout("planet_sample")
+    assert layout.describe()["data"] == "planet_sample"
+    assert isinstance(layout, DataLayout)
+    assert layout.is_multi
+
+
+def test_control_characters_in_cells_do_not_reach_the_terminal(tiles):
+    table(tiles, pd.DataFrame({"name": NAMES, "tags": ["\x1b[31mred\x1b[0m", "b"] * 20}))
+    assert "\x1b" not in "\n".join(find_layout(tiles).lines())

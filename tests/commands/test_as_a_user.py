@@ -131,10 +131,18 @@ def the_run(cwd: Path, name: str = "latest") -> Path:
     return (cwd / "runs" / name).resolve()
 
 
-RUN_FILES = (
-    "config.yaml env.json data.json split.csv history.csv predictions.parquet metrics.json report.html log.txt "
-    "model/model.safetensors model/model.json"
-).split()
+RUN_FILES = [
+    *(
+        "config.yaml",
+        "env.json",
+        "data.json",
+        "split.csv",
+        "history.csv",
+        "predictions.parquet",
+        "metrics.json",
+    ),
+    *("report.html", "log.txt", "model/model.safetensors", "model/model.json"),
+]
 
 
 def assert_whole(run: Path) -> None:

@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # More arguments for the command of a target: make demo ARGS='--size 224 --epochs 8'
 ARGS ?=
 
-.PHONY: setup demo test fast slow lesson check bench peers clean
+.PHONY: setup demo test fast slow lesson browser check bench peers clean
 
 setup: $(READY)
 
@@ -30,6 +30,10 @@ slow: $(READY)  ## what `make test` leaves out: long tests
 
 lesson: $(READY)  ## the lesson notebook with all its epochs (23 epochs of ResNet-34 and the finder)
 	ONECYCLE_LESSON_FULL=1 $(BIN)/python -m pytest -q -s -m lesson --timeout 14400 $(ARGS)
+
+browser: $(READY)  ## opens reports in the Chromium that is on PATH
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest -q -m browser $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

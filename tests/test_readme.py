@@ -42,6 +42,32 @@ def test_the_python_snippets_run_one_after_the_other(tmp_path):
     assert "fit_one_cycle" in done.stdout
 
 
+def test_the_console_commands_run_one_after_the_other(tmp_path):
+    """From a folder to predictions, as typed; ``onecycle`` is the one that is installed beside this Python."""
+    from onecycle.data.synthetic.tiles import write_sample
+
+    write_sample(tmp_path / "planet", 80, size_px=64)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = environment(tmp_path) | {"ONECYCLE_HOME": str(tmp_path / "home"), "PATH": path, "COLUMNS": "80"}
+    (block,) = blocks("console")
+    said = []
+    for command in block.splitlines():
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=250,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        said.append(done.stdout)
+    assert (tmp_path / "runs" / "planet-001" / "report.html").stat().st_size > 50_000
+    assert "onecycle predict" in said[1]
+
+
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
 
 
@@ -54,14 +80,14 @@ def test_the_shell_commands_run(command, tmp_path):
     env["ONECYCLE_HOME"] = str(tmp_path)
     env["PYTEST_ADDOPTS"] = "--collect-only -q"
     if command == "make demo":
-        env["ARGS"] = f"--tiles 60 --epochs 1 --size 64 --out {tmp_path / 'run'}"
+        env["ARGS"] = f"--tiles 60 --epochs 1 --size 64 --out {tmp_path / 'runs'}"
     done = subprocess.run(
         command, shell=True, cwd=ROOT, env=env, capture_output=True, text=True, timeout=250, check=False
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     if command == "make demo":
         assert "DRAWN" in done.stdout
-        assert (tmp_path / "run" / "results.png").stat().st_size > 10_000
+        assert (tmp_path / "runs" / "demo-001" / "report.html").stat().st_size > 50_000
 
 
 def test_the_commands_are_the_ones_that_ci_runs():

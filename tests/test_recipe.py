@@ -523,3 +523,58 @@ def test_what_cannot_be_is_refused_before_the_network_is_made(colour_path, monke
     for option in ({"precision": "fp8"}, {"channels_last": "x"}, {"precompute": -1}):
         with pytest.raises(ArgumentError):
             cnn_learner(bunch(colour_path), "resnet18", pretrained=False, **option)
+
+
+class Notes(recipe.Watcher):
+    """Notes what a recipe tells."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def planned(self, plan, speeds) -> None:
+        self.told.append(f"plan of {len(plan.stages)}")
+
+    def stage_begins(self, stage, base_lr) -> None:
+        self.told.append(f"{stage.trains} begins")
+
+    def lr_chosen(self, lr) -> None:
+        self.told.append("lr")
+
+    def replanned(self, rest) -> None:
+        self.told.append("replanned")
+
+    def stage_ended(self, stage) -> None:
+        self.told.append(f"{stage.trains} ended")
+
+
+def test_a_watcher_is_told_what_happens_in_order(learn):
+    notes = Notes()
+    recipe.fine_tune(learn, Wish(epochs=1, freeze_epochs=1), watcher=notes)
+    assert notes.told == [
+        "plan of 2", "head begins", "lr", "head ended", "all layers begins", "all layers ended",
+    ]  # fmt: skip
+    assert recipe.fine_tune(learn, Wish(epochs=1), watcher=(other := Notes()), plan_only=True)
+    assert len(other.told) == 1
+
+
+def test_the_sweeps_and_their_answer_are_kept(learn):
+    assert learn.lr_sweeps == ()
+    answer = learn.lr_suggestion(n_sweeps=2, num_it=20)
+    assert learn.lr_answer is answer
+    assert len(learn.lr_sweeps) == 2
+    assert all(len(lrs) >= len(losses) > 5 for lrs, losses in learn.lr_sweeps)
+
+
+def test_a_silent_learner_can_show_its_epochs_elsewhere(learn, capsys):
+    from onecycle.train.log.progress import Progress
+
+    class Rows(Progress):
+        seen = 0
+
+        def show_row(self, cells) -> None:
+            Rows.seen += 1
+
+    learn.progress_to = Rows
+    learn.fit_one_cycle(2)
+    assert Rows.seen == 2
+    assert capsys.readouterr().out == ""

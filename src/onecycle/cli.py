@@ -347,6 +347,9 @@ def predict(
             help="Where they go: .csv, .json or .parquet.", rich_help_panel="Output", metavar="FILE"
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace that file.", rich_help_panel="Output")
+    ] = False,
     top: Annotated[int, typer.Option(min=1, help="How many classes are shown a picture.", metavar="N")] = 3,
     thresh: Annotated[
         float | None,
@@ -363,7 +366,9 @@ def predict(
     """Classify PICTURES with a run's model; the training data need not be there."""
     from onecycle.commands.predict import run_predict
 
-    code = run_predict(run, pictures, out=out, as_json=as_json, quiet=quiet, top=top, thresh=thresh)
+    code = run_predict(
+        run, pictures, out=out, force=force, as_json=as_json, quiet=quiet, top=top, thresh=thresh
+    )
     raise typer.Exit(code)
 
 
@@ -375,21 +380,25 @@ def compare(
     html: Annotated[
         Path | None, typer.Option(help="Write a page, too.", rich_help_panel="Output", metavar="FILE")
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace that page.", rich_help_panel="Output")
+    ] = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Put runs side by side: differences with intervals, changed pictures, changed settings."""
     from onecycle.commands.compare import run_compare
 
-    raise typer.Exit(run_compare(runs, as_json=as_json, quiet=quiet, html=html))
+    raise typer.Exit(run_compare(runs, as_json=as_json, quiet=quiet, html=html, force=force))
 
 
 @app.command()
 def relabel(
     data: Annotated[str, typer.Argument(help="The data set, or a run folder of it.", show_default=False)],
     table: Annotated[
-        Path, typer.Argument(help="Edited table of label issues (new_label filled in).", show_default=False)
-    ],
+        Path | None,
+        typer.Argument(help="Edited table of label issues; default: the run's own.", show_default=False),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The new table of labels.", rich_help_panel="Output", metavar="FILE")
     ] = None,
@@ -402,6 +411,8 @@ def relabel(
     label_delim: opt.LabelDelim = None,
     fn_col: opt.FnCol = None,
     label_col: opt.LabelCol = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Write a new table of labels from corrections; no file of the data set is changed."""
     from onecycle.commands.relabel import run_relabel
@@ -409,7 +420,8 @@ def relabel(
     wish = opt.layout_wish(
         csv, folder, suffix, label_delim=label_delim, fn_col=fn_col, label_col=label_col, group_col=None
     )
-    raise typer.Exit(run_relabel(data, table, wish, out=out, force=force))
+    code = run_relabel(data, table, wish, out=out, force=force, as_json=as_json, quiet=quiet)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -429,16 +441,16 @@ def cache(
 
 @app.command()
 def demo(
-    out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/demo-<time>.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs; default: runs.")] = None,
     tiles: Annotated[int, typer.Option(min=40, help="How many tiles to draw.")] = 1000,
     epochs: Annotated[int, typer.Option(min=1, help="Epochs of training.")] = 4,
     size: Annotated[int, typer.Option(min=32, help="Picture size in px.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the tiles, the split and the training.")] = 42,
 ) -> None:
-    """Draw satellite-like tiles, train a pretrained network on them and show what it learned."""
-    from onecycle.demo import run_demo
+    """Draw satellite-like tiles, train on them and judge the result: no data of your own is needed."""
+    from onecycle.commands.demo import run_demo
 
-    run_demo(out, n_tiles=tiles, epochs=epochs, size_px=size, seed=seed)
+    raise typer.Exit(run_demo(out, n_tiles=tiles, epochs=epochs, size_px=size, seed=seed))
 
 
 @app.command()
@@ -457,7 +469,7 @@ def _settings(ctx: typer.Context) -> dict[str, Any]:
     """Return the settings of a run that were given as options, as a config file would have them."""
     found: dict[str, Any] = {}
     for name, value in ctx.params.items():
-        if name in _NOT_SETTINGS or value is None or value == []:
+        if name in _NOT_SETTINGS or value is None or value in ([], ()):
             continue
         if name in _COLUMNS:
             found[name] = opt.column(value)
@@ -468,28 +480,16 @@ def _settings(ctx: typer.Context) -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line; an error ends in one clear message and an exit code of its own, not in a traceback."""
+    from onecycle import exit_codes
+
     debug = "--debug" in sys.argv[1:]
     sys.argv[1:] = [word for word in sys.argv[1:] if word != "--debug"]  # so that it may stand anywhere
     if not debug:
-        warnings.showwarning = _show_warning
+        warnings.showwarning = exit_codes.show_warning
     try:
         app()
     except Exception as error:  # the last stop of every error: what is not ours is named as a defect
         if debug:
             raise
-        raise SystemExit(_report(error)) from error
-
-
-def _report(error: Exception) -> int:
-    """Print an error and return its exit code."""
-    from onecycle.exit_codes import error_text, exit_code
-
-    typer.echo(error_text(error), err=True)
-    return exit_code(error)
-
-
-def _show_warning(message: Warning | str, *_: object) -> None:
-    """Print a warning as a sentence: the line of code that it came from says nothing to a user."""
-    from onecycle.exit_codes import wrapped
-
-    typer.echo(wrapped(f"warning: {message}"), err=True)
+        print(exit_codes.error_text(error), file=sys.stderr)
+        raise SystemExit(exit_codes.exit_code(error)) from error

@@ -114,11 +114,11 @@ def cnn_learner(
     """
     PrecisionWish(precision, channels_last, compile).check(data.device)  # before the network is made
     check_views(precompute)
-    prior = class_log_prior(
-        torch.from_numpy(data.labels.counts(data.split.train)),
-        is_multi=data.is_multi,
-        n=len(data.split.train),
-    )
+    n_train = len(data.split.train)
+    prior = None  # a bunch without pictures, for predictions only
+    if n_train:
+        counts = torch.from_numpy(data.labels.counts(data.split.train))
+        prior = class_log_prior(counts, is_multi=data.is_multi, n=n_train)
     built = create_cnn_model(
         base_arch,
         data.c,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +11,11 @@ from onecycle.features import FrozenFeatures, LabelledFeatures
 from onecycle.saving import SavedClassifier
 
 if TYPE_CHECKING:
+    from onecycle.data.audit.findings import AuditReport
+    from onecycle.evaluation.interpretation import ClassificationInterpretation
+    from onecycle.evaluation.label_issues import LabelIssue
     from onecycle.label_check import LabelIssues
+    from onecycle.reporting import Report, Sweeps
     from onecycle.similar import SimilarPictures
 
 
@@ -69,6 +74,41 @@ class ExaminedClassifier(SavedClassifier):
         found = self._labelled_features()
         return check_labels(
             found, self._data, folds=folds, seed=seed, body_trained=self.body_trained, silent=self.silent
+        )
+
+    def report(
+        self,
+        *,
+        interpretation: ClassificationInterpretation | None = None,
+        audit: AuditReport | Mapping[str, Any] | None = None,
+        label_issues: LabelIssues | Sequence[LabelIssue] | None = None,
+        sweep: Sweeps | None = None,
+        title: str = "",
+        notes: Sequence[str] = (),
+    ) -> Report:
+        """Put what is known of this model into one HTML page; a notebook shows it, ``.save(path)`` writes it.
+
+        Args:
+            interpretation: predictions to report; default those of the validation part, made now.
+            audit: of ``data.audit()``.
+            label_issues: of ``learn.label_issues()``.
+            sweep: of the learning-rate finder: pairs (learning rates, losses).
+            title: of the page.
+            notes: sentences to show with the settings.
+
+        Raises:
+            ArgumentError: the validation part is empty.
+        """
+        from onecycle.reporting import build_report
+
+        return build_report(
+            self,
+            interpretation=interpretation,
+            audit=audit,
+            label_issues=label_issues,
+            sweep=sweep,
+            title=title,
+            notes=notes,
         )
 
     def _labelled_features(self) -> LabelledFeatures:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import textwrap
+from typing import TextIO
 
 from onecycle.errors import (
     ArchiveError,
@@ -53,6 +55,21 @@ def error_text(error: BaseException) -> str:
         f"error: onecycle has a defect here: {kind}: {error}. The same command with --debug shows where; "
         "please report it with that"
     )
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],  # noqa: ARG001
+    filename: str,  # noqa: ARG001
+    lineno: int,  # noqa: ARG001
+    file: TextIO | None = None,
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    """Print a warning as a sentence: the line of code that it came from says nothing to a user.
+
+    The arguments are those of ``warnings.showwarning``, which this replaces.
+    """
+    print(wrapped(f"warning: {message}"), file=file or sys.stderr)
 
 
 def wrapped(text: str) -> str:

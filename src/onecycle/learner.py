@@ -28,11 +28,11 @@ from onecycle.train import lr_finder
 from onecycle.train.callbacks import Callback, GradientClipping, MixUpCallback
 from onecycle.train.device.precision import Choice, PrecisionWish
 from onecycle.train.evaluate import Loader
-from onecycle.train.log.progress import make_progress
+from onecycle.train.log.progress import Progress, make_progress
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.loop import Trainer, TrainerAttribute
 from onecycle.train.losses import ClassWeights
-from onecycle.train.lr_finder import LrAnswer
+from onecycle.train.lr_finder import LrAnswer, Sweep
 from onecycle.train.metrics import Metric, check_metric, metric_name
 from onecycle.train.optimizer import AdamW_v1
 from onecycle.train.schedules import Constant, LrLike, OneCycle, lr_range
@@ -70,6 +70,13 @@ class Learner(ExaminedClassifier):
         silent: print no table and no bar.
         stats: pixel statistics to normalise with where the data has none of its own.
     """
+
+    progress_to: Callable[[], Progress] | None = None
+    """Makes what shows the epochs of a fit, also of a silent learner; None: chosen by where output goes."""
+    lr_sweeps: tuple[Sweep, ...] = ()
+    """(learning rates, loss of each batch) of each sweep of the last ``lr_suggestion``."""
+    lr_answer: LrAnswer | None = None
+    """What that one answered."""
 
     model, loss_func, layer_groups = TrainerAttribute(), TrainerAttribute(), TrainerAttribute()
     opt_func, wd = TrainerAttribute(), TrainerAttribute()
@@ -215,10 +222,13 @@ class Learner(ExaminedClassifier):
                 recorder=self.recorder,
                 metrics=listed(self.metrics),
                 callbacks=partners,
-                progress=make_progress(silent=self.silent),
+                progress=self._progress(),
                 wd=wd,
                 start_epoch=start_epoch,
             )
+
+    def _progress(self) -> Progress:
+        return make_progress(silent=self.silent) if self.progress_to is None else self.progress_to()
 
     @contextmanager
     def _batches(self, callbacks: Sequence[Callback]) -> Iterator[tuple[Loader, Loader | None]]:
@@ -315,7 +325,8 @@ class Learner(ExaminedClassifier):
         for i in range(n_sweeps):
             self._sweep(1e-6, 10.0, num_it, stop_div=True, wd=wd, skip_epochs=i * num_it, quiet=True)
             sweeps.append((self.recorder.lrs, self.recorder.raw_losses))
-        answer = lr_finder.robust_lr(sweeps)
+        self.lr_sweeps, self.lr_answer = tuple(sweeps), lr_finder.robust_lr(sweeps)
+        answer = self.lr_answer
         if not self.silent:
             print(fill(str(answer), 80))
         return answer

@@ -62,6 +62,25 @@ class Tunable(Measurable, Protocol):
     ) -> None: ...
 
 
+class Watcher:
+    """Is told what a running recipe does, for those who show it themselves; this one does nothing."""
+
+    def planned(self, plan: Plan, speeds: Speeds) -> None:
+        """The plan is made; nothing has been trained."""
+
+    def stage_begins(self, stage: Stage, base_lr: float | None) -> None:
+        """A stage begins; its base learning rate, where it is known already."""
+
+    def lr_chosen(self, lr: float) -> None:
+        """The base learning rate is found, or the default taken; ``lr_answer`` of the learner says why."""
+
+    def replanned(self, rest: Sequence[Stage]) -> None:
+        """What is left is planned anew, from the speed that was seen; perhaps nothing more fits into the time."""
+
+    def stage_ended(self, stage: Stage) -> None:
+        """A stage is over; ``recorder`` of the learner has the history of all so far."""
+
+
 @dataclass(frozen=True)
 class Wish:
     """What the caller of ``fine_tune`` asked for; see there.
@@ -129,7 +148,14 @@ def _check_count(name: str, value: int | None, least: int) -> None:
         raise ArgumentError(f"{name} is a whole number of {least} or more; received {value!r}")
 
 
-def fine_tune(learn: Tunable, wish: Wish, *, plan_only: bool = False, clock: Clock = time.monotonic) -> Plan:
+def fine_tune(
+    learn: Tunable,
+    wish: Wish,
+    *,
+    plan_only: bool = False,
+    clock: Clock = time.monotonic,
+    watcher: Watcher | None = None,
+) -> Plan:
     """Run the recipe over a learner; ``Learner.fine_tune`` says what it does.
 
     Args:
@@ -137,6 +163,7 @@ def fine_tune(learn: Tunable, wish: Wish, *, plan_only: bool = False, clock: Clo
         wish: what was asked for.
         plan_only: measure and show the plan, train nothing.
         clock: seconds that never go back.
+        watcher: is told what happens.
 
     Returns:
         The plan, as it was made before training.
@@ -154,10 +181,12 @@ def fine_tune(learn: Tunable, wish: Wish, *, plan_only: bool = False, clock: Clo
     plan = make_plan(task, speeds, epochs=wish.epochs, budget_s=budget_s, spent_s=clock() - start_s)
     if not learn.silent:
         print(plan)
+    watcher = watcher or Watcher()
+    watcher.planned(plan, speeds)
     if plan_only:
         return plan
     try:
-        _Run(learn, task, speeds, plan, start_s, clock).stages()
+        _Run(learn, task, speeds, plan, start_s, clock, watcher).stages()
     finally:
         learn.data = data
         learn.precompute = precompute  # also where they compare equal: 0 and False are not the same here
@@ -230,9 +259,16 @@ class _Run:
     """The state of a running recipe."""
 
     def __init__(
-        self, learn: Tunable, task: Task, speeds: Speeds, plan: Plan, start_s: float, clock: Clock
+        self,
+        learn: Tunable,
+        task: Task,
+        speeds: Speeds,
+        plan: Plan,
+        start_s: float,
+        clock: Clock,
+        watcher: Watcher,
     ) -> None:
-        self.learn, self.task, self.speeds, self.plan = learn, task, speeds, plan
+        self.learn, self.task, self.speeds, self.plan, self.watcher = learn, task, speeds, plan, watcher
         self.data, self.start_s, self.clock = learn.data, start_s, clock
         self.base_lr = plan.base_lr
         self.done: list[Stage] = []
@@ -245,6 +281,7 @@ class _Run:
         while self.rest:
             stage = self.rest.pop(0)
             before_s = self.clock()
+            self.watcher.stage_begins(stage, self.base_lr)
             if stage.trains == HEAD:
                 self._head(stage)
             else:
@@ -253,7 +290,9 @@ class _Run:
             self.history.extend(self.learn.recorder)
             self.learn.recorder = self.history
             self.done.append(stage)
-            self._replan(stage, self.clock() - before_s)
+            took_s = self.clock() - before_s
+            self.watcher.stage_ended(stage)
+            self._replan(stage, took_s)
             if self.rest:
                 self._say(self._forecast_text())
         self.learn.data = self.data
@@ -275,6 +314,7 @@ class _Run:
         learn.freeze()
         if self.base_lr is None:
             self.base_lr = self._found_lr(late=self._is_late(stage))
+            self.watcher.lr_chosen(self.base_lr)
         pacer = Pacer(learn.lr_range(stage.max_lr(self.base_lr)), clock=self.clock)
         self._fit(pacer, stage, later_steps=0, start_epoch=0)
 
@@ -343,6 +383,7 @@ class _Run:
         self.rest = list(replan(self.task, self.speeds, stage, self.rest, self.plan.budget_s - self.spent_s))
         if [(s.size, s.epochs) for s in self.rest] != before:
             again = Plan(tuple(self.rest), self.base_lr)
+            self.watcher.replanned(again.stages)
             self._say(
                 f"Planned anew, from the speed that was seen:\n{again if self.rest else 'nothing more fits'}"
             )

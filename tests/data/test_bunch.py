@@ -370,3 +370,25 @@ def test_a_resized_bunch_leaves_out_the_same_unreadable_pictures(colour_path, tm
     assert np.array_equal(larger.split.valid, data.split.valid)
     larger.prepare()
     assert len(larger) == 58
+
+
+def test_another_split_by_rows_changes_nothing_else(colour_path):
+    data = from_csv(colour_path, size=32, bs=8)
+    other = data.split_by_rows(range(10), [20, 30], "mine")
+    assert (len(other.split.train), other.split.valid.tolist(), other.split.how) == (10, [20, 30], "mine")
+    assert other.store is data.store
+    assert len(other) == 12
+    with pytest.raises(ArgumentError, match="both training and validation"):
+        data.split_by_rows([1, 2], [2])
+
+
+@pytest.mark.parametrize("is_multi", [False, True])
+def test_a_bunch_without_pictures_has_classes_and_a_preprocess(colour_path, tmp_path, is_multi):
+    data = ImageDataBunch.single_from_classes(tmp_path, ["b", "a"], is_multi=is_multi, size=32)
+    assert (data.classes, data.c, data.is_multi, len(data)) == (["b", "a"], 2, is_multi, 0)
+    assert "for predictions only" in repr(data)
+    picture = sorted((colour_path / "train").iterdir())[0]
+    x = data.single_loader([picture], stats=None).batch_at(0, 0).x
+    assert x.shape == (1, 3, 32, 32)
+    with pytest.raises(ArgumentError, match="no pictures in its part Train"):
+        _ = data.train_ds

@@ -22,7 +22,7 @@ from onecycle.data.labels.items import DatasetType, Label, shown
 from onecycle.data.labels.pictures import Labeled
 from onecycle.data.labels.prevalence import Prevalence, prevalence
 from onecycle.data.labels.relabel import relabelled
-from onecycle.data.labels.splits import keep_together
+from onecycle.data.labels.splits import index_split, keep_together
 from onecycle.data.options import BunchOptions, make_loading, make_stores
 from onecycle.data.pixels.decode import Source
 from onecycle.data.pixels.image import Image
@@ -160,6 +160,20 @@ class ImageDataBunch(BunchFactories):
         print(
             f"{moved} of {len(self.split.valid)} validation pictures moved to training, where their group is."
         )
+        return self._with(replace(self.lists, split=split))
+
+    def split_by_rows(self, train: Sequence[int], valid: Sequence[int], how: str = "given rows") -> Self:
+        """Return a bunch with another split; all else is the same. Rows in neither part are left out.
+
+        Args:
+            train, valid: row numbers of the table, 0 for the first picture.
+            how: where the split comes from, in words.
+
+        Raises:
+            ArgumentError: a row that the table does not have, or one that is in both parts.
+            DataError: no row to train on.
+        """
+        split = replace(index_split(len(self.store), valid, train), how=how, groups=self.split.groups)
         return self._with(replace(self.lists, split=split))
 
     def _with(self, lists: Labeled) -> Self:
@@ -401,6 +415,8 @@ class ImageDataBunch(BunchFactories):
         lines = [
             f"ImageDataBunch: {self.c} {kind}, {'×'.join(map(str, size)) + ' px' if size else 'sizes as stored'}"
         ]
+        if not len(self):
+            return "\n".join([*lines, "No pictures: for predictions only", f"Path: {self.path}"])
         dropped = self.loader(DatasetType.Train).n_dropped
         note = f", of which each epoch leaves {dropped} out (last incomplete batch)" if dropped else ""
         lines.append(f"Train: {len(self.split.train):,} pictures{note}\n  {self.train_ds.y!r}")

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, Unpack
 
+import numpy as np
 import pandas as pd
 
 from onecycle.data.labels import splits
-from onecycle.data.labels.items import Label, labels_from_pattern, pictures_of_classes
+from onecycle.data.labels.items import Label, Labels, labels_from_pattern, pictures_of_classes
 from onecycle.data.labels.pictures import (
     Labeled,
     Pictures,
@@ -213,6 +214,31 @@ class BunchFactories(ABC):
         check_options(options)
         labels = labels_from_pattern([str(f) for f in fnames], pat)
         return cls.from_lists(path, fnames, labels, valid_pct, seed, stratify=stratify, **options)
+
+    @classmethod
+    def single_from_classes(
+        cls,
+        path: str | Path,
+        classes: Sequence[Label],
+        *,
+        is_multi: bool = False,
+        **options: Unpack[CommonOptions],
+    ) -> Self:
+        """Make a bunch without a single picture: what ``predict`` needs where nobody trains.
+
+        Args:
+            path: folder that models are looked for below.
+            classes: in the model's order.
+            is_multi: whether the classes are tags.
+            options: see ``BunchOptions``; the size is that of the model, ``ds_tfms`` are for ``TTA``.
+        """
+        check_options(options)
+        n, c = 0, len(classes)
+        targets = np.zeros((n, c), dtype=np.float32) if is_multi else np.zeros(n, dtype=np.int64)
+        nobody = np.zeros(n, dtype=np.int64)
+        split = splits.Split(nobody, nobody, "none, for predictions only")
+        lists = Labeled(Pictures([], path), split, Labels(list(classes), targets, is_multi))
+        return cls._finish(lists, None, {**options, "test": None})
 
     @classmethod
     def _from_table(

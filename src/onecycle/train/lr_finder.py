@@ -169,6 +169,10 @@ def unchanged(trainer: Trainer) -> Iterator[None]:
 # --- what several sweeps say together -------------------------------------------------------------
 
 
+Sweep = tuple[list[float], list[float]]
+"""Learning rates, rising, and the loss of the batch that each was tried on."""
+
+
 @dataclass(frozen=True)
 class LrAnswer:
     """What several sweeps say together.

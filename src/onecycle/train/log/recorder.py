@@ -112,6 +112,14 @@ class Recorder:
         self._smooth: list[float] = []
         self._smoother = Smoother()
 
+    @classmethod
+    def of_epochs(cls, metric_names: Sequence[str], rows: Sequence[EpochRow]) -> Recorder:
+        """Return a history that is known by epoch only: each counts as one batch, with the loss at its end."""
+        made = cls(metric_names)
+        made.rows, made.nb_batches = list(rows), [1] * len(rows)
+        made._raw = made._smooth = [row.train_loss for row in rows]
+        return made
+
     def add_hypers(self, lrs: Sequence[float], mom: float | None) -> None:
         """Note what the coming step runs with."""
         self.all_lrs.append(tuple(lrs))

@@ -1,0 +1,277 @@
+"""The end of ``onecycle train``: the run is judged, written down, and summed up on the last screen."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onecycle.commands.screen import LABEL_WIDTH, Screen, cut
+from onecycle.data.audit.findings import plural
+from onecycle.errors import ArgumentError, DataError
+from onecycle.evaluation.certainty.intervals import Estimate
+from onecycle.evaluation.certainty.thresholds import ThresholdReport
+from onecycle.evaluation.interpretation import ClassificationInterpretation, ranked_pairs, swap_counts
+from onecycle.evaluation.label_issues import LabelIssue
+from onecycle.label_check import LabelIssues
+from onecycle.learner import Learner
+from onecycle.reporting import Report
+from onecycle.runs.config import RunConfig
+from onecycle.runs.folder import RunFolder
+from onecycle.runs.history import read_history
+from onecycle.runs.record import (
+    estimate_values,
+    metrics_of_run,
+    predictions_of,
+)
+
+Issues = LabelIssues | list[LabelIssue] | None
+
+WORST, CONFUSED = 4, 3
+"""Classes and pairs that the last screen names."""
+
+_NAME_WIDTH = 24
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known of a trained run.
+
+    Attributes:
+        interpretation: predictions of the validation part.
+        estimates: scores with intervals.
+        thresholds: what was chosen; None for single labels, or where nothing was chosen.
+    """
+
+    interpretation: ClassificationInterpretation
+    estimates: list[Estimate]
+    thresholds: ThresholdReport | None
+
+
+def judge(config: RunConfig, learn: Learner, screen: Screen) -> Judged | None:
+    """Predict the validation part once; choose thresholds and calibrate on it by cross-fitting.
+
+    Returns:
+        None where no picture validates.
+    """
+    if not len(learn.data.split.valid):
+        screen.warn("no picture validates (--valid-pct, or too few pictures), so nothing was measured")
+        return None
+    with screen.status("judging the validation pictures"):
+        found = learn.interpret()
+        thresholds = None
+        if config.thresholds and learn.data.is_multi:
+            try:
+                thresholds = found.choose_thresholds()
+                learn.calibrated = replace(learn.calibrated, thresholds=thresholds.thresholds)
+            except (ArgumentError, DataError) as error:
+                screen.warn(f"no thresholds were chosen: {error}")
+        if config.calibrate:
+            _calibrate(learn, found, screen)
+        return Judged(found, found.metrics(), thresholds)
+
+
+def _calibrate(learn: Learner, found: ClassificationInterpretation, screen: Screen) -> None:
+    """Calibrate where that helps on held-out folds, as ``Learner.calibrate`` does, without predicting again."""
+    try:
+        report = found.calibration()
+    except (ArgumentError, DataError) as error:
+        screen.warn(f"the probabilities were not calibrated: {error}")
+        return
+    if report.helps:
+        learn.calibrated = replace(learn.calibrated, calibration=report.calibration)
+
+
+def write_results(
+    run: RunFolder,
+    learn: Learner,
+    judged: Judged | None,
+    *,
+    audit: Mapping[str, Any] | None,
+    issues: int | None,
+) -> None:
+    """Write the model, the predictions and the metrics of a run.
+
+    Args:
+        run: the folder.
+        learn: the trained learner.
+        judged: None where nothing validates.
+        audit: what the audit found, as plain values.
+        issues: labels that look wrong; None where nobody looked.
+    """
+    learn.save(run.model_stem.resolve(), with_opt=False)
+    estimates: list[Estimate] = []
+    thresholds = None
+    if judged is not None:
+        predictions_of(learn, judged.interpretation).write(run.predictions)
+        estimates, thresholds = judged.estimates, judged.thresholds
+    values = metrics_of_run(learn, estimates, thresholds)
+    leaked = None if audit is None else len(audit["leaked"])
+    run.write_json(run.metrics, {**values, "label_issues": issues, "leaked": leaked})
+
+
+def write_report(
+    run: RunFolder, learn: Learner, judged: Judged | None, *, issues: Issues, screen: Screen
+) -> Report | None:
+    """Write the report; where that fails, say why and how to repeat it: the run is not lost.
+
+    Returns:
+        The report, None where there is none.
+    """
+    if judged is None:
+        return None
+    again = f"onecycle report {shlex.quote(str(run.path))}"
+    try:
+        from onecycle.commands.report import report_of_run
+
+        with screen.status("writing the report"):
+            learn.recorder = read_history(run)  # with the epochs of earlier sittings
+            made = report_of_run(run, learn, judged.interpretation, issues=issues)
+            made.save(run.report)
+            return made
+    except Exception as error:  # noqa: BLE001 - whatever it is, hours of training must not be lost to it
+        screen.warn(f"the report failed ({type(error).__name__}: {error}); the run is whole. Again: {again}")
+        return None
+
+
+# --- the last screen --------------------------------------------------------------------------------
+
+
+def show_results(
+    run: RunFolder,
+    judged: Judged | None,
+    *,
+    audit: Mapping[str, Any] | None,
+    label_issues: tuple[int | None, Issues],
+    report: Report | None,
+    seconds: float,
+    screen: Screen,
+) -> None:
+    """Show the last screen: how good, against what, what is weak, where everything is, what to run next."""
+    screen.say()
+    if report is not None:
+        screen.row("answer", report.content.verdict.bottom_line.text, style="bold")
+    if judged is not None:
+        _show_scores(judged, screen)
+        _show_weak(judged, screen)
+    n_issues, issues = label_issues
+    if n_issues is not None:
+        screen.row("labels", _issues_text(run, n_issues, issues))
+    leaked = [] if audit is None else list(audit["leaked"])
+    if leaked:
+        text = f"{len(leaked)} validation pictures are in training too, which flatters the numbers"
+        screen.row("leaks", text)
+    elif audit is not None:
+        screen.row("leaks", "none found")
+    files = [p.name for p in (run.report, run.metrics, run.predictions, run.model_stem.parent) if p.exists()]
+    screen.row("run", f"{run.path}", always=True)
+    screen.row("", f"in it: {', '.join(files)}, config.yaml, log.txt; took {_duration(seconds)}")
+    path = shlex.quote(str(run.path))
+    screen.row("next", "look at the report, then predict pictures of your own")
+    if report is not None:
+        screen.command(str(run.report), "opens in a browser")
+    screen.command(f"onecycle report {path}", "writes it again")
+    screen.command(f"onecycle predict {path} PICTURES")
+    screen.event(
+        "done",
+        run=str(run.path),
+        report=None if report is None else str(run.report),
+        seconds=seconds,
+        metrics=[] if judged is None else [estimate_values(e) for e in judged.estimates],
+        label_issues=n_issues,
+        leaked=len(leaked),
+    )
+
+
+def _show_scores(judged: Judged, screen: Screen) -> None:
+    """Show the scores as a table, the headline first; with ``quiet`` the headline alone."""
+    first = judged.estimates[0]
+    if screen.quiet:
+        screen.row("result", f"{first}, {plural(first.n, 'picture')}", always=True)
+    rows = [_score_cells(e) for e in judged.estimates]
+    if judged.thresholds is not None and judged.thresholds.rule != "default":
+        held = judged.thresholds.held_out[0]
+        rows.insert(1, [f"… {judged.thresholds.rule}", *_score_cells(held)[1:3], "held-out folds"])
+    head = [plural(first.n, "picture"), "value", "95 % interval", "a guess"]
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for i, row in enumerate([head, *rows]):
+        cells = "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))
+        label = "result" if i == 0 else ""
+        screen.line(f"{label:<{LABEL_WIDTH}}{cells}", style="bold" if i == 1 else "")
+    if first.baseline_name in _BASELINES:
+        screen.row("", f"a guess: {_BASELINES[first.baseline_name]}")
+
+
+def _score_cells(e: Estimate) -> list[str]:
+    guess = "" if e.baseline is None else f"{e.baseline:.3f}"
+    return [e.name, f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}", guess]
+
+
+_BASELINES = {
+    "prior": "by how common each tag is in training, without looking",
+    "majority class": "always the class that is commonest in training",
+}
+"""What a guess without looking at the picture is, by the name of the baseline."""
+
+
+def _show_weak(judged: Judged, screen: Screen) -> None:
+    found = judged.interpretation
+    worst = worst_tags(judged) if found.is_multi else worst_classes(found)
+    kind = "tags" if found.is_multi else "classes"
+    if worst:
+        screen.row(f"weak {kind}"[:9], "; ".join(worst[:WORST]))
+    pairs = confused(judged)[:CONFUSED]
+    if pairs:
+        texts = [f"{cut(a, _NAME_WIDTH)} → {cut(b, _NAME_WIDTH)} ({n})" for a, b, n in pairs]
+        screen.row("confused", f"{'; '.join(texts)} (truth → prediction, pictures)")
+
+
+def worst_tags(judged: Judged) -> list[str]:
+    """Name the tags with the lowest F2 at the thresholds in use, and how many pictures have each."""
+    thresh = 0.5 if judged.thresholds is None else judged.thresholds.thresholds.values
+    table = judged.interpretation.tag_report(np.asarray(thresh), worst_first=True)
+    table = table[table["support"] > 0].head(WORST)
+    return [
+        f"{cut(str(tag), _NAME_WIDTH)} F2 {f2:.2f} ({n})"
+        for tag, f2, n in zip(table["tag"], table["fbeta"], table["support"], strict=True)
+    ]
+
+
+def worst_classes(found: ClassificationInterpretation) -> list[str]:
+    """Name the classes that are recognised least, and how many pictures each has."""
+    matrix = found.confusion_matrix()
+    support = matrix.sum(axis=1)
+    recall = np.divide(np.diag(matrix), support, out=np.ones(len(support)), where=support > 0)
+    order = [i for i in np.argsort(recall, kind="stable") if support[i] and recall[i] < 1]
+    return [
+        f"{cut(found.classes[i], _NAME_WIDTH)} {recall[i]:.0%} right ({support[i]})" for i in order[:WORST]
+    ]
+
+
+def confused(judged: Judged) -> list[tuple[Any, Any, int]]:
+    """Return (truth, prediction, pictures) of what happened twice or more, most first; for tags a missed one and one
+    given though not true."""
+    found = judged.interpretation
+    if judged.thresholds is None:
+        return found.most_confused(min_val=2)
+    given = judged.thresholds.thresholds.decide(found.preds.numpy())
+    return ranked_pairs(swap_counts(found.y_true.numpy() > 0, given), found.classes, min_val=2)
+
+
+def _issues_text(run: RunFolder, n: int, issues: Issues) -> str:
+    """Say how many labels look wrong, where they are listed, and which comes first."""
+    first = next(iter(issues.top(1) if isinstance(issues, LabelIssues) else issues or []), None)
+    if not n or first is None:
+        return "none look wrong"
+    name, given, rather = (cut(t, _NAME_WIDTH) for t in (Path(first.path).name, first.given, first.suggested))
+    tag = f" {cut(first.tag, _NAME_WIDTH)}" if first.tag is not None else ""
+    return f"{n:,} look wrong, see {run.label_issues.name}; first {name}:{tag} {given}, rather {rather}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    return f"{minutes} min {int(seconds % 60)} s" if minutes else f"{seconds:.0f} s"

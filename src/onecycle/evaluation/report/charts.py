@@ -1,0 +1,241 @@
+"""Geometry of the report's charts: arrays in, positions and ticks out; the template draws them as SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+WIDTH, HEIGHT = 560, 300
+LEFT, RIGHT, TOP, BOTTOM = 56, 14, 14, 42
+MOST_POINTS = 400
+"""Longer lines are thinned for the page; the least and the greatest of each stretch stay."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis: its place in the drawing (px) and its text."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A series as it is drawn.
+
+    Attributes:
+        name: in the legend.
+        look: number of the style, 0 or more.
+        path: of SVG; empty where there is nothing finite.
+        dots: places of single values (px), where they are few.
+    """
+
+    name: str
+    look: int
+    path: str
+    dots: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class Whisker:
+    """An interval as it is drawn (px): a dot between two ends."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A chart.
+
+    Attributes:
+        title: what it shows.
+        summary: the same in a sentence, for those who do not see it.
+        x_label, y_label: of the axes.
+        x_ticks, y_ticks: marks.
+        lines: series.
+        whiskers: values with intervals.
+        diagonal: path of the line x = y; empty for none.
+        head, rows: the numbers as a table of text.
+    """
+
+    title: str
+    summary: str
+    x_label: str
+    y_label: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    lines: tuple[Line, ...] = ()
+    whiskers: tuple[Whisker, ...] = ()
+    diagonal: str = ""
+    head: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = RIGHT
+    top: int = TOP
+    bottom: int = BOTTOM
+
+
+@dataclass(frozen=True)
+class Series:
+    """Numbers of one line: x and y, float ``(K,)`` each; ``dotted`` marks each value."""
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    dotted: bool = False
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis: from data to px.
+
+    Attributes:
+        low, high: ends in data units (of the logarithm, for a logarithmic axis).
+        start, stop: ends in px.
+        log: logarithmic.
+    """
+
+    low: float
+    high: float
+    start: float
+    stop: float
+    log: bool = False
+
+    def place(self, values: np.ndarray) -> np.ndarray:
+        """Return px for data."""
+        v = np.log10(values) if self.log else np.asarray(values, dtype=float)
+        return np.asarray(self.start + (v - self.low) / (self.high - self.low) * (self.stop - self.start))
+
+    def ticks(self, most: int = 5) -> tuple[Tick, ...]:
+        """Return round marks between the ends."""
+        at = nice_ticks(self.low, self.high, most)
+        if self.log:
+            at = [float(e) for e in range(math.ceil(self.low - 1e-9), math.floor(self.high + 1e-9) + 1)]
+            at = at[:: max(1, math.ceil(len(at) / most))]
+        span = self.stop - self.start
+        places = [self.start + (v - self.low) / (self.high - self.low) * span for v in at]
+        texts = [f"1e{int(v)}" if self.log else f"{v:g}" for v in at]
+        return tuple(Tick(round(p, 1), t) for p, t in zip(places, texts, strict=True))
+
+
+def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
+    """Return at most ``most`` + 1 round numbers (1, 2 or 5 times a power of ten apart) between two."""
+    raw = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(s * power for s in (1, 2, 5, 10) if s * power >= raw - 1e-12)
+    first = math.ceil(low / step - 1e-9)
+    count = math.floor(high / step + 1e-9) - first + 1
+    return [round((first + i) * step, 12) for i in range(count)]
+
+
+def line_plot(
+    title: str,
+    series: Sequence[Series],
+    *,
+    x_label: str,
+    y_label: str,
+    log_x: bool = False,
+    summary: str = "",
+) -> Plot | None:
+    """Return a chart of lines over one pair of axes; None where no point is finite."""
+    cleaned = [_finite(s, log_x=log_x) for s in series]
+    kept = [s for s in cleaned if len(s.x)]
+    if not kept:
+        return None
+    xs, ys = np.concatenate([s.x for s in kept]), np.concatenate([s.y for s in kept])
+    x_axis = _axis(np.log10(xs) if log_x else xs, LEFT, WIDTH - RIGHT, log=log_x, pad=0.0)
+    y_axis = _axis(ys, HEIGHT - BOTTOM, TOP, pad=0.06)
+    lines = tuple(_line(s, i, x_axis, y_axis) for i, s in enumerate(kept))
+    head, rows = _table(kept, x_label)
+    said = summary or "; ".join(_said(s) for s in kept)
+    return Plot(title, said, x_label, y_label, x_axis.ticks(6), y_axis.ticks(6), lines, head=head, rows=rows)
+
+
+def reliability_plot(
+    confidence: np.ndarray, observed: np.ndarray, low: np.ndarray, high: np.ndarray, count: np.ndarray
+) -> Plot:
+    """Return the reliability diagram: what was said against what came true, with intervals, float ``(B,)`` each."""
+    side = WIDTH * 0.75
+    x_axis = Axis(0, 1, LEFT, side - RIGHT)
+    y_axis = Axis(0, 1, side - BOTTOM, TOP)
+    places = zip(*(a.tolist() for a in (x_axis.place(confidence), y_axis.place(observed))), strict=True)
+    ends = zip(y_axis.place(low).tolist(), y_axis.place(high).tolist(), strict=True)
+    whiskers = tuple(
+        Whisker(round(x, 1), round(y, 1), round(a, 1), round(b, 1))
+        for (x, y), (a, b) in zip(places, ends, strict=True)
+    )
+    rows = tuple(
+        (f"{c:.3f}", f"{o:.3f}", f"{a:.3f} to {b:.3f}", f"{n:,}")
+        for c, o, a, b, n in zip(confidence, observed, low, high, count, strict=True)
+    )
+    x0, x1 = x_axis.place(np.array([0.0, 1.0]))
+    y0, y1 = y_axis.place(np.array([0.0, 1.0]))
+    inside = int(((low <= confidence) & (confidence <= high)).sum())
+    return Plot(
+        "Reliability",
+        f"In {inside} of {len(count)} bins the mean probability lies inside the interval of what came true.",
+        "probability said",
+        "share that came true",
+        x_axis.ticks(),
+        y_axis.ticks(),
+        whiskers=whiskers,
+        diagonal=f"M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}",
+        head=("said", "came true", "95 % interval", "decisions"),
+        rows=rows,
+        width=int(side),
+        height=int(side),
+    )
+
+
+def _finite(series: Series, *, log_x: bool) -> Series:
+    x, y = np.asarray(series.x, dtype=float), np.asarray(series.y, dtype=float)
+    fine = np.isfinite(x) & np.isfinite(y) & ((x > 0) | (not log_x))
+    return Series(series.name, x[fine], y[fine], series.dotted)
+
+
+def _axis(values: np.ndarray, start: float, stop: float, *, log: bool = False, pad: float) -> Axis:
+    low, high = float(values.min()), float(values.max())
+    if high - low < 1e-12:
+        half = abs(low) * 0.1 or 0.5
+        low, high = low - half, high + half
+    room = (high - low) * pad
+    return Axis(low - room, high + room, start, stop, log=log)
+
+
+def _line(series: Series, look: int, x_axis: Axis, y_axis: Axis) -> Line:
+    kept = thinned(series.y)
+    x, y = x_axis.place(series.x[kept]), y_axis.place(series.y[kept])
+    points = [(round(a, 1), round(b, 1)) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
+    path = "M" + "L".join(f"{a:g} {b:g}" for a, b in points)
+    return Line(series.name, look, path, tuple(points) if series.dotted or len(points) == 1 else ())
+
+
+def thinned(y: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
+    """Return which points of a line to draw, int64: all, or the least and the greatest of each stretch."""
+    if len(y) <= most:
+        return np.arange(len(y))
+    stretches = np.array_split(np.arange(len(y)), most // 2)
+    chosen = {int(i) for s in stretches for i in (s[np.argmin(y[s])], s[np.argmax(y[s])])}
+    return np.array(sorted(chosen | {0, len(y) - 1}))
+
+
+def _table(series: Sequence[Series], x_label: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Return the numbers as text, at most 30 rows of each series."""
+    rows: list[tuple[str, ...]] = []
+    for s in series:
+        kept = np.unique(np.linspace(0, len(s.x) - 1, min(30, len(s.x))).astype(int))
+        rows += [(s.name, f"{s.x[i]:.4g}", f"{s.y[i]:.4g}") for i in kept]
+    return ("series", x_label, "value"), tuple(rows)
+
+
+def _said(series: Series) -> str:
+    first, last, least = series.y[0], series.y[-1], series.y.min()
+    return f"{series.name}: from {first:.3g} to {last:.3g}, lowest {least:.3g}, highest {series.y.max():.3g}"

@@ -1,0 +1,146 @@
+"""The report as one HTML file: no request leaves it, and nothing in a name or a label runs.
+
+All text goes through the template engine's escaping. The page's own style and script are allowed by their hashes alone
+(Content Security Policy), so a tag or a handler that slipped through would still do nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from onecycle.evaluation.report.class_table import Span
+from onecycle.evaluation.report.content import MOST_SLICES, ReportContent
+from onecycle.evaluation.report.sliders import STEPS, as_text, packed_bits
+from onecycle.evaluation.report.verdict import GRADE_WORDS, GRADES
+
+_PACKAGE = "onecycle.evaluation.report"
+
+
+def render(content: ReportContent) -> str:
+    """Return the page, HTML in UTF-8 when written."""
+    style, script = asset("report.css"), asset("report.js")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    return (
+        _engine()
+        .get_template("report.html.j2")
+        .render(
+            c=content,
+            e=content.evidence,
+            policy=policy,
+            style=Markup(style),
+            script=Markup(script),
+            payload=json_for_page(payload(content)),
+            grades=GRADES,
+            grade_words=GRADE_WORDS,
+            steps=STEPS,
+            most_slices=MOST_SLICES,
+            facts=_flat(content.env),
+        )
+    )
+
+
+def json_for_page(value: object) -> Markup:
+    """Return JSON for a ``script`` element: whatever the names are, there is no ``<``, ``>`` or ``&`` in it."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)
+
+
+def payload(content: ReportContent) -> dict[str, Any]:
+    """Return what the page's script needs, as plain values."""
+    e = content.evidence
+    made: dict[str, Any] = {
+        "multi": e.is_multi,
+        "classes": list(e.classes),
+        "names": list(e.names),
+        "thumbs": {str(i): src for i, src in content.thumbs.items()},
+        "columns": list(content.columns),
+    }
+    if content.sliders is None:
+        made["truth"] = e.targets.tolist()
+        made["given"] = e.predicted().tolist()
+        made["probs"] = np.round(e.shown.max(axis=1).astype(float), 3).tolist()
+        return made
+    s = content.sliders
+    made["truth"] = packed_bits(e.truth())
+    made["ranks"] = as_text(s.ranks)
+    made["inUse"] = list(s.in_use)
+    # The common grid is steps/200; the threshold in use is added where it is another: [place, value].
+    made["extra"] = [
+        [p, g[p]] if len(g) > STEPS + 1 else None for g, p in zip(s.grids, s.in_use, strict=True)
+    ]
+    made["fixed"] = list(s.fixed)
+    return made
+
+
+def asset(name: str) -> str:
+    """Return a file of the templates' folder."""
+    return resources.files(_PACKAGE).joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+
+
+@functools.cache
+def _engine() -> Environment:
+    engine = Environment(
+        loader=PackageLoader(_PACKAGE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    engine.filters |= {
+        "num": _number,
+        "pct": _percent,
+        "span": _span,
+        "sort_rows": lambda rows: sorted(rows, key=lambda r: -r.train),
+        "sort": _sort_key,
+    }
+    return engine
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _percent(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.1%}"
+
+
+def _span(span: Span) -> str:
+    return f"{span.low:.2f}–{span.high:.2f}" if span.has_interval else ""
+
+
+def _sort_key(value: float) -> str:
+    """Return a number as the page sorts by it; unknown ones are last."""
+    return "-1" if math.isnan(value) else f"{value:.6f}"
+
+
+def _flat(values: Mapping[str, object], above: str = "") -> list[tuple[str, str]]:
+    """Return nested values as (name, text)."""
+    found: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{above}{key}"
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{name} · ")
+        else:
+            found.append((name, str(value)))
+    return found

@@ -1,0 +1,122 @@
+"""Pictures for the report: small copies inside the page, within a budget of bytes, and heat maps laid over them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image, features
+
+BUDGET_BYTES = 3_600_000
+"""Of all pictures of a page as text; with tables and ranks that keeps 1,000 pictures below 5 MB."""
+
+LARGE_PX, MEDIUM_PX = 224, 144
+QUALITY = 62
+_HEAT = np.array([[20, 11, 53], [101, 21, 110], [187, 55, 84], [249, 142, 9], [252, 255, 164]], dtype=float)
+"""Five colours from dark to light that also differ in grey and to most colour-blind eyes."""
+
+Read = Callable[[int], np.ndarray | None]
+"""From a position to pixels ``(H, W, 3)``, float in [0, 1] or uint8; None where the picture cannot be read."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture inside the page.
+
+    Attributes:
+        src: a data URL; empty where there is no picture.
+        width, height: px.
+        note: why there is none.
+    """
+
+    src: str
+    width: int
+    height: int
+    note: str = ""
+
+
+@dataclass
+class Album:
+    """Makes small copies until the budget is spent.
+
+    Attributes:
+        read: from a position to pixels.
+        budget: bytes that are left.
+        left_out: positions whose picture did not fit, once each.
+        gone: positions whose picture cannot be read.
+    """
+
+    read: Read
+    budget: int = BUDGET_BYTES
+    left_out: set[int] = field(default_factory=set)
+    gone: set[int] = field(default_factory=set)
+    _pixels: dict[int, np.ndarray | None] = field(default_factory=dict)
+
+    def shot(self, index: int, side: int, *, heat: np.ndarray | None = None) -> Shot:
+        """Return picture ``index`` with its longer side at most ``side`` px, with a heat map ``(h, w)`` if given."""
+        pixels = self.pixels(index)
+        if pixels is None:
+            self.gone.add(index)
+            return Shot("", side, side, "The file cannot be read.")
+        picture = _fitted(pixels if heat is None else blended(pixels, heat), side)
+        src = _data_url(picture)
+        if len(src) > self.budget:
+            self.left_out.add(index)
+            return Shot("", *picture.size, "Left out to keep this page small.")
+        self.budget -= len(src)
+        return Shot(src, *picture.size)
+
+    def thumbnails(self, indices: Iterable[int], side: int) -> dict[int, str]:
+        """Return data URLs of as many pictures as fit, in the given order."""
+        shots = ((i, self.shot(i, side).src) for i in dict.fromkeys(indices))
+        return {i: src for i, src in shots if src}
+
+    def pixels(self, index: int) -> np.ndarray | None:
+        """Return the pixels of a picture, uint8 ``(H, W, 3)``; None where it cannot be read."""
+        found = self.read(index)
+        return None if found is None else as_bytes(found)
+
+
+def as_bytes(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels as uint8, from floats in [0, 1] or bytes."""
+    if pixels.dtype == np.uint8:
+        return pixels
+    return np.asarray(np.clip(pixels * 255 + 0.5, 0, 255), dtype=np.uint8)
+
+
+def thumbnail_px(n: int) -> int:
+    """Return the size of the pictures behind tables: the more there are, the smaller."""
+    return 160 if n <= 250 else 128 if n <= 600 else 112
+
+
+def blended(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Lay a heat map ``(h, w)`` over uint8 ``(H, W, 3)``: the stronger the evidence, the more opaque."""
+    h, w = pixels.shape[:2]
+    peak = float(heat.max())
+    scaled = np.asarray(heat, dtype=np.float32) / (peak if peak > 0 else 1.0)
+    large = np.asarray(Image.fromarray(scaled).resize((w, h), Image.Resampling.BICUBIC)).clip(0, 1)
+    place = large * (len(_HEAT) - 1)
+    low = np.minimum(place.astype(int), len(_HEAT) - 2)
+    part = (place - low)[..., None]
+    colour = _HEAT[low] * (1 - part) + _HEAT[low + 1] * part
+    opacity = (0.25 + 0.45 * large)[..., None]
+    return as_bytes((pixels * (1 - opacity) + colour * opacity) / 255)
+
+
+def _fitted(pixels: np.ndarray, side: int) -> Image.Image:
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return picture
+
+
+def _data_url(picture: Image.Image) -> str:
+    kind = "webp" if features.check("webp") else "jpeg"
+    out = io.BytesIO()
+    if kind == "webp":
+        picture.save(out, "WEBP", quality=QUALITY, method=2)
+    else:
+        picture.save(out, "JPEG", quality=QUALITY, optimize=True)
+    return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode('ascii')}"

@@ -1,0 +1,338 @@
+"""May the model be trusted, and for what: plain sentences, each with the numbers that it rests on.
+
+The rules are few and fixed, so that a reader can argue with them:
+
+- A class with fewer than ``LEAST_SUPPORT`` validation pictures is not judged.
+- Precision (or recall) is good where the lower end of its 95 % interval is at least ``GOOD``.
+- Both good: trusted. Only precision: believe it when it is given. Only recall: check what it finds.
+- Neither, but the upper ends reach ``GOOD``: it cannot be told yet, more pictures would. Else: not to be trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from onecycle.evaluation.report.class_table import ClassRow, Span
+from onecycle.evaluation.report.scores import HELD_OUT, SAME_PICTURES, CalibrationFacts, Scores
+
+GOOD = 0.7
+LEAST_SUPPORT = 10
+NAMED = 8
+"""So many classes are named in a sentence; the table has all."""
+
+Grade = Literal["trusted", "precise", "finds", "open", "weak", "few"]
+GRADES: tuple[Grade, ...] = ("trusted", "precise", "finds", "open", "weak", "few")
+GRADE_WORDS: dict[Grade, str] = {
+    "trusted": "trust",
+    "precise": "trust a yes",
+    "finds": "check each yes",
+    "open": "cannot tell yet",
+    "weak": "do not trust",
+    "few": "too few pictures",
+}
+"""What a grade is called in the table."""
+
+Tone = Literal["good", "care", "bad", "plain"]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A sentence and the numbers that it rests on.
+
+    Attributes:
+        question: what it answers, in a word or three.
+        text: the sentence.
+        tone: ``good``, ``care``, ``bad``, or ``plain``.
+        numbers: by name.
+    """
+
+    question: str
+    text: str
+    tone: Tone
+    numbers: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class GradedClass:
+    """A class with its grade and the reason for it."""
+
+    row: ClassRow
+    grade: Grade
+    reason: str
+
+
+@dataclass(frozen=True)
+class Warned:
+    """What other parts of the report found.
+
+    Attributes:
+        leaked: validation pictures that are in training too; None where nobody looked.
+        errors: findings of the audit that are errors.
+        doubtful_labels: labels that look wrong; None where nobody looked.
+        trained_on: whether these pictures trained the model.
+    """
+
+    leaked: int | None = None
+    errors: int = 0
+    doubtful_labels: int | None = None
+    trained_on: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first screen.
+
+    Attributes:
+        bottom_line: one sentence.
+        statements: how good, how sure, better than what, for what, what to be careful of.
+        graded: every class, in the order of the class list.
+    """
+
+    bottom_line: Statement
+    statements: tuple[Statement, ...]
+    graded: tuple[GradedClass, ...] = field(repr=False)
+
+    def of(self, grade: Grade) -> list[GradedClass]:
+        """Return the classes of a grade, those with most pictures first."""
+        return sorted((g for g in self.graded if g.grade == grade), key=lambda g: -g.row.support)
+
+
+def grade_class(row: ClassRow) -> GradedClass:
+    """Judge one class by its intervals."""
+    precision, recall = row.precision, row.recall
+    if row.support < LEAST_SUPPORT:
+        pictures = "picture" if row.support == 1 else "pictures"
+        return GradedClass(row, "few", f"{row.support} validation {pictures}; {LEAST_SUPPORT} are the least")
+    if not row.tp + row.fp:
+        return GradedClass(row, "weak", f"never given, though {row.support} pictures have it")
+    precise, finds = precision.low >= GOOD, recall.low >= GOOD
+    said = f"precision {_ends(precision)}, recall {_ends(recall)}"
+    if precise and finds:
+        return GradedClass(row, "trusted", f"{said}{_commonness(row)}")
+    if precise:
+        return GradedClass(row, "precise", f"when given it is right ({said}), but it misses some")
+    if finds:
+        return GradedClass(row, "finds", f"finds most ({said}), with false alarms")
+    if precision.high >= GOOD and recall.high >= GOOD:
+        return GradedClass(row, "open", f"the intervals are too wide: {said}")
+    if row.ap.known and row.ap.has_interval and row.ap.low <= row.share:
+        return GradedClass(row, "weak", f"ranks pictures hardly better than chance; {said}")
+    return GradedClass(row, "weak", said)
+
+
+def judge(
+    scores: Scores,
+    rows: Sequence[ClassRow],
+    calibration: CalibrationFacts | None,
+    warned: Warned,
+    *,
+    is_multi: bool,
+) -> Verdict:
+    """Return the verdict on a model.
+
+    Args:
+        scores: with the headline.
+        rows: a row for each class.
+        calibration: None where nothing is known.
+        warned: what the audit and the label check found.
+        is_multi: whether the classes are tags.
+    """
+    graded = tuple(map(grade_class, rows))
+    words = "tags" if is_multi else "classes"
+    statements = [
+        _how_good(scores, is_multi=is_multi),
+        _how_sure(scores),
+        _better_than(scores),
+        *_what_for(graded, words),
+        *_cautions(scores, calibration, warned),
+    ]
+    return Verdict(_bottom_line(scores, graded, warned, words), tuple(statements), graded)
+
+
+def _bottom_line(scores: Scores, graded: Sequence[GradedClass], warned: Warned, words: str) -> Statement:
+    """Say in one sentence whether to use the model."""
+    trusted = sum(g.grade == "trusted" for g in graded)
+    numbers = {"trusted": float(trusted), "classes": float(len(graded))}
+    if warned.trained_on:
+        return Statement(
+            "", "These pictures trained the model, so this page cannot say how good it is.", "bad", numbers
+        )
+    if warned.leaked:
+        text = (
+            "The numbers flatter the model: training saw copies of validation pictures. Mend the split first."
+        )
+        return Statement("", text, "bad", numbers | {"leaked": float(warned.leaked)})
+    if not _above_baseline(scores):
+        return Statement("", "Not clearly better than guessing: do not use it yet.", "bad", numbers)
+    if trusted == len(graded):
+        return Statement(
+            "",
+            f"Better than guessing, and good enough to trust for all {len(graded)} {words}.",
+            "good",
+            numbers,
+        )
+    if trusted:
+        text = (
+            f"Better than guessing. Trust it for {trusted} of {len(graded)} {words}; check the others by eye."
+        )
+        return Statement("", text, "care", numbers)
+    unknown = sum(g.grade in ("few", "open") for g in graded)
+    if 2 * unknown > len(graded):
+        text = (
+            f"Better than guessing, but too few pictures to say which of the {len(graded)} {words} to trust."
+        )
+        return Statement("", text, "care", numbers | {"unknown": float(unknown)})
+    text = f"Better than guessing, but none of the {len(graded)} {words} can be trusted unseen yet."
+    return Statement("", text, "care", numbers)
+
+
+def _how_good(scores: Scores, *, is_multi: bool) -> Statement:
+    best = scores.headline
+    numbers = {"value": best.value, "n": float(best.n)}
+    if is_multi:
+        text = (
+            f"{best.name[0].upper()}{best.name[1:]} is {best.value:.3f} on {_pictures(best.n)}: 1 means that every "
+            "picture gets exactly its tags; a missed tag costs more than a wrong one."
+        )
+        if scores.chosen_on == HELD_OUT:
+            text += " Each fold was decided by thresholds chosen on the others."
+    else:
+        text = f"{100 * best.value:.1f} % of {_pictures(best.n)} get the right class."
+    return Statement("How good", text, "plain", numbers)
+
+
+def _how_sure(scores: Scores) -> Statement:
+    best = scores.headline
+    text = f"On other pictures like these, expect {best.low:.3f} to {best.high:.3f} (95 % interval)."
+    wide = best.high - best.low > 0.1
+    if wide:
+        text += " That is wide; more validation pictures would narrow it."
+    return Statement("How sure", text, "care" if wide else "plain", {"low": best.low, "high": best.high})
+
+
+def _better_than(scores: Scores) -> Statement:
+    best = scores.headline
+    if best.baseline is None:
+        return Statement("Better than what", "There is no guess to compare with.", "care", {})
+    guess = (
+        "always naming the commonest class"
+        if best.baseline_name == "majority class"
+        else ("a guess that knows only how common each tag is")
+    )
+    numbers = {"baseline": best.baseline, "low": best.low}
+    if _above_baseline(scores):
+        text = f"Yes: {guess} scores {best.baseline:.3f}, and the whole interval lies above."
+        return Statement("Better than guessing", text, "good", numbers)
+    text = f"Not clearly: {guess} scores {best.baseline:.3f}, and the interval begins at {best.low:.3f}."
+    return Statement("Better than guessing", text, "bad", numbers)
+
+
+def _what_for(graded: Sequence[GradedClass], words: str) -> list[Statement]:
+    """Name the classes of each grade; grades without a class are left out."""
+    found = []
+    pattern: dict[Grade, tuple[str, str, Tone]] = {
+        "trusted": (
+            "Trust",
+            f"precision and recall are {100 * GOOD:.0f} % or more at the low end of their intervals",
+            "good",
+        ),
+        "precise": ("Trust a yes", "right when given, but it misses some", "care"),
+        "finds": ("Check each yes", "finds most of them, with false alarms", "care"),
+        "open": ("Cannot tell yet", "the intervals are too wide", "care"),
+        "weak": ("Do not trust", "too many wrong or missed", "bad"),
+        "few": ("Too few pictures", f"fewer than {LEAST_SUPPORT} to judge by", "care"),
+    }
+    for grade in GRADES:
+        mine = sorted((g.row for g in graded if g.grade == grade), key=lambda r: -r.support)
+        if mine:
+            head, why, tone = pattern[grade]
+            text = f"{_names([r.name for r in mine])}: {why}."
+            numbers = {"count": float(len(mine)), "of": float(len(graded)), "limit": GOOD}
+            found.append(Statement(head, text, tone, numbers))
+    if not any(g.grade == "trusted" for g in graded):
+        text = f"None of the {len(graded)} {words} reaches {100 * GOOD:.0f} % at the low end of both its intervals."
+        found.insert(0, Statement("Trust", text, "bad", {"count": 0.0, "limit": GOOD}))
+    return found
+
+
+def _cautions(scores: Scores, calibration: CalibrationFacts | None, warned: Warned) -> list[Statement]:
+    found = []
+    if warned.trained_on:
+        text = "The model was fitted to these very pictures, so all of this flatters it."
+        found.append(Statement("Split", text, "bad", {}))
+    if warned.leaked:
+        text = f"Training saw copies of {_pictures(warned.leaked)}, so the numbers are too good."
+        found.append(Statement("Leaks", text, "bad", {"leaked": float(warned.leaked)}))
+    elif warned.leaked == 0:
+        found.append(
+            Statement("Leaks", "The audit found no validation picture in training.", "good", {"leaked": 0.0})
+        )
+    else:
+        text = "The data were not audited, so leaks between training and validation are not ruled out."
+        found.append(Statement("Leaks", text, "care", {}))
+    if warned.errors:
+        n = warned.errors
+        text = f"The audit reports {n} {'error' if n == 1 else 'errors'} in the data; see below."
+        found.append(Statement("Data", text, "bad", {"errors": float(n)}))
+    if scores.chosen_on == SAME_PICTURES:
+        text = (
+            "The thresholds were chosen on these very pictures or elsewhere: the score is somewhat too good."
+        )
+        found.append(Statement("Thresholds", text, "care", {}))
+    if calibration is not None:
+        found.append(_probabilities(calibration))
+    if warned.doubtful_labels:
+        n = warned.doubtful_labels
+        text = (
+            f"{n:,} {'label looks' if n == 1 else 'labels look'} wrong; the list is below, to look through."
+        )
+        found.append(Statement("Labels", text, "care", {"doubtful": float(n)}))
+    return found
+
+
+def _probabilities(facts: CalibrationFacts) -> Statement:
+    """Say whether a probability means what it says: whether its error is above what chance alone shows."""
+    numbers = {
+        "ece": facts.ece.value,
+        "low": facts.ece.low,
+        "high": facts.ece.high,
+        "by_chance": facts.by_chance,
+    }
+    off = f"{facts.ece.value * 100:.1f} points off on average ({facts.ece.low * 100:.1f} to {facts.ece.high * 100:.1f})"
+    where = ", judged on pictures that did not calibrate them" if facts.calibrated and facts.held_out else ""
+    fine = facts.ece.low <= 2 * facts.by_chance or facts.ece.value < 0.02
+    if fine:
+        text = f"They mean what they say: {off}{where}; chance alone shows {facts.by_chance * 100:.1f}."
+        return Statement("Probabilities", text, "good", numbers)
+    text = f"Do not read them as shares: {off}{where}; chance alone shows {facts.by_chance * 100:.1f}. See calibrate()."
+    return Statement("Probabilities", text, "care", numbers)
+
+
+def _above_baseline(scores: Scores) -> bool:
+    best = scores.headline
+    return best.baseline is None or best.low > best.baseline
+
+
+def _commonness(row: ClassRow) -> str:
+    if row.precision.low > row.share:
+        return ""
+    return f"; yet {100 * row.share:.0f} % of the pictures have it, so always saying so is about as precise"
+
+
+def _ends(span: Span) -> str:
+    return f"{span.low:.2f}–{span.high:.2f}"
+
+
+def _pictures(n: int) -> str:
+    return f"{n:,} validation {'picture' if n == 1 else 'pictures'}"
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = ", ".join(_short(n) for n in names[:NAMED])
+    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 40 else f"{name[:39]}…"

@@ -1,0 +1,190 @@
+"""From the settings of a run to its data and its learner; what is found by looking is noted in the settings."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from onecycle.cnn_learner import cnn_learner
+from onecycle.data.augment.transforms import get_transforms
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.layout import DataLayout, LayoutWish, find_layout
+from onecycle.data.pixels.decode import UNREADABLE, picture_shape
+from onecycle.learner import Learner
+from onecycle.plan import Task
+from onecycle.runs.config import OPTION, RunConfig
+from onecycle.runs.folder import folder_name
+from onecycle.train.callbacks import Callback
+from onecycle.train.metrics import Metric, accuracy, fbeta
+
+USUAL_PX, LEAST_PX, STEP_PX = 224, 64, 32
+"""The size that most networks were trained at; the least that leaves a network something to see; and its step."""
+
+LOOKED_AT = 64
+"""Pictures whose headers are read to find the size."""
+
+FEW_PICTURES = 32
+"""With fewer to train on, batches are made of a quarter of them: a batch that is not full does not train."""
+
+MULTI_THRESH = 0.2
+"""From this probability on a tag counts as given in the column of the log: Planet's usual threshold for F2."""
+
+_FOUND = "found by looking"
+
+
+def layout_of(config: RunConfig) -> DataLayout:
+    """Find out where the pictures and labels of the settings are.
+
+    Raises:
+        DataError, ArgumentError: as ``find_layout``.
+    """
+    wish = LayoutWish(
+        config.csv, config.folder, config.suffix, config.label_delim, config.fn_col, config.label_col,
+        config.group_col,
+    )  # fmt: skip
+    return find_layout(config.data, wish)
+
+
+def settled(config: RunConfig, layout: DataLayout) -> RunConfig:
+    """Return the settings with everything that the layout and the headers of some pictures say."""
+    for name, value in layout.describe().items():
+        if name == "data":
+            config = config.found(name, str(value), config.origin("data"))
+        elif getattr(config, name) is None and value is not None:
+            config = config.found(name, value, _FOUND)
+    if config.weights is not None and (weights := Path(config.weights).expanduser()).exists():
+        config = config.found("weights", str(weights.resolve()), config.origin("weights"))
+    if config.name is None:
+        name = layout.data if Path(layout.data).name == "" else Path(layout.data).stem
+        name = layout.root.name if layout.csv and name == Path(layout.csv).stem else name
+        config = config.found("name", folder_name(name.lower()), "that of the data set")
+    return config
+
+
+def with_size(config: RunConfig, paths: Sequence[str]) -> RunConfig:
+    """Return the settings with a size for these pictures, where none is set."""
+    if config.size is not None:
+        return config
+    sides = [min(shape) for path in _spread(paths) if (shape := _shape(path)) is not None]
+    if not sides:
+        return config.found("size", USUAL_PX, "the usual size: no picture's header could be read")
+    px = int(statistics.median(sides))
+    if px >= USUAL_PX:
+        return config.found("size", USUAL_PX, f"the usual size; the pictures have {px} px")
+    size = max(LEAST_PX, min(USUAL_PX, STEP_PX * -(-px // STEP_PX)))
+    return config.found("size", size, f"the pictures have {px} px")
+
+
+def _spread(paths: Sequence[str]) -> list[str]:
+    """Return some paths from all over the list, the same ones each time."""
+    step = max(1, len(paths) // LOOKED_AT)
+    return list(paths[::step][:LOOKED_AT])
+
+
+def _shape(path: str) -> tuple[int, int] | None:
+    try:
+        return picture_shape(path)
+    except UNREADABLE:
+        return None
+
+
+def make_bunch(config: RunConfig, layout: DataLayout) -> ImageDataBunch:
+    """Make the data of the settings; ``size`` is set. Batches have the settings' size, or 64 pictures."""
+    tfms = get_transforms(
+        do_flip=config.flip,
+        flip_vert=config.flip_vert,
+        max_rotate=config.max_rotate,
+        max_zoom=config.max_zoom,
+        max_lighting=config.max_lighting,
+        max_warp=config.max_warp,
+    )
+    skip = {"unreadable", "missing"} & set(config.allow)
+    return layout.bunch(
+        valid_pct=config.valid_pct,
+        seed=config.seed,
+        stratify=config.stratify,
+        size=config.size,
+        bs=config.bs or 64,
+        ds_tfms=tfms,
+        unreadable="skip" if skip else "stop",
+    )
+
+
+def with_batches(config: RunConfig, data: ImageDataBunch) -> tuple[RunConfig, ImageDataBunch]:
+    """Return settings and data with a batch size for the number of training pictures, where none is set."""
+    if config.bs is not None:
+        return config, data
+    n = len(data.split.train)
+    task = Task(n_train=n, n_valid=0, size=None, bs=data.batch_size)
+    bs = max(2, n // 4) if n < FEW_PICTURES else task.batch
+    how = f"for {n:,} training pictures: {max(1, n // bs)} steps an epoch"
+    return config.found("bs", bs, how), data.resized(data.lists.resize.size, bs=bs)
+
+
+def metrics_of(*, is_multi: bool) -> list[Metric]:
+    """Return the metrics of the log."""
+    return [partial(fbeta, thresh=MULTI_THRESH)] if is_multi else [accuracy]
+
+
+def make_learner(
+    config: RunConfig,
+    data: ImageDataBunch,
+    folder: Path,
+    *,
+    callbacks: Sequence[Callback] = (),
+    pretrained: bool = True,
+) -> Learner:
+    """Make the learner of the settings; it prints nothing.
+
+    Args:
+        config: the settings.
+        data: of the run, or a bunch without pictures.
+        folder: of the run: models go to ``model`` below it.
+        callbacks: of every fit.
+        pretrained: False where weights are loaded afterwards.
+
+    Raises:
+        WeightsError, ArgumentError: as ``cnn_learner``.
+    """
+    weights: bool | str = (config.weights or True) if pretrained else False
+    return cnn_learner(
+        data,
+        config.arch,
+        pretrained=weights,
+        metrics=metrics_of(is_multi=data.is_multi),
+        path=folder,
+        model_dir="model",
+        callbacks=callbacks,
+        silent=True,
+    )
+
+
+Part = Literal["train", "valid", "left out"]
+
+
+def parts_of(data: ImageDataBunch) -> list[Part]:
+    """Return the part of each row of the table."""
+    found: np.ndarray = np.full(len(data.store), "left out", dtype=object)
+    found[data.split.train] = "train"
+    found[data.split.valid] = "valid"
+    return list(found)
+
+
+def given(config: RunConfig, name: str) -> bool:
+    """Whether the user set this on the command line."""
+    return config.origin(name) == OPTION
+
+
+def described(layout: DataLayout) -> dict[str, Any]:
+    """Return the layout as ``data.json`` has it."""
+    return {
+        **layout.describe(),
+        "root": str(layout.root.resolve()),
+        "kind": layout.kind,
+        "is_multi": layout.is_multi,
+    }

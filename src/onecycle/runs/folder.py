@@ -1,0 +1,272 @@
+"""Run folders: ``runs/<name>-001`` and so on, one for each training run, whose files have fixed names.
+
+runs/
+├── latest -> planet-002      the newest run
+└── planet-002/
+    ├── config.yaml           all settings; ``onecycle train --config`` runs them again
+    ├── env.json              versions, device, cores, date, seed
+    ├── data.json             the data as understood, and what the audit found
+    ├── split.csv             which file trains and which validates
+    ├── history.csv           one row an epoch
+    ├── lr_find.csv           the sweeps that found the learning rate
+    ├── label_issues.csv      labels to look at again
+    ├── predictions.parquet   probabilities of the validation pictures
+    ├── metrics.json          the scores with their intervals
+    ├── report.html           all of it, to pass on
+    ├── model/                weights and what belongs to them
+    ├── checkpoints/          the latest weights while training runs
+    └── log.txt               what was shown
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Self
+
+from onecycle.errors import DataError
+from onecycle.train.checkpoint import write_whole
+
+RUNS = "runs"
+"""Folder of the runs in the working directory, unless another is named."""
+
+LATEST = "latest"
+"""Name that stands for the newest run."""
+
+_DIGITS = 3
+_NUMBERED = re.compile(r"-(\d{3,})$")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder; the attributes are paths, whether or not the files are there yet."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name, e.g. ``planet-003``."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """All settings, as ``onecycle train --config`` reads them."""
+        return self.path / "config.yaml"
+
+    @property
+    def env(self) -> Path:
+        """Versions, device, cores, date and seed."""
+        return self.path / "env.json"
+
+    @property
+    def data(self) -> Path:
+        """The data as understood, the classes, and what the audit found."""
+        return self.path / "data.json"
+
+    @property
+    def split(self) -> Path:
+        """Which file trains and which validates."""
+        return self.path / "split.csv"
+
+    @property
+    def history(self) -> Path:
+        """Losses and metrics of each epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """Probabilities of the validation pictures, see ``Predictions``."""
+        return self.path / "predictions.parquet"
+
+    @property
+    def metrics(self) -> Path:
+        """Scores with their intervals and baselines."""
+        return self.path / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The report to pass on."""
+        return self.path / "report.html"
+
+    @property
+    def model_stem(self) -> Path:
+        """The model's path without suffix, as ``Learner.save`` takes it."""
+        return self.path / "model" / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the weights that are saved while training runs."""
+        return self.path / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        """What was shown, without control characters."""
+        return self.path / "log.txt"
+
+    @property
+    def label_issues(self) -> Path:
+        """Labels to look at again, as ``LabelIssues.to_csv`` writes them."""
+        return self.path / "label_issues.csv"
+
+    @property
+    def lr_find(self) -> Path:
+        """The sweeps that found the learning rate."""
+        return self.path / "lr_find.csv"
+
+    @classmethod
+    def create(cls, base: str | Path, name: str, *, latest: bool = True) -> Self:
+        """Make ``<base>/<name>-001``, or the next number that is free, and let ``latest`` point to it.
+
+        Two processes never get one folder: making it decides who has it.
+
+        Args:
+            base: folder of the runs, made if missing.
+            name: of the data set, say; what a folder's name should not have becomes ``-``.
+            latest: move the pointer.
+
+        Raises:
+            OSError: the folder cannot be made; ``.filename`` says which.
+        """
+        base = Path(base)
+        base.mkdir(parents=True, exist_ok=True)
+        stem = folder_name(name)
+        number = 1 + max((_number(p.name, stem) for p in base.iterdir()), default=0)
+        while True:
+            path = base / f"{stem}-{number:0{_DIGITS}d}"
+            try:
+                path.mkdir()
+            except FileExistsError:
+                number += 1
+                continue
+            if latest:
+                with suppress(OSError):  # the pointer is a convenience: the run goes on without it
+                    point_latest(base, path.name)
+            return cls(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open the folder of a run that is there.
+
+        Args:
+            path: the folder, or the name of a run below ``runs``: ``planet-003``, ``latest``.
+
+        Raises:
+            DataError: no such run, or a folder that no run made; runs that are there are named.
+        """
+        given = Path(path)
+        for candidate in (given, Path(RUNS) / given):
+            found = _followed(candidate)
+            if found is not None and (found / "config.yaml").is_file():
+                return cls(found)
+        if (found := _followed(given)) is not None:
+            raise DataError(
+                f"{given} is a folder, but no run: it has no config.yaml, which `onecycle train` writes"
+                + _runs_there(given)
+            )
+        raise DataError(f"there is no run {str(path)!r}{_runs_there(given)}")
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """Read one of the run's JSON files.
+
+        Raises:
+            DataError: it is missing, or damaged.
+        """
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(
+                f"{self.path} has no {path.name}: the run ended before it was written. "
+                f"Go on with `onecycle train --resume {self.path}`"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read ({error}); copy the run again") from error
+        if not isinstance(value, dict):
+            raise DataError(f"{path} holds {type(value).__name__} where an object is expected")
+        return value
+
+    def write_json(self, path: Path, value: Mapping[str, Any]) -> None:
+        """Write one of the run's JSON files, whole; numbers that JSON has not become null."""
+        self.write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a file of the run, whole, in UTF-8."""
+        write_whole(path, text.encode("utf-8", errors="surrogateescape"))
+
+
+def folder_name(name: str) -> str:
+    """Return ``name`` with everything that a folder's name should not have turned into ``-``."""
+    plain = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")
+    return plain[:60].rstrip("-.") or "run"
+
+
+def point_latest(base: Path, name: str) -> None:
+    """Let ``base/latest`` point to the run ``name``: a link replaced in one step, or a file with its name.
+
+    Raises:
+        OSError: neither can be written.
+    """
+    link = base / LATEST
+    if link.is_dir() and not link.is_symlink():
+        return  # somebody's own folder: it stays
+    beside = base / f".{LATEST}.{os.getpid()}.tmp"
+    beside.unlink(missing_ok=True)
+    try:
+        beside.symlink_to(name, target_is_directory=True)
+        beside.replace(link)
+    except (OSError, NotImplementedError):
+        beside.unlink(missing_ok=True)
+        write_whole(link, f"{name}\n".encode())
+
+
+def _followed(path: Path) -> Path | None:
+    """Return the folder that ``path`` is or points to, None if there is none."""
+    if path.is_dir():
+        return path.parent / path.readlink() if path.is_symlink() else path
+    if path.name == LATEST and path.is_file():
+        target = path.parent / folder_name(path.read_text(encoding="utf-8", errors="replace").strip())
+        return target if target.is_dir() else None
+    return None
+
+
+def _number(folder: str, stem: str) -> int:
+    """Return the number in a folder's name that begins with ``stem``, else 0."""
+    match = _NUMBERED.search(folder)
+    return int(match[1]) if match and folder[: match.start()] == stem else 0
+
+
+def _runs_there(given: Path) -> str:
+    """Name the runs that could have been meant, as the end of a message."""
+    bases = dict.fromkeys((given.parent, Path(RUNS), given))
+    there = [
+        (base, p.name)
+        for base in bases
+        if base.is_dir()
+        for p in sorted(base.iterdir())
+        if p.name != LATEST and (p / "config.yaml").is_file()
+    ]
+    if not there:
+        return "; make one with `onecycle train DATA`"
+    names = [name for _, name in there]
+    near = get_close_matches(given.name, names, n=3) or names[-3:]
+    return f"; the runs in {there[0][0]}/ are, among {len(names)}: {', '.join(near)}"
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: NaN and infinities as None, paths as text, numbers of NumPy as Python's."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value

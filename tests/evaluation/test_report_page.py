@@ -1,0 +1,108 @@
+"""The page: one file, one policy, and names that stay names."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import report_toys as toys
+from onecycle.evaluation.report.page import json_for_page, payload, render
+
+
+@pytest.fixture(scope="module")
+def hostile_page() -> str:
+    evidence = toys.tags(60, len(toys.HOSTILE), classes=toys.HOSTILE)
+    names = tuple(f"{toys.HOSTILE[i % len(toys.HOSTILE)]}{i}" for i in range(60))
+    object.__setattr__(evidence, "names", names)
+    return render(toys.content_of(evidence))
+
+
+class Elements(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, {k: v or "" for k, v in attrs}))
+
+
+def test_no_name_becomes_an_element_a_handler_or_a_request(hostile_page):
+    elements = Elements(hostile_page).found
+    assert sum(tag == "script" for tag, _ in elements) == 2
+    for tag, attrs in elements:
+        assert not any(name.startswith("on") or name == "style" for name in attrs), (tag, attrs)
+        for name in ("src", "href", "action"):
+            assert attrs.get(name, "data:").startswith(("data:", "#")), (tag, attrs)
+
+
+def test_the_policy_allows_the_own_style_and_script_alone(hostile_page):
+    policy = next(a["content"] for t, a in Elements(hostile_page).found if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    for kind in ("style", "script"):
+        text = re.findall(rf"<{kind}>(.*?)</{kind}>", hostile_page, re.DOTALL)[-1]
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in policy
+    assert "unsafe" not in policy
+
+
+def test_json_cannot_end_its_element():
+    text = str(json_for_page({"a": "</script><!--&"}))
+    assert not set("<>&") & set(text)
+    assert json.loads(text) == {"a": "</script><!--&"}
+
+
+def test_the_payload_comes_back_as_it_was(hostile_page):
+    text = re.search(r'id="payload">(.*?)</script>', hostile_page, re.DOTALL).group(1)
+    assert json.loads(text)["classes"] == list(toys.HOSTILE)
+
+
+def test_template_signs_in_names_are_not_templates(hostile_page):
+    assert "{{ 7 * 7 }}" in hostile_page
+
+
+def test_headings_are_in_order(hostile_page):
+    levels = [int(t[1]) for t, _ in Elements(hostile_page).found if re.fullmatch(r"h[1-6]", t)]
+    assert levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+
+
+def test_every_picture_has_words(hostile_page):
+    pictures = [a for t, a in Elements(hostile_page).found if t == "img"]
+    assert pictures
+    assert all(a["alt"].strip() for a in pictures)
+
+
+def test_both_kinds_give_what_their_script_needs():
+    single, multi = payload(toys.content_of(toys.classes())), payload(toys.content_of(toys.tags()))
+    assert {"truth", "given", "probs"} <= single.keys()
+    assert {"truth", "ranks", "inUse", "extra", "fixed"} <= multi.keys()
+    assert len(base64.b64decode(multi["ranks"])) == 80 * 5
+
+
+def test_five_hundred_classes_and_a_thousand_pictures_stay_small():
+    evidence = toys.classes(1000, 500, noise=1.0)
+    noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3)).astype(np.uint8)
+    page = render(toys.content_of(evidence, read=lambda i: noise))  # noise does not compress: the worst case
+    assert len(page.encode()) < 5_000_000
+    assert "are left out to keep this page small" in page
+
+
+def test_missing_parts_say_why():
+    content = toys.content_of(toys.tags(), doubtful=False)
+    bare = replace(
+        content,
+        curves=(),
+        data=None,
+        missing={"curves": "No history.", "slices": "None.", "heat": "No maps."},
+    )
+    page = render(bare)
+    assert all(text in page for text in ("No history.", "No maps.", "Not audited.", "Nobody looked."))

@@ -1,0 +1,126 @@
+"""Settings of a run: checked, merged, written and read back."""
+
+from __future__ import annotations
+
+import shlex
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from onecycle.errors import ArgumentError
+from onecycle.runs.config import DEFAULT_EPOCHS, RunConfig
+
+
+def from_text(tmp_path: Path, text: str) -> RunConfig:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return RunConfig.read(path)
+
+
+def test_yaml_gives_the_same_settings_back(tmp_path):
+    given = {
+        "data": "/a b/ünï: # not a comment", "label_delim": " ", "suffix": "", "fn_col": 0, "label_col": "null",
+        "allow": ["leaks", "missing"], "lr": 1.5e-5, "flip": False, "valid_pct": 0.25, "minutes": 3.0,
+    }  # fmt: skip
+    config = RunConfig.merged(None, given)
+    again = from_text(tmp_path, config.to_yaml())
+    assert again.model_dump() == config.model_dump()
+    assert {name: getattr(again, name) for name in given} == given
+
+
+def test_yaml_says_where_each_value_came_from():
+    config = RunConfig.merged(None, {"data": "x", "epochs": 2}).found("size", 96, "the pictures have\n96 px")
+    text = config.to_yaml()
+    assert "epochs: 2  # option" in text
+    assert "seed: 42  # default" in text
+    assert "size: 96  # the pictures have 96 px" in text
+
+
+def test_every_setting_is_written_once():
+    names = [
+        line.split(":")[0] for line in RunConfig(data="x").to_yaml().splitlines() if line and line[0] != "#"
+    ]
+    assert sorted(names) == sorted(RunConfig.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("data: x\nsiez: 3", r"run\.yaml, line 2: there is no setting 'siez'; did you mean 'size'\?"),
+        ("data: x\nvalid-pct: 0.1", r"line 2: .*did you mean 'valid_pct'"),
+        ("data: x\nqqq: 1", "the settings are data, csv"),
+        ("data: x\n\nsize: big", r"line 3: size should be a valid integer; received 'big'"),
+        ("data: x\nvalid_pct: 1.5", r"valid_pct should be less than 1; received 1\.5"),
+        ("data: x\nallow: [leak]", r"allow should be 'unreadable', 'leaks' or 'missing'; received 'leak'"),
+        ("data: x\nflip: 1", "flip should be a valid boolean; received 1"),
+        ("data: x\nlr: .nan", "lr should be"),
+        ("data: x\nepochs: 2\nminutes: 3", "epochs and minutes both"),
+        ("data: x\nepochs: 0\nfreeze_epochs: 0", "nothing to train"),
+        ("data: x\ndata: y", "lines 1 and 2: 'data' is set twice"),
+        ("size: 3", "does not say which data"),
+        ("data: [", "is not valid YAML"),
+        ("- data", "received list"),
+    ],
+)
+def test_a_wrong_file_is_named_with_key_and_line(tmp_path, text, match):
+    with pytest.raises(ArgumentError, match=match):
+        from_text(tmp_path, text)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ArgumentError, match="there is no settings file"):
+        RunConfig.read(tmp_path / "none.yaml")
+
+
+def test_exponents_without_a_dot_are_numbers(tmp_path):
+    assert from_text(tmp_path, "data: x\nlr: 1e-3").lr == 1e-3
+
+
+def test_a_yaml_file_makes_nothing_but_plain_values(tmp_path):
+    with pytest.raises(ArgumentError, match="not valid YAML"):
+        from_text(tmp_path, "data: !!python/object/apply:os.system ['true']")
+
+
+def test_options_win_over_the_file(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("data: x\nsize: 96\nepochs: 9\nseed: 7\n")
+    config = RunConfig.merged(path, {"size": 128, "minutes": 2.0, "arch": None})
+    assert (config.size, config.seed, config.epochs, config.minutes) == (128, 7, None, 2.0)
+    assert [config.origin(n) for n in ("size", "seed", "arch")] == ["option", "config file", "default"]
+    assert RunConfig.merged(path, {}).length == (9, None)
+
+
+def test_the_default_length_is_a_number_of_epochs():
+    assert RunConfig(data="x").length == (DEFAULT_EPOCHS, None)
+
+
+def test_enumerations_and_paths_are_taken():
+    class Word(StrEnum):
+        leaks = "leaks"
+
+    config = RunConfig.merged(None, {"data": Path("a/b"), "allow": (Word.leaks,)})
+    assert (config.data, config.allow, type(config.allow[0])) == ("a/b", ["leaks"], str)
+
+
+def test_a_wrong_option_is_named_without_a_line():
+    with pytest.raises(ArgumentError, match=r"^bs should be greater than or equal to 1; received 0$"):
+        RunConfig.merged(None, {"data": "x", "bs": 0})
+
+
+def test_the_command_has_what_was_given_and_is_quoted():
+    config = RunConfig.merged(
+        None,
+        {"data": "a b; rm", "flip": False, "allow": ["leaks"], "label_delim": " ", "lr": 2e-3, "seed": 42},
+    ).found("size", 64, "looked")
+    words = shlex.split(config.command())
+    assert words == [
+        "onecycle", "train", "a b; rm", "--label-delim", " ", "--allow", "leaks", "--no-flip", "--lr", "0.002",
+    ]  # fmt: skip
+
+
+def test_a_found_value_keeps_the_other_origins():
+    config = RunConfig.merged(None, {"data": "x", "seed": 3}).found("lr", 1e-3, "found: sweeps")
+    assert (config.origin("seed"), config.origin("lr"), config.lr) == ("option", "found: sweeps", 1e-3)
+    with pytest.raises(ArgumentError, match="lr should be"):
+        config.found("lr", -1.0, "")

@@ -188,6 +188,7 @@ def content_of(
         thumbs={},
         config="lr: 1e-3\nname: <b>\n",
         command="onecycle train --config run.yaml",
+        notes=(HOSTILE[3],),
         env={"versions": {"python": "3.11"}},
         version="0",
         made="today",

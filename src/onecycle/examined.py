@@ -94,7 +94,7 @@ class ExaminedClassifier(SavedClassifier):
             label_issues: of ``learn.label_issues()``.
             sweep: of the learning-rate finder: pairs (learning rates, losses).
             title: of the page.
-            notes: sentences to show with the settings.
+            notes: sentences to show below the verdict.
 
         Raises:
             ArgumentError: the validation part is empty.

@@ -17,6 +17,7 @@ from onecycle.errors import (
     UnsafeFileError,
     WeightsError,
 )
+from onecycle.terminal_text import safe_text
 
 FAILED, USAGE, DATA, RESOURCES, UNSAFE, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
@@ -44,14 +45,14 @@ def exit_code(error: BaseException) -> int:
 def error_text(error: BaseException) -> str:
     """Return what is printed for an error: its message, and for one that nobody foresaw how to see more."""
     if isinstance(error, OnecycleError):
-        return wrapped(f"error: {error}")
+        return in_lines(f"error: {error}")
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
-        return wrapped(f"error: {error.strerror or error}{where}")
+        return in_lines(f"error: {error.strerror or error}{where}")
     if isinstance(error, MemoryError):
-        return wrapped("error: not enough memory; close other programs, or make --bs or --size smaller")
+        return in_lines("error: not enough memory; close other programs, or make --bs or --size smaller")
     kind = type(error).__name__
-    return wrapped(
+    return in_lines(
         f"error: onecycle has a defect here: {kind}: {error}. The same command with --debug shows where; "
         "please report it with that"
     )
@@ -69,13 +70,13 @@ def show_warning(
 
     The arguments are those of ``warnings.showwarning``, which this replaces.
     """
-    print(wrapped(f"warning: {message}"), file=file or sys.stderr)
+    print(in_lines(f"warning: {message}"), file=file or sys.stderr)
 
 
-def wrapped(text: str) -> str:
+def in_lines(text: str) -> str:
     """Return a message without control characters, in lines as wide as the terminal."""
     width = min(_WIDEST, max(40, shutil.get_terminal_size((80, 24)).columns))
-    plain = ["".join(c if c.isprintable() else "\ufffd" for c in line) for line in text.splitlines()]
+    plain = [safe_text(line) for line in text.splitlines()]
     return "\n".join(
         part
         for line in plain

@@ -106,7 +106,7 @@ def build_report(
         config: the run's settings as text.
         command: what reproduces the run.
         env: versions, machine and the like, by name.
-        notes: sentences to show with the settings.
+        notes: sentences to show below the verdict.
 
     Raises:
         ArgumentError: no picture to report on.

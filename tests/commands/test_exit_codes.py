@@ -9,7 +9,7 @@ import warnings
 import pytest
 
 from onecycle import cli, errors
-from onecycle.exit_codes import error_text, exit_code, wrapped
+from onecycle.exit_codes import error_text, exit_code, in_lines
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_defect_is_named_as_one():
 
 def test_no_control_character_gets_through(monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
-    text = wrapped("error: \x1b[31mred.jpg\x1b[0m\nsecond \x07line " + "word " * 40)
+    text = in_lines("error: \x1b[31mred.jpg\x1b[0m\nsecond \x07line " + "word " * 40)
     assert "\x1b" not in text
     assert "\x07" not in text
     assert max(map(len, text.splitlines())) <= 60

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from onecycle.commands.report import notes_of
-from onecycle.commands.screen import Screen
 from onecycle.commands.training.closing import Judged, confused, worst_classes, worst_tags
 from onecycle.commands.training.dry_run import try_batch
 from onecycle.commands.training.opening import audit_line, check_faults, guarantee, show_plan
@@ -21,6 +20,7 @@ from onecycle.plan import Speeds, Task, make_plan
 from onecycle.runs.build import layout_of, make_bunch, make_learner, with_batches
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
+from onecycle.screen import Screen
 
 
 def audited(*findings: Finding, leaked: int = 0, valid: int = 200) -> AuditReport:

@@ -93,7 +93,8 @@ def test_an_interval_that_reaches_the_guess_is_no_better_than_guessing():
 
 
 @pytest.mark.parametrize(
-    ("where", "words"), [(HELD_OUT, "thresholds chosen on the others"), (SAME_PICTURES, "too good")]
+    ("where", "words"),
+    [(HELD_OUT, "thresholds chosen on the others"), (HELD_OUT, "single tags"), (SAME_PICTURES, "too good")],
 )
 def test_it_says_where_thresholds_were_chosen(where, words):
     verdict = judge(scores(chosen_on=where), [row()], None, Warned(leaked=0), is_multi=True)

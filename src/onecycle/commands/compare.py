@@ -12,7 +12,6 @@ from typing import Any
 from rich.cells import cell_len
 
 from onecycle.commands.given.page import comparison_page
-from onecycle.commands.screen import Screen, cut, padded
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.comparison import ChangedPicture, ClassDifference, Comparison, Judged, compare
@@ -21,6 +20,8 @@ from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import read_split
 from onecycle.runs.predictions import Predictions
 from onecycle.runs.record import estimate_values
+from onecycle.screen import Screen
+from onecycle.terminal_text import cut, padded
 from onecycle.train.checkpoint import write_whole
 
 MOST_RUNS = 8

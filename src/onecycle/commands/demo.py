@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from onecycle import settings
-from onecycle.commands.screen import Screen
 from onecycle.commands.train import run_training
 from onecycle.data.progress import counting_bar
 from onecycle.data.synthetic.tiles import write_sample
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RUNS
+from onecycle.screen import Screen
 
 
 def run_demo(

@@ -16,7 +16,6 @@ from rich.cells import cell_len
 from onecycle import __version__
 from onecycle.commands.given.labelled import Labelled, Seen, labelled_pictures, seen_by
 from onecycle.commands.given.predicted import predict_files
-from onecycle.commands.screen import Screen, cut, padded
 from onecycle.data.labels.items import shown
 from onecycle.data.layout import LayoutWish
 from onecycle.errors import ArgumentError, DataError
@@ -36,6 +35,8 @@ from onecycle.runs.folder import RunFolder, folder_name
 from onecycle.runs.load import load_bunch, load_learner, valid_names
 from onecycle.runs.predictions import Predictions
 from onecycle.runs.record import estimate_values
+from onecycle.screen import Screen
+from onecycle.terminal_text import cut, padded
 
 if TYPE_CHECKING:
     from onecycle.learner import Learner

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from onecycle.commands.screen import LABEL_WIDTH, Screen
 from onecycle.commands.training.opening import check_writable, data_record, open_data
 from onecycle.learner import Learner
 from onecycle.runs.build import make_learner
@@ -16,6 +15,7 @@ from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import split_text
 from onecycle.runs.record import environment, write_sweeps
+from onecycle.screen import LABEL_WIDTH, Screen
 from onecycle.train.lr_finder import LrAnswer, Sweep
 
 VIEWS = 1

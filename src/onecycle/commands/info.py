@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from onecycle import __version__, settings
-from onecycle.commands.screen import Screen
 from onecycle.errors import ArgumentError
+from onecycle.screen import Screen
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "pillow", "simplejpeg")
 _EXTRAS = {

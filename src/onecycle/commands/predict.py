@@ -18,7 +18,6 @@ import numpy as np
 from rich.cells import cell_len
 
 from onecycle.commands.given.predicted import FilePredictions, predict_files
-from onecycle.commands.screen import Screen, cut, padded
 from onecycle.data.labels import items
 from onecycle.data.pixels.store import Unreadable
 from onecycle.errors import ArgumentError, DataError
@@ -27,6 +26,8 @@ from onecycle.learner import Learner
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_learner
+from onecycle.screen import Screen
+from onecycle.terminal_text import cut, padded
 from onecycle.train.checkpoint import write_whole
 
 MOST_ON_SCREEN = 20

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from rich.cells import cell_len
 
-from onecycle.commands.screen import Screen, cut, padded
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.cells import with_cells
 from onecycle.data.labels.items import Labels
@@ -26,6 +25,8 @@ from onecycle.errors import ArgumentError, DataError, DataWarning
 from onecycle.runs.build import layout_of
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
+from onecycle.screen import Screen
+from onecycle.terminal_text import cut, padded
 from onecycle.train.checkpoint import write_whole
 
 _SHOWN = 20

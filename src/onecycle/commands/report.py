@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onecycle.commands.screen import Screen
 from onecycle.errors import DataError
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.learner import Learner
@@ -16,6 +15,7 @@ from onecycle.runs.folder import RunFolder
 from onecycle.runs.history import read_history
 from onecycle.runs.load import interpretation_of, load_bunch, load_learner, read_split
 from onecycle.runs.record import read_issues, read_sweeps
+from onecycle.screen import Screen
 
 
 def run_report(run: Path, *, out: Path | None = None) -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from onecycle import recipe
-from onecycle.commands.screen import Screen
 from onecycle.commands.training.closing import judge, show_results, write_report, write_results
 from onecycle.commands.training.dry_run import show_trial, try_batch
 from onecycle.commands.training.opening import (
@@ -34,6 +33,7 @@ from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner, split_text
 from onecycle.runs.record import INTERRUPTED as INTERRUPTED_WEIGHTS
 from onecycle.runs.record import Done, Keeper, environment, read_issues, uninterrupted
+from onecycle.screen import Screen
 from onecycle.train.log.trackers import tracker_for
 
 LEAST_MINUTES = 0.1

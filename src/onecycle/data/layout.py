@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from onecycle.data.labels.stratified import draw_split
 from onecycle.data.labels.tables import PARQUET, delimiter_of, is_table, read_table
 from onecycle.data.sources.untar import URLs, untar_data
 from onecycle.errors import ArgumentError, DataError, DataWarning
+from onecycle.terminal_text import safe_text, wrapped
 
 if TYPE_CHECKING:
     from onecycle.data.bunch import ImageDataBunch
@@ -92,7 +92,7 @@ class DataLayout:
         if self.sample:
             rows.append(("e.g.", ", ".join(f"{name}={cell}" for name, cell in self.sample)))
         rows += [("note", hint) for hint in self.hints]
-        return [line for name, text in rows for line in _wrapped(name, text)]
+        return [line for name, text in rows for line in _row(name, text)]
 
     def bunch(
         self,
@@ -318,8 +318,7 @@ def _encoded(rows: AuditedRows) -> Labels:
     return encode_single([int(name) if numbers else name for name in names], source=rows.source)
 
 
-def _wrapped(name: str, text: str) -> list[str]:
+def _row(name: str, text: str) -> list[str]:
     """Lay out ``name  text``, continued under the text."""
-    plain = "".join(c if c.isprintable() else "�" for c in text)
-    lines = textwrap.wrap(plain, _WIDTH - _INDENT, break_long_words=False, break_on_hyphens=False) or [""]
+    lines = wrapped(safe_text(text), _WIDTH - _INDENT)
     return [f"{name if i == 0 else '':<{_INDENT}}{line}" for i, line in enumerate(lines)]

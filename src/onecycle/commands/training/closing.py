@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from onecycle.commands.screen import LABEL_WIDTH, Screen, cut
 from onecycle.data.audit.findings import plural
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.intervals import Estimate
@@ -28,6 +27,8 @@ from onecycle.runs.record import (
     metrics_of_run,
     predictions_of,
 )
+from onecycle.screen import LABEL_WIDTH, Screen
+from onecycle.terminal_text import cut
 
 Issues = LabelIssues | list[LabelIssue] | None
 

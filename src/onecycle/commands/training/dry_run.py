@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from onecycle.commands.screen import Screen
 from onecycle.learner import Learner
 from onecycle.pace import trainable_groups
 from onecycle.plan import Plan
 from onecycle.runs.record import peak_memory_mb
+from onecycle.screen import Screen
 from onecycle.train.log.progress import Progress, format_time
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.loop import set_training_mode

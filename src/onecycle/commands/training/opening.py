@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from onecycle import __version__
-from onecycle.commands.screen import Screen
 from onecycle.data.audit.dataset import audit_rows
 from onecycle.data.audit.findings import AuditReport, Finding
 from onecycle.data.bunch import ImageDataBunch
@@ -21,6 +20,7 @@ from onecycle.plan import ALL, Plan
 from onecycle.runs import build
 from onecycle.runs.config import DEFAULT, RunConfig
 from onecycle.runs.record import device_name, n_cores
+from onecycle.screen import Screen
 from onecycle.train.log.progress import format_time
 
 MOST_LEAKED = 0.01

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onecycle.commands.screen import Screen
 from onecycle.commands.training.opening import show_plan
 from onecycle.errors import ArgumentError, DataError
 from onecycle.label_check import LabelIssues
@@ -13,6 +12,7 @@ from onecycle.plan import HEAD, Plan, Speeds, Stage
 from onecycle.recipe import Watcher
 from onecycle.runs.config import RunConfig
 from onecycle.runs.record import Keeper, write_sweeps
+from onecycle.screen import Screen
 from onecycle.train.callbacks import Callback, TrainerLike
 from onecycle.train.log.recorder import EpochRow
 

@@ -163,7 +163,7 @@ class ReportContent:
         top: top losses.
         sliders: of tags; None for single labels.
         doubtful: pictures with labels to look at again; None where nobody looked.
-        n_doubtful: how many look wrong in all.
+        n_doubtful: how many labels are worth a second look in all.
         columns: of the table of changes.
         slices: parts of the data; None where they could not be made.
         thumbs: small pictures by position, as data URLs.

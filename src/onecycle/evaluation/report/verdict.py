@@ -70,7 +70,7 @@ class Warned:
     Attributes:
         leaked: validation pictures that are in training too; None where nobody looked.
         errors: findings of the audit that are errors.
-        doubtful_labels: labels that look wrong; None where nobody looked.
+        doubtful_labels: labels worth a second look; None where nobody looked.
         trained_on: whether these pictures trained the model.
     """
 
@@ -276,6 +276,12 @@ def _cautions(scores: Scores, calibration: CalibrationFacts | None, warned: Warn
         n = warned.errors
         text = f"The audit reports {n} {'error' if n == 1 else 'errors'} in the data; see below."
         found.append(Statement("Data", text, "bad", {"errors": float(n)}))
+    if scores.chosen_on == HELD_OUT:
+        text = (
+            "Chosen on these pictures. The score above is not flattered by that (held-out folds); the numbers of "
+            "single tags, and what is said of them here, are a little."
+        )
+        found.append(Statement("Thresholds", text, "care", {}))
     if scores.chosen_on == SAME_PICTURES:
         text = (
             "The thresholds were chosen on these very pictures or elsewhere: the score is somewhat too good."
@@ -285,9 +291,7 @@ def _cautions(scores: Scores, calibration: CalibrationFacts | None, warned: Warn
         found.append(_probabilities(calibration))
     if warned.doubtful_labels:
         n = warned.doubtful_labels
-        text = (
-            f"{n:,} {'label looks' if n == 1 else 'labels look'} wrong; the list is below, to look through."
-        )
+        text = f"{n:,} {'label is' if n == 1 else 'labels are'} worth a second look; the most doubtful are below."
         found.append(Statement("Labels", text, "care", {"doubtful": float(n)}))
     return found
 

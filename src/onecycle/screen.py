@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.text import Text
 
 from onecycle.errors import OnecycleWarning
+from onecycle.terminal_text import safe_text, wrapped
 from onecycle.train.log.progress import Progress, bar_text, format_time
 from onecycle.train.log.recorder import EpochRow
 
@@ -33,43 +34,6 @@ USUAL_WIDTH, LEAST_WIDTH, MOST_WIDTH = 80, 40, 100
 
 LABEL_WIDTH = 10
 """Columns of the word that a line begins with."""
-
-
-def safe_text(text: object) -> str:
-    """Return text that is safe to show: control and formatting characters, escapes of a terminal among them, as �.
-
-    Line breaks and tabs become blanks.
-    """
-    plain = " ".join(str(text).replace("\x00", "\ufffd").splitlines()).replace("\t", " ")
-    return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in plain)
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """Break text into lines of at most ``width`` columns; a character may take two of them."""
-    lines, line = [], ""
-    for word in text.split(" "):
-        joined = f"{line} {word}" if line else word
-        if cell_len(joined) <= width:
-            line = joined
-            continue
-        if line:
-            lines.append(line)
-        *full, line = chop_cells(word, width) or [""]
-        lines += full
-    return [*lines, line]
-
-
-def cut(text: str, width: int) -> str:
-    """Return text cut to ``width`` columns; of a long one the end says most."""
-    plain = safe_text(text)
-    while cell_len(plain) > width:
-        plain = "…" + plain[1 + (plain[0] == "…") :]
-    return plain
-
-
-def padded(text: str, width: int) -> str:
-    """Fill text up with blanks to ``width`` columns; a character may take two of them."""
-    return text + " " * (width - cell_len(text))
 
 
 class Screen:

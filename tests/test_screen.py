@@ -9,8 +9,9 @@ import warnings
 import pytest
 from rich.cells import cell_len
 
-from onecycle.commands.screen import Screen, cut, safe_text, wrapped
 from onecycle.errors import DataWarning, warn
+from onecycle.screen import Screen
+from onecycle.terminal_text import cut, safe_text, wrapped
 from onecycle.train.log.recorder import EpochRow
 
 HOSTILE = "\x1b[31mred\x1b[0m \x07\r\n\u202egnp.exe\u202c \x9b2J\x00\udcff"

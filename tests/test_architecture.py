@@ -42,11 +42,25 @@ ROOMS = {
     },
 }  # fmt: skip
 UPPER_ROOMS = {
-    "runs": {"build", "config", "folder", "history", "load", "predictions", "record"},
+    "runs": {"build", "config", "folder", "history", "load", "predictions", "record", "split"},
     "commands": {
-        "check", "compare", "demo", "evaluate", "find_lr", "info", "predict", "relabel", "report", "train",
-        "training.closing", "training.dry_run", "training.opening", "training.watching",
-        "given.labelled", "given.page", "given.predicted",
+        "check",
+        "compare",
+        "demo",
+        "evaluate",
+        "find_lr",
+        "info",
+        "predict",
+        "relabel",
+        "report",
+        "train",
+        "training.closing",
+        "training.dry_run",
+        "training.opening",
+        "training.watching",
+        "given.labelled",
+        "given.page",
+        "given.predicted",
     },
 }
 """Rooms above the learner; their modules may import one another."""

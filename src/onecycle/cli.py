@@ -78,49 +78,10 @@ def check(
     raise typer.Exit(code)
 
 
-Config = Annotated[
-    Path | None,
-    typer.Option(help="YAML with the same settings; options win.", rich_help_panel=_RUN, metavar="FILE"),
-]
-Size = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="Picture size; default: from the pictures.", rich_help_panel=_NETWORK, metavar="PX"
-    ),
-]
-Bs = Annotated[
-    int | None,
-    typer.Option(min=1, help="Pictures in a batch; default 64.", rich_help_panel=_NETWORK, metavar="N"),
-]
-Arch = Annotated[
-    str | None,
-    typer.Option(
-        help="Any timm network; default tf_efficientnet_lite0, whose weights come with onecycle.",
-        rich_help_panel=_TRAINING,
-        metavar="NAME",
-    ),
-]
-Weights = Annotated[
-    str | None,
-    typer.Option(help="File or folder of pretrained weights.", rich_help_panel=_TRAINING, metavar="PATH"),
-]
-Out = Annotated[
-    str | None, typer.Option(help="Folder of the runs; default runs.", rich_help_panel=_RUN, metavar="FOLDER")
-]
-Name = Annotated[
-    str | None, typer.Option(help="Of the run; default: that of DATA.", rich_help_panel=_RUN, metavar="NAME")
-]
-
-
 @app.command()
 def train(
     ctx: typer.Context,
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            help="Folder with a table or with class folders; a table; or a name in URLs.", show_default=False
-        ),
-    ] = None,
+    data: opt.OptionalData = None,
     epochs: Annotated[
         int | None,
         typer.Option(
@@ -146,10 +107,10 @@ def train(
             min=0, help="Of the head alone; default: planned.", rich_help_panel=_TRAINING, metavar="N"
         ),
     ] = None,
-    arch: Arch = None,
-    weights: Weights = None,
-    size: Size = None,
-    bs: Bs = None,
+    arch: opt.Arch = None,
+    weights: opt.Weights = None,
+    size: opt.Size = None,
+    bs: opt.Bs = None,
     flip: Annotated[
         bool | None,
         typer.Option("--flip/--no-flip", help="Mirror pictures; default: yes.", rich_help_panel=_NETWORK),
@@ -182,6 +143,7 @@ def train(
     fn_col: opt.FnCol = None,
     label_col: opt.LabelCol = None,
     group_col: opt.GroupCol = None,
+    split: opt.SplitFile = None,
     valid_pct: opt.ValidPct = None,
     seed: opt.Seed = None,
     stratify: opt.Stratify = None,
@@ -221,13 +183,13 @@ def train(
             rich_help_panel=_AFTER,
         ),
     ] = None,
-    name: Name = None,
-    out: Out = None,
+    name: opt.Name = None,
+    out: opt.Out = None,
     track: Annotated[
         list[opt.Tracker] | None,
         typer.Option(help="Log the run there, too. May be given several times.", rich_help_panel=_RUN),
     ] = None,
-    config: Config = None,
+    config: opt.Config = None,
     resume: Annotated[
         Path | None,
         typer.Option(help="Go on with an interrupted run.", rich_help_panel=_RUN, metavar="RUN"),
@@ -259,11 +221,11 @@ def train(
 @app.command("find-lr")
 def find_lr(
     ctx: typer.Context,
-    data: opt.Data,
-    arch: Arch = None,
-    weights: Weights = None,
-    size: Size = None,
-    bs: Bs = None,
+    data: opt.OptionalData = None,
+    arch: opt.Arch = None,
+    weights: opt.Weights = None,
+    size: opt.Size = None,
+    bs: opt.Bs = None,
     csv: opt.Csv = None,
     folder: opt.Folder = None,
     suffix: opt.Suffix = None,
@@ -274,9 +236,9 @@ def find_lr(
     valid_pct: opt.ValidPct = None,
     seed: opt.Seed = None,
     stratify: opt.Stratify = None,
-    name: Name = None,
-    out: Out = None,
-    config: Config = None,
+    name: opt.Name = None,
+    out: opt.Out = None,
+    config: opt.Config = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:

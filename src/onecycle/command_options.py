@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from onecycle.data.layout import LayoutWish
 
 _TABLE, _SPLIT, _OUTPUT = "The table, where it is not found by looking", "The split", "Output"
+_NETWORK, _TRAINING, _RUN = "What the network sees", "The network and its training", "The run"
 
 Data = Annotated[
     str,
@@ -57,6 +58,12 @@ GroupCol = Annotated[
         metavar="COLUMN",
     ),
 ]
+SplitFile = Annotated[
+    str | None,
+    typer.Option(
+        help="Take the split of another run: its split.csv.", rich_help_panel=_SPLIT, metavar="FILE"
+    ),
+]
 ValidPct = Annotated[
     float | None,
     typer.Option(
@@ -83,6 +90,49 @@ Stratify = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.", rich_help_panel=_OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result alone.", rich_help_panel=_OUTPUT)]
 Run = Annotated[Path, typer.Argument(help="Run folder, e.g. runs/planet-001; or latest.", show_default=False)]
+OptionalData = Annotated[
+    str | None,
+    typer.Argument(
+        help="Folder with a table or with class folders; a table; or a name in URLs.", show_default=False
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(help="YAML with the same settings; options win.", rich_help_panel=_RUN, metavar="FILE"),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Picture size; default: from the pictures.", rich_help_panel=_NETWORK, metavar="PX"
+    ),
+]
+Bs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Pictures in a batch; default: 64, or fewer for few pictures.",
+        rich_help_panel=_NETWORK,
+        metavar="N",
+    ),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        help="Any timm network; default tf_efficientnet_lite0, whose weights come with onecycle.",
+        rich_help_panel=_TRAINING,
+        metavar="NAME",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="File or folder of pretrained weights.", rich_help_panel=_TRAINING, metavar="PATH"),
+]
+Out = Annotated[
+    str | None, typer.Option(help="Folder of the runs; default runs.", rich_help_panel=_RUN, metavar="FOLDER")
+]
+Name = Annotated[
+    str | None, typer.Option(help="Of the run; default: that of DATA.", rich_help_panel=_RUN, metavar="NAME")
+]
 
 
 class FailOn(StrEnum):

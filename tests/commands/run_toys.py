@@ -15,8 +15,8 @@ from onecycle.errors import DataWarning
 from onecycle.runs.build import described, make_bunch, make_learner, settled
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.load import split_text
 from onecycle.runs.record import metrics_of_run, predictions_of
+from onecycle.runs.split import split_text
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from onecycle.commands.evaluate import run_evaluate
 from onecycle.data.layout import LayoutWish
 from onecycle.errors import ArgumentError, DataError, LabelError
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.load import read_split
 from onecycle.runs.predictions import Predictions
+from onecycle.runs.split import read_split
 
 NONE = LayoutWish()
 
@@ -141,7 +141,7 @@ def test_a_row_without_a_label_is_named(run, new_pictures):
 
 
 def test_pictures_that_the_run_trained_on_are_left_out_and_named(run, new_pictures, tmp_path, capsys):
-    parts = read_split(run.run)
+    parts = read_split(run.run.split)
     trained = [f for f, part in parts if part == "train"][:2]
     validated = next(f for f, part in parts if part == "valid")
     mixed = tmp_path / "mixed"

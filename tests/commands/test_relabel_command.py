@@ -83,6 +83,7 @@ def test_tags_keep_their_order_and_new_ones_come_last(tag_run, tmp_path, monkeyp
     out = capsys.readouterr().out
     assert "train/p000.jpg  −even +blue" in out
     assert f"onecycle train --config {tag_run.path}" in out
+    assert f"--split {tag_run.run.split}" in out  # else the new labels would stratify anew
 
 
 def test_a_run_has_its_own_table_of_issues(class_run, tmp_path, monkeypatch):

@@ -26,8 +26,9 @@ from onecycle.errors import (
 )
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.load import interpretation_of, load_bunch, load_learner, read_split
+from onecycle.runs.load import interpretation_of, load_bunch, load_learner
 from onecycle.runs.predictions import Predictions
+from onecycle.runs.split import read_split
 
 QUICK = {
     "size": 32,
@@ -194,7 +195,7 @@ def test_the_run_can_be_taken_up_again(tags):
     assert learn.thresholds is not None
     score = interpretation_of(run, learn).metrics()[0]
     assert score.value == pytest.approx(run.read_json(run.metrics)["metrics"][0]["value"])
-    parts = [part for _, part in read_split(run)]
+    parts = [part for _, part in read_split(run.split)]
     assert (parts.count("train"), parts.count("valid")) == (48, 12)
 
 
@@ -252,7 +253,7 @@ def test_train_and_valid_folders_are_the_split(tmp_path):
     data = class_folders(tmp_path / "shades", 8, parts=("train", "valid"))
     said = train(quick(data, tmp_path / "runs"))
     assert "16 pictures train, 16 validate; by the folders train/ and valid/" in " ".join(said.out.split())
-    parts = dict(read_split(RunFolder.open(tmp_path / "runs" / "latest")))
+    parts = dict(read_split(RunFolder.open(tmp_path / "runs" / "latest").split))
     assert parts["valid/dark/00.png"] == "valid"
 
 
@@ -283,7 +284,7 @@ def test_faulty_files_stop_a_run_until_they_are_allowed(colour_path, tmp_path, f
     said = train(quick(tmp_path / "data", tmp_path / "runs", allow=[fault], **given))
     assert "1 of 60 pictures cannot be read and are left out" in " ".join(said.err.split())
     run = RunFolder.open(tmp_path / "runs" / "latest")
-    assert dict(read_split(run))["train/p003.jpg"] == "left out"
+    assert dict(read_split(run.split))["train/p003.jpg"] == "left out"
     with pytest.warns(DataWarning, match="left out"):
         assert len(load_bunch(run)) == 59
 

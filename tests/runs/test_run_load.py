@@ -13,8 +13,9 @@ from onecycle.errors import CheckpointError, DataError, DataWarning
 from onecycle.runs.build import layout_of, make_bunch, make_learner, settled
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.load import interpretation_of, load_bunch, load_learner, read_split, split_text
+from onecycle.runs.load import interpretation_of, load_bunch, load_learner
 from onecycle.runs.record import predictions_of
+from onecycle.runs.split import read_split, split_text
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +96,9 @@ def test_the_split_is_the_runs_own_when_rows_were_moved_and_added(copied):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         data = load_bunch(run)
-    assert any("1 pictures have come to" in str(w.message) for w in caught)
+    assert any("1 picture came to" in str(w.message) for w in caught)
     valid = {Path(data.store.paths[r]).name for r in data.split.valid}
-    assert valid == {Path(file).name for file, part in read_split(run) if part == "valid"}
+    assert valid == {Path(file).name for file, part in read_split(run.split) if part == "valid"}
     assert len(data.split.train) + len(data.split.valid) == 40
 
 

@@ -17,9 +17,9 @@ from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.comparison import ChangedPicture, ClassDifference, Comparison, Judged, compare
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.load import read_split
 from onecycle.runs.predictions import Predictions
 from onecycle.runs.record import estimate_values
+from onecycle.runs.split import read_split
 from onecycle.screen import Screen
 from onecycle.terminal_text import cut, padded
 from onecycle.train.checkpoint import write_whole
@@ -104,7 +104,7 @@ def _opened(runs: Sequence[str | Path]) -> list[RunFolder]:
 
 def _judged(run: RunFolder) -> Judged:
     kept = Predictions.read(run.predictions)
-    trained = frozenset(file for file, part in read_split(run) if part == "train")
+    trained = frozenset(file for file, part in read_split(run.split) if part == "train")
     return Judged(
         run.name, kept.files, kept.probs, kept.targets, kept.predicted, kept.classes, trained, kept.groups
     )

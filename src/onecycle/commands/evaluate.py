@@ -32,9 +32,10 @@ from onecycle.evaluation.slices import SliceReport, find_slices, label_columns
 from onecycle.exit_codes import DATA, FAILED
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, folder_name
-from onecycle.runs.load import load_bunch, load_learner, valid_names
+from onecycle.runs.load import load_bunch, load_learner
 from onecycle.runs.predictions import Predictions
 from onecycle.runs.record import estimate_values
+from onecycle.runs.split import valid_names
 from onecycle.screen import Screen
 from onecycle.terminal_text import cut, padded
 

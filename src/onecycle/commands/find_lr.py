@@ -13,8 +13,8 @@ from onecycle.learner import Learner
 from onecycle.runs.build import make_learner
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.load import split_text
 from onecycle.runs.record import environment, write_sweeps
+from onecycle.runs.split import split_text
 from onecycle.screen import LABEL_WIDTH, Screen
 from onecycle.train.lr_finder import LrAnswer, Sweep
 

@@ -243,12 +243,19 @@ def _next(layout: DataLayout, run: RunFolder | None, wish: LayoutWish, target: P
     """Return the command that trains with the new table."""
     table = str(target.resolve())
     if run is not None:
-        return shlex.join(["onecycle", "train", "--config", str(run.config), "--csv", table])
+        return shlex.join(
+            ["onecycle", "train", "--config", str(run.config), "--csv", table, *_same_split(run)]
+        )
     words = ["onecycle", "train", str(layout.root), "--csv", table]
     for name in wish.given:
         if name != "csv":
             words += [f"--{name.replace('_', '-')}", str(getattr(wish, name))]
     return shlex.join(words)
+
+
+def _same_split(run: RunFolder) -> list[str]:
+    """Return the option that keeps the run's split: new labels would stratify anew, and the scores not compare."""
+    return ["--split", str(run.split)] if run.split.exists() else []
 
 
 def _say(screen: Screen, changes: Sequence[Change], csv: Path, target: Path, then: str) -> None:

@@ -13,8 +13,9 @@ from onecycle.learner import Learner
 from onecycle.reporting import Issues, Report, build_report
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.history import read_history
-from onecycle.runs.load import interpretation_of, load_bunch, load_learner, read_split
+from onecycle.runs.load import interpretation_of, load_bunch, load_learner
 from onecycle.runs.record import read_issues, read_sweeps
+from onecycle.runs.split import read_split
 from onecycle.screen import Screen
 
 
@@ -82,7 +83,7 @@ def notes_of(run: RunFolder, audit: Mapping[str, Any] | None) -> list[str]:
     elif audit["leaked"]:
         n = len(audit["leaked"])
         notes.append(f"{n} validation pictures are copies of training pictures, so the numbers are too good.")
-    left_out = sum(part == "left out" for _, part in read_split(run))
+    left_out = sum(part == "left out" for _, part in read_split(run.split))
     if left_out:
         notes.append(
             f"{left_out} pictures of the data are in neither part: missing, unreadable, or elsewhere."

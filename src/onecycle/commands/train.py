@@ -30,9 +30,10 @@ from onecycle.recipe import DEFAULT_LR, Wish
 from onecycle.runs.build import make_learner
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.load import load_bunch, load_learner, split_text
+from onecycle.runs.load import load_bunch, load_learner
 from onecycle.runs.record import INTERRUPTED as INTERRUPTED_WEIGHTS
 from onecycle.runs.record import Done, Keeper, environment, read_issues, uninterrupted
+from onecycle.runs.split import split_text
 from onecycle.screen import Screen
 from onecycle.train.log.trackers import tracker_for
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import statistics
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from onecycle.cnn_learner import cnn_learner
+from onecycle.data.audit.dataset import AuditedRows
 from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.layout import DataLayout, LayoutWish, find_layout
 from onecycle.data.pixels.decode import UNREADABLE, picture_shape
+from onecycle.errors import DataWarning
 from onecycle.learner import Learner
 from onecycle.plan import Task
 from onecycle.runs.config import OPTION, RunConfig
 from onecycle.runs.folder import folder_name
+from onecycle.runs.split import split_like, with_split
 from onecycle.train.callbacks import Callback
 from onecycle.train.metrics import Metric, accuracy, fbeta
 
@@ -59,6 +62,8 @@ def settled(config: RunConfig, layout: DataLayout) -> RunConfig:
             config = config.found(name, value, _FOUND)
     if config.weights is not None and (weights := Path(config.weights).expanduser()).exists():
         config = config.found("weights", str(weights.resolve()), config.origin("weights"))
+    if config.split is not None:
+        config = config.found("split", str(Path(config.split).expanduser().resolve()), config.origin("split"))
     if config.name is None:
         name = layout.data if Path(layout.data).name == "" else Path(layout.data).stem
         name = layout.root.name if layout.csv and name == Path(layout.csv).stem else name
@@ -104,7 +109,7 @@ def make_bunch(config: RunConfig, layout: DataLayout) -> ImageDataBunch:
         max_warp=config.max_warp,
     )
     skip = {"unreadable", "missing"} & set(config.allow)
-    return layout.bunch(
+    data = layout.bunch(
         valid_pct=config.valid_pct,
         seed=config.seed,
         stratify=config.stratify,
@@ -113,6 +118,26 @@ def make_bunch(config: RunConfig, layout: DataLayout) -> ImageDataBunch:
         ds_tfms=tfms,
         unreadable="skip" if skip else "stop",
     )
+    return data if config.split is None else with_split(data, Path(config.split))
+
+
+def audited_rows(config: RunConfig, layout: DataLayout) -> AuditedRows:
+    """Return the rows for the audit, with the split that ``make_bunch`` makes.
+
+    Raises:
+        DataError: a split that does not fit the data.
+    """
+    rows = layout.rows(
+        valid_pct=config.valid_pct,
+        seed=config.seed,
+        size=config.size or USUAL_PX,
+        stratify=config.stratify,
+    )
+    if config.split is None:
+        return rows
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # said when the bunch is made
+        return replace(rows, split=split_like(rows.paths, layout.root, Path(config.split)))
 
 
 def with_batches(config: RunConfig, data: ImageDataBunch) -> tuple[RunConfig, ImageDataBunch]:
@@ -162,17 +187,6 @@ def make_learner(
         callbacks=callbacks,
         silent=True,
     )
-
-
-Part = Literal["train", "valid", "left out"]
-
-
-def parts_of(data: ImageDataBunch) -> list[Part]:
-    """Return the part of each row of the table."""
-    found: np.ndarray = np.full(len(data.store), "left out", dtype=object)
-    found[data.split.train] = "train"
-    found[data.split.valid] = "valid"
-    return list(found)
 
 
 def given(config: RunConfig, name: str) -> bool:

@@ -36,7 +36,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("The data", ("data", "csv", "folder", "suffix", "label_delim", "fn_col", "label_col", "group_col")),
-    ("Which pictures validate", ("valid_pct", "seed", "stratify")),
+    ("Which pictures validate", ("split", "valid_pct", "seed", "stratify")),
     ("What stops a run before it starts, and what does not", ("audit", "allow", "label_check")),
     ("What the network sees", ("size", "bs", "flip", "flip_vert", "max_rotate", "max_zoom", "max_lighting",
                                "max_warp")),
@@ -60,6 +60,7 @@ class RunConfig(BaseModel):
         suffix: added to each file name of the table.
         label_delim: splits a cell into tags; an empty text takes a cell as one label.
         fn_col, label_col, group_col: columns, by name or position.
+        split: table of files and parts, as a run writes it; the settings below then draw nothing.
         valid_pct: share of the pictures that validate.
         seed: of the split, the order and every draw.
         stratify: give both parts the same share of each class or tag.
@@ -94,6 +95,7 @@ class RunConfig(BaseModel):
     fn_col: Column = None
     label_col: Column = None
     group_col: Column = None
+    split: str | None = None
     valid_pct: Share = 0.2
     seed: Annotated[int, Field(ge=0)] = 42
     stratify: bool = True

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import shown
-from onecycle.data.labels.relabel import file_name
-from onecycle.errors import DataError, DataWarning, warn
+from onecycle.errors import DataError
 from onecycle.learner import Learner
-from onecycle.runs.build import Part, layout_of, make_bunch, make_learner, parts_of
+from onecycle.runs.build import layout_of, make_bunch, make_learner
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import Predictions
+from onecycle.runs.split import valid_names, with_split
 from onecycle.train.checkpoint import read_manifest
 
 if TYPE_CHECKING:
@@ -73,7 +68,7 @@ def load_bunch(run: RunFolder) -> ImageDataBunch:
     Raises:
         DataError: the data is gone, pictures of the split are (each named), or the classes are others.
     """
-    config = RunConfig.read(run.config)
+    config = RunConfig.read(run.config).model_copy(update={"split": None})  # the run has its own
     classes = run.read_json(run.data).get("classes")
     try:
         data = make_bunch(config, layout_of(config))
@@ -84,7 +79,7 @@ def load_bunch(run: RunFolder) -> ImageDataBunch:
             f"the data at {config.data} has other classes than when {run.path} was trained: "
             f"{_difference(classes or [], [str(c) for c in data.classes])}; put the data back, or train again"
         )
-    return _with_split(data, read_split(run), run)
+    return with_split(data, run.split)
 
 
 def interpretation_of(run: RunFolder, learn: Learner) -> ClassificationInterpretation:
@@ -110,72 +105,6 @@ def interpretation_of(run: RunFolder, learn: Learner) -> ClassificationInterpret
         )
     probs, targets, losses = (torch.from_numpy(a) for a in (kept.probs, kept.targets, kept.losses))
     return ClassificationInterpretation(learn, probs, targets, losses)
-
-
-def valid_names(data: ImageDataBunch) -> list[str]:
-    """Return the names of the validation pictures below the folder of the data set, in order."""
-    return [name_of(data.store.paths[row], data.path) for row in data.split.valid]
-
-
-def name_of(path: str, root: Path) -> str:
-    """Return a picture's name below the folder of the data set, as the run's tables have it."""
-    return file_name(path, root).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def split_text(data: ImageDataBunch) -> str:
-    """Return the split as ``split.csv`` has it: one line a row of the table, in order."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["file", "part"])
-    names = (name_of(path, data.path) for path in data.store.paths)
-    table.writerows(zip(names, parts_of(data), strict=True))
-    return text.getvalue()
-
-
-def read_split(run: RunFolder) -> list[tuple[str, Part]]:
-    """Return (file, part) of each row that the data had when the run began.
-
-    Raises:
-        DataError: no such table, or a damaged one.
-    """
-    try:
-        rows = list(csv.reader(io.StringIO(run.split.read_text(encoding="utf-8"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"the split of {run.path} cannot be read: {error}") from error
-    known = {"train", "valid", "left out"}
-    bad = next((i for i, row in enumerate(rows[1:], 2) if len(row) != 2 or row[1] not in known), None)
-    if rows[:1] != [["file", "part"]] or bad is not None:
-        raise DataError(f"{run.split}, line {bad or 1}: expected a file and train, valid or left out")
-    return [(file, part) for file, part in rows[1:]]  # type: ignore[misc]
-
-
-def _with_split(data: ImageDataBunch, split: Sequence[tuple[str, Part]], run: RunFolder) -> ImageDataBunch:
-    """Give the data the split of the run, matched by file name; a name that occurs again, in order."""
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, path in reversed(list(enumerate(data.store.paths))):
-        rows[name_of(path, data.path)].append(row)
-    found: dict[Part, list[int]] = {"train": [], "valid": [], "left out": []}
-    gone = []
-    for file, part in split:
-        if rows.get(file):
-            found[part].append(rows[file].pop())
-        elif part != "left out":
-            gone.append(file)
-    if gone:
-        raise DataError(
-            f"{len(gone)} pictures that {run.path} was trained with are no longer in {data.path}: "
-            f"{shown(gone, most=5)}; put them back, or train again"
-        )
-    new = sum(len(left) for left in rows.values())
-    if new:
-        warn(
-            f"{new} pictures have come to {data.path} since {run.path} was trained; they are in neither part",
-            DataWarning,
-        )
-    usable = np.union1d(data.split.train, data.split.valid)  # without those that cannot be read
-    parts = (np.intersect1d(found[part], usable) for part in ("train", "valid"))
-    train, valid = (part.tolist() for part in parts)
-    return data.split_by_rows(train, valid, f"that of {run.name}")
 
 
 def _difference(before: Sequence[str], now: Sequence[str]) -> str:

@@ -27,8 +27,8 @@ from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.plan import ALL, Stage
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.load import name_of, valid_names
 from onecycle.runs.predictions import Predictions
+from onecycle.runs.split import name_of, valid_names
 from onecycle.train.callbacks import Callback, TrainerLike
 from onecycle.train.log.recorder import EpochRow
 from onecycle.train.lr_finder import Sweep

@@ -19,7 +19,7 @@ from onecycle.data.layout import DataLayout, LayoutWish, find_layout
 from onecycle.errors import DataError, LabelError
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.load import read_split
+from onecycle.runs.split import read_split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,7 +176,7 @@ def seen_by(run: RunFolder, paths: Sequence[str]) -> Seen:
     """
     root = Path(str(run.read_json(run.data).get("layout", {}).get("root", "")))
     parts: dict[str, list[str]] = {"train": [], "valid": [], "left out": []}
-    for file, part in read_split(run):
+    for file, part in read_split(run.split):
         parts[part].append(os.path.join(root, file))
     known = _by_size(paths)
     trained = _same(known, paths, parts["train"])

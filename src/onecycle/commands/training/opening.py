@@ -60,12 +60,7 @@ def open_data(config: RunConfig, screen: Screen) -> Opening:
         screen.line(line)
     config = build.settled(config, layout)
     screen.event("data", **build.described(layout), reasons=[list(r) for r in layout.reasons])
-    rows = layout.rows(
-        valid_pct=config.valid_pct,
-        seed=config.seed,
-        size=config.size or build.USUAL_PX,
-        stratify=config.stratify,
-    )
+    rows = build.audited_rows(config, layout)
     config = build.with_size(config, [path for path in rows.paths if path])
     audit = None
     if config.audit:
@@ -139,7 +134,9 @@ def _show_split(config: RunConfig, data: ImageDataBunch, audit: AuditReport | No
 def guarantee(config: RunConfig, data: ImageDataBunch, audit: AuditReport | None) -> str:
     """Say what the split promises."""
     kind = "tag" if data.is_multi else "class"
-    if data.split.groups is not None:
+    if config.split is not None:
+        found = [f"the split of {config.split}"]
+    elif data.split.groups is not None:
         found = [f"no {config.group_col} is in both"]
     elif "folder" in data.split.how:
         found = ["by the folders train/ and valid/"]

@@ -1,0 +1,116 @@
+"""Which picture is in which part: written as a table with each run, and read back as the split of another."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from onecycle.data.audit.findings import plural
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.labels.items import shown
+from onecycle.data.labels.relabel import file_name
+from onecycle.data.labels.splits import Split
+from onecycle.errors import DataError, DataWarning, warn
+
+Part = Literal["train", "valid", "left out"]
+
+
+def parts_of(data: ImageDataBunch) -> list[Part]:
+    """Return the part of each row of the table."""
+    found: np.ndarray = np.full(len(data.store), "left out", dtype=object)
+    found[data.split.train] = "train"
+    found[data.split.valid] = "valid"
+    return list(found)
+
+
+def valid_names(data: ImageDataBunch) -> list[str]:
+    """Return the names of the validation pictures below the folder of the data set, in order."""
+    return [name_of(data.store.paths[row], data.path) for row in data.split.valid]
+
+
+def name_of(path: str, root: Path) -> str:
+    """Return a picture's name below the folder of the data set, as the run's tables have it."""
+    return file_name(path, root).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def split_text(data: ImageDataBunch) -> str:
+    """Return the split as ``split.csv`` has it: one line a row of the table, in order."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["file", "part"])
+    names = (name_of(path, data.path) for path in data.store.paths)
+    table.writerows(zip(names, parts_of(data), strict=True))
+    return text.getvalue()
+
+
+def read_split(table: Path) -> list[tuple[str, Part]]:
+    """Return (file, part) of each row that the data had when the split was written.
+
+    Raises:
+        DataError: no such table, or a damaged one.
+    """
+    try:
+        rows = list(csv.reader(io.StringIO(table.read_text(encoding="utf-8"))))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"the split {table} cannot be read: {error}") from error
+    known = {"train", "valid", "left out"}
+    bad = next((i for i, row in enumerate(rows[1:], 2) if len(row) != 2 or row[1] not in known), None)
+    if rows[:1] != [["file", "part"]] or bad is not None:
+        raise DataError(f"{table}, line {bad or 1}: expected a file and train, valid or left out")
+    return [(file, part) for file, part in rows[1:]]  # type: ignore[misc]
+
+
+def split_like(paths: Sequence[str], root: Path, table: Path) -> Split:
+    """Return the split of a table for these pictures, matched by file name; a name that occurs again, in order.
+
+    Pictures that the data has got since are in neither part, which is said.
+
+    Args:
+        paths: of the pictures, one a row of the data.
+        root: folder of the data set.
+        table: the split.
+
+    Raises:
+        DataError: pictures of the split that are gone, each named.
+    """
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, path in reversed(list(enumerate(paths))):
+        rows[name_of(path, root)].append(row)
+    found: dict[Part, list[int]] = {"train": [], "valid": [], "left out": []}
+    gone = []
+    for file, part in read_split(table):
+        if rows.get(file):
+            found[part].append(rows[file].pop())
+        elif part != "left out":
+            gone.append(file)
+    if gone:
+        raise DataError(
+            f"{plural(len(gone), 'picture')} of the split {table} no longer in {root}: {shown(gone, most=5)}; "
+            "put them back, or train again"
+        )
+    new = sum(len(left) for left in rows.values())
+    if new:
+        warn(
+            f"{plural(new, 'picture')} came to {root} after {table} was written, and will be in neither part",
+            DataWarning,
+        )
+    train, valid = (np.sort(np.array(found[part], dtype=np.int64)) for part in ("train", "valid"))
+    return Split(train, valid, f"that of {table.parent.name}/{table.name}")
+
+
+def with_split(data: ImageDataBunch, table: Path) -> ImageDataBunch:
+    """Give the data the split of a table; pictures that cannot be read stay out.
+
+    Raises:
+        DataError: as ``split_like``.
+    """
+    split = split_like(data.store.paths, data.path, table)
+    usable = np.union1d(data.split.train, data.split.valid)
+    train, valid = (np.intersect1d(part, usable).tolist() for part in (split.train, split.valid))
+    return data.split_by_rows(train, valid, split.how)

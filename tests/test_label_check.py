@@ -132,6 +132,16 @@ def test_groups_stay_together_and_lone_classes_are_not_judged():
     ]
 
 
+def test_fewer_groups_than_folds_make_one_fold_a_group(colour_path):
+    frame = pd.read_csv(colour_path / "labels.csv").assign(site=[f"s{i // 20}" for i in range(60)])
+    data = ImageDataBunch.from_df(
+        colour_path, frame, "train", suffix=".jpg", size=16, valid_pct=0.3, group_col="site"
+    )
+    learn, _ = learner(colour_path)
+    other = Learner(data, learn.model, silent=True, layer_groups=learn.layer_groups, train_bn=False)
+    assert other.label_issues().folds == 3
+
+
 def test_a_lone_class_is_counted_and_not_blamed(colour_path):
     frame = pd.read_csv(colour_path / "labels.csv")
     frame.loc[7, "label"] = "violet"

@@ -153,11 +153,20 @@ def train(
             "--audit/--no-audit", help="Look at every file first; default: yes.", rich_help_panel=_STOPS
         ),
     ] = None,
+    together: Annotated[
+        bool | None,
+        typer.Option(
+            "--together/--no-together",
+            help="Keep copies of a picture on one side; default: no.",
+            rich_help_panel=_STOPS,
+        ),
+    ] = None,
     allow: Annotated[
         list[opt.Allowed] | None,
         typer.Option(
-            help="Train all the same: without unreadable or missing pictures; with leaks as they are. "
+            help="unreadable or missing: train without those pictures; leaks: with them as they are. "
             "May be given several times.",
+            metavar="FAULT",
             rich_help_panel=_STOPS,
         ),
     ] = None,
@@ -187,7 +196,11 @@ def train(
     out: opt.Out = None,
     track: Annotated[
         list[opt.Tracker] | None,
-        typer.Option(help="Log the run there, too. May be given several times.", rich_help_panel=_RUN),
+        typer.Option(
+            help="Log to tensorboard, mlflow or wandb, too. May be given several times.",
+            rich_help_panel=_RUN,
+            metavar="TRACKER",
+        ),
     ] = None,
     config: opt.Config = None,
     resume: Annotated[

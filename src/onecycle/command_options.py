@@ -109,7 +109,7 @@ Size = Annotated[
 Bs = Annotated[
     int | None,
     typer.Option(
-        min=1,
+        min=2,
         help="Pictures in a batch; default: 64, or fewer for few pictures.",
         rich_help_panel=_NETWORK,
         metavar="N",

@@ -158,7 +158,7 @@ def check_labels(
     Args:
         found: the body's features of its labelled pictures.
         data: the bunch.
-        folds: number of heads, 2 or more.
+        folds: number of heads, 2 or more; one a group where the split has fewer groups.
         seed: of the folds and the heads; default the bunch's.
         body_trained: whether the body was trained on these labels; None if that is not known.
         silent: show no bar.
@@ -172,6 +172,8 @@ def check_labels(
     labels = Labels(data.classes, data.labels.targets[found.rows], data.is_multi)
     groups = None if data.split.groups is None else data.split.groups[found.rows]
     names = [data.store.paths[row] for row in found.rows]
+    if groups is not None and folds > (n_groups := len(np.unique(groups))) >= 2:
+        folds = n_groups  # a group stays in one fold
     fold_of = stratified_folds(names, labels, folds, seed=used, groups=groups)
     probs = out_of_fold_probs(found, fold_of, data, seed=used, silent=silent)
     ranked = rank_labels(probs.numpy(), labels.targets, judged=taught(labels, fold_of))

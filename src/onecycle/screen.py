@@ -84,11 +84,11 @@ class Screen:
         for line in wrapped(safe_text(text), self.width):
             self._show(line, style=style)
 
-    def line(self, text: str, *, style: str = "") -> None:
-        """Show one line as it is laid out, cut where it is too long."""
+    def line(self, text: str, *, style: str = "", always: bool = False) -> None:
+        """Show one line as it is laid out, cut where it is too long; ``always``: also with ``quiet``."""
         plain = safe_text(text)
         fitting = plain if cell_len(plain) <= self.width else chop_cells(plain, self.width)[0]
-        self._show(fitting, style=style)
+        self._show(fitting, style=style, always=always)
 
     def row(self, label: str, text: str, *, style: str = "", always: bool = False) -> None:
         """Show text behind a label, its further lines below its first.

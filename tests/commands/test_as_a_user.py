@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import pickle
 import pty
 import re
 import select
@@ -292,6 +293,22 @@ def test_a_second_run_while_the_first_writes(two, tmp_path, env):
     compared = piped(tmp_path, env, "compare", "runs/two-001", "runs/two-002")
     assert compared.code == 0, compared.all
     assert_fits(compared.all, 80)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (print, ("ran",))
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.pkl"])
+def test_a_pickle_as_weights_runs_nothing_and_has_a_code_of_its_own(two, tmp_path, env, name):
+    (tmp_path / name).write_bytes(pickle.dumps({"a": Evil()}))
+    said = piped(tmp_path, env, "train", "two", *QUICK, "--weights", name)
+    assert said.code == 5, said.all
+    assert "ran" not in said.out.split()
+    assert "could run code" in said.err.replace("\n", " ")
+    assert "False" not in said.err  # PyTorch's own advice is to run it
+    assert not (tmp_path / "runs").exists()
 
 
 def test_info_and_a_misspelt_command(tmp_path, env):

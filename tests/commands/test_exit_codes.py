@@ -26,6 +26,7 @@ from onecycle.exit_codes import error_text, exit_code, in_lines
         (OSError(errno.ENOSPC, "No space left on device"), 4),
         (errors.ArchiveError("x"), 5),
         (errors.UnsafeFileError("x"), 5),
+        (errors.OutputError("x"), 4),
         (KeyboardInterrupt(), 130),
         (errors.DivergedError("x"), 1),
         (ZeroDivisionError("x"), 1),

@@ -233,3 +233,18 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(class_run, few,
     with pytest.raises(PermissionError) as caught:
         run_predict(class_run.path, [few], out=Path("few/x.csv"))
     assert caught.value.filename == "few"
+
+
+def test_quiet_is_the_labels_alone(class_run, few, capsys):
+    assert run_predict(class_run.path, [few], quiet=True) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 3
+    assert all(any(name in line for name in ("red", "green", "blue")) for line in said)
+
+
+def test_where_nothing_can_be_read_nothing_is_said_of_the_model(class_run, capsys):
+    Path("a.jpg").write_bytes(b"no picture")
+    assert run_predict(class_run.path, ["a.jpg"]) == 3
+    said = capsys.readouterr()
+    assert "1 of 1 files could not be read" in " ".join(said.err.split())
+    assert said.out.strip() == ""

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onecycle.errors import DataError
-from onecycle.runs.folder import RunFolder, folder_name, point_latest
+from onecycle.errors import DataError, OutputError
+from onecycle.runs.folder import RunFolder, folder_name, point_latest, write_output
 
 
 def made(base: Path, name: str = "planet") -> RunFolder:
@@ -150,3 +150,10 @@ def test_a_read_only_folder_is_an_os_error(tmp_path):
     base.write_text("not a folder")
     with pytest.raises(OSError):
         RunFolder.create(base, "planet")
+
+
+def test_a_place_that_cannot_be_written_is_named_with_the_option(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match=r"file/page\.html cannot be written.*--out"):
+        write_output(tmp_path / "file" / "page.html", b"x")
+    assert write_output(tmp_path / "page.html", b"x").read_bytes() == b"x"

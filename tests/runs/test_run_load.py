@@ -161,5 +161,5 @@ def test_predictions_of_other_pictures_are_refused(copied):
     learn = load_learner(run, bunch=load_bunch(run))
     rows = learn.data.split.valid.tolist()
     learn.data = learn.data.split_by_rows(learn.data.split.train.tolist(), rows[1:])
-    with pytest.raises(DataError, match="onecycle evaluate"):
+    with pytest.raises(DataError, match="put the data back"):
         interpretation_of(run, learn)

@@ -50,6 +50,11 @@ def run_check(
 def _next(report: AuditReport, data: str, wish: LayoutWish) -> str:
     """Return what to run next."""
     train = RunConfig.merged(None, {"data": data} | asdict(wish)).command()
+    if {finding.kind for finding in report.findings if finding.severity == "error"} == {"leak"}:
+        return f"Next: {train} --together\n(copies of a picture stay on one side; or mend the data)"
     if report.reaches("error"):
-        return f"Next: mend the errors, then {train}\n(leaks or unreadable files can be allowed: --allow)"
+        return (
+            f"Next: mend the errors, then {train}\n"
+            "(--together keeps copies on one side; unreadable files can be left out: --allow)"
+        )
     return f"Next: {train}"

@@ -16,13 +16,12 @@ from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.comparison import ChangedPicture, ClassDifference, Comparison, Judged, compare
 from onecycle.runs.config import RunConfig
-from onecycle.runs.folder import RunFolder
+from onecycle.runs.folder import RunFolder, write_output
 from onecycle.runs.predictions import Predictions
 from onecycle.runs.record import estimate_values
 from onecycle.runs.split import read_split
 from onecycle.screen import Screen
 from onecycle.terminal_text import cut, padded
-from onecycle.train.checkpoint import write_whole
 
 MOST_RUNS = 8
 _CLASSES, _PICTURES, _SETTINGS, _NAME_WIDTH = 5, 5, 12, 24
@@ -81,7 +80,7 @@ def run_compare(
         ]
         facts = _facts(folders, others)
         if html is not None:
-            write_whole(html, comparison_page(facts).encode("utf-8", "replace"))
+            write_output(html, comparison_page(facts).encode("utf-8", "replace"))
         _say(screen, folders, others, html)
     if as_json:
         print(json.dumps(facts, indent=2))

@@ -24,11 +24,10 @@ from onecycle.errors import ArgumentError, DataError
 from onecycle.exit_codes import DATA
 from onecycle.learner import Learner
 from onecycle.runs.config import RunConfig
-from onecycle.runs.folder import RunFolder
+from onecycle.runs.folder import RunFolder, write_output
 from onecycle.runs.load import load_learner
 from onecycle.screen import Screen
 from onecycle.terminal_text import cut, padded
-from onecycle.train.checkpoint import write_whole
 
 MOST_ON_SCREEN = 20
 """Pictures that are listed; more are summed up."""
@@ -89,7 +88,7 @@ def run_predict(
         found = predict_files(learn, paths, thresh=thresh)
         shown = _Shown(learn, paths, found, top, _delimiter(folder))
         if out is not None and len(found.positions):
-            write_whole(out, shown.file(out.suffix.lower()))
+            write_output(out, shown.file(out.suffix.lower()))
         if as_json:
             for record in shown.records():
                 screen.event("picture", **record)
@@ -229,8 +228,11 @@ class _Shown:
 
 def _say(screen: Screen, run: RunFolder, shown: _Shown, out: Path | None, thresh: float | None) -> None:
     n, failed = len(shown.files), shown.found.failed
+    if not n:
+        _name_failed(screen, failed, len(failed))
+        return
     if out is None or n <= MOST_ON_SCREEN:
-        _list(screen, shown)
+        _list(screen, shown, always=out is None)
     else:
         _sum_up(screen, shown)
     screen.say()
@@ -238,7 +240,7 @@ def _say(screen: Screen, run: RunFolder, shown: _Shown, out: Path | None, thresh
     screen.row("certainty", _certainty(shown.learn))
     if shown.is_multi:
         screen.row("tags", _rule(shown.learn, thresh))
-    if out is not None and n:
+    if out is not None:
         screen.row("written", str(out), always=True)
         if out.suffix.lower() == ".csv" and (odd := shown.formulas()):
             screen.warn(
@@ -251,7 +253,7 @@ def _say(screen: Screen, run: RunFolder, shown: _Shown, out: Path | None, thresh
     screen.command(f"onecycle evaluate {shlex.quote(str(run.path))} DATA")
 
 
-def _list(screen: Screen, shown: _Shown) -> None:
+def _list(screen: Screen, shown: _Shown, *, always: bool) -> None:
     """List the pictures with what they are given."""
     if not shown.files:
         return
@@ -259,7 +261,7 @@ def _list(screen: Screen, shown: _Shown) -> None:
     files = [cut(f, limit) for f in shown.files]
     width = max(map(cell_len, files))
     for i, file in enumerate(files):
-        screen.line(f"{padded(file, width)}  {_verdict(shown, i)}")
+        screen.line(f"{padded(file, width)}  {_verdict(shown, i)}", always=always)
 
 
 def _verdict(shown: _Shown, i: int) -> str:

@@ -24,10 +24,9 @@ from onecycle.data.layout import DataLayout, LayoutWish, find_layout
 from onecycle.errors import ArgumentError, DataError, DataWarning
 from onecycle.runs.build import layout_of
 from onecycle.runs.config import RunConfig
-from onecycle.runs.folder import RunFolder
+from onecycle.runs.folder import RunFolder, write_output
 from onecycle.screen import Screen
 from onecycle.terminal_text import cut, padded
-from onecycle.train.checkpoint import write_whole
 
 _SHOWN = 20
 
@@ -102,7 +101,7 @@ def run_relabel(
     )
     changes = _changes(bunch, labels)
     if changes:
-        write_whole(target, _new_table(layout, bunch, labels, changes))
+        write_output(target, _new_table(layout, bunch, labels, changes))
     screen = Screen(as_json=as_json, quiet=quiet)
     if changes and layout.kind == "train and valid folders":
         screen.warn(

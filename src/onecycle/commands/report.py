@@ -11,7 +11,7 @@ from onecycle.errors import DataError
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.learner import Learner
 from onecycle.reporting import Issues, Report, build_report
-from onecycle.runs.folder import RunFolder
+from onecycle.runs.folder import RunFolder, write_output
 from onecycle.runs.history import read_history
 from onecycle.runs.load import interpretation_of, load_bunch, load_learner
 from onecycle.runs.record import read_issues, read_sweeps
@@ -41,7 +41,7 @@ def run_report(run: Path, *, out: Path | None = None) -> int:
         learn.recorder = read_history(folder)
         found = interpretation_of(folder, learn)
         made = report_of_run(folder, learn, found, issues=read_issues(folder, data))
-        path = made.save(out or folder.report)
+        path = write_output(out or folder.report, made.html.encode("utf-8"))
     screen.row("answer", made.content.verdict.bottom_line.text)
     screen.row("report", f"{path} ({len(made.html) / 1e6:.1f} MB, one file, opens in any browser)")
     screen.row("next", "predict pictures of your own")

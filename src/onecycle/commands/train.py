@@ -28,7 +28,7 @@ from onecycle.exit_codes import INTERRUPTED
 from onecycle.learner import Learner
 from onecycle.recipe import DEFAULT_LR, Wish
 from onecycle.runs.build import make_learner
-from onecycle.runs.config import RunConfig
+from onecycle.runs.config import DEFAULT, DEFAULT_EPOCHS, RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner
 from onecycle.runs.record import INTERRUPTED as INTERRUPTED_WEIGHTS
@@ -63,7 +63,7 @@ def run_training(
 
     Raises:
         OnecycleError: each with what to do.
-        OSError: the folder of the runs cannot be written.
+        OutputError: the folder of the runs cannot be written.
     """
     screen = Screen(as_json=as_json, quiet=quiet)
     start_s = time.monotonic()
@@ -76,7 +76,11 @@ def run_training(
             raise ArgumentError("nothing says which data to train on: `onecycle train FOLDER`")
         if not dry_run:
             check_writable(Path(config.out))
-        opening = open_data(config, screen)
+        try:
+            opening = open_data(config, screen)
+        except KeyboardInterrupt:
+            screen.row("stopped", "nothing was trained, and nothing written")
+            return INTERRUPTED
         if dry_run:
             return _dry_run(opening, screen)
         return _Sitting.begun(opening, screen, start_s).run()
@@ -124,6 +128,8 @@ class _Sitting:
     def begun(cls, opening: Opening, screen: Screen, start_s: float) -> _Sitting:
         """Make the folder of a new run, and write down what is known."""
         config = opening.config
+        if config.minutes is None and config.epochs is None:
+            config = config.found("epochs", DEFAULT_EPOCHS, DEFAULT)
         # The network first: without its weights there is no run.
         learn = make_learner(config, opening.data, Path(config.out))
         for name in config.track:  # one that is not installed is no run's fault: say so before there is one

@@ -233,7 +233,7 @@ class ImageDataBunch(BunchFactories):
         first = self.lists.pictures.source.first_row
         names = shown([f"row {i + first}: {self.store.paths[i]}" for i in bad])
         n = len(self.store)
-        warn(f"{len(bad)} of {n} pictures cannot be read and are left out: {names}", DataWarning)
+        warn(f"{len(bad)} of {n} pictures are missing or unreadable and are left out: {names}", DataWarning)
         train, valid = (np.setdiff1d(part, bad) for part in (self.split.train, self.split.valid))
         self.split = replace(self.split, train=train, valid=valid)
         if not len(self.split.train):

@@ -11,14 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from onecycle.data.audit.dataset import AuditedRows
+from onecycle.data.audit.findings import plural
 from onecycle.data.audit.table import TableLayout, read_rows
 from onecycle.data.labels.columns import Roles, find_roles
-from onecycle.data.labels.items import IMAGE_SUFFIXES, Labels, encode_multi, encode_single
+from onecycle.data.labels.items import (
+    IMAGE_SUFFIXES,
+    Labels,
+    encode_multi,
+    encode_single,
+    list_images,
+    shown,
+)
 from onecycle.data.labels.splits import group_numbers
 from onecycle.data.labels.stratified import draw_split
 from onecycle.data.labels.tables import PARQUET, delimiter_of, is_table, read_table
 from onecycle.data.sources.untar import URLs, untar_data
-from onecycle.errors import ArgumentError, DataError, DataWarning
+from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError
 from onecycle.terminal_text import safe_text, wrapped
 
 if TYPE_CHECKING:
@@ -28,6 +36,8 @@ if TYPE_CHECKING:
 DEFAULT_TABLE = "labels.csv"
 Kind = Literal["table", "class folders", "train and valid folders"]
 _WIDTH, _INDENT = 80, 10
+_PARTS = ("train", "valid")
+_VALID_BY_OTHER_NAMES = ("val", "validation", "dev")
 
 
 @dataclass(frozen=True)
@@ -105,11 +115,15 @@ class DataLayout:
         """Make the bunch; keywords as in ``ImageDataBunch.from_csv`` and ``from_folder``.
 
         Where the folders are the split, ``valid_pct`` and ``stratify`` do nothing.
+
+        Raises:
+            LabelError: pictures beside the folders of the classes, which would be a class of their own.
         """
         from onecycle.data.bunch import ImageDataBunch  # an audit of the rows needs no torch
 
         if self.csv is None:
             by_folder = self.kind == "train and valid folders"
+            _check_none_beside(self.root, [self.root / p for p in _PARTS] if by_folder else [self.root])
             return ImageDataBunch.from_folder(
                 self.root,
                 valid_pct=None if by_folder else valid_pct,
@@ -284,29 +298,91 @@ def _holds_pictures(folder: Path) -> bool:
 
 def _of_folders(data: str, root: Path) -> DataLayout:
     names = _folders_in(root)
-    if {"train", "valid"} <= set(names):
-        reasons = [
-            ("labels", f"the name of the folder that a picture is in, {_some(_folders_in(root / 'train'))}")
-        ]
-        reasons.append(("split", "by the folders train/ and valid/ (no --valid-pct, no --stratify)"))
-        return DataLayout(data, root, None, TableLayout(), "train and valid folders", tuple(reasons))
-    if names == ["train"] or (set(names) <= {"train", "test"} and "train" in names):
-        found = DataLayout(data, root / "train", None, TableLayout(), "class folders")
-        names = _folders_in(root / "train")
-        why = f"the name of the folder below train/ that a picture is in, {_some(names)}"
-        return replace(found, reasons=(("labels", why),))
     if not names:
         raise DataError(
             f"no table and no folders of classes in {root}: expected a table (.csv, .tsv, .parquet), "
             f"{root}/<class>/…, or {root}/train/<class>/… and {root}/valid/<class>/…"
         )
-    why = f"the name of the folder that a picture is in, {_some(names)}"
-    return DataLayout(data, root, None, TableLayout(), "class folders", (("labels", why),))
+    if set(_PARTS) <= set(names):
+        why = f"the name of the folder that a picture is in, {_some(_classes_below(root, _PARTS))}"
+        split = ("split", "by the folders train/ and valid/ (no --valid-pct, no --stratify)")
+        kind: Kind = "train and valid folders"
+        return DataLayout(data, root, None, TableLayout(), kind, (("labels", why), split))
+    if set(names) <= {"train", "test"} and "train" in names:
+        why = "the name of the folder below train/ that a picture is in"
+        root = root / "train"
+    else:
+        why = "the name of the folder that a picture is in"
+    reasons = (("labels", f"{why}, {_some(_classes_below(root))}"),)
+    return DataLayout(data, root, None, TableLayout(), "class folders", reasons)
 
 
-def _some(names: Sequence[str]) -> str:
+def _classes_below(root: Path, parts: Sequence[str] = ("",)) -> list[str]:
+    """Return the classes that training will have, where each is a folder directly below each part.
+
+    Raises:
+        DataError: pictures lie deeper, so that the name of the folder they are in is not that of their class.
+    """
+    n_in = {
+        Path(part, below).as_posix(): n
+        for part in parts
+        for below, n in _pictures_by_folder(root / part).items()
+        if below != "."
+    }
+    classes = sorted({Path(folder).name for folder in n_in})
+    deep = {
+        folder: n for folder, n in n_in.items() if len(Path(folder).parts) > 1 + len(Path(parts[0]).parts)
+    }
+    if deep:
+        some = ", ".join(f"{folder} ({n:,})" for folder, n in list(deep.items())[:4])
+        more = f" and {len(deep) - 4:,} more" if len(deep) > 4 else ""
+        raise DataError(
+            f"{root}: pictures lie deeper than the folders of the classes: {some}{more}. A picture's class is the "
+            f"name of the folder that it is in, so training would have {_some(classes, 'classes')}. "
+            f"{_way_out(root, n_in)}"
+        )
+    return classes
+
+
+def _way_out(root: Path, n_in: dict[str, int]) -> str:
+    """Say what to do about pictures that lie deeper than the folders of the classes."""
+    tops = {Path(folder).parts[0] for folder in n_in}
+    other = next((name for name in _VALID_BY_OTHER_NAMES if {"train", name} <= tops), None)
+    if other is not None:
+        return f"Rename {root / other} to valid, if its pictures are to validate"
+    if len(tops) == 1 and all(len(Path(folder).parts) == 2 for folder in n_in):
+        return f"If these are the classes, name the folder above them: {root / tops.pop()}"
+    return (
+        "Move the pictures up into the folder of their class, or name a table of files and labels (--csv): "
+        "a first line such as file,label, then one line a picture"
+    )
+
+
+def _pictures_by_folder(top: Path) -> dict[str, int]:
+    """Count the pictures that are directly in each folder below ``top`` (itself: ``.``), hidden ones left out."""
+    found = {}
+    for folder, below, files in os.walk(top):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        n = sum(not f.startswith(".") and os.path.splitext(f)[1].lower() in IMAGE_SUFFIXES for f in files)
+        if n:
+            found[Path(folder).relative_to(top).as_posix()] = n
+    return found
+
+
+def _check_none_beside(root: Path, tops: Sequence[Path]) -> None:
+    """Refuse pictures beside the folders of the classes: the folder's name would become a class."""
+    beside = [p for top in tops for p in list_images(top, recurse=False)]
+    if beside:
+        names = shown([p.relative_to(root).as_posix() for p in beside], most=5)
+        raise LabelError(
+            f"{plural(len(beside), 'picture')} in {root} beside the folders of the classes, so without a class: "
+            f"{names}; move each into the folder of its class, or away"
+        )
+
+
+def _some(names: Sequence[str], what: str = "of them") -> str:
     first = ", ".join(names[:4])
-    return f"{len(names)} of them: {first}{' …' if len(names) > 4 else ''}"
+    return f"{len(names)} {what}: {first}{' …' if len(names) > 4 else ''}"
 
 
 def _encoded(rows: AuditedRows) -> Labels:

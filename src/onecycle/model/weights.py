@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from onecycle import settings
-from onecycle.errors import WeightsError
+from onecycle.errors import UnsafeFileError, WeightsError, unsafe_part
 
 State = dict[str, Tensor]
 
@@ -215,9 +215,11 @@ def read_state(path: Path) -> State:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise WeightsError(
-            f"{path} is damaged or holds more than tensors, and onecycle runs no code from a file. If it is "
-            f"whole, save its weights alone with torch.save(model.state_dict(), ...) ({_first_line(error)})"
+        if (part := unsafe_part(error, path)) is None:
+            raise WeightsError(f"{path} is damaged, or no file of weights; copy it again") from error
+        raise UnsafeFileError(
+            f"{path} is a pickle with {part} in it, which could run code. Nothing was run. If you trust where it "
+            "came from, save its weights alone there: torch.save(model.state_dict(), ...)"
         ) from error
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise WeightsError(

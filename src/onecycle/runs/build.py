@@ -12,8 +12,10 @@ from typing import Any
 
 from onecycle.cnn_learner import cnn_learner
 from onecycle.data.audit.dataset import AuditedRows
+from onecycle.data.audit.findings import AuditReport
 from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.labels.splits import keep_together
 from onecycle.data.layout import DataLayout, LayoutWish, find_layout
 from onecycle.data.pixels.decode import UNREADABLE, picture_shape
 from onecycle.errors import DataWarning
@@ -138,6 +140,14 @@ def audited_rows(config: RunConfig, layout: DataLayout) -> AuditedRows:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # said when the bunch is made
         return replace(rows, split=split_like(rows.paths, layout.root, Path(config.split)))
+
+
+def with_copies_together(data: ImageDataBunch, audit: AuditReport) -> ImageDataBunch:
+    """Return the data with each group of copies in one part: those that validate move to training."""
+    split = keep_together(data.split, [group.rows for group in audit.duplicates])
+    if len(split.valid) == len(data.split.valid):
+        return data
+    return data.split_by_rows(split.train.tolist(), split.valid.tolist(), split.how)
 
 
 def with_batches(config: RunConfig, data: ImageDataBunch) -> tuple[RunConfig, ImageDataBunch]:

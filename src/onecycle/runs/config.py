@@ -37,7 +37,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 _GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("The data", ("data", "csv", "folder", "suffix", "label_delim", "fn_col", "label_col", "group_col")),
     ("Which pictures validate", ("split", "valid_pct", "seed", "stratify")),
-    ("What stops a run before it starts, and what does not", ("audit", "allow", "label_check")),
+    ("What stops a run before it starts, and what does not", ("audit", "together", "allow", "label_check")),
     ("What the network sees", ("size", "bs", "flip", "flip_vert", "max_rotate", "max_zoom", "max_lighting",
                                "max_warp")),
     ("The network and its training", ("arch", "weights", "epochs", "minutes", "lr", "freeze_epochs")),
@@ -65,6 +65,7 @@ class RunConfig(BaseModel):
         seed: of the split, the order and every draw.
         stratify: give both parts the same share of each class or tag.
         audit: look at every file for copies, leaks and damage first.
+        together: keep copies of a picture, which the audit finds, in one part: those that validate move to training.
         allow: faults that do not stop the run: ``unreadable``, ``leaks``, ``missing``.
         label_check: look for labels that are probably wrong.
         size: px of the pictures that the network sees.
@@ -100,10 +101,11 @@ class RunConfig(BaseModel):
     seed: Annotated[int, Field(ge=0)] = 42
     stratify: bool = True
     audit: bool = True
+    together: bool = False
     allow: list[Allowed] = []
     label_check: bool = True
     size: Count | None = None
-    bs: Count | None = None
+    bs: Annotated[int, Field(ge=2)] | None = None
     flip: bool = True
     flip_vert: bool = False
     max_rotate: Annotated[float, Field(ge=0, le=180)] = 10.0

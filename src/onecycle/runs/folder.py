@@ -30,7 +30,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
-from onecycle.errors import DataError
+from onecycle.errors import DataError, OutputError
 from onecycle.train.checkpoint import write_whole
 
 RUNS = "runs"
@@ -197,6 +197,21 @@ class RunFolder:
     def write_text(self, path: Path, text: str) -> None:
         """Write a file of the run, whole, in UTF-8."""
         write_whole(path, text.encode("utf-8", errors="surrogateescape"))
+
+
+def write_output(path: Path, data: bytes) -> Path:
+    """Write a file that the user named, whole, and return its path.
+
+    Raises:
+        OutputError: it cannot be written there.
+    """
+    try:
+        write_whole(path, data)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror or error}; choose another place with --out"
+        ) from error
+    return path
 
 
 def folder_name(name: str) -> str:

@@ -99,9 +99,10 @@ def interpretation_of(run: RunFolder, learn: Learner) -> ClassificationInterpret
     kept = Predictions.read(run.predictions)
     names = tuple(valid_names(learn.data))
     if kept.files != names:
+        there = len(set(kept.files) & set(names))
         raise DataError(
-            f"{run.predictions} has {len(kept)} pictures, and the validation part of the data {len(names)} or others; "
-            f"put the data back as it was, or predict anew with `onecycle evaluate {run.path}`"
+            f"{run.predictions} has {len(kept)} pictures, and of these the data has {there}: "
+            f"put the data back as it was. The report that was written when the run ended is {run.report}"
         )
     probs, targets, losses = (torch.from_numpy(a) for a in (kept.probs, kept.targets, kept.losses))
     return ClassificationInterpretation(learn, probs, targets, losses)

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from onecycle.errors import CheckpointError, UnsafeFileError
+from onecycle.errors import CheckpointError, UnsafeFileError, unsafe_part
 from onecycle.train.optimizer import Optimizer
 
 FORMAT = "onecycle-checkpoint"
@@ -349,12 +349,14 @@ def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
         with torch.serialization.safe_globals(plain_types):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as err:  # the unpickler of torch raises whatever a damaged file makes it raise
-        # torch refuses what would run code with words such as "Unsupported global"; all else is damage.
-        kind = UnsafeFileError if "nsupported" in str(err) else CheckpointError
-        raise kind(
-            f"{path} cannot be read as weights ({type(err).__name__}: "
-            f"{str(err).splitlines()[0] if str(err) else ''}); "
-            "pickled objects other than tensors and plain values are refused: save its state_dict() alone"
+        if (part := unsafe_part(err, path)) is not None:
+            raise UnsafeFileError(
+                f"{path} cannot be read as weights: it is a pickle with {part} in it, which could run code. "
+                "Nothing was run; save its state_dict() alone, where it came from"
+            ) from err
+        raise CheckpointError(
+            f"{path} cannot be read as weights ({type(err).__name__}); it is damaged or no file of weights: copy it "
+            "again, or save a state_dict()"
         ) from err
     for key in ("model", "state_dict"):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):

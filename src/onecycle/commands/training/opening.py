@@ -15,10 +15,10 @@ from onecycle.data.audit.dataset import audit_rows
 from onecycle.data.audit.findings import AuditReport, Finding
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.layout import DataLayout
-from onecycle.errors import DataError, UnreadableImagesError
+from onecycle.errors import ArgumentError, DataError, OutputError, UnreadableImagesError
 from onecycle.plan import ALL, Plan
 from onecycle.runs import build
-from onecycle.runs.config import DEFAULT, RunConfig
+from onecycle.runs.config import DEFAULT, FILE, OPTION, RunConfig
 from onecycle.runs.record import device_name, n_cores
 from onecycle.screen import Screen
 from onecycle.train.log.progress import format_time
@@ -52,7 +52,10 @@ def open_data(config: RunConfig, screen: Screen) -> Opening:
 
     Raises:
         DataError: faults that stop a run, each with the option that allows it.
+        ArgumentError: copies are to be kept together, and nothing looks for them.
     """
+    if config.together and not config.audit and config.origin("audit") in (OPTION, FILE):
+        raise ArgumentError("--together keeps copies on one side that the audit finds: leave --no-audit out")
     show_machine(config, screen)
     layout = build.layout_of(config)
     lines = layout.lines()
@@ -64,15 +67,19 @@ def open_data(config: RunConfig, screen: Screen) -> Opening:
     config = build.with_size(config, [path for path in rows.paths if path])
     audit = None
     if config.audit:
-        audit = audit_rows(rows, silent=not screen.is_live)
+        audit = audit_rows(rows, together=config.together, silent=not screen.is_live)
         check_faults(audit, config)
-    config, data = build.with_batches(config, build.make_bunch(config, layout))
+    data = build.make_bunch(config, layout)
+    n_drawn = len(data.split.valid)
+    if audit is not None and config.together:
+        data = build.with_copies_together(data, audit)
+    config, data = build.with_batches(config, data)
     if data.c < 2:
         raise DataError(
             f"all {len(data.labels):,} pictures have one and the same label, {data.classes[0]!r}, so there is nothing "
             f"to tell apart; {'check --label-col' if layout.csv else 'each class needs a folder of its own'}"
         )
-    _show_split(config, data, audit, screen)
+    _show_split(config, data, audit, screen, moved=n_drawn - len(data.split.valid))
     return Opening(config, layout, data, audit)
 
 
@@ -91,20 +98,27 @@ def check_faults(audit: AuditReport, config: RunConfig) -> None:
             raise UnreadableImagesError(_stop_text(found[kind], option, what))
     share = len(audit.leaked) / max(audit.looked_at["valid"], 1)
     if share > MOST_LEAKED and "leaks" not in config.allow:
-        text = _stop_text(
-            found["leak"], "leaks", "trained as it is; the report says that the numbers are too good"
+        raise DataError(
+            _stop_text(
+                found["leak"],
+                "leaks",
+                "trained as it is; the report says that the numbers are too good",
+                first="Keep copies on one side with --together, or by a column of groups with --group-col.",
+            )
         )
-        raise DataError(f"{text}\nA column of groups (--group-col) keeps copies on one side.")
 
 
-def _stop_text(finding: Finding, option: str, what: str) -> str:
-    hint = finding.advice if "(" not in finding.advice and "=" not in finding.advice else ""
+def _stop_text(finding: Finding, option: str, what: str, *, first: str = "") -> str:
+    said = first or "--allow" in finding.advice  # by the lines below
+    hint = "" if said else finding.advice.rstrip(".")
     lines = [finding.message, *(f"  {example}" for example in finding.examples)]
     more = finding.count - len(finding.examples)
     if finding.examples and more > 0:
         lines.append(f"  and {more:,} more")
     if hint:
         lines.append(f"{hint[0].upper()}{hint[1:]}.")
+    if first:
+        lines.append(first)
     return "\n".join([*lines, f"Mend the data, or go on with --allow {option} ({what})."])
 
 
@@ -120,20 +134,25 @@ def show_machine(config: RunConfig, screen: Screen) -> None:
     )
 
 
-def _show_split(config: RunConfig, data: ImageDataBunch, audit: AuditReport | None, screen: Screen) -> None:
+def _show_split(
+    config: RunConfig, data: ImageDataBunch, audit: AuditReport | None, screen: Screen, *, moved: int
+) -> None:
     n_train, n_valid = len(data.split.train), len(data.split.valid)
     text = f"{n_train:,} pictures train, {n_valid:,} validate; {guarantee(config, data, audit)}"
+    if audit is not None and config.together:
+        text += f" (--together moved {moved:,} to training)"
     screen.row("split", text)
     if audit is not None:
         screen.row("audit", audit_line(audit, config.data))
     findings = None if audit is None else [{"kind": f.kind, "severity": f.severity, "count": f.count}
                                            for f in audit.findings]  # fmt: skip
-    screen.event("split", train=n_train, valid=n_valid, how=data.split.how, findings=findings)
+    screen.event("split", train=n_train, valid=n_valid, moved=moved, how=data.split.how, findings=findings)
 
 
 def guarantee(config: RunConfig, data: ImageDataBunch, audit: AuditReport | None) -> str:
     """Say what the split promises."""
-    kind = "tag" if data.is_multi else "class"
+    if not len(data.split.valid):
+        return "nothing validates, so nothing will be measured"
     if config.split is not None:
         found = [f"the split of {config.split}"]
     elif data.split.groups is not None:
@@ -141,13 +160,28 @@ def guarantee(config: RunConfig, data: ImageDataBunch, audit: AuditReport | None
     elif "folder" in data.split.how:
         found = ["by the folders train/ and valid/"]
     elif config.stratify:
-        found = [f"each {kind} with the same share in both"]
+        found = [_stratified_text(data)]
     else:
         found = ["at random"]
-    if audit is not None and len(data.split.valid):
+    if audit is not None:
         n = len(audit.leaked)
         found.append(f"{n} of those that validate are copies of ones that train" if n else "no copies across")
     return ", ".join(found)
+
+
+def _stratified_text(data: ImageDataBunch) -> str:
+    """Say what stratifying gave: the same shares, or how many classes it could not give a validation picture."""
+    n = int((data.labels.counts(data.split.valid) == 0).sum())
+    if n:
+        what = (
+            ("tag has" if n == 1 else "tags have")
+            if data.is_multi
+            else "class has"
+            if n == 1
+            else "classes have"
+        )
+        return f"stratified; {n:,} {what} no validation picture"
+    return f"each {'tag' if data.is_multi else 'class'} with the same share in both"
 
 
 def audit_line(audit: AuditReport, data: str) -> str:
@@ -221,11 +255,12 @@ def check_writable(folder: Path) -> None:
     """Fail before any work is done where the folder of the runs cannot be written; it is not made yet.
 
     Raises:
-        OSError: as the disk gives it.
+        OutputError: it cannot.
     """
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     try:
         Path(tempfile.mkdtemp(prefix=".onecycle-", dir=there)).rmdir()
     except OSError as error:
-        reason = f"runs cannot be written here: {error.strerror}; choose another folder with --out"
-        raise type(error)(error.errno, reason, str(folder)) from error
+        raise OutputError(
+            f"runs cannot be written to {folder}: {error.strerror}; choose another folder with --out"
+        ) from error

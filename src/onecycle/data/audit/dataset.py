@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,7 @@ from onecycle.data.audit.findings import (
 from onecycle.data.audit.label_checks import Tags, label_text
 from onecycle.data.audit.neighbours import feature_neighbours
 from onecycle.data.labels.items import Source
-from onecycle.data.labels.splits import Split
+from onecycle.data.labels.splits import Split, keep_together
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.errors import ArgumentError
 
@@ -99,13 +101,20 @@ def rows_of_lists(lists: Labeled, split: Split, groups: Sequence[object] | None 
     )
 
 
-def audit_rows(rows: AuditedRows, *, features: np.ndarray | None = None, silent: bool = False) -> AuditReport:
+def audit_rows(
+    rows: AuditedRows,
+    *,
+    features: np.ndarray | None = None,
+    together: bool = False,
+    silent: bool = False,
+) -> AuditReport:
     """Look at every file, label and part of a data set once, and at nothing twice.
 
     Args:
         rows: the table.
         features: float ``(N, D)``, one row a picture, from a backbone; looked through for close neighbours across the
             split.
+        together: judge the split in which copies that validate have moved to training, as ``keep_together`` does.
         silent: draw no bar.
 
     Raises:
@@ -120,6 +129,8 @@ def audit_rows(rows: AuditedRows, *, features: np.ndarray | None = None, silent:
     facts, prints = files.scan(there, silent=silent)
     copies = find_copies(prints)
     duplicates = _duplicate_groups(rows, keys, there, copies)
+    if together:
+        rows = replace(rows, split=keep_together(rows.split, [group.rows for group in duplicates]))
     leaks = _leaks(rows, duplicates)
     neighbours = [] if features is None else _neighbours(rows, features, duplicates)
     names = [rows.name(path) for path in there]
@@ -127,7 +138,7 @@ def audit_rows(rows: AuditedRows, *, features: np.ndarray | None = None, silent:
         *rows.found,
         *_leak_findings(rows, leaks),
         *_group_findings(rows),
-        *_part_findings(rows.split),
+        *_part_findings(rows.labels, rows.split),
         *_missing_findings(rows, keys, {named[i] for i in gone}),
         *files.problem_findings(names, facts),
         *_label_findings(rows, keys),
@@ -205,7 +216,7 @@ def _leak_findings(rows: AuditedRows, leaks: Sequence[tuple[int, int, CopyKind]]
         f"{plural(len(leaks), 'validation picture')} of {len(rows.split.valid):,} "
         f"{'is' if len(leaks) == 1 else 'are'} in training too, so that the result will look better than it is"
     )
-    advice = "keep copies on one side: data.split_together([g.rows for g in report.duplicates])"
+    advice = "keep copies on one side: train --together, or in Python data.split_together(…)"
     return [Finding("error", "leak", len(leaks), message, some(examples), advice)]
 
 
@@ -288,14 +299,32 @@ def _missing_findings(rows: AuditedRows, keys: Sequence[str], gone: set[str]) ->
     ]
 
 
-def _part_findings(split: Split) -> list[Finding]:
+def _part_findings(labels: Sequence[Tags | None], split: Split) -> list[Finding]:
     found = []
     if not len(split.train):
         found.append(Finding("error", "no-training-part", 0, f"no picture trains (split {split.how})"))
     if not len(split.valid):
         message = f"no picture validates (split {split.how}), so nothing will be measured"
-        found.append(Finding("warning", "no-validation-part", 0, message, advice="pass valid_pct=0.2, say"))
+        advice = _advice_to_validate(labels, split)
+        found.append(Finding("warning", "no-validation-part", 0, message, advice=advice))
     return found
+
+
+def _advice_to_validate(labels: Sequence[Tags | None], split: Split) -> str:
+    """Say how a picture comes to validate: by a share, a larger one, or more pictures."""
+    n, drawn = len(split.train), re.search(r"valid_pct=([\d.]+)", split.how)
+    share = float(drawn[1].rstrip(".")) if drawn else 0.0
+    if not share:
+        return "--valid-pct 0.2 (valid_pct=0.2), say"
+    counts = label_checks.tag_counts(labels)
+    if split.how.startswith("stratified") and max(counts.values(), default=0) < 2:
+        return "each class has a single picture, which trains: a class needs two or more; collect more"
+    if int(share * n) or n < 2:
+        return "collect more pictures"
+    return (
+        f"{n} pictures are too few for this share: {math.ceil(1 / share - 1e-9)} would be enough for one of them, "
+        f"or a larger share, --valid-pct {math.ceil(100 / n) / 100:g}"
+    )
 
 
 def _group_findings(rows: AuditedRows) -> list[Finding]:
@@ -313,7 +342,12 @@ def _group_findings(rows: AuditedRows) -> list[Finding]:
     )
     return [
         Finding(
-            "error", "group-across", len(names), message, some(names), "split by whole groups: group_col="
+            "error",
+            "group-across",
+            len(names),
+            message,
+            some(names),
+            "split by whole groups: --group-col (group_col=)",
         )
     ]
 
@@ -344,5 +378,5 @@ def _neighbour_findings(neighbours: Sequence[Neighbour]) -> list[Finding]:
     n = len({neighbour.valid for neighbour in neighbours})
     message = f"{plural(n, 'validation picture')} with features close to a training picture's"
     examples = some([f"{p.valid} ~ {p.train} ({p.cosine:.3f})" for p in neighbours])
-    advice = "look whether they show the same scene; if so, split by scene (group_col=)"
+    advice = "look whether they show the same scene; if so, split by scene: --group-col (group_col=)"
     return [Finding("note", "neighbours", n, message, examples, advice)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import io
 import os
+import shlex
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -73,18 +74,28 @@ def missing_files(paths: Sequence[str]) -> list[int]:
 def suffix_hint(path: str) -> str:
     """Name the suffix (or folder) that would have found the first missing file."""
     target = Path(path)
+    if "\\" in path and os.path.exists(path.replace("\\", "/")):
+        return " The names in the table have backslashes: write / between folders."
     if target.name != target.name.strip() and target.with_name(target.name.strip()).exists():
         return f" There is {target.name.strip()}: the name in the table has a blank before or after it."
     if not target.parent.is_dir():
-        return f" The folder {target.parent} does not exist; check path= and folder=."
+        return f" The folder {target.parent} does not exist: --folder (path=, folder=) says where they are."
     near = sorted(target.parent.glob(target.name + ".*"))
     if near:
-        return f" There is {near[0].name}: pass suffix={near[0].name[len(target.name) :]!r}."
+        return f" There is {near[0].name}: {_options(suffix=near[0].name[len(target.name) :])}."
     below = [p for p in sorted(target.parent.glob(f"*/{glob.escape(target.name)}*")) if p.is_file()][:1]
     return "".join(
-        f" There is {p.parent.name}/{p.name}: pass folder={p.parent.name!r}, suffix={p.name[len(target.name) :]!r}."
+        f" There is {p.parent.name}/{p.name}: "
+        f"{_options(folder=p.parent.name, suffix=p.name[len(target.name) :])}."
         for p in below
     )
+
+
+def _options(**values: str) -> str:
+    """Return settings as options, and as arguments in Python."""
+    given = {name: value for name, value in values.items() if value}
+    options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in given.items())
+    return f"{options} ({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
 
 def scan(
@@ -169,7 +180,7 @@ def problem_findings(names: Sequence[str], facts: Sequence[FileFacts]) -> list[F
     bad = [f"{n} ({f.problem})" for n, f in zip(names, facts, strict=True) if f.problem]
     if not bad:
         return []
-    advice = "mend or remove these files, or pass unreadable='skip' to leave them out"
+    advice = "mend or remove these files, or leave them out: train --allow unreadable (unreadable='skip')"
     message = f"{plural(len(bad), 'file')} of {len(facts):,} cannot be decoded"
     return [Finding("error", "unreadable", len(bad), message, some(bad), advice)]
 
@@ -261,7 +272,7 @@ def size_findings(names: Sequence[str], facts: Sequence[FileFacts], resize: Resi
             f"{plural(len(cut), 'picture')} of {len(rows):,} would lose more than a quarter of the area "
             f"when cropped to {size} px, at most {cut[0][1]:.0%}"
         )
-        advice = "resize_method='squish' or 'pad' keeps all of it; or pass size=(height, width)"
+        advice = "in Python, resize_method='squish' or 'pad' keeps all of it, or size=(height, width)"
         examples = some([f"{n} ({share:.0%})" for n, share in cut])
         found.append(Finding("warning", "crop", len(cut), message, examples, advice))
     if resize.size is not None:
@@ -273,7 +284,14 @@ def size_findings(names: Sequence[str], facts: Sequence[FileFacts], resize: Resi
         if small:
             message = f"{plural(len(small), 'picture')} would be scaled up more than twice"
             found.append(
-                Finding("note", "small", len(small), message, some(small), "a smaller size= costs no detail")
+                Finding(
+                    "note",
+                    "small",
+                    len(small),
+                    message,
+                    some(small),
+                    "a smaller --size (size=) costs no detail",
+                )
             )
     return found + _spread(rows, resize)
 
@@ -285,7 +303,7 @@ def _spread(rows: Sequence[tuple[str, FileFacts]], resize: ResizeSpec) -> list[F
     heights, widths = (sorted(s[i] for s in shapes.elements()) for i in (0, 1))
     ratios = sorted(w / h for h, w in shapes.elements())
     middle = len(rows) // 2
-    advice = "" if resize.size else "pass size= so that they can share a batch"
+    advice = "" if resize.size else "--size (size=) brings them to one, so that they can share a batch"
     message = (
         f"{len(shapes):,} different sizes: height {heights[0]}–{heights[-1]} px (median {heights[middle]}), "
         f"width {widths[0]}–{widths[-1]} px (median {widths[middle]}), "

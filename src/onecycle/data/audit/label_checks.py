@@ -168,7 +168,7 @@ def tag_list_findings(labels: Sequence[Tags | None]) -> list[Finding]:
         f"the {finding.n_strings:,} different labels look like lists of {finding.n_tags} tags separated by "
         f"{finding.delimiter!r}"
     )
-    advice = f"pass label_delim={finding.delimiter!r} (--label-delim) to train on the tags"
+    advice = f"--label-delim {finding.delimiter!r} (label_delim={finding.delimiter!r}) trains on the tags"
     return [Finding("warning", "tag-lists", finding.n_strings, message, advice=advice)]
 
 
@@ -190,17 +190,32 @@ def class_findings(labels: Sequence[Tags | None], split: Split) -> list[Finding]
         examples = some([f"{name} ({n})" for n, name in few])
         advice = "collect more, merge them with others, or leave them out; their results will be chance"
         found.append(Finding("warning", "few-items", len(few), message, examples, advice))
-    unseen = sorted(str(name) for name in valid if name not in train)
+    unseen = sorted((name for name in valid if name not in train), key=str)
     if unseen:
         message = f"{plural(len(unseen), 'class', 'classes')} in validation that no training picture has"
-        advice = "their validation pictures count as errors; split stratified, or move one to training"
-        found.append(Finding("warning", "unseen-class", len(unseen), message, some(unseen), advice))
-    unmeasured = sorted(str(name) for name in train if name not in valid)
+        advice = f"their validation pictures count as errors; {_advice_for_both_parts(split)}"
+        examples = some([f"{name} ({everywhere[name]})" for name in unseen])
+        found.append(Finding("warning", "unseen-class", len(unseen), message, examples, advice))
+    unmeasured = sorted((name for name in train if name not in valid), key=str)
     if unmeasured and len(split.valid):
         message = f"{plural(len(unmeasured), 'class', 'classes')} without a validation picture: not measured"
-        advice = "split stratified, so that each class is in both parts"
-        found.append(Finding("note", "unmeasured-class", len(unmeasured), message, some(unmeasured), advice))
+        examples = some([f"{name} ({everywhere[name]})" for name in unmeasured])
+        advice = _advice_for_both_parts(split)
+        found.append(Finding("note", "unmeasured-class", len(unmeasured), message, examples, advice))
     return found
+
+
+def _advice_for_both_parts(split: Split) -> str:
+    """Say how a class gets into both parts; what the split did already is not asked for."""
+    if split.how.startswith("stratified"):
+        what = "pictures" if split.groups is None else "groups"
+        return (
+            f"the split is stratified, but they have too few {what} to be in both parts: "
+            "collect more, or leave them out"
+        )
+    if split.how.startswith("random"):
+        return "split stratified (--stratify, stratify=True), so that each class is in both parts"
+    return "give each part pictures of every class"
 
 
 def tag_counts(labels: Sequence[Tags | None]) -> Counter[Label]:

@@ -35,7 +35,7 @@ def unreadable_message(failed: Sequence[Unreadable], n: int, source: Source, hin
     lines = shown(rows, between="\n  ")
     return (
         f"{len(failed)} of {n} pictures of {source} cannot be read:{hint}\n  {lines}\n"
-        "Mend or remove these rows, or pass unreadable='skip' to leave them out."
+        "Mend or remove these rows, or leave them out: --allow unreadable (unreadable='skip')."
     )
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from onecycle.data.audit.dataset import AuditedRows
 from onecycle.data.audit.findings import Finding, plural, some
 from onecycle.data.audit.label_checks import Tags, blank_findings
-from onecycle.data.labels.items import Source, column, list_images, split_tags
+from onecycle.data.labels.items import Source, column, list_images, picture_path, split_tags
 from onecycle.data.labels.splits import Split, check_share, random_split
 from onecycle.data.labels.tables import read_table
 from onecycle.data.pixels.resize import ResizeSpec
@@ -88,7 +88,7 @@ def _from_table(
         raise DataError(f"{root / csv} has no rows, so there is nothing to look at")
     names = column(frame, layout.fn_col, source=source)
     pictures = root / layout.folder
-    paths = ["" if pd.isna(n) else f"{pictures.as_posix()}/{n}{layout.suffix}" for n in names]
+    paths = ["" if pd.isna(n) else picture_path(pictures, f"{n}{layout.suffix}") for n in names]
     cells = list(column(frame, layout.label_col, source=source))
     found = (*_unnamed(paths, source), *([] if layout.label_delim else blank_findings(cells)))
     groups = None

@@ -90,7 +90,7 @@ def find_roles(
         label_delim: as there; None to look, "" for one label a picture.
 
     Raises:
-        DataError: an empty table, or no column names pictures that are there.
+        DataError: an empty table, no names of columns, or no column names pictures that are there.
         ArgumentError: no such column, or several that could hold the labels.
     """
     source = Source(name, first_row=2)
@@ -101,6 +101,7 @@ def find_roles(
         for role, col in (("fn", fn_col), ("label", label_col), ("group", group_col))
     }
     files = _find_files(frame, root, named, name=name, folder=folder, suffix=suffix)
+    _check_header(frame, root, files, name)
     labels = named["label"] or _find_labels(frame, {files.column, named["group"]}, name)
     why_label = "as asked" if named["label"] else _why_label(frame, labels)
     delim, why_delim = _find_delim(frame[labels], label_delim)
@@ -167,6 +168,18 @@ def _find_files(
     raise DataError(_no_files_text(frame, root, name, columns, folders, suffixes))
 
 
+def _check_header(frame: pd.DataFrame, root: Path, files: _Files, name: str) -> None:
+    """Refuse a table that begins with its first picture: it would be taken for a name, and be gone."""
+    for cell in map(str, frame.columns):
+        picture = root / files.folder / f"{cell}{files.suffix}"
+        if picture.suffix.lower() in IMAGE_SUFFIXES and picture.is_file():
+            raise DataError(
+                f"the first line of {root / name} looks like a row, not like the names of columns: "
+                f"{', '.join(_short(c) for c in frame.columns[:4])} ({picture} is a picture). "
+                "Add a first line such as file,label"
+            )
+
+
 def _no_files_text(
     frame: pd.DataFrame,
     root: Path,
@@ -177,6 +190,14 @@ def _no_files_text(
 ) -> str:
     tried = ", ".join(f"{f or '.'}/" for f in folders[:4]) + (" …" if len(folders) > 4 else "")
     cells = ", ".join(f"{c}={_short(frame[c].iloc[0])}" for c in columns[:4])
+    backslashes = next(
+        (c for c in columns if frame[c].astype(str).str.contains("\\", regex=False).any()), None
+    )
+    if backslashes is not None:
+        return (
+            f"{root / name}: no column names pictures that are there. The names in column {backslashes} have "
+            f"backslashes ({_short(frame[backslashes].iloc[0])}): write / between folders"
+        )
     return (
         f"{root / name}: no column names pictures that are there. Its first row is {cells}; looked in "
         f"{root} below {tried} with the endings {', '.join(s or '(none)' for s in suffixes)}. "

@@ -6,6 +6,7 @@ from **all** rows, sorted, so that they do not depend on the split.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -142,7 +143,7 @@ def read_label_csv(
     """
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.csv")) if path.parent.is_dir() else []
-        hint = f"; tables in that folder: {', '.join(near)} (pass csv_labels=...)" if near else ""
+        hint = f"; tables in that folder: {', '.join(near)} (--csv, csv_labels=)" if near else ""
         raise DataError(f"expected a table of labels at {path}, but there is no such file{hint}")
     try:
         frame = pd.read_csv(
@@ -154,7 +155,12 @@ def read_label_csv(
             dtype=str,
             index_col=False,
         )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except pd.errors.EmptyDataError as error:
+        raise DataError(
+            f"{path} is empty: expected a first line with the names of its columns, such as file,label, then a line "
+            "for each picture"
+        ) from error
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DataError(
             f"{path} could not be read as a table ({error}); are the delimiter and the encoding (UTF-8) right?"
         ) from error
@@ -230,6 +236,11 @@ def file_names(df: pd.DataFrame, fn_col: int | str, *, source: Source, suffix: s
             f"{source}: no file name in column {cells.name!r} at row {rows}; fill or remove these rows"
         )
     return [f"{cell}{suffix}" for cell in cells]
+
+
+def picture_path(folder: Path, name: str) -> str:
+    """Return where a picture of a table is: below ``folder``, or at its name where that is a whole path."""
+    return name if os.path.isabs(name) else f"{folder.as_posix()}/{name}"
 
 
 def list_images(
@@ -445,7 +456,7 @@ class TagListFinding:
             f"the labels look like lists of tags: {self.n_strings} different label strings are made of "
             f"{self.n_tags} tags separated by {self.delimiter!r}, and {self.n_once} of the strings occur once. "
             f"Training goes on as asked, with {self.n_strings} classes; to train on the {self.n_tags} tags, "
-            f"pass label_delim={self.delimiter!r}"
+            f"pass label_delim={self.delimiter!r} (--label-delim)"
         )
 
 

@@ -77,6 +77,8 @@ class Pictures:
     ) -> Self:
         """Read the pictures' names from column ``cols`` of a table: ``path/folder/<name><suffix>``.
 
+        A name that is a whole path stays as it is.
+
         Raises:
             DataError: no such table, or a row without a name.
         """
@@ -111,7 +113,7 @@ class Pictures:
     ) -> Self:
         root = Path(path) if folder is None else Path(path) / folder
         names = items.file_names(df, cols, source=source, suffix=suffix)
-        made = cls([f"{root.as_posix()}/{n}" for n in names], path, frame=df, source=source)
+        made = cls([items.picture_path(root, n) for n in names], path, frame=df, source=source)
         made.name_col = cols
         return made
 

@@ -38,7 +38,12 @@ def file_name(path: str, root: Path) -> str:
     """Return a picture's path as the table has it: below ``root`` where it lies there, else in full."""
     whole = PurePosixPath(Path(path).as_posix())
     base = PurePosixPath(root.as_posix())
-    return str(whole.relative_to(base)) if whole.is_relative_to(base) else str(whole)
+    if whole.is_relative_to(base):
+        return str(whole.relative_to(base))
+    if whole.is_absolute():  # the root may be named from the working directory, or by a link
+        real, top = Path(path).parent.resolve() / whole.name, root.resolve()
+        return real.relative_to(top).as_posix() if real.is_relative_to(top) else str(whole)
+    return str(whole)
 
 
 def relabelled(

@@ -455,7 +455,8 @@ def _signed(change: Estimate) -> str:
 def _n_folds(wanted: int, units: int) -> int:
     if wanted < 2 or units < 2:
         raise ArgumentError(
-            f"cross-fitting needs at least 2 folds and 2 pictures (or groups); received {wanted} and {units}"
+            "judging on held-out folds needs at least 2 folds and 2 pictures (or groups); "
+            f"received {wanted} and {units}"
         )
     return min(wanted, units)
 

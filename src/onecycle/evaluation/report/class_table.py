@@ -58,6 +58,7 @@ class ClassRow:
         fbeta: F2 for tags, F1 for classes.
         ap: average precision.
         threshold: from which probability on it is given; NaN for classes.
+        absent: validation pictures that do not have it.
     """
 
     index: int
@@ -73,6 +74,7 @@ class ClassRow:
     fbeta: Span
     ap: Span
     threshold: float
+    absent: int
 
 
 def beta_of(evidence: Evidence) -> float:
@@ -103,6 +105,7 @@ def class_rows(evidence: Evidence) -> tuple[ClassRow, ...]:
                 fbeta=_f_span(evidence, truth[:, c], given[:, c], interval=enough),
                 ap=_ap_span(evidence, truth[:, c], c, interval=enough),
                 threshold=float(evidence.thresholds[c]) if evidence.is_multi else math.nan,
+                absent=int((~truth[:, c]).sum()),
             )
         )
     return tuple(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,11 @@ from onecycle.evaluation.report.evidence import Evidence
 HELD_OUT = "held out"
 SAME_PICTURES = "same pictures"
 FIXED = "fixed"
+
+BLIND = "blind guess"
+"""Name of the baseline that names any of K classes, each as likely."""
+
+AT_CHOSEN = "sample-F2 at chosen thresholds"
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class CalibrationFacts:
         curve: what the reliability diagram draws.
         calibrated: whether they were calibrated after training.
         held_out: whether they were judged on pictures that did not calibrate them.
+        n_true: pictures whose most probable class is right; for tags, decisions where the tag is there.
     """
 
     ece: Estimate
@@ -63,26 +70,61 @@ class CalibrationFacts:
     curve: Reliability
     calibrated: bool
     held_out: bool
+    n_true: int
 
 
-def measure(evidence: Evidence) -> Scores:
+def measure(evidence: Evidence, held_out: Estimate | None = None) -> Scores:
     """Return the headline and the other scores.
 
     Classes: accuracy. Tags: sample-F2 at thresholds that were chosen on other folds; else at 0.2, the field's custom,
     with the default thresholds of ``predict`` among the others.
+
+    Args:
+        evidence: predictions and truth.
+        held_out: the score of chosen thresholds on folds that did not choose them, where it is known; else it is
+            found again, where the same choice can be made again.
     """
     others = [
         _estimate(evidence, s) for s in default_scores(len(evidence.classes), is_multi=evidence.is_multi)
     ]
     if not evidence.is_multi:
-        return Scores(others[0], FIXED, tuple(others[1:]))
+        first, *rest = against_guesses(others, len(evidence.classes))
+        return Scores(first, FIXED, tuple(rest))
     in_use = [_decided(evidence, s) for s in (micro_precision(0.5), micro_recall(0.5))]
     if not evidence.chosen:
         at_default = _decided(evidence, sample_fbeta(2, 0.5))
         at_default = replace(at_default, name=_at_thresholds("sample-F2", evidence))
         return Scores(others[0], FIXED, (at_default, *in_use, *others[1:]))
-    headline, chosen_on = _at_chosen(evidence)
+    chosen_again = _chosen_again(evidence) if held_out is None else None
+    found = held_out if chosen_again is None else chosen_again.held_out[0]
+    chosen_on = SAME_PICTURES if found is None else HELD_OUT
+    headline = at_chosen(found or _decided(evidence, sample_fbeta(2, 0.5)), others[0])
     return Scores(headline, chosen_on, (*in_use, *others))
+
+
+def at_chosen(found: Estimate, at_custom: Estimate) -> Estimate:
+    """Return the score of chosen thresholds as the headline: its name, and the guess of the score at 0.2."""
+    guess = {"baseline": at_custom.baseline, "baseline_name": at_custom.baseline_name}
+    return replace(found, name=AT_CHOSEN, **guess)
+
+
+def against_guesses(scores: Sequence[Estimate], c: int) -> list[Estimate]:
+    """Return scores of single labels with the better of two guesses: the majority class, or blindly one of ``c``.
+
+    The class that is commonest in training may be rare, or missing, among the validation pictures: a model that
+    beats it then shows nothing.
+
+    Args:
+        scores: of single labels, accuracy first.
+        c: classes.
+    """
+    first = scores[0]
+    if first.baseline is None or first.baseline >= 1 / c:
+        return list(scores)
+    blind = {"accuracy": 1 / c, "error rate": 1 - 1 / c, "top-5 accuracy": min(1.0, 5 / c)}
+    return [
+        replace(e, baseline=blind[e.name], baseline_name=BLIND) if e.name in blind else e for e in scores
+    ]
 
 
 def calibration_facts(evidence: Evidence, *, calibrated: bool) -> CalibrationFacts:
@@ -93,13 +135,18 @@ def calibration_facts(evidence: Evidence, *, calibrated: bool) -> CalibrationFac
             evidence.probs, evidence.targets, classes=evidence.classes, groups=evidence.groups
         )
         return CalibrationFacts(
-            report.after, report.by_chance, report.curve_after, calibrated=True, held_out=True
+            report.after, report.by_chance, report.curve_after, True, True, _n_true(evidence)
         )
     curve = reliability_curve(*top_class(evidence.shown, evidence.targets))
     ece = estimate(
         ece_score(), evidence.shown, evidence.targets, groups=evidence.groups, n_boot=evidence.n_draws
     )
-    return CalibrationFacts(ece, curve.ece_by_chance, curve, calibrated=calibrated, held_out=not calibrated)
+    return CalibrationFacts(ece, curve.ece_by_chance, curve, calibrated, not calibrated, _n_true(evidence))
+
+
+def _n_true(evidence: Evidence) -> int:
+    _, outcomes = top_class(evidence.shown, evidence.targets)
+    return int(outcomes.sum())
 
 
 def _estimate(evidence: Evidence, score: object) -> Estimate:
@@ -129,19 +176,6 @@ def _at_thresholds(name: str, evidence: Evidence) -> str:
     if evidence.chosen:
         return f"{name} at the thresholds in use"
     return f"{name} at {float(evidence.thresholds[0]):g}"
-
-
-def _at_chosen(evidence: Evidence) -> tuple[Estimate, str]:
-    """Return the score of chosen thresholds, from held-out folds where the same choice can be made again."""
-    guess = sample_fbeta(2, 0.2)
-    baseline = estimate(guess, evidence.probs, evidence.targets, prior=evidence.prior, n_boot=2).baseline
-    report = _chosen_again(evidence)
-    if report is not None:
-        found, where = report.held_out[0], HELD_OUT
-    else:
-        found, where = _decided(evidence, sample_fbeta(2, 0.5)), SAME_PICTURES
-    name = "sample-F2 at chosen thresholds"
-    return replace(found, name=name, baseline=baseline, baseline_name="prior"), where
 
 
 def _chosen_again(evidence: Evidence) -> ThresholdReport | None:

@@ -4,7 +4,10 @@ The rules are few and fixed, so that a reader can argue with them:
 
 - A class with fewer than ``LEAST_SUPPORT`` validation pictures is not judged.
 - Precision (or recall) is good where the lower end of its 95 % interval is at least ``GOOD``.
-- Both good: trusted. Only precision: believe it when it is given. Only recall: check what it finds.
+- Of these, what saying yes to every picture would do as well is no better than that: the lower end of precision is not
+  above the share of pictures that have the class.
+- Both good: trusted; of a very common class most absences must be recognised too. Only precision: believe it when it is
+  given. Only recall: check what it finds.
 - Neither, but the upper ends reach ``GOOD``: it cannot be told yet, more pictures would. Else: not to be trusted.
 """
 
@@ -14,20 +17,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from onecycle.evaluation.certainty.intervals import wilson
 from onecycle.evaluation.report.class_table import ClassRow, Span
-from onecycle.evaluation.report.scores import HELD_OUT, SAME_PICTURES, CalibrationFacts, Scores
+from onecycle.evaluation.report.scores import BLIND, HELD_OUT, SAME_PICTURES, CalibrationFacts, Scores
 
 GOOD = 0.7
 LEAST_SUPPORT = 10
+LEAST_RIGHT, LEAST_PICTURES = 10, 50
+"""Right answers and pictures with fewer of which probabilities are not judged."""
+
+WIDE_ERROR = 0.1
+"""Probabilities that may be off by so much are not said to mean what they say."""
+
 NAMED = 8
 """So many classes are named in a sentence; the table has all."""
 
-Grade = Literal["trusted", "precise", "finds", "open", "weak", "few"]
-GRADES: tuple[Grade, ...] = ("trusted", "precise", "finds", "open", "weak", "few")
+Grade = Literal["trusted", "precise", "finds", "always", "open", "weak", "few"]
+GRADES: tuple[Grade, ...] = ("trusted", "precise", "finds", "always", "open", "weak", "few")
 GRADE_WORDS: dict[Grade, str] = {
     "trusted": "trust",
     "precise": "trust a yes",
     "finds": "check each yes",
+    "always": "like always yes",
     "open": "cannot tell yet",
     "weak": "do not trust",
     "few": "too few pictures",
@@ -64,19 +75,48 @@ class GradedClass:
 
 
 @dataclass(frozen=True)
+class LabelDoubts:
+    """How many labels look doubtful to heads that had not seen them.
+
+    Attributes:
+        n: of them; for tags, decisions (this picture, this tag).
+        pictures: that they are on.
+        judged: labels that were looked at; None where that is not known.
+    """
+
+    n: int
+    pictures: int
+    judged: int | None = None
+
+    def text(self, *, is_multi: bool) -> str:
+        """Return the number with its unit, as the beginning of a sentence."""
+        one, several = ("yes/no decision on tags", "yes/no decisions on tags") if is_multi else ("label", "labels")
+        among = self.n if self.judged is None else self.judged
+        of = "" if self.judged is None else f" of {self.judged:,}"
+        where = f" (on {self.pictures:,} {'picture' if self.pictures == 1 else 'pictures'})"
+        return (
+            f"{self.n or 'none':{',' if self.n else ''}}{of} {one if among == 1 else several} "
+            f"{'looks' if self.n < 2 else 'look'} doubtful{where if is_multi and self.n else ''}"
+        )
+
+
+HARD_ONES = "hard pictures with right labels can be among them"
+
+
+@dataclass(frozen=True)
 class Warned:
     """What other parts of the report found.
 
     Attributes:
         leaked: validation pictures that are in training too; None where nobody looked.
         errors: findings of the audit that are errors.
-        doubtful_labels: labels worth a second look; None where nobody looked.
+        doubts: labels worth a second look; None where nobody looked.
         trained_on: whether these pictures trained the model.
     """
 
     leaked: int | None = None
     errors: int = 0
-    doubtful_labels: int | None = None
+    doubts: LabelDoubts | None = None
     trained_on: bool = False
 
 
@@ -109,8 +149,15 @@ def grade_class(row: ClassRow) -> GradedClass:
         return GradedClass(row, "weak", f"never given, though {row.support} pictures have it")
     precise, finds = precision.low >= GOOD, recall.low >= GOOD
     said = f"precision {_ends(precision)}, recall {_ends(recall)}"
+    if (precise or finds) and not precision.low > row.share:
+        return GradedClass(row, "always", f"{_commonness(row)}; {said}")
+    if precise and row.absent < LEAST_SUPPORT:
+        without = f"{row.absent} validation {'picture does' if row.absent == 1 else 'pictures do'} not have it"
+        return GradedClass(row, "few", f"{without}; {LEAST_SUPPORT} are the least")
+    if precise and finds and row.share >= GOOD and _absences(row).low < 0.5:
+        return GradedClass(row, "finds", f"finds most, yet is given to {_wrongly(row)} without it; {said}")
     if precise and finds:
-        return GradedClass(row, "trusted", f"{said}{_commonness(row)}")
+        return GradedClass(row, "trusted", said)
     if precise:
         return GradedClass(row, "precise", f"when given it is right ({said}), but it misses some")
     if finds:
@@ -144,9 +191,9 @@ def judge(
     statements = [
         _how_good(scores, is_multi=is_multi),
         _how_sure(scores),
-        _better_than(scores),
-        *_what_for(graded, words),
-        *_cautions(scores, calibration, warned),
+        _better_than(scores, len(rows)),
+        *_what_for(graded, words, is_multi=is_multi),
+        *_cautions(scores, calibration, warned, is_multi=is_multi),
     ]
     return Verdict(_bottom_line(scores, graded, warned, words), tuple(statements), graded)
 
@@ -165,7 +212,7 @@ def _bottom_line(scores: Scores, graded: Sequence[GradedClass], warned: Warned, 
         )
         return Statement("", text, "bad", numbers | {"leaked": float(warned.leaked)})
     if not _above_baseline(scores):
-        return Statement("", "Not clearly better than guessing: do not use it yet.", "bad", numbers)
+        return Statement("", "Not shown to be better than guessing: do not use it yet.", "bad", numbers)
     if trusted == len(graded):
         return Statement(
             "",
@@ -212,24 +259,27 @@ def _how_sure(scores: Scores) -> Statement:
     return Statement("How sure", text, "care" if wide else "plain", {"low": best.low, "high": best.high})
 
 
-def _better_than(scores: Scores) -> Statement:
+def _better_than(scores: Scores, c: int) -> Statement:
     best = scores.headline
     if best.baseline is None:
         return Statement("Better than what", "There is no guess to compare with.", "care", {})
-    guess = (
-        "always naming the commonest class"
-        if best.baseline_name == "majority class"
-        else ("a guess that knows only how common each tag is")
-    )
+    guesses = {
+        BLIND: f"naming one of the {c:,} classes blindly",
+        "majority class": "always naming the class that is commonest in training",
+    }
+    guess = guesses.get(best.baseline_name, "a guess that knows only how common each tag is")
     numbers = {"baseline": best.baseline, "low": best.low}
     if _above_baseline(scores):
         text = f"Yes: {guess} scores {best.baseline:.3f}, and the whole interval lies above."
         return Statement("Better than guessing", text, "good", numbers)
-    text = f"Not clearly: {guess} scores {best.baseline:.3f}, and the interval begins at {best.low:.3f}."
+    text = (
+        f"Not shown: {guess} scores {best.baseline:.3f}, and the interval, from {best.low:.3f} on, does not lie "
+        "above that."
+    )
     return Statement("Better than guessing", text, "bad", numbers)
 
 
-def _what_for(graded: Sequence[GradedClass], words: str) -> list[Statement]:
+def _what_for(graded: Sequence[GradedClass], words: str, *, is_multi: bool) -> list[Statement]:
     """Name the classes of each grade; grades without a class are left out."""
     found = []
     pattern: dict[Grade, tuple[str, str, Tone]] = {
@@ -240,15 +290,21 @@ def _what_for(graded: Sequence[GradedClass], words: str) -> list[Statement]:
         ),
         "precise": ("Trust a yes", "right when given, but it misses some", "care"),
         "finds": ("Check each yes", "finds most of them, with false alarms", "care"),
+        "always": (
+            "No better than always yes" if is_multi else "No better than always naming it",
+            "so far as these pictures show; in brackets, how many of them have it",
+            "care",
+        ),
         "open": ("Cannot tell yet", "the intervals are too wide", "care"),
         "weak": ("Do not trust", "too many wrong or missed", "bad"),
-        "few": ("Too few pictures", f"fewer than {LEAST_SUPPORT} to judge by", "care"),
+        "few": ("Too few pictures", f"fewer than {LEAST_SUPPORT} with it, or without it, to judge by", "care"),
     }
     for grade in GRADES:
         mine = sorted((g.row for g in graded if g.grade == grade), key=lambda r: -r.support)
         if mine:
             head, why, tone = pattern[grade]
-            text = f"{_names([r.name for r in mine])}: {why}."
+            names = [_with_share(r) if grade == "always" else _short(r.name) for r in mine]
+            text = f"{_names(names)}: {why}."
             numbers = {"count": float(len(mine)), "of": float(len(graded)), "limit": GOOD}
             found.append(Statement(head, text, tone, numbers))
     if not any(g.grade == "trusted" for g in graded):
@@ -257,7 +313,9 @@ def _what_for(graded: Sequence[GradedClass], words: str) -> list[Statement]:
     return found
 
 
-def _cautions(scores: Scores, calibration: CalibrationFacts | None, warned: Warned) -> list[Statement]:
+def _cautions(
+    scores: Scores, calibration: CalibrationFacts | None, warned: Warned, *, is_multi: bool
+) -> list[Statement]:
     found = []
     if warned.trained_on:
         text = "The model was fitted to these very pictures, so all of this flatters it."
@@ -288,29 +346,42 @@ def _cautions(scores: Scores, calibration: CalibrationFacts | None, warned: Warn
         )
         found.append(Statement("Thresholds", text, "care", {}))
     if calibration is not None:
-        found.append(_probabilities(calibration))
-    if warned.doubtful_labels:
-        n = warned.doubtful_labels
-        text = f"{n:,} {'label is' if n == 1 else 'labels are'} worth a second look; the most doubtful are below."
-        found.append(Statement("Labels", text, "care", {"doubtful": float(n)}))
+        found.append(_probabilities(calibration, is_multi=is_multi))
+    if warned.doubts is not None and warned.doubts.n:
+        text = f"{warned.doubts.text(is_multi=is_multi)}; {HARD_ONES}. The most doubtful are below."
+        numbers = {"doubtful": float(warned.doubts.n), "pictures": float(warned.doubts.pictures)}
+        found.append(Statement("Labels", text, "care", numbers))
     return found
 
 
-def _probabilities(facts: CalibrationFacts) -> Statement:
+def _probabilities(facts: CalibrationFacts, *, is_multi: bool) -> Statement:
     """Say whether a probability means what it says: whether its error is above what chance alone shows."""
     numbers = {
         "ece": facts.ece.value,
         "low": facts.ece.low,
         "high": facts.ece.high,
         "by_chance": facts.by_chance,
+        "right": float(facts.n_true),
+        "n": float(facts.ece.n),
     }
     off = f"{facts.ece.value * 100:.1f} points off on average ({facts.ece.low * 100:.1f} to {facts.ece.high * 100:.1f})"
     where = ", judged on pictures that did not calibrate them" if facts.calibrated and facts.held_out else ""
+    by_chance = f"chance alone shows {facts.by_chance * 100:.1f}"
     fine = facts.ece.low <= 2 * facts.by_chance or facts.ece.value < 0.02
+    if fine and (facts.n_true < LEAST_RIGHT or facts.ece.n < LEAST_PICTURES):
+        right = "true tags" if is_multi else "right answers"
+        text = (
+            f"It cannot be told whether they mean what they say: {_pictures(facts.ece.n)} and {facts.n_true} {right}; "
+            f"{LEAST_PICTURES} and {LEAST_RIGHT} are the least."
+        )
+        return Statement("Probabilities", text, "care", numbers)
+    if fine and not facts.ece.high < WIDE_ERROR:
+        text = f"It cannot be told whether they mean what they say: {off}{where}; {by_chance}."
+        return Statement("Probabilities", text, "care", numbers)
     if fine:
-        text = f"They mean what they say: {off}{where}; chance alone shows {facts.by_chance * 100:.1f}."
+        text = f"They mean what they say: {off}{where}; {by_chance}."
         return Statement("Probabilities", text, "good", numbers)
-    text = f"Do not read them as shares: {off}{where}; chance alone shows {facts.by_chance * 100:.1f}. See calibrate()."
+    text = f"Do not read them as shares: {off}{where}; {by_chance}. See calibrate()."
     return Statement("Probabilities", text, "care", numbers)
 
 
@@ -320,9 +391,24 @@ def _above_baseline(scores: Scores) -> bool:
 
 
 def _commonness(row: ClassRow) -> str:
-    if row.precision.low > row.share:
-        return ""
-    return f"; yet {100 * row.share:.0f} % of the pictures have it, so always saying so is about as precise"
+    """Say why a yes says no more than that the class is common."""
+    gives = "" if not row.absent else f"; given to {_wrongly(row)} without it"
+    return f"{100 * row.share:.0f} % of the pictures have it, so always saying yes is as precise{gives}"
+
+
+def _wrongly(row: ClassRow) -> str:
+    return f"{row.fp:,} of the {row.absent:,} {'picture' if row.absent == 1 else 'pictures'}"
+
+
+def _absences(row: ClassRow) -> Span:
+    """Return which share of the pictures without a class is not given it."""
+    share = (row.absent - row.fp) / row.absent
+    low, high = wilson(share, row.absent)
+    return Span(share, float(low), float(high))
+
+
+def _with_share(row: ClassRow) -> str:
+    return f"{_short(row.name)} ({100 * row.share:.0f} %)"
 
 
 def _ends(span: Span) -> str:
@@ -334,7 +420,7 @@ def _pictures(n: int) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(_short(n) for n in names[:NAMED])
+    shown = ", ".join(names[:NAMED])
     return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
 
 

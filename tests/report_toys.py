@@ -22,7 +22,7 @@ from onecycle.evaluation.report.evidence import Evidence
 from onecycle.evaluation.report.pictures import MEDIUM_PX, Album, thumbnail_px
 from onecycle.evaluation.report.scores import calibration_facts, measure
 from onecycle.evaluation.report.sliders import make_sliders
-from onecycle.evaluation.report.verdict import Warned, judge
+from onecycle.evaluation.report.verdict import LabelDoubts, Warned, judge
 from onecycle.evaluation.slices import find_slices
 
 HOSTILE = (
@@ -175,7 +175,7 @@ def content_of(
         )
         if doubtful
         else None,
-        n_doubtful=4,
+        doubts=LabelDoubts(4, 4, 400),
         columns=("file", "tag", "given", "suggested", "score", "new_label")
         if evidence.is_multi
         else ("file", "given", "suggested", "score", "new_label"),

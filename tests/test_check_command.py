@@ -101,6 +101,9 @@ def test_a_broken_table_becomes_findings(clean):
         "contradicting-rows": 1, "file-without-row": 1,
     }  # fmt: skip
     text = check(clean, *TABLE)
+    assert "(--together" in text.splitlines()[-1] or "leak" not in found
+    assert "--allow missing leaves files out; --allow unreadable leaves files out)" in text
+    assert "--stratify" not in text  # train would stratify, once the rows are whole
     assert "row 3: images/p01.png" in text
     assert "row 5: images/p03.png" in text
 
@@ -109,7 +112,7 @@ def test_missing_files_name_the_suffix_that_would_find_them(clean):
     report = json.loads(check(clean, "--folder", "images", "--fn-col", "name", "--suffix", "", "--json"))
     (found,) = [f for f in report["findings"] if f["kind"] == "missing-file"]
     assert found["count"] == 48
-    assert "suffix='.png'" in found["advice"]
+    assert "--suffix .png (suffix='.png')" in found["advice"]
     assert report["looked_at"]["files"] == 0
 
 
@@ -160,6 +163,34 @@ def test_train_and_valid_folders_are_the_split(tmp_path):
         "contradicting-copies": 1,
         "empty-folder": 1,
     }
+
+
+def advice(path: Path, kind: str, *arguments: str) -> str:
+    found = json.loads(check(path, "--json", *arguments))["findings"]
+    return next(f["advice"] for f in found if f["kind"] == kind)
+
+
+def test_the_advice_for_no_validation_picture_would_help(tmp_path):
+    for i in range(3):
+        (tmp_path / "cat").mkdir(exist_ok=True)
+        picture(i).save(tmp_path / "cat" / f"p{i}.png")
+    said = advice(tmp_path, "no-validation-part")
+    assert "5 would be enough for one of them, or a larger share, --valid-pct 0.34" in said
+    assert json.loads(check(tmp_path, "--json", "--valid-pct", "0.34"))["looked_at"]["valid"] == 1
+    assert advice(tmp_path, "no-validation-part", "--valid-pct", "0").startswith("--valid-pct 0.2")
+    (tmp_path / "dog").mkdir()
+    for name in ("p1.png", "p2.png"):
+        (tmp_path / "cat" / name).unlink()
+    picture(9).save(tmp_path / "dog" / "p9.png")
+    assert "a class needs two or more" in advice(tmp_path, "no-validation-part")
+
+
+def test_copies_across_are_kept_together_by_the_next_command(folders):
+    for i in range(1, 20, 2):
+        picture(i).save(folders / "cat" / f"copy{i:02d}.png")
+    said = check(folders, "--size", "32")
+    assert "train --together" in " ".join(said.split())
+    assert f"Next: onecycle train {folders} --together" in said
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_wrong_classes_are_found_shown_and_mended(colour_path, tmp_path, capsys)
     assert 4 <= found.n_likely <= 8
     text = str(found)
     assert max(map(len, text.splitlines())) <= 80
-    assert f"{found.n_likely} of 60 labels look wrong to 3 heads" in text
+    assert f"{found.n_likely} of 60 labels look doubtful to 3 heads" in text
     assert "The body was not trained on these labels." in text
     assert len(found.show(4, return_fig=True).axes) == 4
 

@@ -18,7 +18,7 @@ from onecycle.data.synthetic.tiles import write_sample
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.learner import Learner
-from onecycle.reporting import Report, build_report, learning_plots, sweep_plot
+from onecycle.reporting import Report, build_report, label_doubts, learning_plots, sweep_plot
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.metrics import fbeta
 
@@ -109,7 +109,23 @@ def test_label_issues_become_questions(learn):
     assert picture.file == Path(path).relative_to(learn.data.path).as_posix()
     assert picture.shot.src.startswith("data:image/")
     assert picture.labels[0].tag == tag
+    assert (made.content.doubts.n, made.content.doubts.pictures) == (1, 1)
+    assert (
+        "1 yes/no decision on tags looks doubtful (on 1 picture) to heads that had not seen it;" in made.html
+    )
     assert payload_of(made)["columns"] == ["file", "tag", "given", "suggested", "score", "new_label"]
+
+
+def test_only_what_is_doubtful_is_shown(learn):
+    issues = learn.label_issues(folds=2)
+    made = build_report(learn, label_issues=issues)
+    doubts = made.content.doubts
+    assert (doubts.n, doubts.judged) == (issues.n_likely, len(issues))
+    assert doubts.pictures == len({issue.row for issue in issues.top(issues.n_likely)})
+    assert sum(len(p.labels) for p in made.content.doubtful) == min(60, issues.n_likely)
+    nothing = build_report(learn, label_issues=issues.top(5), doubts=label_doubts(issues.top(5), n=0))
+    assert nothing.content.doubtful == ()
+    assert "No label looks doubtful." in nothing.html
 
 
 def test_chosen_thresholds_are_reported_from_held_out_folds(tiles, tmp_path):
@@ -176,6 +192,7 @@ def test_an_empty_history_and_a_sweep_have_no_curves():
 def test_curves_are_by_epoch(learn):
     recorder = learn.recorder
     loss, metric = learning_plots(recorder)
+    assert metric.title == metric.y_label == "sample-F2"
     valid = [row for row in loss.rows if row[0] == "validation"]
     assert [row[1] for row in valid] == ["1", "2"]
     assert [float(row[2]) for row in metric.rows] == pytest.approx(

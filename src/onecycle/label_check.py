@@ -134,7 +134,7 @@ class LabelIssues:
     def __str__(self) -> str:
         what = "tags of pictures" if self.data.is_multi else "labels"
         lines = [
-            f"{self.n_likely:,} of {len(self):,} {what} look wrong to {self.folds} heads that had not seen them.",
+            f"{self.n_likely:,} of {len(self):,} {what} look doubtful to {self.folds} heads that had not seen them.",
             "The most doubtful:",
             *_table(self.top(_TABLE_ROWS), self.data.path),
             self.body,

@@ -17,6 +17,7 @@ from onecycle.data.datasets import ImageDataset
 from onecycle.data.labels import relabel
 from onecycle.errors import ArgumentError, OnecycleError
 from onecycle.evaluation.certainty.constraints import apply_constraints
+from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.report import content as parts
@@ -35,7 +36,7 @@ from onecycle.evaluation.report.page import render
 from onecycle.evaluation.report.pictures import LARGE_PX, MEDIUM_PX, Album, thumbnail_px
 from onecycle.evaluation.report.scores import calibration_facts, measure
 from onecycle.evaluation.report.sliders import make_sliders
-from onecycle.evaluation.report.verdict import Warned, judge
+from onecycle.evaluation.report.verdict import LabelDoubts, Warned, judge
 from onecycle.evaluation.slices import SliceReport
 from onecycle.label_check import LabelIssues
 from onecycle.train.checkpoint import write_whole
@@ -93,6 +94,9 @@ def build_report(
     command: str = "",
     env: Mapping[str, object] | None = None,
     notes: Sequence[str] = (),
+    training_note: str = "",
+    held_out: Estimate | None = None,
+    doubts: LabelDoubts | None = None,
 ) -> Report:
     """Put what is known of a trained model into one page; what is not known is left out, with the reason.
 
@@ -107,6 +111,10 @@ def build_report(
         command: what reproduces the run.
         env: versions, machine and the like, by name.
         notes: sentences to show below the verdict.
+        training_note: a sentence on the history of training.
+        held_out: the score of the learner's thresholds on folds that did not choose them; default: found again
+            where the same choice can be made again.
+        doubts: how many labels are doubtful; default: counted in ``label_issues``.
 
     Raises:
         ArgumentError: no picture to report on.
@@ -125,6 +133,9 @@ def build_report(
         command=command,
         env=env or {},
         notes=tuple(notes),
+        training_note=training_note,
+        held_out=held_out,
+        doubts=label_doubts(label_issues) if doubts is None else doubts,
     )
 
 
@@ -153,17 +164,19 @@ class _Builder:
         command: str,
         env: Mapping[str, object],
         notes: tuple[str, ...],
+        training_note: str,
+        held_out: Estimate | None,
+        doubts: LabelDoubts | None,
     ) -> Report:
         """Make every part, numbers first, then pictures in the order of their worth."""
         e, learn = self.evidence, self.learn
-        rows, scores = class_rows(e), measure(e)
+        rows, scores = class_rows(e), measure(e, held_out)
         calibration = calibration_facts(e, calibrated=learn.calibration is not None)
         data = None if audit is None else parts.data_facts(audit)
-        n_doubtful = _n_doubtful(issues)
         warned = Warned(
             leaked=None if data is None else len(data.leaked),
             errors=0 if data is None else sum(f.severity == "error" for f in data.findings),
-            doubtful_labels=n_doubtful,
+            doubts=doubts,
             trained_on=self.found._is_training_part(),
         )
         curve = calibration.curve
@@ -183,8 +196,8 @@ class _Builder:
             pairs=(),
             top=self._top_losses(),
             sliders=self._sliders(),
-            doubtful=self._doubtful(issues),
-            n_doubtful=n_doubtful or 0,
+            doubtful=self._doubtful(issues, doubts),
+            doubts=doubts,
             columns=tuple(c for c in relabel.COLUMNS if e.is_multi or c != relabel.TAG),
             slices=self._slices(),
             thumbs={},
@@ -192,6 +205,7 @@ class _Builder:
             command=command,
             env=env,
             notes=notes,
+            training_note=training_note,
             missing=self.missing,
             version=__version__,
             made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -254,11 +268,11 @@ class _Builder:
         e = self.evidence
         return make_sliders(e.decided, e.thresholds, exact=chosen is not None, fixed=fixed)
 
-    def _doubtful(self, issues: Issues) -> tuple[DoubtfulPicture, ...] | None:
-        if issues is None:
+    def _doubtful(self, issues: Issues, doubts: LabelDoubts | None) -> tuple[DoubtfulPicture, ...] | None:
+        if issues is None or doubts is None:
             return None
-        listed = issues.top(parts.MOST_ISSUES) if isinstance(issues, LabelIssues) else list(issues)
-        listed = listed[: parts.MOST_ISSUES]
+        most = min(parts.MOST_ISSUES, doubts.n)
+        listed = issues.top(most) if isinstance(issues, LabelIssues) else list(issues[:most])
         by_row: dict[int, list[LabelIssue]] = {}
         for issue in listed:
             by_row.setdefault(issue.row, []).append(issue)
@@ -292,6 +306,9 @@ class _Builder:
             return None
         return found
 
+
+METRIC_NAMES = {"fbeta": "sample-F2"}
+"""Metrics of training that are called otherwise where they are shown."""
 
 _MOST_SLICED = 100
 _DOTTED = 40
@@ -345,8 +362,9 @@ def learning_plots(recorder: Recorder) -> tuple[Plot, ...]:
         )
     ]
     for name, (steps, values) in recorder.metric_curves().items():
-        series = Series(name, epochs(steps), values, dotted=True)
-        plots.append(line_plot(name.replace("_", " "), [series], x_label="epoch", y_label=name))
+        shown = METRIC_NAMES.get(name, name.replace("_", " "))
+        series = Series(shown, epochs(steps), values, dotted=True)
+        plots.append(line_plot(shown, [series], x_label="epoch", y_label=shown))
     return tuple(plot for plot in plots if plot is not None)
 
 
@@ -380,10 +398,21 @@ def _finished(content: ReportContent, album: Album, pairs: tuple[PairShots, ...]
     return Report(render(whole), whole)
 
 
-def _n_doubtful(issues: Issues) -> int | None:
+def label_doubts(issues: Issues, *, n: int | None = None, judged: int | None = None) -> LabelDoubts | None:
+    """Count doubtful labels and the pictures that they are on; None where nobody looked.
+
+    Args:
+        issues: of ``learn.label_issues()``, or a list, the most doubtful first.
+        n: how many of a list are doubtful; default all.
+        judged: how many labels a list was chosen from.
+    """
     if issues is None:
         return None
-    return issues.n_likely if isinstance(issues, LabelIssues) else len(issues)
+    if isinstance(issues, LabelIssues):
+        listed, judged = issues.top(issues.n_likely), len(issues)
+    else:
+        listed = list(issues[:n])
+    return LabelDoubts(len(listed), len({issue.row for issue in listed}), judged)
 
 
 def _reader(read: Callable[[int], np.ndarray]) -> Callable[[int], np.ndarray | None]:

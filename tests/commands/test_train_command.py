@@ -15,12 +15,14 @@ import PIL.Image
 import pytest
 
 from onecycle import recipe
+from onecycle.commands.report import report_of_run
 from onecycle.commands.train import run_training
 from onecycle.errors import (
     ArgumentError,
     DataError,
     DataWarning,
     DivergedError,
+    LabelError,
     OutOfMemoryError,
     UnreadableImagesError,
 )
@@ -28,6 +30,7 @@ from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import interpretation_of, load_bunch, load_learner
 from onecycle.runs.predictions import Predictions
+from onecycle.runs.record import read_issues
 from onecycle.runs.split import read_split
 
 QUICK = {
@@ -142,13 +145,46 @@ def test_there_is_a_row_an_epoch(tags):
 def test_the_last_screen_answers(tags):
     said, run, _ = tags
     last = said.out[said.out.index("answer ") :]
-    for label in ("result ", "weak tags", "labels ", "leaks ", "run ", "next "):
+    for label in ("result ", "weak ", "labels ", "leaks ", "run ", "next "):
         assert f"\n{label}" in last, label
     assert "95 % interval" in last
     value = run.read_json(run.metrics)["metrics"][0]["value"]
     assert f"{value:.3f}" in last
     assert f"onecycle predict {run.path} PICTURES" in last
+    assert "wrong" not in last
     assert f"{run.path}/report.html" in last
+
+
+def test_terminal_page_and_files_lead_with_one_number(tags):
+    said, run, _ = tags
+    result = said.out[said.out.index("\nresult ") :].splitlines()
+    written = run.read_json(run.metrics)
+    held_out = f"{written['with_thresholds'][0]['value']:.3f}"
+    guess = f"{written['metrics'][0]['baseline']:.3f}"
+    assert result[2].split() == [
+        "sample-F2", "at", "chosen", "thresholds", held_out, *result[2].split()[5:8], guess,
+    ]  # fmt: skip
+    assert result[1].index("a guess") == result[2].index(guess)
+    page = run.report.read_text(encoding="utf-8")
+    assert f'<span class="value">{held_out}</span> <span class="what">sample-F2 at chosen thresholds<' in page
+    learn = load_learner(run, bunch=load_bunch(run))
+    again = report_of_run(run, learn, interpretation_of(run, learn), issues=read_issues(run, learn.data))
+    assert f"{again.content.scores.headline.value:.3f}" == held_out
+    assert f"{again.content.scores.headline.baseline:.3f}" == guess
+
+
+def test_doubtful_labels_are_counted_alike_everywhere(tags):
+    said, run, _ = tags
+    written = run.read_json(run.metrics)
+    n, judged = written["label_issues"], written["labels_judged"]
+    assert judged > 200 > n
+    learn = load_learner(run, bunch=load_bunch(run))
+    again = report_of_run(run, learn, interpretation_of(run, learn), issues=read_issues(run, learn.data))
+    assert (again.content.doubts.n, again.content.doubts.judged) == (n, judged)
+    text = again.content.doubts.text(is_multi=True)
+    assert f"labels checked: {text}" in " ".join(said.out.split())
+    page = run.report.read_text(encoding="utf-8")
+    assert text in page if n else "No label looks doubtful." in page
 
 
 def test_the_log_is_what_was_shown(tags):
@@ -222,6 +258,7 @@ def test_json_lines_for_machines(colour_path, tmp_path):
     assert epoch["stage"] == "head"
     assert set(epoch["metrics"]) == {"accuracy"}
     assert events[-1]["metrics"][0]["name"] == "accuracy"
+    assert events[-1]["headline"]["value"] == events[-1]["metrics"][0]["value"]
     assert events[-1]["run"] == str(tmp_path / "colours0-001") or events[-1]["run"].startswith(str(tmp_path))
 
 
@@ -271,6 +308,73 @@ def test_copies_across_stop_a_run_until_they_are_allowed(tmp_path):
     assert run.read_json(run.metrics)["leaked"] == 2
 
 
+def test_copies_are_kept_together_on_request(tmp_path):
+    data = class_folders(tmp_path / "shades", 12)
+    for i in range(6):  # near enough to half of them would leak
+        shutil.copy(data / "dark" / f"{i:02d}.png", data / "dark" / f"copy{i:02d}.png")
+    with pytest.raises(DataError, match=r"--together, .*--group-col(?s:.*)--allow leaks") as stopped:
+        train(quick(data, tmp_path / "runs", valid_pct=0.4))
+    leaked = int(str(stopped.value).split()[0])
+    said = " ".join(train(quick(data, tmp_path / "runs", valid_pct=0.4, together=True)).out.split())
+    assert f"no copies across (--together moved {leaked} to training)" in said
+    assert "the same share in both" not in said
+    run = RunFolder.open(tmp_path / "runs" / "latest")
+    parts = dict(read_split(run.split))
+    for i in range(6):
+        both = {parts[f"dark/{i:02d}.png"], parts[f"dark/copy{i:02d}.png"]}
+        assert both in ({"train"}, {"valid"})
+    assert list(parts.values()).count("valid") == 12 - leaked
+    assert "leak" not in [f["kind"] for f in run.read_json(run.data)["audit"]["findings"]]
+    assert run.read_json(run.data)["audit"]["looked_at"]["valid"] == 12 - leaked
+    again = RunConfig.read(run.config)
+    assert again.together
+    assert "--together" in run.read_json(run.env).get("command", again.command())
+    np.testing.assert_array_equal(
+        [
+            p.endswith(tuple(n for n, part in parts.items() if part == "valid"))
+            for p in load_bunch(run).valid_ds.items
+        ],
+        True,
+    )
+
+
+def test_copies_are_not_kept_together_unlooked_for(colour_path, tmp_path):
+    with pytest.raises(ArgumentError, match="leave --no-audit out"):
+        train(quick(colour_path, tmp_path / "runs", csv="labels.csv", together=True, audit=False))
+
+
+def test_whole_paths_in_a_table(tmp_path, monkeypatch):
+    """Some pictures lie in the folder of the data, named by a link, some elsewhere."""
+    pictures = class_folders(tmp_path / "elsewhere", 8)
+    inside = class_folders(tmp_path / "set" / "pics", 8)
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    rows = [(p, p.parent.name) for p in sorted(pictures.glob("*/*.png"))]
+    rows += [
+        (tmp_path / "link" / p.relative_to(tmp_path / "set"), p.parent.name) for p in inside.glob("*/*.png")
+    ]
+    (tmp_path / "set" / "labels.csv").write_text("file,label\n" + "".join(f"{f},{c}\n" for f, c in rows))
+    monkeypatch.chdir(tmp_path)
+    said = train(quick(Path("set"), tmp_path / "runs", allow=["leaks"]))
+    assert said.code == 0
+    run = RunFolder.open(tmp_path / "runs" / "latest")
+    parts = dict(read_split(run.split))
+    assert len(parts) == 32
+    assert str(pictures / "dark" / "00.png") in parts
+    assert "pics/dark/00.png" in parts
+    learn = load_learner(run, bunch=load_bunch(run))
+    assert len(interpretation_of(run, learn)) == 6
+    assert set(Predictions.read(run.predictions).files) == {f for f, part in parts.items() if part == "valid"}
+    assert run.report.exists()
+
+
+def test_a_picture_beside_the_class_folders_is_no_class(tmp_path):
+    data = class_folders(tmp_path / "shades")
+    shutil.copy(data / "dark" / "00.png", data / "loose.png")
+    for audit in (True, False):
+        with pytest.raises(LabelError, match=r"1 picture in .*shades beside .*loose\.png"):
+            train(quick(data, tmp_path / "runs", audit=audit, allow=["leaks"]))
+
+
 @pytest.mark.parametrize(
     ("fault", "match"), [("unreadable", "cannot be decoded"), ("missing", "does not exist")]
 )
@@ -282,7 +386,7 @@ def test_faulty_files_stop_a_run_until_they_are_allowed(colour_path, tmp_path, f
     with pytest.raises(UnreadableImagesError, match=rf"{match}(?s:.*)p003\.jpg(?s:.*)--allow {fault}"):
         train(quick(tmp_path / "data", tmp_path / "runs", **given))
     said = train(quick(tmp_path / "data", tmp_path / "runs", allow=[fault], **given))
-    assert "1 of 60 pictures cannot be read and are left out" in " ".join(said.err.split())
+    assert "1 of 60 pictures are missing or unreadable and are left out" in " ".join(said.err.split())
     run = RunFolder.open(tmp_path / "runs" / "latest")
     assert dict(read_split(run.split))["train/p003.jpg"] == "left out"
     with pytest.warns(DataWarning, match="left out"):

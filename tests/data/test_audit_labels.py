@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
@@ -110,9 +111,28 @@ def test_rare_unseen_and_unmeasured_classes():
     labels = [("cat",)] * 40 + [("dog",), ("owl",), ("fox",), ("fox",)]
     found = {f.kind: f for f in checks.class_findings(labels, half(44))}  # owl validates, dog trains
     assert found["few-items"].examples == ("dog (1)", "owl (1)", "fox (2)")
-    assert found["unseen-class"].examples == ("owl",)
-    assert found["unmeasured-class"].examples == ("dog",)
+    assert found["unseen-class"].examples == ("owl (1)",)
+    assert found["unmeasured-class"].examples == ("dog (1)",)
     assert "one-class" not in found
+
+
+@pytest.mark.parametrize(
+    ("how", "groups", "advice"),
+    [
+        ("random, valid_pct=0.2, seed=42", None, "split stratified (--stratify"),
+        ("stratified, valid_pct=0.2, seed=42", None, "too few pictures to be in both parts"),
+        ("stratified by whole groups, valid_pct=0.2", np.arange(42), "too few groups to be in both parts"),
+        ("stratified; 1 validation pictures moved to training, where", None, "where their copies are"),
+        ("by folder, train='train', valid='valid'", None, "give each part pictures of every class"),
+    ],
+)
+def test_what_the_split_did_already_is_not_advised(how, groups, advice):
+    labels = [("cat",)] * 40 + [("dog",), ("owl",)]
+    split = dataclasses.replace(half(42), how=how, groups=groups)
+    found = {f.kind: f.advice for f in checks.class_findings(labels, split)}
+    assert advice in found["unmeasured-class"]
+    assert advice in found["unseen-class"]
+    assert ("--stratify" in found["unmeasured-class"]) == how.startswith("random")
 
 
 def test_a_single_class_is_an_error():

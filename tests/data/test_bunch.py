@@ -100,7 +100,7 @@ def test_missing_files_are_named_with_their_rows_and_the_suffix_that_would_help(
     assert message.startswith(f"60 of 60 pictures of {colour_path / 'labels.csv'} cannot be read:")
     assert "\n  row 2: " in message
     assert "and 40 more" in message
-    assert "There is p000.jpg: pass suffix='.jpg'.\n" in message
+    assert "There is p000.jpg: --suffix .jpg (suffix='.jpg').\n" in message
     with pytest.raises(UnreadableImagesError, match=r"The folder .*/tiles does not exist"):
         from_csv(colour_path, folder="tiles")
 
@@ -126,7 +126,9 @@ def test_unreadable_pictures_stop_before_training_with_the_full_list(damaged):
 
 def test_unreadable_pictures_can_be_skipped_and_are_counted(damaged):
     (damaged / "train" / "p020.jpg").unlink()
-    with pytest.warns(DataWarning, match=r"3 of 60 pictures cannot be read and are left out: row 5: .*p003"):
+    with pytest.warns(
+        DataWarning, match=r"3 of 60 pictures are missing or unreadable and are left out: row 5: .*p003"
+    ):
         data = from_csv(damaged, unreadable="skip")
     assert len(data) == 57
     data.prepare()
@@ -363,7 +365,7 @@ def test_a_resized_bunch_leaves_out_the_same_unreadable_pictures(colour_path, tm
     shutil.copytree(colour_path, tmp_path / "d")
     (tmp_path / "d" / "train" / "p007.jpg").write_bytes(b"no picture")
     (tmp_path / "d" / "train" / "p011.jpg").unlink()
-    with pytest.warns(DataWarning, match="2 of 60 pictures cannot be read and are left out"):
+    with pytest.warns(DataWarning, match="2 of 60 pictures are missing or unreadable and are left out"):
         data = from_csv(tmp_path / "d", unreadable="skip")
     larger = data.resized(48)
     assert np.array_equal(larger.split.train, data.split.train)

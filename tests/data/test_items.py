@@ -92,7 +92,7 @@ def test_a_missing_table_names_the_tables_that_are_there(tmp_path: Path):
 
 def test_an_empty_table_is_refused(tmp_path: Path):
     (tmp_path / "labels.csv").write_text("")
-    with pytest.raises(DataError, match="could not be read as a table"):
+    with pytest.raises(DataError, match=r"labels\.csv is empty: expected a first line .* file,label"):
         items.read_label_csv(tmp_path / "labels.csv")
     with pytest.raises(DataError, match="has no rows"):
         items.file_names(pd.DataFrame({"name": []}), 0, source=CSV)

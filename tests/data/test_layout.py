@@ -190,6 +190,68 @@ def test_only_a_train_folder(tmp_path):
     assert layout.bunch(size=32).classes == ["cat", "dog"]
 
 
+@pytest.mark.parametrize(
+    ("below", "match"),
+    [
+        (
+            ("cat", "cat/day", "dog", "dog/day"),
+            r"deeper .*: cat/day \(10\), dog/day \(10\)\. .* have 3 classes: cat, day, dog\. Move the pictures up",
+        ),
+        (("train/cat", "train/cat/day", "valid/cat"), r"train/cat/day \(10\)\. .* 2 classes: cat, day"),
+        (("train/cat", "train/dog/day"), r"dog/day \(10\)\. .* 2 classes: cat, day"),
+        (("images/cat", "images/dog"), r"name the folder above them: .*/images$"),
+        (("train/cat", "val/cat"), r"Rename .*/val to valid"),
+    ],
+)
+def test_pictures_deeper_than_their_class_are_refused(tmp_path, below, match):
+    with pytest.raises(DataError, match=match):
+        find_layout(folders(tmp_path, *below))
+
+
+def test_the_classes_shown_are_those_of_training(tmp_path):
+    folders(tmp_path, "train/cat", "train/dog", "valid/cat", "valid/dog")
+    (tmp_path / "train" / "empty").mkdir()
+    picture(tmp_path / "train" / "cat" / ".thumbs" / "x.png")
+    layout = find_layout(tmp_path)
+    assert "2 of them: cat, dog" in layout.reasons[0][1]
+    assert layout.bunch(size=32).classes == ["cat", "dog"]
+
+
+def test_whole_paths_stay_as_they_are(tiles, tmp_path_factory):
+    root = tmp_path_factory.mktemp("elsewhere")
+    files = [str(tiles / "img" / "tiles" / f"{n}.png") for n in NAMES]
+    table(root, pd.DataFrame({"file": files, "label": ["a", "b"] * 20}))
+    layout = find_layout(root)
+    rows = layout.rows()
+    assert list(rows.paths) == files
+    assert rows.name(files[0]) == files[0]
+    assert layout.bunch(size=32).store.paths == files
+    asked = find_layout(root, LayoutWish(folder="img", fn_col="file", suffix=""))
+    assert list(asked.rows().paths) == files
+
+
+@pytest.mark.parametrize("suffix", ["", ".png"])
+def test_a_table_that_begins_with_a_row_is_refused(tiles, suffix):
+    lines = [f"{name}{suffix},{'ab'[i % 2]}" for i, name in enumerate(NAMES)]
+    (tiles / "labels.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(
+        DataError, match=rf"first line of .*labels\.csv .* a row, .* p00{suffix}, a .*file,label"
+    ):
+        find_layout(tiles)
+
+
+def test_backslashes_between_folders_are_named(tiles):
+    table(tiles, pd.DataFrame({"file": [f"img\\tiles\\{n}.png" for n in NAMES], "label": ["x", "y"] * 20}))
+    with pytest.raises(DataError, match=r"column file have backslashes \(img\\tiles\\p00\.png\): write /"):
+        find_layout(tiles)
+
+
+def test_an_empty_table_says_so(tiles):
+    (tiles / "labels.csv").touch()
+    with pytest.raises(DataError, match=r"labels\.csv is empty"):
+        find_layout(tiles)
+
+
 def test_class_folders_beside_a_table_that_names_nothing(tmp_path):
     table(folders(tmp_path, "cat", "dog"), pd.DataFrame({"a": [1, 2], "b": [3, 4]}), "notes.csv")
     assert find_layout(tmp_path).kind == "class folders"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.labels.relabel import file_name
 from onecycle.errors import DataError, LabelError
 
 OPTIONS: dict[str, Any] = {"folder": "train", "suffix": ".jpg", "size": 16}
@@ -130,3 +131,14 @@ def test_the_same_table_twice_is_the_same(data, tmp_path, capsys):
     again = data.relabel(csv).relabel(csv)
     assert str(again.labels.label(0)) == "blue"
     assert "0 of 60 pictures" in capsys.readouterr().out
+
+
+def test_a_whole_path_has_one_name_however_the_folder_is_named(tmp_path, monkeypatch):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    monkeypatch.chdir(tmp_path)
+    for root in (Path("set"), Path("link"), tmp_path / "set", tmp_path / "link"):
+        for path in (f"{root}/train/a.png", f"{tmp_path}/set/train/a.png", f"{tmp_path}/link/train/a.png"):
+            assert file_name(path, root) == "train/a.png"
+        assert file_name("/far/a.png", root) == "/far/a.png"
+    assert file_name("b/../set/a.png", Path("b")) == "../set/a.png"

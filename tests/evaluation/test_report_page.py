@@ -96,6 +96,34 @@ def test_five_hundred_classes_and_a_thousand_pictures_stay_small():
     assert "are left out to keep this page small" in page
 
 
+def test_the_history_of_training_has_its_say():
+    page = render(replace(toys.content_of(toys.tags()), training_note="All layers did not do better."))
+    training = page[page.index('id="training"') : page.index('id="classes"')]
+    assert "All layers did not do better." in training
+
+
+def test_doubtful_labels_are_never_called_wrong():
+    page = render(toys.content_of(toys.tags()))
+    section = page[page.index('id="labels-h"') : page.index('id="relabel"')]
+    assert "4 of 400 yes/no decisions on tags look doubtful (on 4 pictures)" in section
+    assert "wrong" not in section
+
+
+@pytest.mark.parametrize("baseline", [0.0, 0.05, 0.19, 0.5, 0.81, 1.0])
+def test_the_guess_and_the_ends_of_the_scale_have_room(baseline):
+    content = toys.content_of(toys.tags())
+    best = replace(content.scores.headline, baseline=baseline)
+    page = render(replace(content, scores=replace(content.scores, headline=best)))
+    drawn = page[page.index('<div class="scale">') : page.index('<dl class="verdict">')]
+    found = re.findall(r'<text x="([\d.]+)" y="44" text-anchor="(\w+)">([^<]+)</text>', drawn)
+    width = {text: 7.0 * len(text) for _, _, text in found}  # 12 px letters are narrower than 7
+    lefts = {"start": 0.0, "middle": -0.5, "end": -1.0}
+    spans = sorted(
+        (float(x) + lefts[a] * width[text], float(x) + (1 + lefts[a]) * width[text]) for x, a, text in found
+    )
+    assert all(right < left for (_, right), (left, _) in itertools.pairwise(spans))
+
+
 def test_missing_parts_say_why():
     content = toys.content_of(toys.tags(), doubtful=False)
     bare = replace(

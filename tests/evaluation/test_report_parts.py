@@ -55,6 +55,9 @@ def test_chosen_thresholds_are_scored_on_held_out_folds():
     assert found.headline.value == report.held_out[0].value
     other = measure(replace(chosen, thresholds=np.full(4, 0.123)))
     assert other.chosen_on == SAME_PICTURES
+    known = measure(replace(chosen, thresholds=np.full(4, 0.123)), report.held_out[0])
+    assert (known.chosen_on, known.headline.value) == (HELD_OUT, report.held_out[0].value)
+    assert known.headline.baseline == found.headline.baseline == known.others[2].baseline
 
 
 def test_calibrated_probabilities_are_judged_on_other_folds():

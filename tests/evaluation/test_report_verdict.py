@@ -12,7 +12,9 @@ import pytest
 import report_toys as toys
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.report.class_table import ClassRow, Span, class_rows
+from onecycle.evaluation.report.evidence import Evidence
 from onecycle.evaluation.report.scores import (
+    BLIND,
     FIXED,
     HELD_OUT,
     SAME_PICTURES,
@@ -20,14 +22,27 @@ from onecycle.evaluation.report.scores import (
     calibration_facts,
     measure,
 )
-from onecycle.evaluation.report.verdict import GRADES, Warned, grade_class, judge
+from onecycle.evaluation.report.verdict import GRADES, HARD_ONES, LabelDoubts, Warned, grade_class, judge
 
 
 def row(
-    precision=(0.9, 0.8, 0.95), recall=(0.9, 0.8, 0.95), *, support=50, share=0.2, tp=45, name="sea"
+    precision=(0.9, 0.8, 0.95), recall=(0.9, 0.8, 0.95), *, support=50, share=0.2, tp=45, fp=5, name="sea"
 ) -> ClassRow:
     return ClassRow(
-        0, name, support, 200, share, tp, 5, 5, Span(*precision), Span(*recall), Span(0.9), Span(0.9), 0.5
+        0,
+        name,
+        support,
+        200,
+        share,
+        tp,
+        fp,
+        5,
+        Span(*precision),
+        Span(*recall),
+        Span(0.9),
+        Span(0.9),
+        0.5,
+        round(support / share) - support,
     )
 
 
@@ -57,9 +72,40 @@ def test_the_least_support_and_the_limit_are_met_exactly():
     assert grade_class(row((0.8, 0.6999, 0.9), (0.8, 0.7, 0.9))).grade == "finds"
 
 
-def test_a_tag_that_nearly_all_pictures_have_is_trusted_with_a_remark():
-    assert "always saying so" in grade_class(row((0.95, 0.9, 0.97), share=0.93)).reason
+def common(precision, *, fp, support=187, share=0.935) -> ClassRow:
+    return row(precision, (0.99, 0.96, 0.998), support=support, share=share, tp=support - 2, fp=fp)
+
+
+def test_a_tag_whose_yes_is_no_better_than_always_yes_is_not_trusted():
+    # Planet's primary: 187 of 200 tiles have it, and it is given to 6 of the 13 that do not.
+    primary = common((0.97, 0.932, 0.986), fp=6)
+    found = grade_class(primary)
+    assert found.grade == "always"
+    assert "6 of the 13 pictures without it" in found.reason
+    assert "94 % of the pictures have it" in found.reason
+    verdict = judge(scores(), [primary, row()], None, Warned(leaked=0), is_multi=True)
+    assert "1 of 2 tags" in verdict.bottom_line.text
+    said = next(s for s in verdict.statements if s.question == "No better than always yes")
+    assert said.text.startswith("sea (94 % of the pictures have it): so far as these pictures show")
     assert "always" not in grade_class(row(share=0.2)).reason
+
+
+def test_a_very_common_tag_is_trusted_where_it_recognises_absences():
+    assert grade_class(common((0.995, 0.98, 0.999), fp=1, support=935)).grade == "trusted"
+    missed = grade_class(common((0.97, 0.95, 0.98), fp=30, support=935))
+    assert missed.grade == "finds"
+    assert "30 of the 65 pictures without it" in missed.reason
+
+
+def test_a_tag_that_too_few_pictures_lack_is_not_judged():
+    found = grade_class(common((1.0, 0.981, 1.0), fp=0, support=195, share=0.975))
+    assert found.grade == "few"
+    assert "5 validation pictures do not have it" in found.reason
+
+
+def test_false_alarms_as_common_as_the_tag_itself_are_no_find():
+    assert grade_class(row((0.3, 0.2, 0.4), share=0.25)).grade == "always"
+    assert grade_class(row((0.4, 0.3, 0.5), share=0.25)).grade == "finds"
 
 
 def test_every_number_in_a_sentence_is_among_its_numbers():
@@ -89,7 +135,7 @@ def test_without_an_audit_leaks_are_not_ruled_out():
 def test_an_interval_that_reaches_the_guess_is_no_better_than_guessing():
     verdict = judge(scores(0.65, 0.59, 0.7), [row()], None, Warned(leaked=0), is_multi=True)
     assert verdict.bottom_line.tone == "bad"
-    assert "Not clearly better" in verdict.bottom_line.text
+    assert "Not shown to be better" in verdict.bottom_line.text
 
 
 @pytest.mark.parametrize(
@@ -110,6 +156,89 @@ def test_all_trusted_some_trusted_none_trusted():
     assert "all 1 tags" in texts[0]
     assert "1 of 2 tags" in texts[1]
     assert "none of the 1 tags" in texts[2]
+
+
+def at_chance(*, right: int) -> Evidence:
+    """300 classes with 3 pictures each, 180 of which validate; the commonest class of training is not among them."""
+    evidence = toys.classes(180, 300)
+    probs = np.full((180, 300), 0.003, np.float32)
+    given = (evidence.targets + np.where(np.arange(180) < right, 0, 7)) % 180
+    probs[np.arange(180), given] = 1 - 0.003 * 299
+    counts = np.full(300, 3)
+    counts[299] = 4
+    return replace(evidence, probs=probs, shown=probs, decided=probs, train_counts=counts, n_train=901)
+
+
+def test_chance_among_many_classes_is_not_better_than_guessing():
+    evidence = at_chance(right=2)
+    found = measure(evidence)
+    calibration = calibration_facts(evidence, calibrated=False)
+    verdict = judge(found, class_rows(evidence), calibration, Warned(leaked=0), is_multi=False)
+    assert (found.headline.baseline, found.headline.baseline_name) == (pytest.approx(1 / 300), BLIND)
+    assert "Not shown to be better than guessing" in verdict.bottom_line.text
+    said = {s.question: s for s in verdict.statements}
+    assert "naming one of the 300 classes blindly scores 0.003" in said["Better than guessing"].text
+    assert said["Better than guessing"].text.startswith("Not shown")
+    assert "mean what they say:" not in said["Probabilities"].text.replace(
+        "whether they mean what they say:", ""
+    )
+    good = at_chance(right=60)
+    best = judge(measure(good), class_rows(good), None, Warned(leaked=0), is_multi=False)
+    assert best.bottom_line.text.startswith("Better than guessing")
+
+
+def test_the_better_guess_counts_and_all_scores_have_the_same():
+    found = measure(at_chance(right=2))
+    other = {e.name: e for e in found.others}
+    assert other["error rate"].baseline == pytest.approx(299 / 300)
+    assert other["top-5 accuracy"].baseline == pytest.approx(5 / 300)
+    many = replace(
+        toys.classes(60, 3), targets=np.zeros(60, dtype=np.int64), train_counts=np.array([9, 1, 1])
+    )
+    assert (measure(many).headline.baseline, measure(many).headline.baseline_name) == (1.0, "majority class")
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "ends", "words"),
+    [
+        (2, 180, (0.005, 0.0, 0.02), "2 right answers; 50 and 10 are the least"),
+        (30, 40, (0.005, 0.0, 0.02), "40 validation pictures and 30 right answers"),
+        (90, 180, (0.05, 0.01, 0.12), "cannot be told"),
+        (90, 180, (0.03, 0.01, 0.06), "They mean what they say"),
+        (2, 40, (0.5, 0.4, 0.6), "Do not read them as shares"),
+    ],
+)
+def test_probabilities_are_called_good_only_with_enough_evidence(right, n, ends, words):
+    evidence = toys.classes()
+    facts = replace(
+        calibration_facts(evidence, calibrated=False),
+        ece=Estimate("ECE", *ends, None, n),
+        by_chance=0.02,
+        n_true=right,
+    )
+    verdict = judge(measure(evidence), class_rows(evidence), facts, Warned(leaked=0), is_multi=False)
+    assert words in next(s for s in verdict.statements if s.question == "Probabilities").text
+
+
+@pytest.mark.parametrize(
+    ("doubts", "is_multi", "text"),
+    [
+        (
+            LabelDoubts(538, 339, 16999),
+            True,
+            "538 of 16,999 yes/no decisions on tags look doubtful (on 339 pictures)",
+        ),
+        (LabelDoubts(1, 1, 17), True, "1 of 17 yes/no decisions on tags looks doubtful (on 1 picture)"),
+        (LabelDoubts(3, 3), True, "3 yes/no decisions on tags look doubtful (on 3 pictures)"),
+        (LabelDoubts(1200, 1200, 9000), False, "1,200 of 9,000 labels look doubtful"),
+        (LabelDoubts(0, 0, 9), False, "no label looks doubtful"),
+    ],
+)
+def test_doubtful_labels_are_counted_with_their_unit(doubts, is_multi, text):
+    assert doubts.text(is_multi=is_multi) == text
+    verdict = judge(scores(), [row()], None, Warned(leaked=0, doubts=doubts), is_multi=is_multi)
+    found = [s.text for s in verdict.statements if s.question == "Labels"]
+    assert found == ([] if not doubts.n else [f"{text}; {HARD_ONES}. The most doubtful are below."])
 
 
 def test_too_few_pictures_are_not_called_a_bad_model():

@@ -104,7 +104,7 @@ def test_enumerations_and_paths_are_taken():
 
 
 def test_a_wrong_option_is_named_without_a_line():
-    with pytest.raises(ArgumentError, match=r"^bs should be greater than or equal to 1; received 0$"):
+    with pytest.raises(ArgumentError, match=r"^bs should be greater than or equal to 2; received 0$"):
         RunConfig.merged(None, {"data": "x", "bs": 0})
 
 

@@ -47,14 +47,17 @@ def run_check(
     return int(fail_on != "never" and report.reaches("error" if fail_on == "error" else "warning"))
 
 
+_ALLOWED = (("missing-file", "missing"), ("unreadable", "unreadable"))
+
+
 def _next(report: AuditReport, data: str, wish: LayoutWish) -> str:
     """Return what to run next."""
     train = RunConfig.merged(None, {"data": data} | asdict(wish)).command()
-    if {finding.kind for finding in report.findings if finding.severity == "error"} == {"leak"}:
+    kinds = {finding.kind for finding in report.findings if finding.severity == "error"}
+    if kinds == {"leak"}:
         return f"Next: {train} --together\n(copies of a picture stay on one side; or mend the data)"
     if report.reaches("error"):
-        return (
-            f"Next: mend the errors, then {train}\n"
-            "(--together keeps copies on one side; unreadable files can be left out: --allow)"
-        )
+        ways = ["--together keeps copies on one side"] if "leak" in kinds else []
+        ways += [f"--allow {what} leaves files out" for kind, what in _ALLOWED if kind in kinds]
+        return f"Next: mend the errors, then {train}" + (f"\n({'; '.join(ways)})" if ways else "")
     return f"Next: {train}"

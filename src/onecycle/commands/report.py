@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from onecycle.errors import DataError
+from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.learner import Learner
-from onecycle.reporting import Issues, Report, build_report
+from onecycle.plan import ALL, HEAD
+from onecycle.reporting import METRIC_NAMES, Issues, Report, build_report, label_doubts
 from onecycle.runs.folder import RunFolder, write_output
-from onecycle.runs.history import read_history
+from onecycle.runs.history import read_history, read_stages
 from onecycle.runs.load import interpretation_of, load_bunch, load_learner
 from onecycle.runs.record import read_issues, read_sweeps
 from onecycle.runs.split import read_split
@@ -58,9 +61,10 @@ def report_of_run(
         run: the folder.
         learn: its learner; ``recorder`` has the history.
         interpretation: predictions of the validation part.
-        issues: labels that look wrong; None where nobody looked.
+        issues: labels to look at again; None where nobody looked.
     """
     audit = run.read_json(run.data)["audit"]
+    metrics = run.read_json(run.metrics) if run.metrics.exists() else {}
     return build_report(
         learn,
         interpretation=interpretation,
@@ -72,7 +76,18 @@ def report_of_run(
         command=f"onecycle train --config {shlex.quote(str(run.config))}",
         env=run.read_json(run.env),
         notes=notes_of(run, audit),
+        training_note=stages_note(run),
+        held_out=_held_out(metrics),
+        doubts=label_doubts(issues, n=metrics.get("label_issues"), judged=metrics.get("labels_judged")),
     )
+
+
+def _held_out(metrics: Mapping[str, Any]) -> Estimate | None:
+    """Return the score of the run's thresholds on held-out folds, where one was written down."""
+    found = metrics.get("with_thresholds")
+    if not found or None in (found[0]["value"], found[0]["low"], found[0]["high"]):
+        return None
+    return Estimate(**found[0])
 
 
 def notes_of(run: RunFolder, audit: Mapping[str, Any] | None) -> list[str]:
@@ -89,3 +104,29 @@ def notes_of(run: RunFolder, audit: Mapping[str, Any] | None) -> list[str]:
             f"{left_out} pictures of the data are in neither part: missing, unreadable, or elsewhere."
         )
     return notes
+
+
+def stages_note(run: RunFolder) -> str:
+    """Return a sentence where training all layers ended no better than the head alone had; else nothing.
+
+    The head is taken at the end of its stage: that is the model which ``--epochs 0`` gives.
+    """
+    recorder = read_history(run)
+    ends = dict(zip(read_stages(run), recorder.rows, strict=True))  # of each stage the last epoch
+    head, end = ends.get(HEAD), ends.get(ALL)
+    if head is None or end is None or head.valid_loss is None or end.valid_loss is None:
+        return ""
+    if not (math.isfinite(head.valid_loss) and math.isfinite(end.valid_loss)):
+        return ""
+    better = end.valid_loss < head.valid_loss
+    said = f"valid loss {head.valid_loss:.3f} after the head, {end.valid_loss:.3f} at the end"
+    before, after = head.metrics[:1], end.metrics[:1]
+    for name, was, now in zip(recorder.metric_names, before, after, strict=False):
+        if isinstance(was, float) and isinstance(now, float):
+            better = better or now > was  # accuracy or sample-F2: the more the better
+            said += f"; {METRIC_NAMES.get(name, name)} {was:.3f}, {now:.3f}"
+    return (
+        ""
+        if better
+        else f"All layers did not do better than the head alone: {said}. --epochs 0 is enough here."
+    )

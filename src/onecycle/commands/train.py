@@ -221,7 +221,7 @@ class _Sitting:
         audit: Mapping[str, Any] | None = run.read_json(run.data)["audit"]
         judged = judge(watcher.config, learn, screen)
         issues = watcher.issues if watcher.issues is not None else read_issues(run, learn.data)
-        write_results(run, learn, judged, audit=audit, issues=keeper.done.label_issues)
+        write_results(run, learn, judged, audit=audit, issues=(keeper.done.label_issues, issues))
         keeper.clear()
         report = write_report(run, learn, judged, issues=issues, screen=screen)
         show_results(

@@ -154,8 +154,11 @@ class DataLayout:
         rows = read_rows(
             self.root, csv=self.csv, layout=self.table, valid_pct=valid_pct, seed=seed, size=size
         )
-        if self.kind == "train and valid folders" or not all(rows.paths) or None in rows.labels:
+        if self.kind == "train and valid folders":
             return rows
+        if not all(rows.paths) or None in rows.labels:
+            how = f"until each row has a file and a label: {rows.split.how}"
+            return replace(rows, split=replace(rows.split, how=how))
         groups = None if rows.groups is None else group_numbers(rows.groups, n=len(rows.paths))
         with warnings.catch_warnings():
             warnings.simplefilter(

@@ -33,6 +33,14 @@ def read_history(run: RunFolder) -> Recorder:
     return Recorder.of_epochs(names, rows)
 
 
+def read_stages(run: RunFolder) -> list[str]:
+    """Return what each epoch trained, the head or all layers, for the rows of ``read_history``."""
+    if not run.history.exists():
+        return []
+    with run.history.open(newline="", encoding="utf-8") as file:
+        return [cells.get("stage") or "" for cells in csv.DictReader(file)]
+
+
 def _row(cells: dict[str, str], names: list[str]) -> EpochRow:
     valid = cells["valid_loss"]
     metrics = tuple(float(cells[name]) for name in names) if all(cells[name] for name in names) else ()

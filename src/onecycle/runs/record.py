@@ -99,7 +99,7 @@ class Done:
         seconds: of training.
         held_norms: whether the body's batch-norm layers stay as they are; None before all layers train.
         trained: whether training is over.
-        label_issues: labels that look wrong; None where nobody looked yet.
+        label_issues: labels that look doubtful; None where nobody looked yet.
         rows: of the history, up to these weights.
     """
 
@@ -198,7 +198,7 @@ class Keeper(Callback):
                 path.unlink(missing_ok=True)
 
     def note_issues(self, n: int) -> None:
-        """Note how many labels look wrong."""
+        """Note how many labels look doubtful."""
         self._note(label_issues=n)
 
     def write_history(self) -> None:

@@ -16,9 +16,11 @@ from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.certainty.thresholds import ThresholdReport
 from onecycle.evaluation.interpretation import ClassificationInterpretation, ranked_pairs, swap_counts
 from onecycle.evaluation.label_issues import LabelIssue
+from onecycle.evaluation.report.scores import BLIND, against_guesses, at_chosen
+from onecycle.evaluation.report.verdict import HARD_ONES
 from onecycle.label_check import LabelIssues
 from onecycle.learner import Learner
-from onecycle.reporting import Report
+from onecycle.reporting import Report, label_doubts
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.history import read_history
@@ -93,7 +95,7 @@ def write_results(
     judged: Judged | None,
     *,
     audit: Mapping[str, Any] | None,
-    issues: int | None,
+    issues: tuple[int | None, Issues],
 ) -> None:
     """Write the model, the predictions and the metrics of a run.
 
@@ -102,7 +104,7 @@ def write_results(
         learn: the trained learner.
         judged: None where nothing validates.
         audit: what the audit found, as plain values.
-        issues: labels that look wrong; None where nobody looked.
+        issues: how many labels are doubtful, and which; None where nobody looked.
     """
     learn.save(run.model_stem.resolve(), with_opt=False)
     estimates: list[Estimate] = []
@@ -112,7 +114,10 @@ def write_results(
         estimates, thresholds = judged.estimates, judged.thresholds
     values = metrics_of_run(learn, estimates, thresholds)
     leaked = None if audit is None else len(audit["leaked"])
-    run.write_json(run.metrics, {**values, "label_issues": issues, "leaked": leaked})
+    n_issues, listed = issues
+    judged_labels = len(listed) if isinstance(listed, LabelIssues) else None
+    found = {"label_issues": n_issues, "labels_judged": judged_labels, "leaked": leaked}
+    run.write_json(run.metrics, {**values, **found})
 
 
 def write_report(
@@ -159,6 +164,7 @@ def show_results(
     if judged is not None:
         _show_scores(judged, screen)
         _show_weak(judged, screen)
+        _show_stages(run, screen)
     n_issues, issues = label_issues
     if n_issues is not None:
         screen.row("labels", _issues_text(run, n_issues, issues))
@@ -182,29 +188,41 @@ def show_results(
         run=str(run.path),
         report=None if report is None else str(run.report),
         seconds=seconds,
+        headline=None if judged is None else estimate_values(scores_of(judged)[0]),
         metrics=[] if judged is None else [estimate_values(e) for e in judged.estimates],
         label_issues=n_issues,
         leaked=len(leaked),
     )
 
 
+def scores_of(judged: Judged) -> list[Estimate]:
+    """Return the scores as they are shown, the report's headline first: with chosen thresholds, theirs."""
+    if not judged.interpretation.is_multi:
+        return against_guesses(judged.estimates, len(judged.interpretation.classes))
+    if judged.thresholds is None:
+        return judged.estimates
+    return [at_chosen(judged.thresholds.held_out[0], judged.estimates[0]), *judged.estimates]
+
+
 def _show_scores(judged: Judged, screen: Screen) -> None:
     """Show the scores as a table, the headline first; with ``quiet`` the headline alone."""
-    first = judged.estimates[0]
+    scores = scores_of(judged)
+    first = scores[0]
     if screen.quiet:
-        screen.row("result", f"{first}, {plural(first.n, 'picture')}", always=True)
-    rows = [_score_cells(e) for e in judged.estimates]
-    if judged.thresholds is not None and judged.thresholds.rule != "default":
-        held = judged.thresholds.held_out[0]
-        rows.insert(1, [f"… {judged.thresholds.rule}", *_score_cells(held)[1:3], "held-out folds"])
+        shown = replace(first, baseline_name="a guess")
+        screen.row("result", f"{shown}, {plural(first.n, 'picture')}", always=True)
     head = [plural(first.n, "picture"), "value", "95 % interval", "a guess"]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    for i, row in enumerate([head, *rows]):
+    rows = [head, *map(_score_cells, scores)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    for i, row in enumerate(rows):
         cells = "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))
         label = "result" if i == 0 else ""
         screen.line(f"{label:<{LABEL_WIDTH}}{cells}", style="bold" if i == 1 else "")
     if first.baseline_name in _BASELINES:
         screen.row("", f"a guess: {_BASELINES[first.baseline_name]}")
+    if judged.thresholds is not None:
+        how = _RULES[judged.thresholds.rule]
+        screen.row("", f"chosen thresholds: {how}; each fold was judged by those that the others chose")
 
 
 def _score_cells(e: Estimate) -> list[str]:
@@ -215,20 +233,31 @@ def _score_cells(e: Estimate) -> list[str]:
 _BASELINES = {
     "prior": "by how common each tag is in training, without looking",
     "majority class": "always the class that is commonest in training",
+    BLIND: "any of the classes, each as likely",
 }
 """What a guess without looking at the picture is, by the name of the baseline."""
+
+_RULES = {"default": "0.5 was kept", "one for all tags": "one for all tags", "per tag": "one for each tag"}
 
 
 def _show_weak(judged: Judged, screen: Screen) -> None:
     found = judged.interpretation
     worst = worst_tags(judged) if found.is_multi else worst_classes(found)
-    kind = "tags" if found.is_multi else "classes"
     if worst:
-        screen.row(f"weak {kind}"[:9], "; ".join(worst[:WORST]))
+        screen.row("weak", "; ".join(worst[:WORST]))
     pairs = confused(judged)[:CONFUSED]
     if pairs:
         texts = [f"{cut(a, _NAME_WIDTH)} → {cut(b, _NAME_WIDTH)} ({n})" for a, b, n in pairs]
         screen.row("confused", f"{'; '.join(texts)} (truth → prediction, pictures)")
+
+
+def _show_stages(run: RunFolder, screen: Screen) -> None:
+    """Say where training all layers gained nothing."""
+    from onecycle.commands.report import stages_note
+
+    note = stages_note(run)
+    if note:
+        screen.row("training", note)
 
 
 def worst_tags(judged: Judged) -> list[str]:
@@ -237,7 +266,7 @@ def worst_tags(judged: Judged) -> list[str]:
     table = judged.interpretation.tag_report(np.asarray(thresh), worst_first=True)
     table = table[table["support"] > 0].head(WORST)
     return [
-        f"{cut(str(tag), _NAME_WIDTH)} F2 {f2:.2f} ({n})"
+        f"{cut(str(tag), _NAME_WIDTH)} F2 {f2:.2f} ({plural(n, 'picture')})"
         for tag, f2, n in zip(table["tag"], table["fbeta"], table["support"], strict=True)
     ]
 
@@ -249,7 +278,8 @@ def worst_classes(found: ClassificationInterpretation) -> list[str]:
     recall = np.divide(np.diag(matrix), support, out=np.ones(len(support)), where=support > 0)
     order = [i for i in np.argsort(recall, kind="stable") if support[i] and recall[i] < 1]
     return [
-        f"{cut(found.classes[i], _NAME_WIDTH)} {recall[i]:.0%} right ({support[i]})" for i in order[:WORST]
+        f"{cut(found.classes[i], _NAME_WIDTH)} {recall[i]:.0%} right ({plural(int(support[i]), 'picture')})"
+        for i in order[:WORST]
     ]
 
 
@@ -264,13 +294,15 @@ def confused(judged: Judged) -> list[tuple[Any, Any, int]]:
 
 
 def _issues_text(run: RunFolder, n: int, issues: Issues) -> str:
-    """Say how many labels look wrong, where they are listed, and which comes first."""
+    """Say how many labels look doubtful, where they are listed, and which comes first."""
+    doubts = label_doubts(issues, n=n)
     first = next(iter(issues.top(1) if isinstance(issues, LabelIssues) else issues or []), None)
-    if not n or first is None:
-        return "none look wrong"
+    if doubts is None or not doubts.n or first is None:
+        return "none looks doubtful"
     name, given, rather = (cut(t, _NAME_WIDTH) for t in (Path(first.path).name, first.given, first.suggested))
     tag = f" {cut(first.tag, _NAME_WIDTH)}" if first.tag is not None else ""
-    return f"{n:,} look wrong, see {run.label_issues.name}; first {name}:{tag} {given}, rather {rather}"
+    said = f"{doubts.text(is_multi=first.tag is not None)}; {HARD_ONES}"
+    return f"{said}; see {run.label_issues.name}; first {name}:{tag} {given}, rather {rather}"
 
 
 def _duration(seconds: float) -> str:

@@ -181,6 +181,8 @@ def _stratified_text(data: ImageDataBunch) -> str:
             else "classes have"
         )
         return f"stratified; {n:,} {what} no validation picture"
+    if "moved to training" in data.split.how:
+        return "stratified, then copies kept in training"
     return f"each {'tag' if data.is_multi else 'class'} with the same share in both"
 
 

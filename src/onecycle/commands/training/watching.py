@@ -10,6 +10,7 @@ from onecycle.label_check import LabelIssues
 from onecycle.learner import Learner
 from onecycle.plan import HEAD, Plan, Speeds, Stage
 from onecycle.recipe import Watcher
+from onecycle.reporting import label_doubts
 from onecycle.runs.config import RunConfig
 from onecycle.runs.record import Keeper, write_sweeps
 from onecycle.screen import Screen
@@ -108,7 +109,9 @@ class TrainingWatcher(Watcher):
             return
         self.issues.to_csv(self.keeper.run.label_issues)
         self.keeper.note_issues(self.issues.n_likely)
-        self.screen.say(f"labels checked: {self.issues.n_likely:,} of {len(self.issues):,} look wrong")
+        doubts = label_doubts(self.issues)
+        if doubts is not None:
+            self.screen.say(f"labels checked: {doubts.text(is_multi=self.learn.data.is_multi)}")
         self.screen.event("label_issues", likely=self.issues.n_likely, judged=len(self.issues))
 
     def _write_config(self) -> None:

@@ -68,8 +68,9 @@ class AuditedRows:
 
     def name(self, path: str) -> str:
         """Return a file's name below the folder of the data set."""
-        root = os.path.join(os.path.normpath(self.folder), "")
         plain = os.path.normpath(path)
+        folder = os.path.abspath(self.folder) if os.path.isabs(plain) else os.path.normpath(self.folder)
+        root = os.path.join(folder, "")
         return plain.removeprefix(root)
 
     def row_name(self, row: int) -> str:

@@ -207,6 +207,8 @@ def class_findings(labels: Sequence[Tags | None], split: Split) -> list[Finding]
 
 def _advice_for_both_parts(split: Split) -> str:
     """Say how a class gets into both parts; what the split did already is not asked for."""
+    if "moved to training" in split.how:
+        return "pictures of them moved to training, where their copies are: collect more"
     if split.how.startswith("stratified"):
         what = "pictures" if split.groups is None else "groups"
         return (

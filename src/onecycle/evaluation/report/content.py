@@ -15,7 +15,7 @@ from onecycle.evaluation.report.evidence import Evidence
 from onecycle.evaluation.report.pictures import Shot
 from onecycle.evaluation.report.scores import CalibrationFacts, Scores
 from onecycle.evaluation.report.sliders import Sliders
-from onecycle.evaluation.report.verdict import Verdict
+from onecycle.evaluation.report.verdict import LabelDoubts, Verdict
 from onecycle.evaluation.slices import SliceReport
 from onecycle.evaluation.tags import unfounded_pairs
 
@@ -163,13 +163,14 @@ class ReportContent:
         top: top losses.
         sliders: of tags; None for single labels.
         doubtful: pictures with labels to look at again; None where nobody looked.
-        n_doubtful: how many labels are worth a second look in all.
+        doubts: how many labels are worth a second look in all; None where nobody looked.
         columns: of the table of changes.
         slices: parts of the data; None where they could not be made.
         thumbs: small pictures by position, as data URLs.
         left_out: pictures that did not fit.
         gone: pictures that cannot be read.
         config, command, env, notes: how the model was made.
+        training_note: what the history of training says.
         missing: by section, one line on why it is not there.
         version: of onecycle.
         made: when.
@@ -191,7 +192,7 @@ class ReportContent:
     top: tuple[TopLoss, ...]
     sliders: Sliders | None
     doubtful: tuple[DoubtfulPicture, ...] | None
-    n_doubtful: int
+    doubts: LabelDoubts | None
     columns: tuple[str, ...]
     slices: SliceReport | None
     thumbs: Mapping[int, str] = field(repr=False)
@@ -201,6 +202,7 @@ class ReportContent:
     command: str = ""
     env: Mapping[str, object] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    training_note: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
     version: str = ""
     made: str = ""

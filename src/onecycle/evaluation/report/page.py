@@ -22,7 +22,7 @@ from markupsafe import Markup
 from onecycle.evaluation.report.class_table import Span
 from onecycle.evaluation.report.content import MOST_SLICES, ReportContent
 from onecycle.evaluation.report.sliders import STEPS, as_text, packed_bits
-from onecycle.evaluation.report.verdict import GRADE_WORDS, GRADES
+from onecycle.evaluation.report.verdict import GRADE_WORDS, GRADES, HARD_ONES
 
 _PACKAGE = "onecycle.evaluation.report"
 
@@ -46,6 +46,7 @@ def render(content: ReportContent) -> str:
             payload=json_for_page(payload(content)),
             grades=GRADES,
             grade_words=GRADE_WORDS,
+            hard_ones=HARD_ONES,
             steps=STEPS,
             most_slices=MOST_SLICES,
             facts=_flat(content.env),

@@ -104,8 +104,7 @@ def measure(evidence: Evidence, held_out: Estimate | None = None) -> Scores:
 
 def at_chosen(found: Estimate, at_custom: Estimate) -> Estimate:
     """Return the score of chosen thresholds as the headline: its name, and the guess of the score at 0.2."""
-    guess = {"baseline": at_custom.baseline, "baseline_name": at_custom.baseline_name}
-    return replace(found, name=AT_CHOSEN, **guess)
+    return replace(found, name=AT_CHOSEN, baseline=at_custom.baseline, baseline_name=at_custom.baseline_name)
 
 
 def against_guesses(scores: Sequence[Estimate], c: int) -> list[Estimate]:
@@ -122,9 +121,7 @@ def against_guesses(scores: Sequence[Estimate], c: int) -> list[Estimate]:
     if first.baseline is None or first.baseline >= 1 / c:
         return list(scores)
     blind = {"accuracy": 1 / c, "error rate": 1 - 1 / c, "top-5 accuracy": min(1.0, 5 / c)}
-    return [
-        replace(e, baseline=blind[e.name], baseline_name=BLIND) if e.name in blind else e for e in scores
-    ]
+    return [replace(e, baseline=blind[e.name], baseline_name=BLIND) if e.name in blind else e for e in scores]
 
 
 def calibration_facts(evidence: Evidence, *, calibrated: bool) -> CalibrationFacts:

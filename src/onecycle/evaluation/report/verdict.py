@@ -90,14 +90,17 @@ class LabelDoubts:
 
     def text(self, *, is_multi: bool) -> str:
         """Return the number with its unit, as the beginning of a sentence."""
-        one, several = ("yes/no decision on tags", "yes/no decisions on tags") if is_multi else ("label", "labels")
+        one, several = (
+            ("yes/no decision on tags", "yes/no decisions on tags") if is_multi else ("label", "labels")
+        )
+        if not self.n:
+            return f"no {one} looks doubtful"
         among = self.n if self.judged is None else self.judged
         of = "" if self.judged is None else f" of {self.judged:,}"
-        where = f" (on {self.pictures:,} {'picture' if self.pictures == 1 else 'pictures'})"
-        return (
-            f"{self.n or 'none':{',' if self.n else ''}}{of} {one if among == 1 else several} "
-            f"{'looks' if self.n < 2 else 'look'} doubtful{where if is_multi and self.n else ''}"
-        )
+        pictures = "picture" if self.pictures == 1 else "pictures"
+        where = f" (on {self.pictures:,} {pictures})" if is_multi else ""
+        looks = "looks" if self.n == 1 else "look"
+        return f"{self.n:,}{of} {one if among == 1 else several} {looks} doubtful{where}"
 
 
 HARD_ONES = "hard pictures with right labels can be among them"
@@ -152,7 +155,9 @@ def grade_class(row: ClassRow) -> GradedClass:
     if (precise or finds) and not precision.low > row.share:
         return GradedClass(row, "always", f"{_commonness(row)}; {said}")
     if precise and row.absent < LEAST_SUPPORT:
-        without = f"{row.absent} validation {'picture does' if row.absent == 1 else 'pictures do'} not have it"
+        without = (
+            f"{row.absent} validation {'picture does' if row.absent == 1 else 'pictures do'} not have it"
+        )
         return GradedClass(row, "few", f"{without}; {LEAST_SUPPORT} are the least")
     if precise and finds and row.share >= GOOD and _absences(row).low < 0.5:
         return GradedClass(row, "finds", f"finds most, yet is given to {_wrongly(row)} without it; {said}")
@@ -292,18 +297,22 @@ def _what_for(graded: Sequence[GradedClass], words: str, *, is_multi: bool) -> l
         "finds": ("Check each yes", "finds most of them, with false alarms", "care"),
         "always": (
             "No better than always yes" if is_multi else "No better than always naming it",
-            "so far as these pictures show; in brackets, how many of them have it",
+            "so far as these pictures show",
             "care",
         ),
         "open": ("Cannot tell yet", "the intervals are too wide", "care"),
         "weak": ("Do not trust", "too many wrong or missed", "bad"),
-        "few": ("Too few pictures", f"fewer than {LEAST_SUPPORT} with it, or without it, to judge by", "care"),
+        "few": (
+            "Too few pictures",
+            f"fewer than {LEAST_SUPPORT} with it, or without it, to judge by",
+            "care",
+        ),
     }
     for grade in GRADES:
         mine = sorted((g.row for g in graded if g.grade == grade), key=lambda r: -r.support)
         if mine:
             head, why, tone = pattern[grade]
-            names = [_with_share(r) if grade == "always" else _short(r.name) for r in mine]
+            names = _with_shares(mine) if grade == "always" else [_short(r.name) for r in mine]
             text = f"{_names(names)}: {why}."
             numbers = {"count": float(len(mine)), "of": float(len(graded)), "limit": GOOD}
             found.append(Statement(head, text, tone, numbers))
@@ -393,7 +402,7 @@ def _above_baseline(scores: Scores) -> bool:
 def _commonness(row: ClassRow) -> str:
     """Say why a yes says no more than that the class is common."""
     gives = "" if not row.absent else f"; given to {_wrongly(row)} without it"
-    return f"{100 * row.share:.0f} % of the pictures have it, so always saying yes is as precise{gives}"
+    return f"{100 * row.share:.0f} % of the pictures have it, so always saying yes may be as precise{gives}"
 
 
 def _wrongly(row: ClassRow) -> str:
@@ -407,8 +416,10 @@ def _absences(row: ClassRow) -> Span:
     return Span(share, float(low), float(high))
 
 
-def _with_share(row: ClassRow) -> str:
-    return f"{_short(row.name)} ({100 * row.share:.0f} %)"
+def _with_shares(rows: Sequence[ClassRow]) -> list[str]:
+    """Return names with how many pictures have them; the first says what the number is."""
+    what = [" of the pictures have it", *[""] * len(rows)]
+    return [f"{_short(r.name)} ({100 * r.share:.0f} %{w})" for r, w in zip(rows, what, strict=False)]
 
 
 def _ends(span: Span) -> str:

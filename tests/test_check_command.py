@@ -66,6 +66,11 @@ def test_a_clean_table_has_nothing_to_report(clean):
     )
 
 
+def test_the_next_command_draws_the_split_that_was_audited(clean):
+    said = check(clean, *TABLE, "--valid-pct", "0.3", "--seed", "7", "--no-stratify")
+    assert said.splitlines()[-1].endswith("--valid-pct 0.3 --seed 7 --no-stratify")
+
+
 def test_columns_and_files_are_found_by_looking(clean):
     assert kinds(clean, "--size", "32") == kinds(clean, *TABLE)
     assert "images/<name>.png" in check(clean)

@@ -43,16 +43,16 @@ def run_check(
         print(json.dumps({"layout": layout.describe(), **report.to_dict()}, indent=2))
     else:
         print(report, end="\n\n")
-        print(_next(report, data, wish))
+        given = {"data": data, "valid_pct": valid_pct, "seed": seed, "stratify": stratify} | asdict(wish)
+        print(_next(report, RunConfig.merged(None, given).command()))
     return int(fail_on != "never" and report.reaches("error" if fail_on == "error" else "warning"))
 
 
 _ALLOWED = (("missing-file", "missing"), ("unreadable", "unreadable"))
 
 
-def _next(report: AuditReport, data: str, wish: LayoutWish) -> str:
-    """Return what to run next."""
-    train = RunConfig.merged(None, {"data": data} | asdict(wish)).command()
+def _next(report: AuditReport, train: str) -> str:
+    """Return what to run next; ``train`` is the command that draws the split that was audited."""
     kinds = {finding.kind for finding in report.findings if finding.severity == "error"}
     if kinds == {"leak"}:
         return f"Next: {train} --together\n(copies of a picture stay on one side; or mend the data)"

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from onecycle.errors import OnecycleWarning
 from onecycle.terminal_text import safe_text, wrapped
-from onecycle.train.log.progress import Progress, bar_text, format_time
+from onecycle.train.log.progress import Progress, format_time, started_bar
 from onecycle.train.log.recorder import EpochRow
 
 if TYPE_CHECKING:
@@ -255,27 +255,12 @@ class ScreenProgress(Progress):
         if names:
             self._screen.line(_table_line(_heads(names)), style="dim")
         if self._screen.is_live:
-            from rich.progress import BarColumn, TextColumn
-            from rich.progress import Progress as RichProgress
-
-            columns = (
-                TextColumn("  {task.description}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.fields[text]}"),
-            )
-            self._bar = RichProgress(
-                *columns, console=self._screen.console, transient=True, auto_refresh=False
-            )
-            self._bar.add_task("", total=1, text="")
-            self._bar.start()
+            self._bar = started_bar(self._screen.console, indent="  ")
 
     def draw(self, done: int, n_batches: int, loss: float | None) -> None:
         """Move the bar."""
         if self._bar is not None:
-            import time
-
-            text = bar_text(done, n_batches, time.monotonic() - self._epoch_start, loss)
-            self._update(done, n_batches, text)
+            self._update(done, n_batches, self._bar_text(done, n_batches, loss))
 
     def validating(self) -> None:
         """Say so in the bar."""

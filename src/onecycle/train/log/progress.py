@@ -16,6 +16,7 @@ from onecycle.train.log.recorder import EpochRow, MetricValue
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.console import Console
     from rich.progress import Progress as RichProgress
 
 UPDATE_S = 0.5
@@ -191,18 +192,9 @@ class TerminalProgress(Progress):
     def start(self, names: Sequence[str], n_epochs: int) -> None:
         """Write the header and set up the bar."""
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
 
         super().start(names, n_epochs)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[text]}"),
-        )
-        console = Console(file=self._stream, highlight=False, soft_wrap=True)
-        self._bar = Progress(*columns, console=console, transient=True, auto_refresh=False)
-        self._bar.add_task("", total=1, text="")
-        self._bar.start()
+        self._bar = started_bar(Console(file=self._stream, highlight=False, soft_wrap=True))
         if names:
             self._print(table_header(names))
 
@@ -233,6 +225,22 @@ class TerminalProgress(Progress):
     def _print(self, line: str) -> None:
         if self._bar is not None:
             self._bar.console.print(line, markup=False)
+
+
+def started_bar(console: Console, indent: str = "") -> RichProgress:
+    """Return a bar of one task that runs below what is printed, and vanishes when it is stopped."""
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as RichProgress
+
+    text = (
+        TextColumn(indent + "{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[text]}"),
+    )
+    bar = RichProgress(*text, console=console, transient=True, auto_refresh=False)
+    bar.add_task("", total=1, text="")
+    bar.start()
+    return bar
 
 
 class NotebookProgress(Progress):

@@ -63,9 +63,7 @@ def write(args: argparse.Namespace, rates: dict[str, dict[str, list[float]]]) ->
         if peers:
             best = max(peers, key=lambda name: peers[name])
             ratio = medians[OWN, part] / peers[best]
-            rows.append(
-                {"side": f"onecycle to {best}", "measure": f"ratio of medians: {text}", "median": ratio}
-            )
+            rows.append({"side": f"onecycle to {best}", "measure": f"ratio of medians: {text}", "median": ratio})
     method = f"""
         Planet's training files, {args.size} px, batch {args.bs}, the lesson's augmentation (the 8 positions of a
         square, rotation 10°, zoom up to 1.05, lighting 0.1, no warp) and normalisation; every batch is ready for the

@@ -34,9 +34,7 @@ def main() -> None:
     parser.add_argument("--bs", type=int, default=64)
     parser.add_argument("--n", type=int, default=120, help="steps that count")
     parser.add_argument("--n-warm", type=int, default=40)
-    parser.add_argument(
-        "--copies", type=int, default=16, help="names of each picture, to make an epoch longer"
-    )
+    parser.add_argument("--copies", type=int, default=16, help="names of each picture, to make an epoch longer")
     args = parser.parse_args()
     if not torch.cuda.is_available():
         report.write("gpu", "Not measured: no GPU in this run.", [{"measure": "no GPU in this run"}])

@@ -18,11 +18,11 @@ from tempfile import mkdtemp
 
 from harness import report
 
-from onecycle.cnn_learner import cnn_learner
 from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import DataWarning
-from onecycle.learner import Learner
+from onecycle.learner.cnn import cnn_learner
+from onecycle.learner.learner import Learner
 from onecycle.train.metrics import error_rate, exact_match_error, fbeta, mean_average_precision
 
 TASKS = {"single": "single label, 101 strings", "multi": "multi-label, 17 tags"}
@@ -41,9 +41,7 @@ def learner(data: Path, seed: int, size_px: int, *, multi: bool) -> Learner:
         bs=32,
         ds_tfms=get_transforms(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.0),
     )
-    metrics = (
-        [partial(fbeta, thresh=0.2), exact_match_error, mean_average_precision] if multi else [error_rate]
-    )
+    metrics = [partial(fbeta, thresh=0.2), exact_match_error, mean_average_precision] if multi else [error_rate]
     return cnn_learner(bunch, "tf_efficientnet_lite0", metrics=metrics, path=mkdtemp(), silent=True)
 
 

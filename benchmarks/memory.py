@@ -72,25 +72,18 @@ def all_sides(args: argparse.Namespace) -> list[Side]:
     return [sides.own("onecycle"), *sides.peers(args, Side("fastai", "fastai_side.py", args.peers_python))]
 
 
-def growth(
-    args: argparse.Namespace, planet: dict[str, Any], weights: str, folder: Path
-) -> list[dict[str, Any]]:
+def growth(args: argparse.Namespace, planet: dict[str, Any], weights: str, folder: Path) -> list[dict[str, Any]]:
     """Resident size after each of many epochs on 40 pictures at 64 px, all layers."""
     small = {**planet, "train": planet["train"][:32], "valid": planet["valid"][:8], "size": 64, "bs": 8}
     job = {**small, "weights": weights, "epochs": args.growth_epochs}
-    return [
-        line for line in sides.run(sides.own("onecycle"), "growth", job, folder).lines if "rss_mb" in line
-    ]
+    return [line for line in sides.run(sides.own("onecycle"), "growth", job, folder).lines if "rss_mb" in line]
 
 
 def expand(source: Path, target: Path, n: int) -> Path | None:
     """Write the training pictures as PNG files, a folder a class; None where the package is not installed."""
     files = [source / f"train-{name}.gz" for name in ("images-idx3-ubyte", "labels-idx1-ubyte")]
     if not all(file.exists() for file in files):
-        print(
-            f"{source} does not hold Fashion-MNIST (Debian: dataset-fashion-mnist); it is left out",
-            flush=True,
-        )
+        print(f"{source} does not hold Fashion-MNIST (Debian: dataset-fashion-mnist); it is left out", flush=True)
         return None
     pixels, labels = (np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8) for file in files)
     pictures = pixels[16:].reshape(-1, 28, 28)[:n]

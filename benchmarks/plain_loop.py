@@ -20,10 +20,10 @@ import torch
 from harness import report
 from torch import nn
 
-from onecycle.cnn_learner import cnn_learner
 from onecycle.data.data_block import ImageList
 from onecycle.errors import DataWarning
-from onecycle.learner import Learner
+from onecycle.learner.cnn import cnn_learner
+from onecycle.learner.learner import Learner
 from onecycle.train.callbacks import Callback
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "planet_sample"

@@ -35,9 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 10_000, 60_000, 600_000])
-    parser.add_argument(
-        "--decode-rounds", type=int, default=1, help="rounds that decode more than 60,000 rows"
-    )
+    parser.add_argument("--decode-rounds", type=int, default=1, help="rounds that decode more than 60,000 rows")
     parser.add_argument("--size", type=int, default=8)
     parser.add_argument("--bs", type=int, default=64)
     args = parser.parse_args()

@@ -29,9 +29,7 @@ def main() -> None:
             start = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True)
             times[name].append(time.perf_counter() - start)
-    rows = [
-        {"command": name, "measure": "seconds", **report.summary(values)} for name, values in times.items()
-    ]
+    rows = [{"command": name, "measure": "seconds", **report.summary(values)} for name, values in times.items()]
     report.write("startup", "Wall time of a fresh process, the commands in turn.", rows)
 
 

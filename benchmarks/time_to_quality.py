@@ -30,14 +30,10 @@ def main() -> None:
     parser.add_argument("--valid", type=int, default=200)
     parser.add_argument("--epochs", type=int, default=10, help="of onecycle's head")
     parser.add_argument("--views", type=int, default=0, help="augmented views whose features are cached too")
-    parser.add_argument(
-        "--cap-factor", type=float, default=10.0, help="fastai ends at this many times our time"
-    )
+    parser.add_argument("--cap-factor", type=float, default=10.0, help="fastai ends at this many times our time")
     parser.add_argument("--other-cap-factor", type=float, default=4.0, help="timm and Keras at this many")
     parser.add_argument("--own-cap-s", type=float, default=180.0)
-    parser.add_argument(
-        "--recipe", type=int, metavar="EPOCHS", help="also run fine_tune(EPOCHS), all else left to it"
-    )
+    parser.add_argument("--recipe", type=int, metavar="EPOCHS", help="also run fine_tune(EPOCHS), all else left to it")
     parser.add_argument("--only", nargs="+", help="peers to run: fastai timm keras")
     args = parser.parse_args()
     rounds: list[Round] = []
@@ -102,13 +98,10 @@ def best(run: Run) -> float:
 def outcome(run: Run) -> str:
     """One clause: when each goal was passed, or how far the side came."""
     if run.last("network_s") is not None:
-        return (
-            f"{run.seconds:.1f} s ({run.last('decode_s'):.1f} decoding, {run.last('network_s'):.1f} network)"
-        )
+        return f"{run.seconds:.1f} s ({run.last('decode_s'):.1f} decoding, {run.last('network_s'):.1f} network)"
     times = {goal: passed(run, goal) for goal in GOALS}
     return ", ".join(
-        f"F2 {goal} after {t:.1f} s" if t is not None else f"F2 {goal} {_short(run)}"
-        for goal, t in times.items()
+        f"F2 {goal} after {t:.1f} s" if t is not None else f"F2 {goal} {_short(run)}" for goal, t in times.items()
     )
 
 
@@ -146,20 +139,14 @@ def side_rows(name: str, runs: list[Run]) -> list[dict[str, object]]:
     """The rows of one side."""
     if name == YARDSTICK:
         parts = {"seconds, start to end": [r.lines[-1]["t"] for r in runs]}
-        parts |= {
-            f"seconds, {key[:-2]} only": [r.last(key) for r in runs] for key in ("decode_s", "network_s")
-        }
+        parts |= {f"seconds, {key[:-2]} only": [r.last(key) for r in runs] for key in ("decode_s", "network_s")}
         parts["seconds, decode and network"] = [r.last("decode_s") + r.last("network_s") for r in runs]
         return [{"side": name, "measure": key, **report.summary(values)} for key, values in parts.items()]
     rows: list[dict[str, object]] = []
     for goal in GOALS:
         times = [passed(r, goal) for r in runs]
         reached = [t for t in times if t is not None]
-        row = {
-            "side": name,
-            "measure": f"seconds to F2 {goal}",
-            **(report.summary(reached) if reached else {}),
-        }
+        row = {"side": name, "measure": f"seconds to F2 {goal}", **(report.summary(reached) if reached else {})}
         missed = "; ".join(_short(r) for r, t in zip(runs, times, strict=True) if t is None)
         rows.append({**row, "reached": f"{len(reached)} of {len(runs)}", "note": missed})
     rows.append({"side": name, "measure": "best F2 seen", **report.summary([best(r) for r in runs])})

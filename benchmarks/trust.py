@@ -23,13 +23,13 @@ import numpy as np
 from harness import coverage, planted, report, sides
 from harness.footprint import Footprint
 
-from onecycle.cnn_learner import cnn_learner
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import Labels
 from onecycle.data.labels.stratified import stratified_split
 from onecycle.data.synthetic.tiles import write_sample
 from onecycle.errors import OnecycleWarning
-from onecycle.learner import Learner
+from onecycle.learner.cnn import cnn_learner
+from onecycle.learner.learner import Learner
 
 ARCH = "tf_efficientnet_lite0"
 Rows = list[dict[str, object]]
@@ -82,30 +82,16 @@ def audit(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, object]]
     found = untouched.audit(silent=True)
     yield {"measure": "seconds for Planet, no features", "value": time.perf_counter() - start}
     pairs = [" ~ ".join(group.names) for group in found.duplicates]
-    yield {
-        "measure": "groups of copies on the untouched sample",
-        "value": len(pairs),
-        "note": "; ".join(pairs),
-    }
+    yield {"measure": "groups of copies on the untouched sample", "value": len(pairs), "note": "; ".join(pairs)}
     for seed in range(1, args.rounds + 1):
         data, copies = planted.plant(items, folder / f"planted{seed}", seed)
-        groups = as_bunch(folder / f"bunch{seed}", items["train"], [*items["valid"], *data]).audit(
-            silent=True
-        )
+        groups = as_bunch(folder / f"bunch{seed}", items["train"], [*items["valid"], *data]).audit(silent=True)
         together = {
-            frozenset((Path(a).name, Path(b).name))
-            for g in groups.duplicates
-            for a in g.names
-            for b in g.names
+            frozenset((Path(a).name, Path(b).name)) for g in groups.duplicates for a in g.names for b in g.names
         }
         for kind, made in copies.items():
             hit = sum(frozenset((Path(a).name, Path(b).name)) in together for a, b in made)
-            yield {
-                "measure": f"planted copies found: {kind}",
-                "value": hit / len(made),
-                "round": seed,
-                "n": len(made),
-            }
+            yield {"measure": f"planted copies found: {kind}", "value": hit / len(made), "round": seed, "n": len(made)}
     yield from large_audit(args.n_many, folder)
 
 
@@ -114,9 +100,7 @@ def large_audit(n: int, folder: Path) -> Iterator[dict[str, object]]:
     paths = planted.many(folder / "many", n)
     memory = Footprint(os.getpid())
     start = time.perf_counter()
-    found = as_bunch(
-        folder / "large", [[p, ["a"]] for p in paths[: n // 2]], [[p, ["b"]] for p in paths[n // 2 :]]
-    )
+    found = as_bunch(folder / "large", [[p, ["a"]] for p in paths[: n // 2]], [[p, ["b"]] for p in paths[n // 2 :]])
     groups = found.audit(silent=True).duplicates
     seconds = time.perf_counter() - start
     yield {"measure": f"seconds for {n:,} pictures of 64 px", "value": seconds}
@@ -148,9 +132,7 @@ def noise(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, object]]
     """Planted label errors among the first of the list: Planet's tags, drawn tags, drawn classes."""
     drawn = write_sample(folder / "drawn", 1000, seed=3)
     with open(drawn / "labels.csv", newline="") as file:
-        tiles = [
-            (str(drawn / "train" / f"{r['image_name']}.jpg"), r["tags"].split()) for r in csv.DictReader(file)
-        ]
+        tiles = [(str(drawn / "train" / f"{r['image_name']}.jpg"), r["tags"].split()) for r in csv.DictReader(file)]
     planet = sides.planet(args.data, 1, 200, args.pictures)
     real = [(path, tags) for path, tags in planet["train"] + planet["valid"]]
     weather = ("clear", "partly_cloudy", "cloudy", "haze")
@@ -163,9 +145,7 @@ def noise(args: argparse.Namespace, folder: Path) -> Iterator[dict[str, object]]
             yield {"measure": measure, "value": share, "round": seed, "n": n}
 
 
-def found_of_planted(
-    args: argparse.Namespace, items: list[Any], seed: int, folder: Path
-) -> tuple[int, float]:
+def found_of_planted(args: argparse.Namespace, items: list[Any], seed: int, folder: Path) -> tuple[int, float]:
     """Flip labels, rank all, and return how many were flipped and the share of them among the first."""
     rng = np.random.default_rng(seed)
     labels, wrong = planted.wrong_labels([label for _, label in items], FLIPPED, rng)
@@ -184,9 +164,7 @@ def learner(paths: list[str], labels: list[Any], size: int, folder: Path, **opti
     data = (
         ImageList(paths, folder)
         .split_by_rand_pct(0.2, seed=1)
-        .label_from_list(
-            [" ".join(v) for v in labels] if several else labels, label_delim=" " if several else None
-        )
+        .label_from_list([" ".join(v) for v in labels] if several else labels, label_delim=" " if several else None)
         .transform(None, size=size)
         .databunch(bs=16, seed=1)
     )
@@ -264,13 +242,7 @@ def split_rows(name: str, side: str, found: list[np.ndarray]) -> Iterator[dict[s
     for word, measure in measures.items():
         values = [float(measure(each)) for each in found]
         row = {"measure": f"{name}: {word} deviation of a tag", "side": side}
-        yield {
-            **row,
-            "value": float(np.mean(values)),
-            "low": min(values),
-            "high": max(values),
-            "n": len(values),
-        }
+        yield {**row, "value": float(np.mean(values)), "low": min(values), "high": max(values), "n": len(values)}
 
 
 def tag_sets(args: argparse.Namespace) -> dict[str, np.ndarray]:

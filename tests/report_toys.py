@@ -11,13 +11,7 @@ from onecycle.evaluation.report import content as parts
 from onecycle.evaluation.report.charts import Series, line_plot, reliability_plot
 from onecycle.evaluation.report.class_table import class_rows
 from onecycle.evaluation.report.confusion import confused_pairs, confusion_table
-from onecycle.evaluation.report.content import (
-    DoubtfulLabel,
-    DoubtfulPicture,
-    PairShots,
-    ReportContent,
-    TopLoss,
-)
+from onecycle.evaluation.report.content import DoubtfulLabel, DoubtfulPicture, PairShots, ReportContent, TopLoss
 from onecycle.evaluation.report.evidence import Evidence
 from onecycle.evaluation.report.pictures import MEDIUM_PX, Album, thumbnail_px
 from onecycle.evaluation.report.scores import calibration_facts, measure
@@ -65,9 +59,7 @@ def tags(n: int = 80, c: int = 5, *, seed: int = 0, classes: tuple[str, ...] = (
     )
 
 
-def classes(
-    n: int = 60, c: int = 2, *, seed: int = 0, names: tuple[str, ...] = (), noise: float = 1.5
-) -> Evidence:
+def classes(n: int = 60, c: int = 2, *, seed: int = 0, names: tuple[str, ...] = (), noise: float = 1.5) -> Evidence:
     """Return evidence of single labels."""
     rng = np.random.default_rng(seed)
     truth = np.arange(n) % c
@@ -99,16 +91,10 @@ def drawn(index: int) -> np.ndarray:
     return np.clip(rng.integers(0, 255, 3) + rng.integers(-25, 25, (96, 96, 3)), 0, 255).astype(np.uint8)
 
 
-def content_of(
-    evidence: Evidence, *, doubtful: bool = True, read=drawn, exact: bool = False
-) -> ReportContent:
+def content_of(evidence: Evidence, *, doubtful: bool = True, read=drawn, exact: bool = False) -> ReportContent:
     """Put a whole report's content together, as ``reporting`` does it for a learner."""
     album = Album(read)
-    rows, scores, calibration = (
-        class_rows(evidence),
-        measure(evidence),
-        calibration_facts(evidence, calibrated=False),
-    )
+    rows, scores, calibration = (class_rows(evidence), measure(evidence), calibration_facts(evidence, calibrated=False))
     curve = calibration.curve
 
     def shot(i: int | None):
@@ -144,21 +130,11 @@ def content_of(
             {
                 "looked_at": {"rows": 100},
                 "findings": [
-                    {
-                        "severity": "warning",
-                        "kind": "x",
-                        "count": 2,
-                        "message": HOSTILE[0],
-                        "examples": HOSTILE[:3],
-                    }
+                    {"severity": "warning", "kind": "x", "count": 2, "message": HOSTILE[0], "examples": HOSTILE[:3]}
                 ],
             }
         ),
-        (
-            line_plot(
-                "Loss", [Series("train", np.arange(9), np.arange(9)[::-1])], x_label="batch", y_label="loss"
-            ),
-        ),
+        (line_plot("Loss", [Series("train", np.arange(9), np.arange(9)[::-1])], x_label="batch", y_label="loss"),),
         None,
         None if evidence.is_multi else confusion_table(evidence),
         parts.tag_pairs(evidence),
@@ -167,12 +143,8 @@ def content_of(
             for p in confused_pairs(evidence)
         ),
         top=top,
-        sliders=make_sliders(evidence.decided, evidence.thresholds, exact=exact)
-        if evidence.is_multi
-        else None,
-        doubtful=tuple(
-            DoubtfulPicture(evidence.names[i], album.shot(i, MEDIUM_PX), tuple(asked)) for i in range(4)
-        )
+        sliders=make_sliders(evidence.decided, evidence.thresholds, exact=exact) if evidence.is_multi else None,
+        doubtful=tuple(DoubtfulPicture(evidence.names[i], album.shot(i, MEDIUM_PX), tuple(asked)) for i in range(4))
         if doubtful
         else None,
         doubts=LabelDoubts(4, 4, 400),

@@ -74,12 +74,8 @@ def test_sample_f2_is_the_library_s_own() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(64, 7, generator=generator)
     targets = (torch.rand(64, 7, generator=generator) > 0.7).float()
-    assert shared.sample_f2(logits, targets) == pytest.approx(
-        float(fbeta(logits, targets, thresh=0.2)), abs=1e-6
-    )
-    assert shared.sample_f2(targets * 20 - 10, targets) == pytest.approx(
-        float((targets.sum(1) > 0).float().mean())
-    )
+    assert shared.sample_f2(logits, targets) == pytest.approx(float(fbeta(logits, targets, thresh=0.2)), abs=1e-6)
+    assert shared.sample_f2(targets * 20 - 10, targets) == pytest.approx(float((targets.sum(1) > 0).float().mean()))
 
 
 def test_union_counts_overlaps_once() -> None:
@@ -116,9 +112,7 @@ def test_footprint_sees_this_process() -> None:
 
 def test_report_writes_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    monkeypatch.setattr(
-        sys, "argv", ["benchmarks/x.py", "--rounds", "3", "--peers-python", "/somewhere/python"]
-    )
+    monkeypatch.setattr(sys, "argv", ["benchmarks/x.py", "--rounds", "3", "--peers-python", "/somewhere/python"])
     rows: list[dict[str, object]] = [{"side": "a", **report.summary([1.0, 2.0, 6.0])}, {"side": "b"}]
     report.write("x", "How\n    it was done.", rows, peers={"fastai": "2.8.12"})
     record = json.loads((tmp_path / "x.json").read_text())

@@ -193,14 +193,7 @@ def test_defaults_carry_no_memory_address_and_markers_are_kept() -> None:
     def probe(a, /, b=object(), *rest, c=functools.partial(len), **named):  # type: ignore[no-untyped-def] # noqa: B008
         ...
 
-    assert describe(probe).parameters == (
-        "a",
-        "/",
-        "b=<object object>",
-        "*rest",
-        "c=partial(len, …)",
-        "**named",
-    )
+    assert describe(probe).parameters == ("a", "/", "b=<object object>", "*rest", "c=partial(len, …)", "**named")
     assert describe(probe).text == "(no docstring)"
 
 

@@ -53,14 +53,7 @@ def test_the_console_commands_run_one_after_the_other(tmp_path):
     said = []
     for command in block.splitlines():
         done = subprocess.run(
-            command,
-            shell=True,
-            cwd=tmp_path,
-            env=env,
-            capture_output=True,
-            text=True,
-            timeout=250,
-            check=False,
+            command, shell=True, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=250, check=False
         )
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
         said.append(done.stdout)

@@ -62,9 +62,7 @@ def test_the_config_file_is_read_when_asked() -> None:
     assert mirrors() == ["https://a.example/x/", "http://b.example/"]
 
 
-def test_the_cache_may_take_half_of_what_the_disk_would_have_without_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_cache_may_take_half_of_what_the_disk_would_have_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = settings.shutil.disk_usage("/")
     monkeypatch.setattr(settings.shutil, "disk_usage", lambda _: usage._replace(free=6 * 10**9))
     assert cache_bytes() == 3 * 10**9

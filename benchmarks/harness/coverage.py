@@ -108,9 +108,7 @@ def table(trials: int = 1000) -> list[dict[str, object]]:
             draw = partial(right_or_wrong, p=p)
             rows.append({"score": "accuracy"} | coverage(intervals.accuracy(), draw, n, p, trials=trials))
     for p in (0.7, 0.9):
-        found = coverage(
-            intervals.accuracy(), partial(grouped, p=p), 200, p, trials=trials, per_group=5, seed=1
-        )
+        found = coverage(intervals.accuracy(), partial(grouped, p=p), 200, p, trials=trials, per_group=5, seed=1)
         rows.append({"score": "accuracy, groups of 5"} | found)
     for name, shares in (("tags of 10 to 90 %", SHARES), ("tags down to 1 %", RARE_SHARES)):
         draw = partial(tags, shares=shares)

@@ -15,9 +15,7 @@ Place = tuple[int, Any]
 
 
 def _resized(picture: Image.Image) -> Image.Image:
-    return picture.resize(
-        (round(picture.width * 0.75), round(picture.height * 0.75)), Image.Resampling.BICUBIC
-    )
+    return picture.resize((round(picture.width * 0.75), round(picture.height * 0.75)), Image.Resampling.BICUBIC)
 
 
 def _cropped(picture: Image.Image) -> Image.Image:
@@ -25,9 +23,7 @@ def _cropped(picture: Image.Image) -> Image.Image:
     return picture.crop((dx, dy, picture.width - dx, picture.height - dy))
 
 
-def plant(
-    items: dict[str, Any], folder: Path, seed: int
-) -> tuple[list[Any], dict[str, list[tuple[str, str]]]]:
+def plant(items: dict[str, Any], folder: Path, seed: int) -> tuple[list[Any], dict[str, list[tuple[str, str]]]]:
     """Write copies of training pictures.
 
     Args:
@@ -81,9 +77,7 @@ def many(folder: Path, n: int) -> list[str]:
     return paths
 
 
-def wrong_labels(
-    labels: Sequence[Any], share: float, rng: np.random.Generator
-) -> tuple[list[Any], list[Place]]:
+def wrong_labels(labels: Sequence[Any], share: float, rng: np.random.Generator) -> tuple[list[Any], list[Place]]:
     """Replace a share of the labels.
 
     Args:

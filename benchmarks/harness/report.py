@@ -53,9 +53,7 @@ def command(argv: Sequence[str]) -> str:
     return " ".join(["python", f"benchmarks/{Path(argv[0]).name}", *words])
 
 
-def write(
-    name: str, method: str, rows: list[dict[str, object]], *, peers: Mapping[str, str] | None = None
-) -> None:
+def write(name: str, method: str, rows: list[dict[str, object]], *, peers: Mapping[str, str] | None = None) -> None:
     """Print the rows as a table and write them with method, machine, date and command to ``results/``.
 
     Args:

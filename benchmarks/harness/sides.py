@@ -25,9 +25,7 @@ from harness.footprint import Footprint
 
 HERE = Path(__file__).resolve().parents[1]
 PEERS = HERE / "peers"
-SHARED = next(
-    (p for p in (HERE.parents[1] / "shared", HERE.parent / "shared") if p.is_dir()), HERE.parent / "shared"
-)
+SHARED = next((p for p in (HERE.parents[1] / "shared", HERE.parent / "shared") if p.is_dir()), HERE.parent / "shared")
 PLANET = SHARED / "data" / "planet_sample"
 Line = dict[str, Any]
 Arrivals = queue.Queue[tuple[float, str] | None]
@@ -66,9 +64,7 @@ class Run:
         return next((line[key] for line in reversed(self.lines) if key in line), None)
 
 
-def own(
-    name: str, script: str = "onecycle_side.py", *, env: dict[str, str] | None = None, **options: Any
-) -> Side:
+def own(name: str, script: str = "onecycle_side.py", *, env: dict[str, str] | None = None, **options: Any) -> Side:
     """A side that runs in this interpreter."""
     return Side(name, script, sys.executable, options, env or {})
 
@@ -179,13 +175,7 @@ def run(
     home = Path(tempfile.mkdtemp(dir=folder))
     path = home / "job.json"
     path.write_text(json.dumps({**job, **side.options, "kind": kind, "home": str(home)}))
-    env = {
-        **os.environ,
-        "ONECYCLE_HOME": str(home),
-        "HF_HUB_OFFLINE": "1",
-        "KERAS_BACKEND": "torch",
-        **side.env,
-    }
+    env = {**os.environ, "ONECYCLE_HOME": str(home), "HF_HUB_OFFLINE": "1", "KERAS_BACKEND": "torch", **side.env}
     with open(home / "log", "w") as log:
         start = time.monotonic()
         process = subprocess.Popen(

@@ -128,9 +128,7 @@ def memory(job: Job) -> None:
     """Some unfrozen steps; the parent watches the memory."""
     if "folder" in job:  # one folder a class
         stats = Normalize.from_stats((0.5,) * 3, (0.5,) * 3)
-        dls = ImageDataLoaders.from_folder(
-            job["folder"], valid_pct=0.2, seed=1, bs=job["bs"], batch_tfms=stats
-        )
+        dls = ImageDataLoaders.from_folder(job["folder"], valid_pct=0.2, seed=1, bs=job["bs"], batch_tfms=stats)
     else:
         dls = loaders(job, lesson_tfms())
     tell(phase="data")

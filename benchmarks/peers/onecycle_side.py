@@ -20,13 +20,13 @@ import torch
 from shared import BareStep, Job, StepClock, now, tell
 from torch import nn
 
-from onecycle.cnn_learner import cnn_learner
 from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.batches import imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.data_block import ImageList
 from onecycle.errors import OnecycleWarning
-from onecycle.learner import Learner
+from onecycle.learner.cnn import cnn_learner
+from onecycle.learner.learner import Learner
 from onecycle.train.callbacks import Callback
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.metrics import fbeta
@@ -271,6 +271,4 @@ def gpu(job: Job) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore", OnecycleWarning)
     np.random.seed(0)
-    shared.main(
-        {f.__name__: f for f in (quality, recipe, steps, bare, loader, memory, growth, rows, table, gpu)}
-    )
+    shared.main({f.__name__: f for f in (quality, recipe, steps, bare, loader, memory, growth, rows, table, gpu)})

@@ -35,10 +35,7 @@ def quality(job: Job) -> None:
     tell(phase="imported")
     torch.manual_seed(job["seed"])
     model = timm.create_model(
-        shared.ARCH,
-        pretrained=True,
-        num_classes=len(job["classes"]),
-        pretrained_cfg_overlay={"file": job["weights"]},
+        shared.ARCH, pretrained=True, num_classes=len(job["classes"]), pretrained_cfg_overlay={"file": job["weights"]}
     )
     cfg = model.pretrained_cfg
     common = {

@@ -19,9 +19,7 @@ WIDTH = 80  # columns of plain text
 Display = Callable[[dict[str, str]], object]
 """Shows one thing, given as text by its MIME type."""
 
-_SECTION = re.compile(
-    r"(Args|Arguments|Attributes|Returns|Yields|Raises|Source|Note|Notes|Examples?|Members):$"
-)
+_SECTION = re.compile(r"(Args|Arguments|Attributes|Returns|Yields|Raises|Source|Note|Notes|Examples?|Members):$")
 _ITEM = re.compile(r"(\*{0,2}[\w.]+(?:, \*{0,2}[\w.]+)*): (.*)", re.DOTALL)
 _BULLET = re.compile(r"([-*•]|\d+[.)]|>>>|\||#)")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")

@@ -174,9 +174,7 @@ def _absolute(folder: str, origin: str, *, start: Path | None = None) -> Path:
         return (start or Path.cwd()) / Path(folder).expanduser()
     except RuntimeError as err:
         # An unknown user after "~", or a process without a home folder, as in some containers.
-        raise ArgumentError(
-            f"{origin}: the folder {folder!r} has no home to start from; give a full path"
-        ) from err
+        raise ArgumentError(f"{origin}: the folder {folder!r} has no home to start from; give a full path") from err
 
 
 def _config() -> dict[str, Any]:
@@ -197,9 +195,7 @@ def _check(path: Path, key: str, value: object) -> None:
         raise ArgumentError(f"{path}: unknown key {key!r}; the keys are {', '.join(_KEYS)}")
     if key == "mirrors":
         if not isinstance(value, list) or not all(_is_url(base) for base in value):
-            raise ArgumentError(
-                f"{path}: {key!r} must be a list of http:// or https:// addresses, received {value!r}"
-            )
+            raise ArgumentError(f"{path}: {key!r} must be a list of http:// or https:// addresses, received {value!r}")
     elif key == "cache_gb":
         if not _is_size(value):
             raise ArgumentError(f"{path}: {key!r} must be a number of GB, 0 or more, received {value!r}")

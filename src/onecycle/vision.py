@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn, optim
 
-from onecycle.cnn_learner import cnn_learner, create_cnn
 from onecycle.data.augment.transforms import (
     brightness,
     contrast,
@@ -52,8 +51,9 @@ from onecycle.data.pixels.resize import ResizeMethod
 from onecycle.data.sources.untar import URLs, untar_data
 from onecycle.doc import doc
 from onecycle.evaluation.interpretation import ClassificationInterpretation
-from onecycle.imbalance import OverSamplingCallback
-from onecycle.learner import Learner
+from onecycle.learner.cnn import cnn_learner, create_cnn
+from onecycle.learner.learner import Learner
+from onecycle.learner.oversampling import OverSamplingCallback
 from onecycle.model.backbones import models
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten, create_head
 from onecycle.settings import Config

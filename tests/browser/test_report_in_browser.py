@@ -142,9 +142,7 @@ def test_hostile_names_stay_text_in_every_interactive_part(open_page, kind):
 @pytest.mark.parametrize("kind", ["tags", "two", "many"])
 def test_axe_finds_nothing_serious(open_page, kind, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    seen = open_page(
-        kind, color_scheme=scheme, bypass_csp=True
-    )  # axe itself is a script that the policy forbids
+    seen = open_page(kind, color_scheme=scheme, bypass_csp=True)  # axe itself is a script that the policy forbids
     found = axe.run(seen.page).response["violations"]
     bad = [
         (v["id"], v["nodes"][0]["html"][:200], v["nodes"][0].get("failureSummary", "")[:300])
@@ -250,9 +248,7 @@ def test_a_cell_of_the_matrix_opens_its_pictures_by_keyboard_and_gives_focus_bac
     button = page.locator("td[data-actual='0'][data-predicted='1'] button")
     button.focus()
     page.keyboard.press("Enter")
-    shown = page.evaluate(
-        "[...document.querySelectorAll('#gallery figure')].map(f => Number(f.dataset.index))"
-    )
+    shown = page.evaluate("[...document.querySelectorAll('#gallery figure')].map(f => Number(f.dataset.index))")
     assert shown == np.flatnonzero((e.targets == 0) & (e.predicted() == 1)).tolist()
     page.keyboard.press("Escape")
     assert not page.locator("#gallery").evaluate("d => d.open")
@@ -267,9 +263,7 @@ def test_counts_of_a_tag_open_its_pictures(open_page, files, cell):
     page.locator(f"td[data-class='3'][data-cell='{cell}'] button").click()
     truth, given = e.truth()[:, 3], e.given()[:, 3]
     wanted = {"tp": truth & given, "fp": ~truth & given, "fn": truth & ~given}[cell]
-    shown = page.evaluate(
-        "[...document.querySelectorAll('#gallery figure')].map(f => Number(f.dataset.index))"
-    )
+    shown = page.evaluate("[...document.querySelectorAll('#gallery figure')].map(f => Number(f.dataset.index))")
     assert shown == np.flatnonzero(wanted).tolist()[:60]
 
 
@@ -320,8 +314,8 @@ def test_data_relabel_reads_what_was_collected(browser, tmp_path):
     from torch import nn
 
     from onecycle.evaluation.label_issues import LabelIssue
-    from onecycle.learner import Learner
-    from onecycle.reporting import build_report
+    from onecycle.learner.learner import Learner
+    from onecycle.learner.report import build_report
 
     root = tmp_path / "tiles"
     write_sample(root, 40, size_px=32)

@@ -6,11 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from web_server import (
-    FILES,
-    Server,
-    tgz,
-)
+from web_server import FILES, Server, tgz
 
 from onecycle.data.sources import downloads
 

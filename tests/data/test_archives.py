@@ -15,14 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from web_server import (
-    FILES,
-    member,
-    tar,
-    tgz,
-    tree,
-    zipped,
-)
+from web_server import FILES, member, tar, tgz, tree, zipped
 
 from onecycle.data.sources import archives
 from onecycle.data.sources.archives import unpack
@@ -232,9 +225,7 @@ def test_bombs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "limits max_bytes, max_ratio" in refused(tmp_path, zipped({"out/a": zeros}))
     many = tgz({f"out/{i}": b"" for i in range(50)})
     assert "more than 49 members" in refused(tmp_path, many, max_members=49)
-    assert "more than 10 bytes" in refused(
-        tmp_path, tgz({"out/a": b"x" * 6, "out/b": b"y" * 6}), max_bytes=10
-    )
+    assert "more than 10 bytes" in refused(tmp_path, tgz({"out/a": b"x" * 6, "out/b": b"y" * 6}), max_bytes=10)
     endless = gzip.compress(bytes(4_000_000))
     assert "max_ratio" in refused(tmp_path, endless)
     assert unpacked(tmp_path, tgz({"out/a": zeros}), max_ratio=5000) == {"a": zeros}
@@ -271,10 +262,7 @@ def test_names_that_windows_cannot_store(name: str) -> None:
 
 
 quick = hypothesis_settings(
-    max_examples=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    derandomize=True,
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
 
 
@@ -284,12 +272,8 @@ def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @quick
-@given(
-    parts=st.lists(st.sampled_from(["..", ".", "", "a", "A", "b", "C:", "a\\b", "é"]), min_size=1, max_size=5)
-)
-def test_no_name_writes_outside(
-    no_sync: None, tmp_path_factory: pytest.TempPathFactory, parts: list[str]
-) -> None:
+@given(parts=st.lists(st.sampled_from(["..", ".", "", "a", "A", "b", "C:", "a\\b", "é"]), min_size=1, max_size=5))
+def test_no_name_writes_outside(no_sync: None, tmp_path_factory: pytest.TempPathFactory, parts: list[str]) -> None:
     root = tmp_path_factory.mktemp("name")
     (root / "a").write_bytes(tgz({"/".join(parts) or "x": b"1", "b/x": b"2"}))
     try:
@@ -308,11 +292,7 @@ def test_damage_is_always_an_archive_error(
     no_sync: None, tmp_path_factory: pytest.TempPathFactory, seed: object, kind: str
 ) -> None:
     files = {"out/a": b"1" * 700, "out/" + "b" * 150: b"2"}
-    good = {
-        "tar": tgz(files, mode="w", form=tarfile.GNU_FORMAT),
-        "pax": tgz(files, mode="w"),
-        "zip": zipped(files),
-    }
+    good = {"tar": tgz(files, mode="w", form=tarfile.GNU_FORMAT), "pax": tgz(files, mode="w"), "zip": zipped(files)}
     archive = bytearray(good[kind].rstrip(b"\0") + bytes(1024) if kind != "zip" else good[kind])
     for _ in range(3):
         archive[seed.randrange(len(archive))] = seed.randrange(256)  # type: ignore[attr-defined]

@@ -74,11 +74,7 @@ def test_copies_across_the_split_are_leaks_and_named(copied):
     assert report.findings[0].severity == "error"
     assert report.findings[0].examples[0] == "p33.png has the pixels of p00.png"
     assert report.findings[0].examples[1] == "p35.png is a near copy of p01.png"
-    assert {g.kind: g.rows for g in report.duplicates} == {
-        "exact": (0, 33),
-        "near": (1, 35),
-        "turned": (2, 3, 36),
-    }
+    assert {g.kind: g.rows for g in report.duplicates} == {"exact": (0, 33), "near": (1, 35), "turned": (2, 3, 36)}
     counts = kinds(report)
     assert (counts["exact-copies"], counts["near-copies"], counts["turned-copies"]) == (1, 1, 2)
     # Rows 0 and 2 are even, their copies 33 and 3 odd: other labels.
@@ -110,12 +106,7 @@ def test_groups_that_are_in_both_parts(root):
     assert kinds(bunch(root).audit(groups=groups)) == {}
     groups[35] = groups[36] = "site 3"
     (found,) = bunch(root).audit(groups=groups).findings
-    assert (found.severity, found.kind, found.count, found.examples) == (
-        "error",
-        "group-across",
-        1,
-        ("site 3",),
-    )
+    assert (found.severity, found.kind, found.count, found.examples) == ("error", "group-across", 1, ("site 3",))
     assert "2 validation pictures" in found.message
     with pytest.raises(ArgumentError, match="one value a row, 40; received 3"):
         bunch(root).audit(groups=[1, 2, 3])
@@ -147,9 +138,7 @@ def test_one_file_in_both_parts_is_a_leak(colour_path):
     report = data.audit()
     counts = kinds(report)
     assert counts["contradicting-rows"] == 1
-    assert (
-        counts.get("leak", 0) == len(report.leaked) == int((0 in data.split.valid) != (1 in data.split.valid))
-    )
+    assert counts.get("leak", 0) == len(report.leaked) == int((0 in data.split.valid) != (1 in data.split.valid))
     assert counts["file-without-row"] == 40
     assert report.duplicates[0].kind == "same file"
 
@@ -159,9 +148,7 @@ def test_one_file_in_both_parts_is_a_leak(colour_path):
 
 def a_report() -> AuditReport:
     findings = (
-        Finding(
-            "error", "leak", 12345, "word " * 40, tuple(f"folder/{'x' * 90}{i}.jpg" for i in range(5)), "mend"
-        ),
+        Finding("error", "leak", 12345, "word " * 40, tuple(f"folder/{'x' * 90}{i}.jpg" for i in range(5)), "mend"),
         Finding("note", "sizes", 2, "two sizes"),
     )
     group = DuplicateGroup((1, 3), ("b", "d"), "near")

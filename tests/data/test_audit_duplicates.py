@@ -66,9 +66,7 @@ def test_slightly_cropped_copies_are_found(originals):
 
 @pytest.mark.parametrize("turn", TURNS, ids=str)
 def test_turned_copies_are_found_as_such(originals, turn):
-    turned = [
-        saved_anew(np.ascontiguousarray(turn(p.transpose(2, 0, 1)).transpose(1, 2, 0))) for p in originals
-    ]
+    turned = [saved_anew(np.ascontiguousarray(turn(p.transpose(2, 0, 1)).transpose(1, 2, 0))) for p in originals]
     assert sorted(links_of(originals + turned)) == [(i, N + i, "turned") for i in range(N)]
 
 

@@ -84,9 +84,7 @@ def test_names_that_are_in_order(counts):
 
 
 def test_ten_thousand_names_take_no_time():
-    counts = Counter(
-        {f"{a}{b}{c}rth" * 2: 100 for a in "abcdefghij" for b in "klmnopqrst" for c in "uvwxyzabcd"}
-    )
+    counts = Counter({f"{a}{b}{c}rth" * 2: 100 for a in "abcdefghij" for b in "klmnopqrst" for c in "uvwxyzabcd"})
     assert [f.kind for f in checks.name_findings(counts)] == []
 
 

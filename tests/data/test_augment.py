@@ -139,9 +139,7 @@ def _reference(picture: torch.Tensor, draws: Draws, padding_mode: str, mode: str
     """Sample and light one picture the slow, obvious way, in float64."""
     h, w = draws.size
     y, x = torch.meshgrid(
-        torch.linspace(-1, 1, h, dtype=torch.float64),
-        torch.linspace(-1, 1, w, dtype=torch.float64),
-        indexing="ij",
+        torch.linspace(-1, 1, h, dtype=torch.float64), torch.linspace(-1, 1, w, dtype=torch.float64), indexing="ij"
     )
     points = torch.stack([x, y, torch.ones_like(x)], dim=-1) @ torch.from_numpy(draws.matrices[0]).T
     grid = (points[..., :2] / points[..., 2:])[None]
@@ -170,11 +168,7 @@ def test_the_fused_pass_equals_the_reference(padding_mode: str, mode: str) -> No
 def test_the_steps_one_after_the_other_give_the_same_picture() -> None:
     """Warp, then affine, sampled once; flipped; cut: v1's order, with whole-pixel steps done by slicing."""
     pixels = _pixels(n=1, height=41, width=41)
-    geometry = [
-        T.symmetric_warp((0.1, 0.05, -0.1, 0.15)),
-        T.rotate(8.0),
-        T.zoom(1.2, row_pct=0.2, col_pct=0.9),
-    ]
+    geometry = [T.symmetric_warp((0.1, 0.05, -0.1, 0.15)), T.rotate(8.0), T.zoom(1.2, row_pct=0.2, col_pct=0.9)]
     whole = _run(pixels, *geometry)
     fused = _run(pixels, T.crop_pad(row_pct=0, col_pct=1), T.flip_lr(), *geometry, size=31)
     torch.testing.assert_close(fused, whole.flip(3)[:, :, :31, 10:], atol=2e-5, rtol=0)
@@ -184,9 +178,7 @@ def test_the_steps_one_after_the_other_give_the_same_picture() -> None:
 @pytest.mark.parametrize("padding_mode", PADDING)
 def test_pictures_of_different_shapes_come_out_as_if_alone(padding_mode: str, mode: str) -> None:
     shapes = np.array([[40, 52], [40, 40], [64, 40], [20, 37]])
-    canvas = torch.randint(
-        0, 256, (4, 3, 70, 60), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    canvas = torch.randint(0, 256, (4, 3, 70, 60), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     alone = [_pixels(1, *(int(v) for v in shape), seed=i) for i, shape in enumerate(shapes)]
     for i, picture in enumerate(alone):
         canvas[i, :, : shapes[i, 0], : shapes[i, 1]] = picture[0]
@@ -216,9 +208,7 @@ def test_the_rest_of_the_canvas_is_not_looked_at() -> None:
 def test_a_picture_does_not_depend_on_its_neighbours() -> None:
     """Copied and interpolated pictures, lit and unlit ones, all mixed in one batch."""
     pixels, shapes = _pixels(n=21), np.array([[40, 40]] * 21)
-    train, _ = T.get_transforms(
-        flip_vert=True, p_affine=0.4, p_lighting=0.4, xtra_tfms=[T.jitter(0.05, p=0.3)]
-    )
+    train, _ = T.get_transforms(flip_vert=True, p_affine=0.4, p_lighting=0.4, xtra_tfms=[T.jitter(0.05, p=0.3)])
     augmenter = BatchAugmenter(train, size=32)
     draws = augmenter.draw(np.random.default_rng(3), shapes)
     together = augmenter.apply(pixels, shapes, draws)
@@ -320,9 +310,7 @@ def test_every_named_transform_keeps_the_contract(name: str) -> None:
     assert found.min() >= 0
     assert found.max() <= 1
     assert torch.equal(found, _run(pixels, *tfms, seed=1, size=40))
-    ragged = BatchAugmenter(tfms, size=24)(
-        pixels, np.array([[40, 40], [24, 33], [33, 24]]), np.random.default_rng(0)
-    )
+    ragged = BatchAugmenter(tfms, size=24)(pixels, np.array([[40, 40], [24, 33], [33, 24]]), np.random.default_rng(0))
     assert ragged.shape == (3, 3, 24, 24)
     assert torch.isfinite(ragged).all()
 
@@ -420,10 +408,7 @@ def test_different_shapes_need_a_size() -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        (
-            {"padding_mode": "mirror"},
-            "padding_mode must be one of reflection, border, zeros; received 'mirror'",
-        ),
+        ({"padding_mode": "mirror"}, "padding_mode must be one of reflection, border, zeros; received 'mirror'"),
         ({"mode": "cubic"}, "mode must be one of bilinear, nearest, bicubic; received 'cubic'"),
         ({"size": -3}, "size is a side"),
     ],

@@ -17,14 +17,7 @@ from onecycle.errors import ArgumentError, DataError
 
 
 def bunch(path, **options):
-    options = {
-        "folder": "train",
-        "suffix": ".jpg",
-        "size": 32,
-        "bs": 8,
-        "ds_tfms": get_transforms(),
-        **options,
-    }
+    options = {"folder": "train", "suffix": ".jpg", "size": 32, "bs": 8, "ds_tfms": get_transforms(), **options}
     return ImageDataBunch.from_csv(path, **options)
 
 
@@ -34,11 +27,7 @@ def epoch_of(loader: BatchLoader, epoch: int):
 
 
 def same(first, second) -> bool:
-    return all(
-        torch.equal(a, b)
-        for one, two in zip(first, second, strict=True)
-        for a, b in zip(one, two, strict=True)
-    )
+    return all(torch.equal(a, b) for one, two in zip(first, second, strict=True) for a, b in zip(one, two, strict=True))
 
 
 def test_a_batch_has_the_promised_shapes_and_types(colour_path):
@@ -128,9 +117,7 @@ def test_pictures_of_several_sizes_need_a_size(tmp_path):
 
     for i, side in enumerate((20, 20, 30)):
         PIL.Image.fromarray(np.zeros((side, 20, 3), np.uint8)).save(tmp_path / f"{i}.png")
-    data = ImageDataBunch.from_lists(
-        tmp_path, [tmp_path / f"{i}.png" for i in range(3)], ["a", "b", "a"], 0.0
-    )
+    data = ImageDataBunch.from_lists(tmp_path, [tmp_path / f"{i}.png" for i in range(3)], ["a", "b", "a"], 0.0)
     with pytest.raises(DataError, match=r"differ in size: .*px and .*px \(height × width\); pass size=224"):
         list(data.fix_dl)
 

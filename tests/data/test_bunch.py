@@ -51,13 +51,7 @@ def test_all_factories_find_the_same_pictures_and_labels(colour_path, tmp_path):
     ]
     for data in bunches:
         assert data.classes == ["blue", "green", "red"]
-        assert (data.c, data.is_multi, len(data), len(data.train_ds), len(data.valid_ds)) == (
-            3,
-            False,
-            60,
-            48,
-            12,
-        )
+        assert (data.c, data.is_multi, len(data), len(data.train_ds), len(data.valid_ds)) == (3, False, 60, 48, 12)
         counts = np.bincount(data.labels.targets)
         assert counts.tolist() == [20, 20, 20]
 
@@ -126,9 +120,7 @@ def test_unreadable_pictures_stop_before_training_with_the_full_list(damaged):
 
 def test_unreadable_pictures_can_be_skipped_and_are_counted(damaged):
     (damaged / "train" / "p020.jpg").unlink()
-    with pytest.warns(
-        DataWarning, match=r"3 of 60 pictures are missing or unreadable and are left out: row 5: .*p003"
-    ):
+    with pytest.warns(DataWarning, match=r"3 of 60 pictures are missing or unreadable and are left out: row 5: .*p003"):
         data = from_csv(damaged, unreadable="skip")
     assert len(data) == 57
     data.prepare()
@@ -142,9 +134,7 @@ def test_validation_pictures_of_a_class_without_training_stay_and_are_reported(c
     plain = from_csv(colour_path)
     odd = Path(plain.valid_ds.items[0]).stem
     frame.loc[frame["name"] == odd, "label"] = "violet"
-    with pytest.warns(
-        DataWarning, match=r"1 of 12 validation pictures .* 1 classes .*'violet'.* count as errors"
-    ):
+    with pytest.warns(DataWarning, match=r"1 of 12 validation pictures .* 1 classes .*'violet'.* count as errors"):
         data = ImageDataBunch.from_df(colour_path, frame, "train", suffix=".jpg", **COMMON)
     assert data.classes == ["blue", "green", "red", "violet"]
     assert len(data.valid_ds) == 12
@@ -158,9 +148,7 @@ def test_tag_lists_without_a_delimiter_train_as_asked_with_a_warning(colour_path
     with pytest.warns(DataWarning) as caught:
         data = ImageDataBunch.from_df(colour_path, frame, "train", suffix=".jpg", **COMMON)
     message = str(caught[0].message)
-    assert message.startswith(
-        f"the labels look like lists of tags: {data.c} different label strings are made of 7"
-    )
+    assert message.startswith(f"the labels look like lists of tags: {data.c} different label strings are made of 7")
     assert "pass label_delim=' '" in message
     assert caught[0].filename == __file__
     assert not data.is_multi
@@ -259,9 +247,7 @@ def test_missing_labels_are_named(colour_path):
 
 def test_pictures_listed_twice_are_counted_and_leaks_named(colour_path):
     frame = pd.read_csv(colour_path / "labels.csv")
-    with pytest.warns(
-        DataWarning, match=r"60 pictures are listed more than once, and \d+ of them both train and val"
-    ):
+    with pytest.warns(DataWarning, match=r"60 pictures are listed more than once, and \d+ of them both train and val"):
         ImageDataBunch.from_df(colour_path, pd.concat([frame, frame]), "train", suffix=".jpg", **COMMON)
 
 

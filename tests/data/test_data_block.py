@@ -51,9 +51,7 @@ def test_the_splits(colour_path):
     assert len(images.split_by_idx([0, 1]).split.valid) == 2
     assert images.split_by_idxs([3], [0, 1]).split.train.tolist() == [3]
     assert images.split_by_files(["p001.jpg"]).split.valid.tolist() == [1]
-    assert images.split_by_valid_func(lambda p: p.endswith("0.jpg")).split.valid.tolist() == list(
-        range(0, n, 10)
-    )
+    assert images.split_by_valid_func(lambda p: p.endswith("0.jpg")).split.valid.tolist() == list(range(0, n, 10))
     assert len(images.split_none().split.valid) == 0
     frame = pd.read_csv(colour_path / "labels.csv").assign(is_valid=[True] * 5 + [False] * 55)
     marked = ImageList.from_df(frame, colour_path, folder="train", suffix=".jpg").split_from_df("is_valid")

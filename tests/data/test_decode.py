@@ -157,9 +157,7 @@ def test_a_damaged_file_is_read_or_refused_by_both_alike(kind, monkeypatch):
 
 def test_the_variable_is_checked(monkeypatch):
     monkeypatch.setenv(decode.DECODER_VARIABLE, "opencv")
-    with pytest.raises(
-        ArgumentError, match=r"ONECYCLE_DECODER is 'pillow' or 'simplejpeg'.*received 'opencv'"
-    ):
+    with pytest.raises(ArgumentError, match=r"ONECYCLE_DECODER is 'pillow' or 'simplejpeg'.*received 'opencv'"):
         decode.decoder_version()
     with pytest.raises(ArgumentError, match="received 'opencv'"):
         open_image(FILES["grey"])
@@ -228,9 +226,7 @@ def test_a_scaled_picture_does_not_move():
         file = with_orientation(ramp, orientation, quality=100)
         spec = ResizeSpec.make((60, 80))
         full = resize_pixels(decode.decode_rgb(file), spec)
-        assert (
-            np.abs(decode.decode_for(file, spec).astype(int) - full).mean() < 0.35
-        )  # half a pixel: 1.6 levels
+        assert np.abs(decode.decode_for(file, spec).astype(int) - full).mean() < 0.35  # half a pixel: 1.6 levels
 
 
 def test_other_formats_are_decoded_whole():
@@ -242,17 +238,13 @@ def test_other_formats_are_decoded_whole():
 
 @pytest.mark.parametrize("decoder", ["pillow", "simplejpeg"])
 @pytest.mark.parametrize("pixel_cache", ["memory", "off"])
-def test_validation_and_prediction_see_the_same_pixels_of_a_big_file(
-    tmp_path, decoder, pixel_cache, monkeypatch
-):
+def test_validation_and_prediction_see_the_same_pixels_of_a_big_file(tmp_path, decoder, pixel_cache, monkeypatch):
     monkeypatch.setenv(decode.DECODER_VARIABLE, decoder)
     paths = []
     for i in range(6):
         paths.append(tmp_path / f"{i}.jpg")
         paths[-1].write_bytes(with_orientation(np.roll(PHOTO, 40 * i, axis=1), i + 3))
-    data = ImageDataBunch.from_lists(
-        tmp_path, paths, ["a", "b"] * 3, 0.5, size=48, bs=2, pixel_cache=pixel_cache
-    )
+    data = ImageDataBunch.from_lists(tmp_path, paths, ["a", "b"] * 3, 0.5, size=48, bs=2, pixel_cache=pixel_cache)
     data.prepare()
     for i, path in enumerate(data.valid_ds.items):
         seen = data.valid_dl.replace(bs=1).batch_at(0, i).x

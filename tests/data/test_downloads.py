@@ -7,17 +7,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from web_server import (
-    Answer,
-    Server,
-    cut,
-    planet_files,
-    send,
-    stalled,
-    status,
-    tree,
-    whole,
-)
+from web_server import Answer, Server, cut, planet_files, send, stalled, status, tree, whole
 
 from onecycle import settings
 from onecycle.data.sources import downloads
@@ -111,11 +101,7 @@ def test_mirrors_come_first_and_in_turn(server: Server, data: Path) -> None:
     settings.config_file().write_text(f"mirrors = ['{server.url}/m1', '{server.url}/m2/']")
     server.script = [status(404), status(403)]
     assert tree(untar_data(server.planet)) == planet_files()
-    assert [path for path, _ in server.asked] == [
-        "/m1/planet_tiny.tgz",
-        "/m2/planet_tiny.tgz",
-        "/data/planet_tiny.tgz",
-    ]
+    assert [path for path, _ in server.asked] == ["/m1/planet_tiny.tgz", "/m2/planet_tiny.tgz", "/data/planet_tiny.tgz"]
 
 
 def test_a_known_set_is_checked_on_a_mirror_too(server: Server, data: Path) -> None:

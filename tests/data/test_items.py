@@ -157,8 +157,7 @@ def test_the_planet_sample_is_recognised_with_the_facts_counted_on_it(planet_pat
 @pytest.mark.parametrize(
     "labels",
     [
-        ["golden retriever", "great pyrenees", "yorkshire terrier", "english setter", "german shorthaired"]
-        * 3,
+        ["golden retriever", "great pyrenees", "yorkshire terrier", "english setter", "german shorthaired"] * 3,
         [f"class {i}" for i in range(30)],
         ["cat", "dog"] * 20,
         [f"n0{i}" for i in range(100)],

@@ -43,12 +43,7 @@ def test_a_table_of_tags_is_understood_from_its_cells_and_its_files(tiles):
     layout = find_layout(tiles)
     roles = layout.table
     assert (layout.csv, layout.kind, layout.is_multi) == ("labels.csv", "table", True)
-    assert (roles.folder, roles.suffix, roles.fn_col, roles.label_col) == (
-        "img/tiles",
-        ".png",
-        "image_name",
-        "tags",
-    )
+    assert (roles.folder, roles.suffix, roles.fn_col, roles.label_col) == ("img/tiles", ".png", "image_name", "tags")
     data = layout.bunch(size=32, bs=4)
     assert data.classes == ["clear", "haze", "road", "water"]
     text = "\n".join(layout.lines())
@@ -234,9 +229,7 @@ def test_whole_paths_stay_as_they_are(tiles, tmp_path_factory):
 def test_a_table_that_begins_with_a_row_is_refused(tiles, suffix):
     lines = [f"{name}{suffix},{'ab'[i % 2]}" for i, name in enumerate(NAMES)]
     (tiles / "labels.csv").write_text("\n".join(lines) + "\n")
-    with pytest.raises(
-        DataError, match=rf"first line of .*labels\.csv .* a row, .* p00{suffix}, a .*file,label"
-    ):
+    with pytest.raises(DataError, match=rf"first line of .*labels\.csv .* a row, .* p00{suffix}, a .*file,label"):
         find_layout(tiles)
 
 

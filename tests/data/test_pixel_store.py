@@ -26,7 +26,8 @@ import pytest
 from onecycle import settings
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.data_block import ImageList
-from onecycle.data.pixels import cache, kept, pixel_file
+from onecycle.data.pixels import cache, pixel_file
+from onecycle.data.pixels import packed as kept
 from onecycle.data.pixels import store as store_module
 from onecycle.data.pixels.decode import decode_for
 from onecycle.data.pixels.pixel_file import shown_path
@@ -599,13 +600,7 @@ def test_a_set_larger_than_the_cap_streams_and_says_how_to_keep_it(paths, monkey
     assert holds(store)
     said = capsys.readouterr().out
     assert said.count("\n") == 1
-    for part in (
-        "take 11 kB",
-        "more than the 1 kB",
-        "anew in each epoch",
-        "ONECYCLE_CACHE_GB=0.1",
-        "cache_gb",
-    ):
+    for part in ("take 11 kB", "more than the 1 kB", "anew in each epoch", "ONECYCLE_CACHE_GB=0.1", "cache_gb"):
         assert part in said
     assert files() == []
 
@@ -689,9 +684,7 @@ def test_a_forked_process_has_threads_of_its_own(paths, choice):
     answers = context.SimpleQueue()
     child = context.Process(target=gathered_sum, args=(store, answers))
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # newer Pythons advise against forking with threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons advise against forking with threads
         child.start()
     child.join(20)
     assert child.exitcode == 0

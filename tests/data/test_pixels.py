@@ -70,9 +70,7 @@ def test_exif_orientation_is_applied_to_pixels_and_to_the_header_s_shape(tmp_pat
 
 def test_grey_palette_alpha_one_bit_and_16_bit_pictures_become_rgb(tmp_path):
     grey = RGB[..., 0]
-    assert np.array_equal(
-        decode.decode_rgb(saved(tmp_path, PIL.Image.fromarray(grey), "g.png")), np.dstack([grey] * 3)
-    )
+    assert np.array_equal(decode.decode_rgb(saved(tmp_path, PIL.Image.fromarray(grey), "g.png")), np.dstack([grey] * 3))
     rgba = PIL.Image.fromarray(np.dstack([RGB, grey]))
     assert np.array_equal(decode.decode_rgb(saved(tmp_path, rgba, "rgba.png")), RGB)
     palette = PIL.Image.fromarray(RGB // 128 * 255).quantize(16)

@@ -10,14 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from web_server import (
-    Server,
-    planet_files,
-    status,
-    tree,
-    whole,
-    zipped,
-)
+from web_server import Server, planet_files, status, tree, whole, zipped
 
 from onecycle import settings
 from onecycle.data.sources.untar import DataPath, URLs, untar_data
@@ -40,9 +33,7 @@ def test_urls_are_plain_strings_of_the_known_hosts() -> None:
     names = [name for name in vars(URLs) if name.isupper() and name != "LOCAL_PATH"]
     assert {"PLANET_SAMPLE", "PETS", "S3_MODEL", "WT103_1", "IMAGEWOOF_320"} <= set(names)
     for name in names:
-        assert getattr(URLs, name).startswith(
-            ("http://files.fast.ai/data/", "https://s3.amazonaws.com/fast-ai-")
-        )
+        assert getattr(URLs, name).startswith(("http://files.fast.ai/data/", "https://s3.amazonaws.com/fast-ai-"))
         assert not getattr(URLs, name).endswith(".tgz")
     assert URLs.PLANET_SAMPLE == "http://files.fast.ai/data/examples/planet_sample"
     assert URLs.IMAGENETTE_160 == "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160"
@@ -63,9 +54,7 @@ def test_help_can_be_read() -> None:
 # ---------------------------------------------------------------- finding
 
 
-def test_download_unpack_then_no_network(
-    server: Server, data: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_download_unpack_then_no_network(server: Server, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = untar_data(server.planet)
     assert isinstance(path, DataPath)
     assert path == data / "planet_tiny"
@@ -103,9 +92,7 @@ def test_local_archive_is_unpacked_beside(server: Server, data: Path) -> None:
     assert server.asked == []
 
 
-def test_config_file_names_the_data_folder(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_config_file_names_the_data_folder(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings.config_file().write_text(f"data = '{(tmp_path / 'disk').as_posix()}'\n")
     assert untar_data(server.planet) == tmp_path / "disk" / "planet_tiny"
@@ -137,9 +124,7 @@ def test_a_file_in_the_place_of_the_folder(server: Server, data: Path, force: bo
     assert (data / "planet_tiny").read_text() == "mine"
 
 
-@pytest.mark.parametrize(
-    "url", ["planet_tiny", "file:///etc/passwd", "http://x/", "http://x/..", "http://x/a\\b"]
-)
+@pytest.mark.parametrize("url", ["planet_tiny", "file:///etc/passwd", "http://x/", "http://x/..", "http://x/a\\b"])
 def test_a_url_that_cannot_work(url: str, data: Path) -> None:
     with pytest.raises(ArgumentError) as caught:
         untar_data(url)

@@ -116,9 +116,7 @@ def test_what_does_not_fit_is_refused():
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.lists(st.floats(0.02, 0.9), min_size=2, max_size=12),
-    st.sampled_from([0.1, 0.2, 0.3, 0.5]),
-    st.integers(0, 1000),
+    st.lists(st.floats(0.02, 0.9), min_size=2, max_size=12), st.sampled_from([0.1, 0.2, 0.3, 0.5]), st.integers(0, 1000)
 )
 def test_each_tag_comes_nearer_to_its_share_than_at_random(shares, valid_pct, seed):
     labels = random_tags(200, shares, seed)
@@ -127,8 +125,7 @@ def test_each_tag_comes_nearer_to_its_share_than_at_random(shares, valid_pct, se
     assert abs(len(split.valid) - valid_pct * 200) <= 2 + len(shares)
     ours = worst_share(labels, split.valid, valid_pct)
     by_chance = [
-        worst_share(labels, splits.random_split(names(200), valid_pct, seed=s).valid, valid_pct)
-        for s in range(20)
+        worst_share(labels, splits.random_split(names(200), valid_pct, seed=s).valid, valid_pct) for s in range(20)
     ]
     assert ours <= np.mean(by_chance)
 

@@ -108,8 +108,7 @@ def test_the_size_changes_neither_the_tags_nor_the_layout() -> None:
         small, large = draw_tile(index, size_px=64), draw_tile(index, size_px=128)
         assert small.tags == large.tags
         coarse = [
-            tile.pixels.mean(2).reshape(16, -1, 16, len(tile.pixels) // 16).mean((1, 3))
-            for tile in (small, large)
+            tile.pixels.mean(2).reshape(16, -1, 16, len(tile.pixels) // 16).mean((1, 3)) for tile in (small, large)
         ]
         alike.append(np.corrcoef(coarse[0].ravel(), coarse[1].ravel())[0, 1])
     assert np.median(alike) > 0.8
@@ -136,14 +135,7 @@ def test_tag_frequencies_are_those_that_are_stated() -> None:
     counts = Counter(tag for tags in all_tags() for tag in tags)
     for weather, share in WEATHER.items():
         assert abs(counts[weather] / 1000 - share) < 4 * np.sqrt(share * (1 - share) / 1000)
-    expected = {
-        "primary": 930,
-        "agriculture": 325,
-        "road": 225,
-        "water": 165,
-        "cultivation": 125,
-        "habitation": 97,
-    }
+    expected = {"primary": 930, "agriculture": 325, "road": 225, "water": 165, "cultivation": 125, "habitation": 97}
     for tag, count in expected.items():
         assert abs(counts[tag] - count) < 0.2 * count, tag
     assert all(counts[tag] >= 10 for tag in TAGS)
@@ -167,16 +159,7 @@ def test_frequencies_stay_near_the_real_ones(planet_path: Path) -> None:
     with (planet_path / "labels.csv").open(encoding="utf-8") as table:
         real = Counter(tag for row in csv.DictReader(table) for tag in set(row["tags"].split()))
     drawn = Counter(tag for tags in all_tags() for tag in tags)
-    for tag in (
-        "clear",
-        "partly_cloudy",
-        "primary",
-        "agriculture",
-        "road",
-        "water",
-        "cultivation",
-        "habitation",
-    ):
+    for tag in ("clear", "partly_cloudy", "primary", "agriculture", "road", "water", "cultivation", "habitation"):
         assert 0.8 < drawn[tag] / real[tag] < 1.25, tag
 
 
@@ -250,9 +233,7 @@ def test_clouds_are_placed_to_spare_what_gave_the_tile_its_tags(monkeypatch: pyt
 
 
 def listing(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_write_sample_makes_a_folder_like_planets(tmp_path: Path) -> None:

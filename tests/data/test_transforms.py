@@ -115,10 +115,7 @@ def test_get_transforms_says_what_cannot_work(arguments: dict[str, Any], word: s
         (lambda: T.crop(0), "size is a side"),
         (lambda: T.crop((1, 2, 3)), "size is a side"),  # type: ignore[arg-type]
         (lambda: T.pad(-1), "pad: padding"),
-        (
-            lambda: T.pad(1, mode="mirror"),
-            "pad: mode must be one of reflection, border, zeros; received 'mirror'",
-        ),
+        (lambda: T.pad(1, mode="mirror"), "pad: mode must be one of reflection, border, zeros; received 'mirror'"),
         (lambda: T.cutout(length=0), "cutout: length"),
         (lambda: T.rgb_randomize(channel=-1), "rgb_randomize: channel"),
         (lambda: T.rgb_randomize(channel=3), "channel is 0, 1, 2 or None for any; received 3"),
@@ -155,9 +152,7 @@ def test_every_named_transform_describes_itself_in_json(name: str) -> None:
 
 
 def test_order_is_that_of_v1() -> None:
-    orders = [
-        t.order for t in (T.pad(1), T.tilt(), T.rotate(), T.contrast(), T.flip_lr(), T.cutout(), T.crop_pad())
-    ]
+    orders = [t.order for t in (T.pad(1), T.tilt(), T.rotate(), T.contrast(), T.flip_lr(), T.cutout(), T.crop_pad())]
     assert orders == [-10, 4, 5, 8, 10, 20, 99]
 
 

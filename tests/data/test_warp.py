@@ -89,9 +89,7 @@ def test_skew_targets(direction: int) -> None:
     corner, target = SKEWED[direction]
     expected = warp.CORNERS.copy()
     expected[corner] = target
-    np.testing.assert_allclose(
-        warp.skew_targets(np.array([direction]), np.array([0.3]))[0], expected, atol=1e-12
-    )
+    np.testing.assert_allclose(warp.skew_targets(np.array([direction]), np.array([0.3]))[0], expected, atol=1e-12)
 
 
 def test_keep_angles_makes_a_rotation_rigid_in_pixels() -> None:

@@ -156,12 +156,7 @@ def test_a_calibration_comes_back_from_json():
         assert Calibration.from_dict(json.loads(json.dumps(found.to_dict()))) == found
         assert "200 pictures" in str(found)
     good = found.to_dict()
-    for key, wrong in (
-        ("kind", "magic"),
-        ("slope", [1.0]),
-        ("slope", [-1.0] * 3),
-        ("bias", [float("nan")] * 3),
-    ):
+    for key, wrong in (("kind", "magic"), ("slope", [1.0]), ("slope", [-1.0] * 3), ("bias", [float("nan")] * 3)):
         with pytest.raises(ArgumentError, match="a saved calibration has"):
             Calibration.from_dict({**good, key: wrong})
     with pytest.raises(ArgumentError, match="kind, slope, bias and n"):

@@ -71,8 +71,7 @@ def test_two_runs_of_one_kind_are_seldom_called_different():
     for seed in range(60):
         truth = np.random.default_rng(seed).integers(0, 3, 150)
         first, other = (
-            np.where(np.random.default_rng([seed, i]).random(150) < 0.8, truth, (truth + 1) % 3)
-            for i in (1, 2)
+            np.where(np.random.default_rng([seed, i]).random(150) < 0.8, truth, (truth + 1) % 3) for i in (1, 2)
         )
         named += any(c.sure for c in compare(judged("a", first, truth), judged("b", other, truth)).per_class)
     assert named <= 6  # 60 × 5 % = 3 expected at most, 6 is two standard deviations more
@@ -163,9 +162,7 @@ def test_tags_are_compared_by_decisions_and_by_scores():
 
 def test_tags_of_one_run_alone_are_left_out_without_their_pictures():
     truth = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 0]])
-    found = compare(
-        tagged("a", truth, truth), tagged("b", truth[:, :2], truth[:, :2], classes=("cat", "dog"))
-    )
+    found = compare(tagged("a", truth, truth), tagged("b", truth[:, :2], truth[:, :2], classes=("cat", "dog")))
     assert (found.n, found.only_first) == (3, ("owl",))
     assert not found.broken
 

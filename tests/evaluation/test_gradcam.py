@@ -17,9 +17,7 @@ def tiny_model(*, classes: int = 3, relu_first: bool = False, inplace: bool = Fa
     torch.manual_seed(0)
     body = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
     first = [nn.ReLU(inplace)] if relu_first else []
-    head = nn.Sequential(
-        *first, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(4, classes)
-    )
+    head = nn.Sequential(*first, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.Linear(4, classes))
     return nn.Sequential(body, head)
 
 

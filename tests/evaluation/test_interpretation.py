@@ -42,10 +42,7 @@ class FakeData:
 
     @property
     def valid_ds(self) -> list[tuple[Any, None]]:
-        return [
-            (SimpleNamespace(px=torch.full((3, 8, 8), i % 256, dtype=torch.uint8)), None)
-            for i in range(self.n)
-        ]
+        return [(SimpleNamespace(px=torch.full((3, 8, 8), i % 256, dtype=torch.uint8)), None) for i in range(self.n)]
 
     def dataset(self, ds_type: Any) -> list[tuple[Any, None]]:
         self.asked.append(ds_type)
@@ -102,9 +99,7 @@ def random_single(n: int = 300, c: int = 7) -> ClassificationInterpretation:
     return from_pairs([f"class {i}" for i in range(c)], rng.integers(0, c - 1, (n, 2)).tolist())
 
 
-def multi(
-    preds: list[list[float]], truth: list[list[int]], names: str = "abcdefgh"
-) -> ClassificationInterpretation:
+def multi(preds: list[list[float]], truth: list[list[int]], names: str = "abcdefgh") -> ClassificationInterpretation:
     p, y = torch.tensor(preds), torch.tensor(truth).float()
     losses = nn.functional.binary_cross_entropy(p, y, reduction="none").mean(dim=1)
     learn = FakeLearner(FakeData(list(names[: p.shape[1]]), len(p), is_multi=True), (p, y, losses))
@@ -228,13 +223,7 @@ def test_most_confused_gives_the_lessons_pairs_and_those_that_reach_min_val_exac
 
 def test_most_confused_orders_by_count_then_by_row_and_drops_the_diagonal() -> None:
     matrix = np.array([[9, 1, 2], [2, 9, 0], [5, 1, 9]])
-    assert ranked_pairs(matrix, "abc") == [
-        ("c", "a", 5),
-        ("a", "c", 2),
-        ("b", "a", 2),
-        ("a", "b", 1),
-        ("c", "b", 1),
-    ]
+    assert ranked_pairs(matrix, "abc") == [("c", "a", 5), ("a", "c", 2), ("b", "a", 2), ("a", "b", 1), ("c", "b", 1)]
     with pytest.raises(ArgumentError, match="at least 1; received 0"):
         ranked_pairs(matrix, "abc", 0)
 
@@ -264,9 +253,7 @@ def test_tag_report_equals_scikit_learn_with_undefined_values_as_nan(beta: float
     found = random_multi()
     truth, pred = found.y_true.numpy().astype(int), found.pred_tags().astype(int)
     report = found.tag_report(beta=beta)
-    precision, recall, fbeta, support = sk.precision_recall_fscore_support(
-        truth, pred, beta=beta, zero_division=np.nan
-    )
+    precision, recall, fbeta, support = sk.precision_recall_fscore_support(truth, pred, beta=beta, zero_division=np.nan)
     assert " ".join(report.columns) == "tag support tp fp fn tn precision recall fbeta average_precision"
     np.testing.assert_array_equal(report["support"], support)
     np.testing.assert_allclose(report["precision"], precision, atol=1e-6)
@@ -284,16 +271,13 @@ def test_average_precision_equals_scikit_learn_and_is_nan_without_a_positive() -
         expected = sk.average_precision_score(found.y_true[:, tag], found.preds[:, tag])
         assert report["average_precision"][tag] == pytest.approx(expected, abs=1e-6)
     assert np.isnan(report["average_precision"][4])
-    assert (
-        average_precision(np.array([True, False]), np.array([0.5, 0.5])) == 0.5
-    )  # a tie is not a lucky order
+    assert average_precision(np.array([True, False]), np.array([0.5, 0.5])) == 0.5  # a tie is not a lucky order
 
 
 def test_worst_first_sorts_by_fbeta_with_undefined_tags_last() -> None:
     # a: right once of three; b: never true nor predicted; c: always right; d: never found
     found = multi(
-        [[0.9, 0.1, 0.9, 0.1], [0.1, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1]],
-        [[1, 0, 1, 1], [1, 0, 0, 0], [1, 0, 0, 0]],
+        [[0.9, 0.1, 0.9, 0.1], [0.1, 0.1, 0.1, 0.1], [0.1, 0.1, 0.1, 0.1]], [[1, 0, 1, 1], [1, 0, 0, 0], [1, 0, 0, 0]]
     )
     assert found.tag_report(worst_first=True)["tag"].tolist() == ["d", "a", "c", "b"]
     assert found.tag_report()["tag"].tolist() == ["a", "b", "c", "d"]
@@ -367,9 +351,7 @@ def test_pictures_come_from_the_part_that_was_interpreted() -> None:
     found = ClassificationInterpretation(base.learn, base.preds, base.y_true, base.losses, Part.Train)
     found.plot_top_losses(2, heatmap=True)
     assert found.data.asked == [Part.Train] * 2
-    assert [options["ds_type"] for name, options in found.learn.calls if name == "dataset_tensor"] == [
-        Part.Train
-    ] * 2
+    assert [options["ds_type"] for name, options in found.learn.calls if name == "dataset_tensor"] == [Part.Train] * 2
 
 
 def test_a_heatmap_explains_the_actual_class_and_small_maps_are_left_out() -> None:
@@ -397,9 +379,7 @@ def test_tags_are_titled_by_what_is_wrong_with_them() -> None:
     assert strict.axes[0].get_title().startswith("−b −c")
 
 
-def test_multi_top_losses_show_wrong_pictures_and_return_all_of_them(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_multi_top_losses_show_wrong_pictures_and_return_all_of_them(capsys: pytest.CaptureFixture[str]) -> None:
     found = multi([[0.9, 0.1], [0.9, 0.1], [0.4, 0.4]], [[0, 0], [1, 0], [1, 0]])
     assert found.plot_multi_top_losses(1) is None
     assert capsys.readouterr().out == "2 misclassified samples over 3 samples in the validation set.\n"

@@ -38,9 +38,7 @@ def interpretation(is_multi: bool, frame: pd.DataFrame | None) -> Classification
         dataset=lambda ds_type: SimpleNamespace(rows=rows),
     )
     learn = SimpleNamespace(data=data, model=None)
-    return ClassificationInterpretation(
-        learn, torch.from_numpy(probs), torch.from_numpy(truth), torch.zeros(200), None
-    )
+    return ClassificationInterpretation(learn, torch.from_numpy(probs), torch.from_numpy(truth), torch.zeros(200), None)
 
 
 @pytest.mark.parametrize("is_multi", [False, True])
@@ -57,9 +55,7 @@ def test_the_columns_of_the_table_are_looked_at_by_default(is_multi):
 def test_evidence_for_what_was_said_and_for_what_is_true(is_multi, monkeypatch):
     found = interpretation(is_multi, None)
     asked = []
-    monkeypatch.setattr(
-        found, "grad_cam", lambda index, c: asked.append(c) or np.ones((2, 2), dtype=np.float32)
-    )
+    monkeypatch.setattr(found, "grad_cam", lambda index, c: asked.append(c) or np.ones((2, 2), dtype=np.float32))
     monkeypatch.setattr(found, "_picture", lambda index: np.zeros((8, 8, 3)))
     said = found.preds.argmax(1)
     wrong = 1 if is_multi else int((said != found.y_true).nonzero()[0])

@@ -79,15 +79,11 @@ def test_scores_of_one_label_are_scikit_learn_s():
 def test_scores_of_tags_are_scikit_learn_s_and_those_of_training():
     probs, targets = tagged()
     given = probs >= 0.5
-    assert value(micro_fbeta(1, 0.5), probs, targets) == pytest.approx(
-        sk.f1_score(targets, given, average="micro")
-    )
+    assert value(micro_fbeta(1, 0.5), probs, targets) == pytest.approx(sk.f1_score(targets, given, average="micro"))
     assert value(micro_precision(0.5), probs, targets) == pytest.approx(
         sk.precision_score(targets, given, average="micro")
     )
-    assert value(micro_recall(0.5), probs, targets) == pytest.approx(
-        sk.recall_score(targets, given, average="micro")
-    )
+    assert value(micro_recall(0.5), probs, targets) == pytest.approx(sk.recall_score(targets, given, average="micro"))
     assert value(macro_fbeta(2, 0.5), probs[:, :4], targets[:, :4]) == pytest.approx(
         sk.fbeta_score(targets[:, :4], given[:, :4], beta=2, average="macro")
     )

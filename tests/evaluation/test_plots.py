@@ -141,20 +141,13 @@ def test_an_empty_matrix_and_dollar_signs_can_be_drawn() -> None:
     ("name", "width", "lines", "expected"),
     [
         ("clear primary", 20, 1, "clear primary"),
-        (
-            "agriculture clear primary road",
-            16,
-            2,
-            "agricultu. clear\nprimary road",
-        ),
+        ("agriculture clear primary road", 16, 2, "agricultu. clear\nprimary road"),
         ("agriculture clear habitation primary", 24, 1, "agri. clear habi. prim."),
         ("conventional_mine", 8, 1, "convent."),
         ("a b c d e f g h i j", 7, 1, "a b c …"),
     ],
 )
-def test_names_are_wrapped_then_shortened_word_by_word(
-    name: str, width: int, lines: int, expected: str
-) -> None:
+def test_names_are_wrapped_then_shortened_word_by_word(name: str, width: int, lines: int, expected: str) -> None:
     assert fit_name(name, width, lines) == expected
 
 
@@ -233,9 +226,7 @@ def test_a_heatmap_is_stretched_over_its_picture_and_none_is_skipped() -> None:
 @pytest.mark.parametrize(("n", "figsize"), [(9, (12, 12)), (9, (30, 30)), (4, (5, 5)), (16, (6, 6))])
 def test_long_titles_of_neighbours_do_not_cover_each_other(n: int, figsize: tuple[float, float]) -> None:
     name = "agriculture clear cultivation habitation primary road water"
-    figure = grid_of_pictures(
-        [grey(i) for i in range(n)], [f"{name}/{name} / 11.56 / 0.00"] * n, figsize=figsize
-    )
+    figure = grid_of_pictures([grey(i) for i in range(n)], [f"{name}/{name} / 11.56 / 0.00"] * n, figsize=figsize)
     figure.draw_without_rendering()
     boxes = [ax.title.get_window_extent() for ax in figure.axes]
     pictures = [ax.get_window_extent() for ax in figure.axes]

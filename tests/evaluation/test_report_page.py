@@ -118,19 +118,14 @@ def test_the_guess_and_the_ends_of_the_scale_have_room(baseline):
     found = re.findall(r'<text x="([\d.]+)" y="44" text-anchor="(\w+)">([^<]+)</text>', drawn)
     width = {text: 7.0 * len(text) for _, _, text in found}  # 12 px letters are narrower than 7
     lefts = {"start": 0.0, "middle": -0.5, "end": -1.0}
-    spans = sorted(
-        (float(x) + lefts[a] * width[text], float(x) + (1 + lefts[a]) * width[text]) for x, a, text in found
-    )
+    spans = sorted((float(x) + lefts[a] * width[text], float(x) + (1 + lefts[a]) * width[text]) for x, a, text in found)
     assert all(right < left for (_, right), (left, _) in itertools.pairwise(spans))
 
 
 def test_missing_parts_say_why():
     content = toys.content_of(toys.tags(), doubtful=False)
     bare = replace(
-        content,
-        curves=(),
-        data=None,
-        missing={"curves": "No history.", "slices": "None.", "heat": "No maps."},
+        content, curves=(), data=None, missing={"curves": "No history.", "slices": "None.", "heat": "No maps."}
     )
     page = render(bare)
     assert all(text in page for text in ("No history.", "No maps.", "Not audited.", "Nobody looked."))

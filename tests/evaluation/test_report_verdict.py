@@ -13,15 +13,7 @@ import report_toys as toys
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.report.class_table import ClassRow, Span, class_rows
 from onecycle.evaluation.report.evidence import Evidence
-from onecycle.evaluation.report.scores import (
-    BLIND,
-    FIXED,
-    HELD_OUT,
-    SAME_PICTURES,
-    Scores,
-    calibration_facts,
-    measure,
-)
+from onecycle.evaluation.report.scores import BLIND, FIXED, HELD_OUT, SAME_PICTURES, Scores, calibration_facts, measure
 from onecycle.evaluation.report.verdict import GRADES, HARD_ONES, LabelDoubts, Warned, grade_class, judge
 
 
@@ -111,9 +103,7 @@ def test_false_alarms_as_common_as_the_tag_itself_are_no_find():
 def test_every_number_in_a_sentence_is_among_its_numbers():
     evidence = toys.tags()
     rows, found = class_rows(evidence), measure(evidence)
-    verdict = judge(
-        found, rows, calibration_facts(evidence, calibrated=False), Warned(leaked=3), is_multi=True
-    )
+    verdict = judge(found, rows, calibration_facts(evidence, calibrated=False), Warned(leaked=3), is_multi=True)
     for s in verdict.statements:
         if s.question in ("How good", "How sure", "Better than guessing", "Leaks"):
             for text in re.findall(r"\d+\.\d{3}", s.text):
@@ -179,9 +169,7 @@ def test_chance_among_many_classes_is_not_better_than_guessing():
     said = {s.question: s for s in verdict.statements}
     assert "naming one of the 300 classes blindly scores 0.003" in said["Better than guessing"].text
     assert said["Better than guessing"].text.startswith("Not shown")
-    assert "mean what they say:" not in said["Probabilities"].text.replace(
-        "whether they mean what they say:", ""
-    )
+    assert "mean what they say:" not in said["Probabilities"].text.replace("whether they mean what they say:", "")
     good = at_chance(right=60)
     best = judge(measure(good), class_rows(good), None, Warned(leaked=0), is_multi=False)
     assert best.bottom_line.text.startswith("Better than guessing")
@@ -192,9 +180,7 @@ def test_the_better_guess_counts_and_all_scores_have_the_same():
     other = {e.name: e for e in found.others}
     assert other["error rate"].baseline == pytest.approx(299 / 300)
     assert other["top-5 accuracy"].baseline == pytest.approx(5 / 300)
-    many = replace(
-        toys.classes(60, 3), targets=np.zeros(60, dtype=np.int64), train_counts=np.array([9, 1, 1])
-    )
+    many = replace(toys.classes(60, 3), targets=np.zeros(60, dtype=np.int64), train_counts=np.array([9, 1, 1]))
     assert (measure(many).headline.baseline, measure(many).headline.baseline_name) == (1.0, "majority class")
 
 
@@ -211,10 +197,7 @@ def test_the_better_guess_counts_and_all_scores_have_the_same():
 def test_probabilities_are_called_good_only_with_enough_evidence(right, n, ends, words):
     evidence = toys.classes()
     facts = replace(
-        calibration_facts(evidence, calibrated=False),
-        ece=Estimate("ECE", *ends, None, n),
-        by_chance=0.02,
-        n_true=right,
+        calibration_facts(evidence, calibrated=False), ece=Estimate("ECE", *ends, None, n), by_chance=0.02, n_true=right
     )
     verdict = judge(measure(evidence), class_rows(evidence), facts, Warned(leaked=0), is_multi=False)
     assert words in next(s for s in verdict.statements if s.question == "Probabilities").text
@@ -223,11 +206,7 @@ def test_probabilities_are_called_good_only_with_enough_evidence(right, n, ends,
 @pytest.mark.parametrize(
     ("doubts", "is_multi", "text"),
     [
-        (
-            LabelDoubts(538, 339, 16999),
-            True,
-            "538 of 16,999 yes/no decisions on tags look doubtful (on 339 pictures)",
-        ),
+        (LabelDoubts(538, 339, 16999), True, "538 of 16,999 yes/no decisions on tags look doubtful (on 339 pictures)"),
         (LabelDoubts(1, 1, 17), True, "1 of 17 yes/no decisions on tags looks doubtful (on 1 picture)"),
         (LabelDoubts(3, 3), True, "3 yes/no decisions on tags look doubtful (on 3 pictures)"),
         (LabelDoubts(1200, 1200, 9000), False, "1,200 of 9,000 labels look doubtful"),
@@ -267,9 +246,7 @@ def test_probabilities_that_are_off_are_not_called_good():
     evidence = toys.tags(400, 3)
     off = replace(evidence, shown=np.clip(evidence.shown * 0.3, 0, 1).astype(np.float32))
     for e, tone in ((off, "care"),):
-        verdict = judge(
-            measure(e), class_rows(e), calibration_facts(e, calibrated=False), Warned(), is_multi=True
-        )
+        verdict = judge(measure(e), class_rows(e), calibration_facts(e, calibrated=False), Warned(), is_multi=True)
         assert next(s for s in verdict.statements if s.question == "Probabilities").tone == tone
 
 

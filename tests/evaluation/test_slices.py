@@ -7,13 +7,7 @@ import pandas as pd
 import pytest
 
 from onecycle.errors import ArgumentError
-from onecycle.evaluation.certainty.intervals import (
-    MacroAveragePrecision,
-    accuracy,
-    log_loss,
-    micro_fbeta,
-    sample_fbeta,
-)
+from onecycle.evaluation.certainty.intervals import MacroAveragePrecision, accuracy, log_loss, micro_fbeta, sample_fbeta
 from onecycle.evaluation.slices import find_slices, holm, label_columns
 
 

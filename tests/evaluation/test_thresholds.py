@@ -11,15 +11,10 @@ import sklearn.metrics as sk
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.constraints import apply_constraints, propose_constraints
 from onecycle.evaluation.certainty.intervals import sample_f
-from onecycle.evaluation.certainty.thresholds import (
-    TagThresholds,
-    choose_thresholds,
-)
+from onecycle.evaluation.certainty.thresholds import TagThresholds, choose_thresholds
 
 SHARES = np.array([0.6, 0.4, 0.3, 0.2])
-BIAS = np.array(
-    [0.0, -2.0, 1.5, -1.5]
-)  # what the model's log-odds are off by: tags need different thresholds
+BIAS = np.array([0.0, -2.0, 1.5, -1.5])  # what the model's log-odds are off by: tags need different thresholds
 
 
 def drawn(n: int, *, bias: np.ndarray = BIAS, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -105,9 +100,7 @@ def test_a_wanted_precision_is_reached_on_held_out_folds():
     assert reached == pytest.approx(np.full(4, 0.9), abs=0.07)
     assert [e.name for e in report.held_out] == ["precision, all decisions", "recall, all decisions"]
     assert report.held_out[0].value == pytest.approx(0.9, abs=0.03)
-    at_own = [
-        sk.precision_score(targets[:, c], probs[:, c] >= t) for c, t in enumerate(report.thresholds.values)
-    ]
+    at_own = [sk.precision_score(targets[:, c], probs[:, c] >= t) for c, t in enumerate(report.thresholds.values)]
     assert min(at_own) >= 0.9
     noise = np.random.default_rng(0).random((300, 1))
     chance = (np.random.default_rng(1).random((300, 1)) < 0.1).astype(float)

@@ -79,12 +79,7 @@ def test_models_is_a_well_behaved_object() -> None:
 
 def test_resnet_body_has_the_keys_of_fastai_v1() -> None:
     body = build_body("resnet18", False)
-    assert [type(child).__name__ for child in body.module][:4] == [
-        "Conv2d",
-        "BatchNorm2d",
-        "ReLU",
-        "MaxPool2d",
-    ]
+    assert [type(child).__name__ for child in body.module][:4] == ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
     keys = list(body.module.state_dict())
     assert keys[:2] == ["0.weight", "1.weight"]
     assert "7.1.conv2.weight" in keys

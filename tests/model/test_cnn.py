@@ -128,13 +128,7 @@ def test_split_on_something_else() -> None:
 
 def test_own_network_gets_body_and_head() -> None:
     def tiny(pretrained: bool) -> nn.Module:
-        layers = [
-            nn.Conv2d(3, 6, 3),
-            nn.BatchNorm2d(6),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(6, 9),
-        ]
+        layers = [nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 9)]
         return nn.Sequential(*layers)
 
     cnn = create_cnn_model(tiny, 4)
@@ -171,14 +165,7 @@ def test_log_prior() -> None:
 
 def test_head_arguments_reach_the_head() -> None:
     cnn = create_cnn_model(
-        "test_resnet",
-        3,
-        pretrained=False,
-        lin_ftrs=[7],
-        ps=0.2,
-        concat_pool=False,
-        bn_final=True,
-        init=nn.init.ones_,
+        "test_resnet", 3, pretrained=False, lin_ftrs=[7], ps=0.2, concat_pool=False, bn_final=True, init=nn.init.ones_
     )
     head = cnn.model[1]
     assert head[4].weight.shape == (7, 96)

@@ -163,9 +163,7 @@ def test_body_alone_and_parallel_wrapper(tmp_path: Path, network: nn.Module) -> 
     assert_same_body(build_body("test_resnet", tmp_path / "checkpoint.pth").module, network)
 
 
-def test_classifier_of_another_size_and_old_files_without_batch_counters(
-    tmp_path: Path, network: nn.Module
-) -> None:
+def test_classifier_of_another_size_and_old_files_without_batch_counters(tmp_path: Path, network: nn.Module) -> None:
     state = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     state["fc.weight"] = torch.zeros(7, 96)
     del state["fc.bias"]
@@ -226,9 +224,7 @@ def test_a_tensor_of_another_shape(tmp_path: Path, network: nn.Module) -> None:
     state = network.state_dict()
     state["layer1.0.bn1.weight"] = torch.ones(5)
     save_file(state, tmp_path / "odd.safetensors")
-    with pytest.raises(
-        WeightsError, match=r"4\.0\.bn1\.weight has shape \(5,\), expected \(\d+,\) \(1 tensors"
-    ):
+    with pytest.raises(WeightsError, match=r"4\.0\.bn1\.weight has shape \(5,\), expected \(\d+,\) \(1 tensors"):
         build_body("test_resnet", tmp_path / "odd.safetensors")
 
 
@@ -240,9 +236,7 @@ class RunsCode:
 def test_a_file_never_runs_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"w": torch.ones(1), "more": RunsCode()}, tmp_path / "bad.pth")
-    with pytest.raises(
-        UnsafeFileError, match=r"bad\.pth.*posix\.mkdir.*could run code.*state_dict"
-    ) as caught:
+    with pytest.raises(UnsafeFileError, match=r"bad\.pth.*posix\.mkdir.*could run code.*state_dict") as caught:
         read_state(tmp_path / "bad.pth")
     assert isinstance(caught.value, WeightsError)
     assert not (tmp_path / "ran").exists()
@@ -339,9 +333,7 @@ def ask_hub(names: list[str], home: Path, port: int) -> list[tuple[str, float]]:
     """Build bodies in a fresh process whose hub is a server on loopback."""
     hub = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     env = {**os.environ, **hub, "HF_HUB_OFFLINE": "0", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", ASK, *names], env=env, capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", ASK, *names], env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return [(answer, seconds) for answer, seconds in json.loads(done.stdout.splitlines()[-1])]
 

@@ -6,15 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from onecycle.runs.build import (
-    layout_of,
-    make_bunch,
-    make_learner,
-    metrics_of,
-    settled,
-    with_batches,
-    with_size,
-)
+from onecycle.runs.build import layout_of, make_bunch, make_learner, metrics_of, settled, with_batches, with_size
 from onecycle.runs.config import RunConfig
 from onecycle.train.metrics import metric_name
 
@@ -93,13 +85,7 @@ def test_the_learner_is_that_of_the_settings(colour_path, tmp_path):
     asked = config(data=str(colour_path), csv="labels.csv", size=32, flip=False, max_rotate=0.0, seed=3)
     data = make_bunch(asked, layout_of(asked))
     assert data.seed == 3
-    assert {t.name for t in data.train_tfms} == {
-        "crop_pad",
-        "symmetric_warp",
-        "zoom",
-        "brightness",
-        "contrast",
-    }
+    assert {t.name for t in data.train_tfms} == {"crop_pad", "symmetric_warp", "zoom", "brightness", "contrast"}
     learn = make_learner(asked, data, tmp_path)
     assert learn.silent
     assert learn.path == tmp_path

@@ -38,9 +38,7 @@ def test_yaml_says_where_each_value_came_from():
 
 
 def test_every_setting_is_written_once():
-    names = [
-        line.split(":")[0] for line in RunConfig(data="x").to_yaml().splitlines() if line and line[0] != "#"
-    ]
+    names = [line.split(":")[0] for line in RunConfig(data="x").to_yaml().splitlines() if line and line[0] != "#"]
     assert sorted(names) == sorted(RunConfig.model_fields)
 
 
@@ -110,8 +108,7 @@ def test_a_wrong_option_is_named_without_a_line():
 
 def test_the_command_has_what_was_given_and_is_quoted():
     config = RunConfig.merged(
-        None,
-        {"data": "a b; rm", "flip": False, "allow": ["leaks"], "label_delim": " ", "lr": 2e-3, "seed": 42},
+        None, {"data": "a b; rm", "flip": False, "allow": ["leaks"], "label_delim": " ", "lr": 2e-3, "seed": 42}
     ).found("size", 64, "looked")
     words = shlex.split(config.command())
     assert words == [

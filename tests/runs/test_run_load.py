@@ -11,10 +11,10 @@ import pytest
 
 from onecycle.errors import CheckpointError, DataError, DataWarning
 from onecycle.runs.build import layout_of, make_bunch, make_learner, settled
+from onecycle.runs.checkpoints import predictions_of
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import interpretation_of, load_bunch, load_learner
-from onecycle.runs.record import predictions_of
 from onecycle.runs.split import read_split, split_text
 
 

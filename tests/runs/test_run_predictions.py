@@ -12,9 +12,7 @@ from onecycle.errors import ArgumentError, DataError
 from onecycle.runs.predictions import Predictions
 
 
-def example(
-    *, is_multi: bool, n: int = 6, classes: tuple[str, ...] = ("a", "b c", "ü\x1b[31m")
-) -> Predictions:
+def example(*, is_multi: bool, n: int = 6, classes: tuple[str, ...] = ("a", "b c", "ü\x1b[31m")) -> Predictions:
     rng = np.random.default_rng(0)
     c = len(classes)
     targets = rng.integers(0, 2, (n, c)) if is_multi else rng.integers(0, c, n)

@@ -216,9 +216,7 @@ def test_what_the_failed_pass_held_is_freed_before_the_next():
 
     split = BatchSplit()
     network = Holds()
-    out = split.run(
-        network, torch.ones(8, 1), lambda parts: [network(torch.ones(8, 1)[p]).sum() for p in parts]
-    )
+    out = split.run(network, torch.ones(8, 1), lambda parts: [network(torch.ones(8, 1)[p]).sum() for p in parts])
     assert len(held) == 2 + 4
     assert [float(total) for total in out] == [4.0] * 4
 

@@ -214,9 +214,7 @@ def test_accumulated_batches_equal_one_large_batch(tmp_path):
 
     seed_weights = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, CLASSES)).state_dict()
     whole = run(20, [])
-    torch.testing.assert_close(
-        run(8, [lambda le: AccumulateScheduler(le, n_step=3)]), whole, rtol=1e-4, atol=1e-5
-    )
+    torch.testing.assert_close(run(8, [lambda le: AccumulateScheduler(le, n_step=3)]), whole, rtol=1e-4, atol=1e-5)
     left_over = run(8, [lambda le: AccumulateScheduler(le, n_step=2)])
     dropped = run(8, [lambda le: AccumulateScheduler(le, n_step=2, drop_last=True)])
     assert not torch.allclose(left_over, dropped)

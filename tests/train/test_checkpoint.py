@@ -13,13 +13,7 @@ from train_toys import ToyLoader, toy_model, toy_trainer
 
 from onecycle.errors import CheckpointError
 from onecycle.train import checkpoint as module
-from onecycle.train.checkpoint import (
-    load_checkpoint,
-    read_manifest,
-    read_weights,
-    save_checkpoint,
-    write_whole,
-)
+from onecycle.train.checkpoint import load_checkpoint, read_manifest, read_weights, save_checkpoint, write_whole
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.schedules import Constant
 
@@ -39,9 +33,7 @@ def losses_of_next_fit(trainer):
 
 
 def save(trainer, stem, **kwargs):
-    return save_checkpoint(
-        stem, model=trainer.model, optimizer=trainer.optimizer, **{"manifest": MANIFEST, **kwargs}
-    )
+    return save_checkpoint(stem, model=trainer.model, optimizer=trainer.optimizer, **{"manifest": MANIFEST, **kwargs})
 
 
 def unchanged(model, action, match):
@@ -51,9 +43,7 @@ def unchanged(model, action, match):
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    "opt_func", [torch.optim.Adam, partial(torch.optim.SGD, momentum=0.9), torch.optim.Rprop]
-)
+@pytest.mark.parametrize("opt_func", [torch.optim.Adam, partial(torch.optim.SGD, momentum=0.9), torch.optim.Rprop])
 def test_goes_on_to_the_bit(tmp_path, opt_func):
     first = trained(opt_func=opt_func)
     save(first, tmp_path / "stage-1.5")
@@ -123,13 +113,9 @@ def test_first_tensor_that_differs_is_named(tmp_path):
     load = partial(load_checkpoint, tmp_path / "a", model=wider)
     unchanged(wider, load, r"'1\.1\.weight' is 3×8 in the file and 5×8 in the model")
     more = nn.Sequential(*toy_model(), nn.Linear(3, 3))
-    unchanged(
-        more, partial(load_checkpoint, tmp_path / "a", model=more), r"'2\.weight' 3×3 of the model is not in"
-    )
+    unchanged(more, partial(load_checkpoint, tmp_path / "a", model=more), r"'2\.weight' 3×3 of the model is not in")
     less = toy_model()[:1]
-    unchanged(
-        less, partial(load_checkpoint, tmp_path / "a", model=less), r"'1\.1\.bias' of the file is not in"
-    )
+    unchanged(less, partial(load_checkpoint, tmp_path / "a", model=less), r"'1\.1\.bias' of the file is not in")
     load_checkpoint(tmp_path / "a", model=more, strict=False)
     assert torch.equal(more[1][1].weight, read_weights(tmp_path / "a.safetensors")["model.1.1.weight"])
 
@@ -257,9 +243,7 @@ def test_newer_version_is_refused(tmp_path, monkeypatch):
 def test_v1_checkpoint_with_its_optimizer(tmp_path):
     source, target = toy_model(seed=1), toy_model(seed=2)
     opt = {"opt": {"state": {}, "param_groups": [{"lr": np.float64(0.1), "moms": slice(None, 3e-3)}]}}
-    torch.save(
-        {"model": source.state_dict(), **opt}, tmp_path / "v1.pth", _use_new_zipfile_serialization=False
-    )
+    torch.save({"model": source.state_dict(), **opt}, tmp_path / "v1.pth", _use_new_zipfile_serialization=False)
     report = load_checkpoint(tmp_path / "v1", model=target, expected={"classes": ["unknown to the file"]})
     assert report.manifest == {}
     assert torch.equal(source[1][1].weight, target[1][1].weight)
@@ -285,6 +269,4 @@ def test_pickles_that_do_something_are_refused(tmp_path, capsys):
 def test_saved_files_have_the_rights_that_other_new_files_have(tmp_path):
     (tmp_path / "plain").touch()
     path = save_checkpoint(tmp_path / "model", model=nn.Linear(2, 2), manifest={})
-    assert (
-        path.stat().st_mode == path.with_suffix(".json").stat().st_mode == (tmp_path / "plain").stat().st_mode
-    )
+    assert path.stat().st_mode == path.with_suffix(".json").stat().st_mode == (tmp_path / "plain").stat().st_mode

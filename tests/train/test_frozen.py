@@ -18,9 +18,7 @@ from onecycle.train.frozen import FeatureLoader, FeatureSet, SplitModel, empty_f
 def model() -> nn.Sequential:
     torch.manual_seed(0)
     body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
-    head = nn.Sequential(
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.ReLU(inplace=True), nn.Linear(4, 2)
-    )
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5), nn.ReLU(inplace=True), nn.Linear(4, 2))
     return nn.Sequential(body, head)
 
 

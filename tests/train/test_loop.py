@@ -74,10 +74,7 @@ def test_three_epochs_are_two_and_one():
     whole, parts = (toy_trainer(toy_model(p=0.5)) for _ in range(2))
     schedule = OneCycle(9, (1e-2, 1e-2))
     once = fit(whole, 3, schedule=schedule)
-    twice = (
-        fit(parts, 2, schedule=schedule).raw_losses
-        + fit(parts, 1, schedule=schedule, start_epoch=2).raw_losses
-    )
+    twice = fit(parts, 2, schedule=schedule).raw_losses + fit(parts, 1, schedule=schedule, start_epoch=2).raw_losses
     assert once.raw_losses == twice
 
 

@@ -172,9 +172,7 @@ ITEM_CASES = [
 
 
 @pytest.mark.parametrize(("loss_func", "targets"), ITEM_CASES)
-def test_loss_of_items_is_that_of_each_alone_and_averages_to_the_loss(
-    loss_func: L.LossFunc, targets: Tensor
-) -> None:
+def test_loss_of_items_is_that_of_each_alone_and_averages_to_the_loss(loss_func: L.LossFunc, targets: Tensor) -> None:
     items = L.per_item_loss(loss_func, logits_(), targets)
     assert items.shape == (N,)
     alone = torch.stack([loss_func(logits_()[i : i + 1], targets[i : i + 1]) for i in range(N)])
@@ -214,8 +212,7 @@ def test_loss_of_items_needs_a_target_for_each() -> None:
 
 
 @pytest.mark.parametrize(
-    "loss_func",
-    [*(make() for make in SINGLE), nn.CrossEntropyLoss(), F.cross_entropy, partial(F.cross_entropy)],
+    "loss_func", [*(make() for make in SINGLE), nn.CrossEntropyLoss(), F.cross_entropy, partial(F.cross_entropy)]
 )
 def test_cross_entropy_takes_softmax(loss_func: L.LossFunc) -> None:
     probs = L.activation_for(loss_func)(logits_().bfloat16())
@@ -224,8 +221,7 @@ def test_cross_entropy_takes_softmax(loss_func: L.LossFunc) -> None:
 
 
 @pytest.mark.parametrize(
-    "loss_func",
-    [*(make() for make in MULTI), nn.BCEWithLogitsLoss(), F.binary_cross_entropy_with_logits],
+    "loss_func", [*(make() for make in MULTI), nn.BCEWithLogitsLoss(), F.binary_cross_entropy_with_logits]
 )
 def test_binary_cross_entropy_takes_sigmoid(loss_func: L.LossFunc) -> None:
     torch.testing.assert_close(L.activation_for(loss_func)(logits_()), 1 / (1 + torch.exp(-logits_())))
@@ -236,9 +232,7 @@ def test_other_activations() -> None:
     assert L.activation_for(Focal())(logits_()).equal(logits_())
     assert L.activation_for(nn.BCELoss())(logits_()).equal(logits_())
     for loss_func in (nn.NLLLoss(), F.nll_loss):
-        torch.testing.assert_close(
-            L.activation_for(loss_func)(logits_().log_softmax(1)), logits_().softmax(1)
-        )
+        torch.testing.assert_close(L.activation_for(loss_func)(logits_().log_softmax(1)), logits_().softmax(1))
 
 
 # --- prior -----------------------------------------------------------------------------------------------------
@@ -315,9 +309,7 @@ def test_focal_loss_of_tags_is_its_formula(gamma: float) -> None:
 
 
 def test_without_focus_these_losses_are_cross_entropy() -> None:
-    torch.testing.assert_close(
-        L.FocalLoss(0)(logits_(), classes()), L.CrossEntropyFlat()(logits_(), classes())
-    )
+    torch.testing.assert_close(L.FocalLoss(0)(logits_(), classes()), L.CrossEntropyFlat()(logits_(), classes()))
     plain = L.BCEWithLogitsFlat()(logits_(), tags())
     torch.testing.assert_close(L.FocalLoss(0, is_multi=True)(logits_(), tags()), plain)
     torch.testing.assert_close(L.AsymmetricLoss(0, 0, 0)(logits_(), tags()), plain)
@@ -463,9 +455,7 @@ def test_each_choice_finds_more_of_a_rare_class() -> None:
     counts = torch.tensor([570, 30])
 
     def of(loss_func: nn.Module | None, is_multi: bool, class_weights: str | None = None) -> float:
-        chosen = L.make_loss(
-            loss_func, is_multi=is_multi, class_counts=counts, n=600, class_weights=class_weights
-        )
+        chosen = L.make_loss(loss_func, is_multi=is_multi, class_counts=counts, n=600, class_weights=class_weights)
         return rare_recall(chosen, is_multi=is_multi)
 
     plain = of(None, False)

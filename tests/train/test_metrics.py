@@ -58,9 +58,7 @@ def predicted(logits: Tensor, thresh: float) -> np.ndarray:
     return logits.sigmoid().numpy() > thresh
 
 
-CASES = [(name, singles) for name in M.SINGLE_LABEL_METRICS] + [
-    (name, tags) for name in M.MULTI_LABEL_METRICS
-]
+CASES = [(name, singles) for name in M.SINGLE_LABEL_METRICS] + [(name, tags) for name in M.MULTI_LABEL_METRICS]
 case = pytest.mark.parametrize(("name", "data"), CASES, ids=lambda x: getattr(x, "__name__", x))
 
 
@@ -94,9 +92,7 @@ def test_order_of_items_does_not_matter(name: str, data: object) -> None:
     logits, targets = data(1, ties=True)
     order = torch.randperm(len(logits), generator=torch.Generator().manual_seed(9))
     metric = made(name)
-    torch.testing.assert_close(
-        metric(logits[order], targets[order]), metric(logits, targets), atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(metric(logits[order], targets[order]), metric(logits, targets), atol=1e-6, rtol=0)
 
 
 @case
@@ -203,9 +199,7 @@ def test_top_k_orders_equal_logits_by_class_and_is_one_from_c_on() -> None:
 @pytest.mark.parametrize("average", ["micro", "macro", "weighted"])
 def test_precision_recall_f_for_classes(seed: int, average: str) -> None:
     logits, targets = singles(seed)
-    want = sk.precision_recall_fscore_support(
-        targets, logits.argmax(1), beta=2, average=average, zero_division=0
-    )
+    want = sk.precision_recall_fscore_support(targets, logits.argmax(1), beta=2, average=average, zero_division=0)
     got = [made_(average=average)(logits, targets) for made_ in (M.Precision, M.Recall, M.FBeta)]
     assert [float(x) for x in got] == pytest.approx(want[:3], abs=1e-6)
 
@@ -411,9 +405,7 @@ def test_metric_names_as_in_v1() -> None:
     assert M.metric_name(named) == "f2_half"
     assert M.metric_name(partial(M.AUROC())) == "auroc"
     assert M.metric_name(M.FBeta("macro", beta=1, name="f1")) == "f1"
-    names = [
-        M.metric_name(made(name)) for name in ("FBeta", "MultiLabelFbeta", "MatthewsCorreff", "KappaScore")
-    ]
+    names = [M.metric_name(made(name)) for name in ("FBeta", "MultiLabelFbeta", "MatthewsCorreff", "KappaScore")]
     assert names == ["f_beta", "multi_label_fbeta", "matthews_correff", "kappa_score"]
 
 

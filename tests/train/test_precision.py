@@ -13,9 +13,9 @@ from train_toys import Batch, FakeLearner, ToyLoader, toy_model, toy_trainer
 
 from onecycle.errors import ArgumentError
 from onecycle.train.callbacks import AccumulateScheduler, Callback, GradientClipping
-from onecycle.train.device import trial
+from onecycle.train.device import precision_trial as trial
 from onecycle.train.device.precision import Precision, PrecisionWish, cpu_has_bf16
-from onecycle.train.device.trial import choose_precision
+from onecycle.train.device.precision_trial import choose_precision
 from onecycle.train.evaluate import evaluate
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import Recorder
@@ -175,10 +175,7 @@ def test_reported_numbers_are_fp32_whatever_the_training_was():
     trainer = conv_trainer(Precision("bf16"))
     fit(trainer)
     valid, loss = Stripes(32, 16, seed=2), nn.CrossEntropyLoss()
-    reported, asked = (
-        evaluate(trainer.model, valid, loss),
-        evaluate(trainer.model, valid, loss, Precision("bf16")),
-    )
+    reported, asked = (evaluate(trainer.model, valid, loss), evaluate(trainer.model, valid, loss, Precision("bf16")))
     with torch.no_grad():
         exact = torch.cat([trainer.model.eval()(batch.x) for batch in valid])
     assert torch.equal(reported.logits, exact)
@@ -293,9 +290,7 @@ class FinderOverflow(Overflow):
 def test_what_cannot_be_had_is_said():
     with pytest.raises(ArgumentError, match=r"fp16' needs a CUDA GPU.*'cpu'.*'bf16'"):
         PrecisionWish("fp16").check(CPU)
-    with pytest.raises(
-        ArgumentError, match="precision is one of 'auto', 'fp32', 'bf16', 'fp16'; received 'half'"
-    ):
+    with pytest.raises(ArgumentError, match="precision is one of 'auto', 'fp32', 'bf16', 'fp16'; received 'half'"):
         PrecisionWish("half")
     with pytest.raises(ArgumentError, match="channels_last is True, False or None"):
         PrecisionWish(channels_last="yes")
@@ -543,9 +538,7 @@ def test_a_network_that_cannot_be_copied_stays_plain():
 # --- on a GPU -------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="needs a CUDA GPU: only there can a step wait for it"
-)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU: only there can a step wait for it")
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 def test_no_step_waits_for_the_device(dtype):
     model = conv_net().to("cuda")

@@ -41,13 +41,7 @@ def test_times():
 
 
 def test_cells():
-    assert [format_cell(v) for v in (3, 0.25, None, "x", [[1, 0]])] == [
-        "3",
-        "0.250000",
-        "#na#",
-        "x",
-        "[[1, 0]]",
-    ]
+    assert [format_cell(v) for v in (3, 0.25, None, "x", [[1, 0]])] == ["3", "0.250000", "#na#", "x", "[[1, 0]]"]
     assert format_row(EpochRow(2, 1.0, None, (), 1.0), 1) == ["2", "1.000000", "#na#", "#na#", "00:01"]
 
 
@@ -177,9 +171,7 @@ def test_notebook_redraws_one_output(shown):
     run(NotebookProgress())
     assert "<progress" in shown[1]["text/html"]
     last = shown[-1]
-    assert last["text/html"] == html_table(
-        NAMES, [format_row(EpochRow(e, 1.0, 2.0, (0.5,), 6.0), 1) for e in (0, 1)]
-    )
+    assert last["text/html"] == html_table(NAMES, [format_row(EpochRow(e, 1.0, 2.0, (0.5,), 6.0), 1) for e in (0, 1)])
     assert last["text/plain"].splitlines()[0] == table_header(NAMES)
     assert len(last["text/plain"].splitlines()) == 3
 

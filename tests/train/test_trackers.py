@@ -163,10 +163,7 @@ class Settings(dict):
 def test_wandb_stays_offline_unless_the_user_said_otherwise(monkeypatch, tmp_path):
     run, asked = WandbRun(), []
     install(
-        monkeypatch,
-        "wandb",
-        init=lambda **options: asked.append(options) or run,
-        Settings=lambda **options: options,
+        monkeypatch, "wandb", init=lambda **options: asked.append(options) or run, Settings=lambda **options: options
     )
     tracker = tracker_for("wandb", tmp_path, "planet-001", CONFIG)
     fit([tracker])
@@ -185,9 +182,7 @@ def test_wandb_stays_offline_unless_the_user_said_otherwise(monkeypatch, tmp_pat
 
 
 @pytest.mark.parametrize("where", ["__init__", "add_text", "add_scalar", "flush", "close"])
-def test_an_error_of_the_tracker_is_told_once_and_the_run_goes_on(
-    where, tensorboard, tmp_path, monkeypatch, capsys
-):
+def test_an_error_of_the_tracker_is_told_once_and_the_run_goes_on(where, tensorboard, tmp_path, monkeypatch, capsys):
     def fails(*args, **options):
         raise OSError("no space left\x1b[2J on device")
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from onecycle.data.augment.augmenter import BatchAugmenter, PixelFunction
-from onecycle.data.augment.parts import in_parts, part_length
+from onecycle.data.augment.threads import in_parts, part_length
 from onecycle.data.pixels.resize import centre_window
 from onecycle.data.pixels.store import PixelStore
 from onecycle.errors import ArgumentError, DataError
@@ -145,9 +145,7 @@ def check_stats(stats: Sequence[Sequence[float]]) -> Stats:
         ) from error
     mean, std = (part * 3 if len(part) == 1 else part for part in (mean, std))
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ArgumentError(
-            f"stats is (means, stds), each one or three numbers, stds above 0; received {stats!r}"
-        )
+        raise ArgumentError(f"stats is (means, stds), each one or three numbers, stds above 0; received {stats!r}")
     return mean, std
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from onecycle.data.audit.dataset import audit_rows, rows_of_lists
+from onecycle.data.audit.audit import audit_rows, rows_of_lists
 from onecycle.data.audit.findings import AuditReport
 from onecycle.data.audit.rows import check_files_exist, oddities, unreadable_message, unseen_items
 from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats
@@ -152,14 +152,10 @@ class ImageDataBunch(BunchFactories):
         """
         outside = [row for group in groups for row in group if not 0 <= row < len(self.store)]
         if outside:
-            raise ArgumentError(
-                f"groups has row {outside[0]}, but the table has rows 0 to {len(self.store) - 1}"
-            )
+            raise ArgumentError(f"groups has row {outside[0]}, but the table has rows 0 to {len(self.store) - 1}")
         split = keep_together(self.split, groups)
         moved = len(self.split.valid) - len(split.valid)
-        print(
-            f"{moved} of {len(self.split.valid)} validation pictures moved to training, where their group is."
-        )
+        print(f"{moved} of {len(self.split.valid)} validation pictures moved to training, where their group is.")
         return self._with(replace(self.lists, split=split))
 
     def split_by_rows(self, train: Sequence[int], valid: Sequence[int], how: str = "given rows") -> Self:
@@ -197,16 +193,10 @@ class ImageDataBunch(BunchFactories):
         used = set(self.split.train.tolist()) | set(self.split.valid.tolist())
         failed = [f for f in self.store.fill(None if silent else print) if f.position in used]
         if failed:
-            raise UnreadableImagesError(
-                unreadable_message(failed, len(self.store), self.lists.pictures.source)
-            )
+            raise UnreadableImagesError(unreadable_message(failed, len(self.store), self.lists.pictures.source))
 
     def audit(
-        self,
-        *,
-        features: np.ndarray | None = None,
-        groups: Sequence[object] | None = None,
-        silent: bool = False,
+        self, *, features: np.ndarray | None = None, groups: Sequence[object] | None = None, silent: bool = False
     ) -> AuditReport:
         """Find what is wrong with the data: files, labels, copies, and validation pictures that training sees too.
 
@@ -283,9 +273,7 @@ class ImageDataBunch(BunchFactories):
         found = self._datasets.get(ds_type)
         if found is None or len(found) == 0:
             hint = {DatasetType.Test: "pass test=", DatasetType.Valid: "pass valid_pct=0.2"}.get(ds_type, "")
-            raise ArgumentError(
-                f"this bunch has no pictures in its part {ds_type.name}{': ' + hint if hint else ''}"
-            )
+            raise ArgumentError(f"this bunch has no pictures in its part {ds_type.name}{': ' + hint if hint else ''}")
         return found
 
     def loader(self, ds_type: DatasetType = DatasetType.Train) -> BatchLoader:
@@ -356,9 +344,7 @@ class ImageDataBunch(BunchFactories):
             ArgumentError: called twice, or malformed stats.
         """
         if self.stats is not None:
-            raise ArgumentError(
-                "Can not call normalize twice: this bunch is normalised with " + repr(self.stats)
-            )
+            raise ArgumentError("Can not call normalize twice: this bunch is normalised with " + repr(self.stats))
         self.stats = check_stats(self.batch_stats() if stats is None else stats)
         return self
 
@@ -368,9 +354,7 @@ class ImageDataBunch(BunchFactories):
         mean, std = x.mean(dim=(0, 2, 3)), x.std(dim=(0, 2, 3))
         return tuple(mean.tolist()), tuple(std.tolist())
 
-    def one_batch(
-        self, ds_type: DatasetType = DatasetType.Train, *, denorm: bool = True, cpu: bool = True
-    ) -> Batch:
+    def one_batch(self, ds_type: DatasetType = DatasetType.Train, *, denorm: bool = True, cpu: bool = True) -> Batch:
         """Return the first batch; with ``denorm`` pixels stay in [0, 1]."""
         loader = self.loader(ds_type)
         if denorm:
@@ -412,9 +396,7 @@ class ImageDataBunch(BunchFactories):
     def __repr__(self) -> str:
         kind = "tags" if self.is_multi else "classes"
         size = self.lists.resize.size
-        lines = [
-            f"ImageDataBunch: {self.c} {kind}, {'×'.join(map(str, size)) + ' px' if size else 'sizes as stored'}"
-        ]
+        lines = [f"ImageDataBunch: {self.c} {kind}, {'×'.join(map(str, size)) + ' px' if size else 'sizes as stored'}"]
         if not len(self):
             return "\n".join([*lines, "No pictures: for predictions only", f"Path: {self.path}"])
         dropped = self.loader(DatasetType.Train).n_dropped
@@ -426,9 +408,7 @@ class ImageDataBunch(BunchFactories):
         )
         unseen, _ = unseen_items(self.labels, self.split)
         if unseen:
-            lines.append(
-                f"  {len(unseen)} of them have a class that does not occur in training; they count as errors"
-            )
+            lines.append(f"  {len(unseen)} of them have a class that does not occur in training; they count as errors")
         if self.test_ds is not None:
             lines.append(f"Test: {len(self.test_ds):,} pictures")
         return "\n".join([*lines, f"Path: {self.path}"])

@@ -132,12 +132,8 @@ class ImageList(Pictures):
         """Validate on the file names listed in a text file, one a line, below ``path`` (default: the data's)."""
         listing = Path(path or self.path) / fname
         if not listing.is_file():
-            raise DataError(
-                f"expected a list of validation file names at {listing}, but there is no such file"
-            )
-        return self.split_by_files(
-            [line.strip() for line in listing.read_text().splitlines() if line.strip()]
-        )
+            raise DataError(f"expected a list of validation file names at {listing}, but there is no such file")
+        return self.split_by_files([line.strip() for line in listing.read_text().splitlines() if line.strip()])
 
     def split_by_valid_func(self, func: Callable[[str], bool]) -> SplitList:
         """Validate on the pictures for which ``func(path)`` is true."""
@@ -189,11 +185,7 @@ class SplitList:
         return f"{len(self.split.train)} pictures train, {len(self.split.valid)} validate; split {self.split.how}"
 
     def label_from_list(
-        self,
-        labels: Sequence[object],
-        *,
-        label_delim: str | None = None,
-        classes: Sequence[Label] | None = None,
+        self, labels: Sequence[object], *, label_delim: str | None = None, classes: Sequence[Label] | None = None
     ) -> LabeledLists:
         """Label every picture; arguments as in ``label_rows``."""
         return _lists(label_rows(self.pictures, self.split, labels, label_delim=label_delim, classes=classes))
@@ -206,9 +198,7 @@ class SplitList:
         classes: Sequence[Label] | None = None,
     ) -> LabeledLists:
         """Label from column ``cols`` of the table; several columns are 0/1 flags, one a tag."""
-        return _lists(
-            label_columns(self.pictures, self.split, cols, label_delim=label_delim, classes=classes)
-        )
+        return _lists(label_columns(self.pictures, self.split, cols, label_delim=label_delim, classes=classes))
 
     def label_from_folder(self, *, classes: Sequence[Label] | None = None) -> LabeledLists:
         """Label each picture with the name of its folder."""
@@ -219,11 +209,7 @@ class SplitList:
         return self.label_from_list(items.labels_from_pattern(self.pictures.paths, pat, full_path=full_path))
 
     def label_from_func(
-        self,
-        func: Callable[[Any], object],
-        *,
-        label_delim: str | None = None,
-        classes: Sequence[Label] | None = None,
+        self, func: Callable[[Any], object], *, label_delim: str | None = None, classes: Sequence[Label] | None = None
     ) -> LabeledLists:
         """Label with ``func(path)``; the path is a ``pathlib.Path``."""
         labels = [func(Path(p)) for p in self.pictures.paths]
@@ -231,9 +217,7 @@ class SplitList:
 
     def transform(self, *_: object, **__: object) -> NoReturn:
         """Transforms come after labelling."""
-        raise ArgumentError(
-            "Your data isn't labeled, can't transform it yet: call one of the label_… methods first"
-        )
+        raise ArgumentError("Your data isn't labeled, can't transform it yet: call one of the label_… methods first")
 
     def databunch(self, *_: object, **__: object) -> NoReturn:
         """The bunch comes last."""

@@ -124,20 +124,11 @@ def make_datasets(
     if test_store is not None:
         rows = np.arange(len(test_store))
         test = ImageDataset(test_store, rows, None, labels.classes, is_multi=labels.is_multi)
-    return {
-        DatasetType.Train: train,
-        DatasetType.Fix: train,
-        DatasetType.Valid: valid,
-        DatasetType.Test: test,
-    }
+    return {DatasetType.Train: train, DatasetType.Fix: train, DatasetType.Valid: valid, DatasetType.Test: test}
 
 
 def draw_grid(
-    x: torch.Tensor,
-    titles: Iterable[str],
-    *,
-    figsize: tuple[float, float] | None = None,
-    colors: Sequence[str] = (),
+    x: torch.Tensor, titles: Iterable[str], *, figsize: tuple[float, float] | None = None, colors: Sequence[str] = ()
 ) -> Figure:
     """Draw pictures on a square grid.
 

@@ -14,14 +14,7 @@ import pandas as pd
 
 from onecycle.data.labels import splits
 from onecycle.data.labels.items import Label, Labels, labels_from_pattern, pictures_of_classes
-from onecycle.data.labels.pictures import (
-    Labeled,
-    Pictures,
-    folder_names,
-    group_column,
-    label_columns,
-    label_rows,
-)
+from onecycle.data.labels.pictures import Labeled, Pictures, folder_names, group_column, label_columns, label_rows
 from onecycle.data.labels.stratified import draw_split
 from onecycle.data.options import BunchOptions, CommonOptions, check_options
 from onecycle.errors import ArgumentError
@@ -80,9 +73,7 @@ class BunchFactories(ABC):
         pictures = Pictures.from_csv(
             path, csv_labels, header=header, delimiter=delimiter, cols=fn_col, folder=folder, suffix=suffix
         )
-        return cls._from_table(
-            pictures, label_col, label_delim, valid_pct, seed, stratify, group_col, options=options
-        )
+        return cls._from_table(pictures, label_col, label_delim, valid_pct, seed, stratify, group_col, options=options)
 
     @classmethod
     def from_df(
@@ -104,9 +95,7 @@ class BunchFactories(ABC):
         """Take pictures and labels from a DataFrame; arguments as in ``from_csv``."""
         check_options(options)
         pictures = Pictures.from_df(df, path, cols=fn_col, folder=folder, suffix=suffix)
-        return cls._from_table(
-            pictures, label_col, label_delim, valid_pct, seed, stratify, group_col, options=options
-        )
+        return cls._from_table(pictures, label_col, label_delim, valid_pct, seed, stratify, group_col, options=options)
 
     @classmethod
     def from_folder(
@@ -217,12 +206,7 @@ class BunchFactories(ABC):
 
     @classmethod
     def single_from_classes(
-        cls,
-        path: str | Path,
-        classes: Sequence[Label],
-        *,
-        is_multi: bool = False,
-        **options: Unpack[CommonOptions],
+        cls, path: str | Path, classes: Sequence[Label], *, is_multi: bool = False, **options: Unpack[CommonOptions]
     ) -> Self:
         """Make a bunch without a single picture: what ``predict`` needs where nobody trains.
 
@@ -265,9 +249,7 @@ class BunchFactories(ABC):
         """Apply the shared keywords through the same steps as the data-block chain."""
         test = options.get("test")
         if test is not None:
-            lists = (
-                lists.add_test_folder(str(test)) if isinstance(test, (str, Path)) else lists.add_test(test)
-            )
+            lists = lists.add_test_folder(str(test)) if isinstance(test, (str, Path)) else lists.add_test(test)
         lists = lists.transform(
             options.get("ds_tfms"),
             size=options.get("size"),
@@ -283,6 +265,4 @@ class BunchFactories(ABC):
 def _split_by_labels(labeled: Labeled, valid_pct: float, seed: int | None) -> Labeled:
     """Draw the split anew, now that the labels are known; groups stay together."""
     paths, groups = labeled.pictures.paths, labeled.split.groups
-    return replace(
-        labeled, split=draw_split(paths, valid_pct, seed=seed, labels=labeled.labels, groups=groups)
-    )
+    return replace(labeled, split=draw_split(paths, valid_pct, seed=seed, labels=labeled.labels, groups=groups))

@@ -10,24 +10,17 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from onecycle.data.audit.dataset import AuditedRows
+from onecycle.data.audit.audit import AuditedRows
 from onecycle.data.audit.findings import plural
-from onecycle.data.audit.table import TableLayout, read_rows
-from onecycle.data.labels.columns import Roles, find_roles
-from onecycle.data.labels.items import (
-    IMAGE_SUFFIXES,
-    Labels,
-    encode_multi,
-    encode_single,
-    list_images,
-    shown,
-)
+from onecycle.data.labels.find_columns import Roles, find_roles
+from onecycle.data.labels.items import IMAGE_SUFFIXES, Labels, encode_multi, encode_single, list_images, shown
+from onecycle.data.labels.read import TableLayout, read_rows
 from onecycle.data.labels.splits import group_numbers
 from onecycle.data.labels.stratified import draw_split
 from onecycle.data.labels.tables import PARQUET, delimiter_of, is_table, read_table
 from onecycle.data.sources.untar import URLs, untar_data
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError
-from onecycle.terminal_text import safe_text, wrapped
+from onecycle.text import safe_text, wrapped
 
 if TYPE_CHECKING:
     from onecycle.data.bunch import ImageDataBunch
@@ -151,9 +144,7 @@ class DataLayout:
 
         Where a row has no file name or no label, the split is drawn at random: there would be no bunch.
         """
-        rows = read_rows(
-            self.root, csv=self.csv, layout=self.table, valid_pct=valid_pct, seed=seed, size=size
-        )
+        rows = read_rows(self.root, csv=self.csv, layout=self.table, valid_pct=valid_pct, seed=seed, size=size)
         if self.kind == "train and valid folders":
             return rows
         if not all(rows.paths) or None in rows.labels:
@@ -161,15 +152,9 @@ class DataLayout:
             return replace(rows, split=replace(rows.split, how=how))
         groups = None if rows.groups is None else group_numbers(rows.groups, n=len(rows.paths))
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DataWarning
-            )  # the audit has a finding of its own for rare classes
+            warnings.simplefilter("ignore", DataWarning)  # the audit has a finding of its own for rare classes
             split = draw_split(
-                rows.paths,
-                valid_pct,
-                seed=seed,
-                labels=_encoded(rows) if stratify else None,
-                groups=groups,
+                rows.paths, valid_pct, seed=seed, labels=_encoded(rows) if stratify else None, groups=groups
             )
         return replace(rows, split=split)
 
@@ -199,9 +184,7 @@ def find_layout(data: str | Path, wish: LayoutWish | None = None) -> DataLayout:
     shown = str(data) if _is_url_name(data) else str(path.resolve())
     if path.is_file():
         if not is_table(path):
-            raise DataError(
-                f"expected a folder or a table (.csv, .tsv, .parquet), but {path} is another file"
-            )
+            raise DataError(f"expected a folder or a table (.csv, .tsv, .parquet), but {path} is another file")
         return _of_table(shown, path.parent, path.name, said)
     csv = said.csv or _table_in(path, said)
     if csv is not None:
@@ -277,9 +260,7 @@ def _roles(root: Path, csv: str, said: LayoutWish) -> Roles:
 
 def _of_table(data: str, root: Path, csv: str, said: LayoutWish) -> DataLayout:
     roles = _roles(root, csv, said)
-    table = TableLayout(
-        roles.folder, roles.suffix, roles.label_delim, roles.fn_col, roles.label_col, roles.group_col
-    )
+    table = TableLayout(roles.folder, roles.suffix, roles.label_delim, roles.fn_col, roles.label_col, roles.group_col)
     return DataLayout(data, root, csv, table, "table", roles.reasons, roles.sample, roles.hints)
 
 
@@ -333,9 +314,7 @@ def _classes_below(root: Path, parts: Sequence[str] = ("",)) -> list[str]:
         if below != "."
     }
     classes = sorted({Path(folder).name for folder in n_in})
-    deep = {
-        folder: n for folder, n in n_in.items() if len(Path(folder).parts) > 1 + len(Path(parts[0]).parts)
-    }
+    deep = {folder: n for folder, n in n_in.items() if len(Path(folder).parts) > 1 + len(Path(parts[0]).parts)}
     if deep:
         some = ", ".join(f"{folder} ({n:,})" for folder, n in list(deep.items())[:4])
         more = f" and {len(deep) - 4:,} more" if len(deep) > 4 else ""

@@ -108,9 +108,7 @@ def make_loading(
     )
 
 
-def make_stores(
-    lists: Labeled, *, num_workers: int | None, pixel_cache: str
-) -> tuple[PixelStore, PixelStore | None]:
+def make_stores(lists: Labeled, *, num_workers: int | None, pixel_cache: str) -> tuple[PixelStore, PixelStore | None]:
     """Return the pixels of the labelled pictures, and those of the test pictures where there are any."""
     threads = LOADING_THREADS if num_workers is None else num_workers
     paths, test_paths = lists.pictures.paths, lists.test_paths
@@ -131,9 +129,7 @@ def _augmenter(tfms: Sequence[Any], lists: Labeled) -> BatchAugmenter | None:
 def _checked_device(device: str | torch.device) -> torch.device:
     chosen = torch.device(device)
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ArgumentError(
-            f"device={str(device)!r} was asked for, but PyTorch sees no GPU here; leave device out"
-        )
+        raise ArgumentError(f"device={str(device)!r} was asked for, but PyTorch sees no GPU here; leave device out")
     return chosen
 
 

@@ -160,9 +160,7 @@ def compare(first: Judged, other: Judged, *, seed: int = 0) -> Comparison:
         )
     keep = np.flatnonzero(same & known)
     if not len(keep):
-        raise ArgumentError(
-            f"no picture that {first.name} and {other.name} both validated has a class that both know"
-        )
+        raise ArgumentError(f"no picture that {first.name} and {other.name} both validated has a class that both know")
     a, b, kept = a.taken(keep), b.taken(keep), [files[i] for i in keep]
     wider = first.classes if len(first.classes) >= len(other.classes) else other.classes
     scores = [s for s in default_scores(len(wider), is_multi=first.is_multi) if s.name != "error rate"]
@@ -231,9 +229,7 @@ def _common_files(first: Judged, other: Judged) -> list[str]:
     both = set(first.files) & set(other.files)
     fair = both - first.trained - other.trained
     if not fair:
-        why = (
-            f"the {len(both)} that both validated were trained on, too" if both else "none validated in both"
-        )
+        why = f"the {len(both)} that both validated were trained on, too" if both else "none validated in both"
         trained = len(set(first.files) & other.trained)
         hint = f"; {other.name} trained on {trained} of those that {first.name} validated" if trained else ""
         raise ArgumentError(

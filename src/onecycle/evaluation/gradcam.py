@@ -66,9 +66,7 @@ def _gradient(head: nn.Module, activations: torch.Tensor, class_index: int | tor
         leaf = activations.detach().requires_grad_(True)
         logits = head(leaf.clone())  # the copy lets the head begin with an in-place layer
         classes = _checked_classes(class_index, logits)
-        score = logits.gather(
-            1, classes[:, None]
-        ).sum()  # in eval mode no picture sees another: the sum separates
+        score = logits.gather(1, classes[:, None]).sum()  # in eval mode no picture sees another: the sum separates
         return torch.autograd.grad(score, leaf)[0]
 
 
@@ -78,9 +76,7 @@ def _checked_classes(class_index: int | torch.Tensor, logits: torch.Tensor) -> t
     if classes.ndim > 1 or (classes.ndim == 1 and len(classes) != n):
         raise ArgumentError(f"class_index is one class or {n} of them; received shape {tuple(classes.shape)}")
     if ((classes < 0) | (classes >= c)).any():
-        raise ArgumentError(
-            f"class_index must lie in 0..{c - 1}, the model's {c} classes; received {class_index}"
-        )
+        raise ArgumentError(f"class_index must lie in 0..{c - 1}, the model's {c} classes; received {class_index}")
     return classes.expand(n)
 
 

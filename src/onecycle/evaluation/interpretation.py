@@ -145,9 +145,7 @@ class ClassificationInterpretation(Trust, Parts):
         ArgumentError: shapes that do not fit each other or the class list.
     """
 
-    def __init__(
-        self, learn: LearnerLike, preds: Tensor, y_true: Tensor, losses: Tensor, ds_type: Any = None
-    ) -> None:
+    def __init__(self, learn: LearnerLike, preds: Tensor, y_true: Tensor, losses: Tensor, ds_type: Any = None) -> None:
         self.learn, self.data, self.ds_type = learn, learn.data, ds_type
         self.classes: list[Any] = list(learn.data.classes)
         self.is_multi = bool(learn.data.is_multi)
@@ -203,9 +201,7 @@ class ClassificationInterpretation(Trust, Parts):
         self._need_tags("pred_tags")
         return self.preds.numpy() >= _checked_thresh(thresh, len(self.classes))
 
-    def top_losses(
-        self, k: int | None = None, largest: bool = True, *, per_tag: bool = False
-    ) -> tuple[Any, Any]:
+    def top_losses(self, k: int | None = None, largest: bool = True, *, per_tag: bool = False) -> tuple[Any, Any]:
         """Return the k largest (or smallest) losses and where they are; ties in the data's order.
 
         Args:
@@ -242,9 +238,7 @@ class ClassificationInterpretation(Trust, Parts):
         self._need_no_thresh(thresh)
         return confusion_counts(self.y_true.numpy(), self.pred_class.numpy(), len(self.classes))
 
-    def most_confused(
-        self, min_val: int = 1, *, thresh: Thresholds | None = None
-    ) -> list[tuple[Any, Any, int]]:
+    def most_confused(self, min_val: int = 1, *, thresh: Thresholds | None = None) -> list[tuple[Any, Any, int]]:
         """List what is confused at least ``min_val`` times, most first, ties in class order.
 
         Args:
@@ -369,10 +363,7 @@ class ClassificationInterpretation(Trust, Parts):
         order = [i for i in _ranked(self.losses, None, True)[1].tolist() if wrong[i]]
         print(f"{len(order)} misclassified samples over {len(self)} samples in the {self._part_name()}.")
         shown, probs = order[:samples], self.preds.numpy()
-        titles = [
-            plots.sample_title(self.classes, truth[i], pred[i], probs[i], float(self.losses[i]))
-            for i in shown
-        ]
+        titles = [plots.sample_title(self.classes, truth[i], pred[i], probs[i], float(self.losses[i])) for i in shown]
         if shown:
             plots.grid_of_pictures([self._picture(i) for i in shown], titles, figsize=figsize)
         return [self._dataset()[i][0] for i in order] if save_misclassified else None
@@ -469,9 +460,7 @@ def _ranked(losses: Tensor, k: int | None, largest: bool) -> tuple[Tensor, Tenso
 def _checked_thresh(thresh: Thresholds, c: int) -> np.ndarray:
     values = np.asarray(thresh, dtype=np.float32)
     if values.shape not in ((), (c,)):
-        raise ArgumentError(
-            f"thresh is one number or one for each of {c} tags; received shape {values.shape}"
-        )
+        raise ArgumentError(f"thresh is one number or one for each of {c} tags; received shape {values.shape}")
     if not ((values >= 0) & (values <= 1)).all():
         raise ArgumentError(f"thresh is compared with probabilities, so it lies in [0, 1]; received {thresh}")
     return values
@@ -488,9 +477,7 @@ def _check_shapes(preds: Tensor, y_true: Tensor, losses: Tensor, c: int, is_mult
         raise ArgumentError(f"losses must be ({n},), one a picture; received {tuple(losses.shape)}")
     if not preds.isfinite().all():
         rows = (~preds.isfinite()).any(dim=1).nonzero().flatten().tolist()
-        raise ArgumentError(
-            f"preds of {len(rows)} pictures (first: {rows[:5]}) are NaN or infinite; training diverged"
-        )
+        raise ArgumentError(f"preds of {len(rows)} pictures (first: {rows[:5]}) are NaN or infinite; training diverged")
     top = 1 if is_multi else c - 1
     if n and (y_true.min() < 0 or y_true.max() > top):
         raise ArgumentError(f"y_true must lie in 0..{top}; received {y_true.min()}..{y_true.max()}")

@@ -129,9 +129,7 @@ def as_issues(
     chosen = slice(0, len(ranked) if n is None else n)
     columns = (ranked.items, ranked.classes, ranked.given, ranked.suggested, ranked.scores)
     issues = []
-    for item, c, given, suggested, score in zip(
-        *(column[chosen].tolist() for column in columns), strict=True
-    ):
+    for item, c, given, suggested, score in zip(*(column[chosen].tolist() for column in columns), strict=True):
         words = (NO, YES) if is_multi else names
         tag = str(names[c]) if is_multi else None
         texts = str(words[given]), str(words[suggested])
@@ -165,9 +163,7 @@ def _of_tags(probs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.nda
     wrong = np.zeros(targets.shape, dtype=bool)
     if len(varied):  # a tag that all or no pictures have cannot be confused
         with _rare_classes_accepted():
-            found: Any = find_multilabel_issues_per_class(
-                as_lists(targets[:, varied]), probs[:, varied], n_jobs=1
-            )
+            found: Any = find_multilabel_issues_per_class(as_lists(targets[:, varied]), probs[:, varied], n_jobs=1)
         wrong[:, varied] = found
     return np.asarray(scores), wrong, (probs > 0.5).astype(np.int64)
 
@@ -187,9 +183,7 @@ def _check(probs: np.ndarray, targets: np.ndarray, judged: np.ndarray | None) ->
             f"{targets.shape}"
         )
     if judged is not None and np.shape(judged) != targets.shape:
-        raise ArgumentError(
-            f"judged has the shape of the labels, {targets.shape}; received {np.shape(judged)}"
-        )
+        raise ArgumentError(f"judged has the shape of the labels, {targets.shape}; received {np.shape(judged)}")
     if not ((probs >= 0) & (probs <= 1)).all():
         raise ArgumentError("probabilities lie between 0 and 1 and are numbers; received others")
     top = 1 if targets.ndim == 2 else probs.shape[1] - 1

@@ -129,10 +129,7 @@ class Parts(ABC):
         wrong = (probs - truth.float()).abs()
         concerned = np.flatnonzero(((truth > 0) | (probs >= 0.5)).numpy())
         worst = sorted(concerned.tolist(), key=lambda c: -float(wrong[c]))[:3]
-        return {
-            c: f"{self.classes[c]} {float(probs[c]):.2f}, {'true' if truth[c] > 0 else 'not true'}"
-            for c in worst
-        }
+        return {c: f"{self.classes[c]} {float(probs[c]):.2f}, {'true' if truth[c] > 0 else 'not true'}" for c in worst}
 
     def _given(self, thresh: float) -> np.ndarray:
         return np.asarray(self.preds.numpy() >= thresh)

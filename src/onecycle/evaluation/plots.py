@@ -108,13 +108,7 @@ def _draw_picture(ax: Axes, image: np.ndarray, heatmap: np.ndarray | None, alpha
     if heatmap is not None:
         top = float(heatmap.max()) or 1.0  # a map of zeros: no evidence anywhere
         ax.imshow(
-            heatmap,
-            alpha=alpha,
-            cmap=cmap,
-            vmin=0,
-            vmax=top,
-            extent=drawn.get_extent(),
-            interpolation="bilinear",
+            heatmap, alpha=alpha, cmap=cmap, vmin=0, vmax=top, extent=drawn.get_extent(), interpolation="bilinear"
         )
 
 
@@ -147,9 +141,7 @@ def tag_title(names: Sequence[object], truth: np.ndarray, pred: np.ndarray, loss
     return f"{' '.join(wrong + missed) or 'all tags right'} / {loss:.2f}"
 
 
-def sample_title(
-    names: Sequence[object], truth: np.ndarray, pred: np.ndarray, probs: np.ndarray, loss: float
-) -> str:
+def sample_title(names: Sequence[object], truth: np.ndarray, pred: np.ndarray, probs: np.ndarray, loss: float) -> str:
     """Return lines with the predicted tags and their probabilities, the true tags, and the loss."""
     predicted = [f"{names[int(i)]} {probs[i]:.2f}" for i in np.flatnonzero(pred)]
     actual = [str(names[int(i)]) for i in np.flatnonzero(truth)]
@@ -209,9 +201,7 @@ def confusion_figure(values: np.ndarray, names: Sequence[str], look: Look) -> Fi
         ArgumentError: another number of names than rows.
     """
     if values.shape != (len(names), len(names)):
-        raise ArgumentError(
-            f"expected a matrix {(len(names), len(names))} for these names; received {values.shape}"
-        )
+        raise ArgumentError(f"expected a matrix {(len(names), len(names))} for these names; received {values.shape}")
     figsize = look.figsize or _matrix_size(len(names))
     ticks = _place_names(names, figsize)
     figure = plt.figure(figsize=figsize, dpi=look.dpi, layout="constrained")
@@ -302,11 +292,7 @@ def _set_names(ax: Axes, ticks: _Ticks, values: np.ndarray) -> list[str]:
     for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
         for i, label in zip(shown, labels, strict=True):
             label.set_color(GREY if absent[i] else DARK)
-    notes = (
-        [f"grey: neither occurring nor predicted, {absent.sum()} of {len(absent)} classes"]
-        if absent.any()
-        else []
-    )
+    notes = [f"grey: neither occurring nor predicted, {absent.sum()} of {len(absent)} classes"] if absent.any() else []
     if ticks.step > 1:
         notes.append(f"one name in {ticks.step} is written, a larger figsize has room for more")
     return notes
@@ -328,16 +314,12 @@ def _write_values(ax: Axes, values: np.ndarray, cell_pt: float, norm: PowerNorm,
     chosen = np.argsort(-values[rows, columns], kind="stable")[:MAX_VALUES]
     for i in chosen:
         r, c = rows[i], columns[i]
-        ax.text(
-            c, r, texts[i], ha="center", va="center", fontsize=font, color=_ink(colours, norm(values[r, c]))
-        )
+        ax.text(c, r, texts[i], ha="center", va="center", fontsize=font, color=_ink(colours, norm(values[r, c])))
     return [f"the {MAX_VALUES} largest of {len(rows)} numbers are written"] if len(rows) > MAX_VALUES else []
 
 
 def _value_font(texts: Sequence[str], cell_pt: float) -> float:
-    widest_em = max(
-        0.64 * len(t) - 0.32 * t.count(".") for t in texts
-    )  # a digit is 0.64 em wide, a point 0.32
+    widest_em = max(0.64 * len(t) - 0.32 * t.count(".") for t in texts)  # a digit is 0.64 em wide, a point 0.32
     return min(11.0, 0.8 * cell_pt, 0.92 * cell_pt / widest_em)
 
 

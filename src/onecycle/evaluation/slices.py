@@ -82,8 +82,7 @@ class SliceReport:
 
     def __str__(self) -> str:
         lines = textwrap.wrap(
-            f"{self.score} in {len(self.slices)} parts of {self.n:,} pictures; p is for all looks together.",
-            _COLUMNS,
+            f"{self.score} in {len(self.slices)} parts of {self.n:,} pictures; p is for all looks together.", _COLUMNS
         )
         named = self.worse
         shown = named or self.slices[:5]
@@ -136,16 +135,12 @@ def find_slices(
     """
     check_arrays(probs, targets)
     values = _per_picture(score, probs, targets)
-    looks = [
-        (name, *part) for name, column in columns.items() for part in _parts(name, column, len(probs), least)
-    ]
+    looks = [(name, *part) for name, column in columns.items() for part in _parts(name, column, len(probs), least)]
     p_values = holm(np.array([_p_value(values[inside], values[~inside]) for _, _, inside in looks]))
     found = []
     for (name, value, inside), p in zip(looks, p_values.tolist(), strict=True):
         own = estimate(score, probs[inside], targets[inside], seed=seed)
-        with_rest = Estimate(
-            own.name, own.value, own.low, own.high, float(values[~inside].mean()), own.n, "the rest"
-        )
+        with_rest = Estimate(own.name, own.value, own.low, own.high, float(values[~inside].mean()), own.n, "the rest")
         found.append(Slice(name, value, with_rest, p))
     seen = {name for name, _, _ in looks}
     ranked = tuple(sorted(found, key=lambda s: s.gap))
@@ -184,9 +179,7 @@ def _parts(
     """Yield (value as text, bool ``(N,)``) for each part of a column that is large enough."""
     cells = pd.Series(column).reset_index(drop=True)
     if len(cells) != n:
-        raise ArgumentError(
-            f"column {name!r} has {len(cells):,} values; expected one for each of {n:,} pictures"
-        )
+        raise ArgumentError(f"column {name!r} has {len(cells):,} values; expected one for each of {n:,} pictures")
     if pd.api.types.is_numeric_dtype(cells) and cells.nunique() > MOST_VALUES:
         quarters = pd.qcut(cells, 4, duplicates="drop")
         cells = cells.groupby(quarters, observed=True).transform(_range_text)

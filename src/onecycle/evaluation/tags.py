@@ -62,9 +62,7 @@ def tag_curves(truth: np.ndarray, probs: np.ndarray, names: Sequence[object]) ->
             continue
         precision, recall, thresholds = precision_recall_curve(mine, scores)
         ap = float(average_precision_score(mine, scores))
-        curves.append(
-            TagCurve(str(name), thresholds, precision[:-1], recall[:-1], ap, int(mine.sum()), len(mine))
-        )
+        curves.append(TagCurve(str(name), thresholds, precision[:-1], recall[:-1], ap, int(mine.sum()), len(mine)))
     return curves
 
 
@@ -108,9 +106,7 @@ def unfounded_pairs(
     _check(truth, given, names)
     both_true, both_given = ((v > 0).astype(np.int64).T @ (v > 0).astype(np.int64) for v in (truth, given))
     above = np.argwhere(np.triu(both_given - both_true >= min_val, k=1))
-    pairs = [
-        (str(names[i]), str(names[j]), int(both_given[i, j]), int(both_true[i, j])) for i, j in above.tolist()
-    ]
+    pairs = [(str(names[i]), str(names[j]), int(both_given[i, j]), int(both_true[i, j])) for i, j in above.tolist()]
     return sorted(pairs, key=lambda p: (p[3] - p[2], p[0], p[1]))
 
 

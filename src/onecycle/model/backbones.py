@@ -26,9 +26,7 @@ IMAGENET_STATS: Stats = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # TensorFlow's Lite networks were trained on (x − 127)/128 with x in 0..255; timm rounds that to 0.5, 0.5.
 LITE_STATS: Stats = ((127 / 255,) * 3, (128 / 255,) * 3)
 
-PROBE_PX = (
-    96  # side of the picture with which an output's shape is measured, where the network allows any size
-)
+PROBE_PX = 96  # side of the picture with which an output's shape is measured, where the network allows any size
 
 # The networks of fastai v1 keep the weights that they had there (torchvision's first ones).
 _TORCHVISION_IN_TIMM = (
@@ -215,19 +213,12 @@ def build_body(
         input_size=network.input_size,
         weights_source=_load(module, keys, network, arch, pretrained, in_chans),
         splits=splits,
-        stages={
-            new: stage_of[old] for old, new in keys.of_network.items() if new is not None and old in stage_of
-        },
+        stages={new: stage_of[old] for old, new in keys.of_network.items() if new is not None and old in stage_of},
     )
 
 
 def _load(
-    module: nn.Module,
-    keys: BodyKeys,
-    net: _Network,
-    arch: Architecture,
-    pretrained: bool | str | Path,
-    in_chans: int,
+    module: nn.Module, keys: BodyKeys, net: _Network, arch: Architecture, pretrained: bool | str | Path, in_chans: int
 ) -> str:
     if pretrained is False:
         return "random weights (pretrained=False)"
@@ -348,9 +339,7 @@ def _cut_family(net: nn.Module, family: _Family) -> tuple[nn.Module, tuple[str, 
 def _cut_before_pool(net: nn.Module) -> nn.Module:
     """fastai v1's rule for networks that it does not know: everything before the last child that pools."""
     children = list(net.children())
-    pools = [
-        i for i, child in enumerate(children) if any("Pool" in type(m).__name__ for m in child.modules())
-    ]
+    pools = [i for i, child in enumerate(children) if any("Pool" in type(m).__name__ for m in child.modules())]
     if not pools or pools[-1] == 0:
         raise ArgumentError(
             f"cannot tell where the body of {type(net).__name__} ends: no layer before its last pooling; "
@@ -386,9 +375,7 @@ def _cut_timm(network: _Network, in_chans: int) -> nn.Module:
     net: Any = network.module
     shape = _measure(net.forward_features, network, in_chans)
     if len(shape) not in (3, 4) or (len(shape) == 3 and not hasattr(net, "forward_intermediates")):
-        raise _no_map(
-            net, f"its features have the shape {shape}" if shape else "its features are not one tensor"
-        )
+        raise _no_map(net, f"its features have the shape {shape}" if shape else "its features are not one tensor")
     body = TimmBody(net, "tokens" if len(shape) == 3 else _map_layout(shape, net.num_features))
     try:
         _drop_unused(body, network, in_chans)
@@ -450,9 +437,7 @@ def _output_channels(body: nn.Module, network: _Network, in_chans: int) -> int:
     shape = _measure(body, network, in_chans)
     body.train()
     if len(shape) != 4:
-        raise ArgumentError(
-            f"a body must give (N, C, h, w), this one gives {shape or 'no tensor'}; pass another cut="
-        )
+        raise ArgumentError(f"a body must give (N, C, h, w), this one gives {shape or 'no tensor'}; pass another cut=")
     return shape[1]
 
 

@@ -88,9 +88,7 @@ def create_cnn_model(
             head = create_head(nf, n_classes, lin_ftrs, ps, concat_pool=concat_pool, bn_final=bn_final)
     init_head(head, seed=seed, init=init)
     if log_prior is not None and not set_prior_bias(head, log_prior) and custom_head is None:
-        raise ArgumentError(
-            f"log_prior must hold {n_classes} numbers, received the shape {tuple(log_prior.shape)}"
-        )
+        raise ArgumentError(f"log_prior must hold {n_classes} numbers, received the shape {tuple(log_prior.shape)}")
     model = nn.Sequential(body.module, head)
     return CnnModel(
         model=model,

@@ -64,9 +64,7 @@ def _watch(model: nn.Module, example: Tensor) -> tuple[Tensor, list[tuple[str, s
 
     wanted = [m for m in names if isinstance(m, nn.Conv2d | _BatchNorm) and not _has_hooks(m)]
     hooks = [
-        m.register_forward_hook(after_conv)
-        if isinstance(m, nn.Conv2d)
-        else m.register_forward_pre_hook(before_norm)
+        m.register_forward_hook(after_conv) if isinstance(m, nn.Conv2d) else m.register_forward_pre_hook(before_norm)
         for m in wanted
     ]
     try:

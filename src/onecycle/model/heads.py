@@ -169,11 +169,7 @@ def set_prior_bias(head: nn.Module, log_prior: Tensor) -> bool:
     """
     leaves = [m for m in head.modules() if not any(True for _ in m.children())]
     last = leaves[-1] if leaves else None
-    if (
-        not isinstance(last, nn.Linear | nn.BatchNorm1d)
-        or last.bias is None
-        or last.bias.shape != log_prior.shape
-    ):
+    if not isinstance(last, nn.Linear | nn.BatchNorm1d) or last.bias is None or last.bias.shape != log_prior.shape:
         return False
     with torch.no_grad():
         last.bias.copy_(log_prior)

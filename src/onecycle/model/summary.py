@@ -34,9 +34,7 @@ def layer_rows(model: nn.Module, x: torch.Tensor) -> list[LayerRow]:
         if isinstance(output, torch.Tensor):
             own = list(module.parameters(recurse=False))
             trains = any(p.requires_grad for p in own) if own else None
-            rows.append(
-                LayerRow(type(module).__name__, tuple(output.shape[1:]), sum(p.numel() for p in own), trains)
-            )
+            rows.append(LayerRow(type(module).__name__, tuple(output.shape[1:]), sum(p.numel() for p in own), trains))
 
     leaves = [m for m in model.modules() if not any(True for _ in m.children())]
     hooks = [leaf.register_forward_hook(note) for leaf in leaves]
@@ -67,12 +65,7 @@ def model_summary(model: nn.Module, x: torch.Tensor, *, notes: Sequence[str] = (
         trains = "" if row.trains is None else ("yes" if row.trains else "no")
         shape = " × ".join(map(str, row.shape))
         lines.append(f"{row.kind:<24}{shape:<20}{row.n_params:>14,}  {trains:<6}")
-    lines += [
-        "=" * 66,
-        f"Parameters: {total:,}",
-        f"  of them train: {trainable:,}",
-        f"  frozen: {total - trainable:,}",
-    ]
+    lines += ["=" * 66, f"Parameters: {total:,}", f"  of them train: {trainable:,}", f"  frozen: {total - trainable:,}"]
     return Summary("\n".join([*lines, *notes]))
 
 

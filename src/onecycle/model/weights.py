@@ -152,9 +152,7 @@ def _hub_errors() -> tuple[type[Exception], ...]:
     """The hub's errors and those of the HTTP library under it (requests, httpx or httpx2)."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    return tuple(
-        kind for kind in HfHubHTTPError.__mro__ if issubclass(kind, Exception) and kind is not Exception
-    )
+    return tuple(kind for kind in HfHubHTTPError.__mro__ if issubclass(kind, Exception) and kind is not Exception)
 
 
 def _from_url(published: Published, url: str) -> Found:
@@ -233,13 +231,9 @@ def _tensors(content: object, path: Path) -> State:
     for key in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    state = (
-        {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
-    )
+    state = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
     if not state:
-        raise WeightsError(
-            f"{path} holds no named tensors, found {type(content).__name__}: expected a state dict"
-        )
+        raise WeightsError(f"{path} holds no named tensors, found {type(content).__name__}: expected a state dict")
     if all(key.startswith("module.") for key in state):  # saved from a parallel wrapper
         state = {key.removeprefix("module."): value for key, value in state.items()}
     return state

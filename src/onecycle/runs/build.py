@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from onecycle.cnn_learner import cnn_learner
-from onecycle.data.audit.dataset import AuditedRows
+from onecycle.data.audit.audit import AuditedRows
 from onecycle.data.audit.findings import AuditReport
 from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.bunch import ImageDataBunch
@@ -19,8 +18,9 @@ from onecycle.data.labels.splits import keep_together
 from onecycle.data.layout import DataLayout, LayoutWish, find_layout
 from onecycle.data.pixels.decode import UNREADABLE, picture_shape
 from onecycle.errors import DataWarning
-from onecycle.learner import Learner
-from onecycle.plan import Task
+from onecycle.learner.cnn import cnn_learner
+from onecycle.learner.fine_tune.plan import Task
+from onecycle.learner.learner import Learner
 from onecycle.runs.config import OPTION, RunConfig
 from onecycle.runs.folder import folder_name
 from onecycle.runs.split import split_like, with_split
@@ -130,10 +130,7 @@ def audited_rows(config: RunConfig, layout: DataLayout) -> AuditedRows:
         DataError: a split that does not fit the data.
     """
     rows = layout.rows(
-        valid_pct=config.valid_pct,
-        seed=config.seed,
-        size=config.size or USUAL_PX,
-        stratify=config.stratify,
+        valid_pct=config.valid_pct, seed=config.seed, size=config.size or USUAL_PX, stratify=config.stratify
     )
     if config.split is None:
         return rows
@@ -206,9 +203,4 @@ def given(config: RunConfig, name: str) -> bool:
 
 def described(layout: DataLayout) -> dict[str, Any]:
     """Return the layout as ``data.json`` has it."""
-    return {
-        **layout.describe(),
-        "root": str(layout.root.resolve()),
-        "kind": layout.kind,
-        "is_multi": layout.is_multi,
-    }
+    return {**layout.describe(), "root": str(layout.root.resolve()), "kind": layout.kind, "is_multi": layout.is_multi}

@@ -203,9 +203,7 @@ class RunConfig(BaseModel):
         for title, names in _GROUPS:
             lines += ["", f"# {title}"]
             for name in names:
-                value = yaml.safe_dump(
-                    getattr(self, name), allow_unicode=True, default_flow_style=True, width=10_000
-                )
+                value = yaml.safe_dump(getattr(self, name), allow_unicode=True, default_flow_style=True, width=10_000)
                 text = value.removesuffix("...\n").strip()
                 lines.append(f"{name}: {text}  # {_one_line(self.origin(name))}")
         return "\n".join(lines) + "\n"
@@ -248,9 +246,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ArgumentError(
-            f"there is no settings file {path}; pass one that a run wrote, its config.yaml"
-        ) from None
+        raise ArgumentError(f"there is no settings file {path}; pass one that a run wrote, its config.yaml") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"{path} cannot be read as settings: {error}") from error
     try:
@@ -261,16 +257,12 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if values is None:
         return {}, {}
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
-        raise ArgumentError(
-            f"{path} should hold settings, one `name: value` a line; received {type(values).__name__}"
-        )
+        raise ArgumentError(f"{path} should hold settings, one `name: value` a line; received {type(values).__name__}")
     lines: dict[str, int] = {}
     for key, _ in node.value:
         name = str(key.value)
         if name in lines:
-            raise ArgumentError(
-                f"{path}, lines {lines[name]} and {key.start_mark.line + 1}: {name!r} is set twice"
-            )
+            raise ArgumentError(f"{path}, lines {lines[name]} and {key.start_mark.line + 1}: {name!r} is set twice")
         lines[name] = key.start_mark.line + 1
     return {str(k): _as_meant(str(k), v) for k, v in values.items()}, lines
 
@@ -303,9 +295,7 @@ def _check_keys(
         raise ArgumentError(f"{_where(name, origins, file, lines)}there is no setting {name!r}; {hint}")
     if "data" not in values:
         where = f"{file} does not say" if file is not None else "nothing says"
-        raise ArgumentError(
-            f"{where} which data to train on: `data: FOLDER` in the file, or `onecycle train FOLDER`"
-        )
+        raise ArgumentError(f"{where} which data to train on: `data: FOLDER` in the file, or `onecycle train FOLDER`")
 
 
 def _message(

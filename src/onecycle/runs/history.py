@@ -27,9 +27,7 @@ def read_history(run: RunFolder) -> Recorder:
             try:
                 rows.append(_row(cells, names))
             except (KeyError, TypeError, ValueError) as error:
-                raise DataError(
-                    f"{run.history}, line {table.line_num}: no row of a history ({error!r})"
-                ) from error
+                raise DataError(f"{run.history}, line {table.line_num}: no row of a history ({error!r})") from error
     return Recorder.of_epochs(names, rows)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import shown
 from onecycle.errors import DataError
-from onecycle.learner import Learner
+from onecycle.learner.learner import Learner
 from onecycle.runs.build import layout_of, make_bunch, make_learner
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder

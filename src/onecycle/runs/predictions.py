@@ -106,9 +106,7 @@ class Predictions:
             table = pq.read_table(path)
             return cls._from_table(table, _header(table, path))
         except (pa.ArrowException, KeyError, ValueError) as error:
-            raise DataError(
-                f"{path} is damaged or no table of predictions ({error}); copy it again"
-            ) from error
+            raise DataError(f"{path} is damaged or no table of predictions ({error}); copy it again") from error
 
     def _table(self) -> pa.Table:
         import pyarrow as pa
@@ -185,9 +183,7 @@ def _header(table: pa.Table, path: Path) -> dict[str, Any]:
     if header.get("format") != _FORMAT:
         raise DataError(f"{path} is a table, but not one of predictions that onecycle wrote")
     if header["version"] > _VERSION:
-        raise DataError(
-            f"{path} was written by a newer onecycle (version {header['version']}); update onecycle"
-        )
+        raise DataError(f"{path} was written by a newer onecycle (version {header['version']}); update onecycle")
     return dict(header)
 
 

@@ -451,14 +451,10 @@ class MixUpCallback(LearnerCallback):
 
     in_lr_find = True
 
-    def __init__(
-        self, learn: LearnerLike, alpha: float = 0.4, stack_x: bool = False, stack_y: bool = True
-    ) -> None:
+    def __init__(self, learn: LearnerLike, alpha: float = 0.4, stack_x: bool = False, stack_y: bool = True) -> None:
         super().__init__(learn)
         if stack_x:
-            raise ArgumentError(
-                "stack_x=True hands the network two pictures at once; only stack_x=False works here"
-            )
+            raise ArgumentError("stack_x=True hands the network two pictures at once; only stack_x=False works here")
         if alpha <= 0:
             raise ArgumentError(f"alpha is the shape of a Beta distribution, above 0, got {alpha}")
         self.alpha, self.stack_y = alpha, stack_y

@@ -144,11 +144,7 @@ def load_checkpoint(
     if not reason and optimizer is not None:
         optimizer.load(content.opt_tensors, content.header["optimizer"], _parameter_names(model))
     saved_opt = bool(content.header.get("optimizer"))
-    note = (
-        f"weights loaded; optimizer state not loaded: {reason}"
-        if with_opt is None and reason and saved_opt
-        else ""
-    )
+    note = f"weights loaded; optimizer state not loaded: {reason}" if with_opt is None and reason and saved_opt else ""
     return LoadReport(path, manifest, opt_loaded=not reason, note=note)
 
 
@@ -211,9 +207,7 @@ def _replace_whole(path: Path, write: Callable[[Path], object]) -> None:
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         tmp.touch()
-        mode = (
-            tmp.stat().st_mode
-        )  # what the user's umask gives; safetensors makes files that only their owner reads
+        mode = tmp.stat().st_mode  # what the user's umask gives; safetensors makes files that only their owner reads
         write(tmp)
         tmp.chmod(mode)
         with tmp.open("rb+") as file:
@@ -258,8 +252,7 @@ def _to_json(header: Mapping[str, Any]) -> str:
         return json.dumps(header, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as err:
         raise CheckpointError(
-            f"the manifest holds something that JSON cannot ({err}); use strings, finite numbers, lists and "
-            "dicts"
+            f"the manifest holds something that JSON cannot ({err}); use strings, finite numbers, lists and dicts"
         ) from err
 
 
@@ -288,13 +281,11 @@ def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
         raise CheckpointError(_damaged(path, err)) from err
     if header.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} is no onecycle checkpoint (its header names no {FORMAT!r}); read bare weights with "
-            "read_weights"
+            f"{path} is no onecycle checkpoint (its header names no {FORMAT!r}); read bare weights with read_weights"
         )
     if header["version"] > VERSION:
         raise CheckpointError(
-            f"{path} has checkpoint version {header['version']}, this onecycle reads up to {VERSION}; "
-            "update onecycle"
+            f"{path} has checkpoint version {header['version']}, this onecycle reads up to {VERSION}; update onecycle"
         )
     return dict(header)
 
@@ -363,9 +354,7 @@ def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
             found = found[key]
             break
     if not isinstance(found, Mapping) or not all(isinstance(t, torch.Tensor) for t in found.values()):
-        raise CheckpointError(
-            f"{path} holds no table of named tensors but {type(found).__name__}; save a state_dict()"
-        )
+        raise CheckpointError(f"{path} holds no table of named tensors but {type(found).__name__}; save a state_dict()")
     return {str(name): t for name, t in found.items()}
 
 
@@ -396,22 +385,15 @@ def _first_difference(theirs: object, ours: object) -> str:
     return f"{extra[min(len(theirs), len(ours))]!r} is only in {where}{counts}"
 
 
-def _check_weights(
-    path: Path, weights: Mapping[str, torch.Tensor], model: nn.Module, *, strict: bool
-) -> None:
+def _check_weights(path: Path, weights: Mapping[str, torch.Tensor], model: nn.Module, *, strict: bool) -> None:
     wanted = model.state_dict()
     for name, t in wanted.items():
         if name not in weights:
             if strict:
-                raise CheckpointError(
-                    _gap(path, f"tensor {name!r} {_shape(t)} of the model is not in the file")
-                )
+                raise CheckpointError(_gap(path, f"tensor {name!r} {_shape(t)} of the model is not in the file"))
         elif weights[name].shape != t.shape:
             raise CheckpointError(
-                _gap(
-                    path,
-                    f"tensor {name!r} is {_shape(weights[name])} in the file and {_shape(t)} in the model",
-                )
+                _gap(path, f"tensor {name!r} is {_shape(weights[name])} in the file and {_shape(t)} in the model")
             )
     unknown = sorted(name for name in weights if name not in wanted)
     if strict and unknown:

@@ -43,9 +43,7 @@ class Predictions:
     losses: torch.Tensor
 
 
-def evaluate(
-    model: nn.Module, loader: Loader, loss_func: LossFunc, precision: Precision | None = None
-) -> Predictions:
+def evaluate(model: nn.Module, loader: Loader, loss_func: LossFunc, precision: Precision | None = None) -> Predictions:
     """Run the model over a loader in evaluation mode; afterwards every layer is in the mode it was in.
 
     A batch that does not fit into memory goes through in parts, which changes nothing but the speed.

@@ -169,9 +169,7 @@ class Trainer:
         callbacks = sorted(callbacks, key=lambda cb: cb.order)
         progress = progress or Progress()
         valid_loader = valid_loader if valid_loader is not None and len(valid_loader) else None
-        with self.running(
-            recorder, wd=wd, progress=progress, callbacks=callbacks, validated=valid_loader is not None
-        ):
+        with self.running(recorder, wd=wd, progress=progress, callbacks=callbacks, validated=valid_loader is not None):
             progress.start(recorder.names, epochs)
             for epoch in range(start_epoch, start_epoch + epochs):
                 start_s = time.monotonic()
@@ -184,12 +182,7 @@ class Trainer:
                     break
 
     def _run_epoch(
-        self,
-        epoch: int,
-        schedule: Schedule,
-        loader: Loader,
-        callbacks: Sequence[Callback],
-        progress: Progress,
+        self, epoch: int, schedule: Schedule, loader: Loader, callbacks: Sequence[Callback], progress: Progress
     ) -> None:
         """One pass over the training batches, and the check that their losses are numbers."""
         draw_epoch, self.epochs_done = self.epochs_done, self.epochs_done + 1
@@ -207,9 +200,7 @@ class Trainer:
                 return
         self._check_losses(epoch)
 
-    def train_step(
-        self, batch: BatchLike, draw_epoch: int, callbacks: Sequence[Callback] = ()
-    ) -> torch.Tensor:
+    def train_step(self, batch: BatchLike, draw_epoch: int, callbacks: Sequence[Callback] = ()) -> torch.Tensor:
         """One update; returns the detached loss, still on its device.
 
         A batch that does not fit into memory goes through in parts, with the gradient of the whole.

@@ -295,9 +295,7 @@ def make_loss(
     """
     made: Any = loss_for(is_multi) if loss_func is None else loss_func
     if isinstance(made, AsymmetricLoss) and not is_multi:
-        raise ArgumentError(
-            "AsymmetricLoss is for tags; for one label a picture use FocalLoss or class_weights"
-        )
+        raise ArgumentError("AsymmetricLoss is for tags; for one label a picture use FocalLoss or class_weights")
     if isinstance(made, FocalLoss):
         made = copy.deepcopy(made)
         made.is_multi = is_multi
@@ -468,9 +466,7 @@ def class_log_prior(class_counts: Tensor, *, is_multi: bool, n: int) -> Tensor:
 
 def _check_counts(counts: Tensor, is_multi: bool, n: int) -> None:
     if counts.ndim != 1 or not len(counts) or n < 1:
-        raise ArgumentError(
-            f"expected counts (C,) over n >= 1 pictures, got shape {tuple(counts.shape)}, n={n}"
-        )
+        raise ArgumentError(f"expected counts (C,) over n >= 1 pictures, got shape {tuple(counts.shape)}, n={n}")
     if not bool(((counts >= 0) & (counts <= n)).all()):
         raise ArgumentError(f"each class occurs in 0..{n} of {n} pictures, got counts {counts.tolist()}")
     if not is_multi and float(counts.sum()) != n:

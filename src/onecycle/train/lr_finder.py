@@ -93,9 +93,7 @@ def find_lr(
     if len(loader) == 0:
         raise ArgumentError("the training set gives no batch; use a smaller batch size (bs) or more pictures")
     n_groups = len(trainer.layer_groups)
-    schedule = ExponentialSweep(
-        tuple(lr_range(start_lr, n_groups)), tuple(lr_range(end_lr, n_groups)), num_it
-    )
+    schedule = ExponentialSweep(tuple(lr_range(start_lr, n_groups)), tuple(lr_range(end_lr, n_groups)), num_it)
     partners = sorted((cb for cb in callbacks if cb.in_lr_find), key=lambda cb: cb.order)
     progress = progress or Progress()
     with unchanged(trainer), trainer.running(recorder, wd=wd, progress=progress, callbacks=partners):
@@ -221,9 +219,7 @@ def robust_lr(sweeps: Sequence[tuple[Sequence[float], Sequence[float]]]) -> LrAn
     if low is None or high is None or 2 * len(found) <= n:
         return LrAnswer(None, low, high, f"{silent[0]} ({len(silent)} of {n} sweeps)")
     if high > MOST_APART * low:
-        reason = (
-            f"the answers of {len(found)} sweeps lie between {low:.1e} and {high:.1e}; try larger batches"
-        )
+        reason = f"the answers of {len(found)} sweeps lie between {low:.1e} and {high:.1e}; try larger batches"
         return LrAnswer(None, low, high, reason)
     lr = min(high, max(low, float(np.exp(np.mean(np.log(found))))))  # within them despite rounding
     return LrAnswer(lr, low, high, f"{len(found)} of {n} sweeps say {low:.1e} to {high:.1e}")
@@ -242,9 +238,7 @@ def _read_sweep(lrs: Sequence[float], losses: Sequence[float]) -> float | str:
     lowest = int(np.argmin(smooth))
     fall = start - float(smooth[lowest])
     if not fall >= LEAST_FALL * abs(start):
-        return (
-            f"the loss never fell by a tenth of its start ({start:.3g}): the model cannot learn more so fast"
-        )
+        return f"the loss never fell by a tenth of its start ({start:.3g}): the model cannot learn more so fast"
     if log_lr[-1] - log_lr[lowest] < SMOOTH / 2:
         return f"the loss was still falling at the last rate, {np.exp(log_lr[-1]):.1e}; pass a larger end_lr"
     inside = smooth <= smooth[lowest] + BASIN * fall

@@ -197,9 +197,7 @@ def accuracy_thresh(logits: Tensor, targets: Tensor, thresh: float = 0.5, sigmoi
     return _result(logits, _share(_predicted_tags(logits, thresh, sigmoid) == (targets == 1)))
 
 
-def exact_match_error(
-    logits: Tensor, targets: Tensor, *, thresh: float = 0.5, sigmoid: bool = True
-) -> Tensor:
+def exact_match_error(logits: Tensor, targets: Tensor, *, thresh: float = 0.5, sigmoid: bool = True) -> Tensor:
     """Return the share of pictures with at least one wrong tag; arguments as in ``accuracy_thresh``."""
     _checked("exact_match_error", logits, targets)
     wrong = _predicted_tags(logits, thresh, sigmoid) != (targets == 1)
@@ -207,12 +205,7 @@ def exact_match_error(
 
 
 def fbeta(
-    logits: Tensor,
-    targets: Tensor,
-    thresh: float = 0.2,
-    beta: float = 2,
-    eps: float = 1e-9,
-    sigmoid: bool = True,
+    logits: Tensor, targets: Tensor, thresh: float = 0.2, beta: float = 2, eps: float = 1e-9, sigmoid: bool = True
 ) -> Tensor:
     """Return the mean over pictures of F-beta of that picture's tags (Planet's score with the defaults).
 

@@ -165,12 +165,7 @@ class Optimizer:
                     tensors[f"{key}.{names[p]}"] = value.detach()
                 elif value is not None:
                     plain[f"{key}.{names[p]}"] = value
-        return tensors, {
-            "class": self.kind,
-            "mom": self.mom,
-            "groups": self.group_names(names),
-            "plain": plain,
-        }
+        return tensors, {"class": self.kind, "mom": self.mom, "groups": self.group_names(names), "plain": plain}
 
     @property
     def kind(self) -> str:
@@ -195,10 +190,7 @@ class Optimizer:
         return None
 
     def load(
-        self,
-        tensors: Mapping[str, torch.Tensor],
-        description: Mapping[str, Any],
-        names: Mapping[nn.Parameter, str],
+        self, tensors: Mapping[str, torch.Tensor], description: Mapping[str, Any], names: Mapping[nn.Parameter, str]
     ) -> None:
         """Take over a state that :meth:`state` gave; the caller has asked :meth:`difference` before."""
         by_name = {names[p]: i for i, p in enumerate(self.trainable)}
@@ -216,11 +208,7 @@ class Optimizer:
         """Give state the strides of its parameter: a file has none, and the fused steps walk both side by side."""
         for p, values in self.torch.state.items():
             for key, value in values.items():
-                if (
-                    isinstance(value, torch.Tensor)
-                    and value.shape == p.shape
-                    and value.stride() != p.stride()
-                ):
+                if isinstance(value, torch.Tensor) and value.shape == p.shape and value.stride() != p.stride():
                     values[key] = torch.empty_like(p, dtype=value.dtype).copy_(value)
 
 
@@ -238,9 +226,7 @@ def split_params(layer_groups: Sequence[LayerGroup]) -> list[list[nn.Parameter]]
         for name, p, owner in _owned_params(layers):
             if p.requires_grad and id(p) not in seen:
                 seen.add(id(p))
-                is_other = isinstance(owner, NORM_TYPES) or (
-                    name == "bias" and isinstance(owner, _BIAS_TYPES)
-                )
+                is_other = isinstance(owner, NORM_TYPES) or (name == "bias" and isinstance(owner, _BIAS_TYPES))
                 (others if is_other else weights).append(p)
         split += [weights, others]
     return split

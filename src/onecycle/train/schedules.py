@@ -76,9 +76,7 @@ class OneCycle:
                 f"got div_factor={self.div_factor}, final_div={self.final_div}"
             )
         if len(self.moms) != 2 or not all(0 <= m < 1 for m in self.moms):
-            raise ArgumentError(
-                f"moms is a pair of momenta in [0, 1), for example (0.95, 0.85), got {self.moms}"
-            )
+            raise ArgumentError(f"moms is a pair of momenta in [0, 1), for example (0.95, 0.85), got {self.moms}")
 
     @property
     def warmup_steps(self) -> int:
@@ -92,9 +90,7 @@ class OneCycle:
         last = self.div_factor * 1e4 if self.final_div is None else self.final_div
         if i <= self.warmup_steps:
             pct = i / max(1, self.warmup_steps)
-            return StepValues(
-                tuple(cosine(lr / first, lr, pct) for lr in self.max_lrs), cosine(high, low, pct)
-            )
+            return StepValues(tuple(cosine(lr / first, lr, pct) for lr in self.max_lrs), cosine(high, low, pct))
         pct = min(1.0, (i - self.warmup_steps) / (self.n_steps - self.warmup_steps))
         return StepValues(tuple(cosine(lr, lr / last, pct) for lr in self.max_lrs), cosine(low, high, pct))
 
@@ -179,9 +175,7 @@ def _from_slice(lr: slice, n_groups: int) -> list[float]:
     if n_groups == 1:
         return [last]
     if last == 0:
-        raise ArgumentError(
-            f"a slice is geometric and cannot end at 0, got {lr}; write slice(lowest, highest)"
-        )
+        raise ArgumentError(f"a slice is geometric and cannot end at 0, got {lr}; write slice(lowest, highest)")
     factor = last / first
     return [first * factor ** (g / (n_groups - 1)) for g in range(n_groups - 1)] + [last]
 

@@ -119,9 +119,7 @@ def _candidates(
             yield block[i], columns[j]
 
 
-def _verified(
-    prints: Fingerprints, a: np.ndarray, b: np.ndarray, turn: Turn, groups: np.ndarray
-) -> list[Link]:
+def _verified(prints: Fingerprints, a: np.ndarray, b: np.ndarray, turn: Turn, groups: np.ndarray) -> list[Link]:
     """Look closely at pairs that are not in one group yet; joins groups in place and returns the new links."""
     near = np.abs(prints.colours[a] - prints.colours[b]).max(axis=1, initial=0) <= _COLOUR_WITHIN
     a, b = a[near], b[near]

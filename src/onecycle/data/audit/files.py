@@ -85,8 +85,7 @@ def suffix_hint(path: str) -> str:
         return f" There is {near[0].name}: {_options(suffix=near[0].name[len(target.name) :])}."
     below = [p for p in sorted(target.parent.glob(f"*/{glob.escape(target.name)}*")) if p.is_file()][:1]
     return "".join(
-        f" There is {p.parent.name}/{p.name}: "
-        f"{_options(folder=p.parent.name, suffix=p.name[len(target.name) :])}."
+        f" There is {p.parent.name}/{p.name}: {_options(folder=p.parent.name, suffix=p.name[len(target.name) :])}."
         for p in below
     )
 
@@ -98,9 +97,7 @@ def _options(**values: str) -> str:
     return f"{options} ({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
 
-def scan(
-    paths: Sequence[str], *, silent: bool = False, threads: int = THREADS
-) -> tuple[list[FileFacts], Fingerprints]:
+def scan(paths: Sequence[str], *, silent: bool = False, threads: int = THREADS) -> tuple[list[FileFacts], Fingerprints]:
     """Decode every file once, in full: what is in it, and its fingerprint.
 
     Args:
@@ -246,9 +243,7 @@ def content_findings(names: Sequence[str], facts: Sequence[FileFacts]) -> list[F
 
 def _mixed_modes(names: Sequence[str], facts: Sequence[FileFacts]) -> list[Finding]:
     """Report grey pictures among coloured ones: a network may learn the scanner instead of the class."""
-    grey = [
-        n for n, f in zip(names, facts, strict=True) if not f.problem and f.mode.split(";")[0] in _GREY_MODES
-    ]
+    grey = [n for n, f in zip(names, facts, strict=True) if not f.problem and f.mode.split(";")[0] in _GREY_MODES]
     n_readable = sum(not f.problem for f in facts)
     if not grey or len(grey) == n_readable:
         return []
@@ -284,14 +279,7 @@ def size_findings(names: Sequence[str], facts: Sequence[FileFacts], resize: Resi
         if small:
             message = f"{plural(len(small), 'picture')} would be scaled up more than twice"
             found.append(
-                Finding(
-                    "note",
-                    "small",
-                    len(small),
-                    message,
-                    some(small),
-                    "a smaller --size (size=) costs no detail",
-                )
+                Finding("note", "small", len(small), message, some(small), "a smaller --size (size=) costs no detail")
             )
     return found + _spread(rows, resize)
 
@@ -350,9 +338,7 @@ def orphan_findings(pictures: Sequence[str], others: Sequence[str]) -> list[Find
     if pictures:
         message = f"{plural(len(pictures), 'picture')} in the folders that no row names: they are not used"
         advice = "add rows for them if their labels were forgotten"
-        found.append(
-            Finding("note", "file-without-row", len(pictures), message, some(list(pictures)), advice)
-        )
+        found.append(Finding("note", "file-without-row", len(pictures), message, some(list(pictures)), advice))
     unread = [n for n in others if Path(n).suffix.lower() not in _TABLES_AND_TEXTS]
     if unread:
         kinds = Counter(Path(n).suffix.lower() or "no suffix" for n in unread)
@@ -363,6 +349,4 @@ def orphan_findings(pictures: Sequence[str], others: Sequence[str]) -> list[Find
     return found
 
 
-_TABLES_AND_TEXTS = frozenset(
-    {".csv", ".tsv", ".txt", ".json", ".xml", ".yaml", ".yml", ".md", ".parquet", ".pdf"}
-)
+_TABLES_AND_TEXTS = frozenset({".csv", ".tsv", ".txt", ".json", ".xml", ".yaml", ".yml", ".md", ".parquet", ".pdf"})

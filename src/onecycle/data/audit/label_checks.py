@@ -21,9 +21,7 @@ _SHORTEST_NAME = 4  # letters; shorter names differ by one letter all the time
 _LUCK = 0.01  # chance that among all pairs of tags one never meets (or parts) by luck
 
 
-def missing_label_findings(
-    labels: Sequence[Tags | None], where: Sequence[str], *, is_multi: bool
-) -> list[Finding]:
+def missing_label_findings(labels: Sequence[Tags | None], where: Sequence[str], *, is_multi: bool) -> list[Finding]:
     """Report rows without a label, as ``where`` names them; for tags an empty cell is a picture without any."""
     empty = [i for i, tags in enumerate(labels) if not tags]
     if not empty:
@@ -31,18 +29,12 @@ def missing_label_findings(
     examples = some([where[i] for i in empty])
     if is_multi:
         message = f"{plural(len(empty), 'row')} without any tag: pictures that show none of them"
-        return [
-            Finding("note", "no-tag", len(empty), message, examples, "fill the cells if tags were forgotten")
-        ]
+        return [Finding("note", "no-tag", len(empty), message, examples, "fill the cells if tags were forgotten")]
     message = f"{plural(len(empty), 'row')} without a label"
-    return [
-        Finding("error", "no-label", len(empty), message, examples, "fill these cells or remove the rows")
-    ]
+    return [Finding("error", "no-label", len(empty), message, examples, "fill these cells or remove the rows")]
 
 
-def repeated_row_findings(
-    paths: Sequence[str], names: Sequence[str], labels: Sequence[Tags | None]
-) -> list[Finding]:
+def repeated_row_findings(paths: Sequence[str], names: Sequence[str], labels: Sequence[Tags | None]) -> list[Finding]:
     """Report files that stand in several rows, apart for equal and contradicting labels.
 
     Args:
@@ -71,9 +63,7 @@ def repeated_row_findings(
         found.append(Finding("error", "contradicting-rows", len(different), message, some(different), advice))
     if equal:
         message = f"{plural(len(equal), 'file')} in several rows with the same label"
-        found.append(
-            Finding("warning", "repeated-rows", len(equal), message, some(equal), "keep one row of each file")
-        )
+        found.append(Finding("warning", "repeated-rows", len(equal), message, some(equal), "keep one row of each file"))
     return found
 
 
@@ -100,23 +90,15 @@ def name_findings(counts: Counter[Label]) -> list[Finding]:
     found = []
     same = _same_but_for_case(names)
     if same:
-        message = (
-            f"{plural(len(same), 'set')} of class names that differ in case, blanks or punctuation alone"
-        )
+        message = f"{plural(len(same), 'set')} of class names that differ in case, blanks or punctuation alone"
         examples = some([" / ".join(f"{n!r} ({counts[n]:,})" for n in group) for group in same])
-        found.append(
-            Finding("warning", "label-case", len(same), message, examples, "write them alike if one is meant")
-        )
+        found.append(Finding("warning", "label-case", len(same), message, examples, "write them alike if one is meant"))
     typos = _misspelt(counts)
     if typos:
         message = f"{plural(len(typos), 'rare class name')} one letter away from a frequent one"
-        examples = some(
-            [f"{rare!r} ({counts[rare]:,}) ~ {often!r} ({counts[often]:,})" for rare, often in typos]
-        )
+        examples = some([f"{rare!r} ({counts[rare]:,}) ~ {often!r} ({counts[often]:,})" for rare, often in typos])
         found.append(
-            Finding(
-                "warning", "label-typo", len(typos), message, examples, "correct them if they are misspelt"
-            )
+            Finding("warning", "label-typo", len(typos), message, examples, "correct them if they are misspelt")
         )
     return found
 
@@ -272,9 +254,7 @@ def _never(names: list[Label], both: np.ndarray, n: np.ndarray, rows: int, neede
     if not apart:
         return []
     apart.sort(key=lambda p: -expected[p[0], p[1]])
-    message = (
-        f"{plural(len(apart), 'pair')} of tags that never occur together, though chance would bring them"
-    )
+    message = f"{plural(len(apart), 'pair')} of tags that never occur together, though chance would bring them"
     examples = some([f"{names[i]} | {names[j]} ({expected[i, j]:.0f} by chance)" for i, j in apart])
     advice = "fine if they exclude each other; else look for rows where one was forgotten"
     return [Finding("note", "never-together", len(apart), message, examples, advice)]

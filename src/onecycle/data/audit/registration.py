@@ -18,9 +18,7 @@ _MOST_ZOOM = 0.25
 _MOST_SHIFT = 4.0  # cells
 _LEAST_OVERLAP = 0.6  # of the inner cells
 _COARSE_STEPS, _FINE_STEPS = 5, 4
-_LEAST_COARSE = (
-    0.9  # correlation after the coarse steps: 99 of 100 crops of 5 % have 0.93, 9 of 10 other pairs less
-)
+_LEAST_COARSE = 0.9  # correlation after the coarse steps: 99 of 100 crops of 5 % have 0.93, 9 of 10 other pairs less
 
 
 def same_picture(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from onecycle.data.augment import warp
 from onecycle.data.augment.draws import Bools, ChannelNoise, Draws, Jitter, draw_batch
-from onecycle.data.augment.parts import in_parts, part_length
+from onecycle.data.augment.threads import in_parts, part_length
 from onecycle.data.augment.transforms import (
     PADDING_MODES,
     Size,
@@ -39,9 +39,7 @@ __all__ = ["BatchAugmenter", "Draws", "Transform", "apply_draws", "apply_tfms", 
 MODES = ("bilinear", "nearest", "bicubic")
 LOGIT_EPS = 1e-7  # pixels are kept this far from 0 and 1 before they pass through logit, as in fastai v1
 WHOLE_PIXEL_TOLERANCE_PX = 1e-3
-NEAREST_HORIZON = (
-    1e-4  # of the perspective denominator: positions behind the viewer are pushed far away instead
-)
+NEAREST_HORIZON = 1e-4  # of the perspective denominator: positions behind the viewer are pushed far away instead
 
 
 PixelFunction = Callable[[torch.Tensor], object]
@@ -64,12 +62,7 @@ class BatchAugmenter:
     """
 
     def __init__(
-        self,
-        tfms: Transforms,
-        *,
-        size: Size | None = None,
-        padding_mode: str = "reflection",
-        mode: str = "bilinear",
+        self, tfms: Transforms, *, size: Size | None = None, padding_mode: str = "reflection", mode: str = "bilinear"
     ) -> None:
         listed = flatten(tfms)
         cuts = any(t.name == "crop_pad" for t in listed)
@@ -101,19 +94,12 @@ class BatchAugmenter:
         return draw_batch(self.tfms, rng, checked, self.size or _common_shape(checked))
 
     def apply(
-        self,
-        pixels: torch.Tensor,
-        shapes: NDArray[np.integer],
-        draws: Draws,
-        *,
-        then: PixelFunction | None = None,
+        self, pixels: torch.Tensor, shapes: NDArray[np.integer], draws: Draws, *, then: PixelFunction | None = None
     ) -> torch.Tensor:
         """Apply draws to a batch; see :func:`apply_draws`."""
         return apply_draws(pixels, shapes, draws, padding_mode=self.padding_mode, mode=self.mode, then=then)
 
-    def __call__(
-        self, pixels: torch.Tensor, shapes: NDArray[np.integer], rng: np.random.Generator
-    ) -> torch.Tensor:
+    def __call__(self, pixels: torch.Tensor, shapes: NDArray[np.integer], rng: np.random.Generator) -> torch.Tensor:
         """Draw and apply."""
         return self.apply(pixels, shapes, self.draw(rng, shapes))
 
@@ -249,9 +235,7 @@ def _jittered(draws: Draws) -> Bools:
     return moved
 
 
-def _copy(
-    pixels: torch.Tensor, shapes: Ints, maps: Floats, size: tuple[int, int], padding_mode: str
-) -> torch.Tensor:
+def _copy(pixels: torch.Tensor, shapes: Ints, maps: Floats, size: tuple[int, int], padding_mode: str) -> torch.Tensor:
     """Copy whole pixels; ``maps`` run from output to input pixels."""
     whole = np.round(maps).astype(np.int64)
     row, col = int(whole[0, 1, 2]), int(whole[0, 0, 2])
@@ -280,9 +264,7 @@ def _turned(picture: torch.Tensor, m: Ints, size: tuple[int, int]) -> torch.Tens
     return window.transpose(2, 3) if swapped else window
 
 
-def _gather(
-    pixels: torch.Tensor, shapes: Ints, maps: Ints, size: tuple[int, int], padding_mode: str
-) -> torch.Tensor:
+def _gather(pixels: torch.Tensor, shapes: Ints, maps: Ints, size: tuple[int, int], padding_mode: str) -> torch.Tensor:
     device = pixels.device
     m = torch.from_numpy(maps).to(device, non_blocking=True)[:, :2, :, None, None]
     last = torch.from_numpy(shapes - 1).to(device, non_blocking=True)[:, :, None, None]
@@ -347,9 +329,7 @@ def _sample_ragged(
     last = torch.from_numpy(shapes[:, ::-1] - 1.0).to(positions)[:, :, None, None]
     in_pixels = (positions + 1) * (last / 2)
     inside = _fold(in_pixels, last, padding_mode)
-    canvas = (
-        torch.tensor([pixels.shape[3] - 1, pixels.shape[2] - 1]).clamp_min(1).to(positions)[:, None, None]
-    )
+    canvas = torch.tensor([pixels.shape[3] - 1, pixels.shape[2] - 1]).clamp_min(1).to(positions)[:, None, None]
     found = _interpolate(pixels, inside * (2 / canvas) - 1, "border", mode)
     if padding_mode == "zeros":  # the share of the outer pixel that is left within one pixel outside of it
         away = (in_pixels - inside).abs_()
@@ -441,22 +421,16 @@ def _common_shape(shapes: Ints) -> tuple[int, int]:
 def _checked_shapes(shapes: NDArray[np.integer]) -> Ints:
     found = np.asarray(shapes, dtype=np.int64)
     if found.ndim != 2 or found.shape[1] != 2 or len(found) == 0 or found.min() < 1:
-        raise ArgumentError(
-            f"shapes holds rows and columns of each picture, (N, 2), 1 or more; received {shapes!r}"
-        )
+        raise ArgumentError(f"shapes holds rows and columns of each picture, (N, 2), 1 or more; received {shapes!r}")
     return found
 
 
 def _check_batch(pixels: torch.Tensor, shapes: Ints, draws: Draws) -> None:
     if pixels.ndim != 4 or pixels.dtype != torch.uint8:
-        raise ArgumentError(
-            f"expected uint8 pixels (N, 3, H, W); received {pixels.dtype} {tuple(pixels.shape)}"
-        )
+        raise ArgumentError(f"expected uint8 pixels (N, 3, H, W); received {pixels.dtype} {tuple(pixels.shape)}")
     lengths = len(pixels), len(shapes), len(draws)
     if len(set(lengths)) != 1:
-        raise ArgumentError(
-            f"pixels, shapes and draws must belong to the same pictures; received {lengths} of them"
-        )
+        raise ArgumentError(f"pixels, shapes and draws must belong to the same pictures; received {lengths} of them")
     if (shapes > np.array(pixels.shape[2:])).any():
         largest, canvas = tuple(shapes.max(axis=0).tolist()), tuple(pixels.shape[2:])
         raise ArgumentError(f"pictures of {largest} (rows, columns) do not fit into the canvas of {canvas}")
@@ -464,8 +438,6 @@ def _check_batch(pixels: torch.Tensor, shapes: Ints, draws: Draws) -> None:
 
 def _check_modes(padding_mode: str, mode: str) -> None:
     if padding_mode not in PADDING_MODES:
-        raise ArgumentError(
-            f"padding_mode must be one of {', '.join(PADDING_MODES)}; received {padding_mode!r}"
-        )
+        raise ArgumentError(f"padding_mode must be one of {', '.join(PADDING_MODES)}; received {padding_mode!r}")
     if mode not in MODES:
         raise ArgumentError(f"mode must be one of {', '.join(MODES)}; received {mode!r}")

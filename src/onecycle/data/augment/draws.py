@@ -99,9 +99,7 @@ class Draws:
         )
 
 
-def draw_batch(
-    tfms: Sequence[Transform], rng: np.random.Generator, shapes: Ints, size: tuple[int, int]
-) -> Draws:
+def draw_batch(tfms: Sequence[Transform], rng: np.random.Generator, shapes: Ints, size: tuple[int, int]) -> Draws:
     """Draw every transform for every picture of a batch.
 
     Args:
@@ -297,9 +295,7 @@ def _draw_coords(
 # ---- light ----
 
 
-def _draw_lighting(
-    tfms: Sequence[Transform], rng: np.random.Generator, n: int
-) -> tuple[Floats, Floats, Bools]:
+def _draw_lighting(tfms: Sequence[Transform], rng: np.random.Generator, n: int) -> tuple[Floats, Floats, Bools]:
     """Return factor, offset and which pictures are lit; brightness and contrast act in list order."""
     gain, offset, lit = np.ones(n), np.zeros(n), np.zeros(n, dtype=np.bool_)
     for tfm in tfms:
@@ -338,10 +334,7 @@ def _flip(tfm: Transform, rng: np.random.Generator, now: _Sampled) -> _Sampled:
 
 def _cut(now: _Sampled, row_pct: Floats, col_pct: Floats, size: tuple[int, int]) -> _Sampled:
     start = np.stack(
-        [
-            warp.window_start(now.shapes[:, 0], size[0], row_pct),
-            warp.window_start(now.shapes[:, 1], size[1], col_pct),
-        ],
+        [warp.window_start(now.shapes[:, 0], size[0], row_pct), warp.window_start(now.shapes[:, 1], size[1], col_pct)],
         axis=1,
     )
     shapes = np.broadcast_to(np.array(size, dtype=np.int64), now.shapes.shape)

@@ -20,15 +20,7 @@ Param = float | str | tuple[float, ...] | None
 Range = float | tuple[float, float]
 Size = int | tuple[int, int]
 
-ORDERS: dict[Kind, int] = {
-    "pad": -10,
-    "coord": 4,
-    "affine": 5,
-    "lighting": 8,
-    "pixel": 10,
-    "cutout": 20,
-    "crop": 99,
-}
+ORDERS: dict[Kind, int] = {"pad": -10, "coord": 4, "affine": 5, "lighting": 8, "pixel": 10, "cutout": 20, "crop": 99}
 PADDING_MODES = ("reflection", "border", "zeros")
 RANDOM_POSITION = (0.0, 1.0)
 
@@ -100,13 +92,9 @@ def rotate(degrees: Range = (-10.0, 10.0), *, p: float = 1.0) -> Transform:
     return _spec("rotate", "affine", p, degrees=_range("rotate", "degrees", degrees))
 
 
-def zoom(
-    scale: Range = (1.0, 1.1), *, row_pct: Range = 0.5, col_pct: Range = 0.5, p: float = 1.0
-) -> Transform:
+def zoom(scale: Range = (1.0, 1.1), *, row_pct: Range = 0.5, col_pct: Range = 0.5, p: float = 1.0) -> Transform:
     """Magnify by ``scale`` about the point ``(row_pct, col_pct)``, 0 = top or left, 1 = bottom or right."""
-    return _spec(
-        "zoom", "affine", p, scale=_positive("zoom", "scale", scale), **_focus("zoom", row_pct, col_pct)
-    )
+    return _spec("zoom", "affine", p, scale=_positive("zoom", "scale", scale), **_focus("zoom", row_pct, col_pct))
 
 
 def rand_zoom(scale: Range = (1.0, 1.1), *, p: float = 1.0) -> Transform:
@@ -114,9 +102,7 @@ def rand_zoom(scale: Range = (1.0, 1.1), *, p: float = 1.0) -> Transform:
     return zoom(scale, row_pct=RANDOM_POSITION, col_pct=RANDOM_POSITION, p=p)
 
 
-def squish(
-    scale: Range = (0.75, 1.33), *, row_pct: Range = 0.5, col_pct: Range = 0.5, p: float = 1.0
-) -> Transform:
+def squish(scale: Range = (0.75, 1.33), *, row_pct: Range = 0.5, col_pct: Range = 0.5, p: float = 1.0) -> Transform:
     """Stretch the width by ``1/scale`` where ``scale <= 1``, else the height by ``scale``."""
     focus = _focus("squish", row_pct, col_pct)
     return _spec("squish", "affine", p, scale=_positive("squish", "scale", scale), **focus)
@@ -257,9 +243,7 @@ def rand_pad(padding: int, size: Size, mode: str = "reflection") -> list[Transfo
     return [pad(padding, mode=mode), crop(size, row_pct=RANDOM_POSITION, col_pct=RANDOM_POSITION)]
 
 
-def rand_resize_crop(
-    size: Size, max_scale: float = 2.0, ratios: tuple[float, float] = (0.75, 1.33)
-) -> list[Transform]:
+def rand_resize_crop(size: Size, max_scale: float = 2.0, ratios: tuple[float, float] = (0.75, 1.33)) -> list[Transform]:
     """Look at a random window of at least ``1/max_scale`` of the area, then cut to ``size``."""
     return [zoom_squish((1.0, max_scale), ratios), crop(size)]
 
@@ -359,9 +343,7 @@ def get_transforms(
     return train + flatten(xtra_tfms), [crop_pad()]
 
 
-def tta_view(
-    tfms: Transforms, *, corner: tuple[int, int], flip: bool = False, scale: float = 1.35
-) -> list[Transform]:
+def tta_view(tfms: Transforms, *, corner: tuple[int, int], flip: bool = False, scale: float = 1.35) -> list[Transform]:
     """Return the transforms of one test-time view: magnified at a corner, perhaps mirrored.
 
     Training's other transforms stay; its window, mirroring and zoom give way to the fixed ones.

@@ -93,9 +93,7 @@ def perspective(targets: Floats) -> Floats:
     # (a x + b y + c) / (g x + h y + 1) = u and the same with d, e, f for v: two linear equations a corner.
     for_u = np.stack([x, y, one, zero, zero, zero, -u * x, -u * y], axis=-1)
     for_v = np.stack([zero, zero, zero, x, y, one, -v * x, -v * y], axis=-1)
-    coefficients = np.linalg.solve(
-        np.concatenate([for_u, for_v], axis=1), np.concatenate([u, v], axis=1)[:, :, None]
-    )
+    coefficients = np.linalg.solve(np.concatenate([for_u, for_v], axis=1), np.concatenate([u, v], axis=1)[:, :, None])
     return np.concatenate([coefficients[:, :, 0], np.ones((len(x), 1))], axis=1).reshape(-1, 3, 3)
 
 

@@ -47,9 +47,7 @@ def records(text: str, delimiter: str) -> Iterator[list[Cell]]:
         yield cells
 
 
-def with_cells(
-    text: str, column: int, new: Mapping[int, str], *, delimiter: str, expected: Sequence[str]
-) -> str:
+def with_cells(text: str, column: int, new: Mapping[int, str], *, delimiter: str, expected: Sequence[str]) -> str:
     """Return a table in which some cells of one column say something else.
 
     Args:
@@ -62,14 +60,10 @@ def with_cells(
     Raises:
         DataError: that reader and this one do not see the same rows, so that a wrong cell could be changed.
     """
-    begin = text.startswith(
-        "\ufeff"
-    )  # a mark that spreadsheets put at the beginning; no part of the first name
+    begin = text.startswith("\ufeff")  # a mark that spreadsheets put at the beginning; no part of the first name
     rows = list(records(text[1:] if begin else text, delimiter))[1:]
     found = [row[column].value if column < len(row) else "" for row in rows]
-    if len(found) != len(expected) or any(
-        a.strip() != b.strip() for a, b in zip(found, expected, strict=True)
-    ):
+    if len(found) != len(expected) or any(a.strip() != b.strip() for a, b in zip(found, expected, strict=True)):
         raise DataError(
             f"the rows of the table cannot be told apart safely ({len(found)} here, {len(expected)} as it was read); "
             "save it as plain CSV in UTF-8, without comments or lines that end in the middle"
@@ -77,9 +71,7 @@ def with_cells(
     parts, last = [], 0
     for i in sorted(new):
         if column >= len(rows[i]):
-            raise DataError(
-                f"row {i + 2} of the table has no cell to change in column {column + 1}; complete it"
-            )
+            raise DataError(f"row {i + 2} of the table has no cell to change in column {column + 1}; complete it")
         cell = rows[i][column]
         parts += [text[last : cell.start + begin], _written(new[i], delimiter)]
         last = cell.end + begin

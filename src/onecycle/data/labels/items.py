@@ -147,13 +147,7 @@ def read_label_csv(
         raise DataError(f"expected a table of labels at {path}, but there is no such file{hint}")
     try:
         frame = pd.read_csv(
-            path,
-            sep=delimiter or ",",
-            header=header,
-            keep_default_na=False,
-            na_values=[""],
-            dtype=str,
-            index_col=False,
+            path, sep=delimiter or ",", header=header, keep_default_na=False, na_values=[""], dtype=str, index_col=False
         )
     except pd.errors.EmptyDataError as error:
         raise DataError(
@@ -232,9 +226,7 @@ def file_names(df: pd.DataFrame, fn_col: int | str, *, source: Source, suffix: s
     missing = np.flatnonzero(cells.isna().to_numpy())
     if len(missing):
         rows = source.rows(missing.tolist())
-        raise DataError(
-            f"{source}: no file name in column {cells.name!r} at row {rows}; fill or remove these rows"
-        )
+        raise DataError(f"{source}: no file name in column {cells.name!r} at row {rows}; fill or remove these rows")
     return [f"{cell}{suffix}" for cell in cells]
 
 
@@ -243,9 +235,7 @@ def picture_path(folder: Path, name: str) -> str:
     return name if os.path.isabs(name) else f"{folder.as_posix()}/{name}"
 
 
-def list_images(
-    folder: Path, *, recurse: bool = True, suffixes: Iterable[str] = IMAGE_SUFFIXES
-) -> list[Path]:
+def list_images(folder: Path, *, recurse: bool = True, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[Path]:
     """List the pictures under ``folder``, sorted by path, hidden files and folders left out.
 
     Raises:
@@ -258,18 +248,12 @@ def list_images(
     return sorted(
         p
         for p in found
-        if p.suffix.lower() in wanted
-        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+        if p.suffix.lower() in wanted and not any(part.startswith(".") for part in p.relative_to(folder).parts)
     )
 
 
 def pictures_of_classes(
-    path: Path,
-    train: str,
-    valid: str,
-    test: str | None,
-    valid_pct: float | None,
-    classes: Sequence[Label] | None,
+    path: Path, train: str, valid: str, test: str | None, valid_pct: float | None, classes: Sequence[Label] | None
 ) -> list[Path]:
     """List the pictures of a folder data set, ``<part>/<class>/…``; see ``ImageDataBunch.from_folder``."""
     if valid_pct is None:
@@ -303,9 +287,7 @@ def get_image_files(c: str | Path, check_ext: bool = True, recurse: bool = False
     return sorted(p for p in found if p.is_file() and not p.name.startswith("."))
 
 
-def labels_from_pattern(
-    paths: Sequence[str], pattern: str | re.Pattern[str], *, full_path: bool = True
-) -> list[str]:
+def labels_from_pattern(paths: Sequence[str], pattern: str | re.Pattern[str], *, full_path: bool = True) -> list[str]:
     """Return group 1 of ``pattern`` searched in each posix path (or file name).
 
     Raises:
@@ -323,9 +305,7 @@ def labels_from_pattern(
         text = Path(path).as_posix() if full_path else Path(path).name
         match = regex.search(text)
         if match is None or match.group(1) is None:
-            raise LabelError(
-                f'Failed to find "{regex.pattern}" in "{text}": every name must match the pattern'
-            )
+            raise LabelError(f'Failed to find "{regex.pattern}" in "{text}": every name must match the pattern')
         return match.group(1)
 
     return [find(p) for p in paths]
@@ -357,14 +337,10 @@ def _is_missing(value: object) -> bool:
 def _check_no_missing(labels: Sequence[object], source: Source) -> None:
     missing = [i for i, v in enumerate(labels) if _is_missing(v)]
     if missing:
-        raise LabelError(
-            f"{source}: no label at row {source.rows(missing)}; fill these cells or leave the rows out"
-        )
+        raise LabelError(f"{source}: no label at row {source.rows(missing)}; fill these cells or leave the rows out")
 
 
-def encode_single(
-    labels: Sequence[object], *, source: Source, classes: Sequence[Label] | None = None
-) -> Labels:
+def encode_single(labels: Sequence[object], *, source: Source, classes: Sequence[Label] | None = None) -> Labels:
     """Encode one label a picture; ``classes`` fixes the list and its order, else all labels, sorted.
 
     Raises:
@@ -379,11 +355,7 @@ def encode_single(
 
 
 def encode_multi(
-    labels: Sequence[object],
-    *,
-    source: Source,
-    label_delim: str | None = None,
-    classes: Sequence[Label] | None = None,
+    labels: Sequence[object], *, source: Source, label_delim: str | None = None, classes: Sequence[Label] | None = None
 ) -> Labels:
     """Encode several labels a picture, given as text split at ``label_delim`` or as sequences.
 
@@ -393,9 +365,7 @@ def encode_multi(
         LabelError: a tag that is not in ``classes``.
     """
     tags = [_tags_of(v, label_delim, source, i) for i, v in enumerate(labels)]
-    known = (
-        list(classes) if classes is not None else _sorted_classes([t for row in tags for t in row], source)
-    )
+    known = list(classes) if classes is not None else _sorted_classes([t for row in tags for t in row], source)
     index = {c: i for i, c in enumerate(known)}
     _check_known({t for row in tags for t in row}, index, source)
     targets = np.zeros((len(tags), len(known)), dtype=np.float32)
@@ -408,11 +378,7 @@ def _tags_of(value: object, label_delim: str | None, source: Source, i: int) -> 
     if _is_missing(value):
         return []
     if isinstance(value, str) or not isinstance(value, Iterable):
-        return (
-            split_tags(str(value), label_delim)
-            if label_delim
-            else [plain_label(value, source=source, position=i)]
-        )
+        return split_tags(str(value), label_delim) if label_delim else [plain_label(value, source=source, position=i)]
     return [plain_label(v, source=source, position=i) for v in value]
 
 

@@ -103,13 +103,7 @@ class Pictures:
 
     @classmethod
     def _from_frame(
-        cls,
-        df: pd.DataFrame,
-        path: str | Path,
-        cols: int | str,
-        folder: str | Path | None,
-        suffix: str,
-        source: Source,
+        cls, df: pd.DataFrame, path: str | Path, cols: int | str, folder: str | Path | None, suffix: str, source: Source
     ) -> Self:
         root = Path(path) if folder is None else Path(path) / folder
         names = items.file_names(df, cols, source=source, suffix=suffix)
@@ -130,9 +124,7 @@ class Pictures:
 
     def needs_frame(self, call: str) -> pd.DataFrame:
         if self.frame is None:
-            raise ArgumentError(
-                f"{call} needs a table, but these pictures were not read with from_csv or from_df"
-            )
+            raise ArgumentError(f"{call} needs a table, but these pictures were not read with from_csv or from_df")
         return self.frame
 
 
@@ -182,9 +174,7 @@ class Labeled:
                 "tfms is a pair (training transforms, validation transforms), as get_transforms() returns; "
                 f"received {tfms!r}"
             )
-        resize = ResizeSpec.make(
-            size, resize_method, padding_mode=padding_mode, mult=mult, scaled_decode=scaled_decode
-        )
+        resize = ResizeSpec.make(size, resize_method, padding_mode=padding_mode, mult=mult, scaled_decode=scaled_decode)
         return replace(self, tfms=None if tfms is None else (tfms[0], tfms[1]), resize=resize, mode=mode)
 
     def add_test(self, items: Iterable[str | Path]) -> Self:
@@ -218,9 +208,7 @@ def label_rows(
     """
     found = encode(pictures, labels, label_delim=label_delim, classes=classes)
     if label_delim and not any(label_delim in str(v) for v in labels):
-        warn(
-            f"label_delim={label_delim!r} does not occur in a single label of {pictures.source}", DataWarning
-        )
+        warn(f"label_delim={label_delim!r} does not occur in a single label of {pictures.source}", DataWarning)
     finding = None if found.is_multi else items.find_tag_lists(labels)
     if finding is not None:
         warn(finding.message(), DataWarning)
@@ -239,9 +227,7 @@ def encode(
     """Encode the labels of N pictures; arguments and errors as in ``label_rows``."""
     if len(labels) != len(pictures):
         raise LabelError(f"expected one label a picture, {len(pictures)}; received {len(labels)} labels")
-    several = label_delim is not None or any(
-        isinstance(v, (list, tuple, set, np.ndarray)) for v in labels[:1]
-    )
+    several = label_delim is not None or any(isinstance(v, (list, tuple, set, np.ndarray)) for v in labels[:1])
     if several:
         return items.encode_multi(labels, source=pictures.source, label_delim=label_delim, classes=classes)
     return items.encode_single(labels, source=pictures.source, classes=classes)
@@ -267,18 +253,13 @@ def label_columns(
 
 def _other_columns(pictures: Pictures, cols: int | str | Sequence[int | str]) -> pd.DataFrame | None:
     """Return what the table says beside names and labels (a site, a date): results are looked at by it."""
-    frame, labels = (
-        pictures.needs_frame("labelling from a column"),
-        [cols] if isinstance(cols, (int, str)) else cols,
-    )
+    frame, labels = (pictures.needs_frame("labelling from a column"), [cols] if isinstance(cols, (int, str)) else cols)
     used = [items.column(frame, c, source=pictures.source).name for c in (pictures.name_col, *labels)]
     others = frame.drop(columns=used)
     return others if len(others.columns) else None
 
 
-def read_labels(
-    pictures: Pictures, cols: int | str | Sequence[int | str]
-) -> tuple[list[object], list[str] | None]:
+def read_labels(pictures: Pictures, cols: int | str | Sequence[int | str]) -> tuple[list[object], list[str] | None]:
     """Read the labels of the pictures' table as they stand there; several columns are 0/1 flags, one a tag.
 
     Returns:

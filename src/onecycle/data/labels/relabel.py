@@ -147,9 +147,7 @@ def _class_of(name: str, index: dict[str, int], line: int, source: Source) -> in
 def _side_of(cell: str, line: int, source: Source) -> int:
     side = _SIDES.get(cell.lower())
     if side is None:
-        raise LabelError(
-            f"{source} row {source.rows([line])}: {NEW} is yes or no for a tag; received {cell!r}"
-        )
+        raise LabelError(f"{source} row {source.rows([line])}: {NEW} is yes or no for a tag; received {cell!r}")
     return side
 
 

@@ -164,14 +164,10 @@ def index_split(n: int, valid_idx: Sequence[int], train_idx: Sequence[int] | Non
         ArgumentError: a row outside the table, or one that is in both parts.
     """
     valid = _checked_rows(valid_idx, n, "valid_idx")
-    train = (
-        np.setdiff1d(np.arange(n), valid) if train_idx is None else _checked_rows(train_idx, n, "train_idx")
-    )
+    train = np.setdiff1d(np.arange(n), valid) if train_idx is None else _checked_rows(train_idx, n, "train_idx")
     both = np.intersect1d(train, valid)
     if len(both):
-        raise ArgumentError(
-            f"rows in both training and validation: {both[:10].tolist()}; each row belongs to one"
-        )
+        raise ArgumentError(f"rows in both training and validation: {both[:10].tolist()}; each row belongs to one")
     return make_split(train, valid, "given rows")
 
 

@@ -10,14 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onecycle.data.labels.items import Labels, shown
-from onecycle.data.labels.splits import (
-    DEFAULT_SEED,
-    Split,
-    check_share,
-    group_split,
-    make_split,
-    random_split,
-)
+from onecycle.data.labels.splits import DEFAULT_SEED, Split, check_share, group_split, make_split, random_split
 from onecycle.errors import ArgumentError, DataError, DataWarning, warn
 
 _FREE = -1  # a unit that has no part yet
@@ -101,12 +94,7 @@ def stratified_split(
 
 
 def stratified_folds(
-    names: Sequence[str],
-    labels: Labels,
-    n_folds: int,
-    *,
-    seed: int | None = None,
-    groups: np.ndarray | None = None,
+    names: Sequence[str], labels: Labels, n_folds: int, *, seed: int | None = None, groups: np.ndarray | None = None
 ) -> np.ndarray:
     """Deal N pictures into folds with about the same share of each class or tag.
 
@@ -234,9 +222,7 @@ def _hungriest(wanted: np.ndarray, label: int, rng: np.random.Generator) -> int:
     return int(best[0] if len(best) == 1 else rng.choice(best))
 
 
-def _quota_parts(
-    targets: np.ndarray, order: np.ndarray, valid_pct: float, rng: np.random.Generator
-) -> np.ndarray:
+def _quota_parts(targets: np.ndarray, order: np.ndarray, valid_pct: float, rng: np.random.Generator) -> np.ndarray:
     """Return 1 for the rows that validate: of each class its share, what is left over by largest remainders."""
     sizes = np.bincount(targets)
     exact = np.where(sizes > 1, valid_pct * sizes, 0.0)

@@ -205,9 +205,7 @@ def _to_rgb(picture: PIL.Image.Image, fmt: str | None) -> PIL.Image.Image:
     if picture.mode == "RGB":
         return picture
     if picture.mode.startswith("I;16") or (picture.mode == "I" and fmt == "PNG"):
-        values = np.asarray(picture).astype(
-            np.int64
-        )  # 16-bit grey: Pillow's own conversion would clip it to white
+        values = np.asarray(picture).astype(np.int64)  # 16-bit grey: Pillow's own conversion would clip it to white
         return PIL.Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if picture.mode in ("F", "I"):
         raise ValueError("32-bit pixels have no fixed range; save the picture with 8 or 16 bits")

@@ -24,9 +24,7 @@ class Image:
     def __init__(self, px: torch.Tensor | np.ndarray) -> None:
         pixels = torch.as_tensor(px)
         if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
-            raise ArgumentError(
-                f"an Image takes pixels (3, H, W) or (1, H, W); received {tuple(pixels.shape)}"
-            )
+            raise ArgumentError(f"an Image takes pixels (3, H, W) or (1, H, W); received {tuple(pixels.shape)}")
         if pixels.dtype != torch.uint8:
             pixels = (pixels.clamp(0, 1) * 255).round().to(torch.uint8)
         self.px = pixels.expand(3, -1, -1) if pixels.shape[0] == 1 else pixels

@@ -35,9 +35,7 @@ else:
     import fcntl
 
 KEY_BYTES = 32
-_FORMAT = (
-    1  # of both files; another number makes other keys, as it must when the same decoders give other pixels
-)
+_FORMAT = 1  # of both files; another number makes other keys, as it must when the same decoders give other pixels
 _TABLE_ROW_BYTES = 24  # first byte, height, width: int64 each
 _GONE = -1
 
@@ -214,9 +212,7 @@ def open_store(key: str, say: Say) -> tuple[BinaryIO, Note] | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         problem = f"{type(error).__name__}: {error}"
-    say(
-        f"The decoded pictures in {shown_path(file_path(key, '.bin'))} cannot be used ({problem}): decoding again"
-    )
+    say(f"The decoded pictures in {shown_path(file_path(key, '.bin'))} cannot be used ({problem}): decoding again")
     return None
 
 

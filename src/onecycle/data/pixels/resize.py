@@ -74,9 +74,7 @@ class ResizeSpec:
             ArgumentError: a size below 1, an unknown padding mode, or a method without a size.
         """
         if padding_mode not in _NUMPY_PAD:
-            raise ArgumentError(
-                f"padding_mode must be one of {sorted(_NUMPY_PAD)}; received {padding_mode!r}"
-            )
+            raise ArgumentError(f"padding_mode must be one of {sorted(_NUMPY_PAD)}; received {padding_mode!r}")
         method = _checked_method(method)
         if size is None:
             if method not in (None, ResizeMethod.NO):
@@ -114,18 +112,14 @@ def _checked_method(method: ResizeMethod | str | None) -> ResizeMethod | None:
         return method
     names = [m.name for m in ResizeMethod]
     if str(method).upper() not in names:
-        raise ArgumentError(
-            f"resize_method is ResizeMethod.{', '.join(names)} (or the name); received {method!r}"
-        )
+        raise ArgumentError(f"resize_method is ResizeMethod.{', '.join(names)} (or the name); received {method!r}")
     return ResizeMethod[str(method).upper()]
 
 
 def _checked_size(size: int | tuple[int, int]) -> tuple[int, int]:
     pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(pair) != 2 or not all(isinstance(s, (int, np.integer)) and s >= 1 for s in pair):
-        raise ArgumentError(
-            f"size is a number of px, or a pair (height, width), each at least 1; received {size!r}"
-        )
+        raise ArgumentError(f"size is a number of px, or a pair (height, width), each at least 1; received {size!r}")
     return int(pair[0]), int(pair[1])
 
 
@@ -134,11 +128,7 @@ def decode_factor(shape: tuple[int, int], spec: ResizeSpec) -> int:
     wanted = spec.stored_shape(*shape)
     if not spec.scaled_decode or min(shape) < _SMALLEST_SCALED_PX:
         return 1
-    fits = (
-        f
-        for f in (8, 4, 2)
-        if all(-(-s // f) >= _KEPT_PER_PX * w for s, w in zip(shape, wanted, strict=True))
-    )
+    fits = (f for f in (8, 4, 2) if all(-(-s // f) >= _KEPT_PER_PX * w for s, w in zip(shape, wanted, strict=True)))
     return next(fits, 1)
 
 

@@ -27,7 +27,7 @@ from onecycle.data.pixels.decode import (
     uses_simplejpeg,
 )
 from onecycle.data.pixels.image import Image, unreadable
-from onecycle.data.pixels.kept import Failures, Kept, Plan, on_one_canvas
+from onecycle.data.pixels.packed import Failures, Kept, Plan, on_one_canvas
 from onecycle.data.pixels.pixel_file import CacheUnusable, Note, PartFile, Say, human_bytes, shown_path
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import counting_bar
@@ -135,9 +135,7 @@ class PixelStore:
         try:
             return decode_for(self.paths[position], self.spec)
         except UNREADABLE as error:
-            raise UnreadableImagesError(
-                f"cannot read picture {self.paths[position]}: {reason(error)}"
-            ) from error
+            raise UnreadableImagesError(f"cannot read picture {self.paths[position]}: {reason(error)}") from error
 
     def gather(self, positions: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
         """Return a batch's pixels on one canvas, each picture in the upper left corner.

@@ -67,9 +67,7 @@ class _Budget:
     def add_bytes(self, n: int) -> None:
         self.bytes += n
         if self.bytes > self.max_bytes:
-            raise _BadArchive(
-                f"it unpacks to more than {self.max_bytes:,} bytes (limits max_bytes, max_ratio)"
-            )
+            raise _BadArchive(f"it unpacks to more than {self.max_bytes:,} bytes (limits max_bytes, max_ratio)")
 
 
 def unpack(

@@ -186,9 +186,7 @@ class _Canvas:
         return np.asarray(plane[row, column])
 
 
-def _winding(
-    rng: np.random.Generator, through: Points, *, bend: float, wave: float, wander: float = 0.3
-) -> Points:
+def _winding(rng: np.random.Generator, through: Points, *, bend: float, wave: float, wander: float = 0.3) -> Points:
     """Return a line across the tile whose direction swings by `bend` radians about every `wave` tile sides.
 
     Source: the sine-generated curve of W. B. Langbein and L. B. Leopold, River meanders (USGS, 1966).

@@ -296,11 +296,7 @@ def _check_probs(probs: np.ndarray, *, is_multi: bool) -> None:
 
 
 def make_folds(
-    targets: np.ndarray,
-    n_folds: int = 5,
-    *,
-    seed: int = 0,
-    groups: Sequence[object] | np.ndarray | None = None,
+    targets: np.ndarray, n_folds: int = 5, *, seed: int = 0, groups: Sequence[object] | np.ndarray | None = None
 ) -> np.ndarray:
     """Return the fold of each picture, int64 ``(N,)`` in 0..n_folds−1; the same seed gives the same folds.
 
@@ -418,15 +414,11 @@ def calibration_report(
     held_out = cross_fit(fit_calibration, Calibration.apply, probs, targets, folds)
     score = ece_score()
     before, after = (estimate(score, p, targets, groups=groups, seed=seed) for p in (probs, held_out))
-    gain, sharper = (
-        difference(s, held_out, probs, targets, groups=groups, seed=seed) for s in (score, log_loss())
-    )
+    gain, sharper = (difference(s, held_out, probs, targets, groups=groups, seed=seed) for s in (score, log_loss()))
     first, second = (reliability_curve(*top_class(p, targets)) for p in (probs, held_out))
     table = _per_tag(probs, held_out, targets, classes) if targets.ndim == 2 else pd.DataFrame()
     n_used = int(folds.max()) + 1
-    return CalibrationReport(
-        before, after, gain, sharper, second.ece_by_chance, first, second, table, n_used, fitted
-    )
+    return CalibrationReport(before, after, gain, sharper, second.ece_by_chance, first, second, table, n_used, fitted)
 
 
 def _per_tag(
@@ -434,8 +426,7 @@ def _per_tag(
 ) -> pd.DataFrame:
     c = probs.shape[1]
     curves = [
-        [reliability_curve(p[:, i].astype(float), targets[:, i] > 0) for i in range(c)]
-        for p in (probs, held_out)
+        [reliability_curve(p[:, i].astype(float), targets[:, i] > 0) for i in range(c)] for p in (probs, held_out)
     ]
     return pd.DataFrame(
         {

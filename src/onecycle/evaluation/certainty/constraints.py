@@ -79,9 +79,7 @@ def _exact_covers(truth: np.ndarray, allowed: np.ndarray) -> list[tuple[int, ...
     """
     together = truth.T.astype(np.int64) @ truth.astype(np.int64) > 0
     found: list[tuple[int, ...]] = []
-    open_sets: list[tuple[tuple[int, ...], np.ndarray, np.ndarray]] = [
-        ((), np.zeros(len(truth), dtype=bool), allowed)
-    ]
+    open_sets: list[tuple[tuple[int, ...], np.ndarray, np.ndarray]] = [((), np.zeros(len(truth), dtype=bool), allowed)]
     for _ in range(MAX_NODES):
         if not open_sets:
             break
@@ -122,8 +120,6 @@ def check_groups(groups: Groups, c: int) -> None:
     """Refuse groups that cannot be decided, for C tags."""
     listed = [int(t) for group in groups for t in group]
     if any(len(group) < 2 for group in groups) or not all(0 <= t < c for t in listed):
-        raise ArgumentError(
-            f"a group has at least two tags, each an index in 0..{c - 1}; received {list(groups)}"
-        )
+        raise ArgumentError(f"a group has at least two tags, each an index in 0..{c - 1}; received {list(groups)}")
     if len(set(listed)) < len(listed):
         raise ArgumentError(f"a tag can be in one group only; received {list(groups)}")

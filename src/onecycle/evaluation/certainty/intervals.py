@@ -218,9 +218,7 @@ def default_scores(n_classes: int, *, is_multi: bool) -> list[WeightedScore]:
     return [accuracy(), error_rate(), *([top_k_accuracy(5)] if n_classes >= 10 else [])]
 
 
-def _tag_rows(
-    probs: np.ndarray, targets: np.ndarray, *, thresh: float | Sequence[float] | np.ndarray
-) -> np.ndarray:
+def _tag_rows(probs: np.ndarray, targets: np.ndarray, *, thresh: float | Sequence[float] | np.ndarray) -> np.ndarray:
     """Return tp, fp, fn of each tag side by side, float ``(N, 3C)``."""
     given, truth = probs >= np.asarray(thresh), _one_hot(targets, probs.shape[1])
     return np.concatenate([given & truth, given & ~truth, ~given & truth], axis=1).astype(float)
@@ -341,8 +339,7 @@ def estimate(
     value = float(score.weighted(probs, targets, np.ones((1, len(probs))))[0])
     units, n_units = _units(groups, len(probs))
     draws = [
-        score.weighted(probs, targets, counts[:, units])
-        for counts in _resampled(n_units, n_boot, seed, len(probs))
+        score.weighted(probs, targets, counts[:, units]) for counts in _resampled(n_units, n_boot, seed, len(probs))
     ]
     low, high = _interval(value, np.concatenate(draws), n_units, level, bounded=score.bounded)
     known = prior is not None
@@ -387,9 +384,7 @@ def difference(
         for counts in _resampled(n_units, n_boot, seed, len(probs))
     ]
     low, high = _interval(value, np.concatenate(draws), n_units, level, bounded=False)
-    return Estimate(
-        name or f"difference in {score.name}", value, low, high, None, len(probs), "", signed=True
-    )
+    return Estimate(name or f"difference in {score.name}", value, low, high, None, len(probs), "", signed=True)
 
 
 def baseline_value(score: WeightedScore, prior: np.ndarray, targets: np.ndarray) -> float:
@@ -398,9 +393,7 @@ def baseline_value(score: WeightedScore, prior: np.ndarray, targets: np.ndarray)
     return float(score.weighted(constant, targets, np.ones((1, len(targets))))[0])
 
 
-def wilson(
-    share: np.ndarray | float, n: np.ndarray | float, z: float = 1.959964
-) -> tuple[np.ndarray, np.ndarray]:
+def wilson(share: np.ndarray | float, n: np.ndarray | float, z: float = 1.959964) -> tuple[np.ndarray, np.ndarray]:
     """Return the score interval of a share out of n, float ``(…)`` each, within [0, 1]."""
     share, n = np.asarray(share, dtype=float), np.asarray(n, dtype=float)
     shrunk = 1 + z**2 / n
@@ -409,9 +402,7 @@ def wilson(
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
-def _interval(
-    value: float, draws: np.ndarray, n_units: int, level: float, *, bounded: bool
-) -> tuple[float, float]:
+def _interval(value: float, draws: np.ndarray, n_units: int, level: float, *, bounded: bool) -> tuple[float, float]:
     from scipy.special import stdtrit
 
     draws = draws[np.isfinite(draws)]
@@ -457,9 +448,7 @@ def _resampled(n_units: int, n_boot: int | None, seed: int, n: int) -> Iterator[
         yield taken
 
 
-def check_arrays(
-    probs: np.ndarray, targets: np.ndarray, groups: Sequence[object] | np.ndarray | None = None
-) -> None:
+def check_arrays(probs: np.ndarray, targets: np.ndarray, groups: Sequence[object] | np.ndarray | None = None) -> None:
     """Refuse arrays that do not belong together; used by the whole room."""
     if probs.ndim != 2 or not len(probs) or targets.shape not in (probs.shape, probs.shape[:1]):
         raise ArgumentError(

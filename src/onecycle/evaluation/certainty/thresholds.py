@@ -122,9 +122,7 @@ class ThresholdReport:
         span = " to ".join(dict.fromkeys(f"{v:.3g}" for v in np.quantile(self.thresholds.values, (0, 1))))
         lines = [f"Thresholds for {self.thresholds.goal}, {self.thresholds.n:,} pictures: {what} ({span})."]
         lines += [f"  {e}" for e in (*self.held_out, *self.gains)]
-        return "\n".join(
-            [*lines, f"Each of {self.n_folds} folds was decided by thresholds chosen on the others."]
-        )
+        return "\n".join([*lines, f"Each of {self.n_folds} folds was decided by thresholds chosen on the others."])
 
 
 # -- choosing ------------------------------------------------------------------------------------------------
@@ -169,9 +167,7 @@ def choose_thresholds(
     """
     _check_choice(probs, targets, beta, average, precision, default)
     if rule not in (None, *get_args(Rule)):
-        raise ArgumentError(
-            f"rule is one of {get_args(Rule)}, or None to let the pictures say; received {rule!r}"
-        )
+        raise ArgumentError(f"rule is one of {get_args(Rule)}, or None to let the pictures say; received {rule!r}")
     check_arrays(probs, targets, groups)
     check_groups(exactly_one, probs.shape[1])
     decided, truth = apply_constraints(probs, exactly_one), targets > 0
@@ -287,9 +283,7 @@ def _per_tag(probs: np.ndarray, truth: np.ndarray, *, beta: float, average: Aver
     return values
 
 
-def _picture_curve(
-    probs: np.ndarray, truth: np.ndarray, given: np.ndarray, c: int, beta: float
-) -> np.ndarray:
+def _picture_curve(probs: np.ndarray, truth: np.ndarray, given: np.ndarray, c: int, beta: float) -> np.ndarray:
     """Return how the sum of F over pictures changes with the threshold of tag c, the others as they are."""
     without, with_it = given.copy(), given.copy()
     without[:, c], with_it[:, c] = False, True
@@ -343,9 +337,7 @@ def _for_precision(probs: np.ndarray, truth: np.ndarray, *, wanted: float) -> np
 def _lowest(probs: np.ndarray, truth: np.ndarray, wanted: float) -> float:
     order = np.argsort(-probs, kind="stable")
     ranked = probs[order].astype(float)
-    enough = (
-        np.cumsum(truth[order]) / np.arange(2, len(probs) + 2) >= wanted
-    )  # one false alarm more than seen
+    enough = np.cumsum(truth[order]) / np.arange(2, len(probs) + 2) >= wanted  # one false alarm more than seen
     places = np.flatnonzero(enough & np.append(ranked[1:] != ranked[:-1], True))
     if not len(places):
         return 1.0
@@ -372,9 +364,7 @@ def _check_choice(
     probs: np.ndarray, targets: np.ndarray, beta: float, average: str, precision: float | None, default: float
 ) -> None:
     if targets.ndim != 2:
-        raise ArgumentError(
-            "thresholds are for tags; with one label a picture the most probable class is taken"
-        )
+        raise ArgumentError("thresholds are for tags; with one label a picture the most probable class is taken")
     if average not in ("sample", "tag"):
         raise ArgumentError(f"average is 'sample' or 'tag'; received {average!r}")
     if not (0 < beta < math.inf and 0 < default < 1):

@@ -13,12 +13,7 @@ from onecycle.errors import ArgumentError, DataWarning, warn
 from onecycle.evaluation.certainty.calibration import CalibrationReport, calibration_report
 from onecycle.evaluation.certainty.constraints import Constraint, propose_constraints
 from onecycle.evaluation.certainty.intervals import Estimate, WeightedScore, default_scores, estimate
-from onecycle.evaluation.certainty.thresholds import (
-    Average,
-    Rule,
-    ThresholdReport,
-    choose_thresholds,
-)
+from onecycle.evaluation.certainty.thresholds import Average, Rule, ThresholdReport, choose_thresholds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,11 +45,7 @@ class Trust(ABC):
     y_true: Tensor
 
     def metrics(
-        self,
-        scores: Sequence[WeightedScore] | None = None,
-        *,
-        groups: GroupIds | None = None,
-        seed: int = 0,
+        self, scores: Sequence[WeightedScore] | None = None, *, groups: GroupIds | None = None, seed: int = 0
     ) -> list[Estimate]:
         """Return scores with their 95 % intervals and what guessing by the training part's classes would score.
 
@@ -72,11 +63,7 @@ class Trust(ABC):
         return [estimate(s, probs, targets, prior=prior, groups=groups, seed=seed) for s in chosen]
 
     def summary(
-        self,
-        scores: Sequence[WeightedScore] | None = None,
-        *,
-        groups: GroupIds | None = None,
-        seed: int = 0,
+        self, scores: Sequence[WeightedScore] | None = None, *, groups: GroupIds | None = None, seed: int = 0
     ) -> str:
         """Return ``metrics`` as lines to print, with what they were measured on."""
         groups = self._own_groups(groups)
@@ -87,18 +74,14 @@ class Trust(ABC):
         lines += [f"  {e}" for e in found]
         few = int(((self.y_true > 0).sum(dim=0) < FEW).sum()) if self.is_multi else 0
         if few:
-            lines.append(
-                f"{few} of {len(self.classes)} tags have fewer than {FEW} pictures here: a mean over tags is"
-            )
+            lines.append(f"{few} of {len(self.classes)} tags have fewer than {FEW} pictures here: a mean over tags is")
             lines.append("unsure because of them, more so than its interval shows.")
         if getattr(self.learn, "thresholds", None) is not None:
             lines.append("predict uses other thresholds, those of choose_thresholds(): its report has")
             lines.append("their score, on pictures that did not choose them.")
         return "\n".join(lines + ([TRAINED_ON] if self._is_training_part() else []))
 
-    def calibration(
-        self, *, n_folds: int = 10, seed: int = 0, groups: GroupIds | None = None
-    ) -> CalibrationReport:
+    def calibration(self, *, n_folds: int = 10, seed: int = 0, groups: GroupIds | None = None) -> CalibrationReport:
         """Judge the probabilities, as they are and calibrated on pictures other than those judged.
 
         ``learn.calibrate()`` does the same and has ``predict`` use it.

@@ -37,9 +37,7 @@ def reliability_figure(
     for ax, (name, curve) in zip(axes, curves.items(), strict=True):
         ax.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle="--")
         reach = np.stack([curve.observed - curve.low, curve.high - curve.observed])
-        ax.errorbar(
-            curve.confidence, curve.observed, np.maximum(reach, 0), fmt="o-", markersize=4, linewidth=1.2
-        )
+        ax.errorbar(curve.confidence, curve.observed, np.maximum(reach, 0), fmt="o-", markersize=4, linewidth=1.2)
         ax.set_title(f"{name}\nECE {curve.ece:.3f} (by chance {curve.ece_by_chance:.3f})", fontsize=10)
         ax.set_xlabel("probability said (mean of a bin)")
         ax.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")

@@ -137,13 +137,7 @@ def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def line_plot(
-    title: str,
-    series: Sequence[Series],
-    *,
-    x_label: str,
-    y_label: str,
-    log_x: bool = False,
-    summary: str = "",
+    title: str, series: Sequence[Series], *, x_label: str, y_label: str, log_x: bool = False, summary: str = ""
 ) -> Plot | None:
     """Return a chart of lines over one pair of axes; None where no point is finite."""
     cleaned = [_finite(s, log_x=log_x) for s in series]
@@ -169,8 +163,7 @@ def reliability_plot(
     places = zip(*(a.tolist() for a in (x_axis.place(confidence), y_axis.place(observed))), strict=True)
     ends = zip(y_axis.place(low).tolist(), y_axis.place(high).tolist(), strict=True)
     whiskers = tuple(
-        Whisker(round(x, 1), round(y, 1), round(a, 1), round(b, 1))
-        for (x, y), (a, b) in zip(places, ends, strict=True)
+        Whisker(round(x, 1), round(y, 1), round(a, 1), round(b, 1)) for (x, y), (a, b) in zip(places, ends, strict=True)
     )
     rows = tuple(
         (f"{c:.3f}", f"{o:.3f}", f"{a:.3f} to {b:.3f}", f"{n:,}")

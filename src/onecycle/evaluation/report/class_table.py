@@ -7,13 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onecycle.evaluation.certainty.intervals import (
-    MacroAveragePrecision,
-    estimate,
-    macro_fbeta,
-    ratio,
-    wilson,
-)
+from onecycle.evaluation.certainty.intervals import MacroAveragePrecision, estimate, macro_fbeta, ratio, wilson
 from onecycle.evaluation.interpretation import average_precision
 from onecycle.evaluation.report.evidence import FEWER_DRAWS, Evidence
 

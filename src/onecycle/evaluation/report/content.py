@@ -215,9 +215,7 @@ def data_facts(audit: Mapping[str, object]) -> DataFacts:
     looked: object = audit.get("looked_at") or {}
     counts = {str(k): int(v) for k, v in looked.items()} if isinstance(looked, Mapping) else {}
     leaked: object = audit.get("leaked") or ()
-    return DataFacts(
-        counts, tuple(findings), tuple(map(str, leaked)) if isinstance(leaked, (list, tuple)) else ()
-    )
+    return DataFacts(counts, tuple(findings), tuple(map(str, leaked)) if isinstance(leaked, (list, tuple)) else ())
 
 
 def _finding(entry: Mapping[str, object]) -> DataFinding:
@@ -243,9 +241,7 @@ def guesses(evidence: Evidence, index: int, most: int = 6) -> tuple[LabelGuess, 
     order = shown[np.lexsort((-evidence.shown[index, shown], ~wrong))][:most]
     marks = {(True, True): "right", (False, True): "wrong", (True, False): "missed"}
     return tuple(
-        LabelGuess(
-            evidence.classes[c], float(evidence.shown[index, c]), marks[bool(truth[c]), bool(given[c])]
-        )
+        LabelGuess(evidence.classes[c], float(evidence.shown[index, c]), marks[bool(truth[c]), bool(given[c])])
         for c in order
     )
 

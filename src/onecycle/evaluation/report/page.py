@@ -82,9 +82,7 @@ def payload(content: ReportContent) -> dict[str, Any]:
     made["ranks"] = as_text(s.ranks)
     made["inUse"] = list(s.in_use)
     # The common grid is steps/200; the threshold in use is added where it is another: [place, value].
-    made["extra"] = [
-        [p, g[p]] if len(g) > STEPS + 1 else None for g, p in zip(s.grids, s.in_use, strict=True)
-    ]
+    made["extra"] = [[p, g[p]] if len(g) > STEPS + 1 else None for g, p in zip(s.grids, s.in_use, strict=True)]
     made["fixed"] = list(s.fixed)
     return made
 
@@ -102,11 +100,7 @@ def _hash(text: str) -> str:
 @functools.cache
 def _engine() -> Environment:
     engine = Environment(
-        loader=PackageLoader(_PACKAGE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=PackageLoader(_PACKAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     engine.filters |= {
         "num": _number,

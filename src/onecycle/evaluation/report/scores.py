@@ -84,9 +84,7 @@ def measure(evidence: Evidence, held_out: Estimate | None = None) -> Scores:
         held_out: the score of chosen thresholds on folds that did not choose them, where it is known; else it is
             found again, where the same choice can be made again.
     """
-    others = [
-        _estimate(evidence, s) for s in default_scores(len(evidence.classes), is_multi=evidence.is_multi)
-    ]
+    others = [_estimate(evidence, s) for s in default_scores(len(evidence.classes), is_multi=evidence.is_multi)]
     if not evidence.is_multi:
         first, *rest = against_guesses(others, len(evidence.classes))
         return Scores(first, FIXED, tuple(rest))
@@ -128,16 +126,10 @@ def calibration_facts(evidence: Evidence, *, calibrated: bool) -> CalibrationFac
     """Judge the probabilities that are shown; calibrated ones on other folds than calibrated them, if that is quick."""
     cross_fitted = calibrated and not (evidence.is_multi and evidence.is_large)
     if cross_fitted and evidence.n >= 2:
-        report = calibration_report(
-            evidence.probs, evidence.targets, classes=evidence.classes, groups=evidence.groups
-        )
-        return CalibrationFacts(
-            report.after, report.by_chance, report.curve_after, True, True, _n_true(evidence)
-        )
+        report = calibration_report(evidence.probs, evidence.targets, classes=evidence.classes, groups=evidence.groups)
+        return CalibrationFacts(report.after, report.by_chance, report.curve_after, True, True, _n_true(evidence))
     curve = reliability_curve(*top_class(evidence.shown, evidence.targets))
-    ece = estimate(
-        ece_score(), evidence.shown, evidence.targets, groups=evidence.groups, n_boot=evidence.n_draws
-    )
+    ece = estimate(ece_score(), evidence.shown, evidence.targets, groups=evidence.groups, n_boot=evidence.n_draws)
     return CalibrationFacts(ece, curve.ece_by_chance, curve, calibrated, not calibrated, _n_true(evidence))
 
 
@@ -179,8 +171,6 @@ def _chosen_again(evidence: Evidence) -> ThresholdReport | None:
     """Choose thresholds as by default; None where those in use were chosen in another way or elsewhere."""
     if evidence.is_large or evidence.n < 2:
         return None
-    report = choose_thresholds(
-        evidence.probs, evidence.targets, classes=evidence.classes, groups=evidence.groups
-    )
+    report = choose_thresholds(evidence.probs, evidence.targets, classes=evidence.classes, groups=evidence.groups)
     same = np.allclose(report.thresholds.values, evidence.thresholds, atol=1e-6)
     return report if same else None

@@ -35,9 +35,7 @@ class Sliders:
     fixed: tuple[int, ...] = ()
 
 
-def make_sliders(
-    decided: np.ndarray, thresholds: np.ndarray, *, exact: bool, fixed: tuple[int, ...] = ()
-) -> Sliders:
+def make_sliders(decided: np.ndarray, thresholds: np.ndarray, *, exact: bool, fixed: tuple[int, ...] = ()) -> Sliders:
     """Return ranks and grids.
 
     Args:

@@ -90,9 +90,7 @@ class LabelDoubts:
 
     def text(self, *, is_multi: bool) -> str:
         """Return the number with its unit, as the beginning of a sentence."""
-        one, several = (
-            ("yes/no decision on tags", "yes/no decisions on tags") if is_multi else ("label", "labels")
-        )
+        one, several = ("yes/no decision on tags", "yes/no decisions on tags") if is_multi else ("label", "labels")
         if not self.n:
             return f"no {one} looks doubtful"
         among = self.n if self.judged is None else self.judged
@@ -155,9 +153,7 @@ def grade_class(row: ClassRow) -> GradedClass:
     if (precise or finds) and not precision.low > row.share:
         return GradedClass(row, "always", f"{_commonness(row)}; {said}")
     if precise and row.absent < LEAST_SUPPORT:
-        without = (
-            f"{row.absent} validation {'picture does' if row.absent == 1 else 'pictures do'} not have it"
-        )
+        without = f"{row.absent} validation {'picture does' if row.absent == 1 else 'pictures do'} not have it"
         return GradedClass(row, "few", f"{without}; {LEAST_SUPPORT} are the least")
     if precise and finds and row.share >= GOOD and _absences(row).low < 0.5:
         return GradedClass(row, "finds", f"finds most, yet is given to {_wrongly(row)} without it; {said}")
@@ -175,12 +171,7 @@ def grade_class(row: ClassRow) -> GradedClass:
 
 
 def judge(
-    scores: Scores,
-    rows: Sequence[ClassRow],
-    calibration: CalibrationFacts | None,
-    warned: Warned,
-    *,
-    is_multi: bool,
+    scores: Scores, rows: Sequence[ClassRow], calibration: CalibrationFacts | None, warned: Warned, *, is_multi: bool
 ) -> Verdict:
     """Return the verdict on a model.
 
@@ -212,29 +203,20 @@ def _bottom_line(scores: Scores, graded: Sequence[GradedClass], warned: Warned, 
             "", "These pictures trained the model, so this page cannot say how good it is.", "bad", numbers
         )
     if warned.leaked:
-        text = (
-            "The numbers flatter the model: training saw copies of validation pictures. Mend the split first."
-        )
+        text = "The numbers flatter the model: training saw copies of validation pictures. Mend the split first."
         return Statement("", text, "bad", numbers | {"leaked": float(warned.leaked)})
     if not _above_baseline(scores):
         return Statement("", "Not shown to be better than guessing: do not use it yet.", "bad", numbers)
     if trusted == len(graded):
         return Statement(
-            "",
-            f"Better than guessing, and good enough to trust for all {len(graded)} {words}.",
-            "good",
-            numbers,
+            "", f"Better than guessing, and good enough to trust for all {len(graded)} {words}.", "good", numbers
         )
     if trusted:
-        text = (
-            f"Better than guessing. Trust it for {trusted} of {len(graded)} {words}; check the others by eye."
-        )
+        text = f"Better than guessing. Trust it for {trusted} of {len(graded)} {words}; check the others by eye."
         return Statement("", text, "care", numbers)
     unknown = sum(g.grade in ("few", "open") for g in graded)
     if 2 * unknown > len(graded):
-        text = (
-            f"Better than guessing, but too few pictures to say which of the {len(graded)} {words} to trust."
-        )
+        text = f"Better than guessing, but too few pictures to say which of the {len(graded)} {words} to trust."
         return Statement("", text, "care", numbers | {"unknown": float(unknown)})
     text = f"Better than guessing, but none of the {len(graded)} {words} can be trusted unseen yet."
     return Statement("", text, "care", numbers)
@@ -302,11 +284,7 @@ def _what_for(graded: Sequence[GradedClass], words: str, *, is_multi: bool) -> l
         ),
         "open": ("Cannot tell yet", "the intervals are too wide", "care"),
         "weak": ("Do not trust", "too many wrong or missed", "bad"),
-        "few": (
-            "Too few pictures",
-            f"fewer than {LEAST_SUPPORT} with it, or without it, to judge by",
-            "care",
-        ),
+        "few": ("Too few pictures", f"fewer than {LEAST_SUPPORT} with it, or without it, to judge by", "care"),
     }
     for grade in GRADES:
         mine = sorted((g.row for g in graded if g.grade == grade), key=lambda r: -r.support)
@@ -333,9 +311,7 @@ def _cautions(
         text = f"Training saw copies of {_pictures(warned.leaked)}, so the numbers are too good."
         found.append(Statement("Leaks", text, "bad", {"leaked": float(warned.leaked)}))
     elif warned.leaked == 0:
-        found.append(
-            Statement("Leaks", "The audit found no validation picture in training.", "good", {"leaked": 0.0})
-        )
+        found.append(Statement("Leaks", "The audit found no validation picture in training.", "good", {"leaked": 0.0}))
     else:
         text = "The data were not audited, so leaks between training and validation are not ruled out."
         found.append(Statement("Leaks", text, "care", {}))
@@ -350,9 +326,7 @@ def _cautions(
         )
         found.append(Statement("Thresholds", text, "care", {}))
     if scores.chosen_on == SAME_PICTURES:
-        text = (
-            "The thresholds were chosen on these very pictures or elsewhere: the score is somewhat too good."
-        )
+        text = "The thresholds were chosen on these very pictures or elsewhere: the score is somewhat too good."
         found.append(Statement("Thresholds", text, "care", {}))
     if calibration is not None:
         found.append(_probabilities(calibration, is_multi=is_multi))

@@ -48,12 +48,7 @@ class BatchSplit:
         self._sizes: dict[tuple[int, ...], int] = {}
 
     def run(
-        self,
-        network: nn.Module,
-        x: Tensor,
-        work: Callable[[list[slice]], T],
-        *,
-        undo: Callable[[], None] | None = None,
+        self, network: nn.Module, x: Tensor, work: Callable[[list[slice]], T], *, undo: Callable[[], None] | None = None
     ) -> T:
         """Do a batch's work, in smaller parts each time that memory runs out.
 
@@ -96,9 +91,7 @@ class BatchSplit:
         """
         return self.run(network, x, lambda parts: _joined([network(x[part]) for part in parts]))
 
-    def _remember(
-        self, shape: tuple[int, ...], size: int, parts: Sequence[slice], network: nn.Module
-    ) -> None:
+    def _remember(self, shape: tuple[int, ...], size: int, parts: Sequence[slice], network: nn.Module) -> None:
         self._sizes[shape] = size
         if not self._tell:
             return

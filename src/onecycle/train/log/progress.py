@@ -232,11 +232,7 @@ def started_bar(console: Console, indent: str = "") -> RichProgress:
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as RichProgress
 
-    text = (
-        TextColumn(indent + "{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[text]}"),
-    )
+    text = (TextColumn(indent + "{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
     bar = RichProgress(*text, console=console, transient=True, auto_refresh=False)
     bar.add_task("", total=1, text="")
     bar.start()

@@ -258,9 +258,7 @@ class Recorder:
     def _mark_suggestion(self, ax: Axes, curve: LrCurve) -> None:
         found = suggest(curve.lrs.tolist(), curve.losses.tolist(), skip_start=0, skip_end=0)
         if found is None:
-            print(
-                f"Failed to compute the gradients: {len(curve.lrs)} points are too few; run more iterations."
-            )
+            print(f"Failed to compute the gradients: {len(curve.lrs)} points are too few; run more iterations.")
             return
         print(f"Min numerical gradient: {found.min_grad_lr:.2E}")
         print(f"Min loss divided by 10: {found.min_loss_div10:.2E}")
@@ -275,9 +273,7 @@ class Recorder:
         fig, ax = _axes(xlabel="Batches processed", ylabel="Loss", grid=show_grid)
         ax.plot(curve.steps, curve.train, color=_TRAIN, label="Train")
         if len(curve.valid):
-            ax.plot(
-                curve.valid_steps, curve.valid, color=_VALID, label="Validation", marker="o", markersize=4
-            )
+            ax.plot(curve.valid_steps, curve.valid, color=_VALID, label="Validation", marker="o", markersize=4)
         ax.legend(frameon=False)
         return fig if return_fig else None
 
@@ -361,9 +357,7 @@ def _spline(y: np.ndarray, k: int) -> np.ndarray:
     from scipy.interpolate import UnivariateSpline
 
     if not 1 <= k <= 5 or len(y) <= k:
-        raise ArgumentError(
-            f"k is the degree of a spline, 1 to 5 and below the number of points ({len(y)}), got {k}"
-        )
+        raise ArgumentError(f"k is the degree of a spline, 1 to 5 and below the number of points ({len(y)}), got {k}")
     steps = np.arange(len(y))
     return np.asarray(UnivariateSpline(steps, y, k=k)(steps))
 

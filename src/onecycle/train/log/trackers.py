@@ -139,8 +139,7 @@ def tracker_for(name: str, folder: Path, run_name: str, config: Mapping[str, Any
         import_module(module)
     except ImportError as error:
         raise ArgumentError(
-            f"{name} was asked for, but it is not installed ({error}): pip install 'onecycle[{name}]', or leave "
-            "it out"
+            f"{name} was asked for, but it is not installed ({error}): pip install 'onecycle[{name}]', or leave it out"
         ) from error
     return Tracker(name, lambda: board(Path(folder), run_name), config)
 
@@ -271,11 +270,7 @@ TRACKERS = tuple(_BOARDS)
 """The names that ``tracker_for`` takes."""
 
 # No reports to their makers, which both send by default, and no lines between those of the run.
-_QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "WANDB_ERROR_REPORTING": "false",
-}
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING", "WANDB_ERROR_REPORTING": "false"}
 
 
 def _told(name: str, error: Exception) -> str:

@@ -1,0 +1,63 @@
+"""``onecycle check``: what is wrong with a data set, before anyone trains on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from onecycle.data.audit.audit import audit_rows
+from onecycle.data.audit.findings import AuditReport
+from onecycle.data.layout import LayoutWish, find_layout
+from onecycle.runs.config import RunConfig
+
+
+def run_check(
+    data: str,
+    wish: LayoutWish,
+    *,
+    valid_pct: float = 0.2,
+    seed: int | None = None,
+    stratify: bool = True,
+    size: int = 224,
+    as_json: bool = False,
+    fail_on: str = "never",
+) -> int:
+    """Audit a data set with the split that ``train`` would draw, and print the findings.
+
+    Args:
+        data, wish: where the data is; see ``find_layout``.
+        valid_pct, seed, stratify: of the split.
+        size: px that you would train at.
+        as_json: print JSON and nothing else.
+        fail_on: ``error``, ``warning`` or ``never``.
+
+    Returns:
+        1 where a finding is as bad as ``fail_on``, else 0.
+    """
+    layout = find_layout(data, wish)
+    if not as_json:
+        print("\n".join(layout.lines()), end="\n\n")
+    rows = layout.rows(valid_pct=valid_pct, seed=seed, size=size, stratify=stratify)
+    report = audit_rows(rows, silent=as_json)
+    if as_json:
+        print(json.dumps({"layout": layout.describe(), **report.to_dict()}, indent=2))
+    else:
+        print(report, end="\n\n")
+        given = {"data": data, "valid_pct": valid_pct, "seed": seed, "stratify": stratify} | asdict(wish)
+        print(_next(report, RunConfig.merged(None, given).command()))
+    return int(fail_on != "never" and report.reaches("error" if fail_on == "error" else "warning"))
+
+
+_ALLOWED = (("missing-file", "missing"), ("unreadable", "unreadable"))
+
+
+def _next(report: AuditReport, train: str) -> str:
+    """Return what to run next; ``train`` is the command that draws the split that was audited."""
+    kinds = {finding.kind for finding in report.findings if finding.severity == "error"}
+    if kinds == {"leak"}:
+        return f"Next: {train} --together\n(copies of a picture stay on one side; or mend the data)"
+    if report.reaches("error"):
+        ways = ["--together keeps copies on one side"] if "leak" in kinds else []
+        ways += [f"--allow {what} leaves files out" for kind, what in _ALLOWED if kind in kinds]
+        return f"Next: mend the errors, then {train}" + (f"\n({'; '.join(ways)})" if ways else "")
+    return f"Next: {train}"

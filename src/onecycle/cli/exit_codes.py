@@ -1,0 +1,84 @@
+"""What a failed command says and exits with: 2 usage, 3 data, 4 resources, 5 unsafe file; 1 for the rest."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from typing import TextIO
+
+from onecycle.errors import (
+    ArchiveError,
+    ArgumentError,
+    CheckpointError,
+    DataError,
+    DownloadError,
+    OnecycleError,
+    UnsafeFileError,
+    WeightsError,
+)
+from onecycle.text import safe_text
+
+FAILED, USAGE, DATA, RESOURCES, UNSAFE, INTERRUPTED = 1, 2, 3, 4, 5, 130
+
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (UnsafeFileError, UNSAFE),
+    (ArchiveError, UNSAFE),
+    (ArgumentError, USAGE),
+    (DataError, DATA),
+    (DownloadError, DATA),
+    (WeightsError, DATA),
+    (CheckpointError, DATA),
+    (MemoryError, RESOURCES),
+    (FileNotFoundError, DATA),
+    (OSError, RESOURCES),
+    (KeyboardInterrupt, INTERRUPTED),
+)
+_WIDEST = 100
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the exit code of an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
+
+
+def error_text(error: BaseException) -> str:
+    """Return what is printed for an error: its message, and for one that nobody foresaw how to see more."""
+    if isinstance(error, OnecycleError):
+        return in_lines(f"error: {error}")
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return in_lines(f"error: {error.strerror or error}{where}")
+    if isinstance(error, MemoryError):
+        return in_lines("error: not enough memory; close other programs, or make --bs or --size smaller")
+    kind = type(error).__name__
+    return in_lines(
+        f"error: onecycle has a defect here: {kind}: {error}. The same command with --debug shows where; "
+        "please report it with that"
+    )
+
+
+def show_warning(
+    message: Warning | str,
+    category: type[Warning],  # noqa: ARG001
+    filename: str,  # noqa: ARG001
+    lineno: int,  # noqa: ARG001
+    file: TextIO | None = None,
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    """Print a warning as a sentence: the line of code that it came from says nothing to a user.
+
+    The arguments are those of ``warnings.showwarning``, which this replaces.
+    """
+    print(in_lines(f"warning: {message}"), file=file or sys.stderr)
+
+
+def in_lines(text: str) -> str:
+    """Return a message without control characters, in lines as wide as the terminal."""
+    width = min(_WIDEST, max(40, shutil.get_terminal_size((80, 24)).columns))
+    plain = [safe_text(line) for line in text.splitlines()]
+    return "\n".join(
+        part
+        for line in plain
+        for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+    )

@@ -1,0 +1,337 @@
+"""``onecycle predict``: new pictures through a run's model; labels and probabilities as a table, a file, or JSON."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.cells import cell_len
+
+from onecycle.cli.exit_codes import DATA
+from onecycle.cli.screen import Screen
+from onecycle.data.labels import items
+from onecycle.data.pixels.store import Unreadable
+from onecycle.errors import ArgumentError, DataError
+from onecycle.learner.learner import Learner
+from onecycle.learner.predicted import FilePredictions, predict_files
+from onecycle.runs.config import RunConfig
+from onecycle.runs.folder import RunFolder, write_output
+from onecycle.runs.load import load_learner
+from onecycle.text import cut, padded
+
+MOST_ON_SCREEN = 20
+"""Pictures that are listed; more are summed up."""
+
+FORMATS = (".csv", ".json", ".parquet")
+STDIN = "-"
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NAMED = 10  # files in a warning
+
+
+def run_predict(
+    run: str | Path,
+    pictures: Sequence[Path | str],
+    *,
+    out: Path | None = None,
+    force: bool = False,
+    as_json: bool = False,
+    quiet: bool = False,
+    top: int = 3,
+    thresh: float | None = None,
+) -> int:
+    """Predict pictures; the data that the run was trained on is not needed.
+
+    Names of files and labels are written as they are, also those that a spreadsheet would take for a formula (that is
+    said): a changed name would no longer be that of the file.
+
+    Args:
+        run: its folder, or its name below ``runs``.
+        pictures: files; folders, of which all pictures are taken; ``-`` for a list of paths on standard input.
+        out: .csv, .json (one object a line) or .parquet; default ``predictions.csv`` in the working directory where
+            there are more pictures than fit on the screen.
+        force: replace a file that is there.
+        as_json: print one JSON object a picture a line, and nothing else.
+        quiet: print only where the file is.
+        top: how many of the most probable classes are listed with their probabilities.
+        thresh: tags: give one from this probability on, instead of what the run chose.
+
+    Returns:
+        3 where pictures could not be read (they are named, the others are kept), else 0.
+
+    Raises:
+        DataError: no such run, or no picture; CheckpointError: its model cannot be loaded.
+        ArgumentError: a file that is there already, or an option that cannot work.
+    """
+    if top < 1:
+        raise ArgumentError(f"--top is a number of classes, 1 or more; received {top}")
+    if thresh is not None and not 0 <= thresh <= 1:
+        raise ArgumentError(f"--thresh is a probability, 0 to 1; received {thresh}")
+    _check_format(out)
+    folder, screen = RunFolder.open(run), Screen(as_json=as_json, quiet=quiet)
+    with screen.running():
+        paths = files_of(pictures)
+        if out is None and not as_json and len(paths) > MOST_ON_SCREEN:
+            out = _free(Path("predictions.csv"), force=force)
+        _check_free(out, force=force)
+        with screen.status(f"loading {folder.name}"):
+            learn = load_learner(folder)
+        found = predict_files(learn, paths, thresh=thresh)
+        shown = _Shown(learn, paths, found, top, _delimiter(folder))
+        if out is not None and len(found.positions):
+            write_output(out, shown.file(out.suffix.lower()))
+        if as_json:
+            for record in shown.records():
+                screen.event("picture", **record)
+        _say(screen, folder, shown, out, thresh)
+    return DATA if found.failed else 0
+
+
+def files_of(pictures: Sequence[Path | str]) -> list[str]:
+    """Return the files behind files, folders and ``-``, each once, folders sorted.
+
+    Raises:
+        DataError: nothing, or a folder without a picture.
+    """
+    found: list[str] = []
+    for given in pictures:
+        if str(given) == STDIN:
+            found += _listed_paths()
+        elif Path(given).is_dir():
+            inside = [str(p) for p in items.list_images(Path(given))]
+            if not inside:
+                raise DataError(f"there is no picture in {given}: name a folder that holds some, or the files")
+            found += inside
+        else:
+            found.append(str(given))
+    if not found:
+        raise DataError("there is no picture to predict: name files or folders, or - for paths on standard input")
+    return list(dict.fromkeys(found))
+
+
+def _listed_paths() -> list[str]:
+    """Read paths from standard input, one a line; names that are no UTF-8, which the disk allows, too."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    return [line for line in (raw.rstrip("\r\n") for raw in sys.stdin) if line.strip()]
+
+
+class _Shown:
+    """Predictions as they are written and printed.
+
+    Args:
+        learn: that predicted.
+        paths: all given files.
+        found: of those that could be read.
+        top: classes to list.
+        delimiter: between the tags of a cell.
+    """
+
+    def __init__(self, learn: Learner, paths: Sequence[str], found: FilePredictions, top: int, delimiter: str) -> None:
+        self.learn, self.found, self.delimiter = learn, found, delimiter
+        self.classes = [str(c) for c in learn.data.classes]
+        self.is_multi = learn.data.is_multi
+        self.top = min(top, len(self.classes))
+        self.files = [paths[i] for i in found.positions]
+
+    def names(self, i: int) -> list[str]:
+        """Return the labels that picture ``i`` is given."""
+        decided = self.found.decided[i]
+        chosen = np.flatnonzero(decided).tolist() if self.is_multi else [int(decided)]
+        return [self.classes[c] for c in chosen]
+
+    def best(self, i: int) -> list[tuple[str, float]]:
+        """Return the most probable classes of picture ``i``; a class that is given comes first."""
+        shown = self.found.shown[i].astype(float)
+        rank = shown.copy()
+        if not self.is_multi:  # equal probabilities, and a calibration that swaps two classes
+            rank[int(self.found.decided[i])] = np.inf
+        order = np.argsort(-rank, kind="stable")[: self.top].tolist()
+        return [(self.classes[c], round(float(shown[c]), 6)) for c in order]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one JSON object a picture, those that could not be read last."""
+        good = [self._record(i) for i in range(len(self.files))]
+        return good + [{"file": f.path, "error": f.reason} for f in self.found.failed]
+
+    def _record(self, i: int) -> dict[str, Any]:
+        names, best = self.names(i), dict(self.best(i))
+        shown = dict(zip(self.classes, self.found.shown[i].astype(float).tolist(), strict=True))
+        if self.is_multi:
+            given = {name: round(shown[name], 6) for name in names}
+            return {"file": self.files[i], "labels": names, "probabilities": {**given, **best}}
+        return {
+            "file": self.files[i],
+            "label": names[0],
+            "probability": round(shown[names[0]], 6),
+            "probabilities": best,
+        }
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Return one entry a picture: file, label, probability and the runners-up; or file, labels, a column a tag."""
+        n = len(self.files)
+        found: dict[str, list[Any]] = {"file": self.files}
+        if self.is_multi:
+            found["labels"] = [self.delimiter.join(self.names(i)) for i in range(n)]
+            shown = np.round(self.found.shown.astype(float), 6)
+            return found | {f"p {name}": shown[:, c].tolist() for c, name in enumerate(self.classes)}
+        ranked = [self.best(i) for i in range(n)]
+        for k in range(self.top):
+            ending = "" if k == 0 else f"_{k + 1}"
+            found[f"label{ending}"] = [row[k][0] for row in ranked]
+            found[f"probability{ending}"] = [row[k][1] for row in ranked]
+        return found
+
+    def file(self, suffix: str) -> bytes:
+        """Return a whole file of predictions."""
+        if suffix == ".json":
+            return "".join(json.dumps(r) + "\n" for r in self.records()).encode()
+        columns = self.columns()
+        if suffix == ".parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            # A name on the disk may be no UTF-8, which parquet cannot hold.
+            columns["file"] = [f.encode("utf-8", "backslashreplace").decode() for f in self.files]
+            buffer = io.BytesIO()
+            pq.write_table(pa.table(columns), buffer)
+            return buffer.getvalue()
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+        return text.getvalue().encode("utf-8", "surrogateescape")
+
+    def formulas(self) -> int:
+        """Count cells of the table that a spreadsheet would take for a formula."""
+        labels = [name for i in range(len(self.files)) for name in self.names(i)[:1]]
+        return sum(text.startswith(_FORMULA) for text in [*self.files, *labels])
+
+
+# -- what is said ---------------------------------------------------------------------------------------------
+
+
+def _say(screen: Screen, run: RunFolder, shown: _Shown, out: Path | None, thresh: float | None) -> None:
+    n, failed = len(shown.files), shown.found.failed
+    if not n:
+        _name_failed(screen, failed, len(failed))
+        return
+    if out is None or n <= MOST_ON_SCREEN:
+        _list(screen, shown, always=out is None)
+    else:
+        _sum_up(screen, shown)
+    screen.say()
+    screen.row("model", f"{run.name}: {n:,} picture{'' if n == 1 else 's'} predicted")
+    screen.row("certainty", _certainty(shown.learn))
+    if shown.is_multi:
+        screen.row("tags", _rule(shown.learn, thresh))
+    if out is not None:
+        screen.row("written", str(out), always=True)
+        if out.suffix.lower() == ".csv" and (odd := shown.formulas()):
+            screen.warn(
+                f"{odd} cells of {out} begin with = + - or @, which a spreadsheet may run as a formula; they are "
+                "written as they are, so import these columns as text"
+            )
+    if failed:
+        _name_failed(screen, failed, n + len(failed))
+    screen.row("next", "where the labels of such pictures are known, judge the model by them:")
+    screen.command(f"onecycle evaluate {shlex.quote(str(run.path))} DATA")
+
+
+def _list(screen: Screen, shown: _Shown, *, always: bool) -> None:
+    """List the pictures with what they are given."""
+    if not shown.files:
+        return
+    limit = screen.width // 2
+    files = [cut(f, limit) for f in shown.files]
+    width = max(map(cell_len, files))
+    for i, file in enumerate(files):
+        screen.line(f"{padded(file, width)}  {_verdict(shown, i)}", always=always)
+
+
+def _verdict(shown: _Shown, i: int) -> str:
+    if shown.is_multi:
+        p = dict(zip(shown.classes, shown.found.shown[i].tolist(), strict=True))
+        given = sorted(shown.names(i), key=lambda name: -p[name])
+        return ", ".join(f"{name} {p[name]:.2f}" for name in given) or "(no tag)"
+    first, *others = shown.best(i)
+    rest = ", ".join(f"{name} {p:.2f}" for name, p in others if p >= 0.005)
+    return f"{first[0]} {first[1]:.2f}{f'  ({rest})' if rest else ''}"
+
+
+def _sum_up(screen: Screen, shown: _Shown) -> None:
+    """Say how often each label was given, the most frequent first."""
+    counts = Counter(name for i in range(len(shown.files)) for name in shown.names(i))
+    none = sum(not shown.names(i) for i in range(len(shown.files))) if shown.is_multi else 0
+    ranked = counts.most_common(MOST_ON_SCREEN)
+    width = max((cell_len(cut(name, screen.width // 2)) for name, _ in ranked), default=0)
+    for name, count in ranked:
+        screen.line(f"{padded(cut(name, screen.width // 2), width)}  {count:>7,}")
+    if len(counts) > len(ranked):
+        screen.line(f"… and {len(counts) - len(ranked)} more classes")
+    if none:
+        screen.line(f"{'(no tag)':<{width}}  {none:>7,}")
+
+
+def _certainty(learn: Learner) -> str:
+    if learn.calibration is None:
+        return (
+            "probabilities are the model's own, not calibrated: of pictures given 0.9, more or fewer than 90 % "
+            "may be right"
+        )
+    return "probabilities are calibrated on the run's validation pictures"
+
+
+def _rule(learn: Learner, thresh: float | None) -> str:
+    if thresh is not None:
+        return f"given from a probability of {thresh:g} on, as asked (--thresh)"
+    chosen = learn.thresholds
+    if chosen is None:
+        return "given from a probability of 0.5 on; the run chose no thresholds"
+    low, high = min(chosen.values), max(chosen.values)
+    span = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
+    own = " of the model's own probabilities" if learn.calibration is not None else ""
+    return f"given by the thresholds that the run chose for {chosen.goal} on {chosen.n:,} pictures: {span}{own}"
+
+
+def _name_failed(screen: Screen, failed: Sequence[Unreadable], n: int) -> None:
+    some = items.shown([f"{one.path} ({one.reason})" for one in failed], most=_NAMED)
+    screen.warn(f"{len(failed)} of {n} files could not be read and are left out: {some}")
+
+
+# -- files ----------------------------------------------------------------------------------------------------
+
+
+def _check_format(out: Path | None) -> None:
+    if out is not None and out.suffix.lower() not in FORMATS:
+        raise ArgumentError(f"--out is a file that ends in {', '.join(FORMATS)}; received {out}")
+
+
+def _check_free(out: Path | None, *, force: bool) -> None:
+    if out is not None and out.exists() and not force:
+        raise ArgumentError(f"{out} is there already; --force replaces it, --out FILE writes another")
+    # Asked before an hour of predictions, not after it.
+    if out is not None and out.parent.is_dir() and not os.access(out.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, "the folder of --out cannot be written to", str(out.parent))
+
+
+def _free(path: Path, *, force: bool) -> Path:
+    """Return the path, or one with a number where that is taken."""
+    number, free = 2, path
+    while free.exists() and not force:
+        free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
+    return free
+
+
+def _delimiter(run: RunFolder) -> str:
+    """Return what parts the tags in the table that the run was trained on: no tag has it in it."""
+    return RunConfig.read(run.config).label_delim or ";"

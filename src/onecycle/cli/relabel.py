@@ -1,0 +1,269 @@
+"""``onecycle relabel``: an edited table of label issues, applied to the labels; a new table, nothing overwritten."""
+
+from __future__ import annotations
+
+import csv as csv_module
+import io
+import json
+import shlex
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.cells import cell_len
+
+from onecycle.cli.screen import Screen
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.labels.cells import with_cells
+from onecycle.data.labels.items import Labels
+from onecycle.data.labels.relabel import FILE, NEW, file_name, relabelled
+from onecycle.data.labels.tables import PARQUET, delimiter_of
+from onecycle.data.layout import DataLayout, LayoutWish, find_layout
+from onecycle.errors import ArgumentError, DataError, DataWarning
+from onecycle.runs.build import layout_of
+from onecycle.runs.config import RunConfig
+from onecycle.runs.folder import RunFolder, write_output
+from onecycle.text import cut, padded
+
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row that gets another label.
+
+    Attributes:
+        row: of the data, from 0.
+        file: below the folder of the data set.
+        before, after: class names; of tags several.
+    """
+
+    row: int
+    file: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if len(self.before) == len(self.after) == 1:
+            return f"{self.before[0]} → {self.after[0]}"
+        gone = [f"−{tag}" for tag in self.before if tag not in self.after]
+        return " ".join(gone + [f"+{tag}" for tag in self.after if tag not in self.before])
+
+
+def run_relabel(
+    data: str,
+    csv: Path | None,
+    wish: LayoutWish,
+    *,
+    out: Path | None = None,
+    force: bool = False,
+    as_json: bool = False,
+    quiet: bool = False,
+) -> int:
+    """Write a new table of labels in which the edited label issues are applied; the data set stays as it is.
+
+    Args:
+        data: a data set, or the folder of a run (then: its data, with its settings).
+        csv: what ``LabelIssues.to_csv`` or the report wrote, with labels filled in under ``new_label``; None takes the
+            run's own ``label_issues.csv``.
+        wish: what the user said about the table.
+        out: the new table; default ``<name>.relabelled.csv`` in the working directory.
+        force: replace a file that is there.
+        as_json: print JSON and nothing else.
+        quiet: print only where the table is.
+
+    Returns:
+        0, also where there was nothing to change (then nothing is written).
+
+    Raises:
+        DataError, LabelError: tables that do not fit; file and row are named.
+        ArgumentError: the new table is there already.
+    """
+    run = _run_at(data)
+    layout = find_layout(data, wish) if run is None else layout_of(RunConfig.read(run.config))
+    if csv is None:
+        if run is None:
+            raise ArgumentError(f"which labels change? Name the edited table: onecycle relabel {data} TABLE.csv")
+        csv = run.label_issues
+    target = _target(layout, out, force=force)
+    bunch = _bunch_of(layout)
+    labels, _ = relabelled(
+        bunch.labels, bunch.store.paths, bunch.path, csv, delimiter=delimiter_of(csv) if csv.is_file() else ","
+    )
+    changes = _changes(bunch, labels)
+    if changes:
+        write_output(target, _new_table(layout, bunch, labels, changes))
+    screen = Screen(as_json=as_json, quiet=quiet)
+    if changes and layout.kind == "train and valid folders":
+        screen.warn("the new table does not say which folder validates: training on it draws a split (--valid-pct)")
+    _say(screen, changes, csv, target, _next(layout, run, wish, target))
+    return 0
+
+
+def _run_at(data: str) -> RunFolder | None:
+    """Return the run that was named, None where ``data`` is a data set."""
+    if (Path(data) / "config.yaml").is_file():
+        return RunFolder.open(data)
+    if Path(data).is_dir() or Path(data).suffix:
+        return None
+    try:
+        return RunFolder.open(data)
+    except DataError:
+        return None
+
+
+def _target(layout: DataLayout, out: Path | None, *, force: bool) -> Path:
+    name = layout.root.name if layout.csv is None else Path(layout.csv).stem
+    suffix = PARQUET if layout.csv is not None and Path(layout.csv).suffix.lower() == PARQUET else ".csv"
+    if layout.csv is not None and Path(layout.csv).suffix.lower() == ".tsv":
+        suffix = ".tsv"
+    target = Path(f"{name}.relabelled{suffix}") if out is None else out
+    if target.suffix.lower() != suffix:
+        raise ArgumentError(f"the new table has the format of the old one, {suffix}; received --out {target}")
+    if layout.csv is not None and target.exists() and target.samefile(layout.root / layout.csv):
+        raise ArgumentError(f"{target} is the table of the data set itself, which stays as it is; choose another --out")
+    if target.exists() and not force:
+        raise ArgumentError(f"{target} is there already; --force replaces it, --out FILE writes another")
+    return target
+
+
+def _bunch_of(layout: DataLayout) -> ImageDataBunch:
+    with warnings.catch_warnings():  # what is odd about the data is for `check` and `train` to say
+        warnings.simplefilter("ignore", DataWarning)
+        return layout.bunch(stratify=False, no_check=True, pixel_cache="off")
+
+
+def _changes(bunch: ImageDataBunch, new: Labels) -> list[Change]:
+    differs = new.targets != bunch.labels.targets
+    rows = np.flatnonzero(differs.any(axis=1) if new.is_multi else differs).tolist()
+    return [
+        Change(row, file_name(bunch.store.paths[row], bunch.path), _names(bunch.labels, row), _names(new, row))
+        for row in rows
+    ]
+
+
+def _names(labels: Labels, row: int) -> tuple[str, ...]:
+    label = labels.label(row).obj
+    return tuple(str(tag) for tag in label) if isinstance(label, tuple) else (str(label),)
+
+
+# -- the new table --------------------------------------------------------------------------------------------
+
+
+def _new_table(layout: DataLayout, bunch: ImageDataBunch, labels: Labels, changes: Sequence[Change]) -> bytes:
+    if layout.csv is None:
+        return _table_of_folders(bunch, labels)
+    table = layout.root / layout.csv
+    if table.suffix.lower() == PARQUET:
+        return _parquet_with(table, layout, changes)
+    return _text_with(table, layout, changes)
+
+
+def _table_of_folders(bunch: ImageDataBunch, labels: Labels) -> bytes:
+    """Return a table of all pictures of class folders."""
+    text = io.StringIO()
+    writer = csv_module.writer(text, lineterminator="\n")
+    writer.writerow([FILE, "label"])
+    for row, path in enumerate(bunch.store.paths):
+        writer.writerow([file_name(path, bunch.path), *_names(labels, row)])
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _text_with(table: Path, layout: DataLayout, changes: Sequence[Change]) -> bytes:
+    """Return the bytes of a table with the changed cells; all others are as they were."""
+    import pandas as pd
+
+    delimiter = delimiter_of(table)
+    frame = pd.read_csv(table, sep=delimiter, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8")
+    column = _position(layout, list(frame.columns))
+    cells = [str(cell) for cell in frame.iloc[:, column]]
+    new = {c.row: _new_cell(cells[c.row], c, layout.table.label_delim) for c in changes}
+    text = table.read_bytes().decode("utf-8")
+    return with_cells(text, column, new, delimiter=delimiter, expected=cells).encode("utf-8")
+
+
+def _parquet_with(table: Path, layout: DataLayout, changes: Sequence[Change]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    whole = pq.read_table(table)
+    column = _position(layout, list(whole.column_names))
+    cells = whole.column(column).to_pylist()
+    for c in changes:
+        old = "" if cells[c.row] is None else cells[c.row]
+        cell = _new_cell(str(old), c, layout.table.label_delim)
+        cells[c.row] = type(old)(cell) if isinstance(old, (int, float)) else cell
+    field = whole.schema.field(column)
+    changed = whole.set_column(column, field, pa.array(cells, field.type))
+    buffer = io.BytesIO()
+    pq.write_table(changed, buffer)
+    return buffer.getvalue()
+
+
+def _position(layout: DataLayout, columns: Sequence[Any]) -> int:
+    which = layout.table.label_col
+    return columns.index(which) if isinstance(which, str) else range(len(columns))[which]
+
+
+def _new_cell(cell: str, change: Change, label_delim: str | None) -> str:
+    """Return what a label cell says from now on: kept tags keep their place, new ones come last."""
+    if label_delim is None:
+        return change.after[0]
+    tags = [tag for tag in (part.strip() for part in cell.split(label_delim)) if tag]
+    kept = [tag for tag in tags if tag in change.after]
+    between = f"{label_delim} " if label_delim.strip() and f"{label_delim} " in cell else label_delim
+    return between.join(kept + [tag for tag in change.after if tag not in tags])
+
+
+# -- what is said ---------------------------------------------------------------------------------------------
+
+
+def _next(layout: DataLayout, run: RunFolder | None, wish: LayoutWish, target: Path) -> str:
+    """Return the command that trains with the new table."""
+    table = str(target.resolve())
+    if run is not None:
+        return shlex.join(["onecycle", "train", "--config", str(run.config), "--csv", table, *_same_split(run)])
+    words = ["onecycle", "train", str(layout.root), "--csv", table]
+    for name in wish.given:
+        if name != "csv":
+            words += [f"--{name.replace('_', '-')}", str(getattr(wish, name))]
+    return shlex.join(words)
+
+
+def _same_split(run: RunFolder) -> list[str]:
+    """Return the option that keeps the run's split: new labels would stratify anew, and the scores not compare."""
+    return ["--split", str(run.split)] if run.split.exists() else []
+
+
+def _say(screen: Screen, changes: Sequence[Change], csv: Path, target: Path, then: str) -> None:
+    if screen.as_json:
+        listed = [{"row": c.row, "file": c.file, "from": list(c.before), "to": list(c.after)} for c in changes]
+        found = {"changed": listed, "out": str(target) if changes else None, "next": then if changes else None}
+        print(json.dumps(found, indent=2))
+        return
+    if not changes:
+        screen.say(f"Nothing to change: no cell under {NEW} in {csv} asks for another label. Nothing was written.")
+        return
+    _list(screen, changes)
+    screen.say()
+    screen.row("written", f"{target}: {_labels(len(changes))} changed, all else as it was", always=True)
+    screen.row("next", "train on the new labels:")
+    screen.command(then)
+
+
+def _list(screen: Screen, changes: Sequence[Change]) -> None:
+    """List the first changes: file, from, to."""
+    shown = [(cut(c.file, screen.width // 2), str(c)) for c in changes[:_SHOWN]]
+    width = max(cell_len(file) for file, _ in shown)
+    for file, change in shown:
+        screen.line(f"{padded(file, width)}  {change}")
+    more = len(changes) - _SHOWN
+    if more > 0:
+        screen.line(f"… and {more:,} more (--json lists all)")
+
+
+def _labels(n: int) -> str:
+    return "1 label" if n == 1 else f"{n:,} labels"

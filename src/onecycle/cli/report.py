@@ -1,0 +1,126 @@
+"""``onecycle report``: the page about a run, made from its folder."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from onecycle.cli.screen import Screen
+from onecycle.errors import DataError
+from onecycle.evaluation.certainty.intervals import Estimate
+from onecycle.evaluation.interpretation import ClassificationInterpretation
+from onecycle.learner.fine_tune.plan import ALL, HEAD
+from onecycle.learner.learner import Learner
+from onecycle.learner.report import METRIC_NAMES, Issues, Report, build_report, label_doubts
+from onecycle.runs.checkpoints import read_issues, read_sweeps
+from onecycle.runs.folder import RunFolder, write_output
+from onecycle.runs.history import read_history, read_stages
+from onecycle.runs.load import interpretation_of, load_bunch, load_learner
+from onecycle.runs.split import read_split
+
+
+def run_report(run: Path, *, out: Path | None = None) -> int:
+    """Make the report of a run from what its folder keeps; pictures are read from the data set, where it lies.
+
+    Args:
+        run: the run folder.
+        out: the page; default ``report.html`` of the run.
+
+    Raises:
+        DataError: no such run, one that was not judged, or data that is gone or has changed.
+    """
+    folder, screen = RunFolder.open(run), Screen()
+    if not folder.predictions.exists():
+        raise DataError(
+            f"{folder.path} has no predictions to report on: its training has not ended. "
+            f"Go on with `onecycle train --resume {shlex.quote(str(folder.path))}`"
+        )
+    with screen.running(), screen.status("writing the report"):
+        data = load_bunch(folder)
+        learn = load_learner(folder, bunch=data)
+        learn.recorder = read_history(folder)
+        found = interpretation_of(folder, learn)
+        made = report_of_run(folder, learn, found, issues=read_issues(folder, data))
+        path = write_output(out or folder.report, made.html.encode("utf-8"))
+    screen.row("answer", made.content.verdict.bottom_line.text)
+    screen.row("report", f"{path} ({len(made.html) / 1e6:.1f} MB, one file, opens in any browser)")
+    screen.row("next", "predict pictures of your own")
+    screen.command(f"onecycle predict {shlex.quote(str(folder.path))} PICTURES")
+    return 0
+
+
+def report_of_run(
+    run: RunFolder, learn: Learner, interpretation: ClassificationInterpretation, *, issues: Issues
+) -> Report:
+    """Put what a run's folder knows into one page.
+
+    Args:
+        run: the folder.
+        learn: its learner; ``recorder`` has the history.
+        interpretation: predictions of the validation part.
+        issues: labels to look at again; None where nobody looked.
+    """
+    audit = run.read_json(run.data)["audit"]
+    metrics = run.read_json(run.metrics) if run.metrics.exists() else {}
+    return build_report(
+        learn,
+        interpretation=interpretation,
+        audit=audit,
+        label_issues=issues,
+        sweep=read_sweeps(run) or None,
+        title=run.name,
+        config=run.config.read_text(encoding="utf-8"),
+        command=f"onecycle train --config {shlex.quote(str(run.config))}",
+        env=run.read_json(run.env),
+        notes=notes_of(run, audit),
+        training_note=stages_note(run),
+        held_out=_held_out(metrics),
+        doubts=label_doubts(issues, n=metrics.get("label_issues"), judged=metrics.get("labels_judged")),
+    )
+
+
+def _held_out(metrics: Mapping[str, Any]) -> Estimate | None:
+    """Return the score of the run's thresholds on held-out folds, where one was written down."""
+    found = metrics.get("with_thresholds")
+    if not found or None in (found[0]["value"], found[0]["low"], found[0]["high"]):
+        return None
+    return Estimate(**found[0])
+
+
+def notes_of(run: RunFolder, audit: Mapping[str, Any] | None) -> list[str]:
+    """Return what a reader of the numbers must know about how the run came about."""
+    notes = []
+    if audit is None:
+        notes.append("Nobody looked for copies and damaged files (--no-audit), so leaks are not excluded.")
+    elif audit["leaked"]:
+        n = len(audit["leaked"])
+        notes.append(f"{n} validation pictures are copies of training pictures, so the numbers are too good.")
+    left_out = sum(part == "left out" for _, part in read_split(run.split))
+    if left_out:
+        notes.append(f"{left_out} pictures of the data are in neither part: missing, unreadable, or elsewhere.")
+    return notes
+
+
+def stages_note(run: RunFolder) -> str:
+    """Return a sentence where training all layers ended no better than the head alone had; else nothing.
+
+    The head is taken at the end of its stage: that is the model which ``--epochs 0`` gives.
+    """
+    recorder = read_history(run)
+    ends = dict(zip(read_stages(run), recorder.rows, strict=True))  # of each stage the last epoch
+    head, end = ends.get(HEAD), ends.get(ALL)
+    if head is None or end is None or head.valid_loss is None or end.valid_loss is None:
+        return ""
+    if not (math.isfinite(head.valid_loss) and math.isfinite(end.valid_loss)):
+        return ""
+    better = end.valid_loss < head.valid_loss
+    said = f"valid loss {head.valid_loss:.3f} after the head, {end.valid_loss:.3f} at the end"
+    before, after = head.metrics[:1], end.metrics[:1]
+    for name, was, now in zip(recorder.metric_names, before, after, strict=False):
+        if isinstance(was, float) and isinstance(now, float):
+            better = better or now > was  # accuracy or sample-F2: the more the better
+            said += f"; {METRIC_NAMES.get(name, name)} {was:.3f}, {now:.3f}"
+    return "" if better else f"All layers did not do better than the head alone: {said}. --epochs 0 is enough here."

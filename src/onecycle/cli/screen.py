@@ -1,0 +1,298 @@
+"""What a command shows: on a terminal, in a pipe, as JSON for machines; and the same lines in a run's log.
+
+Names of files and labels come from outside: nothing is shown before ``safe_text`` took the control characters out.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from rich.cells import cell_len, chop_cells
+from rich.console import Console
+from rich.text import Text
+
+from onecycle.errors import OnecycleWarning
+from onecycle.text import safe_text, wrapped
+from onecycle.train.log.progress import Progress, format_time, started_bar
+from onecycle.train.log.recorder import EpochRow
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.status import Status
+
+USUAL_WIDTH, LEAST_WIDTH, MOST_WIDTH = 80, 40, 100
+"""Columns where nobody says; and what text is kept between, as longer lines are hard to read."""
+
+LABEL_WIDTH = 10
+"""Columns of the word that a line begins with."""
+
+
+class Screen:
+    """Where a command's lines go.
+
+    Args:
+        as_json: one JSON object a line on standard output, and nothing else there.
+        quiet: only what ``result`` is given.
+        stream: standard output.
+        errors: for warnings.
+
+    Attributes:
+        width: columns that lines are kept to.
+    """
+
+    def __init__(
+        self, *, as_json: bool = False, quiet: bool = False, stream: TextIO | None = None, errors: TextIO | None = None
+    ) -> None:
+        self.as_json, self.quiet = as_json, quiet
+        self._out = sys.stdout if stream is None else stream
+        self._err = sys.stderr if errors is None else errors
+        for written in (self._out, self._err):
+            if isinstance(written, io.TextIOWrapper):  # what its encoding lacks must not end a run
+                written.reconfigure(errors="replace")
+        columns = shutil.get_terminal_size((USUAL_WIDTH, 24)).columns
+        self.width = max(LEAST_WIDTH, min(MOST_WIDTH, columns))
+        self.console = _console(self._out, columns)
+        self._errors = _console(self._err, columns)
+        self._log: TextIO | None = None
+        self._waiting: list[str] = []
+        self._told: set[str] = set()
+        self._status: Status | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether lines can be drawn and taken away again."""
+        return self.console.is_terminal and not (self.as_json or self.quiet)
+
+    # --- lines ------------------------------------------------------------------------------------
+
+    def say(self, text: str = "", *, style: str = "") -> None:
+        """Show text, broken into lines."""
+        for line in wrapped(safe_text(text), self.width):
+            self._show(line, style=style)
+
+    def line(self, text: str, *, style: str = "", always: bool = False) -> None:
+        """Show one line as it is laid out, cut where it is too long; ``always``: also with ``quiet``."""
+        plain = safe_text(text)
+        fitting = plain if cell_len(plain) <= self.width else chop_cells(plain, self.width)[0]
+        self._show(fitting, style=style, always=always)
+
+    def row(self, label: str, text: str, *, style: str = "", always: bool = False) -> None:
+        """Show text behind a label, its further lines below its first.
+
+        Args:
+            label: a short word; empty goes on with the row before.
+            text: of any length.
+            style: of the text.
+            always: also with ``quiet``.
+        """
+        for i, line in enumerate(wrapped(safe_text(text), self.width - LABEL_WIDTH)):
+            name = label if i == 0 else ""
+            self._show(f"{name:<{LABEL_WIDTH}}{line}", style=style, label=name, always=always)
+
+    def command(self, text: str, what: str = "") -> None:
+        """Show a command to run next; it is never broken, so that it can be copied."""
+        plain = safe_text(text)
+        tail = f"   {what}" if what else ""
+        fits = cell_len(plain + tail) + LABEL_WIDTH <= self.width
+        self._show(" " * LABEL_WIDTH + plain + (tail if fits else ""))
+
+    def event(self, name: str, /, **values: Any) -> None:
+        """Write one JSON object on a line, where output is for machines."""
+        if self.as_json:
+            print(json.dumps({"event": name, **_plain(values)}, ensure_ascii=True), file=self._out, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Show a warning, once, on standard error."""
+        if text in self._told:
+            return
+        self._told.add(text)
+        lines = wrapped(f"warning: {safe_text(text)}", self.width)
+        self._note(lines)
+        for line in lines:
+            self._errors.print(Text(line, style="yellow"), soft_wrap=True)
+
+    def _show(self, line: str, *, style: str = "", label: str = "", always: bool = False) -> None:
+        self._note([line.rstrip()])
+        if self.as_json or (self.quiet and not always):
+            return
+        text = Text(line.rstrip(), style=style)
+        if label:
+            text.stylize("bold", 0, len(label))
+        self.console.print(text, soft_wrap=True)
+
+    # --- the log ----------------------------------------------------------------------------------
+
+    def log_to(self, path: Path) -> None:
+        """Write all lines so far, and all that come, to the end of a file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._log = path.open("a", encoding="utf-8", errors="backslashreplace")
+        waiting, self._waiting = self._waiting, []
+        self._note(waiting)
+
+    def _note(self, lines: Sequence[str]) -> None:
+        if self._log is None:
+            self._waiting += lines
+            return
+        self._log.writelines(f"{line}\n" for line in lines)
+        self._log.flush()
+
+    # --- while a command runs ---------------------------------------------------------------------
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Take the library's warnings, and what else it prints where that would be in the way."""
+        nothing = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - closed below
+        hidden = redirect_stdout(nothing) if self.as_json or self.quiet else nullcontext()
+        with nothing, warnings.catch_warnings(), hidden:
+            warnings.simplefilter("default")
+            warnings.showwarning = self._show_warning
+            try:
+                yield
+            finally:
+                self.idle()
+                if self._log is not None:
+                    self._log.close()
+                    self._log = None
+
+    def _show_warning(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        # Not the file and line: they are this program's, and say nothing to its user. Nor do warnings of libraries
+        # to those who program with them; the log has them.
+        if issubclass(category, OnecycleWarning):
+            self.warn(str(message))
+        else:
+            self._note([f"{category.__name__}: {safe_text(message)}"])
+
+    @contextmanager
+    def status(self, text: str) -> Iterator[None]:
+        """Show that something takes a while, as long as it does: on a terminal only."""
+        self.busy(text)
+        try:
+            yield
+        finally:
+            self.idle()
+
+    def busy(self, text: str) -> None:
+        """Show that something takes a while, until ``idle`` or the bar of a fit: on a terminal only."""
+        self.idle()
+        if self.is_live:
+            self._status = self.console.status(safe_text(text))
+            self._status.start()
+
+    def idle(self) -> None:
+        """Take that away."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def progress(self) -> Progress:
+        """Return what shows the epochs of a fit."""
+        return ScreenProgress(self)
+
+
+def _console(stream: TextIO, columns: int) -> Console:
+    # Colours, and whether there is a terminal, are found by rich, which knows NO_COLOR and TERM=dumb.
+    return Console(file=stream, width=columns, highlight=False, markup=False, emoji=False)
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold; numbers that it has not become null."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+class ScreenProgress(Progress):
+    """One row an epoch, under which a bar runs on a terminal.
+
+    Args:
+        screen: where rows go.
+    """
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__()
+        self._screen = screen
+        self._bar: RichProgress | None = None
+
+    @property
+    def shows_bar(self) -> bool:
+        """Whether there is a terminal to draw on."""
+        return self._bar is not None
+
+    def start(self, names: Sequence[str], n_epochs: int) -> None:
+        """Set up the bar."""
+        super().start(names, n_epochs)
+        self._screen.idle()
+        if names:
+            self._screen.line(_table_line(_heads(names)), style="dim")
+        if self._screen.is_live:
+            self._bar = started_bar(self._screen.console, indent="  ")
+
+    def draw(self, done: int, n_batches: int, loss: float | None) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._update(done, n_batches, self._bar_text(done, n_batches, loss))
+
+    def validating(self) -> None:
+        """Say so in the bar."""
+        self._update(1, 1, "validating")
+
+    def row(self, row: EpochRow) -> None:
+        """Show the row of an epoch."""
+        self.rows.append([])
+        values = [row.train_loss, row.valid_loss, *row.metrics]
+        values += [None] * (len(self.names) - 2 - len(values))
+        cells = ["–" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in values]
+        number = f"{len(self.rows)}/{self.n_epochs}"
+        self._screen.line(_table_line([number, *cells, _took(row.time_s)], self.names))
+
+    def finish(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _update(self, done: int, total: int, text: str) -> None:
+        if self._bar is not None:
+            epoch = f"epoch {len(self.rows) + 1}/{self.n_epochs}"
+            task = self._bar.task_ids[0]
+            self._bar.update(task, completed=done, total=total, description=epoch, text=text, refresh=True)
+
+
+_HEADS = {"train_loss": "train loss", "valid_loss": "valid loss", "fbeta": "sample-F2"}
+
+
+def _took(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else format_time(seconds)
+
+
+def _heads(names: Sequence[str]) -> list[str]:
+    return [_HEADS.get(name, name.replace("_", " ")) for name in names]
+
+
+def _table_line(cells: Sequence[str], names: Sequence[str] | None = None) -> str:
+    heads = _heads(names) if names is not None else cells
+    widths = [max(9, len(head)) for head in heads]
+    return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))

@@ -1,0 +1,263 @@
+"""``onecycle train``: from a data set to a judged model, in a run folder that has everything about it."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from onecycle.cli.exit_codes import INTERRUPTED
+from onecycle.cli.screen import Screen
+from onecycle.cli.training.dry_run import show_trial, try_batch
+from onecycle.cli.training.progress import TrainingWatcher
+from onecycle.cli.training.results import judge, show_results, write_report, write_results
+from onecycle.cli.training.start import Opening, check_writable, data_record, open_data, show_machine, show_plan
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError
+from onecycle.learner.fine_tune import run as recipe
+from onecycle.learner.fine_tune.run import DEFAULT_LR, Wish
+from onecycle.learner.learner import Learner
+from onecycle.runs.build import make_learner
+from onecycle.runs.checkpoints import INTERRUPTED as INTERRUPTED_WEIGHTS
+from onecycle.runs.checkpoints import Done, Keeper, environment, read_issues, uninterrupted
+from onecycle.runs.config import DEFAULT, DEFAULT_EPOCHS, RunConfig
+from onecycle.runs.folder import RunFolder
+from onecycle.runs.load import load_bunch, load_learner
+from onecycle.runs.split import split_text
+from onecycle.train.log.trackers import tracker_for
+
+LEAST_MINUTES = 0.1
+"""What a resumed run gets where its time is over: enough for the head's cycle."""
+
+
+def run_training(
+    config: RunConfig | None,
+    *,
+    resume: str | Path | None = None,
+    as_json: bool = False,
+    quiet: bool = False,
+    dry_run: bool = False,
+) -> int:
+    """Train, judge and report.
+
+    Args:
+        config: the settings; with ``resume`` they are not used: a run goes on with its own.
+        resume: a run to go on with.
+        as_json: one JSON object a line on standard output.
+        quiet: the headline and the run's folder alone.
+        dry_run: one batch end to end and a forecast; nothing is written.
+
+    Returns:
+        0, or 130 where it was interrupted.
+
+    Raises:
+        OnecycleError: each with what to do.
+        OutputError: the folder of the runs cannot be written.
+    """
+    screen = Screen(as_json=as_json, quiet=quiet)
+    start_s = time.monotonic()
+    with screen.running():
+        if resume is not None:
+            if dry_run:
+                raise ArgumentError("--dry-run tries a new run; leave it out to go on with one")
+            return _Sitting.resumed(RunFolder.open(resume), screen, start_s).run()
+        if config is None:
+            raise ArgumentError("nothing says which data to train on: `onecycle train FOLDER`")
+        if not dry_run:
+            check_writable(Path(config.out))
+        try:
+            opening = open_data(config, screen)
+        except KeyboardInterrupt:
+            screen.row("stopped", "nothing was trained, and nothing written")
+            return INTERRUPTED
+        if dry_run:
+            return _dry_run(opening, screen)
+        return _Sitting.begun(opening, screen, start_s).run()
+
+
+def _dry_run(opening: Opening, screen: Screen) -> int:
+    learn = make_learner(opening.config, opening.data, Path(opening.config.out))
+    opening.data.prepare(silent=True)
+    with screen.status("measuring the speed of this machine, and trying a batch"):
+        plan = recipe.fine_tune(learn, wish_of(opening.config), plan_only=True)
+        trial = try_batch(learn)
+    show_plan(opening.config, plan, screen)
+    show_trial(trial, plan, screen)
+    return 0
+
+
+def wish_of(config: RunConfig, done: Done | None = None) -> Wish:
+    """Return what ``fine_tune`` is asked for: all of it, or what an earlier sitting left."""
+    epochs, minutes = config.length
+    wish = Wish(epochs, minutes, config.lr, config.freeze_epochs, bs=config.bs)
+    if done is None or not done.weights:
+        return wish
+    if minutes is not None:
+        wish = replace(wish, minutes=max(LEAST_MINUTES, minutes - done.seconds / 60))
+    if not done.head:
+        return wish
+    held = None if done.held_norms is None else not done.held_norms
+    left = None if epochs is None else max(0, epochs - done.epochs)
+    return replace(wish, epochs=left or epochs, freeze_epochs=0, train_bn=held)
+
+
+@dataclass
+class _Sitting:
+    """One run from its first or next epoch to its last screen."""
+
+    run_folder: RunFolder
+    config: RunConfig
+    data: ImageDataBunch
+    learn: Learner
+    screen: Screen
+    start_s: float
+    done: Done
+
+    @classmethod
+    def begun(cls, opening: Opening, screen: Screen, start_s: float) -> _Sitting:
+        """Make the folder of a new run, and write down what is known."""
+        config = opening.config
+        if config.minutes is None and config.epochs is None:
+            config = config.found("epochs", DEFAULT_EPOCHS, DEFAULT)
+        # The network first: without its weights there is no run.
+        learn = make_learner(config, opening.data, Path(config.out))
+        for name in config.track:  # one that is not installed is no run's fault: say so before there is one
+            tracker_for(name, Path(config.out), "", {})
+        run = RunFolder.create(config.out, config.name or "run")
+        learn.path = run.path
+        screen.log_to(run.log)
+        run.write_text(run.config, config.to_yaml())
+        run.write_json(run.env, environment(config.seed, opening.data.device))
+        run.write_json(run.data, data_record(opening))
+        run.write_text(run.split, split_text(opening.data))
+        screen.event("run", path=str(run.path))
+        return cls(run, config, opening.data, learn, screen, start_s, Done())
+
+    @classmethod
+    def resumed(cls, run: RunFolder, screen: Screen, start_s: float) -> _Sitting:
+        """Take a run up again, with its own data, split and weights.
+
+        Raises:
+            ArgumentError: the run is over.
+        """
+        done = Done.read(run)
+        if done.trained and run.metrics.exists() and run.model_stem.with_suffix(".safetensors").exists():
+            raise ArgumentError(
+                f"{run.path} is trained and judged; there is nothing to go on with. Its report: "
+                f"`onecycle report {run.path}`; a longer run: `onecycle train --config {run.config} --epochs N`"
+            )
+        screen.log_to(run.log)
+        config = RunConfig.read(run.config)
+        show_machine(config, screen)
+        data = load_bunch(run)
+        if done.weights:
+            learn = load_learner(run, bunch=data, stem=run.checkpoints / done.weights)
+        else:
+            learn = make_learner(config, data, run.path)
+        if not done.trained:
+            learn.freeze()
+        screen.row("resume", _resumed_text(run, config, done))
+        screen.event("resume", run=str(run.path), head=done.head, epochs=done.epochs, seconds=done.seconds)
+        return cls(run, config, data, learn, screen, start_s, done)
+
+    def run(self) -> int:
+        """Train and judge; whatever stops it, what is known stays."""
+        run, screen = self.run_folder, self.screen
+        keeper = Keeper(run, self.learn, self.done)
+        watcher = TrainingWatcher(self.config, self.learn, keeper, screen)
+        settings = self.config.model_dump()
+        trackers = [tracker_for(name, run.path, run.name, settings) for name in self.config.track]
+        self.learn.callbacks += trackers
+        scores: dict[str, float] | None = None
+        try:
+            self._train(keeper, watcher)
+            scores = self._judge(keeper, watcher)
+        except KeyboardInterrupt:
+            self._stopped(keeper)
+            return INTERRUPTED
+        except DivergedError as error:
+            again = f"onecycle train --config {shlex.quote(str(run.config))} --lr {_smaller(watcher.config.lr)}"
+            raise DivergedError(f"{error}\nThe history is in {run.history}. Try: {again}") from error
+        except OutOfMemoryError as error:
+            bs = max(2, (self.config.bs or 16) // 2)
+            raise OutOfMemoryError(
+                f"{error}\nTry smaller batches or pictures: onecycle train --config "
+                f"{shlex.quote(str(run.config))} --bs {bs}"
+            ) from error
+        finally:
+            for tracker in trackers:
+                tracker.finish(scores)
+        return 0
+
+    def _train(self, keeper: Keeper, watcher: TrainingWatcher) -> None:
+        if self.done.trained:
+            return
+        if not self._is_at_end():
+            self.data.prepare(silent=True)  # it has a bar of its own
+            with self.screen.status("measuring the speed of this machine"):
+                recipe.fine_tune(self.learn, wish_of(self.config, self.done), watcher=watcher)
+        keeper.finish()
+
+    def _is_at_end(self) -> bool:
+        epochs, _ = self.config.length
+        return self.done.head and epochs is not None and self.done.epochs >= epochs
+
+    def _judge(self, keeper: Keeper, watcher: TrainingWatcher) -> dict[str, float]:
+        """Judge the run, write everything down and show the last screen; returns the scores by name."""
+        run, learn, screen = self.run_folder, self.learn, self.screen
+        audit: Mapping[str, Any] | None = run.read_json(run.data)["audit"]
+        judged = judge(watcher.config, learn, screen)
+        issues = watcher.issues if watcher.issues is not None else read_issues(run, learn.data)
+        write_results(run, learn, judged, audit=audit, issues=(keeper.done.label_issues, issues))
+        keeper.clear()
+        report = write_report(run, learn, judged, issues=issues, screen=screen)
+        show_results(
+            run,
+            judged,
+            audit=audit,
+            label_issues=(keeper.done.label_issues, issues),
+            report=report,
+            seconds=time.monotonic() - self.start_s,
+            screen=screen,
+        )
+        return {} if judged is None else {e.name: e.value for e in judged.estimates}
+
+    def _stopped(self, keeper: Keeper) -> None:
+        """Save what there is after Ctrl-C, and say how to go on; a second Ctrl-C waits for that."""
+        with suppress(KeyboardInterrupt), uninterrupted():
+            if not keeper.done.trained:
+                keeper.save(INTERRUPTED_WEIGHTS)
+            keeper.write_history()
+        path = shlex.quote(str(self.run_folder.path))
+        self.screen.say()
+        self.screen.row("stopped", f"what was trained is saved in {self.run_folder.path}; go on with", always=True)
+        self.screen.command(f"onecycle train --resume {path}")
+        self.screen.event("interrupted", run=str(self.run_folder.path))
+
+
+def _resumed_text(run: RunFolder, config: RunConfig, done: Done) -> str:
+    """Say how far a run got, and how it goes on."""
+    epochs, minutes = config.length
+    if done.trained or (done.head and epochs is not None and done.epochs >= epochs):
+        return f"{run.path} is trained; it is judged now"
+    if not done.weights:
+        return f"{run.path} had nothing trained yet; it begins again"
+    if not done.head:
+        return f"{run.path}: the head's stage was not over; it goes on from the saved weights, as a new cycle"
+    if minutes is not None:
+        left = max(LEAST_MINUTES, minutes - done.seconds / 60)
+        return f"{run.path}: {left:.1f} of {minutes:g} minutes are left; {_NEW_CYCLE}"
+    left = (epochs or 0) - done.epochs
+    return f"{run.path}: {left} of {epochs} epochs with all layers are left; {_NEW_CYCLE}"
+
+
+_NEW_CYCLE = "they run as a new cycle: the learning rate rises and falls again"
+
+
+def _smaller(lr: float | None) -> str:
+    """Return a tenth of a learning rate, for a command."""
+    return f"{(lr or DEFAULT_LR) / 10:.1e}"

@@ -1,0 +1,140 @@
+"""While ``onecycle train`` trains: what is shown and kept of each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onecycle.cli.screen import Screen
+from onecycle.cli.training.start import show_plan
+from onecycle.errors import ArgumentError, DataError
+from onecycle.learner.fine_tune.plan import HEAD, Plan, Speeds, Stage
+from onecycle.learner.fine_tune.run import Watcher
+from onecycle.learner.label_issues import LabelIssues
+from onecycle.learner.learner import Learner
+from onecycle.learner.report import label_doubts
+from onecycle.runs.checkpoints import Keeper, write_sweeps
+from onecycle.runs.config import RunConfig
+from onecycle.train.callbacks import Callback, TrainerLike
+from onecycle.train.log.recorder import EpochRow
+
+
+class TrainingWatcher(Watcher):
+    """Shows the stages of a run, and looks for wrong labels while the body is fresh.
+
+    Args:
+        config: the settings.
+        learn: the learner.
+        keeper: of the run.
+        screen: where lines go.
+
+    Attributes:
+        config: the settings, with what the run found.
+        issues: labels to look at again; None where nobody looked.
+    """
+
+    def __init__(self, config: RunConfig, learn: Learner, keeper: Keeper, screen: Screen) -> None:
+        self.config, self.learn, self.keeper, self.screen = config, learn, keeper, screen
+        self.issues: LabelIssues | None = None
+        self.stage: Stage | None = None
+        self._n, self._total = 0, 0
+        learn.progress_to = screen.progress
+        learn.callbacks += [keeper, _EpochEvents(self)]
+
+    def planned(self, plan: Plan, speeds: Speeds) -> None:
+        """Show the plan."""
+        self.screen.idle()
+        self._total = len(plan.stages)
+        show_plan(self.config, plan, self.screen)
+        head = next((s for s in plan.stages if s.trains == HEAD), None)
+        if head is not None and self.config.freeze_epochs is None and self.config.minutes is None:
+            self.config = self.config.found("freeze_epochs", head.epochs, "about 200 steps of the head")
+        self._write_config()
+
+    def stage_begins(self, stage: Stage, base_lr: float | None) -> None:
+        """Name the stage."""
+        self.stage, self._n = stage, self._n + 1
+        self.keeper.begin(stage)
+        px = "" if stage.size is None else f", {stage.size[0]} px"
+        how = ""
+        if stage.trains == HEAD:
+            how = ", on features of the frozen body" if stage.views is not None else ", the body frozen"
+        elif base_lr is not None:
+            how = f", learning rates {stage.lr_text(base_lr)}"
+        self.screen.say()
+        self.screen.say(f"{self._n} of {max(self._n, self._total)}  {stage.trains}{px}{how}", style="bold")
+        if stage.trains == HEAD:
+            self.screen.busy("computing the features" if stage.views is not None else "reading the pictures")
+        self.screen.event("stage", number=self._n, trains=stage.trains, size=stage.size, epochs=stage.epochs)
+
+    def lr_chosen(self, lr: float) -> None:
+        """Show and keep the learning rate that was found."""
+        answer = self.learn.lr_answer
+        told = answer is not None and answer.lr == lr
+        if self.config.lr is None:
+            why = answer.reason if answer is not None else "no time for sweeps"
+            how = f"found: {why}" if told else f"the default: {why}"
+            self.config = self.config.found("lr", lr, how)
+            self.screen.say(f"learning rate {lr:.1e}, {how}")
+            self._write_config()
+        if self.learn.lr_sweeps:
+            write_sweeps(self.keeper.run, self.learn.lr_sweeps)
+        self.screen.event("lr", lr=lr, reason=self.config.origin("lr"))
+
+    def stage_ended(self, stage: Stage) -> None:
+        """Keep the weights; after the head's stage look for wrong labels: its features are at hand then."""
+        self.keeper.end()
+        if stage.trains == HEAD:
+            self.check_labels()
+        self.stage = None
+
+    def replanned(self, rest: Sequence[Stage]) -> None:
+        """Say what is left of the plan."""
+        stages = "; ".join(f"{s.trains}, {s.size[0] if s.size else '?'} px, {s.epochs} epochs" for s in rest)
+        self._total = self._n + len(rest)
+        what = stages or "no further stage fits into the time; a longer one, or --epochs, trains all layers"
+        self.screen.say(f"planned anew, from the speed that was seen: {what}")
+        self.screen.event("replanned", stages=[{"trains": s.trains, "size": s.size, "epochs": s.epochs} for s in rest])
+
+    def check_labels(self) -> None:
+        """Look for wrong labels, once; where that cannot work, say so and go on."""
+        if not self.config.label_check:
+            return
+        try:
+            with self.screen.status("checking labels: five heads, each asked about pictures it has not seen"):
+                self.issues = self.learn.label_issues(folds=min(5, len(self.learn.data)))
+        except (ArgumentError, DataError) as error:
+            self.screen.warn(f"labels were not checked: {error}")
+            return
+        self.issues.to_csv(self.keeper.run.label_issues)
+        self.keeper.note_issues(self.issues.n_likely)
+        doubts = label_doubts(self.issues)
+        if doubts is not None:
+            self.screen.say(f"labels checked: {doubts.text(is_multi=self.learn.data.is_multi)}")
+        self.screen.event("label_issues", likely=self.issues.n_likely, judged=len(self.issues))
+
+    def _write_config(self) -> None:
+        run = self.keeper.run
+        run.write_text(run.config, self.config.to_yaml())
+
+
+class _EpochEvents(Callback):
+    """Hands the numbers of an epoch to machines that read along."""
+
+    order = 36
+
+    def __init__(self, watcher: TrainingWatcher) -> None:
+        self._watcher = watcher
+
+    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+        """Write the epoch as JSON, where that is asked for."""
+        stage = self._watcher.stage
+        names = trainer.recorder.metric_names
+        self._watcher.screen.event(
+            "epoch",
+            stage=None if stage is None else stage.trains,
+            epoch=row.epoch,
+            train_loss=row.train_loss,
+            valid_loss=row.valid_loss,
+            time_s=row.time_s,
+            metrics=dict(zip(names, row.metrics, strict=False)),
+        )

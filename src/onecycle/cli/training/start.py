@@ -1,0 +1,258 @@
+"""The start of ``onecycle train``: the data is found and looked through, what speaks against training stops it."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from onecycle import __version__
+from onecycle.cli.screen import Screen
+from onecycle.data.audit.audit import audit_rows
+from onecycle.data.audit.findings import AuditReport, Finding
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.layout import DataLayout
+from onecycle.errors import ArgumentError, DataError, OutputError, UnreadableImagesError
+from onecycle.learner.fine_tune.plan import ALL, Plan
+from onecycle.runs import build
+from onecycle.runs.checkpoints import device_name, n_cores
+from onecycle.runs.config import DEFAULT, FILE, OPTION, RunConfig
+from onecycle.train.log.progress import format_time
+
+MOST_LEAKED = 0.01
+"""A larger share of the validation pictures that training sees too stops a run: the numbers would be too good."""
+
+MOST_DATA_LINES = 10
+"""Lines of the first screen about where the data is."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """All that is known before a run begins.
+
+    Attributes:
+        config: the settings, with what was found.
+        layout: where the data is.
+        data: the bunch.
+        audit: what was found in it; None where nobody looked.
+    """
+
+    config: RunConfig
+    layout: DataLayout
+    data: ImageDataBunch
+    audit: AuditReport | None
+
+
+def open_data(config: RunConfig, screen: Screen) -> Opening:
+    """Find the data, look it through and split it; the first part of the first screen.
+
+    Raises:
+        DataError: faults that stop a run, each with the option that allows it.
+        ArgumentError: copies are to be kept together, and nothing looks for them.
+    """
+    if config.together and not config.audit and config.origin("audit") in (OPTION, FILE):
+        raise ArgumentError("--together keeps copies on one side that the audit finds: leave --no-audit out")
+    show_machine(config, screen)
+    layout = build.layout_of(config)
+    lines = layout.lines()
+    for line in lines[:MOST_DATA_LINES]:
+        screen.line(line)
+    config = build.settled(config, layout)
+    screen.event("data", **build.described(layout), reasons=[list(r) for r in layout.reasons])
+    rows = build.audited_rows(config, layout)
+    config = build.with_size(config, [path for path in rows.paths if path])
+    audit = None
+    if config.audit:
+        audit = audit_rows(rows, together=config.together, silent=not screen.is_live)
+        check_faults(audit, config)
+    data = build.make_bunch(config, layout)
+    n_drawn = len(data.split.valid)
+    if audit is not None and config.together:
+        data = build.with_copies_together(data, audit)
+    config, data = build.with_batches(config, data)
+    if data.c < 2:
+        raise DataError(
+            f"all {len(data.labels):,} pictures have one and the same label, {data.classes[0]!r}, so there is nothing "
+            f"to tell apart; {'check --label-col' if layout.csv else 'each class needs a folder of its own'}"
+        )
+    _show_split(config, data, audit, screen, moved=n_drawn - len(data.split.valid))
+    return Opening(config, layout, data, audit)
+
+
+def check_faults(audit: AuditReport, config: RunConfig) -> None:
+    """Stop where files are missing or unreadable, or too many validation pictures are in training too.
+
+    Raises:
+        UnreadableImagesError, DataError: what was found, with examples and the option that allows it.
+    """
+    found = {finding.kind: finding for finding in audit.findings}
+    for kind, option, what in (
+        ("missing-file", "missing", "left out and counted"),
+        ("unreadable", "unreadable", "left out and counted"),
+    ):
+        if kind in found and option not in config.allow:
+            raise UnreadableImagesError(_stop_text(found[kind], option, what))
+    share = len(audit.leaked) / max(audit.looked_at["valid"], 1)
+    if share > MOST_LEAKED and "leaks" not in config.allow:
+        raise DataError(
+            _stop_text(
+                found["leak"],
+                "leaks",
+                "trained as it is; the report says that the numbers are too good",
+                first="Keep copies on one side with --together, or by a column of groups with --group-col.",
+            )
+        )
+
+
+def _stop_text(finding: Finding, option: str, what: str, *, first: str = "") -> str:
+    said = first or "--allow" in finding.advice  # by the lines below
+    hint = "" if said else finding.advice.rstrip(".")
+    lines = [finding.message, *(f"  {example}" for example in finding.examples)]
+    more = finding.count - len(finding.examples)
+    if finding.examples and more > 0:
+        lines.append(f"  and {more:,} more")
+    if hint:
+        lines.append(f"{hint[0].upper()}{hint[1:]}.")
+    if first:
+        lines.append(first)
+    return "\n".join([*lines, f"Mend the data, or go on with --allow {option} ({what})."])
+
+
+def show_machine(config: RunConfig, screen: Screen) -> None:
+    """Show versions and device: the first line."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name, cores = device_name(device), n_cores()
+    screen.row("onecycle", f"{__version__}, torch {torch.__version__}, {name}, {cores} cores, seed {config.seed}")
+    screen.event("start", onecycle=__version__, torch=torch.__version__, device=name, cores=cores, seed=config.seed)
+
+
+def _show_split(
+    config: RunConfig, data: ImageDataBunch, audit: AuditReport | None, screen: Screen, *, moved: int
+) -> None:
+    n_train, n_valid = len(data.split.train), len(data.split.valid)
+    text = f"{n_train:,} pictures train, {n_valid:,} validate; {guarantee(config, data, audit)}"
+    if audit is not None and config.together:
+        text += f" (--together moved {moved:,} to training)"
+    screen.row("split", text)
+    if audit is not None:
+        screen.row("audit", audit_line(audit, config.data))
+    findings = None if audit is None else [{"kind": f.kind, "severity": f.severity, "count": f.count}
+                                           for f in audit.findings]  # fmt: skip
+    screen.event("split", train=n_train, valid=n_valid, moved=moved, how=data.split.how, findings=findings)
+
+
+def guarantee(config: RunConfig, data: ImageDataBunch, audit: AuditReport | None) -> str:
+    """Say what the split promises."""
+    if not len(data.split.valid):
+        return "nothing validates, so nothing will be measured"
+    if config.split is not None:
+        found = [f"the split of {config.split}"]
+    elif data.split.groups is not None:
+        found = [f"no {config.group_col} is in both"]
+    elif "folder" in data.split.how:
+        found = ["by the folders train/ and valid/"]
+    elif config.stratify:
+        found = [_stratified_text(data)]
+    else:
+        found = ["at random"]
+    if audit is not None:
+        n = len(audit.leaked)
+        found.append(f"{n} of those that validate are copies of ones that train" if n else "no copies across")
+    return ", ".join(found)
+
+
+def _stratified_text(data: ImageDataBunch) -> str:
+    """Say what stratifying gave: the same shares, or how many classes it could not give a validation picture."""
+    n = int((data.labels.counts(data.split.valid) == 0).sum())
+    if n:
+        what = ("tag has" if n == 1 else "tags have") if data.is_multi else "class has" if n == 1 else "classes have"
+        return f"stratified; {n:,} {what} no validation picture"
+    if "moved to training" in data.split.how:
+        return "stratified, then copies kept in training"
+    return f"each {'tag' if data.is_multi else 'class'} with the same share in both"
+
+
+def audit_line(audit: AuditReport, data: str) -> str:
+    """Say in a line or two what the audit found, and where all of it is to be seen."""
+    if not audit.findings:
+        return f"{audit.looked_at['files']:,} files looked through, nothing found"
+    counts = {s: sum(f.severity == s for f in audit.findings) for s in ("error", "warning", "note")}
+    total = ", ".join(f"{n} {name}{'s' * (n > 1)}" for name, n in counts.items() if n)
+    worst = [f for f in audit.findings if f.severity == "error"][:3] or list(audit.findings[:1])
+    named = ", ".join(f"{f.kind} ({f.count:,})" for f in worst)
+    more = " …" if len(audit.findings) > len(worst) else ""
+    return f"{total}: {named}{more}; all: onecycle check {shlex.quote(data)}"
+
+
+def show_plan(config: RunConfig, plan: Plan, screen: Screen) -> None:
+    """Show the plan, and where each of its values came from: the end of the first screen."""
+    epochs, minutes = config.length
+    length = f"minutes {minutes:g}" if minutes is not None else f"epochs {epochs}"
+    origin = config.origin("minutes" if minutes is not None else "epochs")
+    size = config.size or 0
+    values = [
+        f"{config.arch} ({_short(config.origin('arch'))})",
+        f"size {size} ({_short(config.origin('size'))})",
+        f"batch {config.bs} ({_short(config.origin('bs'))})",
+        f"{length} ({_short(origin)}{': --epochs, --minutes' if origin == DEFAULT else ''})",
+        f"lr {config.lr:.2g} ({_short(config.origin('lr'))})" if config.lr else "lr by sweeps (--lr)",
+    ]
+    screen.row("settings", "; ".join(values))
+    for i, line in enumerate(str(replace(plan, notes=())).splitlines()):
+        screen.line(f"{'plan' if i == 0 else '':<10}{line}")
+    screen.row("", f"about {format_time(plan.forecast_s)} in all" + _budget(plan))
+    for note in plan.notes:
+        if "too little" in note or "would allow more" in note:
+            screen.row("note", note)
+    screen.event(
+        "plan",
+        forecast_s=plan.forecast_s,
+        stages=[
+            {
+                "trains": s.trains, "size": s.size, "bs": s.bs, "epochs": s.epochs, "forecast_s": s.forecast_s,
+                "held_norms": s.hold_norms if s.trains == ALL else None,
+            }
+            for s in plan.stages
+        ],
+        settings={name: {"value": getattr(config, name), "origin": config.origin(name)} for name in _TOLD},
+    )  # fmt: skip
+
+
+_TOLD = ("arch", "size", "bs", "epochs", "minutes", "lr", "seed", "valid_pct", "stratify")
+
+
+def _short(origin: str) -> str:
+    return {"option": "given"}.get(origin, origin)
+
+
+def _budget(plan: Plan) -> str:
+    return "" if plan.budget_s is None else f", of {format_time(plan.budget_s)} given"
+
+
+def data_record(opening: Opening) -> dict[str, Any]:
+    """Return what ``data.json`` holds."""
+    return {
+        "layout": build.described(opening.layout),
+        "classes": [str(c) for c in opening.data.classes],
+        "is_multi": opening.data.is_multi,
+        "audit": None if opening.audit is None else opening.audit.to_dict(),
+    }
+
+
+def check_writable(folder: Path) -> None:
+    """Fail before any work is done where the folder of the runs cannot be written; it is not made yet.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    try:
+        Path(tempfile.mkdtemp(prefix=".onecycle-", dir=there)).rmdir()
+    except OSError as error:
+        raise OutputError(
+            f"runs cannot be written to {folder}: {error.strerror}; choose another folder with --out"
+        ) from error

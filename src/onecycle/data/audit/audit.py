@@ -1,0 +1,356 @@
+"""The whole audit of a data set: from its rows to a report."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onecycle.data.audit import files, label_checks
+from onecycle.data.audit.duplicates import Copies, find_copies
+from onecycle.data.audit.findings import (
+    COPY_KINDS,
+    AuditReport,
+    CopyKind,
+    DuplicateGroup,
+    Finding,
+    Neighbour,
+    Severity,
+    plural,
+    some,
+    sorted_findings,
+)
+from onecycle.data.audit.label_checks import Tags, label_text
+from onecycle.data.audit.neighbours import feature_neighbours
+from onecycle.data.labels.items import Source
+from onecycle.data.labels.splits import Split, keep_together
+from onecycle.data.pixels.resize import ResizeSpec
+from onecycle.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from onecycle.data.labels.pictures import Labeled
+
+
+@dataclass(frozen=True)
+class AuditedRows:
+    """A labelled table as it stands, which may be broken.
+
+    Attributes:
+        paths: of N rows; ``""`` where a row names no file.
+        labels: of each row, None where there is none.
+        is_multi: whether a row can have several labels.
+        split: which rows train and which validate; either may be empty.
+        folder: names are shown as they are below it.
+        source: what to call the table, and the number of its first row.
+        resize: the size that pictures will be brought to.
+        groups: one value a row: rows of one group belong in one part; None where there are no groups.
+        known: files that no row names and that belong to the data all the same (test pictures).
+        found: what was found when the table was read.
+    """
+
+    paths: Sequence[str]
+    labels: Sequence[Tags | None]
+    is_multi: bool
+    split: Split
+    folder: Path
+    source: Source
+    resize: ResizeSpec
+    groups: Sequence[object] | None = None
+    known: tuple[str, ...] = ()
+    found: tuple[Finding, ...] = ()
+
+    def name(self, path: str) -> str:
+        """Return a file's name below the folder of the data set."""
+        plain = os.path.normpath(path)
+        folder = os.path.abspath(self.folder) if os.path.isabs(plain) else os.path.normpath(self.folder)
+        root = os.path.join(folder, "")
+        return plain.removeprefix(root)
+
+    def row_name(self, row: int) -> str:
+        """Name a row: its number where the table has numbers, and its file."""
+        name = self.name(self.paths[row]) if self.paths[row] else "(no file)"
+        return f"row {row + self.source.first_row}: {name}" if self.source.first_row else name
+
+
+def rows_of_lists(lists: Labeled, split: Split, groups: Sequence[object] | None = None) -> AuditedRows:
+    """Take the rows of a bunch; ``groups`` (default: those that the split was made by) has one value a row."""
+    labels = lists.labels
+    if labels.is_multi:
+        tags = [tuple(labels.classes[i] for i in np.flatnonzero(row)) for row in labels.targets]
+    else:
+        tags = [(labels.classes[int(t)],) for t in labels.targets]
+    if groups is None and split.groups is not None:
+        groups = split.groups.tolist()
+    pictures = lists.pictures
+    return AuditedRows(
+        pictures.paths,
+        tags,
+        labels.is_multi,
+        split,
+        pictures.path,
+        pictures.source,
+        lists.resize,
+        groups=groups,
+        known=lists.test_paths or (),
+    )
+
+
+def audit_rows(
+    rows: AuditedRows, *, features: np.ndarray | None = None, together: bool = False, silent: bool = False
+) -> AuditReport:
+    """Look at every file, label and part of a data set once, and at nothing twice.
+
+    Args:
+        rows: the table.
+        features: float ``(N, D)``, one row a picture, from a backbone; looked through for close neighbours across the
+            split.
+        together: judge the split in which copies that validate have moved to training, as ``keep_together`` does.
+        silent: draw no bar.
+
+    Raises:
+        ArgumentError: groups or features that do not fit the rows.
+    """
+    if rows.groups is not None and len(rows.groups) != len(rows.paths):
+        raise ArgumentError(f"groups has one value a row, {len(rows.paths)}; received {len(rows.groups)}")
+    keys = [os.path.normpath(p) if p else "" for p in rows.paths]
+    named = list(dict.fromkeys(k for k in keys if k))
+    gone = set(files.missing_files(named))
+    there = [path for i, path in enumerate(named) if i not in gone]
+    facts, prints = files.scan(there, silent=silent)
+    copies = find_copies(prints)
+    duplicates = _duplicate_groups(rows, keys, there, copies)
+    if together:
+        rows = replace(rows, split=keep_together(rows.split, [group.rows for group in duplicates]))
+    leaks = _leaks(rows, duplicates)
+    neighbours = [] if features is None else _neighbours(rows, features, duplicates)
+    names = [rows.name(path) for path in there]
+    found = [
+        *rows.found,
+        *_leak_findings(rows, leaks),
+        *_group_findings(rows),
+        *_part_findings(rows.labels, rows.split),
+        *_missing_findings(rows, keys, {named[i] for i in gone}),
+        *files.problem_findings(names, facts),
+        *_label_findings(rows, keys),
+        *_contradiction_findings(rows, duplicates),
+        *_copy_findings(names, copies),
+        *files.content_findings(names, facts),
+        *files.size_findings(names, facts, rows.resize),
+        *_orphans(rows, named),
+        *_neighbour_findings(neighbours),
+    ]
+    looked_at = {
+        "rows": len(rows.paths),
+        "files": len(there),
+        "readable": sum(not f.problem for f in facts),
+        "train": len(rows.split.train),
+        "valid": len(rows.split.valid),
+        "classes": len(label_checks.tag_counts(rows.labels)),
+    }
+    leaked = tuple(rows.name(rows.paths[valid]) for valid, _, _ in leaks)
+    return AuditReport(
+        str(rows.source), sorted_findings(found), looked_at, tuple(duplicates), leaked, tuple(neighbours)
+    )
+
+
+# -------------------------------------------------------------------- copies
+
+
+def _duplicate_groups(
+    rows: AuditedRows, keys: Sequence[str], there: Sequence[str], copies: Copies
+) -> list[DuplicateGroup]:
+    file_of = {path: i for i, path in enumerate(there)}
+    members: dict[int, list[int]] = defaultdict(list)
+    for row, key in enumerate(keys):
+        if key in file_of:
+            members[int(copies.groups[file_of[key]])].append(row)
+    furthest: dict[int, CopyKind] = {}
+    for link in copies.links:
+        root = int(copies.groups[link.a])
+        furthest[root] = max(link.kind, furthest.get(root, "same file"), key=COPY_KINDS.index)
+    return [
+        DuplicateGroup(tuple(found), tuple(rows.name(rows.paths[r]) for r in found), furthest.get(root, "same file"))
+        for root, found in members.items()
+        if len(found) > 1
+    ]
+
+
+def _leaks(rows: AuditedRows, duplicates: Sequence[DuplicateGroup]) -> list[tuple[int, int, CopyKind]]:
+    """Return (validation row, a training row of the same picture, how they are alike)."""
+    train, valid = set(rows.split.train.tolist()), set(rows.split.valid.tolist())
+    leaks = []
+    for group in duplicates:
+        trains = next((r for r in group.rows if r in train), None)
+        if trains is not None:
+            leaks += [(r, trains, group.kind) for r in group.rows if r in valid]
+    return sorted(leaks)
+
+
+_ALIKE: dict[CopyKind, str] = {
+    "same file": "is the same file as",
+    "exact": "has the pixels of",
+    "near": "is a near copy of",
+    "turned": "is a turned copy of",
+}
+
+
+def _leak_findings(rows: AuditedRows, leaks: Sequence[tuple[int, int, CopyKind]]) -> list[Finding]:
+    if not leaks:
+        return []
+    examples = [f"{rows.name(rows.paths[v])} {_ALIKE[kind]} {rows.name(rows.paths[t])}" for v, t, kind in leaks]
+    message = (
+        f"{plural(len(leaks), 'validation picture')} of {len(rows.split.valid):,} "
+        f"{'is' if len(leaks) == 1 else 'are'} in training too, so that the result will look better than it is"
+    )
+    advice = "keep copies on one side: train --together, or in Python data.split_together(…)"
+    return [Finding("error", "leak", len(leaks), message, some(examples), advice)]
+
+
+def _copy_findings(names: Sequence[str], copies: Copies) -> list[Finding]:
+    kinds: tuple[tuple[CopyKind, Severity, str], ...] = (
+        ("exact", "warning", "with the same pixels as another one"),
+        ("near", "warning", "that look like another one saved anew, resized or slightly cropped"),
+        ("turned", "note", "that look like another one flipped or rotated"),
+    )
+    advice = "keep one, or keep them in one part"
+    found = []
+    for kind, severity, what in kinds:
+        pairs = [f"{names[link.a]} ~ {names[link.b]}" for link in copies.links if link.kind == kind]
+        if pairs:
+            message = f"{plural(len(pairs), 'picture')} {what}"
+            found.append(Finding(severity, f"{kind}-copies", len(pairs), message, some(pairs), advice))
+    if len(copies.plain):
+        plain = [names[i] for i in copies.plain]
+        message = f"{plural(len(plain), 'picture')} of hardly more than one colour: only their exact copies are found"
+        found.append(Finding("warning", "one-colour", len(plain), message, some(plain), "look whether they are meant"))
+    return found
+
+
+def _contradiction_findings(rows: AuditedRows, duplicates: Sequence[DuplicateGroup]) -> list[Finding]:
+    """Report copies with different labels; rows of one and the same file are reported with the rows."""
+    found = []
+    texts: dict[bool, list[str]] = {True: [], False: []}
+    for group in duplicates:
+        if group.kind != "same file" and len({frozenset(rows.labels[r] or ()) for r in group.rows}) > 1:
+            each = [f"{n} ({label_text(rows.labels[r])})" for n, r in zip(group.names, group.rows, strict=True)]
+            texts[group.kind == "exact"].append(" ~ ".join(each[:3]))
+    advice = "look at them and correct the labels"
+    if texts[True]:
+        message = f"{plural(len(texts[True]), 'picture')} in several files with the same pixels and different labels"
+        found.append(Finding("error", "contradicting-copies", len(texts[True]), message, some(texts[True]), advice))
+    if texts[False]:
+        message = f"{plural(len(texts[False]), 'group')} of near or turned copies with different labels"
+        found.append(
+            Finding("warning", "contradicting-lookalikes", len(texts[False]), message, some(texts[False]), advice)
+        )
+    return found
+
+
+# -------------------------------------------------------------------- rows and parts
+
+
+def _label_findings(rows: AuditedRows, keys: Sequence[str]) -> list[Finding]:
+    where = [rows.row_name(r) for r in range(len(rows.paths))]
+    names = [rows.name(key) if key else "" for key in keys]
+    found = [
+        *label_checks.missing_label_findings(rows.labels, where, is_multi=rows.is_multi),
+        *label_checks.repeated_row_findings(keys, names, rows.labels),
+        *label_checks.name_findings(label_checks.tag_counts(rows.labels)),
+        *label_checks.class_findings(rows.labels, rows.split),
+    ]
+    if rows.is_multi:
+        return found + label_checks.together_findings(rows.labels)
+    return found + label_checks.tag_list_findings(rows.labels)
+
+
+def _missing_findings(rows: AuditedRows, keys: Sequence[str], gone: set[str]) -> list[Finding]:
+    missing = [row for row, key in enumerate(keys) if key in gone]
+    if not missing:
+        return []
+    message = f"{plural(len(missing), 'row')} of {len(keys):,} whose file does not exist"
+    hint = files.suffix_hint(rows.paths[missing[0]]).strip()
+    advice = hint or "correct or remove these rows"
+    return [Finding("error", "missing-file", len(missing), message, some([rows.row_name(r) for r in missing]), advice)]
+
+
+def _part_findings(labels: Sequence[Tags | None], split: Split) -> list[Finding]:
+    found = []
+    if not len(split.train):
+        found.append(Finding("error", "no-training-part", 0, f"no picture trains (split {split.how})"))
+    if not len(split.valid):
+        message = f"no picture validates (split {split.how}), so nothing will be measured"
+        advice = _advice_to_validate(labels, split)
+        found.append(Finding("warning", "no-validation-part", 0, message, advice=advice))
+    return found
+
+
+def _advice_to_validate(labels: Sequence[Tags | None], split: Split) -> str:
+    """Say how a picture comes to validate: by a share, a larger one, or more pictures."""
+    n, drawn = len(split.train), re.search(r"valid_pct=([\d.]+)", split.how)
+    share = float(drawn[1].rstrip(".")) if drawn else 0.0
+    if not share:
+        return "--valid-pct 0.2 (valid_pct=0.2), say"
+    counts = label_checks.tag_counts(labels)
+    if split.how.startswith("stratified") and max(counts.values(), default=0) < 2:
+        return "each class has a single picture, which trains: a class needs two or more; collect more"
+    if int(share * n) or n < 2:
+        return "collect more pictures"
+    return (
+        f"{n} pictures are too few for this share: {math.ceil(1 / share - 1e-9)} would be enough for one of them, "
+        f"or a larger share, --valid-pct {math.ceil(100 / n) / 100:g}"
+    )
+
+
+def _group_findings(rows: AuditedRows) -> list[Finding]:
+    if rows.groups is None:
+        return []
+    groups = [str(g) for g in rows.groups]
+    train = {groups[r] for r in rows.split.train}
+    both = [groups[r] for r in rows.split.valid if groups[r] in train]
+    if not both:
+        return []
+    names = sorted(set(both))
+    message = (
+        f"{plural(len(names), 'group')} with members in training and in validation "
+        f"({plural(len(both), 'validation picture')})"
+    )
+    return [
+        Finding(
+            "error", "group-across", len(names), message, some(names), "split by whole groups: --group-col (group_col=)"
+        )
+    ]
+
+
+def _orphans(rows: AuditedRows, named: Sequence[str]) -> list[Finding]:
+    pictures, others = files.files_without_rows(named, rows.known)
+    return files.orphan_findings([rows.name(p) for p in pictures], [rows.name(p) for p in others])
+
+
+# -------------------------------------------------------------------- neighbours
+
+
+def _neighbours(rows: AuditedRows, features: np.ndarray, duplicates: Sequence[DuplicateGroup]) -> list[Neighbour]:
+    """Return close neighbours that are no copies: those are reported already."""
+    group_of = {row: i for i, group in enumerate(duplicates) for row in group.rows}
+    return [
+        Neighbour(rows.name(rows.paths[v]), rows.name(rows.paths[t]), cosine)
+        for v, t, cosine in feature_neighbours(features, rows.split)
+        if v not in group_of or group_of[v] != group_of.get(t)
+    ]
+
+
+def _neighbour_findings(neighbours: Sequence[Neighbour]) -> list[Finding]:
+    if not neighbours:
+        return []
+    n = len({neighbour.valid for neighbour in neighbours})
+    message = f"{plural(n, 'validation picture')} with features close to a training picture's"
+    examples = some([f"{p.valid} ~ {p.train} ({p.cosine:.3f})" for p in neighbours])
+    advice = "look whether they show the same scene; if so, split by scene: --group-col (group_col=)"
+    return [Finding("note", "neighbours", n, message, examples, advice)]

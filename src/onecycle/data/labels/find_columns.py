@@ -1,0 +1,292 @@
+"""The roles of a table's columns, found by looking at its cells and at the files that are there."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, column, find_tag_lists, split_tags
+from onecycle.errors import ArgumentError, DataError
+
+_LOOKED_AT = 50
+"""Rows whose files are looked for; spread over the table."""
+
+_MOST_FOLDERS, _DEEPEST = 200, 3
+_LABEL_NAMES = {"label", "labels", "tag", "tags", "class", "classes", "category", "categories", "target", "targets"}
+_GROUP_NAMES = {
+    "group",
+    "site",
+    "patient",
+    "subject",
+    "scene",
+    "flight",
+    "location",
+    "camera",
+    "case",
+    "slide",
+    "study",
+}
+_LARGEST_SHARE = 0.5
+"""A column with more different values than this share of the rows does not look like classes."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column says what; the fields are those of ``TableLayout``, by name.
+
+    Attributes:
+        reasons: (what, why) of each.
+        sample: one row: (column, cell).
+        hints: columns that may be worth an option.
+    """
+
+    fn_col: str | int
+    label_col: str | int
+    group_col: str | int | None
+    folder: str
+    suffix: str
+    label_delim: str | None
+    reasons: tuple[tuple[str, str], ...]
+    sample: tuple[tuple[str, str], ...]
+    hints: tuple[str, ...] = ()
+
+
+def find_roles(
+    frame: pd.DataFrame,
+    root: Path,
+    *,
+    name: str,
+    fn_col: int | str | None = None,
+    label_col: int | str | None = None,
+    group_col: int | str | None = None,
+    folder: str | None = None,
+    suffix: str | None = None,
+    label_delim: str | None = None,
+) -> Roles:
+    """Find out which column names the pictures and which the labels; what is given is taken.
+
+    Args:
+        frame: the table.
+        root: folder of the data set.
+        name: of the table, for messages.
+        fn_col, label_col, group_col, folder, suffix: as in ``TableLayout``; None to look.
+        label_delim: as there; None to look, "" for one label a picture.
+
+    Raises:
+        DataError: an empty table, no names of columns, or no column names pictures that are there.
+        ArgumentError: no such column, or several that could hold the labels.
+    """
+    source = Source(name, first_row=2)
+    if len(frame) == 0:
+        raise DataError(f"{root / name} has no rows, so there is nothing to look at")
+    named = {
+        role: None if col is None else str(column(frame, col, source=source).name)
+        for role, col in (("fn", fn_col), ("label", label_col), ("group", group_col))
+    }
+    files = _find_files(frame, root, named, name=name, folder=folder, suffix=suffix)
+    _check_header(frame, root, files, name)
+    labels = named["label"] or _find_labels(frame, {files.column, named["group"]}, name)
+    why_label = "as asked" if named["label"] else _why_label(frame, labels)
+    delim, why_delim = _find_delim(frame[labels], label_delim)
+    reasons = [("pictures", files.why), ("labels", f"column {labels} ({why_label}), {why_delim}")]
+    if named["group"]:
+        reasons.append(("groups", f"column {named['group']} (as asked): a group stays in one part"))
+    sample = tuple((str(c), _short(frame[c].iloc[0])) for c in frame.columns[:4])
+    hints = _hints(frame, {files.column, labels, named["group"]})
+    return Roles(files.column, labels, named["group"], files.folder, files.suffix, delim, tuple(reasons), sample, hints)
+
+
+# -------------------------------------------------------------------- pictures
+
+
+@dataclass(frozen=True)
+class _Files:
+    column: str
+    folder: str
+    suffix: str
+    hits: int
+    looked_at: int
+    asked: bool
+
+    @property
+    def why(self) -> str:
+        path = "/".join(p for p in (self.folder, f"<{self.column}>{self.suffix}") if p)
+        count = "all" if self.hits == self.looked_at else f"{self.hits} of"
+        return f"{path} ({'as asked; ' if self.asked else ''}{count} {self.looked_at} rows looked at have it)"
+
+
+def _find_files(
+    frame: pd.DataFrame, root: Path, named: dict[str, str | None], *, name: str, folder: str | None, suffix: str | None
+) -> _Files:
+    taken = {named["label"], named["group"]}
+    columns = [named["fn"]] if named["fn"] else [str(c) for c in frame.columns if str(c) not in taken]
+    folders = [folder.strip("/")] if folder is not None else list(_picture_folders(root))
+    suffixes = [suffix] if suffix is not None else ["", *_suffixes(root, folders)]
+    asked = bool(named["fn"]) and folder is not None and suffix is not None
+    found = _Files(columns[0] if columns else "", "", "", 0, 0, asked)
+    for col in columns:
+        cells = _spread([str(v) for v in frame[col].dropna()])
+        for below in folders:
+            for end in suffixes:
+                hits = sum(os.path.isfile(root / below / f"{cell}{end}") for cell in cells)
+                if hits > found.hits:
+                    found = _Files(col, below, end, hits, len(cells), asked)
+        if found.hits and found.hits == found.looked_at:
+            break
+    if found.hits:
+        return found
+    if asked:  # an audit shows which files are gone; nothing has to be found
+        return _Files(columns[0], folders[0], suffixes[0], 0, min(_LOOKED_AT, len(frame)), asked)
+    raise DataError(_no_files_text(frame, root, name, columns, folders, suffixes))
+
+
+def _check_header(frame: pd.DataFrame, root: Path, files: _Files, name: str) -> None:
+    """Refuse a table that begins with its first picture: it would be taken for a name, and be gone."""
+    for cell in map(str, frame.columns):
+        picture = root / files.folder / f"{cell}{files.suffix}"
+        if picture.suffix.lower() in IMAGE_SUFFIXES and picture.is_file():
+            raise DataError(
+                f"the first line of {root / name} looks like a row, not like the names of columns: "
+                f"{', '.join(_short(c) for c in frame.columns[:4])} ({picture} is a picture). "
+                "Add a first line such as file,label"
+            )
+
+
+def _no_files_text(
+    frame: pd.DataFrame, root: Path, name: str, columns: Sequence[str], folders: Sequence[str], suffixes: Sequence[str]
+) -> str:
+    tried = ", ".join(f"{f or '.'}/" for f in folders[:4]) + (" …" if len(folders) > 4 else "")
+    cells = ", ".join(f"{c}={_short(frame[c].iloc[0])}" for c in columns[:4])
+    backslashes = next((c for c in columns if frame[c].astype(str).str.contains("\\", regex=False).any()), None)
+    if backslashes is not None:
+        return (
+            f"{root / name}: no column names pictures that are there. The names in column {backslashes} have "
+            f"backslashes ({_short(frame[backslashes].iloc[0])}): write / between folders"
+        )
+    return (
+        f"{root / name}: no column names pictures that are there. Its first row is {cells}; looked in "
+        f"{root} below {tried} with the endings {', '.join(s or '(none)' for s in suffixes)}. "
+        "Say where they are with --fn-col, --folder and --suffix"
+    )
+
+
+def _picture_folders(root: Path) -> Iterator[str]:
+    """Yield the data set's folder and those below it, nearest first, as posix paths below it."""
+    level, n = [root], 0
+    for _ in range(_DEEPEST + 1):
+        below: list[Path] = []
+        for folder in level:
+            yield "" if folder == root else folder.relative_to(root).as_posix()
+            n += 1
+            if n >= _MOST_FOLDERS:
+                return
+            with os.scandir(folder) as entries:
+                below += sorted(
+                    Path(e.path) for e in entries if e.is_dir(follow_symlinks=True) and not e.name.startswith(".")
+                )
+        level = below
+
+
+def _suffixes(root: Path, folders: Sequence[str]) -> list[str]:
+    """Return the endings of the pictures that are there, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for folder in folders:
+        if not (root / folder).is_dir():
+            continue
+        with os.scandir(root / folder) as entries:
+            for i, entry in enumerate(entries):
+                end = os.path.splitext(entry.name)[1]
+                counts[end] += end.lower() in IMAGE_SUFFIXES
+                if i >= 1000:
+                    break
+    return [end for end, n in counts.most_common() if n]
+
+
+def _spread(cells: Sequence[str]) -> list[str]:
+    """Return up to 50 cells from all over a column."""
+    step = max(1, len(cells) // _LOOKED_AT)
+    return list(cells[::step][:_LOOKED_AT])
+
+
+# -------------------------------------------------------------------- labels
+
+
+def _find_labels(frame: pd.DataFrame, taken: set[str | None], name: str) -> str:
+    rest = [str(c) for c in frame.columns if str(c) not in taken]
+    if not rest:
+        raise ArgumentError(f"{name} has no column beside the file names, so there are no labels")
+    by_name = [c for c in rest if c.strip().lower() in _LABEL_NAMES]
+    if len(by_name) == 1 or len(rest) == 1:
+        return (by_name or rest)[0]
+    likely = [c for c in by_name or rest if _looks_like_classes(frame[c])]
+    likely = [c for c in likely if c.strip().lower() not in _GROUP_NAMES] or likely
+    if len(likely) == 1:
+        return likely[0]
+    shown = "; ".join(f"{c} ({frame[c].nunique()} different, e.g. {_short(frame[c].iloc[0])})" for c in rest[:8])
+    raise ArgumentError(f"{name} has several columns that could hold the labels: {shown}; choose one with --label-col")
+
+
+def _looks_like_classes(cells: pd.Series[Any]) -> bool:
+    known = cells.dropna()
+    if pd.api.types.is_float_dtype(known) and not (known == known.round()).all():
+        return False
+    return 1 < known.nunique() <= max(2, _LARGEST_SHARE * len(known)) or find_tag_lists(known) is not None
+
+
+def _why_label(frame: pd.DataFrame, labels: str) -> str:
+    if labels.strip().lower() in _LABEL_NAMES:
+        return "by its name"
+    return "the only one left" if len(frame.columns) == 2 else "the only one whose values repeat as classes do"
+
+
+def _find_delim(cells: pd.Series[Any], asked: str | None) -> tuple[str | None, str]:
+    texts = [str(v) for v in cells.dropna()]
+    strings = Counter(texts)
+    if asked is not None:
+        if asked == "":
+            return None, f"one label a picture (as asked): {len(strings)} classes"
+        n = len({t for text in strings for t in split_tags(text, asked)})
+        return asked, f"several tags a picture, parted by {asked!r} (as asked): {n} tags"
+    finding = find_tag_lists(texts)
+    delim = finding.delimiter if finding is not None else _delim_of_few(strings)
+    if delim is None:
+        return None, f"one label a picture: {len(strings)} classes"
+    n = len({t for text in strings for t in split_tags(text, delim)})
+    return delim, (
+        f"several tags a picture, parted by {delim!r}: {len(strings)} different cells are made of {n} tags "
+        "(--label-delim '' for one label a picture)"
+    )
+
+
+def _delim_of_few(strings: Counter[str]) -> str | None:
+    """Find tags where there are few different cells: every part of a compound cell occurs in another cell too."""
+    for delim in (";", "|", ",", " "):
+        rows = [split_tags(text, delim) for text in strings]
+        compound = [row for row in rows if len(row) > 1]
+        where = Counter(tag for row in rows for tag in set(row))
+        often = all(where[tag] > 1 for row in compound for tag in row)
+        if len(compound) >= max(2, len(rows) / 3) and often and len(where) < len(rows):
+            return delim
+    return None
+
+
+def _hints(frame: pd.DataFrame, taken: set[str | None]) -> tuple[str, ...]:
+    """Name a column that may say which pictures belong together; nothing is done with it."""
+    if len(taken - {None}) > 2:
+        return ()
+    for col in map(str, frame.columns):
+        values = frame[col].nunique()
+        if col not in taken and col.strip().lower() in _GROUP_NAMES and 1 < values < len(frame):
+            return (f"column {col} repeats ({values} values): --group-col {col} keeps the pictures of one in one part",)
+    return ()
+
+
+def _short(cell: object) -> str:
+    text = str(cell)
+    return text if len(text) <= 40 else f"{text[:39]}…"

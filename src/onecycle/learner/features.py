@@ -1,0 +1,395 @@
+"""Features of a frozen body: computed once from the pictures, kept while they hold, handed to the training loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from onecycle import settings
+from onecycle.data.augment.augmenter import BatchAugmenter
+from onecycle.data.batches import Batch, BatchLoader, Stats
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.labels.items import DatasetType
+from onecycle.data.pixels.store import default_store_bytes
+from onecycle.data.progress import Advance, counting_bar
+from onecycle.errors import ArgumentError, DataError
+from onecycle.model.fuse import fuse_batchnorm
+from onecycle.model.heads import AdaptiveConcatPool2d, Flatten
+from onecycle.train.callbacks import AccumulateScheduler, Callback
+from onecycle.train.checkpoint import digest
+from onecycle.train.device.batch_split import BatchSplit
+from onecycle.train.device.host_memory import keep_freed_memory
+from onecycle.train.evaluate import eval_mode
+from onecycle.train.frozen import FeatureLoader, FeatureSet, SplitModel, empty_features, split_frozen
+
+DEFAULT_VIEWS = 3
+"""Augmented views of each picture, beside the plain one, where ``precompute=True`` leaves the number open."""
+
+CPU_BATCH = 16
+"""Pictures a batch of the pass over the body on a CPU: small enough to be fast wherever freed memory is not kept.
+
+EfficientNet-Lite0 folded, 224 px, one AVX-512 core, pictures a second of processor time at 16 and 64 a batch: 70 and
+70 where freed memory is kept, 52 and 38 where it is not (torch 2.14); 8 a batch: 60. The peak is lower, too.
+"""
+
+EXAMPLES = 4
+"""Pictures on which the folded body is compared with the body."""
+
+_FED_PICTURES = "The network is fed pictures, not precomputed features: {}."
+
+
+@dataclass(frozen=True)
+class HeadStage:
+    """What the training loop needs to train a head on features.
+
+    Attributes:
+        head: the layers that batches go through; they are the model's own.
+        train: features of the training pictures.
+        valid: features of the validation pictures, plain; None where there are none.
+    """
+
+    head: nn.Module
+    train: FeatureLoader
+    valid: FeatureLoader | None
+
+
+@dataclass(frozen=True)
+class LabelledFeatures:
+    """The body's outputs for all labelled pictures, training before validation.
+
+    Attributes:
+        features: float32 ``(N, …)`` on the CPU.
+        targets: int64 ``(N,)`` or float32 ``(N, C)``.
+        rows: int64 ``(N,)``, their rows in the labelled table.
+    """
+
+    features: Tensor
+    targets: Tensor
+    rows: np.ndarray
+
+    def vectors(self) -> Tensor:
+        """Return one vector a picture, float32 ``(N, D)``: maps are averaged over their cells."""
+        found = self.features.float()
+        return found.flatten(2).mean(2) if found.ndim > 2 else found
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What features were made from; they hold while it is the same. The texts say what changed."""
+
+    data: weakref.ref[ImageDataBunch]
+    pixels: str
+    views: int
+    body: str
+
+    def change_to(self, other: _Origin) -> str | None:
+        """Say what the other one has different, None if nothing."""
+        told = {
+            "data": "the learner has other data",
+            "pixels": "size, transforms or pixel statistics changed",
+            "views": "the number of views changed",
+            "body": "the body's weights or layers changed",
+        }
+        changed = (told[f.name] for f in fields(self) if getattr(self, f.name) != getattr(other, f.name))
+        return next(changed, None)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of the data in order, and what makes its views beside the plain one."""
+
+    loader: BatchLoader
+    augmenters: tuple[BatchAugmenter, ...] = ()
+
+    @property
+    def n_views(self) -> int:
+        return 1 + len(self.augmenters)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Features, and what they were made from."""
+
+    origin: _Origin
+    train: FeatureSet
+    valid: FeatureSet | None
+
+
+class FrozenFeatures:
+    """The features of one learner's pictures, kept from fit to fit.
+
+    Args:
+        max_bytes: the most memory that they may take; beyond it they go to a temporary file in the cache folder.
+            Default: a quarter of the memory that is free when they are made.
+    """
+
+    def __init__(self, *, max_bytes: int | None = None) -> None:
+        self.max_bytes = max_bytes
+        self._kept: _Kept | None = None
+        self._said: set[str] = set()
+
+    def forget(self) -> None:
+        """Give the memory back; what is asked for next is computed anew."""
+        self._kept = None
+
+    def stage(
+        self,
+        model: nn.Module,
+        data: ImageDataBunch,
+        *,
+        stats: Stats | None,
+        views: bool | int,
+        callbacks: Sequence[Callback] = (),
+        weights: np.ndarray | None = None,
+        silent: bool = False,
+    ) -> HeadStage | None:
+        """Return loaders of features, computed now unless those at hand still hold.
+
+        Args:
+            model: ``nn.Sequential(body, head)``.
+            data: the bunch, prepared.
+            stats: what pixels are normalised with.
+            views: augmented views of each training picture; True for ``DEFAULT_VIEWS``.
+            callbacks: of the coming fit.
+            weights: how often each training picture is drawn, see ``BatchLoader``; None for once.
+            silent: show no bar and print nothing.
+
+        Returns:
+            None where the network must be fed pictures; the reason is printed once.
+
+        Raises:
+            DataError: pictures of different sizes give features of different shapes.
+        """
+        parts = feature_parts(model)
+        if isinstance(parts, str):
+            self.forget()  # training goes on below the head: the memory is worth more than the way back
+            self._say(_FED_PICTURES.format(parts), silent=silent)
+            return None
+        reason = _needs_pictures(data, callbacks)
+        if reason is not None:
+            self._say(_FED_PICTURES.format(reason), silent=silent)
+            return None
+        try:
+            kept = self._refreshed(parts.fixed, data, stats, views, silent=silent)
+        except OSError as error:
+            no_room = f"{settings.cache_folder()} has no room for them ({error})"
+            self._say(_FED_PICTURES.format(no_room), silent=silent)
+            return None
+        return _head_stage(parts.rest, data, kept, weights)
+
+    def of_labelled(
+        self, model: nn.Module, data: ImageDataBunch, *, stats: Stats | None, silent: bool = False
+    ) -> LabelledFeatures:
+        """Return the body's features of all labelled pictures, plain; those at hand are used where they hold.
+
+        The body counts as fixed, whether or not it would train: the model is not changed.
+
+        Args:
+            model: ``nn.Sequential(body, head)``.
+            data: the bunch, prepared.
+            stats: what pixels are normalised with.
+            silent: show no bar.
+
+        Raises:
+            ArgumentError: the model cannot be cut behind its body.
+        """
+        frozen = copy.deepcopy(model)
+        for part in list(frozen.children())[:-1]:
+            part.requires_grad_(False)
+        parts = feature_parts(frozen)
+        if isinstance(parts, str):
+            raise ArgumentError(f"features of the body cannot be computed: {parts}")
+        sets = self._at_hand(parts.fixed, data, stats)
+        if sets is None:
+            kinds = [DatasetType.Fix, *([DatasetType.Valid] if len(data.split.valid) else [])]
+            loaders = [_Part(_plain_loader(data, kind, stats)) for kind in kinds]
+            sets = _compute(parts.fixed, loaders, max_bytes=default_store_bytes() // 2, silent=silent)
+        return LabelledFeatures(
+            features=torch.cat([found.features[0] for found in sets]),
+            targets=torch.cat([found.targets for found in sets]),
+            rows=np.concatenate([data.split.train, data.split.valid]),
+        )
+
+    def _at_hand(self, fixed: nn.Module, data: ImageDataBunch, stats: Stats | None) -> list[FeatureSet] | None:
+        """Return what is kept of training and validation, None where it does not hold; views do not matter."""
+        if self._kept is None:
+            return None
+        views = self._kept.origin.views
+        wanted = _Origin(weakref.ref(data), _pixels_of(data, stats), views, _fingerprint(fixed))
+        if self._kept.origin.change_to(wanted) is not None:
+            return None
+        return [kept for kept in (self._kept.train, self._kept.valid) if kept is not None]
+
+    def describe(self) -> str:
+        """Say what is kept, as a clause: how many views of how many pictures, and where."""
+        if self._kept is None:
+            return "no features computed"
+        sets = [kept for kept in (self._kept.train, self._kept.valid) if kept is not None]
+        n_views, n = self._kept.train.features.shape[:2]
+        count = f"{n_views} views of {n:,} pictures" if n_views > 1 else f"{n:,} pictures"
+        where = " in a temporary file" if any(kept.on_disk for kept in sets) else ""
+        size = f"{sum(kept.n_bytes for kept in sets) / 1e6:,.0f} MB{where}"
+        return f"features of the frozen body computed once ({count}, {size})"
+
+    def _refreshed(
+        self, fixed: nn.Module, data: ImageDataBunch, stats: Stats | None, views: bool | int, *, silent: bool
+    ) -> _Kept:
+        """Return the features at hand if they hold, else new ones."""
+        training = _training_part(data, stats, views)
+        origin = _Origin(weakref.ref(data), _pixels_of(data, stats), training.n_views, _fingerprint(fixed))
+        if self._kept is not None:
+            changed = self._kept.origin.change_to(origin)
+            if changed is None:
+                return self._kept
+            if not silent:
+                print(f"Features are computed again: {changed}.")
+            self.forget()
+        elif not silent:
+            print("Features of the frozen body are computed once;\nprecompute=False trains on pictures instead.")
+        parts = [training]
+        if len(data.split.valid):
+            parts.append(_Part(_plain_loader(data, DatasetType.Valid, stats)))
+        max_bytes = default_store_bytes() // 2 if self.max_bytes is None else self.max_bytes
+        train, *valid = _compute(fixed, parts, max_bytes=max_bytes, silent=silent)
+        self._kept = _Kept(origin, train, valid[0] if valid else None)
+        return self._kept
+
+    def _say(self, text: str, *, silent: bool) -> None:
+        if not silent and text not in self._said:
+            print(text)
+            self._said.add(text)
+
+
+def _head_stage(head: nn.Module, data: ImageDataBunch, kept: _Kept, weights: np.ndarray | None) -> HeadStage:
+    pictures = data.loader(DatasetType.Train).replace(weights=weights)
+    train = FeatureLoader(kept.train, bs=pictures.bs, order=pictures.order, seed=data.seed, device=data.device)
+    if kept.valid is None:
+        return HeadStage(head, train, None)
+    pictures = data.loader(DatasetType.Valid)
+    return HeadStage(head, train, FeatureLoader(kept.valid, bs=pictures.bs, order=pictures.order, device=data.device))
+
+
+def why_pictures(model: nn.Module, data: ImageDataBunch, callbacks: Sequence[Callback] = ()) -> str | None:
+    """Say why the head must be trained on pictures, None where features will do.
+
+    Args:
+        model: in the state in which its head would train.
+        data: the bunch.
+        callbacks: of the coming fit.
+    """
+    parts = feature_parts(model)
+    return parts if isinstance(parts, str) else _needs_pictures(data, callbacks)
+
+
+def feature_parts(model: nn.Module) -> SplitModel | str:
+    """Cut a model into what gives features and the rest of its head, or say why that cannot be done."""
+    return split_frozen(model, (AdaptiveConcatPool2d, Flatten))
+
+
+def check_views(precompute: bool | int) -> bool | int:
+    """Return the argument ``precompute``: False, True, or a number of augmented views.
+
+    Raises:
+        ArgumentError: neither a bool nor a whole number of 0 or more.
+    """
+    if not isinstance(precompute, int) or precompute < 0:
+        raise ArgumentError(
+            "precompute is False, True or the number of augmented views of each picture (0: plain pictures "
+            f"only); received {precompute!r}"
+        )
+    return precompute
+
+
+# --- what the features are made from --------------------------------------------------------------
+
+
+def _needs_pictures(data: ImageDataBunch, callbacks: Sequence[Callback]) -> str | None:
+    """Say why a fit needs pictures, None if it does not."""
+    if data.loader(DatasetType.Train).dl_tfms:
+        return "dl_tfms work on whole batches of pictures"
+    asking = [type(cb).__name__ for cb in callbacks if not _takes_features(cb)]
+    return f"{asking[0]} works on the pictures of a batch" if asking else None
+
+
+def _takes_features(callback: Callback) -> bool:
+    """Whether a callback is fine with features; one that looks at batches is not, unless it says so itself."""
+    looks = type(callback).on_batch_begin is not Callback.on_batch_begin
+    return bool(getattr(callback, "takes_features", not looks or isinstance(callback, AccumulateScheduler)))
+
+
+def _training_part(data: ImageDataBunch, stats: Stats | None, views: bool | int) -> _Part:
+    augmenter = data.loader(DatasetType.Train).augmenter
+    n_augmented = DEFAULT_VIEWS if views is True else int(views)
+    augmenters = () if augmenter is None else (augmenter,) * n_augmented
+    return _Part(_plain_loader(data, DatasetType.Fix, stats), augmenters)
+
+
+def _plain_loader(data: ImageDataBunch, part: DatasetType, stats: Stats | None) -> BatchLoader:
+    bs = min(data.batch_size, CPU_BATCH) if data.device.type == "cpu" else data.batch_size
+    return data.loader(part).replace(stats=stats, bs=bs)
+
+
+def _pixels_of(data: ImageDataBunch, stats: Stats | None) -> str:
+    """Describe everything between the stored pictures and the network."""
+    augmenters = [data.loader(part).augmenter for part in (DatasetType.Train, DatasetType.Fix)]
+    return repr((data.lists.resize, data.lists.mode, augmenters, stats, data.seed, data.device))
+
+
+def _fingerprint(fixed: nn.Module) -> str:
+    """Name a function: a digest of its tensors (28 ms for Lite0), and its layers with their settings."""
+    tensors: dict[str, Tensor] = {**dict(fixed.named_parameters()), **dict(fixed.named_buffers())}
+    return f"{digest(tensors)} {fixed!r}"
+
+
+# --- the pass over the pictures -------------------------------------------------------------------
+
+
+def _compute(fixed: nn.Module, parts: Sequence[_Part], *, max_bytes: int, silent: bool) -> list[FeatureSet]:
+    """Pass all views of each part of the data through the fixed function, in evaluation mode and float32."""
+    n_passes = sum(part.n_views * part.loader.n_items for part in parts)
+    bar = nullcontext(lambda _: None) if silent else counting_bar("computing features", n_passes)
+    with keep_freed_memory(), eval_mode(fixed), torch.no_grad(), bar as advance:
+        example = parts[0].loader.batch_at(0, 0).x[:EXAMPLES]
+        shape = tuple(fixed(example).shape[1:])
+        network = fuse_batchnorm(fixed, example)
+        fits = 4 * n_passes * math.prod(shape) <= max_bytes
+        made = []
+        for part in parts:
+            room, on_disk = empty_features(
+                (part.n_views, part.loader.n_items, *shape),
+                max_bytes=max_bytes if fits else 0,
+                folder=settings.cache_folder() / "features",
+            )
+            _fill(room, network, part, advance)
+            made.append(FeatureSet(room, part.loader.part.targets, on_disk))
+    return made
+
+
+def _fill(room: Tensor, network: nn.Module, part: _Part, advance: Advance) -> None:
+    split = BatchSplit()
+    for view, batch in _views(part):
+        found = split.forward(network, batch.x)
+        if found.shape[1:] != room.shape[2:]:
+            raise DataError(
+                f"pictures of different sizes give features of different shapes, {tuple(found.shape[1:])} and "
+                f"{tuple(room.shape[2:])}; pass size=224, say, or precompute=False"
+            )
+        room[view, batch.indices] = found.float().cpu()
+        advance(len(found))
+
+
+def _views(part: _Part) -> Iterator[tuple[int, Batch]]:
+    """Give every batch plain, then every batch once for each augmenter (its pixels are gathered once)."""
+    for batch in part.loader:
+        yield 0, batch
+    if part.augmenters:
+        for i, batch in enumerate(part.loader.views(part.augmenters)):
+            yield 1 + i % len(part.augmenters), batch

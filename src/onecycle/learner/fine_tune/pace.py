@@ -1,0 +1,260 @@
+"""The pace of this machine: measured before a plan is made, and kept to while it runs."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from onecycle.data.batches import Stats
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.learner.features import feature_parts
+from onecycle.learner.fine_tune.plan import Speeds, Task, small_size
+from onecycle.learner.precision import TrainingSpeed
+from onecycle.model import cnn
+from onecycle.train.callbacks import BatchLike, Callback, TrainerLike
+from onecycle.train.log.progress import Progress
+from onecycle.train.log.recorder import EpochRow, Recorder
+from onecycle.train.loop import Trainer, set_training_mode
+from onecycle.train.lr_finder import unchanged
+from onecycle.train.schedules import OneCycle, StepValues
+
+Clock = Callable[[], float]
+
+MEASURED_SHARE = 0.02
+"""Share of the time given that timing one kind of work may take; the first two calls may take ``FIRST`` times that."""
+
+FIRST = 4
+"""The first call builds what the others use and is many times slower, so a plan made from it alone would be wrong."""
+
+MOST_CALLS = 5
+"""The most calls that time one kind of work."""
+
+CPU_BATCH = 16
+"""The most pictures of a step that is timed on a CPU, where the rate hardly depends on it (20 to 24 a second for
+EfficientNet-Lite0, 224 px, batches of 16 to 64)."""
+
+USUAL_EPOCHS = 4
+"""Epochs with all layers that the choice of precision is made for, before the plan is known."""
+
+LEAST_TO_CHOOSE_S = 120.0
+"""In less time than this, precision is not tried out beforehand: that takes some seconds."""
+
+_RESOLUTION = 1_000_000
+
+
+class Measurable(Protocol):
+    """What timing needs of a learner."""
+
+    data: ImageDataBunch
+    trainer: Trainer
+    layer_groups: Any  # Sequence[nn.ModuleList]
+    _speed: TrainingSpeed
+
+    @property
+    def norm_stats(self) -> Stats | None: ...
+
+
+# --- speeds ---------------------------------------------------------------------------------------
+
+
+def measure_speeds(
+    learn: Measurable,
+    task: Task,
+    *,
+    budget_s: float | None = None,
+    all_layers: bool = True,
+    clock: Clock = time.monotonic,
+) -> Speeds:
+    """Time a few forward passes and training steps on real batches; the learner is afterwards as before.
+
+    Args:
+        learn: the learner, its data prepared.
+        task: says the batch size.
+        budget_s: the time given for everything; a small share of it may be used.
+        all_layers: whether there may be a stage in which they train; without, that and decoding at another size are
+            not timed, and are 0 in the answer.
+        clock: seconds that never go back.
+    """
+    trainer, data = learn.trainer, learn.data
+    n = min(task.batch, task.n_train)
+    if trainer.device.type == "cpu":
+        n = min(n, CPU_BATCH)
+    loader = data.train_dl.replace(stats=learn.norm_stats, bs=n)
+    train_s = head_s = 0.0
+    times = _Stopwatch(trainer.device, MEASURED_SHARE * (budget_s or 60.0), clock)
+    with _scratch(learn):
+        if task.hold_norms:
+            hold_norms(learn.layer_groups)
+        if all_layers:
+            if budget_s is None or budget_s >= LEAST_TO_CHOOSE_S:
+                learn._speed.choose(trainer, loader, n_batches=USUAL_EPOCHS * task.steps)
+            set_training_mode(trainer.model)
+            train_s = times.of(lambda: trainer.train_step(loader.batch_at(0, 0), 0))
+        trainer.model.eval()
+        with torch.no_grad():
+            forward_s = times.of(lambda: trainer.model(loader.batch_at(0, 0).x))
+    if task.on_features:
+        with _scratch(learn, head_only=True):
+            head_s = _head_step_s(trainer, loader.batch_at(0, 0), times)
+    decode_s = _decode_s(learn, task, clock) if all_layers else 0.0
+    return Speeds(forward_s / n, train_s / n, decode_s, head_s)
+
+
+@contextmanager
+def _scratch(learn: Measurable, *, head_only: bool = False) -> Iterator[None]:
+    """Let a few steps be taken inside; afterwards the learner is as before."""
+    trainer = learn.trainer
+    with trainable_groups(learn.layer_groups, head_only=head_only), unchanged(trainer):
+        trainer.optimizer = None
+        with trainer.running(Recorder(), progress=Progress(), callbacks=()):
+            yield
+
+
+def _head_step_s(trainer: Trainer, batch: BatchLike, times: _Stopwatch) -> float:
+    """Time a step of the head on features of a batch."""
+    parts = feature_parts(trainer.model)
+    if isinstance(parts, str):
+        return 0.0
+    trainer.model.eval()
+    with torch.no_grad():
+        batch.x = parts.fixed(batch.x)
+    parts.rest.train()
+    trainer.part = parts.rest
+    try:
+        return times.of(lambda: trainer.train_step(batch, 0))
+    finally:
+        trainer.part = None
+
+
+@dataclass(frozen=True)
+class _Stopwatch:
+    """Times a kind of work by a few calls that fit into a limit."""
+
+    device: torch.device
+    limit_s: float
+    clock: Clock
+
+    def of(self, work: Callable[[], object]) -> float:
+        """Return the median seconds of a call; the first counts only where there is no time for another."""
+        took = [self._call(work)]
+        while len(took) < MOST_CALLS and sum(took) < self.limit_s * (FIRST if len(took) == 1 else 1):
+            took.append(self._call(work))
+        return statistics.median(took[1:] or took)
+
+    def _call(self, work: Callable[[], object]) -> float:
+        before = self.clock()
+        work()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return self.clock() - before
+
+
+def _decode_s(learn: Measurable, task: Task, clock: Clock) -> float:
+    """Return the seconds of decoding and resizing a picture at the first smaller size, 0 where there is none."""
+    size = task.sizes[0] if task.sizes is not None else small_size(task.size)
+    if size is None or size == task.size:
+        return 0.0
+    other = learn.data.resized(size)
+    rows = learn.data.split.train[:16]
+    before = clock()
+    other.store.read_many(rows)
+    return (clock() - before) / len(rows)
+
+
+@contextmanager
+def trainable_groups(layer_groups: Sequence[nn.ModuleList], *, head_only: bool = False) -> Iterator[None]:
+    """Let all layer groups train inside, or the last one alone; afterwards as before."""
+    flags = [(p, p.requires_grad) for group in cnn.group_parameters(layer_groups) for p in group]
+    cnn.freeze_to(layer_groups, -1 if head_only else 0, train_bn=False)
+    try:
+        yield
+    finally:
+        for p, trains in flags:
+            p.requires_grad_(trains)
+
+
+def hold_norms(layer_groups: Sequence[nn.ModuleList]) -> None:
+    """Keep the body's batch-norm layers as they are: neither statistics nor weights train, until ``unfreeze``."""
+    for leaf in chain.from_iterable(layer_groups[:-1]):
+        if cnn.is_norm(leaf):
+            leaf.requires_grad_(False)
+
+
+# --- keeping to the time --------------------------------------------------------------------------
+
+
+class Pacer(Callback):
+    """One cycle over one or several fits that ends in time, and its clock.
+
+    As a schedule it is 1cycle by position: each step moves on by its share of the steps left. Where those do not fit
+    into the time, as the pace of the latest steps goes, the rest of the cycle is run in the steps that do fit; so the
+    learning rate always falls to its end. Without a deadline it is ``OneCycle``.
+
+    Args:
+        max_lrs: peak learning rate of each layer group.
+        clock: seconds that never go back.
+    """
+
+    order = 90
+
+    def __init__(self, max_lrs: Sequence[float], *, clock: Clock = time.monotonic) -> None:
+        self._cycle, self._clock = OneCycle(_RESOLUTION, tuple(max_lrs)), clock
+        self.position, self.step_s, self.shortened = 0.0, 0.0, False
+        self._deadline_s: float | None = None
+        self._left = self._later = self._n_timed = 0
+        self._valid_s = self._last_s = 0.0
+
+    def begin(self, steps: int, *, later_steps: int = 0, deadline_s: float | None = None, valid_s: float = 0.0) -> None:
+        """Start a fit of the cycle.
+
+        Args:
+            steps: of this fit.
+            later_steps: of the fits after it.
+            deadline_s: when this fit should end, by the clock.
+            valid_s: forecast of a validation.
+        """
+        self._left, self._later, self._deadline_s, self._valid_s = steps, later_steps, deadline_s, valid_s
+        self.step_s, self._n_timed, self.shortened = 0.0, 0, False
+
+    def at(self, i: int) -> StepValues:
+        """Return the values of the next step."""
+        return self._cycle.at(round(min(self.position, 1.0) * _RESOLUTION))
+
+    def on_epoch_begin(self, trainer: TrainerLike, epoch: int) -> None:
+        self._last_s = self._clock()
+
+    def on_batch_end(self, trainer: TrainerLike, loss: torch.Tensor) -> None:
+        self._time_step()
+        self._left -= 1
+        left = self._fitting(trainer.n_batches)
+        self.position += (1 - self.position) / (left + 1 + self._later)
+        if left == 0 and trainer.batch_no + 1 < trainer.n_batches:
+            self.shortened, trainer.stop_training = True, True
+
+    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+        self._valid_s = self._clock() - self._last_s
+        if self._left > 0 and self._fitting(trainer.n_batches) == 0:
+            self.shortened, trainer.stop_training = True, True
+
+    def _time_step(self) -> None:
+        """Keep a mean of the latest twenty or so steps."""
+        now = self._clock()
+        took, self._last_s = now - self._last_s, now
+        self._n_timed += 1
+        self.step_s += (took - self.step_s) / min(self._n_timed, 20)
+
+    def _fitting(self, n_batches: int) -> int:
+        """Return how many of the steps left fit into the time, with a validation after each epoch."""
+        if self._deadline_s is None or self._left <= 0:
+            return max(0, self._left)
+        each_s = self.step_s + self._valid_s / n_batches
+        time_s = self._deadline_s - self._clock() - self._valid_s
+        return min(self._left, max(0, int(time_s / max(each_s, 1e-9))))

@@ -1,0 +1,391 @@
+"""``fine_tune``: measure this machine, plan, train the head and then all layers, and keep to the time given."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from textwrap import fill
+from typing import Any, Protocol
+
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.errors import ArgumentError
+from onecycle.learner.features import check_views, why_pictures
+from onecycle.learner.fine_tune.pace import Clock, Measurable, Pacer, hold_norms, measure_speeds, trainable_groups
+from onecycle.learner.fine_tune.plan import ALL, HEAD, WIDTH, Plan, Size, Speeds, Stage, Task, make_plan, replan
+from onecycle.model import cnn
+from onecycle.train.callbacks import Callback
+from onecycle.train.log.progress import format_cell, format_time
+from onecycle.train.log.recorder import MetricValue, Recorder
+from onecycle.train.lr_finder import LrAnswer
+from onecycle.train.schedules import LrLike
+
+DEFAULT_LR = 3e-3
+"""The base rate where neither the caller nor the finder says one: v1's default."""
+
+TRAINED_ALREADY = 0.1
+"""Share of that rate for a head that was trained before, where the sweeps cannot tell: it has little left to learn."""
+
+LEAST_HEAD_SHARE, LEAST_HEAD_S = 0.25, 3.0
+"""The head's cycle on features gets this share of the time, and these seconds, however late it begins: a few hundred
+steps, where none at all would leave it as it was drawn."""
+
+LATE = 1.03
+"""A stage is shortened when it would end later than this share of its time."""
+
+MOST_SLOWER = 3.0
+"""The head's stage makes the forecast of later ones at most so many times longer: it is not all forward passes."""
+
+
+class Tunable(Measurable, Protocol):
+    """What the recipe needs of a learner."""
+
+    precompute: bool | int
+    recorder: Recorder
+    silent: bool
+
+    def freeze(self) -> None: ...
+    def unfreeze(self) -> None: ...
+    def lr_range(self, lr: LrLike) -> list[float]: ...
+    def lr_suggestion(self) -> LrAnswer: ...
+    def validate(self) -> list[MetricValue]: ...
+    def _all_callbacks(self, extra: None) -> list[Callback]: ...
+    def _fit(
+        self,
+        epochs: int,
+        schedule: Any,
+        wd: float | None,
+        callbacks: Sequence[Callback] | Callback | None,
+        *,
+        start_epoch: int,
+    ) -> None: ...
+
+
+class Watcher:
+    """Is told what a running recipe does, for those who show it themselves; this one does nothing."""
+
+    def planned(self, plan: Plan, speeds: Speeds) -> None:
+        """The plan is made; nothing has been trained."""
+
+    def stage_begins(self, stage: Stage, base_lr: float | None) -> None:
+        """A stage begins; its base learning rate, where it is known already."""
+
+    def lr_chosen(self, lr: float) -> None:
+        """The base learning rate is found, or the default taken; ``lr_answer`` of the learner says why."""
+
+    def replanned(self, rest: Sequence[Stage]) -> None:
+        """What is left is planned anew, from the speed that was seen; perhaps nothing more fits into the time."""
+
+    def stage_ended(self, stage: Stage) -> None:
+        """A stage is over; ``recorder`` of the learner has the history of all so far."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the caller of ``fine_tune`` asked for; see there.
+
+    Raises:
+        ArgumentError: not exactly one of ``epochs`` and ``minutes``, or a value out of its range.
+    """
+
+    epochs: int | None = None
+    minutes: float | None = None
+    base_lr: float | None = None
+    freeze_epochs: int | None = None
+    sizes: Sequence[int | tuple[int, int]] | None = None
+    bs: int | None = None
+    precompute: bool | int | None = None
+    train_bn: bool | None = None
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.minutes is None):
+            given = "both" if self.epochs is not None else "neither"
+            raise ArgumentError(
+                "fine_tune trains for a number of epochs or for a time: fine_tune(4) or fine_tune(minutes=3); "
+                f"received {given}"
+            )
+        if self.epochs == 0 and self.freeze_epochs == 0:
+            raise ArgumentError(
+                "there is nothing to train: epochs=0 and freeze_epochs=0; pass one of them as 1 or more"
+            )
+        if self.train_bn is not None and not isinstance(self.train_bn, bool):
+            raise ArgumentError(f"train_bn is True, False or None (chosen by the plan); received {self.train_bn!r}")
+        if self.sizes is not None and not isinstance(self.sizes, (list, tuple)):
+            raise ArgumentError(f"sizes is a list of sizes in px, such as [160, 224]; received {self.sizes!r}")
+        _check_count("epochs", self.epochs, 0)
+        _check_count("freeze_epochs", self.freeze_epochs, 0)
+        _check_count("bs", self.bs, 1)
+        for name, value in (("minutes", self.minutes), ("base_lr", self.base_lr)):
+            if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
+                raise ArgumentError(f"{name} is a number above 0; received {value!r}")
+        if self.precompute is not None:
+            check_views(self.precompute)
+
+    def sizes_for(self, size: Size) -> tuple[Size, ...] | None:
+        """Return the sizes as pairs.
+
+        Raises:
+            ArgumentError: the last one is not the data's.
+        """
+        if self.sizes is None:
+            return None
+        pairs = tuple(s if isinstance(s, tuple) else (s, s) for s in self.sizes)
+        if not pairs or pairs[-1] != size or size is None:
+            raise ArgumentError(
+                f"sizes ends with the size of the data, {size}, which predictions are made at; received "
+                f"{list(self.sizes)}. To end at another size, make the data with that size"
+            )
+        return pairs
+
+
+def _check_count(name: str, value: int | None, least: int) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        raise ArgumentError(f"{name} is a whole number of {least} or more; received {value!r}")
+
+
+def fine_tune(
+    learn: Tunable,
+    wish: Wish,
+    *,
+    plan_only: bool = False,
+    clock: Clock = time.monotonic,
+    watcher: Watcher | None = None,
+) -> Plan:
+    """Run the recipe over a learner; ``Learner.fine_tune`` says what it does.
+
+    Args:
+        learn: the learner; its data and ``precompute`` are afterwards as before, however this ends.
+        wish: what was asked for.
+        plan_only: measure and show the plan, train nothing.
+        clock: seconds that never go back.
+        watcher: is told what happens.
+
+    Returns:
+        The plan, as it was made before training.
+    """
+    start_s = clock()
+    data, precompute = learn.data, learn.precompute
+    budget_s = None if wish.minutes is None else 60.0 * wish.minutes
+    task = task_for(learn, wish)
+    data.prepare(silent=learn.silent)
+    prepared_s = clock() - start_s
+    all_layers = wish.epochs != 0 or not task.on_features
+    speeds = measure_speeds(learn, task, budget_s=budget_s, all_layers=all_layers, clock=clock)
+    if not learn.silent:
+        print(_measured_text(speeds, clock() - start_s, prepared_s))
+    plan = make_plan(task, speeds, epochs=wish.epochs, budget_s=budget_s, spent_s=clock() - start_s)
+    if not learn.silent:
+        print(plan)
+    watcher = watcher or Watcher()
+    watcher.planned(plan, speeds)
+    if plan_only:
+        return plan
+    try:
+        _Run(learn, task, speeds, plan, start_s, clock, watcher).stages()
+    finally:
+        learn.data = data
+        learn.precompute = precompute  # also where they compare equal: 0 and False are not the same here
+    return plan
+
+
+def task_for(learn: Tunable, wish: Wish) -> Task:
+    """Describe what is to be trained."""
+    data = learn.data
+    sizes = wish.sizes_for(data.lists.resize.size)
+    body = cnn.group_parameters(learn.layer_groups)[:-1]
+    frozen = any(not p.requires_grad for group in body for p in group)
+    has_head = frozen and wish.freeze_epochs != 0
+    with trainable_groups(learn.layer_groups, head_only=True):
+        obstacle = why_pictures(learn.trainer.model, data, learn._all_callbacks(None)) if has_head else None
+    if obstacle is not None and not learn.silent:
+        print(f"The head's stage is fed pictures, not features: {obstacle}.")
+    views = wish.precompute
+    if views is None and learn.precompute is not False:
+        views = learn.precompute
+    on_features = has_head and obstacle is None and views is not False
+    base_lr = wish.base_lr
+    if base_lr is None and not on_features:
+        base_lr = DEFAULT_LR
+        if not learn.silent:
+            print(f"Learning rate {DEFAULT_LR:.0e}, the default: sweeps are run over features only (base_lr=).")
+    return Task(
+        n_train=len(data.split.train),
+        n_valid=len(data.split.valid),
+        size=data.lists.resize.size,
+        bs=data.batch_size,
+        has_tfms=data.train_dl.augmenter is not None,
+        has_head_stage=has_head,
+        on_features=on_features,
+        views=None if views is None or isinstance(views, bool) else views,
+        sizes=sizes,
+        freeze_epochs=wish.freeze_epochs,
+        fixed_bs=wish.bs,
+        base_lr=base_lr,
+        hold_norms=_hold_norms(wish, pretrained=frozen),
+    )
+
+
+def _hold_norms(wish: Wish, *, pretrained: bool) -> bool | None:
+    if not pretrained:
+        return False
+    return None if wish.train_bn is None else not wish.train_bn
+
+
+def _measured_text(speeds: Speeds, took_s: float, prepared_s: float) -> str:
+    training = f", {_rate(speeds.train_s)}/s training all layers" if speeds.train_s else ""
+    return fill(
+        f"Measured in {took_s:.0f} s ({prepared_s:.0f} s of it reading pictures): {_rate(speeds.forward_s)} "
+        f"pictures/s forward{training}.",
+        WIDTH,
+    )
+
+
+def _rate(each_s: float) -> str:
+    rate = 1 / each_s
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+class _Run:
+    """The state of a running recipe."""
+
+    def __init__(
+        self, learn: Tunable, task: Task, speeds: Speeds, plan: Plan, start_s: float, clock: Clock, watcher: Watcher
+    ) -> None:
+        self.learn, self.task, self.speeds, self.plan, self.watcher = learn, task, speeds, plan, watcher
+        self.data, self.start_s, self.clock = learn.data, start_s, clock
+        self.base_lr = plan.base_lr
+        self.done: list[Stage] = []
+        self.rest = list(plan.stages)
+        self.pacer: Pacer | None = None  # of the cycle with all layers
+        self.history: Recorder | None = None
+
+    def stages(self) -> None:
+        """Run them in turn, planning the rest anew after each where a time was given."""
+        while self.rest:
+            stage = self.rest.pop(0)
+            before_s = self.clock()
+            self.watcher.stage_begins(stage, self.base_lr)
+            if stage.trains == HEAD:
+                self._head(stage)
+            else:
+                self._all(stage)
+            self.history = self.history or Recorder(self.learn.recorder.metric_names)
+            self.history.extend(self.learn.recorder)
+            self.learn.recorder = self.history
+            self.done.append(stage)
+            took_s = self.clock() - before_s
+            self.watcher.stage_ended(stage)
+            self._replan(stage, took_s)
+            if self.rest:
+                self._say(self._forecast_text())
+        self.learn.data = self.data
+        self._say(self._summary())
+
+    def _say(self, text: str) -> None:
+        if not self.learn.silent:
+            print(text)
+
+    @property
+    def spent_s(self) -> float:
+        return self.clock() - self.start_s
+
+    def _head(self, stage: Stage) -> None:
+        learn = self.learn
+        learn.data = self._data_for(stage)
+        if stage.views is not None:
+            learn.precompute = stage.views
+        learn.freeze()
+        if self.base_lr is None:
+            self.base_lr = self._found_lr(late=self._is_late(stage))
+            self.watcher.lr_chosen(self.base_lr)
+        pacer = Pacer(learn.lr_range(stage.max_lr(self.base_lr)), clock=self.clock)
+        self._fit(pacer, stage, later_steps=0, start_epoch=0)
+
+    def _is_late(self, stage: Stage) -> bool:
+        """Whether not even this stage fits into the time."""
+        return self.plan.budget_s is not None and self.spent_s + stage.forecast_s > self.plan.budget_s
+
+    def _found_lr(self, *, late: bool) -> float:
+        if late:
+            self._say(f"No time for sweeps: the default learning rate {DEFAULT_LR:.0e} is taken (base_lr=).")
+            return DEFAULT_LR
+        again = self.learn.trainer.epochs_done > 0
+        self._say("Finding a learning rate: three sweeps over the features (base_lr= saves that).")
+        answer = self.learn.lr_suggestion()
+        if answer.lr is not None:
+            return answer.lr
+        lr = DEFAULT_LR * TRAINED_ALREADY if again else DEFAULT_LR
+        why = "a tenth of the default, for a head that was trained before" if again else "the default"
+        self._say(f"So {lr:.0e} is taken, {why} (base_lr=).")
+        return lr
+
+    def _all(self, stage: Stage) -> None:
+        learn = self.learn
+        learn.data = self._data_for(stage)
+        if self.pacer is None:
+            learn.unfreeze()
+            learn.precompute = False
+            if stage.hold_norms:
+                hold_norms(learn.layer_groups)
+            self._say(f"All layers train now, with learning rates {stage.lr_text(self.base_lr)}.")
+            self.pacer = Pacer(learn.lr_range(stage.max_lr(self.base_lr or DEFAULT_LR)), clock=self.clock)
+        later = sum(s.epochs for s in self.rest) * self.task.steps
+        trained = sum(s.epochs for s in self.done if s.trains == ALL)
+        self._fit(self.pacer, stage, later_steps=later, start_epoch=trained)
+
+    def _fit(self, pacer: Pacer, stage: Stage, *, later_steps: int, start_epoch: int) -> None:
+        self.learn.data.prepare(silent=self.learn.silent)
+        deadline_s = None
+        if self.plan.budget_s is not None:
+            left_s = self.plan.budget_s - self.spent_s
+            share = stage.forecast_s / sum(s.forecast_s for s in [stage, *self.rest])
+            most_s = left_s * share + (LATE - 1) * self.plan.budget_s
+            if stage.views is not None:
+                most_s = max(most_s, LEAST_HEAD_SHARE * self.plan.budget_s, LEAST_HEAD_S)
+            deadline_s = self.clock() + most_s
+        n_batches = len(self.learn.data.train_dl)
+        valid_s = self.task.n_valid * self.speeds.forward_s
+        pacer.begin(stage.epochs * n_batches, later_steps=later_steps, deadline_s=deadline_s, valid_s=valid_s)
+        self.learn._fit(stage.epochs, pacer, None, [pacer], start_epoch=start_epoch)
+
+    def _data_for(self, stage: Stage) -> ImageDataBunch:
+        if stage.size == self.task.size and stage.bs == self.data.batch_size:
+            return self.data
+        return self.data.resized(stage.size, bs=stage.bs)
+
+    def _replan(self, stage: Stage, took_s: float) -> None:
+        """Plan the rest anew from what was really seen; not for a given number of epochs."""
+        if self.plan.budget_s is None:
+            return
+        if stage.trains == HEAD:
+            self.speeds = self.speeds.scaled(min(MOST_SLOWER, max(1.0, took_s / stage.forecast_s)))
+        elif self.pacer is not None and self.pacer.step_s:
+            share = math.prod(stage.size or (1,)) / math.prod(self.task.size or (1,))
+            self.speeds = replace(self.speeds, train_s=self.pacer.step_s / stage.bs / share)
+        before = [(s.size, s.epochs) for s in self.rest]
+        self.rest = list(replan(self.task, self.speeds, stage, self.rest, self.plan.budget_s - self.spent_s))
+        if [(s.size, s.epochs) for s in self.rest] != before:
+            again = Plan(tuple(self.rest), self.base_lr)
+            self.watcher.replanned(again.stages)
+            self._say(f"Planned anew, from the speed that was seen:\n{again if self.rest else 'nothing more fits'}")
+
+    def _forecast_text(self) -> str:
+        left_s = sum(s.forecast_s for s in self.rest)
+        n, total = len(self.done), len(self.done) + len(self.rest)
+        return f"Stage {n} of {total} done after {format_time(self.spent_s)}, about {format_time(left_s)} left."
+
+    def _summary(self) -> str:
+        """Say the time and the last validation's numbers; they chose nothing."""
+        given = "" if self.plan.budget_s is None else f" of {format_time(self.plan.budget_s)}"
+        names = ["valid_loss", *self.learn.recorder.metric_names]
+        values: list[Any] = []
+        if self.task.n_valid:
+            last = self.learn.recorder.rows[-1]
+            measured = last.valid_loss is not None
+            values = [last.valid_loss, *last.metrics] if measured else list(self.learn.validate())
+        numbers = ", ".join(f"{n} {format_cell(v)}" for n, v in zip(names, values, strict=False))
+        return f"fine_tune took {format_time(self.spent_s)}{given}: {numbers or 'no validation pictures'}."

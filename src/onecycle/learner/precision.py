@@ -1,0 +1,81 @@
+"""What makes a learner's steps fast: chosen before a fit, and said once."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+import torch
+
+from onecycle import settings
+from onecycle.data.batches import BatchLoader
+from onecycle.train.device.precision import PrecisionWish
+from onecycle.train.device.precision_trial import choose_precision
+from onecycle.train.evaluate import Loader
+from onecycle.train.loop import Trainer
+
+WIDTH = 80
+"""Columns of the line that says what was chosen."""
+
+_HEAD_ALONE = "fp32 (the head alone trains, on features)"
+
+
+class TrainingSpeed:
+    """The choice of precision and layout for one learner.
+
+    Args:
+        wish: what the user has fixed.
+    """
+
+    def __init__(self, wish: PrecisionWish) -> None:
+        self.wish = wish
+        self._said: set[str] = set()
+
+    def choose(self, trainer: Trainer, loader: Loader, *, n_batches: int) -> str:
+        """Set the trainer's precision for a fit, and return it as a clause.
+
+        A head that trains on computed features stays in fp32: its steps are short and its result is at stake.
+
+        Args:
+            trainer: in the state in which it will train.
+            loader: the training batches.
+            n_batches: batches of the whole fit.
+
+        Raises:
+            ArgumentError: the device cannot do what is asked for.
+        """
+        self.wish.check(trainer.device)
+        if trainer.part is not None or not isinstance(loader, BatchLoader):
+            trainer.use_precision(None)
+            return _HEAD_ALONE
+        pictures = loader  # a name of its own, so that its type is known inside the function below
+
+        def example(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+            batch = pictures.replace(bs=n).batch_at(0, 0)
+            return batch.x, batch.y
+
+        chosen = choose_precision(
+            trainer.model,
+            example,
+            loss_func=trainer.loss_func,
+            device=trainer.device,
+            bs=loader.bs,
+            n_pictures=n_batches * loader.bs,
+            wish=self.wish,
+            cache_file=settings.cache_folder() / "precision.json",
+        )
+        trainer.use_precision(chosen)
+        return chosen.describe()
+
+    def say(self, clauses: Sequence[str]) -> None:
+        """Print what was chosen, unless just that has been said."""
+        text = textwrap.fill(
+            f"Speed: {'; '.join(clauses)}",
+            WIDTH,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        if text not in self._said:
+            print(text)
+            self._said.add(text)

@@ -1,0 +1,123 @@
+"""Predictions beyond one pass over a loader: given pictures, one tensor, and test-time views."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import PIL.Image
+import torch
+from torch import nn
+
+from onecycle.data.augment.augmenter import BatchAugmenter
+from onecycle.data.augment.transforms import Transform
+from onecycle.data.batches import Batch, BatchLoader
+from onecycle.data.pixels.decode import Source
+from onecycle.data.pixels.image import Image
+from onecycle.errors import ArgumentError
+from onecycle.train.device.batch_split import BatchSplit
+from onecycle.train.evaluate import eval_mode, evaluate
+from onecycle.train.losses import LossFunc, activation_for, per_item_loss
+
+Picture = Image | Source | np.ndarray | torch.Tensor | PIL.Image.Image
+Activation = Callable[[torch.Tensor], torch.Tensor]
+
+
+def as_given(item: Picture) -> Image | Source:
+    """Return a file (path, open file, bytes) as it is, and anything else that shows a picture as an Image.
+
+    A file is decoded later, by the preprocess of the data that the model was made for.
+
+    Raises:
+        ArgumentError: an array that is not uint8 ``(H, W, 3)``.
+    """
+    if isinstance(item, (Image, str, os.PathLike, bytes)):
+        return item
+    if isinstance(item, torch.Tensor):
+        return Image(item)
+    if isinstance(item, PIL.Image.Image):
+        return Image.from_numpy(np.asarray(item.convert("RGB")))
+    if not isinstance(item, np.ndarray) and hasattr(item, "read"):
+        return item
+    pixels = np.asarray(item)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ArgumentError(f"a picture's pixels are uint8 (H, W, 3); received {pixels.dtype} {pixels.shape}")
+    return Image.from_numpy(pixels)
+
+
+def logits_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Run one batch ``(N, 3, H, W)`` through the model in evaluation mode; logits on the CPU."""
+    with eval_mode(model), torch.inference_mode():
+        logits = BatchSplit().forward(model, x).float().cpu()
+    return logits.clone()
+
+
+class _Views:
+    """A loader that gives every batch once for each view; its pixels are gathered (where need be, decoded) once."""
+
+    def __init__(self, loader: BatchLoader, augmenters: Sequence[BatchAugmenter]) -> None:
+        self.loader, self.augmenters = loader, augmenters
+
+    def __len__(self) -> int:
+        return len(self.loader) * len(self.augmenters)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.loader.views(self.augmenters)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: the number of a view stands for its epoch, so that each has draws of its own."""
+
+    def rows(self, view: int) -> torch.Tensor:
+        """Return where the pictures of one view are, in order, among all that an iteration gives."""
+        n, bs = self.loader.n_items, self.loader.bs
+        starts = torch.arange(0, n, bs)
+        lengths = torch.full_like(starts, bs)
+        lengths[-1] = n - starts[-1]
+        first = starts * len(self.augmenters) + lengths * view
+        return torch.cat([f + torch.arange(int(k)) for f, k in zip(first, lengths, strict=True)])
+
+
+def mean_of_views(
+    model: nn.Module,
+    loader: BatchLoader,
+    views: Sequence[Sequence[Transform]],
+    *,
+    loss_func: LossFunc,
+    activ: Activation,
+    mode: str,
+) -> torch.Tensor:
+    """Average the probabilities of several views of every picture; what is kept of each view are its logits.
+
+    Args:
+        model: logits out.
+        loader: pictures in order, not augmented.
+        views: the transforms of each view.
+        loss_func: of the learner (evaluation computes it along the way).
+        activ: turns logits into probabilities.
+        mode: interpolation.
+
+    Returns:
+        float32 ``(N, C)``.
+    """
+    spec = loader.part.store.spec
+    augmenters = [BatchAugmenter(tfms, size=spec.size, padding_mode=spec.padding_mode, mode=mode) for tfms in views]
+    batches = _Views(loader, augmenters)
+    logits = evaluate(model, batches, loss_func).logits
+    total = torch.zeros(())
+    for view in range(len(views)):
+        total = total + activ(logits[batches.rows(view)])
+    return total / len(views)
+
+
+def loss_of_probs(loss_func: LossFunc, probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the loss ``(N,)`` of probabilities ``(N, C)`` by going back to logits that give them."""
+    safe = probs.clamp(1e-7, 1 - 1e-7)
+    middle = float(activation_for(loss_func)(torch.zeros(1, 3))[0, 0])
+    if abs(middle - 1 / 2) < 1e-6:  # a sigmoid
+        return per_item_loss(loss_func, torch.logit(safe), targets)
+    if abs(middle - 1 / 3) < 1e-6:  # a softmax
+        return per_item_loss(loss_func, safe.log(), targets)
+    raise ArgumentError(
+        "the loss of averaged predictions is known for cross-entropy and binary cross-entropy only; leave with_loss out"
+    )

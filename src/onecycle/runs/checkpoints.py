@@ -1,0 +1,330 @@
+"""What a run writes down: while it trains, so that it can be taken up again; and when it is over."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import math
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from onecycle import __version__
+from onecycle.errors import DataError
+from onecycle.evaluation.certainty.intervals import Estimate
+from onecycle.evaluation.label_issues import LabelIssue
+from onecycle.learner.fine_tune.plan import ALL, Stage
+from onecycle.runs.folder import RunFolder
+from onecycle.runs.predictions import Predictions
+from onecycle.runs.split import name_of, valid_names
+from onecycle.train.callbacks import Callback, TrainerLike
+from onecycle.train.log.recorder import EpochRow
+from onecycle.train.lr_finder import Sweep
+
+if TYPE_CHECKING:
+    from onecycle.data.bunch import ImageDataBunch
+    from onecycle.evaluation.certainty.thresholds import ThresholdReport
+    from onecycle.evaluation.interpretation import ClassificationInterpretation
+    from onecycle.learner.learner import Learner
+
+LAST, INTERRUPTED = "last", "interrupted"
+"""Names of the weights below ``checkpoints``."""
+
+SAVE_EVERY_S = 20.0
+"""Weights are saved after an epoch when they are older than this: a head's epoch on features takes a tenth of a second,
+and saving as long."""
+
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "pillow", "simplejpeg", "scikit-learn", "safetensors")
+
+
+def environment(seed: int, device: torch.device) -> dict[str, Any]:
+    """Return what the run ran on, for ``env.json``."""
+    versions = {"onecycle": __version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "versions": versions,
+        "platform": platform.platform(),
+        "device": device_name(device),
+        "cores": n_cores(),
+        "threads": torch.get_num_threads(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seed": seed,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called by its maker."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+
+
+def n_cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a run got, beside its weights.
+
+    Attributes:
+        weights: name of the weights below ``checkpoints``; empty where nothing was saved.
+        head: whether the head's stage is over.
+        epochs: with all layers.
+        seconds: of training.
+        held_norms: whether the body's batch-norm layers stay as they are; None before all layers train.
+        trained: whether training is over.
+        label_issues: labels that look doubtful; None where nobody looked yet.
+        rows: of the history, up to these weights.
+    """
+
+    weights: str = ""
+    head: bool = False
+    epochs: int = 0
+    seconds: float = 0.0
+    held_norms: bool | None = None
+    trained: bool = False
+    label_issues: int | None = None
+    rows: int = 0
+
+    @classmethod
+    def read(cls, run: RunFolder) -> Done:
+        """Read how far a run got; nothing where it did not get to its first weights."""
+        path = run.checkpoints / "progress.json"
+        if not path.exists():
+            return cls()
+        found = run.read_json(path)
+        try:
+            return cls(**found)
+        except TypeError as error:
+            raise DataError(f"{path} is damaged ({error}); train again") from error
+
+
+@dataclass
+class Keeper(Callback):
+    """Keeps history and weights of a run after every epoch.
+
+    Attributes:
+        run: the folder.
+        learn: whose weights they are.
+        done: how far the run got, over all its sittings.
+        rows: cells of ``history.csv``.
+    """
+
+    order = 35
+    run: RunFolder
+    learn: Learner
+    done: Done = field(default_factory=Done)
+    rows: list[list[str]] = field(default_factory=list)
+    _stage: Stage | None = None
+    _in_stage: int = 0  # epochs
+    _began_s: float = field(default_factory=time.monotonic)
+    _before_s: float = 0.0  # of earlier sittings
+    _saved_s: float = -math.inf
+
+    def __post_init__(self) -> None:
+        self._before_s = self.done.seconds
+        if self.run.history.exists():  # an earlier sitting's
+            with self.run.history.open(newline="", encoding="utf-8") as file:
+                self.rows = list(csv.reader(file))[1 : 1 + self.done.rows]
+
+    def begin(self, stage: Stage) -> None:
+        """Note that a stage begins."""
+        self._stage, self._in_stage = stage, 0
+        if stage.trains == ALL:
+            self._note(held_norms=stage.hold_norms)
+
+    def end(self) -> None:
+        """Note that the stage is over, and save its weights."""
+        if self._stage is not None and self._stage.trains != ALL:
+            self._note(head=True)
+        self._stage = None
+        self.save(LAST)
+
+    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+        """Write the history; save the weights where that is due."""
+        if self._stage is None:
+            return
+        self._in_stage += 1
+        if self._stage.trains == ALL:
+            self._note(epochs=self.done.epochs + 1)
+        self.rows.append(self._cells(row))
+        self.write_history()
+        if time.monotonic() - self._saved_s >= SAVE_EVERY_S and math.isfinite(row.train_loss):
+            self.save(LAST)
+
+    def save(self, name: str) -> None:
+        """Save the weights, then how far they are; an interruption waits until both are there."""
+        with uninterrupted():
+            self.learn.save(self.run.checkpoints.resolve() / name, with_opt=False)
+            self._note(weights=name, rows=len(self.rows))
+            self.run.write_json(self.run.checkpoints / "progress.json", asdict(self.done))
+        self._saved_s = time.monotonic()
+
+    def finish(self) -> None:
+        """Note that training is over, and save."""
+        self._note(trained=True)
+        self.save(LAST)
+
+    def clear(self) -> None:
+        """Remove the weights below ``checkpoints``: the run's model is the last of them."""
+        for name in (LAST, INTERRUPTED):
+            for path in self.run.checkpoints.glob(f"{name}.*"):
+                path.unlink(missing_ok=True)
+
+    def note_issues(self, n: int) -> None:
+        """Note how many labels look doubtful."""
+        self._note(label_issues=n)
+
+    def write_history(self) -> None:
+        """Write ``history.csv``."""
+        text = io.StringIO()
+        table = csv.writer(text, lineterminator="\n")
+        names = self.learn.recorder.metric_names
+        table.writerow(["epoch", "stage", "size", "train_loss", "valid_loss", *names, "time_s"])
+        table.writerows(self.rows)
+        self.run.write_text(self.run.history, text.getvalue())
+
+    def _note(self, **changes: Any) -> None:
+        seconds = self._before_s + time.monotonic() - self._began_s
+        self.done = Done(**{**asdict(self.done), "seconds": seconds, **changes})
+
+    def _cells(self, row: EpochRow) -> list[str]:
+        stage = self._stage
+        size = "" if stage is None or stage.size is None else "x".join(str(side) for side in stage.size)
+        values = [row.train_loss, row.valid_loss, *row.metrics]
+        values += [None] * (2 + len(self.learn.recorder.metric_names) - len(values))
+        numbers = ["" if v is None else f"{v:.6g}" if isinstance(v, float) else str(v) for v in values]
+        name = "" if stage is None else stage.trains
+        return [str(len(self.rows)), name, size, *numbers, f"{row.time_s:.2f}"]
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until the block is over; in the main thread, where it arrives."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt
+
+
+def write_sweeps(run: RunFolder, sweeps: Sequence[Sweep]) -> None:
+    """Write the sweeps of the learning rate: sweep, lr, loss."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["sweep", "lr", "loss"])
+    for i, (lrs, losses) in enumerate(sweeps, 1):
+        table.writerows([i, f"{lr:.6g}", f"{loss:.6g}"] for lr, loss in zip(lrs, losses, strict=False))
+    run.write_text(run.lr_find, text.getvalue())
+
+
+def read_sweeps(run: RunFolder) -> list[Sweep]:
+    """Return the sweeps that ``write_sweeps`` wrote; none where there are none."""
+    if not run.lr_find.exists():
+        return []
+    found: dict[str, Sweep] = {}
+    with run.lr_find.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            lrs, losses = found.setdefault(row["sweep"], ([], []))
+            lrs.append(float(row["lr"]))
+            losses.append(float(row["loss"]))
+    return list(found.values())
+
+
+def read_issues(run: RunFolder, data: ImageDataBunch) -> list[LabelIssue] | None:
+    """Return the labels to look at again that an earlier sitting wrote down; None where it did not."""
+    if not run.label_issues.exists():
+        return None
+    row_of = {name_of(path, data.path): row for row, path in enumerate(data.store.paths)}
+    with run.label_issues.open(newline="", encoding="utf-8") as file:
+        return [
+            LabelIssue(
+                row_of[cells["file"]],
+                data.store.paths[row_of[cells["file"]]],
+                cells.get("tag"),
+                cells["given"],
+                cells["suggested"],
+                float(cells["score"]),
+            )
+            for cells in csv.DictReader(file)
+            if cells["file"] in row_of
+        ]
+
+
+def predictions_of(learn: Learner, interpretation: ClassificationInterpretation) -> Predictions:
+    """Return the predictions of the validation part as a table."""
+    data, raw = learn.data, interpretation.preds
+    shown = learn.calibrated.probs(raw)
+    rows = data.split.valid
+    given = learn.calibrated.tags(raw, shown) if data.is_multi else raw.argmax(dim=1).numpy()
+    groups = data.split.groups
+    return Predictions(
+        files=tuple(valid_names(data)),
+        rows=rows,
+        probs=raw.numpy(),
+        shown=None if learn.calibration is None else shown.numpy(),
+        targets=interpretation.y_true.numpy().astype(np.int64),
+        losses=interpretation.losses.numpy(),
+        classes=tuple(str(c) for c in data.classes),
+        is_multi=data.is_multi,
+        groups=None if groups is None else groups[rows],
+        decided=given.astype(np.int64),
+    )
+
+
+def metrics_of_run(learn: Learner, estimates: Sequence[Estimate], thresholds: ThresholdReport | None) -> dict[str, Any]:
+    """Return what ``metrics.json`` holds: scores with intervals and baselines, thresholds, calibration, counts."""
+    data = learn.data
+    train = data.split.train
+    shares = data.labels.counts(train) / max(len(train), 1)
+    return {
+        "metrics": [estimate_values(e) for e in estimates],
+        **learn.calibrated.manifest(),
+        "with_thresholds": [] if thresholds is None else [estimate_values(e) for e in thresholds.held_out],
+        "n_train": len(train),
+        "n_valid": len(data.split.valid),
+        "classes": [str(c) for c in data.classes],
+        "is_multi": data.is_multi,
+        "training_shares": {str(c): float(s) for c, s in zip(data.classes, shares, strict=True)},
+    }
+
+
+def estimate_values(estimate: Estimate) -> dict[str, Any]:
+    """Return an estimate as plain values."""
+    names = ("name", "value", "low", "high", "baseline", "baseline_name", "n")
+    return {name: getattr(estimate, name) for name in names}
+
+
+def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:
+    """Return the most memory that this process has had, and the most on its GPU, in MB; None without a GPU."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        host = math.nan
+    else:
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        host = used / 1e6 if sys.platform == "darwin" else used / 1e3  # bytes there, KB on Linux
+    gpu = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
+    return host, gpu

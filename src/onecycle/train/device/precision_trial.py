@@ -1,0 +1,348 @@
+"""Which precision and layout is fastest for a network on this machine: tried on a few steps, then remembered."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from onecycle.train.checkpoint import write_whole
+from onecycle.train.device.batch_split import take_part
+from onecycle.train.device.host_memory import keep_freed_memory
+from onecycle.train.device.precision import Dtype, Precision, PrecisionWish
+from onecycle.train.device.random_state import keep_random_state
+from onecycle.train.optimizer import hold_frozen_norms
+
+CLEARLY_FASTER = 1.1
+"""What is plainer stays, unless the other is faster by this factor."""
+
+BUDGET_S = 5.0
+"""The longest that trying takes on a CPU, but for the first step."""
+
+MIN_FIT_S = 10.0
+"""A fit that is over sooner runs as it is."""
+
+COMPILE_FIT_S = 600.0
+"""Compiling for a GPU takes about a minute; it is tried for fits that are at least this long without it."""
+
+CPU_PICTURES = 8
+"""Pictures of a step that is tried on a CPU, where a few keep both cores busy. A GPU gets whole batches."""
+
+_STEPS = 3  # of each candidate: one to warm up, two that count
+_FEW = 2  # pictures of a step where CPU_PICTURES take long; batch-norm in a head needs two
+_LONG_STEP_S = 0.5  # of steps that take longer, one that counts is enough
+_ASKED, _TOO_SHORT = "as asked for", "too short a fit to measure"
+_FORMAT, _VERSION, _MOST_ANSWERS = "onecycle-precision", 1, 200
+
+
+def choose_precision(
+    model: nn.Module,
+    example: Callable[[int], tuple[Tensor, Any]],
+    *,
+    loss_func: Callable[[Tensor, Any], Tensor],
+    device: torch.device,
+    bs: int,
+    n_pictures: int,
+    wish: PrecisionWish | None = None,
+    cache_file: Path | None = None,
+) -> Precision:
+    """Choose the precision of a fit: what is asked for, else what a few training steps show to be fastest.
+
+    Types and layouts are tried one after the other: first the type, then the layout, then (on a GPU) compiling,
+    each against the best so far, and the plainer one stays unless the other is a tenth faster. Nothing is measured
+    for a fit that is shorter than ten times what measuring takes, or than ten seconds. On a CPU, trying ends after
+    five seconds (``BUDGET_S``): where a step takes so long that there is no time to compare, the plain choice,
+    fp32 and channels_last, stays.
+
+    The answer is kept in ``cache_file`` for this network, picture size and machine, and for what of the network
+    trains. So the same seed gives the same result on one machine from the second run on, and in the first run as
+    well unless two candidates are within a few percent of that tenth; fixed arguments do not depend on it at all.
+
+    Args:
+        model: the network in the state in which it will train (what is frozen is part of the answer). The steps
+            run on a copy, so that nothing of it changes, and the random state is kept.
+        example: gives a batch of at most so many pictures: float32 (n, C, H, W) on the device, and its targets.
+        loss_func: (logits, targets) → 0-d loss.
+        device: where the fit runs.
+        bs: pictures a batch, at least 1.
+        n_pictures: pictures that the whole fit will take through the network, batches times their size.
+        wish: what the user has fixed.
+        cache_file: where answers are kept; None remembers nothing. A damaged file counts as empty.
+
+    Returns:
+        the choice, with its reason.
+
+    Raises:
+        ArgumentError: the device cannot do what is asked for.
+    """
+    wish = wish or PrecisionWish()
+    wish.check(device)
+    dtypes, layouts = wish.dtypes(device), wish.layouts()
+    plain = Precision(dtypes[0], layouts[0], bool(wish.compile))
+    may_compile = wish.compile is None and device.type == "cuda"
+    n_candidates = len(dtypes) + len(layouts) - 1 + may_compile
+    asked = wish.precision != "auto"
+    if n_candidates == 1:
+        return replace(plain, reason=_ASKED if asked else "the only choice on this device")
+    n = min(bs, CPU_PICTURES) if device.type == "cpu" else bs
+    if n_pictures < 10 * n_candidates * _STEPS * n:
+        return replace(plain, reason=_ASKED if asked else _TOO_SHORT)
+    with keep_random_state(device):
+        x, y = example(n)
+        facts = _facts(model, x, wish)
+        known = _recall(cache_file, facts)
+        if known is None:
+            trial = _Trial(model, x, y, loss_func)
+            start = replace(plain, compile=False)  # compiling each candidate would take minutes
+            known = trial.run(start, dtypes[1:], layouts[1:], n_pictures, may_compile=may_compile)
+            if known is not None and known.compared:
+                known = _remember(cache_file, facts, known)
+    if known is None:
+        return replace(plain, reason="not measured: a trial step failed")
+    if n_pictures / known.plain_rate < MIN_FIT_S:
+        return replace(plain, reason=_ASKED if asked else _TOO_SHORT)
+    return replace(known.precision, compile=known.precision.compile or plain.compile)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a trial found.
+
+    Attributes:
+        precision: the choice.
+        plain_rate: pictures a second of the plainest candidate.
+        compared: whether there was time to try another. What was not compared is not remembered: the machine may
+            be less busy the next time.
+    """
+
+    precision: Precision
+    plain_rate: float
+    compared: bool = True
+
+
+class _Trial:
+    """Times training steps of a copy of a network.
+
+    Args:
+        model: what is copied.
+        x, y: the batch that every step takes.
+        loss_func: the loss.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, y: Any, loss_func: Callable[[Tensor, Any], Tensor]) -> None:
+        self.model, self.x, self.y, self.loss_func = model, x, y, loss_func
+        self.network: nn.Module = model
+        self.rates: dict[Precision, float | None] = {}
+        self.start_s = 0.0
+
+    def run(
+        self, plain: Precision, dtypes: list[Dtype], layouts: list[bool], n_pictures: int, *, may_compile: bool
+    ) -> _Answer | None:
+        """Try everything against the plainest; None where not even that runs."""
+        with suppress(RuntimeError, TypeError, ValueError):  # a network that cannot be copied or fed, or no memory
+            self.network = copy.deepcopy(self.model).train()
+            hold_frozen_norms(self.network)
+            with keep_freed_memory():
+                return self._compare(plain, dtypes, layouts, n_pictures, may_compile=may_compile)
+        return None
+
+    def _compare(
+        self, plain: Precision, dtypes: list[Dtype], layouts: list[bool], n_pictures: int, *, may_compile: bool
+    ) -> _Answer:
+        self._warm_up(plain)
+        self.start_s = time.perf_counter()
+        plain_rate = self.rates[plain] = self._rate(plain, None)
+        if n_pictures / plain_rate < MIN_FIT_S:
+            return _Answer(plain, plain_rate, compared=False)
+        best = plain
+        for dtype in dtypes:
+            best = self._better(best, replace(best, dtype=dtype))
+        for channels_last in layouts:
+            best = self._better(best, replace(best, channels_last=channels_last))
+        if may_compile and n_pictures / self._known(best) >= COMPILE_FIT_S:
+            best = self._better(best, replace(best, compile=True))
+        reason = self._reason(best)
+        return _Answer(replace(best, reason=reason), self._known(plain), compared=len(self.rates) > 1)
+
+    def _warm_up(self, plain: Precision) -> None:
+        """Take the first steps, which build what the others use; a CPU that is slow with few pictures gets no more."""
+        self.network.to(memory_format=plain.memory_format)
+        if self.x.device.type == "cpu" and len(self.x) > _FEW:
+            whole = self.x, self.y
+            self.x, self.y = self.x[:_FEW], take_part(self.y, slice(0, _FEW))
+            if self._step_s(plain, self.network, plain.lay_out(self.x)) > BUDGET_S / 4:
+                return
+            self.x, self.y = whole
+        self._step_s(plain, self.network, plain.lay_out(self.x))
+
+    def _better(self, best: Precision, other: Precision) -> Precision:
+        """Try another candidate, if there is time; return the better of the two."""
+        rate = self._known(best)
+        if self.x.device.type == "cpu" and self._elapsed() + 2 * len(self.x) / rate > BUDGET_S:
+            return best
+        try:
+            found: float | None = self._rate(other, len(self.x) / rate)
+        except RuntimeError:  # an operation that the type does not have, no compiler, no memory
+            found = None
+        self.rates[other] = found
+        if found is None or found < CLEARLY_FASTER * rate:
+            return best
+        # The best was timed earlier, maybe while the machine was busy with something else: it gets a second chance.
+        self.rates[best] = rate = max(rate, self._rate(best, None))
+        return other if found >= CLEARLY_FASTER * rate else best
+
+    def _rate(self, precision: Precision, best_s: float | None) -> float:
+        """Return pictures a second, after a step to warm up; more than twice the best time there is the answer."""
+        self.network.to(memory_format=precision.memory_format)
+        call = torch.compile(self.network) if precision.compile else self.network
+        x = precision.lay_out(self.x)
+        if best_s is not None:
+            warm_s = self._step_s(precision, call, x)
+            if warm_s > 2 * best_s and not precision.compile:
+                return len(x) / warm_s
+        times = [self._step_s(precision, call, x)]
+        if times[0] < _LONG_STEP_S:
+            times.append(self._step_s(precision, call, x))
+        return len(x) / min(times)
+
+    def _step_s(self, precision: Precision, call: Callable[[Tensor], Tensor], x: Tensor) -> float:
+        """Seconds of one forward and backward pass."""
+        _wait_for(x.device)
+        start = time.perf_counter()
+        with precision.autocast(x.device):
+            logits = call(x)
+        loss = self.loss_func(logits.float(), self.y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.network.zero_grad(set_to_none=True)
+        _wait_for(x.device)
+        return time.perf_counter() - start
+
+    def _known(self, precision: Precision) -> float:
+        return self.rates[precision] or 0.0
+
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self.start_s
+
+    def _reason(self, best: Precision) -> str:
+        others = [f"{_difference(best, other)} {_plain_number(rate)}" for other, rate in self._others(best)]
+        if not others:
+            seconds = len(self.x) / self._known(best)
+            return f"nothing else tried: {len(self.x)} pictures took {seconds:.1f} s, trying may take {BUDGET_S:g}"
+        return "; ".join([f"measured: {_plain_number(self._known(best))} pictures/s", *others])
+
+    def _others(self, best: Precision) -> list[tuple[Precision, float | None]]:
+        return [(other, rate) for other, rate in self.rates.items() if other != best]
+
+
+def _difference(best: Precision, other: Precision) -> str:
+    """Name a candidate by what it has different from the best."""
+    words: list[str] = [other.dtype] if other.dtype != best.dtype else []
+    if other.channels_last != best.channels_last:
+        words.append("channels_last" if other.channels_last else "contiguous")
+    if other.compile != best.compile:
+        words.append("compiled" if other.compile else "not compiled")
+    return " ".join(words)
+
+
+def _plain_number(rate: float | None) -> str:
+    if rate is None:
+        return "does not run"
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+# --- answers that are kept on the machine ---------------------------------------------------------
+
+
+def _facts(model: nn.Module, x: Tensor, wish: PrecisionWish) -> dict[str, Any]:
+    """Everything that an answer depends on, as JSON."""
+    return {
+        "torch": torch.__version__,
+        "device": _device_name(x.device),
+        "threads": torch.get_num_threads(),
+        "network": _signature(model),
+        "batch": list(x.shape),
+        "wish": asdict(wish),
+    }
+
+
+def _signature(model: nn.Module) -> str:
+    """Name a network by its layers, the shapes of its parameters and which of them train."""
+    layers = [f"{name}:{type(module).__qualname__}" for name, module in model.named_modules()]
+    shapes = [f"{name}:{tuple(p.shape)}:{p.requires_grad}" for name, p in model.named_parameters()]
+    return hashlib.sha256("\n".join([*layers, *shapes]).encode()).hexdigest()[:16]
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    if device.type == "cpu":
+        with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    return f"{device.type} {platform.machine()} {platform.processor()}"
+
+
+def _key(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _recall(file: Path | None, facts: Mapping[str, Any]) -> _Answer | None:
+    entry = _read(file).get(_key(facts)) if file is not None else None
+    return _as_answer(entry) if isinstance(entry, dict) and entry.get("of") == facts else None
+
+
+def _as_answer(entry: Mapping[str, Any]) -> _Answer | None:
+    """Return an answer as it was written, None if anything about it is odd."""
+    expected = {"dtype": str, "channels_last": bool, "compile": bool, "reason": str, "plain_rate": float}
+    if any(type(entry.get(name)) is not kind for name, kind in expected.items()):
+        return None
+    if entry["dtype"] not in get_args(Dtype) or not entry["plain_rate"] > 0:
+        return None
+    names = ("dtype", "channels_last", "compile", "reason")
+    return _Answer(Precision(**{name: entry[name] for name in names}), entry["plain_rate"])
+
+
+def _remember(file: Path | None, facts: Mapping[str, Any], answer: _Answer) -> _Answer:
+    """Write the answer down; return it, with a note where it cannot be written."""
+    if file is None:
+        return answer
+    entry = {**asdict(answer.precision), "plain_rate": answer.plain_rate, "of": dict(facts)}
+    kept = {**_read(file), _key(facts): entry}
+    recent = dict(list(kept.items())[-_MOST_ANSWERS:])
+    text = json.dumps({"format": _FORMAT, "version": _VERSION, "answers": recent}, indent=1)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, text.encode())
+    except OSError as error:
+        note = f"{answer.precision.reason}; not remembered: {file} cannot be written ({error.strerror})"
+        return replace(answer, precision=replace(answer.precision, reason=note))
+    return answer
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return the answers in a file; none where it is missing, damaged or of another version."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    known = isinstance(content, dict) and (content.get("format"), content.get("version")) == (_FORMAT, _VERSION)
+    answers = content.get("answers") if known else None
+    return answers if isinstance(answers, dict) else {}

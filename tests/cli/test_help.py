@@ -1,0 +1,45 @@
+"""The help of every command, held against the page that was last looked at.
+
+``ONECYCLE_WRITE_HELP=1 pytest tests/cli/test_help.py`` writes the pages anew: read them before committing them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from onecycle.cli.main import app
+
+PAGES = Path(__file__).parent / "help"
+COMMANDS = sorted((c.name or c.callback.__name__).replace("_", "-") for c in app.registered_commands if c.callback)
+
+
+def help_page(*words: str) -> str:
+    """What ``onecycle … --help`` prints into a pipe of 80 columns."""
+    env = {**os.environ, "COLUMNS": "80", "TERMINAL_WIDTH": "80", "NO_COLOR": "1", "TERM": "dumb"}
+    env.pop("FORCE_COLOR", None)
+    code = "import sys; from onecycle.cli.main import main; sys.argv = ['onecycle', *sys.argv[1:]]; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words, "--help"], env=env, capture_output=True, text=True, check=True, timeout=60
+    )
+    return "\n".join(line.rstrip() for line in done.stdout.splitlines()) + "\n"
+
+
+def test_the_readme_names_every_command():
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    assert [c for c in COMMANDS if f"`{c}" not in readme and f"onecycle {c}" not in readme] == []
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_the_help_is_the_page_that_was_looked_at(command):
+    page = help_page(*command.split())
+    assert max(map(len, page.splitlines())) <= 80
+    kept = PAGES / f"{command or 'onecycle'}.txt"
+    if os.environ.get("ONECYCLE_WRITE_HELP"):
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(page)
+    assert page == kept.read_text()

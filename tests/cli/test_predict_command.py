@@ -1,0 +1,247 @@
+"""``onecycle predict``: the same probabilities as validation, for any files, with those that cannot be read named."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from run_toys import lines
+
+from onecycle.cli.predict import run_predict
+from onecycle.errors import ArgumentError, DataError
+from onecycle.learner import predicted
+from onecycle.runs.predictions import Predictions
+
+
+@pytest.fixture(autouse=True)
+def _work(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(tmp_path)
+
+
+def validated(run) -> tuple[Predictions, list[str]]:
+    kept = Predictions.read(run.run.predictions)
+    return kept, [str(run.data / file) for file in kept.files]
+
+
+@pytest.fixture
+def few(class_run) -> Path:
+    folder = Path("few")
+    (folder / "deeper").mkdir(parents=True)
+    for i, to in enumerate(["b.jpg", "a.jpg", "deeper/c.jpg"]):
+        shutil.copy(class_run.data / "train" / f"p{i:03d}.jpg", folder / to)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["class_run", "tag_run"])
+def test_probabilities_are_those_of_validation(kind, request, capsys):
+    run = request.getfixturevalue(kind)
+    kept, files = validated(run)
+    assert run_predict(run.path, files, as_json=True, top=4) == 0
+    found = lines(capsys.readouterr().out)
+    assert [f["file"] for f in found] == files
+    shown = kept.probs if kept.shown is None else kept.shown
+    for record, p, decided in zip(found, shown, kept.predicted, strict=True):
+        assert record["event"] == "picture"
+        assert [record["probabilities"][c] for c in kept.classes] == pytest.approx(p, abs=2e-6)
+        if kept.is_multi:
+            assert record["labels"] == [kept.classes[i] for i in np.flatnonzero(decided)]
+        else:
+            assert record["label"] == kept.classes[int(decided)]
+
+
+def test_many_small_steps_give_the_same_as_one(class_run, monkeypatch, capsys):
+    _, files = validated(class_run)
+    files.insert(2, "nothing.jpg")
+    texts = []
+    for at_once in (256, 5):
+        monkeypatch.setattr(predicted, "AT_ONCE", at_once)
+        assert run_predict(class_run.path, files, as_json=True) == 3
+        texts.append(
+            [{k: v for k, v in r.items() if k in ("file", "label", "error")} for r in lines(capsys.readouterr().out)]
+        )
+    assert texts[0] == texts[1]
+
+
+def test_the_training_data_is_not_needed(class_run, few, tmp_path, capsys):
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(class_run.path, copy)
+    config = (copy / "config.yaml").read_text().replace(str(class_run.data), "/gone/since")
+    (copy / "config.yaml").write_text(config)
+    assert run_predict(copy, [few]) == 0
+    assert "3 pictures predicted" in capsys.readouterr().out
+
+
+def test_few_pictures_are_listed_and_nothing_is_written(class_run, few, capsys):
+    assert run_predict(class_run.path, [few / "b.jpg", few, few / "b.jpg"]) == 0
+    out = capsys.readouterr().out
+    listed = [line.split()[0] for line in out.splitlines()[:3]]
+    assert listed == ["few/b.jpg", "few/a.jpg", "few/deeper/c.jpg"]
+    assert max(len(line) for line in out.splitlines() if "onecycle evaluate" not in line) <= 80
+    assert "probabilities are" in out
+    assert "onecycle evaluate" in out
+    assert not Path("predictions.csv").exists()
+
+
+def test_many_pictures_are_summed_up_and_written_under_a_free_name(class_run, capsys):
+    for name in ("predictions.csv", "predictions-2.csv"):
+        assert run_predict(class_run.path, [class_run.data / "train"]) == 0
+        out = capsys.readouterr().out
+        assert f"written   {name}" in out
+        table = pd.read_csv(name)
+        assert len(table) == 60
+        counts = dict(line.split() for line in out.splitlines()[:3])
+        assert {k: int(v) for k, v in counts.items()} == table["label"].value_counts().to_dict()
+    assert list(table.columns) == [
+        "file", "label", "probability", "label_2", "probability_2", "label_3", "probability_3",
+    ]  # fmt: skip
+    assert (table["probability"] >= table["probability_2"]).all()
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_the_ending_decides_the_format(ending, tag_run, few, capsys):
+    out = Path(f"found{ending}")
+    assert run_predict(tag_run.path, [few], out=out, quiet=True) == 0
+    assert capsys.readouterr().out.split() == ["written", str(out)]
+    if ending == ".json":
+        found = lines(out.read_text())
+        assert [f["file"] for f in found] == ["few/a.jpg", "few/b.jpg", "few/deeper/c.jpg"]
+        return
+    table = pd.read_csv(out, keep_default_na=False) if ending == ".csv" else pd.read_parquet(out)
+    assert list(table.columns) == ["file", "labels", "p blue", "p even", "p green", "p red"]
+    assert set(table["labels"][1].split(" ")) <= {"blue", "even", "green", "red"}
+
+
+def test_a_threshold_is_said_and_decides(tag_run, few, capsys):
+    assert run_predict(tag_run.path, [few], as_json=True, thresh=0.6, top=4) == 0
+    for found in lines(capsys.readouterr().out):
+        assert set(found["labels"]) == {name for name, p in found["probabilities"].items() if p >= 0.6}
+    run_predict(tag_run.path, [few], thresh=0.0)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "from a probability of 0 on, as asked" in out
+    run_predict(tag_run.path, [few])
+    assert "thresholds that the run chose for" in " ".join(capsys.readouterr().out.split())
+
+
+def test_files_that_cannot_be_read_are_named_and_the_others_kept(class_run, few, capsys):
+    Path("bad.jpg").write_text("no picture")
+    assert run_predict(class_run.path, ["bad.jpg", few, "nothere.png"], out=Path("x.csv")) == 3
+    said = capsys.readouterr()
+    err = " ".join(said.err.split())
+    assert "2 of 5 files could not be read" in err
+    assert "bad.jpg (not a picture, or damaged at its start)" in err
+    assert "nothere.png (no such file)" in err
+    assert list(pd.read_csv("x.csv")["file"]) == ["few/a.jpg", "few/b.jpg", "few/deeper/c.jpg"]
+    assert run_predict(class_run.path, ["bad.jpg"], as_json=True) == 3
+    assert lines(capsys.readouterr().out)[0]["error"] == "not a picture, or damaged at its start"
+
+
+def test_paths_come_from_standard_input(class_run, few, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("few/a.jpg\r\n\nfew/b.jpg\n"))
+    assert run_predict(class_run.path, ["-"], as_json=True) == 0
+    assert [f["file"] for f in lines(capsys.readouterr().out)] == ["few/a.jpg", "few/b.jpg"]
+
+
+def test_names_are_written_as_they_are_and_shown_without_control_characters(class_run, few, capsys):
+    hostile = ["=1+1.jpg", "a\x1b[31m\n.jpg", '@x,"y".jpg', "bytes\udcff.jpg"]
+    for name in hostile:
+        shutil.copy(few / "a.jpg", name)
+    assert run_predict(class_run.path, hostile, out=Path("x.csv")) == 0
+    said = capsys.readouterr()
+    assert "\x1b" not in said.out + said.err
+    assert "2 cells of x.csv begin with" in " ".join(said.err.split())
+    with open("x.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == hostile
+    assert run_predict(class_run.path, hostile, as_json=True) == 0
+    assert [f["file"] for f in lines(capsys.readouterr().out)] == hostile
+    assert run_predict(class_run.path, hostile, out=Path("x.parquet")) == 0
+    assert list(pd.read_parquet("x.parquet")["file"])[:3] == hostile[:3]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"out": Path("x.xlsx")}, r"ends in \.csv, \.json, \.parquet"),
+        ({"out": Path("few/a.jpg")}, "ends in"),
+        ({"top": 0}, "--top"),
+        ({"thresh": 1.5}, "0 to 1"),
+        ({"thresh": 0.5}, "one class, the most probable"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options, message, class_run, few):
+    with pytest.raises(ArgumentError, match=message):
+        run_predict(class_run.path, [few], **options)
+
+
+def test_a_file_that_is_there_is_replaced_only_when_asked(class_run, few):
+    Path("x.csv").write_text("mine")
+    with pytest.raises(ArgumentError, match="--force"):
+        run_predict(class_run.path, [few], out=Path("x.csv"))
+    assert Path("x.csv").read_text() == "mine"
+    assert run_predict(class_run.path, [few], out=Path("x.csv"), force=True) == 0
+    assert Path("x.csv").read_text().startswith("file,label")
+
+
+def test_no_picture_and_no_run_are_said(class_run, monkeypatch):
+    Path("empty").mkdir()
+    with pytest.raises(DataError, match="no picture in empty"):
+        run_predict(class_run.path, ["empty"])
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(DataError, match="no picture to predict"):
+        run_predict(class_run.path, ["-"])
+    with pytest.raises(DataError, match="there is no run 'other'"):
+        run_predict("other", ["empty"])
+
+
+def test_a_class_with_a_formula_for_a_name_is_counted(class_run, few, monkeypatch, capsys):
+    from onecycle.cli import predict as module
+
+    real = module.load_learner
+
+    def renamed(folder):
+        learn = real(folder)
+        lists = replace(learn.data.labels, classes=["=cmd", "green", "red"])
+        learn.data.labels = lists
+        return learn
+
+    monkeypatch.setattr(module, "load_learner", renamed)
+    run_predict(class_run.path, [few], out=Path("x.csv"))
+    assert "=cmd" in Path("x.csv").read_text()
+    assert "begin with" in capsys.readouterr().err
+
+
+def test_json_is_one_object_a_line_and_nothing_else(class_run, few, capsys):
+    run_predict(class_run.path, [few], as_json=True, out=Path("x.csv"))
+    out = capsys.readouterr().out
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["picture"] * 3
+    assert Path("x.csv").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(class_run, few, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("onecycle.cli.predict.load_learner", lambda run: pytest.fail("too late"))
+    with pytest.raises(PermissionError) as caught:
+        run_predict(class_run.path, [few], out=Path("few/x.csv"))
+    assert caught.value.filename == "few"
+
+
+def test_quiet_is_the_labels_alone(class_run, few, capsys):
+    assert run_predict(class_run.path, [few], quiet=True) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 3
+    assert all(any(name in line for name in ("red", "green", "blue")) for line in said)
+
+
+def test_where_nothing_can_be_read_nothing_is_said_of_the_model(class_run, capsys):
+    Path("a.jpg").write_bytes(b"no picture")
+    assert run_predict(class_run.path, ["a.jpg"]) == 3
+    said = capsys.readouterr()
+    assert "1 of 1 files could not be read" in " ".join(said.err.split())
+    assert said.out.strip() == ""

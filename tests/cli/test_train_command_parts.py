@@ -1,0 +1,202 @@
+"""The pieces of ``onecycle train``: what stops a run, what the split promises, what is weak, a batch tried out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from onecycle.cli.report import notes_of, stages_note
+from onecycle.cli.screen import Screen
+from onecycle.cli.training.dry_run import try_batch
+from onecycle.cli.training.results import Judged, confused, scores_of, worst_classes, worst_tags
+from onecycle.cli.training.start import audit_line, check_faults, guarantee, show_plan
+from onecycle.data.audit.findings import AuditReport, Finding
+from onecycle.errors import DataError, UnreadableImagesError
+from onecycle.evaluation.certainty.intervals import Estimate
+from onecycle.evaluation.interpretation import ClassificationInterpretation
+from onecycle.learner.fine_tune.plan import Speeds, Task, make_plan
+from onecycle.runs.build import layout_of, make_bunch, make_learner, with_batches
+from onecycle.runs.config import RunConfig
+from onecycle.runs.folder import RunFolder
+
+
+def audited(*findings: Finding, leaked: int = 0, valid: int = 200) -> AuditReport:
+    names = tuple(f"v{i}.jpg" for i in range(leaked))
+    looked_at = {"files": 1000, "valid": valid}
+    if leaked:
+        findings += (Finding("error", "leak", leaked, f"{leaked} of {valid} leak", names[:5]),)
+    return AuditReport("x", findings, looked_at, leaked=names)
+
+
+def settings(**given) -> RunConfig:
+    return RunConfig.merged(None, {"data": "x", **given})
+
+
+def test_few_leaks_do_not_stop_a_run_and_many_do():
+    check_faults(audited(leaked=2), settings())
+    with pytest.raises(DataError, match=r"--together, .*--group-col\.\nMend .*--allow leaks"):
+        check_faults(audited(leaked=3), settings())
+    check_faults(audited(leaked=3), settings(allow=["leaks"]))
+
+
+@pytest.mark.parametrize(("kind", "option"), [("missing-file", "missing"), ("unreadable", "unreadable")])
+def test_one_faulty_file_stops_a_run(kind, option):
+    finding = Finding("error", kind, 7, "7 files", ("a", "b"), "mend them")
+    with pytest.raises(UnreadableImagesError, match=rf"7 files\n  a\n  b\n  and 5 more\n(?s:.*)--allow {option}"):
+        check_faults(audited(finding), settings(allow=["leaks"]))
+    check_faults(audited(finding), settings(allow=[option]))
+
+
+@dataclass
+class Parts:
+    """What of a bunch says how it was split."""
+
+    how: str = "stratified"
+    groups: object = None
+    is_multi: bool = False
+    n_valid: int = 1
+    unmeasured: int = 0
+
+    @property
+    def split(self):
+        return SimpleNamespace(how=self.how, groups=self.groups, valid=[1] * self.n_valid, train=[0])
+
+    @property
+    def labels(self):
+        return SimpleNamespace(counts=lambda rows: np.array([1] + [0] * self.unmeasured))
+
+
+@pytest.mark.parametrize(
+    ("data", "given", "audit", "text"),
+    [
+        (Parts(), {}, audited(), "each class with the same share in both, no copies across"),
+        (Parts(is_multi=True), {}, None, "each tag with the same share in both"),
+        (Parts(n_valid=0), {"valid_pct": 0.0}, audited(valid=0), "nothing validates, so nothing will be measured"),
+        (Parts(unmeasured=2), {}, audited(), "stratified; 2 classes have no validation picture, no copies"),
+        (Parts(is_multi=True, unmeasured=1), {}, None, "stratified; 1 tag has no validation picture"),
+        (Parts(groups=[0]), {"group_col": "site"}, None, "no site is in both"),
+        (Parts(how="by folder"), {}, None, "by the folders train/ and valid/"),
+        (Parts(), {"stratify": False}, audited(leaked=2), "at random, 2 of those that validate are copies of ones"),
+    ],
+)
+def test_the_split_says_what_it_promises(data, given, audit, text):
+    assert guarantee(settings(**given), data, audit).startswith(text)
+
+
+def test_the_audit_is_one_line_with_the_worst_first():
+    error, note = Finding("error", "bad-one", 3, ""), Finding("note", "odd", 2, "")
+    assert audit_line(audited(), "x") == "1,000 files looked through, nothing found"
+    line = audit_line(audited(error, note, note), "a b")
+    assert line == "1 error, 2 notes: bad-one (3) …; all: onecycle check 'a b'"
+
+
+def test_every_value_of_the_plan_says_where_it_came_from(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    config = settings(minutes=2.0).found("size", 96, "the pictures have 96 px").found("bs", 16, "few pictures")
+    task = Task(n_train=100, n_valid=20, size=(96, 96), bs=16)
+    show_plan(config, make_plan(task, Speeds(0.01, 0.03, 0.001, 0.01), budget_s=120), Screen())
+    text = " ".join(capsys.readouterr().out.split())
+    assert "tf_efficientnet_lite0 (default); size 96 (the pictures have 96 px); batch 16 (few pictures)" in text
+    assert "minutes 2 (given); lr by sweeps (--lr)" in text
+    assert "of 02:00 given" in text
+
+
+def interpretation(probs, targets, classes, *, is_multi: bool = False) -> ClassificationInterpretation:
+    learn = SimpleNamespace(data=SimpleNamespace(classes=classes, is_multi=is_multi))
+    return ClassificationInterpretation(learn, torch.tensor(probs), torch.tensor(targets), torch.ones(len(probs)))
+
+
+def test_weak_classes_come_with_their_counts():
+    probs = np.eye(3)[[0, 0, 0, 0, 1, 0]].tolist()
+    found = interpretation(probs, [0, 0, 1, 1, 1, 2], ["a", "b", "c"])
+    assert worst_classes(found) == ["c 0% right (1 picture)", "b 33% right (3 pictures)"]
+    assert confused(Judged(found, [], None)) == [("b", "a", 2)]
+
+
+def test_weak_tags_are_judged_at_the_thresholds_in_use():
+    probs = [[0.4, 0.9], [0.4, 0.1], [0.1, 0.9]]
+    found = interpretation(probs, [[1, 1], [1, 0], [0, 1]], ["x", "y"], is_multi=True)
+    assert worst_tags(Judged(found, [], None)) == ["x F2 0.00 (2 pictures)", "y F2 1.00 (2 pictures)"]
+    chosen = SimpleNamespace(thresholds=SimpleNamespace(values=(0.3, 0.5)))
+    assert worst_tags(Judged(found, [], chosen))[0] == "x F2 1.00 (2 pictures)"
+
+
+def test_readers_are_told_how_the_run_came_about(tmp_path):
+    run = RunFolder.create(tmp_path, "x")
+    run.write_text(run.split, "file,part\na,train\nb,left out\n")
+    notes = " ".join(notes_of(run, {"leaked": ["a", "b"]}))
+    assert "2 validation pictures are copies" in notes
+    assert "1 pictures of the data are in neither part" in notes
+    assert "leaks are not excluded" in notes_of(run, None)[0]
+
+
+HEAD_ROWS = "0,head,32x32,0.31,0.1676,0.865,0.4\n1,head,32x32,0.10,0.1311,0.8989,0.4\n"
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (
+            "2,all layers,32x32,0.1,0.1341,0.8952,9",
+            "valid loss 0.131 after the head, 0.134 at the end; sample-F2 0.899, 0.895. --epochs 0 is enough here.",
+        ),
+        ("2,all layers,32x32,0.1,0.1211,0.8952,9", ""),  # a better loss
+        ("2,all layers,32x32,0.1,0.1341,0.9052,9", ""),  # a better score
+        ("2,all layers,32x32,0.1,,,9", ""),
+        ("2,all layers,32x32,0.1,nan,nan,9", ""),
+        ("", ""),
+    ],
+)
+def test_it_is_said_where_all_layers_gained_nothing(tmp_path, last, said):
+    run = RunFolder.create(tmp_path, "x")
+    assert stages_note(run) == ""
+    text = f"epoch,stage,size,train_loss,valid_loss,fbeta,time_s\n{HEAD_ROWS}{last}"
+    run.write_text(run.history, text.rstrip() + "\n")
+    note = stages_note(run)
+    assert note.endswith(said)
+    assert bool(note) == bool(said)
+
+
+def guessed(name: str, value: float, baseline: float | None, by: str) -> Estimate:
+    return Estimate(name, value, value - 0.02, value + 0.02, baseline, 200, by)
+
+
+def test_the_headline_is_the_score_of_chosen_thresholds_with_its_guess():
+    found = interpretation([[0.4, 0.9]], [[1, 1]], ["x", "y"], is_multi=True)
+    at_02 = guessed("sample-F2 at 0.2", 0.895, 0.674, "prior")
+    held_out = guessed("sample-F2", 0.888, None, "")
+    chosen = SimpleNamespace(held_out=(held_out,))
+    first, *others = scores_of(Judged(found, [at_02], chosen))
+    assert (first.name, first.value, first.baseline) == ("sample-F2 at chosen thresholds", 0.888, 0.674)
+    assert others == [at_02]
+    assert scores_of(Judged(found, [at_02], None)) == [at_02]
+
+
+def test_the_guess_among_many_classes_is_never_below_a_blind_one():
+    found = interpretation(np.eye(4).tolist(), [0, 1, 2, 3], list("abcd"))
+    first = scores_of(Judged(found, [guessed("accuracy", 0.3, 0.0, "majority class")], None))[0]
+    assert (first.baseline, first.baseline_name) == (0.25, "blind guess")
+
+
+def test_a_batch_is_tried_and_nothing_changes(colour_path, tmp_path):
+    config = settings(data=str(colour_path), csv="labels.csv", size=32)
+    config, data = with_batches(config, make_bunch(config, layout_of(config)))
+    learn = make_learner(config, data, tmp_path)
+    before = {name: tensor.clone() for name, tensor in learn.model.state_dict().items()}
+    trial = try_batch(learn)
+    assert trial.bs == config.bs
+    assert trial.train_loss > 0
+    assert trial.valid_loss > 0
+    assert trial.host_mb > 50
+    assert all(torch.equal(before[name], tensor) for name, tensor in learn.model.state_dict().items())
+    assert not next(learn.model.parameters()).requires_grad
+    nobody = data.split_by_rows(range(len(data.store)), [], "none")
+    assert try_batch(make_learner(replaced(config), nobody, tmp_path)).valid_loss is None
+
+
+def replaced(config: RunConfig) -> RunConfig:
+    return config.found("valid_pct", 0.0, "none")

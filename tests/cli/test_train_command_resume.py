@@ -1,0 +1,190 @@
+"""``onecycle train`` stopped and taken up again: Ctrl-C, a killed process, a time that is over."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_train_command import quick, train
+
+from onecycle.cli.train import wish_of
+from onecycle.cli.training import results as closing
+from onecycle.errors import ArgumentError
+from onecycle.learner.fine_tune.plan import ALL
+from onecycle.runs.checkpoints import Done, Keeper
+from onecycle.runs.config import RunConfig
+from onecycle.runs.folder import RunFolder
+from onecycle.runs.load import load_bunch, load_learner
+from onecycle.runs.predictions import Predictions
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Let Ctrl-C come when so many epochs are over."""
+    original = Keeper.on_epoch_end
+
+    def arrange(n: int, *, kind: type[BaseException] = KeyboardInterrupt) -> None:
+        def on_epoch_end(self, trainer, row):
+            original(self, trainer, row)
+            if len(self.rows) == n:
+                raise kind
+
+        monkeypatch.setattr(Keeper, "on_epoch_end", on_epoch_end)
+
+    return arrange
+
+
+def stages(run: RunFolder) -> list[str]:
+    return [row["stage"] for row in csv.DictReader(run.history.read_text().splitlines())]
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(colour_path, tmp_path, stop_after, monkeypatch):
+    stop_after(2)
+    said = train(quick(colour_path, tmp_path, csv="labels.csv", epochs=3, label_check=True))
+    run = RunFolder.open(tmp_path / "latest")
+    assert said.code == 130
+    assert f"onecycle train --resume {run.path}" in said.out
+    assert run.config.exists()
+    assert run.split.exists()
+    assert stages(run) == ["head", "all layers"]
+    assert not run.metrics.exists()
+    saved = load_learner(run, bunch=load_bunch(run), stem=run.checkpoints / "interrupted")
+    losses = [float(r["valid_loss"]) for r in csv.DictReader(run.history.read_text().splitlines())]
+    assert saved.validate()[0] == pytest.approx(losses[-1], rel=1e-3)
+    check_the_rest(run, tmp_path, stop_after, monkeypatch)
+
+
+def check_the_rest(run, tmp_path, stop_after, monkeypatch) -> None:
+    """Go on: the epochs left in a new cycle, norms held as before, labels not checked again, into the same folder."""
+    stop_after(99)
+    issues, begun, begin = run.label_issues.read_bytes(), [], Keeper.begin
+    monkeypatch.setattr(Keeper, "begin", lambda self, stage: (begun.append(stage), begin(self, stage)))
+    said = train(None, resume=run.path)
+    assert said.code == 0
+    assert "2 of 3 epochs with all layers are left; they run as a new cycle" in " ".join(said.out.split())
+    assert [(s.trains, s.hold_norms) for s in begun] == [(ALL, True)]
+    assert stages(run) == ["head", *["all layers"] * 3]
+    assert len(Predictions.read(run.predictions)) == 12
+    assert run.label_issues.read_bytes() == issues
+    assert run.read_json(run.metrics)["label_issues"] == Done.read(run).label_issues is not None
+    assert [p.name for p in tmp_path.glob("*-00*")] == [run.name]
+    with pytest.raises(ArgumentError, match="nothing to go on with"):
+        train(None, resume=run.path)
+
+
+def test_a_stop_in_the_heads_stage_begins_it_again(colour_path, tmp_path, stop_after):
+    stop_after(1)
+    train(quick(colour_path, tmp_path, csv="labels.csv", freeze_epochs=3))
+    run = RunFolder.open(tmp_path / "latest")
+    assert not Done.read(run).head
+    stop_after(99)
+    said = train(None, resume=run.path)
+    assert "the head's stage was not over" in " ".join(said.out.split())
+    assert stages(run) == ["head"] * 4 + ["all layers"]
+
+
+def test_a_killed_process_goes_on_from_its_last_weights(colour_path, tmp_path, stop_after):
+    class Killed(BaseException):
+        pass
+
+    stop_after(2, kind=Killed)
+    with pytest.raises(Killed):
+        train(quick(colour_path, tmp_path, csv="labels.csv", epochs=2))
+    run = RunFolder.open(tmp_path / "latest")
+    done = Done.read(run)
+    assert (done.weights, done.head, done.epochs) == ("last", True, 0)  # the epoch after it is too young
+    stop_after(99)
+    assert train(None, resume=run.path).code == 0
+    assert stages(run) == ["head", "all layers", "all layers"]
+
+
+def test_a_stop_before_anything_was_trained(colour_path, tmp_path, monkeypatch):
+    from onecycle.learner.fine_tune import run as recipe
+
+    real = recipe.fine_tune
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipe, "fine_tune", stop)
+    assert train(quick(colour_path, tmp_path, csv="labels.csv")).code == 130
+    monkeypatch.setattr(recipe, "fine_tune", real)
+    run = RunFolder.open(tmp_path / "latest")
+    assert train(None, resume=run.path).code == 0
+    assert stages(run) == ["head", "all layers"]
+
+
+def test_a_stop_while_it_is_judged_trains_nothing_again(colour_path, tmp_path, monkeypatch):
+    from onecycle.cli import train as module
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "judge", stop)
+    assert train(quick(colour_path, tmp_path, csv="labels.csv")).code == 130
+    run = RunFolder.open(tmp_path / "latest")
+    assert Done.read(run).trained
+    before = run.history.read_bytes()
+    monkeypatch.setattr(module, "judge", closing.judge)
+    said = train(None, resume=run.path)
+    assert "it is judged now" in said.out
+    assert run.history.read_bytes() == before
+    assert run.metrics.exists()
+
+
+def test_a_stop_right_after_the_last_epoch_only_judges(colour_path, tmp_path, monkeypatch):
+    def stop(self):
+        raise KeyboardInterrupt
+
+    finish = Keeper.finish
+    monkeypatch.setattr(Keeper, "finish", stop)
+    assert train(quick(colour_path, tmp_path, csv="labels.csv")).code == 130
+    monkeypatch.setattr(Keeper, "finish", finish)
+    run = RunFolder.open(tmp_path / "latest")
+    assert (Done.read(run).epochs, Done.read(run).trained) == (1, False)
+    assert "it is judged now" in train(None, resume=run.path).out
+    assert Done.read(run).trained
+    with pytest.raises(ArgumentError, match="--dry-run tries a new run"):
+        train(None, resume=run.path, dry_run=True)
+
+
+def test_what_is_left_of_epochs_and_minutes():
+    epochs = RunConfig.merged(None, {"data": "x", "epochs": 4, "lr": 1e-3})
+    assert wish_of(epochs).epochs == 4
+    wish = wish_of(epochs, Done("last", head=True, epochs=3, held_norms=True))
+    assert (wish.epochs, wish.freeze_epochs, wish.train_bn) == (1, 0, False)
+    minutes = RunConfig.merged(None, {"data": "x", "minutes": 5.0})
+    assert wish_of(minutes, Done("last", head=True, seconds=120.0)).minutes == pytest.approx(3.0)
+    assert wish_of(minutes, Done("last", head=True, seconds=900.0)).minutes == pytest.approx(0.1)
+    assert wish_of(minutes, Done()).minutes == 5.0
+
+
+def test_two_real_interrupts_in_a_row(colour_path, tmp_path):
+    """A process of its own is sent SIGINT twice, the second while it saves."""
+    config = quick(colour_path, tmp_path / "runs", csv="labels.csv", epochs=40)
+    (tmp_path / "run.yaml").write_text(config.to_yaml())
+    code = (
+        "import sys; from onecycle.runs.config import RunConfig; from onecycle.cli.train import run_training; "
+        "sys.exit(run_training(RunConfig.read(sys.argv[1]), as_json=True))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "run.yaml")]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+        for line in process.stdout:
+            if json.loads(line).get("stage") == "all layers":
+                process.send_signal(signal.SIGINT)
+                process.send_signal(signal.SIGINT)
+                break
+        rest, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert json.loads(rest.splitlines()[-1])["event"] == "interrupted"
+    run = RunFolder.open(tmp_path / "runs" / "latest")
+    assert Done.read(run).head
+    learn = load_learner(run, bunch=load_bunch(run), stem=run.checkpoints / Done.read(run).weights)
+    assert np.isfinite(learn.get_preds()[0].numpy()).all()

@@ -1,0 +1,148 @@
+"""Speeds that leave no trace, and a cycle that ends in time."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from onecycle.learner.fine_tune.pace import Pacer, hold_norms, trainable_groups
+from onecycle.model.cnn import split_model
+from onecycle.train.log.recorder import EpochRow
+from onecycle.train.schedules import OneCycle
+
+LOSS = torch.tensor(0.0)
+ROW = EpochRow(0, 0.0, None, (), 0.0)
+
+
+class Machine:
+    """A clock, and fits that take so long a step; ``slow`` maps step numbers to other times."""
+
+    def __init__(self, step_s: float = 1.0, valid_s: float = 0.0) -> None:
+        self.now, self.step_s, self.valid_s = 100.0, step_s, valid_s
+
+    def clock(self) -> float:
+        return self.now
+
+    def fit(self, pacer: Pacer, epochs: int, n_batches: int, *, slow=lambda step: 1.0):
+        """Run a fit as the trainer does; return the learning rates and momenta of its steps."""
+        trainer = SimpleNamespace(stop_training=False, batch_no=0, n_batches=n_batches)
+        seen, step = [], 0
+        for epoch in range(epochs):
+            pacer.on_epoch_begin(trainer, epoch)
+            for trainer.batch_no in range(n_batches):
+                values = pacer.at(step)
+                seen.append((values.lrs[-1], values.mom))
+                self.now += self.step_s * slow(step)
+                step += 1
+                pacer.on_batch_end(trainer, LOSS)
+                if trainer.stop_training:
+                    return seen
+            self.now += self.valid_s
+            pacer.on_epoch_end(trainer, ROW)
+            if trainer.stop_training:
+                return seen
+        return seen
+
+
+def test_without_a_deadline_it_is_one_cycle():
+    machine = Machine()
+    pacer = Pacer([1e-3, 1e-2], clock=machine.clock)
+    pacer.begin(40)
+    seen = machine.fit(pacer, 4, 10)
+    plain = OneCycle(40, (1e-3, 1e-2))
+    wanted = [(plain.at(i).lrs[-1], plain.at(i).mom) for i in range(40)]
+    assert torch.allclose(torch.tensor(seen), torch.tensor(wanted), rtol=1e-4, atol=1e-7)
+    assert not pacer.shortened
+    assert pacer.position == pytest.approx(1.0)
+
+
+def test_over_two_fits_it_is_still_one_cycle():
+    machine = Machine()
+    pacer = Pacer([1e-2], clock=machine.clock)
+    pacer.begin(20, later_steps=20, deadline_s=machine.now + 21)
+    first = machine.fit(pacer, 2, 10)
+    pacer.begin(20, deadline_s=machine.now + 21)
+    second = machine.fit(pacer, 2, 10)
+    plain = OneCycle(40, (1e-2,))
+    assert [lr for lr, _ in first + second] == pytest.approx([plain.at(i).lrs[0] for i in range(40)], rel=1e-3)
+
+
+@pytest.mark.parametrize("slowness", [1.3, 2.0, 4.0])
+@pytest.mark.parametrize("valid_s", [0.0, 3.0])
+def test_on_a_slower_machine_the_cycle_is_shorter_and_complete(slowness, valid_s):
+    machine = Machine(valid_s=valid_s)
+    pacer = Pacer([1e-2], clock=machine.clock)
+    budget_s = 100 + 4 * valid_s
+    deadline_s = machine.now + budget_s
+    pacer.begin(100, deadline_s=deadline_s, valid_s=valid_s)
+    seen = machine.fit(pacer, 4, 25, slow=lambda step: slowness)
+    assert 0.7 * 100 / slowness < len(seen) < 100
+    # A fit that is stopped in mid-epoch still owes a validation: time for it was left.
+    assert deadline_s - 0.1 * budget_s - valid_s < machine.now <= deadline_s
+    lrs = [lr for lr, _ in seen]
+    assert max(lrs) == pytest.approx(1e-2, rel=0.02)
+    assert lrs[-1] < 0.05 * max(lrs)
+    assert sorted(lrs[lrs.index(max(lrs)) :], reverse=True) == lrs[lrs.index(max(lrs)) :]
+    assert pacer.shortened
+
+
+def test_a_machine_that_gets_slow_half_way():
+    machine = Machine()
+    pacer = Pacer([1e-2], clock=machine.clock)
+    deadline_s = machine.now + 100
+    pacer.begin(100, deadline_s=deadline_s)
+    seen = machine.fit(pacer, 4, 25, slow=lambda step: 1.0 if step < 50 else 3.0)
+    assert 60 <= len(seen) <= 70
+    assert machine.now <= deadline_s + 3
+    assert seen[-1][0] < 1e-3
+
+
+def test_a_short_pause_costs_no_more_than_itself():
+    machine = Machine()
+    pacer = Pacer([1e-2], clock=machine.clock)
+    pacer.begin(100, deadline_s=machine.now + 115)
+    seen = machine.fit(pacer, 4, 25, slow=lambda step: 4.0 if 20 <= step < 24 else 1.0)
+    assert len(seen) == 100
+    assert not pacer.shortened
+    assert seen[-1][0] < 1e-5
+
+
+def test_no_time_at_all_stops_at_once():
+    machine = Machine()
+    pacer = Pacer([1e-2], clock=machine.clock)
+    pacer.begin(100, deadline_s=machine.now)
+    assert len(machine.fit(pacer, 4, 25)) == 1
+    assert pacer.shortened
+
+
+def groups():
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    head = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    model = nn.Sequential(body, head)
+    return split_model(model, [head])
+
+
+def flags(layer_groups):
+    return [p.requires_grad for group in layer_groups for p in group.parameters()]
+
+
+def test_groups_train_inside_and_are_as_before_afterwards():
+    layer_groups = groups()
+    hold_norms(layer_groups)
+    before = flags(layer_groups)
+    assert before == [True, True, False, False, True, True, True, True]
+    with trainable_groups(layer_groups):
+        assert all(flags(layer_groups))
+    assert flags(layer_groups) == before
+
+    def interrupted():
+        with trainable_groups(layer_groups, head_only=True):
+            assert flags(layer_groups) == [False] * 4 + [True] * 4
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert flags(layer_groups) == before

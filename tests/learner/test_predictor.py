@@ -1,0 +1,219 @@
+"""A learner that calibrates itself and chooses thresholds: shown, saved, loaded, and forgotten in time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.labels.items import DatasetType
+from onecycle.errors import ArgumentError, CheckpointError, DataWarning
+from onecycle.evaluation.certainty.calibration import Calibration
+from onecycle.evaluation.certainty.thresholds import TagThresholds
+from onecycle.learner.learner import Learner
+from onecycle.learner.predictor import Calibrated
+
+
+def small_net(c: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+    return nn.Sequential(body, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, c)))
+
+
+def bunch(path, **options) -> ImageDataBunch:
+    options = {"folder": "train", "suffix": ".jpg", "size": 16, "bs": 16, "valid_pct": 0.5, **options}
+    return ImageDataBunch.from_csv(path, **options)
+
+
+@pytest.fixture
+def learn(colour_path, tmp_path) -> Learner:
+    learner = Learner(bunch(colour_path), small_net(3), path=tmp_path)
+    learner.silent = True
+    learner.fit(1, 0.02)
+    learner.silent = False
+    return learner
+
+
+@pytest.fixture
+def tagger(colour_path, tmp_path) -> Learner:
+    data = bunch(colour_path, csv_labels="tags.csv", label_delim=" ")
+    learner = Learner(data, small_net(4), path=tmp_path)
+    learner.silent = True
+    learner.fit(1, 0.02)
+    learner.silent = False
+    return learner
+
+
+def test_predict_shows_calibrated_probabilities_and_raw_ones_on_request(learn, capsys):
+    path = learn.data.valid_ds.items[0]
+    before = learn.predict(path)
+    report = learn.calibrate()
+    said = capsys.readouterr().out
+    assert "calibrated probabilities (raw=True" in said
+    assert f"ECE {report.before.value:.3f} before, {report.after.value:.3f} after" in said
+    assert max(map(len, said.splitlines())) <= 80
+    assert learn.calibration == report.calibration
+    assert learn.calibration.n == 30
+    label, index, probs = learn.predict(path)
+    assert (str(label), int(index)) == (str(before[0]), int(before[1]))
+    expected = learn.calibration.apply(before[2][None].numpy())[0]
+    assert probs.numpy() == pytest.approx(expected, abs=1e-6)
+    assert probs.dtype == torch.float32
+    assert not torch.allclose(probs, before[2], atol=1e-3)
+    assert torch.equal(learn.predict(path, raw=True)[2], before[2])
+
+
+def test_get_preds_stays_raw_unless_asked(learn):
+    raw = learn.get_preds()[0]
+    with pytest.raises(ArgumentError, match=r"learn\.calibrate\(\) first"):
+        learn.get_preds(calibrated=True)
+    learn.calibrate()
+    assert torch.equal(learn.get_preds()[0], raw)
+    probs, targets, losses = learn.get_preds(calibrated=True, with_loss=True)
+    assert probs.numpy() == pytest.approx(learn.calibration.apply(raw.numpy()), abs=1e-6)
+    assert len(probs) == len(targets) == len(losses)
+    assert torch.equal(learn.interpret().preds, raw), "an interpretation judges the model itself"
+    with pytest.raises(ArgumentError, match="no activ="):
+        learn.get_preds(calibrated=True, activ=torch.sigmoid)
+
+
+def test_chosen_thresholds_decide_where_none_is_given(tagger, capsys):
+    path = tagger.data.valid_ds.items[0]
+    raw = tagger.predict(path)[2]
+    report = tagger.choose_thresholds(beta=2)
+    said = capsys.readouterr().out
+    assert "predict now decides by them" in said
+    assert "thresholds chosen on the others" in said
+    assert tagger.thresholds == report.thresholds
+    middle = float(raw.median())
+    tagger.calibrated = Calibrated(None, TagThresholds((middle,) * 4, "a test", 30))
+    assert tagger.predict(path)[1].tolist() == (raw >= middle).long().tolist()
+    assert tagger.predict(path, thresh=0.0)[1].tolist() == [1, 1, 1, 1]
+    own = [0.0, 1.0, 0.0, 1.0]
+    assert tagger.predict(path, thresh=own)[1].tolist() == [1, 0, 1, 0]
+    with pytest.raises(ArgumentError, match=r"one for each of 4 tags; received shape \(2,\)"):
+        tagger.predict(path, thresh=[0.1, 0.2])
+
+
+def test_calibrating_changes_what_is_shown_not_what_chosen_thresholds_decide(tagger):
+    tagger.silent = True
+    tagger.choose_thresholds()
+    items = tagger.data.valid_ds.items[:6]
+    before = [tagger.predict(p)[1].tolist() for p in items]
+    tagger.calibrate()
+    assert tagger.thresholds is not None
+    assert [tagger.predict(p)[1].tolist() for p in items] == before
+    shown, raw = tagger.predict(items[0])[2], tagger.predict(items[0], raw=True)[2]
+    assert not torch.allclose(shown, raw, atol=1e-3)
+    tagger.calibrated = Calibrated(tagger.calibration, None)
+    assert tagger.predict(items[0])[1].tolist() == (shown >= 0.5).long().tolist()
+    assert tagger.predict(items[0], raw=True)[1].tolist() == (raw >= 0.5).long().tolist()
+    tagger.show_results(rows=2)
+
+
+def test_they_are_saved_and_loaded_with_the_model(tagger, colour_path, tmp_path, capsys):
+    tagger.calibrate()
+    tagger.choose_thresholds()
+    tagger.save("sure")
+    other = Learner(tagger.data, small_net(4), path=tmp_path)
+    capsys.readouterr()
+    other.load("sure")
+    said = capsys.readouterr().out
+    assert "loaded with calibration (Platt scaling" in said
+    assert max(map(len, said.splitlines())) <= 80
+    assert other.calibrated == tagger.calibrated
+    path = tagger.data.valid_ds.items[1]
+    assert torch.equal(other.predict(path)[2], tagger.predict(path)[2])
+    beside = json.loads((tmp_path / "models" / "sure.json").read_text())["manifest"]
+    assert beside["calibration"]["kind"] == "platt"
+    assert len(beside["thresholds"]["values"]) == 4
+
+
+def test_a_model_without_them_loads_without_and_forgets_those_of_other_weights(learn, capsys):
+    learn.save("plain")
+    learn.calibrate()
+    capsys.readouterr()
+    learn.load("plain")
+    assert not learn.calibrated
+    assert capsys.readouterr().out == ""
+
+
+def test_more_training_forgets_them_and_says_so(learn, capsys):
+    learn.calibrate()
+    learn.lr_find(num_it=3)
+    assert learn.calibration is not None, "a sweep leaves the weights as they were"
+    capsys.readouterr()
+    learn.fit(1, 0.01)
+    assert "forgotten, as the weights change: calibration (temperature" in capsys.readouterr().out
+    assert learn.calibration is None
+    learn.silent = True
+    learn.calibrate()
+    capsys.readouterr()
+    learn.fit(1, 0.01)
+    assert capsys.readouterr().out == ""
+
+
+def test_another_part_and_groups_can_be_used(learn):
+    learn.silent = True
+    with pytest.warns(DataWarning, match="fitted to these very pictures"):
+        assert learn.calibrate(DatasetType.Train).calibration.n == 30
+    groups = np.arange(30) // 3
+    assert learn.calibrate(groups=groups, n_folds=3).n_folds == 3
+    with pytest.raises(ArgumentError, match="an id for each of 30"):
+        learn.calibrate(groups=groups[:5])
+
+
+def test_a_damaged_manifest_is_named():
+    good = Calibrated(Calibration("temperature", (0.5,) * 3, (0.0,) * 3, 9)).manifest()
+    assert Calibrated.from_manifest(good, 3).calibration.slope == (0.5,) * 3
+    with pytest.raises(CheckpointError, match="for 3 classes, and there are 4"):
+        Calibrated.from_manifest(good, 4)
+    with pytest.raises(CheckpointError, match="damaged"):
+        Calibrated.from_manifest({"calibration": {"kind": "platt"}}, 3)
+    assert not Calibrated.from_manifest({}, 3)
+
+
+def test_a_calibration_that_does_not_help_is_not_used(learn, capsys, monkeypatch):
+    from onecycle.evaluation.certainty.calibration import CalibrationReport
+
+    monkeypatch.setattr(CalibrationReport, "helps", property(lambda report: report.log_loss.value < -99))
+    report = learn.calibrate()
+    said = capsys.readouterr().out
+    assert "Not calibrated, predict stays as it is" in said
+    assert max(map(len, said.splitlines())) <= 80
+    assert learn.calibration is None
+    assert report.calibration is not None
+    monkeypatch.undo()
+    assert report.helps == (report.log_loss.value < 0)
+    for change, helps in ((-0.01, True), (0.0, False), (0.01, False)):
+        assert replace(report, log_loss=replace(report.log_loss, value=change)).helps is helps
+
+
+def test_the_groups_of_the_split_are_those_of_the_intervals(colour_path, tmp_path):
+    import pandas as pd
+
+    frame = pd.read_csv(colour_path / "labels.csv")
+    frame["site"] = [i // 6 for i in range(len(frame))]
+    data = ImageDataBunch.from_df(
+        colour_path, frame, folder="train", suffix=".jpg", size=16, bs=16, valid_pct=0.5, group_col="site"
+    )
+    learner = Learner(data, small_net(3), path=tmp_path, silent=True)
+    found = learner.interpret()
+    own = data.split.groups[data.split.valid]
+    assert found.metrics()[0] == found.metrics(groups=own)[0]
+    assert found.metrics()[0] != found.metrics(groups=list(range(len(own))))[0]
+    assert f"{len(set(own.tolist()))} groups of pictures" in found.summary()
+
+
+def test_a_summary_says_that_predict_decides_by_other_thresholds(tagger):
+    assert "predict uses other thresholds" not in tagger.interpret().summary()
+    tagger.silent = True
+    tagger.choose_thresholds(2)
+    said = tagger.interpret().summary()
+    assert "predict uses other thresholds" in said
+    assert max(map(len, said.splitlines())) <= 80

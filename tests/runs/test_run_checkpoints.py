@@ -1,0 +1,164 @@
+"""What a run writes down while it trains and afterwards."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import threading
+
+import pytest
+import torch
+
+from onecycle.learner.fine_tune.plan import ALL, HEAD, Stage
+from onecycle.runs.build import layout_of, make_bunch, make_learner, settled
+from onecycle.runs.checkpoints import (
+    LAST,
+    Done,
+    Keeper,
+    environment,
+    metrics_of_run,
+    peak_memory_mb,
+    read_issues,
+    read_sweeps,
+    uninterrupted,
+    write_sweeps,
+)
+from onecycle.runs.config import RunConfig
+from onecycle.runs.folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def learner(colour_path, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONECYCLE_HOME", str(tmp_path_factory.mktemp("home")))
+        asked = RunConfig.merged(None, {"data": str(colour_path), "csv": "labels.csv", "size": 32, "bs": 16})
+        layout = layout_of(asked)
+        learn = make_learner(asked, make_bunch(settled(asked, layout), layout), tmp_path_factory.mktemp("run"))
+        learn.precompute = 0
+        yield learn
+
+
+@pytest.fixture
+def run(tmp_path) -> RunFolder:
+    return RunFolder.create(tmp_path, "x")
+
+
+def history(run: RunFolder) -> list[dict[str, str]]:
+    return list(csv.DictReader(run.history.read_text().splitlines()))
+
+
+def stage(trains: str, *, held: bool = False) -> Stage:
+    return Stage(trains, (32, 32), 16, 2, 1.0, hold_norms=held)
+
+
+def test_history_and_progress_over_two_stages(learner, run):
+    keeper = Keeper(run, learner)
+    keeper.begin(stage(HEAD))
+    learner.fit_one_cycle(2, 1e-2, callbacks=keeper)
+    keeper.end()
+    assert Done.read(run).head
+    keeper.begin(stage(ALL, held=True))
+    learner.fit_one_cycle(1, 1e-2, callbacks=keeper)
+    keeper.end()
+    done = Done.read(run)
+    assert (done.weights, done.epochs, done.held_norms, done.trained) == (LAST, 1, True, False)
+    rows = history(run)
+    assert [(r["epoch"], r["stage"], r["size"]) for r in rows] == [
+        ("0", "head", "32x32"), ("1", "head", "32x32"), ("2", "all layers", "32x32"),
+    ]  # fmt: skip
+    assert list(rows[0]) == ["epoch", "stage", "size", "train_loss", "valid_loss", "accuracy", "time_s"]
+    assert float(rows[2]["valid_loss"]) == pytest.approx(learner.recorder.rows[0].valid_loss, rel=1e-4)
+
+
+def test_a_later_sitting_adds_to_the_history(learner, run):
+    for _ in range(2):
+        keeper = Keeper(run, learner, Done.read(run))
+        keeper.begin(stage(ALL))
+        learner.fit_one_cycle(1, 1e-2, callbacks=keeper)
+        keeper.end()
+    assert [r["epoch"] for r in history(run)] == ["0", "1"]
+    assert Done.read(run).epochs == 2
+
+
+def test_fits_outside_a_stage_are_not_kept(learner, run):
+    keeper = Keeper(run, learner)
+    learner.fit_one_cycle(1, 1e-2, callbacks=keeper)  # the sweeps', say
+    assert keeper.rows == []
+    assert not run.history.exists()
+
+
+def test_weights_go_when_the_model_is_there(learner, run):
+    keeper = Keeper(run, learner)
+    keeper.finish()
+    assert (run.checkpoints / "last.safetensors").exists()
+    keeper.clear()
+    assert [p.name for p in run.checkpoints.iterdir()] == ["progress.json"]
+    assert Done.read(run).trained
+
+
+def test_ctrl_c_waits_for_what_must_be_whole():
+    steps = []
+
+    def work() -> None:
+        with uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            steps.append("went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert steps == ["went on"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_in_another_thread_it_does_nothing():
+    seen = []
+
+    def work() -> None:
+        with uninterrupted():
+            seen.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [True]
+
+
+def test_sweeps_come_back(run):
+    sweeps = [([1e-6, 1e-3], [0.7, 0.5]), ([1e-6], [0.6])]
+    assert read_sweeps(run) == []
+    write_sweeps(run, sweeps)
+    assert read_sweeps(run) == sweeps
+
+
+def test_the_environment_names_versions_and_no_user():
+    found = environment(7, torch.device("cpu"))
+    assert torch.__version__.startswith(found["versions"]["torch"])
+    assert found["seed"] == 7
+    assert found["device"] == "CPU"
+    assert os.path.expanduser("~") not in json.dumps(found)
+
+
+def test_metrics_have_intervals_baselines_and_shares(learner):
+    found = metrics_of_run(learner, learner.interpret().metrics(), None)
+    first = found["metrics"][0]
+    assert first["name"] == "accuracy"
+    assert first["low"] <= first["value"] <= first["high"]
+    assert sum(found["training_shares"].values()) == pytest.approx(1)
+    assert (found["n_train"], found["n_valid"]) == (48, 12)
+    json.dumps(found)
+
+
+def test_label_issues_come_back(learner, run):
+    issues = learner.label_issues(folds=2)
+    assert read_issues(run, learner.data) is None
+    issues.to_csv(run.label_issues)
+    found = read_issues(run, learner.data)
+    assert [(i.row, i.given, i.suggested) for i in found] == [(i.row, i.given, i.suggested) for i in issues.top()]
+
+
+def test_peak_memory_is_a_plausible_number():
+    host, gpu = peak_memory_mb(torch.device("cpu"))
+    assert 50 < host < 100_000
+    assert gpu is None

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
 from rich.cells import cell_len, chop_cells
+
+SHOWN_IN_ERRORS = 20  # rows named in one message; more are counted
 
 
 def safe_text(text: object) -> str:
@@ -40,3 +46,37 @@ def cut(text: str, width: int) -> str:
 def padded(text: str, width: int) -> str:
     """Fill text up with blanks to ``width`` columns; a character may take two of them."""
     return text + " " * (width - cell_len(text))
+
+
+def plural(n: int, one: str, several: str = "") -> str:
+    """Return ``1 row`` or ``2 rows``, with the thousands marked."""
+    return f"{n:,} {one if n == 1 else several or one + 's'}"
+
+
+def shown(rows: Sequence[object], *, most: int = SHOWN_IN_ERRORS, between: str = ", ") -> str:
+    """Join the first rows for a message and count the rest."""
+    text = between.join(str(r) for r in rows[:most])
+    return text if len(rows) <= most else f"{text}{between}and {len(rows) - most} more"
+
+
+def human_bytes(n_bytes: int) -> str:
+    """Write a number of bytes as people do: ``150 MB``."""
+    for size, unit, digits in ((10**9, "GB", 1), (10**6, "MB", 0), (10**3, "kB", 0)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:,.{digits}f} {unit}"
+    return f"{n_bytes} bytes"
+
+
+def shown_path(path: str | Path) -> str:
+    """Write a path for people: ``~`` for the home folder, and no character that cannot be printed."""
+    text, home = str(path), os.path.expanduser("~")
+    if text.startswith(home + os.sep):
+        text = "~" + text[len(home) :]
+    return text.encode("utf-8", "replace").decode()
+
+
+def format_time(seconds: float) -> str:
+    """Return ``mm:ss``, or ``h:mm:ss`` from an hour on."""
+    whole = int(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"

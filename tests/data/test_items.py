@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onecycle.data.labels import items
 from onecycle.data.labels.items import Category, MultiCategory, Source
 from onecycle.errors import ArgumentError, DataError, LabelError
+from onecycle.text import shown
 
 CSV = Source("labels.csv", first_row=2)
 
@@ -113,7 +114,7 @@ def test_rows_without_a_file_name_are_named():
 
 
 def test_a_long_list_is_cut_and_counted():
-    assert items.shown(range(25)).endswith("18, 19, and 5 more")
+    assert shown(range(25)).endswith("18, 19, and 5 more")
 
 
 def test_pattern_labels():

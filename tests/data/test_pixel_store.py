@@ -30,10 +30,10 @@ from onecycle.data.pixels import cache, pixel_file
 from onecycle.data.pixels import packed as kept
 from onecycle.data.pixels import store as store_module
 from onecycle.data.pixels.decode import decode_for
-from onecycle.data.pixels.pixel_file import shown_path
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
 from onecycle.data.pixels.store import PixelStore, Unreadable
 from onecycle.errors import ArgumentError, UnreadableImagesError
+from onecycle.text import shown_path
 
 N = 12
 EQUAL, MIXED = ResizeSpec.make((16, 12)), ResizeSpec.make(16)  # all pictures of one shape; of several

@@ -12,8 +12,9 @@ from torch import nn
 from train_toys import ToyLoader, toy_model, toy_trainer
 
 from onecycle.errors import CheckpointError
+from onecycle.files import write_whole
 from onecycle.train import checkpoint as module
-from onecycle.train.checkpoint import load_checkpoint, read_manifest, read_weights, save_checkpoint, write_whole
+from onecycle.train.checkpoint import load_checkpoint, read_manifest, read_weights, save_checkpoint
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.schedules import Constant
 

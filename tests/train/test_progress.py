@@ -7,6 +7,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from onecycle.text import format_time
 from onecycle.train.log import progress as module
 from onecycle.train.log.progress import (
     NotebookProgress,
@@ -16,7 +17,6 @@ from onecycle.train.log.progress import (
     bar_text,
     format_cell,
     format_row,
-    format_time,
     html_table,
     in_notebook,
     make_progress,

@@ -17,12 +17,12 @@ from onecycle import __version__
 from onecycle.cli.exit_codes import DATA, FAILED
 from onecycle.cli.new_data import Labelled, Seen, labelled_pictures, seen_by
 from onecycle.cli.screen import Screen
-from onecycle.data.labels.items import shown
 from onecycle.data.layout import LayoutWish
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.intervals import Estimate, accuracy, default_scores, estimate, sample_fbeta, wilson
 from onecycle.evaluation.interpretation import tag_counts, tag_measures
 from onecycle.evaluation.slices import SliceReport, find_slices, label_columns
+from onecycle.files import plain_json
 from onecycle.learner.predicted import predict_files
 from onecycle.runs.checkpoints import estimate_values
 from onecycle.runs.config import RunConfig
@@ -30,7 +30,7 @@ from onecycle.runs.folder import RunFolder, folder_name
 from onecycle.runs.load import load_bunch, load_learner
 from onecycle.runs.predictions import Predictions
 from onecycle.runs.split import valid_names
-from onecycle.text import cut, padded
+from onecycle.text import cut, padded, shown
 
 if TYPE_CHECKING:
     from onecycle.learner.learner import Learner
@@ -138,7 +138,7 @@ def run_evaluate(
     if as_json:
         whole = {"run": str(folder.path), "file": None if path is None else str(path), **found.to_dict()}
         whole |= {} if fail_under is None else {"fail_under": fail_under, "held": not below}
-        print(json.dumps(_plain(whole), indent=2))
+        print(json.dumps(plain_json(whole), indent=2))
     if below:
         return FAILED
     return DATA if found.n_unreadable else 0
@@ -432,12 +432,3 @@ def _say_limit(screen: Screen, first: Estimate, limit: float) -> None:
         "lower end of the interval)",
         always=True,
     )
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can hold: NaN becomes null."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -127,7 +127,7 @@ def _draw(run: RunFolder, learn: Learner) -> Path:
 
     from matplotlib.figure import Figure
 
-    from onecycle.train.checkpoint import write_whole
+    from onecycle.files import write_whole
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axis = figure.subplots()

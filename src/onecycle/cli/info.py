@@ -147,7 +147,7 @@ def _asked(folder: Callable[[], Path]) -> str:
 
 def _cache() -> str:
     from onecycle.data.pixels.cache import stores, used_bytes
-    from onecycle.data.pixels.pixel_file import human_bytes
+    from onecycle.text import human_bytes
 
     try:
         n, used = len(stores()), human_bytes(used_bytes())

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onecycle.data.audit.audit import AuditedRows
-from onecycle.data.labels.items import Source, column, shown
+from onecycle.data.labels.items import Source, column
 from onecycle.data.labels.tables import read_table
 from onecycle.data.layout import DataLayout, LayoutWish, find_layout
 from onecycle.errors import DataError, LabelError
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.split import read_split
+from onecycle.text import shown
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -27,7 +27,7 @@ from onecycle.learner.predicted import FilePredictions, predict_files
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, write_output
 from onecycle.runs.load import load_learner
-from onecycle.text import cut, padded
+from onecycle.text import cut, padded, shown
 
 MOST_ON_SCREEN = 20
 """Pictures that are listed; more are summed up."""
@@ -304,7 +304,7 @@ def _rule(learn: Learner, thresh: float | None) -> str:
 
 
 def _name_failed(screen: Screen, failed: Sequence[Unreadable], n: int) -> None:
-    some = items.shown([f"{one.path} ({one.reason})" for one in failed], most=_NAMED)
+    some = shown([f"{one.path} ({one.reason})" for one in failed], most=_NAMED)
     screen.warn(f"{len(failed)} of {n} files could not be read and are left out: {some}")
 
 

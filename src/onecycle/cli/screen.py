@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.text import Text
 
 from onecycle.errors import OnecycleWarning
-from onecycle.text import safe_text, wrapped
-from onecycle.train.log.progress import Progress, format_time, started_bar
+from onecycle.files import plain_json
+from onecycle.text import format_time, safe_text, wrapped
+from onecycle.train.log.progress import Progress, started_bar
 from onecycle.train.log.recorder import EpochRow
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Screen:
     def event(self, name: str, /, **values: Any) -> None:
         """Write one JSON object on a line, where output is for machines."""
         if self.as_json:
-            print(json.dumps({"event": name, **_plain(values)}, ensure_ascii=True), file=self._out, flush=True)
+            print(json.dumps({"event": name, **plain_json(values)}, ensure_ascii=True), file=self._out, flush=True)
 
     def warn(self, text: str) -> None:
         """Show a warning, once, on standard error."""
@@ -209,19 +210,6 @@ class Screen:
 def _console(stream: TextIO, columns: int) -> Console:
     # Colours, and whether there is a terminal, are found by rich, which knows NO_COLOR and TERM=dumb.
     return Console(file=stream, width=columns, highlight=False, markup=False, emoji=False)
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can hold; numbers that it has not become null."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 class ScreenProgress(Progress):

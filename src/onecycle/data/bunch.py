@@ -18,7 +18,7 @@ from onecycle.data.audit.rows import check_files_exist, oddities, unreadable_mes
 from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats
 from onecycle.data.datasets import ImageDataset, draw_grid, make_datasets
 from onecycle.data.factories import BunchFactories
-from onecycle.data.labels.items import DatasetType, Label, shown
+from onecycle.data.labels.items import DatasetType, Label
 from onecycle.data.labels.pictures import Labeled
 from onecycle.data.labels.prevalence import Prevalence, prevalence
 from onecycle.data.labels.relabel import relabelled
@@ -28,6 +28,7 @@ from onecycle.data.pixels.decode import Source
 from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.store import GivenPictures
 from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, warn
+from onecycle.text import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from onecycle.data.audit.audit import AuditedRows
-from onecycle.data.audit.findings import plural
 from onecycle.data.labels.find_columns import Roles, find_roles
-from onecycle.data.labels.items import IMAGE_SUFFIXES, Labels, encode_multi, encode_single, list_images, shown
+from onecycle.data.labels.items import IMAGE_SUFFIXES, Labels, encode_multi, encode_single, list_images
 from onecycle.data.labels.read import TableLayout, read_rows
 from onecycle.data.labels.splits import group_numbers
 from onecycle.data.labels.stratified import draw_split
 from onecycle.data.labels.tables import PARQUET, delimiter_of, is_table, read_table
 from onecycle.data.sources.untar import URLs, untar_data
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError
-from onecycle.text import safe_text, wrapped
+from onecycle.text import plural, safe_text, shown, wrapped
 
 if TYPE_CHECKING:
     from onecycle.data.bunch import ImageDataBunch

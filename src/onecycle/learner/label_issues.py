@@ -26,9 +26,9 @@ from onecycle.data.labels.stratified import stratified_folds
 from onecycle.data.progress import counting_bar
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.label_issues import LabelIssue, RankedLabels, as_issues, rank_labels
+from onecycle.files import write_whole
 from onecycle.learner.features import LabelledFeatures
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten, bn_drop_lin, init_head, set_prior_bias
-from onecycle.train.checkpoint import write_whole
 from onecycle.train.evaluate import eval_mode
 from onecycle.train.frozen import FeatureLoader, FeatureSet
 from onecycle.train.log.recorder import Recorder

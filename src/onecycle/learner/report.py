@@ -32,8 +32,8 @@ from onecycle.evaluation.report.scores import calibration_facts, measure
 from onecycle.evaluation.report.sliders import make_sliders
 from onecycle.evaluation.report.verdict import LabelDoubts, Warned, judge
 from onecycle.evaluation.slices import SliceReport
+from onecycle.files import write_whole
 from onecycle.learner.label_issues import LabelIssues
-from onecycle.train.checkpoint import write_whole
 from onecycle.train.log.recorder import Recorder
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from onecycle.errors import DataError, OutputError
-from onecycle.train.checkpoint import write_whole
+from onecycle.files import plain_json, write_whole
 
 RUNS = "runs"
 """Folder of the runs in the working directory, unless another is named."""
@@ -192,7 +192,7 @@ class RunFolder:
 
     def write_json(self, path: Path, value: Mapping[str, Any]) -> None:
         """Write one of the run's JSON files, whole; numbers that JSON has not become null."""
-        self.write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+        self.write_text(path, json.dumps(plain_json(value), indent=2, ensure_ascii=False) + "\n")
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a file of the run, whole, in UTF-8."""
@@ -270,18 +270,3 @@ def _runs_there(given: Path) -> str:
     names = [name for _, name in there]
     near = get_close_matches(given.name, names, n=3) or names[-3:]
     return f"; the runs in {there[0][0]}/ are, among {len(names)}: {', '.join(near)}"
-
-
-def _plain(value: Any) -> Any:
-    """Return what JSON can hold: NaN and infinities as None, paths as text, numbers of NumPy as Python's."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    return value

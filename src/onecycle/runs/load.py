@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.labels.items import shown
 from onecycle.errors import DataError
 from onecycle.learner.learner import Learner
 from onecycle.runs.build import layout_of, make_bunch, make_learner
@@ -15,6 +14,7 @@ from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import Predictions
 from onecycle.runs.split import valid_names, with_split
+from onecycle.text import shown
 from onecycle.train.checkpoint import read_manifest
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from onecycle.errors import ArgumentError, DataError
-from onecycle.train.checkpoint import write_whole
+from onecycle.files import write_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa

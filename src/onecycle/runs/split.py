@@ -11,12 +11,11 @@ from typing import Literal
 
 import numpy as np
 
-from onecycle.data.audit.findings import plural
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.labels.items import shown
 from onecycle.data.labels.relabel import file_name
 from onecycle.data.labels.splits import Split
 from onecycle.errors import DataError, DataWarning, warn
+from onecycle.text import plural, shown
 
 Part = Literal["train", "valid", "left out"]
 

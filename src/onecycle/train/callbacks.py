@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from onecycle.errors import ArgumentError
-from onecycle.train.checkpoint import write_whole
+from onecycle.files import write_whole
 from onecycle.train.log.progress import LiveFigure, format_row
 from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.optimizer import Optimizer, hold_frozen_norms

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from onecycle.errors import CheckpointError, UnsafeFileError, unsafe_part
+from onecycle.files import replace_whole, write_whole
 from onecycle.train.optimizer import Optimizer
 
 FORMAT = "onecycle-checkpoint"
@@ -94,7 +93,7 @@ def save_checkpoint(
     text = _to_json(header)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside.unlink(missing_ok=True)
-    _replace_whole(path, lambda tmp: save_file(tensors, tmp, metadata={"header": text}))
+    replace_whole(path, lambda tmp: save_file(tensors, tmp, metadata={"header": text}))
     summary = {key: header[key] for key in ("format", "version", "digest", "manifest")}
     write_whole(beside, json.dumps(summary, indent=2, ensure_ascii=False).encode())
     return path
@@ -181,12 +180,6 @@ def read_weights(path: Path | str) -> dict[str, torch.Tensor]:
     return _read_pickled(path)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that under its name there is always all of it: the old content or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _replace_whole(path, lambda tmp: tmp.write_bytes(data))
-
-
 def digest(tensors: Mapping[str, torch.Tensor]) -> str:
     """Return the SHA-256 over names, types, shapes and bytes of some tensors, in the order of their names."""
     sha = hashlib.sha256()
@@ -201,26 +194,6 @@ def digest(tensors: Mapping[str, torch.Tensor]) -> str:
 def _with_ending(stem: Path | str, ending: str) -> Path:
     """``stem`` with an ending; a dot in its name is no ending."""
     return Path(f"{stem}{ending}")
-
-
-def _replace_whole(path: Path, write: Callable[[Path], object]) -> None:
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        tmp.touch()
-        mode = tmp.stat().st_mode  # what the user's umask gives; safetensors makes files that only their owner reads
-        write(tmp)
-        tmp.chmod(mode)
-        with tmp.open("rb+") as file:
-            os.fsync(file.fileno())
-        tmp.replace(path)
-    finally:
-        tmp.unlink(missing_ok=True)
-    with suppress(OSError):  # Windows cannot open a folder; elsewhere this makes the new name durable
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _distinct(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

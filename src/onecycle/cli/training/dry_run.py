@@ -11,7 +11,8 @@ from onecycle.learner.fine_tune.pace import trainable_groups
 from onecycle.learner.fine_tune.plan import Plan
 from onecycle.learner.learner import Learner
 from onecycle.runs.checkpoints import peak_memory_mb
-from onecycle.train.log.progress import Progress, format_time
+from onecycle.text import format_time
+from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.loop import set_training_mode
 from onecycle.train.lr_finder import unchanged

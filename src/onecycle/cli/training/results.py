@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from onecycle.cli.screen import LABEL_WIDTH, Screen
-from onecycle.data.audit.findings import plural
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.certainty.thresholds import ThresholdReport
@@ -26,7 +25,7 @@ from onecycle.runs.checkpoints import estimate_values, metrics_of_run, predictio
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.history import read_history
-from onecycle.text import cut
+from onecycle.text import cut, plural
 
 Issues = LabelIssues | list[LabelIssue] | None
 

@@ -21,7 +21,7 @@ from onecycle.learner.fine_tune.plan import ALL, Plan
 from onecycle.runs import build
 from onecycle.runs.checkpoints import device_name, n_cores
 from onecycle.runs.config import DEFAULT, FILE, OPTION, RunConfig
-from onecycle.train.log.progress import format_time
+from onecycle.text import format_time
 
 MOST_LEAKED = 0.01
 """A larger share of the validation pictures that training sees too stops a run: the numbers would be too good."""

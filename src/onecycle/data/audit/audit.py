@@ -23,7 +23,6 @@ from onecycle.data.audit.findings import (
     Finding,
     Neighbour,
     Severity,
-    plural,
     some,
     sorted_findings,
 )
@@ -33,6 +32,7 @@ from onecycle.data.labels.items import Source
 from onecycle.data.labels.splits import Split, keep_together
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.errors import ArgumentError
+from onecycle.text import plural
 
 if TYPE_CHECKING:
     from onecycle.data.labels.pictures import Labeled

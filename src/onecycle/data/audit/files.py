@@ -18,12 +18,13 @@ import numpy as np
 import PIL.Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
-from onecycle.data.audit.findings import Finding, Severity, plural, some
+from onecycle.data.audit.findings import Finding, Severity, some
 from onecycle.data.audit.fingerprints import Fingerprints
 from onecycle.data.labels.items import IMAGE_SUFFIXES
 from onecycle.data.pixels.decode import UNREADABLE, decode_rgb, reason
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
 from onecycle.data.progress import counting_bar
+from onecycle.text import plural
 
 _EXIF_ORIENTATION = 0x0112
 _BITS_A_SAMPLE, _SAMPLES_A_PIXEL = 258, 277  # tags of TIFF

@@ -155,8 +155,3 @@ def sorted_findings(findings: list[Finding]) -> tuple[Finding, ...]:
 def some(names: list[str]) -> tuple[str, ...]:
     """Return the first few names for a finding's examples."""
     return tuple(names[:MOST_EXAMPLES])
-
-
-def plural(n: int, one: str, several: str = "") -> str:
-    """Return ``1 row`` or ``2 rows``, with the thousands marked."""
-    return f"{n:,} {one if n == 1 else several or one + 's'}"

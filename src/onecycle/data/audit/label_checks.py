@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from onecycle.data.audit.findings import Finding, plural, some
+from onecycle.data.audit.findings import Finding, some
 from onecycle.data.labels.items import Label, find_tag_lists
 from onecycle.data.labels.splits import Split
+from onecycle.text import plural
 
 Tags = tuple[Label, ...]
 """The labels of one row: one, or for tags any number."""

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from onecycle.data.audit.files import missing_files, suffix_hint
-from onecycle.data.labels.items import Labels, Source, shown
+from onecycle.data.labels.items import Labels, Source
 from onecycle.data.labels.splits import Split
 from onecycle.data.pixels.store import Unreadable
 from onecycle.errors import ArgumentError, UnreadableImagesError
+from onecycle.text import shown
 
 
 def unseen_items(labels: Labels, split: Split) -> tuple[list[int], list[int]]:

@@ -19,13 +19,13 @@ import numpy as np
 import pandas as pd
 
 from onecycle.errors import ArgumentError, DataError, LabelError
+from onecycle.text import shown
 
 Label = str | int
 """A class name; whole numbers stay numbers, as in the user's table."""
 
 _SUFFIXES = "bmp gif jfif jpe jpeg jpg pbm pgm png pnm ppm tga tif tiff webp avif jp2"
 IMAGE_SUFFIXES = frozenset(f".{s}" for s in _SUFFIXES.split())
-SHOWN_IN_ERRORS = 20  # rows named in one message; more are counted
 
 
 class DatasetType(Enum):
@@ -206,12 +206,6 @@ def flags(cells: pd.Series[Any], *, source: Source) -> np.ndarray:
             f"(first: {cells.iloc[odd[0]]!r})"
         )
     return np.array(found, dtype=bool)
-
-
-def shown(rows: Sequence[object], *, most: int = SHOWN_IN_ERRORS, between: str = ", ") -> str:
-    """Join the first rows for a message and count the rest."""
-    text = between.join(str(r) for r in rows[:most])
-    return text if len(rows) <= most else f"{text}{between}and {len(rows) - most} more"
 
 
 def file_names(df: pd.DataFrame, fn_col: int | str, *, source: Source, suffix: str = "") -> list[str]:

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from onecycle.data.audit.audit import AuditedRows
-from onecycle.data.audit.findings import Finding, plural, some
+from onecycle.data.audit.findings import Finding, some
 from onecycle.data.audit.label_checks import Tags, blank_findings
 from onecycle.data.labels.items import Source, column, list_images, picture_path, split_tags
 from onecycle.data.labels.splits import Split, check_share, random_split
 from onecycle.data.labels.tables import read_table
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.errors import DataError
+from onecycle.text import plural
 
 DEFAULT_TABLE = "labels.csv"
 _TRAIN, _VALID = "train", "valid"

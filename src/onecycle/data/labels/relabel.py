@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from onecycle.data.labels.items import Label, Labels, Source, shown
+from onecycle.data.labels.items import Label, Labels, Source
 from onecycle.errors import DataError, LabelError
+from onecycle.text import shown
 
 FILE, TAG, GIVEN, SUGGESTED, SCORE, NEW = "file", "tag", "given", "suggested", "score", "new_label"
 COLUMNS = (FILE, TAG, GIVEN, SUGGESTED, SCORE, NEW)

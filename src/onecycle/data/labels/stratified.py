@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onecycle.data.labels.items import Labels, shown
+from onecycle.data.labels.items import Labels
 from onecycle.data.labels.splits import DEFAULT_SEED, Split, check_share, group_split, make_split, random_split
 from onecycle.errors import ArgumentError, DataError, DataWarning, warn
+from onecycle.text import shown
 
 _FREE = -1  # a unit that has no part yet
 _MOST_ROUNDS = 10  # of moving units; mostly two or three are enough

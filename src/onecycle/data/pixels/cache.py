@@ -22,20 +22,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from onecycle.data.pixels.pixel_file import (
-    KEY_BYTES,
-    CacheUnusable,
-    Note,
-    PartFile,
-    Say,
-    file_path,
-    human_bytes,
-    remove,
-    shown_path,
-    take,
-    why,
-)
+from onecycle.data.pixels.pixel_file import KEY_BYTES, CacheUnusable, Note, PartFile, Say, file_path, remove, take, why
 from onecycle.settings import cache_bytes, config_file, pixel_folder
+from onecycle.text import human_bytes, shown_path
 
 _NO_LOCK = (OSError, NotImplementedError)  # what taking a lock raises; filelock's Timeout is an OSError
 _DAY_S = 86400.0

@@ -23,8 +23,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from onecycle.data.sources.archives import sync_folder
+from onecycle.files import sync_folder
 from onecycle.settings import pixel_folder
+from onecycle.text import shown_path
 
 Say = Callable[[str], object]
 """Takes one line for the user; ``print``, say."""
@@ -42,22 +43,6 @@ _GONE = -1
 
 class CacheUnusable(Exception):
     """The cache cannot take these pictures; the text says why, as the start of a sentence."""
-
-
-def human_bytes(n_bytes: int) -> str:
-    """Write a number of bytes as people do: ``150 MB``."""
-    for size, unit, digits in ((10**9, "GB", 1), (10**6, "MB", 0), (10**3, "kB", 0)):
-        if n_bytes >= size:
-            return f"{n_bytes / size:,.{digits}f} {unit}"
-    return f"{n_bytes} bytes"
-
-
-def shown_path(path: str | Path) -> str:
-    """Write a path for people: ``~`` for the home folder, and no character that cannot be printed."""
-    text, home = str(path), os.path.expanduser("~")
-    if text.startswith(home + os.sep):
-        text = "~" + text[len(home) :]
-    return text.encode("utf-8", "replace").decode()
 
 
 def file_path(key: str, suffix: str) -> Path:

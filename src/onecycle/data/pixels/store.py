@@ -28,11 +28,12 @@ from onecycle.data.pixels.decode import (
 )
 from onecycle.data.pixels.image import Image, unreadable
 from onecycle.data.pixels.packed import Failures, Kept, Plan, on_one_canvas
-from onecycle.data.pixels.pixel_file import CacheUnusable, Note, PartFile, Say, human_bytes, shown_path
+from onecycle.data.pixels.pixel_file import CacheUnusable, Note, PartFile, Say
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import counting_bar
 from onecycle.errors import ArgumentError, UnreadableImagesError
 from onecycle.settings import pixel_folder
+from onecycle.text import human_bytes, shown_path
 
 if TYPE_CHECKING:
     from array import array

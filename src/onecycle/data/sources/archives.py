@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
 from onecycle.errors import ArchiveError, ArgumentError, DataError
+from onecycle.files import sync_folder
 
 _MIB = 2**20
 _CHUNK = 2**17
@@ -229,18 +230,6 @@ def is_there(folder: Path) -> bool:
     if folder.exists():
         raise DataError(f"{folder} should be the folder of a data set, but it is a file; move it away")
     return False
-
-
-def sync_folder(folder: Path) -> None:
-    if sys.platform == "win32":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass  # some network disks cannot; the file itself is safe
-    finally:
-        os.close(handle)
 
 
 # ---------------------------------------------------------------- reading archives

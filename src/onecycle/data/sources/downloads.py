@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onecycle.data.progress import download_bar
-from onecycle.data.sources.archives import sync_folder
 from onecycle.errors import ArgumentError, DownloadError
+from onecycle.files import sync_folder
 
 if TYPE_CHECKING:
     import requests

@@ -13,7 +13,7 @@ from itertools import product
 from textwrap import fill
 
 from onecycle.errors import ArgumentError
-from onecycle.train.log.progress import format_time
+from onecycle.text import format_time
 from onecycle.train.schedules import LrLike
 
 Size = tuple[int, int] | None

@@ -15,8 +15,9 @@ from onecycle.learner.features import check_views, why_pictures
 from onecycle.learner.fine_tune.pace import Clock, Measurable, Pacer, hold_norms, measure_speeds, trainable_groups
 from onecycle.learner.fine_tune.plan import ALL, HEAD, WIDTH, Plan, Size, Speeds, Stage, Task, make_plan, replan
 from onecycle.model import cnn
+from onecycle.text import format_time
 from onecycle.train.callbacks import Callback
-from onecycle.train.log.progress import format_cell, format_time
+from onecycle.train.log.progress import format_cell
 from onecycle.train.log.recorder import MetricValue, Recorder
 from onecycle.train.lr_finder import LrAnswer
 from onecycle.train.schedules import LrLike

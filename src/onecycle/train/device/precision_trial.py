@@ -16,7 +16,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from onecycle.train.checkpoint import write_whole
+from onecycle.files import write_whole
 from onecycle.train.device.batch_split import take_part
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.precision import Dtype, Precision, PrecisionWish

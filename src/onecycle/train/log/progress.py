@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from onecycle.text import format_time
 from onecycle.train.log.recorder import EpochRow, MetricValue
 
 if TYPE_CHECKING:
@@ -23,13 +24,6 @@ UPDATE_S = 0.5
 """Seconds between two looks at the running loss; a look makes the host wait for the device once."""
 
 SmoothLoss = Callable[[], float | None]
-
-
-def format_time(seconds: float) -> str:
-    """Return ``mm:ss``, or ``h:mm:ss`` from an hour on."""
-    whole = int(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes:02d}:{rest:02d}"
 
 
 def format_cell(value: MetricValue | int | str | None) -> str:

@@ -1,0 +1,64 @@
+"""Files that are whole under their name, folders that are safe on the disk, values that JSON can hold, digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that under its name there is always all of it: the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_whole(path, lambda tmp: tmp.write_bytes(data))
+
+
+def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Have ``write`` make a file beside ``path``, make that durable, and give it the name ``path``."""
+    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        tmp.touch()
+        mode = tmp.stat().st_mode  # what the user's umask gives; safetensors makes files that only their owner reads
+        write(tmp)
+        tmp.chmod(mode)
+        with tmp.open("rb+") as file:
+            os.fsync(file.fileno())
+        tmp.replace(path)
+    finally:
+        tmp.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system can; the files themselves are synced by who writes them."""
+    if sys.platform == "win32":
+        return  # it cannot open a folder
+    with suppress(OSError):  # some network disks cannot
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def plain_json(value: Any) -> Any:
+    """Return what JSON can hold: NaN and infinities as None, numbers of NumPy as Python's, all else as text."""
+    if isinstance(value, Mapping):
+        return {str(k): plain_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(v) for v in value]
+    if hasattr(value, "tolist"):
+        return plain_json(value.tolist())
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def short_digest(value: Any) -> str:
+    """Return 16 hex digits of the SHA-256 of a value's JSON: a key under which what was measured is kept."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

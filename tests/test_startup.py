@@ -1,0 +1,52 @@
+"""What a process loads before it is asked for more: a light import, help without torch, the names of the notebook."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout.strip()
+
+
+def test_importing_onecycle_is_light():
+    heavy = "[m for m in ('torch', 'matplotlib', 'pandas', 'numpy', 'timm', 'PIL') if m in sys.modules]"
+    assert run_python(f"import sys, onecycle; print({heavy})") == "[]"
+    assert run_python(f"import sys, onecycle.cli.main; print({heavy})") == "[]"
+
+
+def test_help_does_not_load_torch_and_answers():
+    code = (
+        "import sys, onecycle.cli.main\n"
+        "sys.argv = ['onecycle', '--help']\n"
+        "try: onecycle.cli.main.main()\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules)"
+    )
+    out = run_python(code)
+    assert "demo" in out
+    assert out.endswith("False")
+
+
+def test_a_cold_help_is_not_slow():
+    """A guard far above the target, which ``benchmarks/startup.py`` measures: it catches an import of torch."""
+    start = time.perf_counter()
+    code = "import sys; from onecycle.cli.main import main; sys.argv = ['onecycle', '--help']; main()"
+    assert "demo" in run_python(code)
+    assert time.perf_counter() - start < 3.0
+
+
+def test_star_imports_bring_what_the_lesson_uses():
+    names = (
+        "untar_data URLs pd np plt torch nn F optim Path re os sys partial itemgetter Tensor ImageDataBunch "
+        "get_transforms create_cnn cnn_learner models error_rate ClassificationInterpretation doc ImageList "
+        "DatasetType imagenet_stats fbeta accuracy_thresh get_image_files open_image"
+    )
+    code = (
+        "from onecycle import *\nfrom onecycle.vision import *\n"
+        f"print([n for n in {names.split()!r} if n not in globals()])"
+    )
+    assert run_python(code) == "[]"

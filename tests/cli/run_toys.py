@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from onecycle.data.layout import LayoutWish, find_layout
+from onecycle.data.layout import LayoutOptions, find_layout
 from onecycle.errors import DataWarning
 from onecycle.runs.build import described, make_bunch, make_learner, settled
 from onecycle.runs.checkpoints import metrics_of_run, predictions_of
@@ -48,7 +48,7 @@ def make_run(base: Path, data: Path, *, name: str = "toy", csv: str | None = "la
     """
     settings = {"data": str(data), "csv": csv, "size": 32, "bs": 16, "name": name, "out": str(base), **given}
     config = RunConfig.merged(None, {**settings, "epochs": 0})
-    layout = find_layout(str(data), LayoutWish(csv=csv, label_delim=given.get("label_delim")))
+    layout = find_layout(str(data), LayoutOptions(csv=csv, label_delim=given.get("label_delim")))
     config = settled(config, layout)
     run = RunFolder.create(base, name)
     with warnings.catch_warnings():

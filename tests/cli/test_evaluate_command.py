@@ -13,13 +13,13 @@ import pytest
 from run_toys import ToyRun, colour_rows
 
 from onecycle.cli.evaluate import run_evaluate
-from onecycle.data.layout import LayoutWish
+from onecycle.data.layout import LayoutOptions
 from onecycle.errors import ArgumentError, DataError, LabelError
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import Predictions
 from onecycle.runs.split import read_split
 
-NONE = LayoutWish()
+NONE = LayoutOptions()
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +53,11 @@ def new_pictures(tmp_path_factory) -> Path:
     return root
 
 
-def table(root: Path, rows: list[tuple[str, str]], name: str = "other.csv") -> LayoutWish:
+def table(root: Path, rows: list[tuple[str, str]], name: str = "other.csv") -> LayoutOptions:
     """Write another table of the same pictures; returns what to ask for."""
     path = Path(name).resolve()
     path.write_text("name,label\n" + "".join(f"{n},{c}\n" for n, c in rows))
-    return LayoutWish(csv=str(path))
+    return LayoutOptions(csv=str(path))
 
 
 def evaluated(capsys, *args, **options) -> tuple[int, dict]:
@@ -91,7 +91,7 @@ def test_changed_predictions_are_said_with_the_picture(run, capsys):
 
 
 def test_new_pictures_are_judged_with_intervals_and_the_runs_baseline(run, new_pictures, capsys):
-    code, found = evaluated(capsys, run.path, str(new_pictures), LayoutWish(csv="labels.csv"))
+    code, found = evaluated(capsys, run.path, str(new_pictures), LayoutOptions(csv="labels.csv"))
     assert code == 0
     accuracy = found["metrics"][0]
     assert accuracy["name"] == "accuracy"
@@ -117,27 +117,27 @@ def test_the_screen_shows_result_guess_worst_classes_and_slices(run, new_picture
 
 def test_tags_are_judged_as_predict_decides_too(tag_run, new_pictures, tmp_path, capsys):
     run = own_copy(tag_run, tmp_path)
-    code, found = evaluated(capsys, run.path, str(new_pictures), LayoutWish(csv="tags.csv"))
+    code, found = evaluated(capsys, run.path, str(new_pictures), LayoutOptions(csv="tags.csv"))
     assert code == 0
     names = [m["name"] for m in found["metrics"]]
     assert names == ["sample-F2 as predict decides", "sample-F2 at 0.2", "micro-F1 at 0.5", "macro-AP"]
     assert all(0 <= m["low"] <= m["high"] <= 1 for m in found["metrics"])
     # one tag a cell does not look like tags, but the run says what it is
-    wish = table(new_pictures, [(f"p{i:03d}", ["red", "green", "blue"][i % 3]) for i in range(30)])
-    code, found = evaluated(capsys, run.path, str(new_pictures), wish)
+    options = table(new_pictures, [(f"p{i:03d}", ["red", "green", "blue"][i % 3]) for i in range(30)])
+    code, found = evaluated(capsys, run.path, str(new_pictures), options)
     assert found["n"] == 30
 
 
 def test_an_unknown_label_is_named_with_its_row_and_the_nearest_class(run, new_pictures):
-    wish = table(new_pictures, [("p000", "red"), ("p001", "Gren"), ("p002", "blue"), ("p004", "teal")])
+    options = table(new_pictures, [("p000", "red"), ("p001", "Gren"), ("p002", "blue"), ("p004", "teal")])
     with pytest.raises(LabelError, match=r"row 3: train/p001\.jpg.*'Gren'; did you mean 'green'\?.*2 rows"):
-        run_evaluate(run.path, str(new_pictures), wish)
+        run_evaluate(run.path, str(new_pictures), options)
 
 
 def test_a_row_without_a_label_is_named(run, new_pictures):
-    wish = table(new_pictures, [("p000", "red"), ("p001", ""), ("p002", "blue")])
+    options = table(new_pictures, [("p000", "red"), ("p001", ""), ("p002", "blue")])
     with pytest.raises(LabelError, match=r"no label at row 3"):
-        run_evaluate(run.path, str(new_pictures), wish)
+        run_evaluate(run.path, str(new_pictures), options)
 
 
 def test_pictures_that_the_run_trained_on_are_left_out_and_named(run, new_pictures, tmp_path, capsys):
@@ -167,7 +167,7 @@ def test_training_pictures_that_are_gone_are_counted(run, new_pictures, capsys):
     about = run.run.read_json(run.run.data)
     about["layout"]["root"] = "/gone/since"
     run.run.write_json(run.run.data, about)
-    _, found = evaluated(capsys, run.path, str(new_pictures), LayoutWish(csv="labels.csv"))
+    _, found = evaluated(capsys, run.path, str(new_pictures), LayoutOptions(csv="labels.csv"))
     assert any("48 training pictures" in note and "no longer there" in note for note in found["notes"])
     assert not any("was not trained on any" in note for note in found["notes"])
 
@@ -176,23 +176,23 @@ def test_pictures_that_cannot_be_read_are_left_out_and_the_exit_code_says_so(run
     root = tmp_path / "broken"
     shutil.copytree(new_pictures, root)
     (root / "train" / "p004.jpg").write_text("no picture")
-    code, found = evaluated(capsys, run.path, str(root), LayoutWish(csv="labels.csv"))
+    code, found = evaluated(capsys, run.path, str(root), LayoutOptions(csv="labels.csv"))
     assert (code, found["n"]) == (3, 29)
     assert found["unreadable"] == ["row 6: train/p004.jpg (not a picture, or damaged at its start)"]
     for picture in (root / "train").iterdir():
         picture.write_text("no picture")
     with pytest.raises(DataError, match="not one of the 30 pictures"):
-        run_evaluate(run.path, str(root), LayoutWish(csv="labels.csv"))
+        run_evaluate(run.path, str(root), LayoutOptions(csv="labels.csv"))
 
 
 def test_fail_under_looks_at_the_lower_end_of_the_interval(run, new_pictures, capsys):
-    wish = LayoutWish(csv="labels.csv")
-    _, found = evaluated(capsys, run.path, str(new_pictures), wish)
+    options = LayoutOptions(csv="labels.csv")
+    _, found = evaluated(capsys, run.path, str(new_pictures), options)
     accuracy = found["metrics"][0]
     between = (accuracy["low"] + accuracy["value"]) / 2
-    assert run_evaluate(run.path, str(new_pictures), wish, fail_under=between) == 1
+    assert run_evaluate(run.path, str(new_pictures), options, fail_under=between) == 1
     assert "limit     not held" in capsys.readouterr().out
-    assert run_evaluate(run.path, str(new_pictures), wish, fail_under=accuracy["low"] - 0.01, quiet=True) == 0
+    assert run_evaluate(run.path, str(new_pictures), options, fail_under=accuracy["low"] - 0.01, quiet=True) == 0
     out = capsys.readouterr().out
     assert out.startswith("result    accuracy")
     assert not {"worst", "limit", "next"} & set(out.split())
@@ -202,20 +202,20 @@ def test_fail_under_looks_at_the_lower_end_of_the_interval(run, new_pictures, ca
 
 def test_evaluations_are_numbered(run, new_pictures, capsys):
     for _ in range(2):
-        run_evaluate(run.path, str(new_pictures), LayoutWish(csv="labels.csv"), quiet=True)
+        run_evaluate(run.path, str(new_pictures), LayoutOptions(csv="labels.csv"), quiet=True)
     assert sorted(p.name for p in (run.path / "evaluations").iterdir()) == ["pictures-001.json", "pictures-002.json"]
 
 
 def test_a_run_that_cannot_be_written_into_still_shows_its_result(run, new_pictures, capsys):
     (run.path / "evaluations").write_text("in the way")
-    assert run_evaluate(run.path, str(new_pictures), LayoutWish(csv="labels.csv")) == 0
+    assert run_evaluate(run.path, str(new_pictures), LayoutOptions(csv="labels.csv")) == 0
     said = capsys.readouterr()
     assert said.out.startswith("result    accuracy")
     assert "could not be written" in said.err
 
 
 def test_the_report_counts_classes_as_they_are_decided(run, new_pictures, capsys):
-    _, found = evaluated(capsys, run.path, str(new_pictures), LayoutWish(csv="labels.csv"))
+    _, found = evaluated(capsys, run.path, str(new_pictures), LayoutOptions(csv="labels.csv"))
     labels = pd.read_csv(new_pictures / "labels.csv")["label"]
     for c in found["classes"]:
         assert c["n"] == (labels == c["name"]).sum()
@@ -232,7 +232,7 @@ def test_class_folders_are_labelled_by_their_names(run, new_pictures, tmp_path, 
             shutil.copy(new_pictures / "train" / f"p{k:03d}.jpg", tmp_path / "folders" / name)
     code, found = evaluated(capsys, run.path, str(tmp_path / "folders"), NONE)
     assert (code, found["n"]) == (0, 30)
-    _, same = evaluated(capsys, run.path, str(new_pictures), LayoutWish(csv="labels.csv"))
+    _, same = evaluated(capsys, run.path, str(new_pictures), LayoutOptions(csv="labels.csv"))
     assert found["metrics"][0]["value"] == same["metrics"][0]["value"]
     (tmp_path / "folders" / "red").rename(tmp_path / "folders" / "Reed")
     with pytest.raises(LabelError, match="did you mean 'red'"):
@@ -253,10 +253,10 @@ def test_hostile_names_do_not_reach_the_terminal(run, new_pictures, tmp_path, ca
 
 def test_groups_of_the_run_widen_the_intervals_of_new_pictures(class_run, new_pictures, tmp_path, capsys):
     run = own_copy(class_run, tmp_path)
-    alone = evaluated(capsys, run.path, str(new_pictures), LayoutWish(csv="labels.csv"))[1]
+    alone = evaluated(capsys, run.path, str(new_pictures), LayoutOptions(csv="labels.csv"))[1]
     config = run.run.config.read_text().replace("group_col: null", "group_col: site")
     run.run.config.write_text(config)
-    code, grouped = evaluated(capsys, run.path, str(new_pictures), LayoutWish(csv="labels.csv"), fail_under=0.99)
+    code, grouped = evaluated(capsys, run.path, str(new_pictures), LayoutOptions(csv="labels.csv"), fail_under=0.99)
     assert any("over 2 groups (column site)" in note for note in grouped["notes"])
     widths = [m["metrics"][0]["high"] - m["metrics"][0]["low"] for m in (alone, grouped)]
     assert widths[1] > widths[0]

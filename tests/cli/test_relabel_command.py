@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from onecycle.cli.relabel import run_relabel
-from onecycle.data.layout import LayoutWish, find_layout
+from onecycle.data.layout import LayoutOptions, find_layout
 from onecycle.errors import ArgumentError, DataError, LabelError
 
 TABLE = (
@@ -46,7 +46,7 @@ def one_issue() -> Path:
 
 
 def test_only_the_cell_changes_and_every_other_byte_stays(data, capsys):
-    assert run_relabel(str(data), one_issue(), LayoutWish()) == 0
+    assert run_relabel(str(data), one_issue(), LayoutOptions()) == 0
     new = Path("labels.relabelled.csv").read_bytes()
     assert new == TABLE.encode().replace(b'"green"', b"red")
     assert (data / "labels.csv").read_bytes() == TABLE.encode()
@@ -57,12 +57,12 @@ def test_only_the_cell_changes_and_every_other_byte_stays(data, capsys):
 
 
 def test_the_new_table_trains_as_the_next_command_says(data, capsys):
-    run_relabel(str(data), one_issue(), LayoutWish(), as_json=True)
+    run_relabel(str(data), one_issue(), LayoutOptions(), as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert found["changed"] == [{"row": 1, "file": "train/p001.jpg", "from": ["green"], "to": ["red"]}]
     words = found["next"].split()
     assert words[:3] == ["onecycle", "train", str(data)]
-    rows = find_layout(words[2], LayoutWish(csv=words[words.index("--csv") + 1])).rows()
+    rows = find_layout(words[2], LayoutOptions(csv=words[words.index("--csv") + 1])).rows()
     assert rows.labels == [("red",), ("red",), ("blue",), ("red",)]
 
 
@@ -74,7 +74,7 @@ def test_tags_keep_their_order_and_new_ones_come_last(tag_run, tmp_path, monkeyp
         "train/p000.jpg,blue,no,yes,0.1,yes\n"
         "train/p003.jpg,green,no,yes,0.1,yes\n"
     )
-    assert run_relabel(str(tag_run.path), table, LayoutWish()) == 0
+    assert run_relabel(str(tag_run.path), table, LayoutOptions()) == 0
     old, new = (pd.read_csv(p) for p in (tag_run.data / "tags.csv", Path("tags.relabelled.csv")))
     assert new["tags"][0] == "red blue"
     assert new["tags"][3] == "red green"
@@ -89,14 +89,14 @@ def test_tags_keep_their_order_and_new_ones_come_last(tag_run, tmp_path, monkeyp
 def test_a_run_has_its_own_table_of_issues(class_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"label_issues\.csv"):
-        run_relabel(str(class_run.path), None, LayoutWish())
+        run_relabel(str(class_run.path), None, LayoutOptions())
     with pytest.raises(ArgumentError, match="Name the edited table"):
-        run_relabel(str(class_run.data), None, LayoutWish(csv="labels.csv"))
+        run_relabel(str(class_run.data), None, LayoutOptions(csv="labels.csv"))
 
 
 def test_nothing_filled_in_writes_nothing(data, capsys):
     table = issues("file,given,suggested,score,new_label\ntrain/p001.jpg,green,red,0.1,\n")
-    assert run_relabel(str(data), table, LayoutWish()) == 0
+    assert run_relabel(str(data), table, LayoutOptions()) == 0
     assert "Nothing to change" in capsys.readouterr().out
     assert sorted(p.name for p in Path().iterdir()) == ["issues.csv"]
 
@@ -104,16 +104,16 @@ def test_nothing_filled_in_writes_nothing(data, capsys):
 def test_an_existing_file_is_replaced_only_when_asked(data, capsys):
     Path("labels.relabelled.csv").write_text("mine")
     with pytest.raises(ArgumentError, match="--force"):
-        run_relabel(str(data), one_issue(), LayoutWish())
+        run_relabel(str(data), one_issue(), LayoutOptions())
     assert Path("labels.relabelled.csv").read_text() == "mine"
-    run_relabel(str(data), one_issue(), LayoutWish(), force=True, quiet=True)
+    run_relabel(str(data), one_issue(), LayoutOptions(), force=True, quiet=True)
     assert Path("labels.relabelled.csv").read_text() != "mine"
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 def test_the_table_of_the_data_set_is_never_the_target(data):
     with pytest.raises(ArgumentError, match="stays as it is"):
-        run_relabel(str(data), one_issue(), LayoutWish(), out=data / "labels.csv", force=True)
+        run_relabel(str(data), one_issue(), LayoutOptions(), out=data / "labels.csv", force=True)
 
 
 def test_class_folders_become_a_table_that_trains(data, capsys):
@@ -122,18 +122,18 @@ def test_class_folders_become_a_table_that_trains(data, capsys):
         (root / name).mkdir(parents=True, exist_ok=True)
         shutil.copy(data / "train" / f"p{i:03d}.jpg", root / name)
     table = issues("file,given,suggested,score,new_label\ncat/p001.jpg,cat,dog,0.1,dog\n")
-    assert run_relabel(str(root), table, LayoutWish()) == 0
+    assert run_relabel(str(root), table, LayoutOptions()) == 0
     assert Path("folders.relabelled.csv").read_text() == (
         "file,label\n=dog/p003.jpg,=dog\ncat/p000.jpg,cat\ncat/p001.jpg,dog\ndog/p002.jpg,dog\n"
     )
-    rows = find_layout(root, LayoutWish(csv=str(Path("folders.relabelled.csv").resolve()))).rows()
+    rows = find_layout(root, LayoutOptions(csv=str(Path("folders.relabelled.csv").resolve()))).rows()
     assert rows.labels == [("=dog",), ("cat",), ("dog",), ("dog",)]
 
 
 def test_a_parquet_table_keeps_its_other_columns(data):
     frame = pd.DataFrame({"name": ["p000", "p001"], "label": ["red", "green"], "x": [1.5, 2.5]})
     frame.to_parquet(data / "table.parquet", index=False)
-    run_relabel(str(data / "table.parquet"), one_issue_without_p002(), LayoutWish())
+    run_relabel(str(data / "table.parquet"), one_issue_without_p002(), LayoutOptions())
     new = pd.read_parquet("table.relabelled.parquet")
     assert new.equals(frame.assign(label=["red", "red"]))
 
@@ -144,7 +144,7 @@ def one_issue_without_p002() -> Path:
 
 def test_a_spreadsheets_semicolons_are_understood(data):
     table = issues("file;given;suggested;score;new_label\ntrain/p001.jpg;green;red;0,1;red\n")
-    run_relabel(str(data), table, LayoutWish())
+    run_relabel(str(data), table, LayoutOptions())
     assert b"p001,red,B" in Path("labels.relabelled.csv").read_bytes()
 
 
@@ -159,7 +159,7 @@ def test_a_spreadsheets_semicolons_are_understood(data):
 def test_a_table_that_does_not_fit_names_its_row(data, row, error, message):
     table = issues(f"file,given,suggested,score,new_label\n{row}\n")
     with pytest.raises(error, match=message):
-        run_relabel(str(data), table, LayoutWish())
+        run_relabel(str(data), table, LayoutOptions())
     assert not Path("labels.relabelled.csv").exists()
 
 
@@ -176,7 +176,7 @@ def test_tables_of_all_kinds_stay_what_they_are(data, name, text):
     (data / name).write_text(text, encoding="utf-8")
     new, old = ("007", "010") if name == "numbers.csv" else ("red", "green")
     table = issues(f"file,given,suggested,score,new_label\ntrain/p001.jpg,{old},{new},0.1,{new}\n")
-    assert run_relabel(str(data / name), table, LayoutWish()) == 0
+    assert run_relabel(str(data / name), table, LayoutOptions()) == 0
     made = next(Path().glob("*.relabelled.*"))
     assert made.suffix == Path(name).suffix
     assert made.read_text(encoding="utf-8") == text.replace(old, new)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from test_train_command import quick, train
 
-from onecycle.cli.train import wish_of
+from onecycle.cli.train import fine_tune_options
 from onecycle.cli.training import results as closing
 from onecycle.errors import ArgumentError
 from onecycle.learner.fine_tune.plan import ALL
-from onecycle.runs.checkpoints import Done, Keeper
+from onecycle.runs.checkpoints import Done, RunCheckpoints
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner
@@ -27,7 +27,7 @@ from onecycle.runs.predictions import Predictions
 @pytest.fixture
 def stop_after(monkeypatch):
     """Let Ctrl-C come when so many epochs are over."""
-    original = Keeper.on_epoch_end
+    original = RunCheckpoints.on_epoch_end
 
     def arrange(n: int, *, kind: type[BaseException] = KeyboardInterrupt) -> None:
         def on_epoch_end(self, trainer, row):
@@ -35,7 +35,7 @@ def stop_after(monkeypatch):
             if len(self.rows) == n:
                 raise kind
 
-        monkeypatch.setattr(Keeper, "on_epoch_end", on_epoch_end)
+        monkeypatch.setattr(RunCheckpoints, "on_epoch_end", on_epoch_end)
 
     return arrange
 
@@ -63,8 +63,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(colour_path, tmp_path, stop_after, m
 def check_the_rest(run, tmp_path, stop_after, monkeypatch) -> None:
     """Go on: the epochs left in a new cycle, norms held as before, labels not checked again, into the same folder."""
     stop_after(99)
-    issues, begun, begin = run.label_issues.read_bytes(), [], Keeper.begin
-    monkeypatch.setattr(Keeper, "begin", lambda self, stage: (begun.append(stage), begin(self, stage)))
+    issues, begun, begin = run.label_issues.read_bytes(), [], RunCheckpoints.begin
+    monkeypatch.setattr(RunCheckpoints, "begin", lambda self, stage: (begun.append(stage), begin(self, stage)))
     said = train(None, resume=run.path)
     assert said.code == 0
     assert "2 of 3 epochs with all layers are left; they run as a new cycle" in " ".join(said.out.split())
@@ -142,10 +142,10 @@ def test_a_stop_right_after_the_last_epoch_only_judges(colour_path, tmp_path, mo
     def stop(self):
         raise KeyboardInterrupt
 
-    finish = Keeper.finish
-    monkeypatch.setattr(Keeper, "finish", stop)
+    finish = RunCheckpoints.finish
+    monkeypatch.setattr(RunCheckpoints, "finish", stop)
     assert train(quick(colour_path, tmp_path, csv="labels.csv")).code == 130
-    monkeypatch.setattr(Keeper, "finish", finish)
+    monkeypatch.setattr(RunCheckpoints, "finish", finish)
     run = RunFolder.open(tmp_path / "latest")
     assert (Done.read(run).epochs, Done.read(run).trained) == (1, False)
     assert "it is judged now" in train(None, resume=run.path).out
@@ -156,13 +156,13 @@ def test_a_stop_right_after_the_last_epoch_only_judges(colour_path, tmp_path, mo
 
 def test_what_is_left_of_epochs_and_minutes():
     epochs = RunConfig.merged(None, {"data": "x", "epochs": 4, "lr": 1e-3})
-    assert wish_of(epochs).epochs == 4
-    wish = wish_of(epochs, Done("last", head=True, epochs=3, held_norms=True))
-    assert (wish.epochs, wish.freeze_epochs, wish.train_bn) == (1, 0, False)
+    assert fine_tune_options(epochs).epochs == 4
+    options = fine_tune_options(epochs, Done("last", head=True, epochs=3, held_norms=True))
+    assert (options.epochs, options.freeze_epochs, options.train_bn) == (1, 0, False)
     minutes = RunConfig.merged(None, {"data": "x", "minutes": 5.0})
-    assert wish_of(minutes, Done("last", head=True, seconds=120.0)).minutes == pytest.approx(3.0)
-    assert wish_of(minutes, Done("last", head=True, seconds=900.0)).minutes == pytest.approx(0.1)
-    assert wish_of(minutes, Done()).minutes == 5.0
+    assert fine_tune_options(minutes, Done("last", head=True, seconds=120.0)).minutes == pytest.approx(3.0)
+    assert fine_tune_options(minutes, Done("last", head=True, seconds=900.0)).minutes == pytest.approx(0.1)
+    assert fine_tune_options(minutes, Done()).minutes == 5.0
 
 
 def test_two_real_interrupts_in_a_row(colour_path, tmp_path):

@@ -9,7 +9,7 @@ import pandas as pd
 import PIL.Image
 import pytest
 
-from onecycle.data.layout import DataLayout, LayoutWish, find_layout
+from onecycle.data.layout import DataLayout, LayoutOptions, find_layout
 from onecycle.errors import ArgumentError, DataError
 
 
@@ -55,8 +55,8 @@ def test_a_table_of_tags_is_understood_from_its_cells_and_its_files(tiles):
 
 def test_the_bunch_and_the_audit_split_alike(tiles):
     table(tiles, pd.DataFrame({"name": NAMES, "tags": CYCLED, "site": [f"s{i // 4}" for i in range(40)]}))
-    for wish in (LayoutWish(), LayoutWish(group_col="site"), LayoutWish(label_delim="")):
-        layout = find_layout(tiles, wish)
+    for options in (LayoutOptions(), LayoutOptions(group_col="site"), LayoutOptions(label_delim="")):
+        layout = find_layout(tiles, options)
         for stratify in (True, False):
             split = layout.bunch(size=32, stratify=stratify, seed=3).split
             rows = layout.rows(stratify=stratify, seed=3)
@@ -80,7 +80,7 @@ def test_a_label_of_several_words_is_one_label(tiles):
 
 def test_one_label_a_picture_can_be_asked_for(tiles):
     table(tiles, pd.DataFrame({"name": NAMES, "tags": CYCLED}))
-    layout = find_layout(tiles, LayoutWish(label_delim=""))
+    layout = find_layout(tiles, LayoutOptions(label_delim=""))
     assert not layout.is_multi
     assert layout.describe()["label_delim"] == ""
 
@@ -132,17 +132,17 @@ def test_two_columns_that_could_be_labels_are_named(tiles):
     table(tiles, pd.DataFrame({"file": NAMES, "crop": ["x", "y"] * 20, "soil": ["u", "v"] * 20}))
     with pytest.raises(ArgumentError, match=r"crop \(2 different, e.g. x\); soil .* --label-col"):
         find_layout(tiles)
-    assert find_layout(tiles, LayoutWish(label_col="soil")).table.label_col == "soil"
-    assert find_layout(tiles, LayoutWish(label_col=1)).table.label_col == "crop"
+    assert find_layout(tiles, LayoutOptions(label_col="soil")).table.label_col == "soil"
+    assert find_layout(tiles, LayoutOptions(label_col=1)).table.label_col == "crop"
     with pytest.raises(ArgumentError, match="no column 'sol'"):
-        find_layout(tiles, LayoutWish(label_col="sol"))
+        find_layout(tiles, LayoutOptions(label_col="sol"))
 
 
 def test_no_column_names_pictures(tiles):
     table(tiles, pd.DataFrame({"file": [f"q{i}" for i in range(40)], "label": ["x", "y"] * 20}))
     with pytest.raises(DataError, match=r"file=q0.*img/tiles/.*--fn-col, --folder and --suffix"):
         find_layout(tiles)
-    asked = LayoutWish(fn_col="file", folder="img", suffix=".jpg")
+    asked = LayoutOptions(fn_col="file", folder="img", suffix=".jpg")
     assert find_layout(tiles, asked).table.suffix == ".jpg"  # for an audit, which names what is gone
 
 
@@ -153,7 +153,7 @@ def test_several_tables(tiles):
     table(tiles, pd.DataFrame({"file": NAMES, "label": ["x", "y"] * 20}), "second.csv")
     with pytest.raises(ArgumentError, match=r"2 tables .*second\.csv, train\.csv.*--csv"):
         find_layout(tiles)
-    assert find_layout(tiles, LayoutWish(csv="second.csv")).csv == "second.csv"
+    assert find_layout(tiles, LayoutOptions(csv="second.csv")).csv == "second.csv"
 
 
 def folders(root: Path, *below: str) -> Path:
@@ -221,7 +221,7 @@ def test_whole_paths_stay_as_they_are(tiles, tmp_path_factory):
     assert list(rows.paths) == files
     assert rows.name(files[0]) == files[0]
     assert layout.bunch(size=32).store.paths == files
-    asked = find_layout(root, LayoutWish(folder="img", fn_col="file", suffix=""))
+    asked = find_layout(root, LayoutOptions(folder="img", fn_col="file", suffix=""))
     assert list(asked.rows().paths) == files
 
 
@@ -268,7 +268,7 @@ def test_nothing_there(tmp_path):
 
 def test_an_option_about_a_table_where_there_is_none(tmp_path):
     with pytest.raises(ArgumentError, match="--label-delim is about a table"):
-        find_layout(folders(tmp_path, "cat", "dog"), LayoutWish(label_delim=" "))
+        find_layout(folders(tmp_path, "cat", "dog"), LayoutOptions(label_delim=" "))
 
 
 def test_a_name_in_urls_is_looked_for_on_this_machine(tiles, monkeypatch):

@@ -17,7 +17,7 @@ from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.fine_tune import plan as planning
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.plan import ALL, HEAD, MOST_EPOCHS
-from onecycle.learner.fine_tune.run import DEFAULT_LR, Wish
+from onecycle.learner.fine_tune.run import DEFAULT_LR, FineTuneOptions
 from onecycle.learner.learner import Learner
 from onecycle.model.cnn import split_model
 from onecycle.train.callbacks import Callback
@@ -354,7 +354,9 @@ class SlowsDown(Callback):
 def test_on_a_machine_that_slows_down_the_time_still_holds(colour_path, tmp_path, factor):
     clock = FakeClock(0.05)
     learn = learner(bunch(colour_path), tmp_path, callbacks=[SlowsDown(clock, factor)])
-    plan = recipe.fine_tune(learn, Wish(minutes=0.2, base_lr=0.01, freeze_epochs=1, sizes=(24, 32)), clock=clock)
+    plan = recipe.fine_tune(
+        learn, FineTuneOptions(minutes=0.2, base_lr=0.01, freeze_epochs=1, sizes=(24, 32)), clock=clock
+    )
     planned = 3 * sum(s.epochs for s in plan.stages if s.trains == ALL)
     steps = len(learn.recorder.lrs) - 3
     assert 12 * 0.8 <= clock.now <= 12 * 1.1
@@ -367,7 +369,7 @@ def test_on_a_machine_that_slows_down_the_time_still_holds(colour_path, tmp_path
 def test_a_fit_that_was_cut_in_mid_epoch_is_judged_all_the_same(colour_path, tmp_path, capsys):
     clock = FakeClock(0.05)
     learn = learner(bunch(colour_path, bs=4), tmp_path, callbacks=[SlowsDown(clock, 4.0)], silent=False)
-    recipe.fine_tune(learn, Wish(minutes=0.3, base_lr=0.01, freeze_epochs=1), clock=clock)
+    recipe.fine_tune(learn, FineTuneOptions(minutes=0.3, base_lr=0.01, freeze_epochs=1), clock=clock)
     said = capsys.readouterr().out
     assert learn.recorder.rows[-1].valid_loss is None
     assert f"valid_loss {learn.validate()[0]:.6f}" in said.splitlines()[-1]
@@ -541,11 +543,11 @@ class Notes(recipe.Watcher):
 
 def test_a_watcher_is_told_what_happens_in_order(learn):
     notes = Notes()
-    recipe.fine_tune(learn, Wish(epochs=1, freeze_epochs=1), watcher=notes)
+    recipe.fine_tune(learn, FineTuneOptions(epochs=1, freeze_epochs=1), watcher=notes)
     assert notes.told == [
         "plan of 2", "head begins", "lr", "head ended", "all layers begins", "all layers ended",
     ]  # fmt: skip
-    assert recipe.fine_tune(learn, Wish(epochs=1), watcher=(other := Notes()), plan_only=True)
+    assert recipe.fine_tune(learn, FineTuneOptions(epochs=1), watcher=(other := Notes()), plan_only=True)
     assert len(other.told) == 1
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from onecycle.learner.fine_tune.pace import Pacer, hold_norms, trainable_groups
+from onecycle.learner.fine_tune.pace import TimedCycle, hold_norms, trainable_groups
 from onecycle.model.cnn import split_model
 from onecycle.train.log.recorder import EpochRow
 from onecycle.train.schedules import OneCycle
@@ -26,22 +26,22 @@ class Machine:
     def clock(self) -> float:
         return self.now
 
-    def fit(self, pacer: Pacer, epochs: int, n_batches: int, *, slow=lambda step: 1.0):
+    def fit(self, cycle: TimedCycle, epochs: int, n_batches: int, *, slow=lambda step: 1.0):
         """Run a fit as the trainer does; return the learning rates and momenta of its steps."""
         trainer = SimpleNamespace(stop_training=False, batch_no=0, n_batches=n_batches)
         seen, step = [], 0
         for epoch in range(epochs):
-            pacer.on_epoch_begin(trainer, epoch)
+            cycle.on_epoch_begin(trainer, epoch)
             for trainer.batch_no in range(n_batches):
-                values = pacer.at(step)
+                values = cycle.at(step)
                 seen.append((values.lrs[-1], values.mom))
                 self.now += self.step_s * slow(step)
                 step += 1
-                pacer.on_batch_end(trainer, LOSS)
+                cycle.on_batch_end(trainer, LOSS)
                 if trainer.stop_training:
                     return seen
             self.now += self.valid_s
-            pacer.on_epoch_end(trainer, ROW)
+            cycle.on_epoch_end(trainer, ROW)
             if trainer.stop_training:
                 return seen
         return seen
@@ -49,23 +49,23 @@ class Machine:
 
 def test_without_a_deadline_it_is_one_cycle():
     machine = Machine()
-    pacer = Pacer([1e-3, 1e-2], clock=machine.clock)
-    pacer.begin(40)
-    seen = machine.fit(pacer, 4, 10)
+    cycle = TimedCycle([1e-3, 1e-2], clock=machine.clock)
+    cycle.begin(40)
+    seen = machine.fit(cycle, 4, 10)
     plain = OneCycle(40, (1e-3, 1e-2))
     wanted = [(plain.at(i).lrs[-1], plain.at(i).mom) for i in range(40)]
     assert torch.allclose(torch.tensor(seen), torch.tensor(wanted), rtol=1e-4, atol=1e-7)
-    assert not pacer.shortened
-    assert pacer.position == pytest.approx(1.0)
+    assert not cycle.shortened
+    assert cycle.position == pytest.approx(1.0)
 
 
 def test_over_two_fits_it_is_still_one_cycle():
     machine = Machine()
-    pacer = Pacer([1e-2], clock=machine.clock)
-    pacer.begin(20, later_steps=20, deadline_s=machine.now + 21)
-    first = machine.fit(pacer, 2, 10)
-    pacer.begin(20, deadline_s=machine.now + 21)
-    second = machine.fit(pacer, 2, 10)
+    cycle = TimedCycle([1e-2], clock=machine.clock)
+    cycle.begin(20, later_steps=20, deadline_s=machine.now + 21)
+    first = machine.fit(cycle, 2, 10)
+    cycle.begin(20, deadline_s=machine.now + 21)
+    second = machine.fit(cycle, 2, 10)
     plain = OneCycle(40, (1e-2,))
     assert [lr for lr, _ in first + second] == pytest.approx([plain.at(i).lrs[0] for i in range(40)], rel=1e-3)
 
@@ -74,11 +74,11 @@ def test_over_two_fits_it_is_still_one_cycle():
 @pytest.mark.parametrize("valid_s", [0.0, 3.0])
 def test_on_a_slower_machine_the_cycle_is_shorter_and_complete(slowness, valid_s):
     machine = Machine(valid_s=valid_s)
-    pacer = Pacer([1e-2], clock=machine.clock)
+    cycle = TimedCycle([1e-2], clock=machine.clock)
     budget_s = 100 + 4 * valid_s
     deadline_s = machine.now + budget_s
-    pacer.begin(100, deadline_s=deadline_s, valid_s=valid_s)
-    seen = machine.fit(pacer, 4, 25, slow=lambda step: slowness)
+    cycle.begin(100, deadline_s=deadline_s, valid_s=valid_s)
+    seen = machine.fit(cycle, 4, 25, slow=lambda step: slowness)
     assert 0.7 * 100 / slowness < len(seen) < 100
     # A fit that is stopped in mid-epoch still owes a validation: time for it was left.
     assert deadline_s - 0.1 * budget_s - valid_s < machine.now <= deadline_s
@@ -86,15 +86,15 @@ def test_on_a_slower_machine_the_cycle_is_shorter_and_complete(slowness, valid_s
     assert max(lrs) == pytest.approx(1e-2, rel=0.02)
     assert lrs[-1] < 0.05 * max(lrs)
     assert sorted(lrs[lrs.index(max(lrs)) :], reverse=True) == lrs[lrs.index(max(lrs)) :]
-    assert pacer.shortened
+    assert cycle.shortened
 
 
 def test_a_machine_that_gets_slow_half_way():
     machine = Machine()
-    pacer = Pacer([1e-2], clock=machine.clock)
+    cycle = TimedCycle([1e-2], clock=machine.clock)
     deadline_s = machine.now + 100
-    pacer.begin(100, deadline_s=deadline_s)
-    seen = machine.fit(pacer, 4, 25, slow=lambda step: 1.0 if step < 50 else 3.0)
+    cycle.begin(100, deadline_s=deadline_s)
+    seen = machine.fit(cycle, 4, 25, slow=lambda step: 1.0 if step < 50 else 3.0)
     assert 60 <= len(seen) <= 70
     assert machine.now <= deadline_s + 3
     assert seen[-1][0] < 1e-3
@@ -102,20 +102,20 @@ def test_a_machine_that_gets_slow_half_way():
 
 def test_a_short_pause_costs_no_more_than_itself():
     machine = Machine()
-    pacer = Pacer([1e-2], clock=machine.clock)
-    pacer.begin(100, deadline_s=machine.now + 115)
-    seen = machine.fit(pacer, 4, 25, slow=lambda step: 4.0 if 20 <= step < 24 else 1.0)
+    cycle = TimedCycle([1e-2], clock=machine.clock)
+    cycle.begin(100, deadline_s=machine.now + 115)
+    seen = machine.fit(cycle, 4, 25, slow=lambda step: 4.0 if 20 <= step < 24 else 1.0)
     assert len(seen) == 100
-    assert not pacer.shortened
+    assert not cycle.shortened
     assert seen[-1][0] < 1e-5
 
 
 def test_no_time_at_all_stops_at_once():
     machine = Machine()
-    pacer = Pacer([1e-2], clock=machine.clock)
-    pacer.begin(100, deadline_s=machine.now)
-    assert len(machine.fit(pacer, 4, 25)) == 1
-    assert pacer.shortened
+    cycle = TimedCycle([1e-2], clock=machine.clock)
+    cycle.begin(100, deadline_s=machine.now)
+    assert len(machine.fit(cycle, 4, 25)) == 1
+    assert cycle.shortened
 
 
 def groups():

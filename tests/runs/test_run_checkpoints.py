@@ -16,7 +16,7 @@ from onecycle.runs.build import layout_of, make_bunch, make_learner, settled
 from onecycle.runs.checkpoints import (
     LAST,
     Done,
-    Keeper,
+    RunCheckpoints,
     environment,
     metrics_of_run,
     peak_memory_mb,
@@ -54,14 +54,14 @@ def stage(trains: str, *, held: bool = False) -> Stage:
 
 
 def test_history_and_progress_over_two_stages(learner, run):
-    keeper = Keeper(run, learner)
-    keeper.begin(stage(HEAD))
-    learner.fit_one_cycle(2, 1e-2, callbacks=keeper)
-    keeper.end()
+    checkpoints = RunCheckpoints(run, learner)
+    checkpoints.begin(stage(HEAD))
+    learner.fit_one_cycle(2, 1e-2, callbacks=checkpoints)
+    checkpoints.end()
     assert Done.read(run).head
-    keeper.begin(stage(ALL, held=True))
-    learner.fit_one_cycle(1, 1e-2, callbacks=keeper)
-    keeper.end()
+    checkpoints.begin(stage(ALL, held=True))
+    learner.fit_one_cycle(1, 1e-2, callbacks=checkpoints)
+    checkpoints.end()
     done = Done.read(run)
     assert (done.weights, done.epochs, done.held_norms, done.trained) == (LAST, 1, True, False)
     rows = history(run)
@@ -74,26 +74,26 @@ def test_history_and_progress_over_two_stages(learner, run):
 
 def test_a_later_sitting_adds_to_the_history(learner, run):
     for _ in range(2):
-        keeper = Keeper(run, learner, Done.read(run))
-        keeper.begin(stage(ALL))
-        learner.fit_one_cycle(1, 1e-2, callbacks=keeper)
-        keeper.end()
+        checkpoints = RunCheckpoints(run, learner, Done.read(run))
+        checkpoints.begin(stage(ALL))
+        learner.fit_one_cycle(1, 1e-2, callbacks=checkpoints)
+        checkpoints.end()
     assert [r["epoch"] for r in history(run)] == ["0", "1"]
     assert Done.read(run).epochs == 2
 
 
 def test_fits_outside_a_stage_are_not_kept(learner, run):
-    keeper = Keeper(run, learner)
-    learner.fit_one_cycle(1, 1e-2, callbacks=keeper)  # the sweeps', say
-    assert keeper.rows == []
+    checkpoints = RunCheckpoints(run, learner)
+    learner.fit_one_cycle(1, 1e-2, callbacks=checkpoints)  # the sweeps', say
+    assert checkpoints.rows == []
     assert not run.history.exists()
 
 
 def test_weights_go_when_the_model_is_there(learner, run):
-    keeper = Keeper(run, learner)
-    keeper.finish()
+    checkpoints = RunCheckpoints(run, learner)
+    checkpoints.finish()
     assert (run.checkpoints / "last.safetensors").exists()
-    keeper.clear()
+    checkpoints.clear()
     assert [p.name for p in run.checkpoints.iterdir()] == ["progress.json"]
     assert Done.read(run).trained
 

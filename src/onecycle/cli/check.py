@@ -7,13 +7,13 @@ from dataclasses import asdict
 
 from onecycle.data.audit.audit import audit_rows
 from onecycle.data.audit.findings import AuditReport
-from onecycle.data.layout import LayoutWish, find_layout
+from onecycle.data.layout import LayoutOptions, find_layout
 from onecycle.runs.config import RunConfig
 
 
 def run_check(
     data: str,
-    wish: LayoutWish,
+    options: LayoutOptions,
     *,
     valid_pct: float = 0.2,
     seed: int | None = None,
@@ -25,7 +25,7 @@ def run_check(
     """Audit a data set with the split that ``train`` would draw, and print the findings.
 
     Args:
-        data, wish: where the data is; see ``find_layout``.
+        data, options: where the data is; see ``find_layout``.
         valid_pct, seed, stratify: of the split.
         size: px that you would train at.
         as_json: print JSON and nothing else.
@@ -34,7 +34,7 @@ def run_check(
     Returns:
         1 where a finding is as bad as ``fail_on``, else 0.
     """
-    layout = find_layout(data, wish)
+    layout = find_layout(data, options)
     if not as_json:
         print("\n".join(layout.lines()), end="\n\n")
     rows = layout.rows(valid_pct=valid_pct, seed=seed, size=size, stratify=stratify)
@@ -43,7 +43,7 @@ def run_check(
         print(json.dumps({"layout": layout.describe(), **report.to_dict()}, indent=2))
     else:
         print(report, end="\n\n")
-        given = {"data": data, "valid_pct": valid_pct, "seed": seed, "stratify": stratify} | asdict(wish)
+        given = {"data": data, "valid_pct": valid_pct, "seed": seed, "stratify": stratify} | asdict(options)
         print(_next(report, RunConfig.merged(None, given).command()))
     return int(fail_on != "never" and report.reaches("error" if fail_on == "error" else "warning"))
 

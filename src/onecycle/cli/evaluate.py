@@ -17,7 +17,7 @@ from onecycle import __version__
 from onecycle.cli.exit_codes import DATA, FAILED
 from onecycle.cli.new_data import Labelled, Seen, labelled_pictures, seen_by
 from onecycle.cli.screen import Screen
-from onecycle.data.layout import LayoutWish
+from onecycle.data.layout import LayoutOptions
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.intervals import Estimate, accuracy, default_scores, estimate, sample_fbeta, wilson
 from onecycle.evaluation.interpretation import tag_counts, tag_measures
@@ -103,7 +103,7 @@ class Evaluation:
 def run_evaluate(
     run: str | Path,
     data: str | None,
-    wish: LayoutWish,
+    options: LayoutOptions,
     *,
     as_json: bool = False,
     quiet: bool = False,
@@ -114,7 +114,7 @@ def run_evaluate(
     Args:
         run: its folder, or its name below ``runs``.
         data: labelled pictures that the run never saw; None: its own validation part, predicted anew.
-        wish: what the user said about ``data``.
+        options: what the user said about ``data``.
         as_json: print JSON and nothing else.
         quiet: print the headline alone.
         fail_under: the least that the lower end of the headline's interval may be.
@@ -129,7 +129,7 @@ def run_evaluate(
         raise ArgumentError(f"--fail-under is a score, 0 to 1; received {fail_under}")
     folder, screen = RunFolder.open(run), Screen(as_json=as_json, quiet=quiet)
     with screen.running():
-        found = _own(folder, screen) if data is None else _new(folder, data, wish, screen)
+        found = _own(folder, screen) if data is None else _new(folder, data, options, screen)
         name = "validation" if data is None else folder_name(Path(data).stem)
         path = _write(folder, name, found, screen)
         below = fail_under is not None and not found.scores[0].low >= fail_under
@@ -200,12 +200,12 @@ def _agreement(run: RunFolder, learn: Learner, probs: np.ndarray) -> tuple[float
 # -- pictures that the run never saw --------------------------------------------------------------------------
 
 
-def _new(run: RunFolder, data: str, wish: LayoutWish, screen: Screen) -> Evaluation:
+def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> Evaluation:
     """Predict labelled pictures; those that the run trained on are left out and named."""
     with screen.status(f"loading {run.name}"):
         learn = load_learner(run)
         names, is_multi = _names(learn), learn.data.is_multi
-        given = labelled_pictures(data, wish, RunConfig.read(run.config), names, is_multi=is_multi)
+        given = labelled_pictures(data, options, RunConfig.read(run.config), names, is_multi=is_multi)
         seen = seen_by(run, given.paths)
     use = np.setdiff1d(np.arange(len(given.paths)), seen.trained)
     if not len(use):

@@ -62,12 +62,12 @@ def check(
     """Report what is wrong with a data set before anyone trains on it: files, labels, copies, leaks."""
     from onecycle.cli.check import run_check
 
-    wish = opt.layout_wish(
+    options = opt.layout_options(
         csv, folder, suffix, label_delim=label_delim, fn_col=fn_col, label_col=label_col, group_col=group_col
     )
     code = run_check(
         data,
-        wish,
+        options,
         valid_pct=0.2 if valid_pct is None else valid_pct,
         seed=seed,
         stratify=stratify is not False,
@@ -270,10 +270,10 @@ def evaluate(
     """Measure a run's model again, on its own validation part or on new labelled pictures."""
     from onecycle.cli.evaluate import run_evaluate
 
-    wish = opt.layout_wish(
+    options = opt.layout_options(
         csv, folder, suffix, label_delim=label_delim, fn_col=fn_col, label_col=label_col, group_col=group_col
     )
-    raise typer.Exit(run_evaluate(run, data, wish, as_json=as_json, quiet=quiet, fail_under=fail_under))
+    raise typer.Exit(run_evaluate(run, data, options, as_json=as_json, quiet=quiet, fail_under=fail_under))
 
 
 @app.command()
@@ -357,10 +357,10 @@ def relabel(
     """Write a new table of labels from corrections; no file of the data set is changed."""
     from onecycle.cli.relabel import run_relabel
 
-    wish = opt.layout_wish(
+    options = opt.layout_options(
         csv, folder, suffix, label_delim=label_delim, fn_col=fn_col, label_col=label_col, group_col=None
     )
-    code = run_relabel(data, table, wish, out=out, force=force, as_json=as_json, quiet=quiet)
+    code = run_relabel(data, table, options, out=out, force=force, as_json=as_json, quiet=quiet)
     raise typer.Exit(code)
 
 

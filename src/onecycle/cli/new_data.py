@@ -15,7 +15,7 @@ import numpy as np
 from onecycle.data.audit.audit import AuditedRows
 from onecycle.data.labels.items import Source, column
 from onecycle.data.labels.tables import read_table
-from onecycle.data.layout import DataLayout, LayoutWish, find_layout
+from onecycle.data.layout import DataLayout, LayoutOptions, find_layout
 from onecycle.errors import DataError, LabelError
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
@@ -53,12 +53,12 @@ class Labelled:
 
 
 def labelled_pictures(
-    data: str, wish: LayoutWish, config: RunConfig, classes: Sequence[str], *, is_multi: bool
+    data: str, options: LayoutOptions, config: RunConfig, classes: Sequence[str], *, is_multi: bool
 ) -> Labelled:
     """Read labelled pictures and write their labels in the classes of a run.
 
     Args:
-        data, wish: as for ``find_layout``; where the wish is silent, tags and groups are as in the run.
+        data, options: as for ``find_layout``; where the options is silent, tags and groups are as in the run.
         config: of the run.
         classes: C names, in the model's order.
         is_multi: whether the run gives tags.
@@ -67,7 +67,7 @@ def labelled_pictures(
         DataError: no such data, or a row without a file.
         LabelError: a row without a label, or with one that the run does not know; it is named with the nearest class.
     """
-    layout = _layout(data, wish, config, is_multi=is_multi)
+    layout = _layout(data, options, config, is_multi=is_multi)
     rows = layout.rows()
     nameless = [i for i, path in enumerate(rows.paths) if not path]
     if nameless:
@@ -75,18 +75,18 @@ def labelled_pictures(
     return Labelled(layout, rows, _targets(rows, classes, is_multi=is_multi), _groups(rows), _columns(layout))
 
 
-def _layout(data: str, wish: LayoutWish, config: RunConfig, *, is_multi: bool) -> DataLayout:
+def _layout(data: str, options: LayoutOptions, config: RunConfig, *, is_multi: bool) -> DataLayout:
     """Find the layout; where nothing is said, tags and groups are those of the run's own table."""
-    found = find_layout(data, wish)
+    found = find_layout(data, options)
     if found.csv is None:
         return found
     more: dict[str, Any] = {}
-    if found.is_multi != is_multi and wish.label_delim is None:  # a small table may look otherwise
+    if found.is_multi != is_multi and options.label_delim is None:  # a small table may look otherwise
         more["label_delim"] = (config.label_delim or " ") if is_multi else ""
-    if wish.group_col is None and isinstance(config.group_col, str):
+    if options.group_col is None and isinstance(config.group_col, str):
         columns = read_table(found.root / found.csv).columns
         more |= {"group_col": config.group_col} if config.group_col in columns else {}
-    return find_layout(data, replace(wish, **more)) if more else found
+    return find_layout(data, replace(options, **more)) if more else found
 
 
 def _targets(rows: AuditedRows, classes: Sequence[str], *, is_multi: bool) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from onecycle.data.layout import LayoutWish
+    from onecycle.data.layout import LayoutOptions
 
 _TABLE, _SPLIT, _OUTPUT = "The table, where it is not found by looking", "The split", "Output"
 _NETWORK, _TRAINING, _RUN = "What the network sees", "The network and its training", "The run"
@@ -143,7 +143,7 @@ def column(text: str | None) -> int | str | None:
     return int(text) if text is not None and text.isdecimal() else text
 
 
-def layout_wish(
+def layout_options(
     csv: str | None,
     folder: str | None,
     suffix: str | None,
@@ -152,8 +152,8 @@ def layout_wish(
     fn_col: str | None,
     label_col: str | None,
     group_col: str | None,
-) -> LayoutWish:
+) -> LayoutOptions:
     """Put together what the user said about a table."""
-    from onecycle.data.layout import LayoutWish
+    from onecycle.data.layout import LayoutOptions
 
-    return LayoutWish(csv, folder, suffix, label_delim, column(fn_col), column(label_col), column(group_col))
+    return LayoutOptions(csv, folder, suffix, label_delim, column(fn_col), column(label_col), column(group_col))

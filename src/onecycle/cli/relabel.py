@@ -21,7 +21,7 @@ from onecycle.data.labels.cells import with_cells
 from onecycle.data.labels.items import Labels
 from onecycle.data.labels.relabel import FILE, NEW, file_name, relabelled
 from onecycle.data.labels.tables import PARQUET, delimiter_of
-from onecycle.data.layout import DataLayout, LayoutWish, find_layout
+from onecycle.data.layout import DataLayout, LayoutOptions, find_layout
 from onecycle.errors import ArgumentError, DataError, DataWarning
 from onecycle.runs.build import layout_of
 from onecycle.runs.config import RunConfig
@@ -56,7 +56,7 @@ class Change:
 def run_relabel(
     data: str,
     csv: Path | None,
-    wish: LayoutWish,
+    options: LayoutOptions,
     *,
     out: Path | None = None,
     force: bool = False,
@@ -69,7 +69,7 @@ def run_relabel(
         data: a data set, or the folder of a run (then: its data, with its settings).
         csv: what ``LabelIssues.to_csv`` or the report wrote, with labels filled in under ``new_label``; None takes the
             run's own ``label_issues.csv``.
-        wish: what the user said about the table.
+        options: what the user said about the table.
         out: the new table; default ``<name>.relabelled.csv`` in the working directory.
         force: replace a file that is there.
         as_json: print JSON and nothing else.
@@ -83,7 +83,7 @@ def run_relabel(
         ArgumentError: the new table is there already.
     """
     run = _run_at(data)
-    layout = find_layout(data, wish) if run is None else layout_of(RunConfig.read(run.config))
+    layout = find_layout(data, options) if run is None else layout_of(RunConfig.read(run.config))
     if csv is None:
         if run is None:
             raise ArgumentError(f"which labels change? Name the edited table: onecycle relabel {data} TABLE.csv")
@@ -99,7 +99,7 @@ def run_relabel(
     screen = Screen(as_json=as_json, quiet=quiet)
     if changes and layout.kind == "train and valid folders":
         screen.warn("the new table does not say which folder validates: training on it draws a split (--valid-pct)")
-    _say(screen, changes, csv, target, _next(layout, run, wish, target))
+    _say(screen, changes, csv, target, _next(layout, run, options, target))
     return 0
 
 
@@ -221,15 +221,15 @@ def _new_cell(cell: str, change: Change, label_delim: str | None) -> str:
 # -- what is said ---------------------------------------------------------------------------------------------
 
 
-def _next(layout: DataLayout, run: RunFolder | None, wish: LayoutWish, target: Path) -> str:
+def _next(layout: DataLayout, run: RunFolder | None, options: LayoutOptions, target: Path) -> str:
     """Return the command that trains with the new table."""
     table = str(target.resolve())
     if run is not None:
         return shlex.join(["onecycle", "train", "--config", str(run.config), "--csv", table, *_same_split(run)])
     words = ["onecycle", "train", str(layout.root), "--csv", table]
-    for name in wish.given:
+    for name in options.given:
         if name != "csv":
-            words += [f"--{name.replace('_', '-')}", str(getattr(wish, name))]
+            words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     return shlex.join(words)
 
 

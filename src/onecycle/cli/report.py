@@ -15,9 +15,8 @@ from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.learner.fine_tune.plan import ALL, HEAD
 from onecycle.learner.learner import Learner
 from onecycle.learner.report import METRIC_NAMES, Issues, Report, build_report, label_doubts
-from onecycle.runs.checkpoints import read_issues, read_sweeps
+from onecycle.runs.checkpoints import read_history, read_issues, read_stages, read_sweeps
 from onecycle.runs.folder import RunFolder, write_output
-from onecycle.runs.history import read_history, read_stages
 from onecycle.runs.load import interpretation_of, load_bunch, load_learner
 from onecycle.runs.split import read_split
 

@@ -13,17 +13,24 @@ from typing import Any
 from onecycle.cli.exit_codes import INTERRUPTED
 from onecycle.cli.screen import Screen
 from onecycle.cli.training.dry_run import show_trial, try_batch
-from onecycle.cli.training.progress import TrainingWatcher
+from onecycle.cli.training.progress import RunProgress
 from onecycle.cli.training.results import judge, show_results, write_report, write_results
-from onecycle.cli.training.start import Opening, check_writable, data_record, open_data, show_machine, show_plan
+from onecycle.cli.training.start import (
+    TrainingStart,
+    check_writable,
+    data_record,
+    prepare_data,
+    show_machine,
+    show_plan,
+)
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError
 from onecycle.learner.fine_tune import run as recipe
-from onecycle.learner.fine_tune.run import DEFAULT_LR, Wish
+from onecycle.learner.fine_tune.run import DEFAULT_LR, FineTuneOptions
 from onecycle.learner.learner import Learner
 from onecycle.runs.build import make_learner
 from onecycle.runs.checkpoints import INTERRUPTED as INTERRUPTED_WEIGHTS
-from onecycle.runs.checkpoints import Done, Keeper, environment, read_issues, uninterrupted
+from onecycle.runs.checkpoints import Done, RunCheckpoints, environment, read_issues, uninterrupted
 from onecycle.runs.config import DEFAULT, DEFAULT_EPOCHS, RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner
@@ -64,49 +71,49 @@ def run_training(
         if resume is not None:
             if dry_run:
                 raise ArgumentError("--dry-run tries a new run; leave it out to go on with one")
-            return _Sitting.resumed(RunFolder.open(resume), screen, start_s).run()
+            return TrainingRun.resumed(RunFolder.open(resume), screen, start_s).run()
         if config is None:
             raise ArgumentError("nothing says which data to train on: `onecycle train FOLDER`")
         if not dry_run:
             check_writable(Path(config.out))
         try:
-            opening = open_data(config, screen)
+            start = prepare_data(config, screen)
         except KeyboardInterrupt:
             screen.row("stopped", "nothing was trained, and nothing written")
             return INTERRUPTED
         if dry_run:
-            return _dry_run(opening, screen)
-        return _Sitting.begun(opening, screen, start_s).run()
+            return _dry_run(start, screen)
+        return TrainingRun.begun(start, screen, start_s).run()
 
 
-def _dry_run(opening: Opening, screen: Screen) -> int:
-    learn = make_learner(opening.config, opening.data, Path(opening.config.out))
-    opening.data.prepare(silent=True)
+def _dry_run(start: TrainingStart, screen: Screen) -> int:
+    learn = make_learner(start.config, start.data, Path(start.config.out))
+    start.data.prepare(silent=True)
     with screen.status("measuring the speed of this machine, and trying a batch"):
-        plan = recipe.fine_tune(learn, wish_of(opening.config), plan_only=True)
+        plan = recipe.fine_tune(learn, fine_tune_options(start.config), plan_only=True)
         trial = try_batch(learn)
-    show_plan(opening.config, plan, screen)
+    show_plan(start.config, plan, screen)
     show_trial(trial, plan, screen)
     return 0
 
 
-def wish_of(config: RunConfig, done: Done | None = None) -> Wish:
-    """Return what ``fine_tune`` is asked for: all of it, or what an earlier sitting left."""
+def fine_tune_options(config: RunConfig, done: Done | None = None) -> FineTuneOptions:
+    """Return what ``fine_tune`` is asked for: all of it, or what an earlier session left."""
     epochs, minutes = config.length
-    wish = Wish(epochs, minutes, config.lr, config.freeze_epochs, bs=config.bs)
+    options = FineTuneOptions(epochs, minutes, config.lr, config.freeze_epochs, bs=config.bs)
     if done is None or not done.weights:
-        return wish
+        return options
     if minutes is not None:
-        wish = replace(wish, minutes=max(LEAST_MINUTES, minutes - done.seconds / 60))
+        options = replace(options, minutes=max(LEAST_MINUTES, minutes - done.seconds / 60))
     if not done.head:
-        return wish
+        return options
     held = None if done.held_norms is None else not done.held_norms
     left = None if epochs is None else max(0, epochs - done.epochs)
-    return replace(wish, epochs=left or epochs, freeze_epochs=0, train_bn=held)
+    return replace(options, epochs=left or epochs, freeze_epochs=0, train_bn=held)
 
 
 @dataclass
-class _Sitting:
+class TrainingRun:
     """One run from its first or next epoch to its last screen."""
 
     run_folder: RunFolder
@@ -118,27 +125,27 @@ class _Sitting:
     done: Done
 
     @classmethod
-    def begun(cls, opening: Opening, screen: Screen, start_s: float) -> _Sitting:
+    def begun(cls, start: TrainingStart, screen: Screen, start_s: float) -> TrainingRun:
         """Make the folder of a new run, and write down what is known."""
-        config = opening.config
+        config = start.config
         if config.minutes is None and config.epochs is None:
             config = config.found("epochs", DEFAULT_EPOCHS, DEFAULT)
         # The network first: without its weights there is no run.
-        learn = make_learner(config, opening.data, Path(config.out))
+        learn = make_learner(config, start.data, Path(config.out))
         for name in config.track:  # one that is not installed is no run's fault: say so before there is one
             tracker_for(name, Path(config.out), "", {})
         run = RunFolder.create(config.out, config.name or "run")
         learn.path = run.path
         screen.log_to(run.log)
         run.write_text(run.config, config.to_yaml())
-        run.write_json(run.env, environment(config.seed, opening.data.device))
-        run.write_json(run.data, data_record(opening))
-        run.write_text(run.split, split_text(opening.data))
+        run.write_json(run.env, environment(config.seed, start.data.device))
+        run.write_json(run.data, data_record(start))
+        run.write_text(run.split, split_text(start.data))
         screen.event("run", path=str(run.path))
-        return cls(run, config, opening.data, learn, screen, start_s, Done())
+        return cls(run, config, start.data, learn, screen, start_s, Done())
 
     @classmethod
-    def resumed(cls, run: RunFolder, screen: Screen, start_s: float) -> _Sitting:
+    def resumed(cls, run: RunFolder, screen: Screen, start_s: float) -> TrainingRun:
         """Take a run up again, with its own data, split and weights.
 
         Raises:
@@ -167,20 +174,20 @@ class _Sitting:
     def run(self) -> int:
         """Train and judge; whatever stops it, what is known stays."""
         run, screen = self.run_folder, self.screen
-        keeper = Keeper(run, self.learn, self.done)
-        watcher = TrainingWatcher(self.config, self.learn, keeper, screen)
+        checkpoints = RunCheckpoints(run, self.learn, self.done)
+        progress = RunProgress(self.config, self.learn, checkpoints, screen)
         settings = self.config.model_dump()
         trackers = [tracker_for(name, run.path, run.name, settings) for name in self.config.track]
         self.learn.callbacks += trackers
         scores: dict[str, float] | None = None
         try:
-            self._train(keeper, watcher)
-            scores = self._judge(keeper, watcher)
+            self._train(checkpoints, progress)
+            scores = self._judge(checkpoints, progress)
         except KeyboardInterrupt:
-            self._stopped(keeper)
+            self._stopped(checkpoints)
             return INTERRUPTED
         except DivergedError as error:
-            again = f"onecycle train --config {shlex.quote(str(run.config))} --lr {_smaller(watcher.config.lr)}"
+            again = f"onecycle train --config {shlex.quote(str(run.config))} --lr {_smaller(progress.config.lr)}"
             raise DivergedError(f"{error}\nThe history is in {run.history}. Try: {again}") from error
         except OutOfMemoryError as error:
             bs = max(2, (self.config.bs or 16) // 2)
@@ -193,45 +200,45 @@ class _Sitting:
                 tracker.finish(scores)
         return 0
 
-    def _train(self, keeper: Keeper, watcher: TrainingWatcher) -> None:
+    def _train(self, checkpoints: RunCheckpoints, progress: RunProgress) -> None:
         if self.done.trained:
             return
         if not self._is_at_end():
             self.data.prepare(silent=True)  # it has a bar of its own
             with self.screen.status("measuring the speed of this machine"):
-                recipe.fine_tune(self.learn, wish_of(self.config, self.done), watcher=watcher)
-        keeper.finish()
+                recipe.fine_tune(self.learn, fine_tune_options(self.config, self.done), watcher=progress)
+        checkpoints.finish()
 
     def _is_at_end(self) -> bool:
         epochs, _ = self.config.length
         return self.done.head and epochs is not None and self.done.epochs >= epochs
 
-    def _judge(self, keeper: Keeper, watcher: TrainingWatcher) -> dict[str, float]:
+    def _judge(self, checkpoints: RunCheckpoints, progress: RunProgress) -> dict[str, float]:
         """Judge the run, write everything down and show the last screen; returns the scores by name."""
         run, learn, screen = self.run_folder, self.learn, self.screen
         audit: Mapping[str, Any] | None = run.read_json(run.data)["audit"]
-        judged = judge(watcher.config, learn, screen)
-        issues = watcher.issues if watcher.issues is not None else read_issues(run, learn.data)
-        write_results(run, learn, judged, audit=audit, issues=(keeper.done.label_issues, issues))
-        keeper.clear()
+        judged = judge(progress.config, learn, screen)
+        issues = progress.issues if progress.issues is not None else read_issues(run, learn.data)
+        write_results(run, learn, judged, audit=audit, issues=(checkpoints.done.label_issues, issues))
+        checkpoints.clear()
         report = write_report(run, learn, judged, issues=issues, screen=screen)
         show_results(
             run,
             judged,
             audit=audit,
-            label_issues=(keeper.done.label_issues, issues),
+            label_issues=(checkpoints.done.label_issues, issues),
             report=report,
             seconds=time.monotonic() - self.start_s,
             screen=screen,
         )
         return {} if judged is None else {e.name: e.value for e in judged.estimates}
 
-    def _stopped(self, keeper: Keeper) -> None:
+    def _stopped(self, checkpoints: RunCheckpoints) -> None:
         """Save what there is after Ctrl-C, and say how to go on; a second Ctrl-C waits for that."""
         with suppress(KeyboardInterrupt), uninterrupted():
-            if not keeper.done.trained:
-                keeper.save(INTERRUPTED_WEIGHTS)
-            keeper.write_history()
+            if not checkpoints.done.trained:
+                checkpoints.save(INTERRUPTED_WEIGHTS)
+            checkpoints.write_history()
         path = shlex.quote(str(self.run_folder.path))
         self.screen.say()
         self.screen.row("stopped", f"what was trained is saved in {self.run_folder.path}; go on with", always=True)

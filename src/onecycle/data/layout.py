@@ -33,7 +33,7 @@ _VALID_BY_OTHER_NAMES = ("val", "validation", "dev")
 
 
 @dataclass(frozen=True)
-class LayoutWish:
+class LayoutOptions:
     """What the user said about the data; None means: find it out.
 
     Attributes:
@@ -166,19 +166,19 @@ class DataLayout:
         return where | roles | {"label_delim": roles["label_delim"] or ""}
 
 
-def find_layout(data: str | Path, wish: LayoutWish | None = None) -> DataLayout:
+def find_layout(data: str | Path, options: LayoutOptions | None = None) -> DataLayout:
     """Find out what a data set is.
 
     Args:
         data: a folder, a table (CSV, TSV, parquet), or the name of a data set in ``URLs``, which is fetched where it is
             not on this machine yet.
-        wish: what the user said about it.
+        options: what the user said about it.
 
     Raises:
         DataError: nothing there, no picture, or a table whose rows name no picture that exists.
         ArgumentError: several tables or columns could be meant; the message names them and the option.
     """
-    said = wish or LayoutWish()
+    said = options or LayoutOptions()
     path = _local(data)
     shown = str(data) if _is_url_name(data) else str(path.resolve())
     if path.is_file():
@@ -217,7 +217,7 @@ def _is_url_name(data: str | Path) -> bool:
     return name.isidentifier() and not Path(data).exists() and isinstance(getattr(URLs, name, None), str)
 
 
-def _table_in(root: Path, said: LayoutWish) -> str | None:
+def _table_in(root: Path, said: LayoutOptions) -> str | None:
     """Choose the table of a folder; None where folders hold the classes."""
     tables = sorted(p.name for p in root.iterdir() if p.is_file() and is_table(p))
     if not tables or DEFAULT_TABLE in tables:
@@ -235,7 +235,7 @@ def _table_in(root: Path, said: LayoutWish) -> str | None:
     )
 
 
-def _fits(root: Path, name: str, said: LayoutWish) -> bool:
+def _fits(root: Path, name: str, said: LayoutOptions) -> bool:
     try:
         _roles(root, name, said)
     except (DataError, ArgumentError):
@@ -243,7 +243,7 @@ def _fits(root: Path, name: str, said: LayoutWish) -> bool:
     return True
 
 
-def _roles(root: Path, csv: str, said: LayoutWish) -> Roles:
+def _roles(root: Path, csv: str, said: LayoutOptions) -> Roles:
     return find_roles(
         read_table(root / csv),
         root,
@@ -257,7 +257,7 @@ def _roles(root: Path, csv: str, said: LayoutWish) -> Roles:
     )
 
 
-def _of_table(data: str, root: Path, csv: str, said: LayoutWish) -> DataLayout:
+def _of_table(data: str, root: Path, csv: str, said: LayoutOptions) -> DataLayout:
     roles = _roles(root, csv, said)
     table = TableLayout(roles.folder, roles.suffix, roles.label_delim, roles.fn_col, roles.label_col, roles.group_col)
     return DataLayout(data, root, csv, table, "table", roles.reasons, roles.sample, roles.hints)

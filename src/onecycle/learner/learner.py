@@ -20,7 +20,7 @@ from onecycle.learner.examined import ExaminedClassifier
 from onecycle.learner.features import FrozenFeatures, check_views, feature_parts
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.plan import Plan
-from onecycle.learner.fine_tune.run import Wish
+from onecycle.learner.fine_tune.run import FineTuneOptions
 from onecycle.learner.oversampling import loss_for_data, sampling_weights
 from onecycle.learner.precision import TrainingSpeed
 from onecycle.model import cnn
@@ -264,9 +264,9 @@ class Learner(ExaminedClassifier):
 
     @precision.setter
     def precision(self, value: Choice) -> None:
-        wish = replace(self._speed.wish, precision=value)
-        wish.check(self._data.device)
-        self._speed.wish = wish
+        options = replace(self._speed.wish, precision=value)
+        options.check(self._data.device)
+        self._speed.wish = options
 
     def to_fp16(self) -> Learner:
         """Train in half floats with a gradient scaler from now on (CUDA GPUs only); returns this learner."""
@@ -449,8 +449,8 @@ class Learner(ExaminedClassifier):
         Raises:
             ArgumentError: not exactly one of ``epochs`` and ``minutes``, or a value that cannot work.
         """
-        wish = Wish(epochs, minutes, base_lr, freeze_epochs, sizes, bs, precompute, train_bn)
-        return recipe.fine_tune(self, wish, plan_only=plan_only)
+        options = FineTuneOptions(epochs, minutes, base_lr, freeze_epochs, sizes, bs, precompute, train_bn)
+        return recipe.fine_tune(self, options, plan_only=plan_only)
 
     def mixup(self, alpha: float = 0.4, *, stack_x: bool = False, stack_y: bool = True) -> Learner:
         """Train on mixtures of two pictures from now on; returns this learner."""

@@ -15,13 +15,13 @@ from onecycle.data.audit.findings import AuditReport
 from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.splits import keep_together
-from onecycle.data.layout import DataLayout, LayoutWish, find_layout
+from onecycle.data.layout import DataLayout, LayoutOptions, find_layout
 from onecycle.data.pixels.decode import UNREADABLE, picture_shape
 from onecycle.errors import DataWarning
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.fine_tune.plan import Task
 from onecycle.learner.learner import Learner
-from onecycle.runs.config import OPTION, RunConfig
+from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import folder_name
 from onecycle.runs.split import split_like, with_split
 from onecycle.train.callbacks import Callback
@@ -48,11 +48,11 @@ def layout_of(config: RunConfig) -> DataLayout:
     Raises:
         DataError, ArgumentError: as ``find_layout``.
     """
-    wish = LayoutWish(
+    options = LayoutOptions(
         config.csv, config.folder, config.suffix, config.label_delim, config.fn_col, config.label_col,
         config.group_col,
     )  # fmt: skip
-    return find_layout(config.data, wish)
+    return find_layout(config.data, options)
 
 
 def settled(config: RunConfig, layout: DataLayout) -> RunConfig:
@@ -194,11 +194,6 @@ def make_learner(
         callbacks=callbacks,
         silent=True,
     )
-
-
-def given(config: RunConfig, name: str) -> bool:
-    """Whether the user set this on the command line."""
-    return config.origin(name) == OPTION
 
 
 def described(layout: DataLayout) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import Predictions
 from onecycle.runs.split import name_of, valid_names
 from onecycle.train.callbacks import Callback, TrainerLike
-from onecycle.train.log.recorder import EpochRow
+from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.lr_finder import Sweep
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ SAVE_EVERY_S = 20.0
 and saving as long."""
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "pillow", "simplejpeg", "scikit-learn", "safetensors")
+
+_HISTORY_COLUMNS = ("epoch", "stage", "size", "train_loss", "valid_loss", "time_s")
 
 
 def environment(seed: int, device: torch.device) -> dict[str, Any]:
@@ -116,13 +118,13 @@ class Done:
 
 
 @dataclass
-class Keeper(Callback):
+class RunCheckpoints(Callback):
     """Keeps history and weights of a run after every epoch.
 
     Attributes:
         run: the folder.
         learn: whose weights they are.
-        done: how far the run got, over all its sittings.
+        done: how far the run got, over all its sessions.
         rows: cells of ``history.csv``.
     """
 
@@ -132,20 +134,19 @@ class Keeper(Callback):
     done: Done = field(default_factory=Done)
     rows: list[list[str]] = field(default_factory=list)
     _stage: Stage | None = None
-    _in_stage: int = 0  # epochs
     _began_s: float = field(default_factory=time.monotonic)
-    _before_s: float = 0.0  # of earlier sittings
+    _before_s: float = 0.0  # of earlier sessions
     _saved_s: float = -math.inf
 
     def __post_init__(self) -> None:
         self._before_s = self.done.seconds
-        if self.run.history.exists():  # an earlier sitting's
+        if self.run.history.exists():  # an earlier session's
             with self.run.history.open(newline="", encoding="utf-8") as file:
                 self.rows = list(csv.reader(file))[1 : 1 + self.done.rows]
 
     def begin(self, stage: Stage) -> None:
         """Note that a stage begins."""
-        self._stage, self._in_stage = stage, 0
+        self._stage = stage
         if stage.trains == ALL:
             self._note(held_norms=stage.hold_norms)
 
@@ -160,7 +161,6 @@ class Keeper(Callback):
         """Write the history; save the weights where that is due."""
         if self._stage is None:
             return
-        self._in_stage += 1
         if self._stage.trains == ALL:
             self._note(epochs=self.done.epochs + 1)
         self.rows.append(self._cells(row))
@@ -214,6 +214,46 @@ class Keeper(Callback):
         return [str(len(self.rows)), name, size, *numbers, f"{row.time_s:.2f}"]
 
 
+def read_history(run: RunFolder) -> Recorder:
+    """Return losses and metrics of each epoch, all stages and sessions of the run; empty where none is written.
+
+    Raises:
+        DataError: a damaged table; the line is named.
+    """
+    if not run.history.exists():
+        return Recorder()
+    with run.history.open(newline="", encoding="utf-8") as file:
+        table = csv.DictReader(file)
+        names = [name for name in table.fieldnames or () if name not in _HISTORY_COLUMNS]
+        rows = []
+        for cells in table:
+            try:
+                rows.append(_epoch_row(cells, names))
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(f"{run.history}, line {table.line_num}: no row of a history ({error!r})") from error
+    return Recorder.of_epochs(names, rows)
+
+
+def read_stages(run: RunFolder) -> list[str]:
+    """Return what each epoch trained, the head or all layers, for the rows of ``read_history``."""
+    if not run.history.exists():
+        return []
+    with run.history.open(newline="", encoding="utf-8") as file:
+        return [cells.get("stage") or "" for cells in csv.DictReader(file)]
+
+
+def _epoch_row(cells: dict[str, str], names: list[str]) -> EpochRow:
+    valid = cells["valid_loss"]
+    metrics = tuple(float(cells[name]) for name in names) if all(cells[name] for name in names) else ()
+    return EpochRow(
+        int(cells["epoch"]),
+        float(cells["train_loss"]),
+        float(valid) if valid else None,
+        metrics,
+        float(cells["time_s"]),
+    )
+
+
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Let Ctrl-C wait until the block is over; in the main thread, where it arrives."""
@@ -254,7 +294,7 @@ def read_sweeps(run: RunFolder) -> list[Sweep]:
 
 
 def read_issues(run: RunFolder, data: ImageDataBunch) -> list[LabelIssue] | None:
-    """Return the labels to look at again that an earlier sitting wrote down; None where it did not."""
+    """Return the labels to look at again that an earlier session wrote down; None where it did not."""
     if not run.label_issues.exists():
         return None
     row_of = {name_of(path, data.path): row for row, path in enumerate(data.store.paths)}

@@ -12,19 +12,19 @@ from onecycle.learner.fine_tune.run import Watcher
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
 from onecycle.learner.report import label_doubts
-from onecycle.runs.checkpoints import Keeper, write_sweeps
+from onecycle.runs.checkpoints import RunCheckpoints, write_sweeps
 from onecycle.runs.config import RunConfig
 from onecycle.train.callbacks import Callback, TrainerLike
 from onecycle.train.log.recorder import EpochRow
 
 
-class TrainingWatcher(Watcher):
+class RunProgress(Watcher):
     """Shows the stages of a run, and looks for wrong labels while the body is fresh.
 
     Args:
         config: the settings.
         learn: the learner.
-        keeper: of the run.
+        checkpoints: of the run.
         screen: where lines go.
 
     Attributes:
@@ -32,13 +32,13 @@ class TrainingWatcher(Watcher):
         issues: labels to look at again; None where nobody looked.
     """
 
-    def __init__(self, config: RunConfig, learn: Learner, keeper: Keeper, screen: Screen) -> None:
-        self.config, self.learn, self.keeper, self.screen = config, learn, keeper, screen
+    def __init__(self, config: RunConfig, learn: Learner, checkpoints: RunCheckpoints, screen: Screen) -> None:
+        self.config, self.learn, self.checkpoints, self.screen = config, learn, checkpoints, screen
         self.issues: LabelIssues | None = None
         self.stage: Stage | None = None
         self._n, self._total = 0, 0
         learn.progress_to = screen.progress
-        learn.callbacks += [keeper, _EpochEvents(self)]
+        learn.callbacks += [checkpoints, _EpochEvents(self)]
 
     def planned(self, plan: Plan, speeds: Speeds) -> None:
         """Show the plan."""
@@ -53,7 +53,7 @@ class TrainingWatcher(Watcher):
     def stage_begins(self, stage: Stage, base_lr: float | None) -> None:
         """Name the stage."""
         self.stage, self._n = stage, self._n + 1
-        self.keeper.begin(stage)
+        self.checkpoints.begin(stage)
         px = "" if stage.size is None else f", {stage.size[0]} px"
         how = ""
         if stage.trains == HEAD:
@@ -77,12 +77,12 @@ class TrainingWatcher(Watcher):
             self.screen.say(f"learning rate {lr:.1e}, {how}")
             self._write_config()
         if self.learn.lr_sweeps:
-            write_sweeps(self.keeper.run, self.learn.lr_sweeps)
+            write_sweeps(self.checkpoints.run, self.learn.lr_sweeps)
         self.screen.event("lr", lr=lr, reason=self.config.origin("lr"))
 
     def stage_ended(self, stage: Stage) -> None:
         """Keep the weights; after the head's stage look for wrong labels: its features are at hand then."""
-        self.keeper.end()
+        self.checkpoints.end()
         if stage.trains == HEAD:
             self.check_labels()
         self.stage = None
@@ -105,15 +105,15 @@ class TrainingWatcher(Watcher):
         except (ArgumentError, DataError) as error:
             self.screen.warn(f"labels were not checked: {error}")
             return
-        self.issues.to_csv(self.keeper.run.label_issues)
-        self.keeper.note_issues(self.issues.n_likely)
+        self.issues.to_csv(self.checkpoints.run.label_issues)
+        self.checkpoints.note_issues(self.issues.n_likely)
         doubts = label_doubts(self.issues)
         if doubts is not None:
             self.screen.say(f"labels checked: {doubts.text(is_multi=self.learn.data.is_multi)}")
         self.screen.event("label_issues", likely=self.issues.n_likely, judged=len(self.issues))
 
     def _write_config(self) -> None:
-        run = self.keeper.run
+        run = self.checkpoints.run
         run.write_text(run.config, self.config.to_yaml())
 
 
@@ -122,8 +122,8 @@ class _EpochEvents(Callback):
 
     order = 36
 
-    def __init__(self, watcher: TrainingWatcher) -> None:
-        self._watcher = watcher
+    def __init__(self, progress: RunProgress) -> None:
+        self._watcher = progress
 
     def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
         """Write the epoch as JSON, where that is asked for."""

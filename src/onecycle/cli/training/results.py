@@ -21,10 +21,9 @@ from onecycle.evaluation.report.verdict import HARD_ONES
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
 from onecycle.learner.report import Report, label_doubts
-from onecycle.runs.checkpoints import estimate_values, metrics_of_run, predictions_of
+from onecycle.runs.checkpoints import estimate_values, metrics_of_run, predictions_of, read_history
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.history import read_history
 from onecycle.text import cut, plural
 
 Issues = LabelIssues | list[LabelIssue] | None
@@ -130,7 +129,7 @@ def write_report(
         from onecycle.cli.report import report_of_run
 
         with screen.status("writing the report"):
-            learn.recorder = read_history(run)  # with the epochs of earlier sittings
+            learn.recorder = read_history(run)  # with the epochs of earlier sessions
             made = report_of_run(run, learn, judged.interpretation, issues=issues)
             made.save(run.report)
             return made

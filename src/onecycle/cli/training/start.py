@@ -31,7 +31,7 @@ MOST_DATA_LINES = 10
 
 
 @dataclass(frozen=True)
-class Opening:
+class TrainingStart:
     """All that is known before a run begins.
 
     Attributes:
@@ -47,7 +47,7 @@ class Opening:
     audit: AuditReport | None
 
 
-def open_data(config: RunConfig, screen: Screen) -> Opening:
+def prepare_data(config: RunConfig, screen: Screen) -> TrainingStart:
     """Find the data, look it through and split it; the first part of the first screen.
 
     Raises:
@@ -80,7 +80,7 @@ def open_data(config: RunConfig, screen: Screen) -> Opening:
             f"to tell apart; {'check --label-col' if layout.csv else 'each class needs a folder of its own'}"
         )
     _show_split(config, data, audit, screen, moved=n_drawn - len(data.split.valid))
-    return Opening(config, layout, data, audit)
+    return TrainingStart(config, layout, data, audit)
 
 
 def check_faults(audit: AuditReport, config: RunConfig) -> None:
@@ -233,13 +233,13 @@ def _budget(plan: Plan) -> str:
     return "" if plan.budget_s is None else f", of {format_time(plan.budget_s)} given"
 
 
-def data_record(opening: Opening) -> dict[str, Any]:
+def data_record(start: TrainingStart) -> dict[str, Any]:
     """Return what ``data.json`` holds."""
     return {
-        "layout": build.described(opening.layout),
-        "classes": [str(c) for c in opening.data.classes],
-        "is_multi": opening.data.is_multi,
-        "audit": None if opening.audit is None else opening.audit.to_dict(),
+        "layout": build.described(start.layout),
+        "classes": [str(c) for c in start.data.classes],
+        "is_multi": start.data.is_multi,
+        "audit": None if start.audit is None else start.audit.to_dict(),
     }
 
 

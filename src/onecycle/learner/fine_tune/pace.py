@@ -191,7 +191,7 @@ def hold_norms(layer_groups: Sequence[nn.ModuleList]) -> None:
 # --- keeping to the time --------------------------------------------------------------------------
 
 
-class Pacer(Callback):
+class TimedCycle(Callback):
     """One cycle over one or several fits that ends in time, and its clock.
 
     As a schedule it is 1cycle by position: each step moves on by its share of the steps left. Where those do not fit

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import ArgumentError
 from onecycle.learner.features import check_views, why_pictures
-from onecycle.learner.fine_tune.pace import Clock, Measurable, Pacer, hold_norms, measure_speeds, trainable_groups
+from onecycle.learner.fine_tune.pace import Clock, Measurable, TimedCycle, hold_norms, measure_speeds, trainable_groups
 from onecycle.learner.fine_tune.plan import ALL, HEAD, WIDTH, Plan, Size, Speeds, Stage, Task, make_plan, replan
 from onecycle.model import cnn
 from onecycle.text import format_time
@@ -83,7 +83,7 @@ class Watcher:
 
 
 @dataclass(frozen=True)
-class Wish:
+class FineTuneOptions:
     """What the caller of ``fine_tune`` asked for; see there.
 
     Raises:
@@ -147,7 +147,7 @@ def _check_count(name: str, value: int | None, least: int) -> None:
 
 def fine_tune(
     learn: Tunable,
-    wish: Wish,
+    options: FineTuneOptions,
     *,
     plan_only: bool = False,
     clock: Clock = time.monotonic,
@@ -157,7 +157,7 @@ def fine_tune(
 
     Args:
         learn: the learner; its data and ``precompute`` are afterwards as before, however this ends.
-        wish: what was asked for.
+        options: what was asked for.
         plan_only: measure and show the plan, train nothing.
         clock: seconds that never go back.
         watcher: is told what happens.
@@ -167,15 +167,15 @@ def fine_tune(
     """
     start_s = clock()
     data, precompute = learn.data, learn.precompute
-    budget_s = None if wish.minutes is None else 60.0 * wish.minutes
-    task = task_for(learn, wish)
+    budget_s = None if options.minutes is None else 60.0 * options.minutes
+    task = task_for(learn, options)
     data.prepare(silent=learn.silent)
     prepared_s = clock() - start_s
-    all_layers = wish.epochs != 0 or not task.on_features
+    all_layers = options.epochs != 0 or not task.on_features
     speeds = measure_speeds(learn, task, budget_s=budget_s, all_layers=all_layers, clock=clock)
     if not learn.silent:
         print(_measured_text(speeds, clock() - start_s, prepared_s))
-    plan = make_plan(task, speeds, epochs=wish.epochs, budget_s=budget_s, spent_s=clock() - start_s)
+    plan = make_plan(task, speeds, epochs=options.epochs, budget_s=budget_s, spent_s=clock() - start_s)
     if not learn.silent:
         print(plan)
     watcher = watcher or Watcher()
@@ -190,22 +190,22 @@ def fine_tune(
     return plan
 
 
-def task_for(learn: Tunable, wish: Wish) -> Task:
+def task_for(learn: Tunable, options: FineTuneOptions) -> Task:
     """Describe what is to be trained."""
     data = learn.data
-    sizes = wish.sizes_for(data.lists.resize.size)
+    sizes = options.sizes_for(data.lists.resize.size)
     body = cnn.group_parameters(learn.layer_groups)[:-1]
     frozen = any(not p.requires_grad for group in body for p in group)
-    has_head = frozen and wish.freeze_epochs != 0
+    has_head = frozen and options.freeze_epochs != 0
     with trainable_groups(learn.layer_groups, head_only=True):
         obstacle = why_pictures(learn.trainer.model, data, learn._all_callbacks(None)) if has_head else None
     if obstacle is not None and not learn.silent:
         print(f"The head's stage is fed pictures, not features: {obstacle}.")
-    views = wish.precompute
+    views = options.precompute
     if views is None and learn.precompute is not False:
         views = learn.precompute
     on_features = has_head and obstacle is None and views is not False
-    base_lr = wish.base_lr
+    base_lr = options.base_lr
     if base_lr is None and not on_features:
         base_lr = DEFAULT_LR
         if not learn.silent:
@@ -220,17 +220,17 @@ def task_for(learn: Tunable, wish: Wish) -> Task:
         on_features=on_features,
         views=None if views is None or isinstance(views, bool) else views,
         sizes=sizes,
-        freeze_epochs=wish.freeze_epochs,
-        fixed_bs=wish.bs,
+        freeze_epochs=options.freeze_epochs,
+        fixed_bs=options.bs,
         base_lr=base_lr,
-        hold_norms=_hold_norms(wish, pretrained=frozen),
+        hold_norms=_hold_norms(options, pretrained=frozen),
     )
 
 
-def _hold_norms(wish: Wish, *, pretrained: bool) -> bool | None:
+def _hold_norms(options: FineTuneOptions, *, pretrained: bool) -> bool | None:
     if not pretrained:
         return False
-    return None if wish.train_bn is None else not wish.train_bn
+    return None if options.train_bn is None else not options.train_bn
 
 
 def _measured_text(speeds: Speeds, took_s: float, prepared_s: float) -> str:
@@ -261,7 +261,7 @@ class _Run:
         self.base_lr = plan.base_lr
         self.done: list[Stage] = []
         self.rest = list(plan.stages)
-        self.pacer: Pacer | None = None  # of the cycle with all layers
+        self.cycle: TimedCycle | None = None  # of the cycle with all layers
         self.history: Recorder | None = None
 
     def stages(self) -> None:
@@ -303,8 +303,8 @@ class _Run:
         if self.base_lr is None:
             self.base_lr = self._found_lr(late=self._is_late(stage))
             self.watcher.lr_chosen(self.base_lr)
-        pacer = Pacer(learn.lr_range(stage.max_lr(self.base_lr)), clock=self.clock)
-        self._fit(pacer, stage, later_steps=0, start_epoch=0)
+        cycle = TimedCycle(learn.lr_range(stage.max_lr(self.base_lr)), clock=self.clock)
+        self._fit(cycle, stage, later_steps=0, start_epoch=0)
 
     def _is_late(self, stage: Stage) -> bool:
         """Whether not even this stage fits into the time."""
@@ -327,18 +327,18 @@ class _Run:
     def _all(self, stage: Stage) -> None:
         learn = self.learn
         learn.data = self._data_for(stage)
-        if self.pacer is None:
+        if self.cycle is None:
             learn.unfreeze()
             learn.precompute = False
             if stage.hold_norms:
                 hold_norms(learn.layer_groups)
             self._say(f"All layers train now, with learning rates {stage.lr_text(self.base_lr)}.")
-            self.pacer = Pacer(learn.lr_range(stage.max_lr(self.base_lr or DEFAULT_LR)), clock=self.clock)
+            self.cycle = TimedCycle(learn.lr_range(stage.max_lr(self.base_lr or DEFAULT_LR)), clock=self.clock)
         later = sum(s.epochs for s in self.rest) * self.task.steps
         trained = sum(s.epochs for s in self.done if s.trains == ALL)
-        self._fit(self.pacer, stage, later_steps=later, start_epoch=trained)
+        self._fit(self.cycle, stage, later_steps=later, start_epoch=trained)
 
-    def _fit(self, pacer: Pacer, stage: Stage, *, later_steps: int, start_epoch: int) -> None:
+    def _fit(self, cycle: TimedCycle, stage: Stage, *, later_steps: int, start_epoch: int) -> None:
         self.learn.data.prepare(silent=self.learn.silent)
         deadline_s = None
         if self.plan.budget_s is not None:
@@ -350,8 +350,8 @@ class _Run:
             deadline_s = self.clock() + most_s
         n_batches = len(self.learn.data.train_dl)
         valid_s = self.task.n_valid * self.speeds.forward_s
-        pacer.begin(stage.epochs * n_batches, later_steps=later_steps, deadline_s=deadline_s, valid_s=valid_s)
-        self.learn._fit(stage.epochs, pacer, None, [pacer], start_epoch=start_epoch)
+        cycle.begin(stage.epochs * n_batches, later_steps=later_steps, deadline_s=deadline_s, valid_s=valid_s)
+        self.learn._fit(stage.epochs, cycle, None, [cycle], start_epoch=start_epoch)
 
     def _data_for(self, stage: Stage) -> ImageDataBunch:
         if stage.size == self.task.size and stage.bs == self.data.batch_size:
@@ -364,9 +364,9 @@ class _Run:
             return
         if stage.trains == HEAD:
             self.speeds = self.speeds.scaled(min(MOST_SLOWER, max(1.0, took_s / stage.forecast_s)))
-        elif self.pacer is not None and self.pacer.step_s:
+        elif self.cycle is not None and self.cycle.step_s:
             share = math.prod(stage.size or (1,)) / math.prod(self.task.size or (1,))
-            self.speeds = replace(self.speeds, train_s=self.pacer.step_s / stage.bs / share)
+            self.speeds = replace(self.speeds, train_s=self.cycle.step_s / stage.bs / share)
         before = [(s.size, s.epochs) for s in self.rest]
         self.rest = list(replan(self.task, self.speeds, stage, self.rest, self.plan.budget_s - self.spent_s))
         if [(s.size, s.epochs) for s in self.rest] != before:

@@ -14,7 +14,7 @@ from train_toys import CLASSES, FakeLearner, ToyLoader, toy_model, toy_trainer
 
 from onecycle.errors import OnecycleWarning, OutOfMemoryError
 from onecycle.train.callbacks import AccumulateScheduler, Callback, MixUpCallback
-from onecycle.train.device.batch_split import BatchSplit, even_parts, is_out_of_memory, part_shares, take_part
+from onecycle.train.device.batch_split import BatchSplit, even_slices, is_out_of_memory, loss_shares, take_rows
 from onecycle.train.evaluate import evaluate
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.loop import Trainer
@@ -78,7 +78,7 @@ def split_warning() -> pytest.WarningsRecorder:
 
 @given(st.integers(1, 200), st.integers(1, 80), st.integers(1, 2))
 def test_parts_cover_the_batch_evenly(n, size, smallest):
-    parts = even_parts(n, size, smallest=smallest)
+    parts = even_slices(n, size, smallest=smallest)
     lengths = [part.stop - part.start for part in parts]
     assert [i for part in parts for i in range(n)[part]] == list(range(n))
     assert max(lengths) - min(lengths) <= 1
@@ -125,10 +125,10 @@ def test_mixed_targets_are_split_too():
 
 def test_targets_of_several_tensors_are_split():
     y = (torch.arange(6), [torch.arange(12).view(6, 2)])
-    first, (second,) = take_part(y, slice(2, 4))
+    first, (second,) = take_rows(y, slice(2, 4))
     assert first.tolist() == [2, 3]
     assert second.tolist() == [[4, 5], [6, 7]]
-    assert part_shares(nn.MSELoss(), y, even_parts(6, 4)) == [0.5, 0.5]
+    assert loss_shares(nn.MSELoss(), y, even_slices(6, 4)) == [0.5, 0.5]
 
 
 def test_schedule_steps_and_callbacks_are_as_without():
@@ -173,7 +173,7 @@ def test_a_repeated_step_draws_what_it_drew_before():
 
     late = toy_trainer(plain_model(limit=4, p=0.5))
     inner = plain_model(p=0.5)
-    early = Trainer(First(inner), list(inner), nn.CrossEntropyLoss())
+    early = Trainer(model=First(inner), layer_groups=list(inner), loss_func=nn.CrossEntropyLoss())
     losses = []
     for trainer in (late, early):
         with split_warning():
@@ -212,13 +212,16 @@ def test_what_the_failed_pass_held_is_freed_before_the_next():
             held.append(weakref.ref(activation))
             if len(x) > 2:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            return activation
+            return activation + 1
 
-    split = BatchSplit()
-    network = Holds()
-    out = split.run(network, torch.ones(8, 1), lambda parts: [network(torch.ones(8, 1)[p]).sum() for p in parts])
+    out = BatchSplit().forward(Holds(), torch.ones(8, 1))
     assert len(held) == 2 + 4
-    assert [float(total) for total in out] == [4.0] * 4
+    assert torch.equal(out, torch.full((8, 1), 3.0))
+    held.clear()
+    model = nn.Sequential(nn.Linear(4, CLASSES), Holds())
+    with split_warning():
+        fit(toy_trainer(model), loader=ToyLoader(8, 8))
+    assert len(held) == 2 + 4
 
 
 def test_nothing_smaller_is_left():

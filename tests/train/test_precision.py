@@ -59,7 +59,9 @@ def conv_net(seed: int = 0) -> nn.Sequential:
 
 def conv_trainer(precision: Precision | None, seed: int = 0, **kwargs: Any) -> Trainer:
     model = conv_net(seed).to(memory_format=torch.channels_last)
-    return Trainer(model, list(model), nn.CrossEntropyLoss(), seed=seed, precision=precision, **kwargs)
+    return Trainer(
+        model=model, layer_groups=list(model), loss_func=nn.CrossEntropyLoss(), seed=seed, precision=precision, **kwargs
+    )
 
 
 def fit(trainer: Trainer, *callbacks: Callback, epochs: int = 1, loader: Any = None) -> Recorder:
@@ -542,7 +544,9 @@ def test_a_network_that_cannot_be_copied_stays_plain():
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 def test_no_step_waits_for_the_device(dtype):
     model = conv_net().to("cuda")
-    trainer = Trainer(model, list(model), nn.CrossEntropyLoss().cuda(), precision=Precision(dtype))
+    trainer = Trainer(
+        model=model, layer_groups=list(model), loss_func=nn.CrossEntropyLoss().cuda(), precision=Precision(dtype)
+    )
     batches = [Batch(b.x.cuda(), b.y.cuda(), b.indices) for b in Stripes()]
     with trainer.running(Recorder(), progress=Progress(), callbacks=[]):
         trainer.set_hypers(Constant((1e-3, 1e-3)), 0)

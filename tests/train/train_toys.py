@@ -64,7 +64,7 @@ def toy_model(seed: int = 0, p: float = 0.0) -> nn.Sequential:
 
 def toy_trainer(model: nn.Sequential | None = None, **kwargs: Any) -> Trainer:
     model = toy_model() if model is None else model
-    return Trainer(model, list(model), kwargs.pop("loss_func", nn.CrossEntropyLoss()), **kwargs)
+    return Trainer(model=model, layer_groups=list(model), **{"loss_func": nn.CrossEntropyLoss(), **kwargs})
 
 
 def accuracy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -238,7 +238,7 @@ def _trained_head(features: Tensor, targets: Tensor, data: ImageDataBunch, *, se
 
     loader = FeatureLoader(FeatureSet(features[None], targets), bs=bs, order=order, device=data.device)
     epochs = max(3, -(-HEAD_STEPS // len(loader)))
-    trainer = Trainer(head, [head], loss_for(is_multi), seed=seed)
+    trainer = Trainer(model=head, layer_groups=[head], loss_func=loss_for(is_multi), seed=seed)
     schedule = OneCycle(epochs * len(loader), (_MAX_LR,))
     trainer.fit(epochs, schedule, loader, recorder=Recorder())
     return head

@@ -241,11 +241,11 @@ class Learner(ExaminedClassifier):
             pictures = self._data.train_dl.replace(stats=self.norm_stats, weights=weights)
             yield pictures, self.loader() if len(self._data.split.valid) else None
             return
-        self.trainer.part = found.head
+        self.trainer.head = found.head
         try:
             yield found.train, found.valid
         finally:
-            self.trainer.part = None
+            self.trainer.head = None
 
     def _choose_speed(self, loader: Loader, n_batches: int) -> None:
         chosen = self._speed.choose(self.trainer, loader, n_batches=n_batches)
@@ -254,7 +254,7 @@ class Learner(ExaminedClassifier):
 
     def _say_choices(self, precision: str) -> None:
         """Say in one line what makes the steps fast, each distinct line once."""
-        source = self._data.store if self.trainer.part is None else self._features
+        source = self._data.store if self.trainer.head is None else self._features
         self._speed.say([precision, f"batch {self._data.batch_size}", source.describe()])
 
     @property

@@ -45,7 +45,7 @@ class TrainingSpeed:
             ArgumentError: the device cannot do what is asked for.
         """
         self.wish.check(trainer.device)
-        if trainer.part is not None or not isinstance(loader, BatchLoader):
+        if trainer.head is not None or not isinstance(loader, BatchLoader):
             trainer.use_precision(None)
             return _HEAD_ALONE
         pictures = loader  # a name of its own, so that its type is known inside the function below

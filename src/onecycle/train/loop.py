@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from onecycle.errors import ArgumentError, DivergedError, OnecycleWarning
+from onecycle.errors import ArgumentError, DivergedError, OnecycleWarning, warn
 from onecycle.train.callbacks import BatchLike, Callback
-from onecycle.train.device.batch_split import BatchSplit, part_shares, take_part
+from onecycle.train.device.batch_split import BatchSplit, is_out_of_memory, loss_shares, split_message, take_rows
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.precision import Precision
 from onecycle.train.device.random_state import keep_random_state, mix_seed, seed_device
@@ -32,40 +32,26 @@ from onecycle.train.losses import LossFunc
 from onecycle.train.optimizer import AdamW_v1, LayerGroup, OptFunc, Optimizer, hold_frozen_norms
 from onecycle.train.schedules import Schedule
 
+Network = Callable[[torch.Tensor], torch.Tensor]
 
-@dataclass
+
+@dataclass(kw_only=True)
 class Trainer:
-    """A model with what it takes to train it; the state outlives a fit.
+    """A model with what it takes to train it; the state outlives a fit."""
 
-    Args:
-        model: the network, logits out.
-        layer_groups: its modules by depth, earliest first; each has its own learning rate.
-        loss_func: (logits, targets) → 0-d mean loss.
-        opt_func: a torch optimizer class, or a partial of one.
-        wd: weight decay.
-        true_wd: decoupled weight decay, see :class:`~onecycle.train.optimizer.Optimizer`.
-        bn_wd: decay norm parameters and biases too.
-        seed: with the epoch and the step, what every random draw is a function of; 0 or more.
-        epochs_done: epochs ever begun. It goes on from fit to fit, so no order and no draw comes twice.
-        optimizer: made by the first fit. Set it to ``None`` after freezing or unfreezing.
-        part: the part of the model that batches go through, where what comes before it has been computed
-            beforehand; ``None`` for the whole model.
-        precision: what steps compute in; ``None`` leaves the network as it is, in fp32. ``use_precision``
-            changes it.
-    """
+    model: nn.Module  # the network, logits out
+    layer_groups: Sequence[LayerGroup]  # its modules by depth, earliest first; each has its own learning rate
+    loss_func: LossFunc  # (logits, targets) → 0-d mean loss
+    opt_func: OptFunc = AdamW_v1  # a torch optimizer class, or a partial of one
+    wd: float = 1e-2  # weight decay
+    true_wd: bool = True  # decoupled weight decay, see onecycle.train.optimizer.Optimizer
+    bn_wd: bool = True  # decay norm parameters and biases too
+    seed: int = 0  # with the epoch and the step, what every random draw is a function of; 0 or more
+    epochs_done: int = 0  # epochs ever begun. It goes on from fit to fit, so no order and no draw comes twice
+    optimizer: Optimizer | None = None  # made by the first fit. Set it to None after freezing or unfreezing
+    head: nn.Module | None = None  # what batches go through, where what comes before it was computed beforehand
+    precision: Precision | None = None  # of the steps; None leaves the network as it is, in fp32. See use_precision
 
-    model: nn.Module
-    layer_groups: Sequence[LayerGroup]
-    loss_func: LossFunc
-    opt_func: OptFunc = AdamW_v1
-    wd: float = 1e-2
-    true_wd: bool = True
-    bn_wd: bool = True
-    seed: int = 0
-    epochs_done: int = 0
-    optimizer: Optimizer | None = None
-    part: nn.Module | None = None
-    precision: Precision | None = None
     # The state of the running fit, for callbacks.
     recorder: Recorder = field(default_factory=Recorder, init=False, repr=False)
     stop_training: bool = field(default=False, init=False, repr=False)
@@ -77,10 +63,8 @@ class Trainer:
     n_batches: int = field(default=0, init=False, repr=False)
     # The state of the device.
     scaler: torch.amp.GradScaler | None = field(default=None, init=False, repr=False)
-    _split: BatchSplit = field(default_factory=lambda: BatchSplit(tell=True), init=False, repr=False)
-    _compiled: tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]] | None = field(
-        default=None, init=False, repr=False
-    )
+    _split: BatchSplit = field(default_factory=BatchSplit, init=False, repr=False)
+    _compiled: tuple[nn.Module, Network] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.use_precision(self.precision)
@@ -92,8 +76,8 @@ class Trainer:
 
     @property
     def network(self) -> nn.Module:
-        """What batches go through: ``part`` where it is set, else the model."""
-        return self.model if self.part is None else self.part
+        """What batches go through: ``head`` where it is set, else the model."""
+        return self.model if self.head is None else self.head
 
     def use_precision(self, precision: Precision | None) -> None:
         """Compute in another precision and layout from the next step on; ``None`` is plain fp32."""
@@ -120,8 +104,7 @@ class Trainer:
         if self.optimizer is not None and not self.optimizer.fits(self.layer_groups):
             warnings.warn(
                 "other parameters train now than when the optimizer was made, so a new one starts without "
-                "momentum; "
-                "freeze() and unfreeze() do this by themselves",
+                "momentum; freeze() and unfreeze() do this by themselves",
                 OnecycleWarning,
                 stacklevel=3,
             )
@@ -203,12 +186,12 @@ class Trainer:
     def train_step(self, batch: BatchLike, draw_epoch: int, callbacks: Sequence[Callback] = ()) -> torch.Tensor:
         """One update; returns the detached loss, still on its device.
 
-        A batch that does not fit into memory goes through in parts, with the gradient of the whole.
+        A batch that does not fit into memory goes through in slices, with the gradient of the whole.
 
         Raises:
-            OutOfMemoryError: the smallest part does not fit either.
+            OutOfMemoryError: the smallest slice does not fit either.
         """
-        optimizer = self.ensure_optimizer() if self.optimizer is None else self.optimizer
+        optimizer = self.optimizer or self.ensure_optimizer()
         self.skip_step, self.loss_weight = False, 1.0
         seed = mix_seed(self.seed, draw_epoch, self.batch_no)
         seed_device(self.device, seed)
@@ -216,7 +199,23 @@ class Trainer:
             rng = np.random.default_rng((self.seed, draw_epoch, self.batch_no, 1))
             for cb in callbacks:
                 cb.on_batch_begin(self, batch, rng)
-        loss = self._add_gradients(optimizer, batch, seed)
+
+        earlier = optimizer.take_grads()  # of batches that await an update: a pass that fails can be undone without
+        slices = whole = self._split.slices(self.network, batch.x)
+        while True:
+            try:
+                loss = self._forward_backward(batch, slices)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                optimizer.zero_grad()
+                seed_device(self.device, seed)
+                slices = self._split.halve(self.network, batch.x, error)
+        if slices is not whole:
+            warn(split_message(self.network, slices), OnecycleWarning)
+        optimizer.add_grads(earlier, self.scaler)
+
         if self.scaler is not None:
             self.scaler.unscale_(optimizer.torch)  # so that callbacks see, and clip, true gradients
         for cb in callbacks:
@@ -231,44 +230,21 @@ class Trainer:
             cb.on_batch_end(self, loss)
         return loss
 
-    def _add_gradients(self, optimizer: Optimizer, batch: BatchLike, seed: int) -> torch.Tensor:
-        """Add a batch's gradients to those of earlier batches that await an update; return its loss.
-
-        The earlier ones are set aside meanwhile, so that a pass that failed half-way can be undone.
-        """
-        waiting = [(p, p.grad) for p in optimizer.trainable if p.grad is not None]
-        if waiting:
-            optimizer.zero_grad()
-
-        def undo() -> None:
-            optimizer.zero_grad()
-            seed_device(self.device, seed)
-
-        loss = self._split.run(self.network, batch.x, lambda parts: self._pass(batch, parts), undo=undo)
-        for p, grad in waiting:
-            before = grad if self.scaler is None else self.scaler.scale(grad)
-            p.grad = before if p.grad is None else p.grad.add_(before)
-        return loss
-
-    def _pass(self, batch: BatchLike, parts: Sequence[slice]) -> torch.Tensor:
-        """Forward and backward, part after part; return the detached loss of the whole batch."""
-        total: torch.Tensor | None = None
-        for part, share in zip(parts, part_shares(self.loss_func, batch.y, parts), strict=True):
-            loss = self.loss_func(self._logits(batch.x[part]), take_part(batch.y, part))
-            loss = loss if len(parts) == 1 else loss * share
-            weighted = loss if self.loss_weight == 1.0 else loss * self.loss_weight
+    def _forward_backward(self, batch: BatchLike, slices: Sequence[slice]) -> torch.Tensor:
+        """Forward and backward, slice after slice; return the detached loss of the whole batch."""
+        losses = []
+        for rows, share in zip(slices, loss_shares(self.loss_func, batch.y, slices), strict=True):
+            loss = self.loss_func(self._logits(batch.x[rows]), take_rows(batch.y, rows)) * share
+            weighted = loss * self.loss_weight
             (weighted if self.scaler is None else self.scaler.scale(weighted)).backward()  # type: ignore[no-untyped-call]
-            total = loss.detach() if total is None else total + loss.detach()
-        if total is None:
-            raise ArgumentError("a batch without items cannot be trained on")
-        return total
+            losses.append(loss.detach())
+        return sum(losses[1:], losses[0])
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
         """Run the network in the precision in use; the logits are float32 then."""
+        call: Network = self.network
         if self.precision is None:
-            logits: torch.Tensor = self.network(x)
-            return logits
-        call: Callable[[torch.Tensor], torch.Tensor] = self.network
+            return call(x)
         if self.precision.compile:
             if self._compiled is None or self._compiled[0] is not self.network:
                 self._compiled = (self.network, torch.compile(self.network))
@@ -278,7 +254,7 @@ class Trainer:
 
     def set_hypers(self, schedule: Schedule, i: int) -> None:
         """Give the optimizer what the schedule says for step ``i``, and note it."""
-        optimizer = self.ensure_optimizer() if self.optimizer is None else self.optimizer
+        optimizer = self.optimizer or self.ensure_optimizer()
         values = schedule.at(i)
         lrs = [lr * self.lr_scale for lr in values.lrs]
         optimizer.set_lrs(lrs)

@@ -144,6 +144,21 @@ class Optimizer:
         """Forget the gradients."""
         self.torch.zero_grad(set_to_none=True)
 
+    def take_grads(self) -> list[tuple[nn.Parameter, torch.Tensor]]:
+        """Set the gradients that await an update aside; return them with their parameters."""
+        grads = [(p, p.grad) for p in self.trainable if p.grad is not None]
+        if grads:
+            self.zero_grad()
+        return grads
+
+    def add_grads(
+        self, grads: Sequence[tuple[nn.Parameter, torch.Tensor]], scaler: torch.amp.GradScaler | None = None
+    ) -> None:
+        """Add what was set aside to the gradients of now, which ``scaler`` has scaled."""
+        for p, earlier in grads:
+            grad = earlier if scaler is None else scaler.scale(earlier)
+            p.grad = grad if p.grad is None else p.grad.add_(grad)
+
     def _decays(self, i: int) -> bool:
         return self.bn_wd or i % 2 == 0
 

@@ -127,11 +127,11 @@ def _head_step_s(trainer: Trainer, batch: BatchLike, times: _Stopwatch) -> float
     with torch.no_grad():
         batch.x = parts.fixed(batch.x)
     parts.rest.train()
-    trainer.part = parts.rest
+    trainer.head = parts.rest
     try:
         return times.of(lambda: trainer.train_step(batch, 0))
     finally:
-        trainer.part = None
+        trainer.head = None
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,16 @@
-"""A batch that does not fit into memory goes through the network in parts, with the same gradient."""
+"""A batch that does not fit into memory goes through the network in slices, with the same gradient."""
 
 from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from onecycle.errors import OnecycleWarning, OutOfMemoryError, warn
-
-T = TypeVar("T")
+from onecycle.errors import OutOfMemoryError
 
 _SIGNS = (
     "can't allocate memory",  # torch's allocator of the CPU
@@ -35,84 +33,77 @@ class BatchSplit:
 
     What was learned holds for batches of one picture size, for as long as this object lives.
 
-    Args:
-        tell: warn when batches are split, since training is a little different then: batch-norm layers see the
-            statistics of each part, and also count the pass that did not fit.
-
     On Linux a process that asks for more than the machine has may be killed before torch is told that there is no
     memory; nothing in the process can catch that.
     """
 
-    def __init__(self, *, tell: bool = False) -> None:
-        self._tell = tell
+    def __init__(self) -> None:
         self._sizes: dict[tuple[int, ...], int] = {}
 
-    def run(
-        self, network: nn.Module, x: Tensor, work: Callable[[list[slice]], T], *, undo: Callable[[], None] | None = None
-    ) -> T:
-        """Do a batch's work, in smaller parts each time that memory runs out.
+    def slices(self, network: nn.Module, x: Tensor) -> list[slice]:
+        """Return the slices in which a batch ``(N, …)`` goes through the network; they cover 0 … N."""
+        n = len(x)
+        size = min(self._sizes.get(tuple(x.shape[1:]), n), n)
+        return even_slices(n, size, smallest=_smallest_slice(network) if size < n else 1)
 
-        Args:
-            network: what the batch goes through.
-            x: (N, …) the batch.
-            work: gets the parts, slices that cover 0 … N, and does the whole work with them.
-            undo: puts back what ``work`` may have changed before it failed, and frees what it kept.
-
-        Returns:
-            what ``work`` returns.
+    def halve(self, network: nn.Module, x: Tensor, error: BaseException) -> list[slice]:
+        """Return slices half as long, after those so far ran out of memory, and free what the failed pass held.
 
         Raises:
-            OutOfMemoryError: the smallest part does not fit either.
+            OutOfMemoryError: fewer pictures cannot be taken.
         """
-        n, shape = len(x), tuple(x.shape[1:])
-        size = before = min(self._sizes.get(shape, n), n)
+        traceback.clear_frames(error.__traceback__)  # the frames of the failed pass hold its activations
+        _free_caches(x.device)
+        failed, shape = self.slices(network, x), tuple(x.shape[1:])
+        longest: int = failed[0].stop
+        self._sizes[shape] = -(-longest // 2)
+        slices = self.slices(network, x)
+        if slices != failed:
+            return slices
+        del self._sizes[shape]
+        pictures = f"pictures of {'×'.join(map(str, shape[1:]))} px" if shape[1:] else "items"
+        raise OutOfMemoryError(
+            f"the memory of {x.device} is too small for {longest} {pictures} at a time, and fewer cannot be "
+            "taken: pass a smaller size or a smaller network, freeze() more of it, or free memory that others use"
+        ) from error
+
+    def forward(self, network: nn.Module, x: Tensor) -> Tensor:
+        """Return the network's output ``(N, …)`` for a batch, in slices where the whole does not fit.
+
+        For evaluation: in training mode, batch-norm layers would see each slice for itself.
+
+        Raises:
+            OutOfMemoryError: the smallest slice does not fit either.
+        """
+        slices = self.slices(network, x)
         while True:
-            parts = even_parts(n, size, smallest=_smallest_part(network) if size < n else 1)
             try:
-                done = work(parts)
+                return _joined([network(x[rows]) for rows in slices])
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                size = _smaller(parts, network, x, error)
-                # The frames of the failed attempt hold its activations.
-                traceback.clear_frames(error.__traceback__)
-            else:
-                if size < before:
-                    self._remember(shape, size, parts, network)
-                return done
-            if undo is not None:
-                undo()
-            _free_caches(x.device)
-
-    def forward(self, network: nn.Module, x: Tensor) -> Tensor:
-        """Return the network's output ``(N, …)`` for a batch, in parts where the whole does not fit.
-
-        For evaluation: in training mode, batch-norm layers would see each part for itself.
-        """
-        return self.run(network, x, lambda parts: _joined([network(x[part]) for part in parts]))
-
-    def _remember(self, shape: tuple[int, ...], size: int, parts: Sequence[slice], network: nn.Module) -> None:
-        self._sizes[shape] = size
-        if not self._tell:
-            return
-        norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in network.modules())
-        n, each = parts[-1].stop, parts[0].stop
-        most = "" if n % len(parts) == 0 else "at most "
-        note = f"; batch-norm layers see {each} pictures at a time" if norms else ""
-        warn(
-            f"a batch of {n} did not fit into memory: each step now takes {len(parts)} × {most}{each} pictures "
-            f"and updates once, with the gradient of all {n}; pass bs={each} to choose it yourself{note}",
-            OnecycleWarning,
-        )
+                slices = self.halve(network, x, error)
 
 
-def even_parts(n: int, size: int, *, smallest: int = 1) -> list[slice]:
-    """Cut 0 … n into as few parts of at most ``size`` as will do, all equal to within one.
+def split_message(network: nn.Module, slices: Sequence[slice]) -> str:
+    """Say in how many pieces the steps of a training go from now on, and what that changes."""
+    norms = any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in network.modules())
+    n, each = slices[-1].stop, slices[0].stop
+    most = "" if n % len(slices) == 0 else "at most "
+    note = f"; batch-norm layers see {each} pictures at a time" if norms else ""
+    return (
+        f"a batch of {n} did not fit into memory: each step now takes {len(slices)} × {most}{each} pictures "
+        f"and updates once, with the gradient of all {n}; pass bs={each} to choose it yourself{note}"
+    )
+
+
+def even_slices(n: int, size: int, *, smallest: int = 1) -> list[slice]:
+    """Cut 0 … n into as few slices of at most ``size`` as will do, all equal to within one.
 
     Args:
         n: length of the whole, at least 1.
-        size: the most that a part may have, at least 1.
-        smallest: the least that a part must have; it goes before ``size``.
+        size: the most that a slice may have, at least 1.
+        smallest: the least that a slice must have; it goes before ``size``.
     """
     count = max(1, min(-(-n // size), n // smallest))
     short, longer = divmod(n, count)
@@ -120,62 +111,43 @@ def even_parts(n: int, size: int, *, smallest: int = 1) -> list[slice]:
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def part_shares(loss_func: Any, y: Any, parts: Sequence[slice]) -> list[float | Tensor]:
-    """Return what the loss of each part weighs, so that their sum is the loss of the whole batch.
+def loss_shares(loss_func: Any, y: Any, slices: Sequence[slice]) -> list[float | Tensor]:
+    """Return what the loss of each slice weighs, so that their sum is the loss of the whole batch.
 
     A mean weighs by items; cross-entropy with class weights is a mean over the weights, as in torch; a sum weighs
-    each part by one.
+    each slice by one.
 
     Args:
         loss_func: (logits, targets) → loss; its attributes ``reduction`` and ``weight`` are looked at.
         y: the batch's targets.
-        parts: slices that cover the batch.
+        slices: they cover the batch.
 
     Returns:
-        a number for each part, or a 0-d tensor on the targets' device, so that nothing waits for it.
+        a number for each slice, or a 0-d tensor on the targets' device, so that nothing waits for it.
     """
-    if len(parts) == 1 or getattr(loss_func, "reduction", "mean") == "sum":
-        return [1.0] * len(parts)
+    if len(slices) == 1 or getattr(loss_func, "reduction", "mean") == "sum":
+        return [1.0] * len(slices)
     weight = loss_func.weight if isinstance(loss_func, (nn.CrossEntropyLoss, nn.NLLLoss)) else None
     if weight is not None and isinstance(y, Tensor) and not y.is_floating_point():
         of_item = weight.to(y.device)[y]
-        return [of_item[part].sum() / of_item.sum() for part in parts]
-    return [(part.stop - part.start) / parts[-1].stop for part in parts]
+        return [of_item[rows].sum() / of_item.sum() for rows in slices]
+    return [(rows.stop - rows.start) / slices[-1].stop for rows in slices]
 
 
-def take_part(values: Any, part: slice) -> Any:
-    """Return a part of a batch's targets: a tensor (N, …), or a tuple or list of such."""
+def take_rows(values: Any, rows: slice) -> Any:
+    """Return some rows of a batch's targets: a tensor (N, …), or a tuple or list of such."""
     if isinstance(values, (tuple, list)):
-        return type(values)(take_part(value, part) for value in values)
-    return values[part]
+        return type(values)(take_rows(value, rows) for value in values)
+    return values[rows]
 
 
-def _smallest_part(network: nn.Module) -> int:
+def _smallest_slice(network: nn.Module) -> int:
     """Two where a head's batch-norm trains: it has no statistics of a single row."""
     return 2 if any(isinstance(m, nn.BatchNorm1d) and m.training for m in network.modules()) else 1
 
 
-def _smaller(parts: Sequence[slice], network: nn.Module, x: Tensor, error: BaseException) -> int:
-    """Return the next size to try.
-
-    Raises:
-        OutOfMemoryError: there is none.
-    """
-    longest: int = parts[0].stop
-    size = -(-longest // 2)
-    if even_parts(len(x), size, smallest=_smallest_part(network)) == list(parts):
-        traceback.clear_frames(error.__traceback__)
-        height_width = "×".join(str(side) for side in x.shape[2:])
-        pictures = f"pictures of {height_width} px" if height_width else "items"
-        raise OutOfMemoryError(
-            f"the memory of {x.device} is too small for {longest} {pictures} at a time, and fewer cannot be "
-            "taken: pass a smaller size or a smaller network, freeze() more of it, or free memory that others use"
-        ) from error
-    return size
-
-
-def _joined(outputs: Sequence[Tensor]) -> Tensor:
-    return outputs[0] if len(outputs) == 1 else torch.cat(list(outputs))
+def _joined(outputs: list[Tensor]) -> Tensor:
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
 def _free_caches(device: torch.device) -> None:

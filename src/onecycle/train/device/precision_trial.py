@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from onecycle.files import write_whole
-from onecycle.train.device.batch_split import take_part
+from onecycle.train.device.batch_split import take_rows
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.precision import Dtype, Precision, PrecisionWish
 from onecycle.train.device.random_state import keep_random_state
@@ -179,7 +179,7 @@ class _Trial:
         self.network.to(memory_format=plain.memory_format)
         if self.x.device.type == "cpu" and len(self.x) > _FEW:
             whole = self.x, self.y
-            self.x, self.y = self.x[:_FEW], take_part(self.y, slice(0, _FEW))
+            self.x, self.y = self.x[:_FEW], take_rows(self.y, slice(0, _FEW))
             if self._step_s(plain, self.network, plain.lay_out(self.x)) > BUDGET_S / 4:
                 return
             self.x, self.y = whole

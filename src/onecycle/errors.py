@@ -9,7 +9,8 @@
     ├── ArchiveError (ValueError)         an archive that is damaged or tries to leave its folder
     ├── WeightsError (ValueError)         pretrained weights that are missing or do not fit
     ├── CheckpointError (ValueError)      a saved model that does not fit this learner
-    │   └── UnsafeFileError               a file that would have to run code to be read; a WeightsError too
+    │   └── WeightsFileError              a file of weights that cannot be read; a WeightsError too
+    │       └── UnsafeFileError           one that would have to run code to be read
     ├── OutputError (OSError)             a file or folder cannot be written
     ├── DivergedError (ArithmeticError)   the training loss became NaN or infinite
     └── OutOfMemoryError (MemoryError)    the smallest part of a batch does not fit into memory
@@ -23,7 +24,6 @@ A message says what was expected, what came, where (file and row) and what to do
 
 from __future__ import annotations
 
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -65,7 +65,11 @@ class CheckpointError(OnecycleError, ValueError):
     """A saved model does not fit the learner that loads it."""
 
 
-class UnsafeFileError(CheckpointError, WeightsError):
+class WeightsFileError(CheckpointError, WeightsError):
+    """A file of weights is damaged, or holds something else than named tensors."""
+
+
+class UnsafeFileError(WeightsFileError):
     """A file holds more than tensors and plain values, so that reading it could run code."""
 
 
@@ -91,20 +95,6 @@ class DataWarning(OnecycleWarning):
 
 class RenamedWarning(OnecycleWarning):
     """An old spelling that still works; the message gives the new one."""
-
-
-def unsafe_part(error: BaseException, path: Path) -> str | None:
-    """Name what PyTorch refused to build from a pickle; None where the file is only damaged.
-
-    PyTorch's own words are not repeated: they advise to read the file in the way that runs its code.
-    """
-    text = str(error)
-    if found := re.search(r"GLOBAL ([\w.]+)", text):
-        return found[1]
-    with path.open("rb") as file:
-        start = file.read(2)
-    is_pickle = len(start) == 2 and start[0] == 0x80 and start[1] <= 5
-    return "more than tensors and plain values" if is_pickle and "nsupported" in text else None
 
 
 _PACKAGE = str(Path(__file__).resolve().parent)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save, save_file
@@ -19,7 +20,8 @@ from torch import nn
 
 from onecycle.errors import UnsafeFileError, WeightsError
 from onecycle.model.backbones import build_body, models
-from onecycle.model.weights import Published, find_weights, read_state
+from onecycle.model.weights import Published, find_weights
+from onecycle.train.checkpoint import load_checkpoint, read_weights, save_checkpoint
 
 TAGGED = "test_resnet.r160_in1k"
 
@@ -155,6 +157,28 @@ def test_learner_of_fastai_v1(tmp_path: Path, network: nn.Module) -> None:
     assert body.weights_source == f"weights from {tmp_path / 'stage-1.pth'}"
 
 
+def test_one_v1_file_with_its_optimizer_loads_as_a_checkpoint_and_as_pretrained_weights(
+    tmp_path: Path, network: nn.Module
+) -> None:
+    """NumPy numbers and slices, which v1 saved with its optimizer, stop neither."""
+    source = nn.Sequential(build_body("test_resnet", False).module, nn.Sequential(nn.Linear(4, 3)))
+    source[0].load_state_dict(body_state(network))
+    opt = {"state": {}, "param_groups": [{"lr": np.float64(0.1), "moms": slice(None, 3e-3)}]}
+    torch.save({"model": source.state_dict(), "opt": opt}, tmp_path / "v1.pth", _use_new_zipfile_serialization=False)
+    assert_same_body(build_body("test_resnet", tmp_path / "v1.pth").module, network)
+    target = nn.Sequential(build_body("test_resnet", False).module, nn.Sequential(nn.Linear(4, 3)))
+    load_checkpoint(tmp_path / "v1", model=target)
+    assert_same_body(target[0], network)
+    assert torch.equal(target[1][0].weight, source[1][0].weight)
+
+
+def test_what_a_learner_saves_gives_a_body_too(tmp_path: Path, network: nn.Module) -> None:
+    source = nn.Sequential(build_body("test_resnet", False).module, nn.Sequential(nn.Linear(4, 3)))
+    source[0].load_state_dict(body_state(network))
+    path = save_checkpoint(tmp_path / "stage-1", model=source, manifest={})
+    assert_same_body(build_body("test_resnet", path).module, network)
+
+
 def test_body_alone_and_parallel_wrapper(tmp_path: Path, network: nn.Module) -> None:
     save_file(body_state(network), tmp_path / "body.safetensors")
     assert_same_body(build_body("test_resnet", tmp_path / "body.safetensors").module, network)
@@ -237,7 +261,7 @@ def test_a_file_never_runs_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     torch.save({"w": torch.ones(1), "more": RunsCode()}, tmp_path / "bad.pth")
     with pytest.raises(UnsafeFileError, match=r"bad\.pth.*posix\.mkdir.*could run code.*state_dict") as caught:
-        read_state(tmp_path / "bad.pth")
+        read_weights(tmp_path / "bad.pth")
     assert isinstance(caught.value, WeightsError)
     assert not (tmp_path / "ran").exists()
 
@@ -251,14 +275,14 @@ def test_damaged_files(name: str, content: bytes | str, tmp_path: Path, network:
         content = path.read_bytes()[: path.stat().st_size // 2]
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=rf"{name}.*damaged"):
-        read_state(path)
+        read_weights(path)
 
 
 def test_a_file_without_named_tensors(tmp_path: Path) -> None:
     for content in ([torch.ones(1)], {"lr": 0.1}):
         torch.save(content, tmp_path / "list.pth")
         with pytest.raises(WeightsError, match=r"no named tensors, found (list|dict): expected a state dict"):
-            read_state(tmp_path / "list.pth")
+            read_weights(tmp_path / "list.pth")
 
 
 # --- downloads, against a server on loopback ------------------------------------------------------
@@ -399,7 +423,7 @@ def test_download_from_an_address(server: Served, torch_hub: Path) -> None:
     address = f"http://127.0.0.1:{server.port}"
     published = Published("tiny", ("tiny",), url=address + good)
     found = find_weights(published, True)
-    assert torch.equal(read_state(found.path)["w"], torch.ones(3))
+    assert torch.equal(read_weights(found.path)["w"], torch.ones(3))
     assert "PyTorch's cache" in find_weights(published, True).source
     assert server.requests.count(f"GET {good}") == 1
     with pytest.raises(WeightsError, match=r"tiny-00000000.*invalid hash value"):

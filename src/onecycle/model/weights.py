@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import re
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError  # what torch.load(weights_only=True) raises; nothing is unpickled here
 
 import torch
 from torch import Tensor, nn
 
 from onecycle import settings
-from onecycle.errors import UnsafeFileError, WeightsError, unsafe_part
+from onecycle.errors import WeightsError
+from onecycle.train.checkpoint import read_weights
 
 State = dict[str, Tensor]
 
@@ -193,50 +193,7 @@ def _first_line(error: Exception | None) -> str:
     return (str(error).strip().splitlines() or ["no details"])[0]
 
 
-# --- reading a file and fitting it to a body ------------------------------------------------------
-
-
-def read_state(path: Path) -> State:
-    """Read the tensors of a ``.safetensors`` file or of a PyTorch file (``weights_only``: no code runs).
-
-    Args:
-        path: The file. A dictionary that holds the tensors under ``model`` or ``state_dict`` is unwrapped.
-
-    Raises:
-        WeightsError: The file is damaged or holds something other than named tensors.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        if (part := unsafe_part(error, path)) is None:
-            raise WeightsError(f"{path} is damaged, or no file of weights; copy it again") from error
-        raise UnsafeFileError(
-            f"{path} is a pickle with {part} in it, which could run code. Nothing was run. If you trust where it "
-            "came from, save its weights alone there: torch.save(model.state_dict(), ...)"
-        ) from error
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"{path} cannot be read as weights ({type(error).__name__}: {_first_line(error)}). "
-            f"The file is damaged or cut short: delete {path.resolve()} and fetch it again"
-        ) from error
-    return _tensors(content, path)
-
-
-def _tensors(content: object, path: Path) -> State:
-    for key in ("model", "state_dict"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    state = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
-    if not state:
-        raise WeightsError(f"{path} holds no named tensors, found {type(content).__name__}: expected a state dict")
-    if all(key.startswith("module.") for key in state):  # saved from a parallel wrapper
-        state = {key.removeprefix("module."): value for key, value in state.items()}
-    return state
+# --- fitting a file to a body ------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -275,9 +232,9 @@ def load_into(body: nn.Module, keys: BodyKeys, found: Found, *, in_chans: int = 
         in_chans: Colour channels of the body; a first layer for three is adapted.
 
     Raises:
-        WeightsError: A tensor is missing, superfluous or has another shape.
+        WeightsError: The file cannot be read; or a tensor is missing, superfluous or has another shape.
     """
-    state = read_state(found.path)
+    state = read_weights(found.path)
     if found.by_order:
         state = _renamed_by_order(state, keys, found.path)
     target = body.state_dict()
@@ -296,7 +253,8 @@ def _renamed_by_order(state: State, keys: BodyKeys, path: Path) -> State:
 
 def _best_layout(state: State, keys: BodyKeys, target: State) -> State:
     """Of the readings of the file, the one that leaves the fewest tensors of the body without a value."""
-    learner = {key.removeprefix("0."): value for key, value in state.items() if key.startswith("0.")}
+    own = {key.removeprefix("model."): value for key, value in state.items()}
+    learner = {key.removeprefix("0."): value for key, value in own.items() if key.startswith("0.")}
     readings = [keys.to_body(state), learner]
     best = min(readings, key=lambda reading: len(_missing(reading, target)))
     if keys.convert is not None and not _fits(best, target):

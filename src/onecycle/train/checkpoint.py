@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from onecycle.errors import CheckpointError, UnsafeFileError, unsafe_part
+from onecycle.errors import CheckpointError, UnsafeFileError, WeightsFileError
 from onecycle.files import replace_whole, write_whole
 from onecycle.train.optimizer import Optimizer
 
@@ -170,7 +171,9 @@ def read_weights(path: Path | str) -> dict[str, torch.Tensor]:
     Of a nested file (fastai v1: ``{"model": …, "opt": …}``) the weights are returned.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or holds something else than named tensors.
+        CheckpointError: the file is missing.
+        WeightsFileError: it is damaged, or holds something else than named tensors.
+        UnsafeFileError: it is a pickle that would have to run code to be read.
     """
     path = Path(path)
     if not path.exists():
@@ -243,7 +246,10 @@ def _missing(path: Path) -> str:
 
 
 def _damaged(path: Path, why: object) -> str:
-    return f"{path} is damaged or no safetensors file ({why}); load another checkpoint or copy it again"
+    return (
+        f"{path} cannot be read as weights ({why}). It is damaged or cut short: delete {path.resolve()} and fetch it "
+        "again, or load another"
+    )
 
 
 def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
@@ -268,7 +274,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as err:
-        raise CheckpointError(_damaged(path, err)) from err
+        raise WeightsFileError(_damaged(path, err)) from err
 
 
 def _read(path: Path) -> _Content:
@@ -311,24 +317,43 @@ def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
     ]  # fmt: skip
     try:
         with torch.serialization.safe_globals(plain_types):
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as err:  # the unpickler of torch raises whatever a damaged file makes it raise
-        if (part := unsafe_part(err, path)) is not None:
+        if (refused := _unsafe_content(err, path)) is not None:
             raise UnsafeFileError(
-                f"{path} cannot be read as weights: it is a pickle with {part} in it, which could run code. "
+                f"{path} cannot be read as weights: it is a pickle with {refused} in it, which could run code. "
                 "Nothing was run; save its state_dict() alone, where it came from"
             ) from err
-        raise CheckpointError(
-            f"{path} cannot be read as weights ({type(err).__name__}); it is damaged or no file of weights: copy it "
-            "again, or save a state_dict()"
-        ) from err
+        raise WeightsFileError(_damaged(path, type(err).__name__)) from err
+    return _named_tensors(content, path)
+
+
+def _unsafe_content(error: BaseException, path: Path) -> str | None:
+    """Name what PyTorch refused to build from a pickle; None where the file is only damaged.
+
+    PyTorch's own words are not repeated: they advise to read the file in the way that runs its code.
+    """
+    text = str(error)
+    if refused := re.search(r"GLOBAL ([\w.]+)", text):
+        return refused[1]
+    with path.open("rb") as file:
+        start = file.read(2)
+    is_pickle = len(start) == 2 and start[0] == 0x80 and start[1] <= 5
+    return "more than tensors and plain values" if is_pickle and "nsupported" in text else None
+
+
+def _named_tensors(content: object, path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a state dict, also of one that is nested or was saved from a parallel wrapper."""
     for key in ("model", "state_dict"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-            break
-    if not isinstance(found, Mapping) or not all(isinstance(t, torch.Tensor) for t in found.values()):
-        raise CheckpointError(f"{path} holds no table of named tensors but {type(found).__name__}; save a state_dict()")
-    return {str(name): t for name, t in found.items()}
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    pairs = content.items() if isinstance(content, Mapping) else ()
+    state = {str(name): t for name, t in pairs if isinstance(t, torch.Tensor)}
+    if not state:
+        raise WeightsFileError(f"{path} holds no named tensors, found {type(content).__name__}: expected a state dict")
+    if all(name.startswith("module.") for name in state):
+        return {name.removeprefix("module."): t for name, t in state.items()}
+    return state
 
 
 def _check_expected(path: Path, manifest: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from onecycle.runs.build import described, make_bunch, make_learner, settled
 from onecycle.runs.checkpoints import metrics_of_run, predictions_of
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
+from onecycle.runs.predictions import write_predictions
 from onecycle.runs.split import split_text
 
 
@@ -66,7 +67,7 @@ def make_run(base: Path, data: Path, *, name: str = "toy", csv: str | None = "la
     run.write_text(run.split, split_text(bunch))
     classes = [str(c) for c in bunch.classes]
     run.write_json(run.data, {"layout": described(layout), "audit": None, "classes": classes})
-    predictions_of(learn, interpretation).write(run.predictions)
+    write_predictions(predictions_of(learn, interpretation), run.predictions)
     run.write_json(run.metrics, metrics_of_run(learn, interpretation.metrics(), thresholds))
     return ToyRun(run, data)
 

@@ -14,9 +14,10 @@ from run_toys import ToyRun
 
 from onecycle.cli.compare import run_compare
 from onecycle.errors import ArgumentError, DataError
+from onecycle.evaluation.predictions import Predictions
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.predictions import Predictions
+from onecycle.runs.predictions import read_predictions, write_predictions
 
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[31m"
 
@@ -32,7 +33,7 @@ def variant(run: ToyRun, name: str, change, **settings) -> Path:
     path = Path("runs") / name
     shutil.copytree(run.path, path)
     folder = RunFolder(path)
-    change(Predictions.read(folder.predictions)).write(folder.predictions)
+    write_predictions(change(read_predictions(folder.predictions)), folder.predictions)
     config = RunConfig.merged(folder.config, {"name": name, **settings})
     folder.write_text(folder.config, config.to_yaml())
     return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from onecycle.cli.evaluate import run_evaluate
 from onecycle.data.layout import LayoutOptions
 from onecycle.errors import ArgumentError, DataError, LabelError
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.predictions import Predictions
+from onecycle.runs.predictions import read_predictions, write_predictions
 from onecycle.runs.split import read_split
 
 NONE = LayoutOptions()
@@ -80,10 +81,10 @@ def test_the_validation_part_again_agrees_with_what_the_run_kept(kind, request, 
 
 
 def test_changed_predictions_are_said_with_the_picture(run, capsys):
-    kept = Predictions.read(run.run.predictions)
+    kept = read_predictions(run.run.predictions)
     probs = kept.probs.copy()
     probs[3] = 1 - probs[3]
-    Predictions(**{**vars(kept), "probs": probs}).write(run.run.predictions)
+    write_predictions(replace(kept, probs=probs), run.run.predictions)
     run_evaluate(run.path, None, NONE)
     out = " ".join(capsys.readouterr().out.split())
     assert f"({kept.files[3]})" in out

@@ -16,8 +16,9 @@ from run_toys import lines
 
 from onecycle.cli.predict import run_predict
 from onecycle.errors import ArgumentError, DataError
+from onecycle.evaluation.predictions import Predictions
 from onecycle.learner import predicted
-from onecycle.runs.predictions import Predictions
+from onecycle.runs.predictions import read_predictions
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def _work(tmp_path, monkeypatch):
 
 
 def validated(run) -> tuple[Predictions, list[str]]:
-    kept = Predictions.read(run.run.predictions)
+    kept = read_predictions(run.run.predictions)
     return kept, [str(run.data / file) for file in kept.files]
 
 

@@ -30,7 +30,7 @@ from onecycle.runs.checkpoints import read_issues
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import interpretation_of, load_bunch, load_learner
-from onecycle.runs.predictions import Predictions
+from onecycle.runs.predictions import read_predictions
 from onecycle.runs.split import read_split
 
 QUICK = {"size": 32, "bs": 16, "epochs": 1, "freeze_epochs": 1, "lr": 5e-3, "label_check": False, "calibrate": False}
@@ -216,7 +216,7 @@ def test_metrics_have_thresholds_and_shares(tags):
 def test_the_run_can_be_taken_up_again(tags):
     _, run, _ = tags
     learn = load_learner(run, bunch=load_bunch(run))
-    kept = Predictions.read(run.predictions)
+    kept = read_predictions(run.predictions)
     assert np.allclose(learn.get_preds()[0], kept.probs, atol=1e-4)
     assert learn.thresholds is not None
     score = interpretation_of(run, learn).metrics()[0]
@@ -231,7 +231,7 @@ def test_the_config_reproduces_the_run(tags, tmp_path):
     assert train(again, quiet=True).code == 0
     other = RunFolder.open(tmp_path / "latest")
     assert other.split.read_bytes() == run.split.read_bytes()
-    one, two = Predictions.read(run.predictions), Predictions.read(other.predictions)
+    one, two = read_predictions(run.predictions), read_predictions(other.predictions)
     assert np.allclose(one.probs, two.probs, atol=1e-5)
     assert RunConfig.read(other.config).model_dump(exclude={"out"}) == RunConfig.read(run.config).model_dump(
         exclude={"out"}
@@ -348,7 +348,7 @@ def test_whole_paths_in_a_table(tmp_path, monkeypatch):
     assert "pics/dark/00.png" in parts
     learn = load_learner(run, bunch=load_bunch(run))
     assert len(interpretation_of(run, learn)) == 6
-    assert set(Predictions.read(run.predictions).files) == {f for f, part in parts.items() if part == "valid"}
+    assert set(read_predictions(run.predictions).files) == {f for f, part in parts.items() if part == "valid"}
     assert run.report.exists()
 
 
@@ -396,7 +396,7 @@ def test_hostile_names_never_reach_the_terminal(tmp_path):
     assert "\u202e" not in said.out + said.err
     run = RunFolder.open(tmp_path / "runs" / "latest")
     assert "\x1b" not in run.log.read_text()
-    assert Predictions.read(run.predictions).classes == ("a\x1b[31mred", "b\u202egnp")
+    assert read_predictions(run.predictions).classes == ("a\x1b[31mred", "b\u202egnp")
 
 
 def test_without_validation_pictures_nothing_is_measured(colour_path, tmp_path):

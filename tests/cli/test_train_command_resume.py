@@ -21,7 +21,7 @@ from onecycle.runs.checkpoints import Done, RunCheckpoints
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner
-from onecycle.runs.predictions import Predictions
+from onecycle.runs.predictions import read_predictions
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def check_the_rest(run, tmp_path, stop_after, monkeypatch) -> None:
     assert "2 of 3 epochs with all layers are left; they run as a new cycle" in " ".join(said.out.split())
     assert [(s.trains, s.hold_norms) for s in begun] == [(ALL, True)]
     assert stages(run) == ["head", *["all layers"] * 3]
-    assert len(Predictions.read(run.predictions)) == 12
+    assert len(read_predictions(run.predictions)) == 12
     assert run.label_issues.read_bytes() == issues
     assert run.read_json(run.metrics)["label_issues"] == Done.read(run).label_issues is not None
     assert [p.name for p in tmp_path.glob("*-00*")] == [run.name]

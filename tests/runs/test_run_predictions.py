@@ -9,18 +9,22 @@ import pandas as pd
 import pytest
 
 from onecycle.errors import ArgumentError, DataError
-from onecycle.runs.predictions import Predictions
+from onecycle.evaluation.certainty.thresholds import TagThresholds
+from onecycle.evaluation.predictions import Predictions, decide
+from onecycle.runs.predictions import read_predictions, write_predictions
 
 
 def example(*, is_multi: bool, n: int = 6, classes: tuple[str, ...] = ("a", "b c", "ü\x1b[31m")) -> Predictions:
     rng = np.random.default_rng(0)
     c = len(classes)
     targets = rng.integers(0, 2, (n, c)) if is_multi else rng.integers(0, c, n)
+    probs, shown = rng.random((n, c), dtype=np.float32), rng.random((n, c), dtype=np.float32)
     return Predictions(
         files=tuple(f"train/p{i}.jpg" for i in range(n)),
         rows=np.arange(n) * 3,
-        probs=rng.random((n, c), dtype=np.float32),
-        shown=rng.random((n, c), dtype=np.float32),
+        probs=probs,
+        shown=shown,
+        decided=decide(probs, is_multi=is_multi),
         targets=targets,
         losses=rng.random(n, dtype=np.float32),
         classes=classes,
@@ -32,8 +36,6 @@ def example(*, is_multi: bool, n: int = 6, classes: tuple[str, ...] = ("a", "b c
 def assert_same(a: Predictions, b: Predictions) -> None:
     for field in dataclasses.fields(Predictions):
         one, two = getattr(a, field.name), getattr(b, field.name)
-        if field.name == "decided":
-            one, two = a.predicted, b.predicted
         if isinstance(one, np.ndarray):
             assert one.dtype == two.dtype, field.name
             assert np.array_equal(one, two), field.name
@@ -44,34 +46,34 @@ def assert_same(a: Predictions, b: Predictions) -> None:
 @pytest.mark.parametrize("is_multi", [False, True])
 def test_the_table_comes_back(tmp_path, is_multi):
     told = example(is_multi=is_multi)
-    told.write(tmp_path / "p.parquet")
-    assert_same(told, Predictions.read(tmp_path / "p.parquet"))
+    write_predictions(told, tmp_path / "p.parquet")
+    assert_same(told, read_predictions(tmp_path / "p.parquet"))
 
 
 @pytest.mark.parametrize("is_multi", [False, True])
 def test_what_is_left_out_stays_out(tmp_path, is_multi):
     told = dataclasses.replace(example(is_multi=is_multi), shown=None, groups=None)
-    told.write(tmp_path / "p.parquet")
-    found = Predictions.read(tmp_path / "p.parquet")
+    write_predictions(told, tmp_path / "p.parquet")
+    found = read_predictions(tmp_path / "p.parquet")
     assert found.shown is None
     assert found.groups is None
 
 
 def test_decisions_come_back(tmp_path):
     told = dataclasses.replace(example(is_multi=True), decided=np.ones((6, 3), dtype=np.int64))
-    told.write(tmp_path / "p.parquet")
-    assert Predictions.read(tmp_path / "p.parquet").predicted.all()
+    write_predictions(told, tmp_path / "p.parquet")
+    assert read_predictions(tmp_path / "p.parquet").decided.all()
 
 
 def test_without_decisions_the_most_probable_is_predicted():
     single, multi = example(is_multi=False), example(is_multi=True)
-    assert np.array_equal(single.predicted, single.probs.argmax(1))
-    assert np.array_equal(multi.predicted, multi.probs >= 0.5)
+    assert np.array_equal(single.decided, single.probs.argmax(1))
+    assert np.array_equal(multi.decided, multi.probs >= 0.5)
 
 
 def test_other_tools_read_it(tmp_path):
     told = example(is_multi=True)
-    told.write(tmp_path / "p.parquet")
+    write_predictions(told, tmp_path / "p.parquet")
     frame = pd.read_parquet(tmp_path / "p.parquet")
     assert list(frame.columns[:6]) == ["file", "row", "truth", "predicted", "loss", "group"]
     assert list(frame["truth"][0]) == [c for c, t in zip(told.classes, told.targets[0], strict=True) if t]
@@ -79,18 +81,18 @@ def test_other_tools_read_it(tmp_path):
 
 
 def test_nobody_and_many_classes(tmp_path):
-    example(is_multi=True, n=0).write(tmp_path / "none.parquet")
-    assert len(Predictions.read(tmp_path / "none.parquet")) == 0
+    write_predictions(example(is_multi=True, n=0), tmp_path / "none.parquet")
+    assert len(read_predictions(tmp_path / "none.parquet")) == 0
     many = example(is_multi=False, classes=tuple(f"class {i}" for i in range(500)))
-    many.write(tmp_path / "many.parquet")
-    assert_same(many, Predictions.read(tmp_path / "many.parquet"))
+    write_predictions(many, tmp_path / "many.parquet")
+    assert_same(many, read_predictions(tmp_path / "many.parquet"))
 
 
 def test_names_that_are_no_unicode_are_written(tmp_path):
     told = example(is_multi=False)
     odd = dataclasses.replace(told, files=("b\udcff.jpg", *told.files[1:]))
-    odd.write(tmp_path / "p.parquet")
-    assert Predictions.read(tmp_path / "p.parquet").files[0] == "b\\udcff.jpg"
+    write_predictions(odd, tmp_path / "p.parquet")
+    assert read_predictions(tmp_path / "p.parquet").files[0] == "b\\udcff.jpg"
 
 
 def test_shapes_that_do_not_fit_are_refused():
@@ -104,10 +106,20 @@ def test_shapes_that_do_not_fit_are_refused():
 
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"there is no .*p\.parquet"):
-        Predictions.read(tmp_path / "p.parquet")
+        read_predictions(tmp_path / "p.parquet")
     (tmp_path / "p.parquet").write_bytes(b"PAR1 but no table")
     with pytest.raises(DataError, match="damaged"):
-        Predictions.read(tmp_path / "p.parquet")
+        read_predictions(tmp_path / "p.parquet")
     pd.DataFrame({"file": ["a"]}).to_parquet(tmp_path / "other.parquet")
     with pytest.raises(DataError, match="not one of predictions"):
-        Predictions.read(tmp_path / "other.parquet")
+        read_predictions(tmp_path / "other.parquet")
+
+
+def test_thresholds_held_out_decisions_and_shares_come_back(tmp_path):
+    chosen = TagThresholds((0.2, 0.5, 0.7), "sample-F2", 6, ((0, 1),), "per tag")
+    told = dataclasses.replace(
+        example(is_multi=True), thresholds=chosen, held_out=np.eye(6, 3, dtype=np.int64),
+        train_counts=np.array([4, 0, 9]), n_train=11,
+    )  # fmt: skip
+    write_predictions(told, tmp_path / "p.parquet")
+    assert_same(told, read_predictions(tmp_path / "p.parquet"))

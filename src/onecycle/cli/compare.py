@@ -19,7 +19,7 @@ from onecycle.evaluation.comparison import ChangedPicture, ClassDifference, Comp
 from onecycle.runs.checkpoints import estimate_values
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, write_output
-from onecycle.runs.predictions import Predictions
+from onecycle.runs.predictions import read_predictions
 from onecycle.runs.split import read_split
 from onecycle.text import cut, padded
 
@@ -98,9 +98,11 @@ def _opened(runs: Sequence[str | Path]) -> list[RunFolder]:
 
 
 def _judged(run: RunFolder) -> Judged:
-    kept = Predictions.read(run.predictions)
+    kept = read_predictions(run.predictions)
     trained = frozenset(file for file, part in read_split(run.split) if part == "train")
-    return Judged(run.name, kept.files, kept.probs, kept.targets, kept.predicted, kept.classes, trained, kept.groups)
+    return Judged(
+        run.name, kept.files, kept.probs, kept.known_targets, kept.decided, kept.classes, trained, kept.groups
+    )
 
 
 def _compared(first: RunFolder, run: RunFolder, a: Judged, b: Judged) -> Compared:

@@ -28,7 +28,7 @@ from onecycle.runs.checkpoints import estimate_values
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, folder_name
 from onecycle.runs.load import load_bunch, load_learner
-from onecycle.runs.predictions import Predictions
+from onecycle.runs.predictions import read_predictions
 from onecycle.runs.split import valid_names
 from onecycle.text import cut, padded, shown
 
@@ -183,7 +183,7 @@ def _agreement(run: RunFolder, learn: Learner, probs: np.ndarray) -> tuple[float
     """Return the largest difference from the probabilities that the run kept, and what to say about it."""
     if not run.predictions.exists():
         return None, "the run kept no predictions to compare with"
-    kept = Predictions.read(run.predictions)
+    kept = read_predictions(run.predictions)
     if kept.files != tuple(valid_names(learn.data)):
         return None, f"{run.predictions.name} is of other pictures, so nothing could be compared"
     each = np.abs(kept.probs - probs).max(axis=1)

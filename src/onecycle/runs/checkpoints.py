@@ -25,9 +25,9 @@ from onecycle import __version__
 from onecycle.errors import DataError
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.label_issues import LabelIssue
+from onecycle.evaluation.predictions import Predictions
 from onecycle.learner.fine_tune.plan import ALL, Stage
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.predictions import Predictions
 from onecycle.runs.split import name_of, valid_names
 from onecycle.train.callbacks import Callback, TrainerLike
 from onecycle.train.log.recorder import EpochRow, Recorder
@@ -315,22 +315,21 @@ def read_issues(run: RunFolder, data: ImageDataBunch) -> list[LabelIssue] | None
 
 def predictions_of(learn: Learner, interpretation: ClassificationInterpretation) -> Predictions:
     """Return the predictions of the validation part as a table."""
-    data, raw = learn.data, interpretation.preds
-    shown = learn.calibrated.probs(raw)
-    rows = data.split.valid
-    given = learn.calibrated.tags(raw, shown) if data.is_multi else raw.argmax(dim=1).numpy()
-    groups = data.split.groups
-    return Predictions(
+    data = learn.data
+    rows, groups, train = data.split.valid, data.split.groups, data.split.train
+    return Predictions.of(
+        interpretation.preds.numpy(),
+        is_multi=data.is_multi,
+        calibration=learn.calibration,
+        thresholds=learn.thresholds if data.is_multi else None,
         files=tuple(valid_names(data)),
+        classes=tuple(str(c) for c in data.classes),
         rows=rows,
-        probs=raw.numpy(),
-        shown=None if learn.calibration is None else shown.numpy(),
         targets=interpretation.y_true.numpy().astype(np.int64),
         losses=interpretation.losses.numpy(),
-        classes=tuple(str(c) for c in data.classes),
-        is_multi=data.is_multi,
         groups=None if groups is None else groups[rows],
-        decided=given.astype(np.int64),
+        train_counts=np.asarray(data.labels.counts(train), dtype=np.int64),
+        n_train=len(train),
     )
 
 

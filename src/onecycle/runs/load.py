@@ -12,7 +12,7 @@ from onecycle.learner.learner import Learner
 from onecycle.runs.build import layout_of, make_bunch, make_learner
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.predictions import Predictions
+from onecycle.runs.predictions import run_predictions
 from onecycle.runs.split import valid_names, with_split
 from onecycle.text import shown
 from onecycle.train.checkpoint import read_manifest
@@ -96,7 +96,7 @@ def interpretation_of(run: RunFolder, learn: Learner) -> ClassificationInterpret
 
     from onecycle.evaluation.interpretation import ClassificationInterpretation
 
-    kept = Predictions.read(run.predictions)
+    kept = run_predictions(run)
     names = tuple(valid_names(learn.data))
     if kept.files != names:
         there = len(set(kept.files) & set(names))
@@ -104,7 +104,7 @@ def interpretation_of(run: RunFolder, learn: Learner) -> ClassificationInterpret
             f"{run.predictions} has {len(kept)} pictures, and of these the data has {there}: "
             f"put the data back as it was. The report that was written when the run ended is {run.report}"
         )
-    probs, targets, losses = (torch.from_numpy(a) for a in (kept.probs, kept.targets, kept.losses))
+    probs, targets, losses = (torch.from_numpy(a) for a in (kept.probs, kept.known_targets, kept.losses))
     return ClassificationInterpretation(learn, probs, targets, losses)
 
 

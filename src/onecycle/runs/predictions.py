@@ -5,171 +5,149 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onecycle.errors import ArgumentError, DataError
+from onecycle.errors import DataError
+from onecycle.evaluation.certainty.thresholds import TagThresholds
+from onecycle.evaluation.predictions import Predictions
 from onecycle.files import write_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from onecycle.runs.folder import RunFolder
+
 _KEY = b"onecycle"
 _FORMAT, _VERSION = "onecycle-predictions", 1
-_RAW, _SHOWN = "p ", "calibrated "
+_RAW, _SHOWN, _HELD_OUT = "p ", "calibrated ", "held out"
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """What a model says about N pictures, and the truth.
+def write_predictions(predictions: Predictions, path: Path) -> None:
+    """Write predictions of labelled pictures as a table, whole.
 
-    Attributes:
-        files: N names below the folder of the data set, with ``/``.
-        rows: int64 ``(N,)``, their rows in the labelled table.
-        probs: float32 ``(N, C)``, the model's own probabilities.
-        shown: float32 ``(N, C)``, the calibrated ones; None where there is no calibration.
-        targets: int64 ``(N,)`` class indices, or 0/1 int64 ``(N, C)`` for tags.
-        losses: float32 ``(N,)``.
-        classes: C names.
-        is_multi: whether a picture can have several labels.
-        groups: int64 ``(N,)``, which pictures belong together; None where nothing says so.
-        decided: int64 ``(N,)`` or 0/1 ``(N, C)``: what is predicted, by the chosen thresholds; None: the most probable
-            class, or tags from 0.5 on.
+    Columns: file, row, truth, predicted, loss, group?, held out? (decided by thresholds that other folds chose), a
+    ``p <class>`` each, and ``calibrated <class>`` where there is a calibration; of tags, labels are lists.
     """
+    import pyarrow.parquet as pq
 
-    files: tuple[str, ...]
-    rows: np.ndarray
-    probs: np.ndarray
-    shown: np.ndarray | None
-    targets: np.ndarray
-    losses: np.ndarray
-    classes: tuple[str, ...]
-    is_multi: bool
-    groups: np.ndarray | None = None
-    decided: np.ndarray | None = None
+    buffer = io.BytesIO()
+    pq.write_table(_as_table(predictions), buffer, compression="zstd")
+    write_whole(path, buffer.getvalue())
 
-    def __post_init__(self) -> None:
-        n, c = len(self.files), len(self.classes)
-        labels = (n, c) if self.is_multi else (n,)
-        shapes = {"rows": (n,), "probs": (n, c), "targets": labels, "losses": (n,)}
-        optional = {"shown": (n, c), "groups": (n,), "decided": labels}
-        shapes |= {name: shape for name, shape in optional.items() if getattr(self, name) is not None}
-        for name, shape in shapes.items():
-            if np.shape(getattr(self, name)) != shape:
-                raise ArgumentError(
-                    f"predictions of {n} pictures and {c} classes need {name} of shape {shape}; "
-                    f"received {np.shape(getattr(self, name))}"
-                )
-        if len(set(self.classes)) != c:
-            raise ArgumentError("two classes have one name, so their columns could not be told apart")
 
-    def __len__(self) -> int:
-        return len(self.files)
+def read_predictions(path: Path) -> Predictions:
+    """Read what ``write_predictions`` wrote.
 
-    @property
-    def predicted(self) -> np.ndarray:
-        """What is predicted, int64 ``(N,)`` class indices or 0/1 ``(N, C)``; see ``decided``."""
-        if self.decided is not None:
-            return self.decided
-        if self.is_multi:
-            return (self.probs >= 0.5).astype(np.int64)
-        return np.asarray(self.probs.argmax(axis=1), dtype=np.int64)
+    Raises:
+        DataError: no such file, or not such a table.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    def write(self, path: Path) -> None:
-        """Write the table, whole. Columns: file, row, truth, predicted, loss, group?, a ``p <class>`` each, and
-        ``calibrated <class>`` where there is a calibration; of tags, truth and predicted are lists."""
-        import pyarrow.parquet as pq
-
-        buffer = io.BytesIO()
-        pq.write_table(self._table(), buffer, compression="zstd")
-        write_whole(path, buffer.getvalue())
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read what ``write`` wrote.
-
-        Raises:
-            DataError: no such file, or not such a table.
-        """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        if not path.is_file():
-            raise DataError(
-                f"there is no {path}: a run writes it when training is done; train again, or go on with "
-                f"`onecycle train --resume {path.parent}`"
-            )
-        try:
-            table = pq.read_table(path)
-            return cls._from_table(table, _header(table, path))
-        except (pa.ArrowException, KeyError, ValueError) as error:
-            raise DataError(f"{path} is damaged or no table of predictions ({error}); copy it again") from error
-
-    def _table(self) -> pa.Table:
-        import pyarrow as pa
-
-        columns: dict[str, Any] = {
-            "file": pa.array([_utf8(name) for name in self.files], pa.string()),
-            "row": pa.array(self.rows, pa.int64()),
-            "truth": self._names(self.targets),
-            "predicted": self._names(self.predicted),
-            "loss": pa.array(self.losses, pa.float32()),
-        }
-        if self.groups is not None:
-            columns["group"] = pa.array(self.groups, pa.int64())
-        for prefix, values in ((_RAW, self.probs), (_SHOWN, self.shown)):
-            if values is not None:
-                columns |= {
-                    f"{prefix}{name}": pa.array(np.ascontiguousarray(values[:, i]), pa.float32())
-                    for i, name in enumerate(self.classes)
-                }
-        header = {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "classes": list(self.classes),
-            "is_multi": self.is_multi,
-            "calibrated": self.shown is not None,
-        }
-        return pa.table(columns).replace_schema_metadata({_KEY: json.dumps(header).encode()})
-
-    def _names(self, labels: np.ndarray) -> pa.Array:
-        """Return labels as names: one text a picture, or a list of texts."""
-        import pyarrow as pa
-
-        if not self.is_multi:
-            return pa.array([self.classes[int(i)] for i in labels], pa.string())
-        tags = [[self.classes[i] for i in np.flatnonzero(row)] for row in labels]
-        return pa.array(tags, pa.list_(pa.string()))
-
-    @classmethod
-    def _from_table(cls, table: pa.Table, header: dict[str, Any]) -> Self:
-        classes, is_multi = tuple(str(c) for c in header["classes"]), bool(header["is_multi"])
-
-        def numbers(name: str, dtype: type) -> np.ndarray:
-            return np.array(table.column(name).to_numpy(), dtype=dtype)  # a copy, which can be written to
-
-        def matrix(prefix: str) -> np.ndarray:
-            columns = [numbers(f"{prefix}{name}", np.float32) for name in classes]
-            return np.stack(columns, axis=1) if columns else np.zeros((len(table), 0), dtype=np.float32)
-
-        def labels(name: str) -> np.ndarray:
-            return _encoded(table.column(name).to_pylist(), classes, is_multi=is_multi)
-
-        return cls(
-            files=tuple(table.column("file").to_pylist()),
-            rows=numbers("row", np.int64),
-            probs=matrix(_RAW),
-            shown=matrix(_SHOWN) if header["calibrated"] else None,
-            targets=labels("truth"),
-            losses=numbers("loss", np.float32),
-            classes=classes,
-            is_multi=is_multi,
-            groups=numbers("group", np.int64) if "group" in table.column_names else None,
-            decided=labels("predicted"),
+    if not path.is_file():
+        raise DataError(
+            f"there is no {path}: a run writes it when training is done; train again, or go on with "
+            f"`onecycle train --resume {path.parent}`"
         )
+    try:
+        table = pq.read_table(path)
+        return _from_table(table, _header(table, path))
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise DataError(f"{path} is damaged or no table of predictions ({error}); copy it again") from error
+
+
+def run_predictions(run: RunFolder) -> Predictions:
+    """Return what a run kept of its validation pictures, with its thresholds and training shares.
+
+    Runs of onecycle 0.1.0 have those in ``metrics.json`` alone.
+    """
+    kept = read_predictions(run.predictions)
+    if kept.train_counts is not None or not run.metrics.exists():
+        return kept
+    metrics = run.read_json(run.metrics)
+    n_train, shares = int(metrics.get("n_train", 0)), metrics.get("training_shares", {})
+    counts = np.array([round(n_train * float(shares.get(name, 0.0))) for name in kept.classes], dtype=np.int64)
+    chosen = metrics.get("thresholds")
+    thresholds = None if chosen is None else TagThresholds.from_dict(chosen)
+    return replace(kept, train_counts=counts, n_train=n_train, thresholds=thresholds)
+
+
+def _as_table(p: Predictions) -> pa.Table:
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {
+        "file": pa.array([_utf8(name) for name in p.files], pa.string()),
+        "row": pa.array(p.rows, pa.int64()),
+        "truth": _label_names(p, p.known_targets),
+        "predicted": _label_names(p, p.decided),
+        "loss": pa.array(p.losses, pa.float32()),
+    }
+    if p.groups is not None:
+        columns["group"] = pa.array(p.groups, pa.int64())
+    if p.held_out is not None:
+        columns[_HELD_OUT] = _label_names(p, p.held_out)
+    for prefix, values in ((_RAW, p.probs), (_SHOWN, p.shown)):
+        if values is not None:
+            columns |= {
+                f"{prefix}{name}": pa.array(np.ascontiguousarray(values[:, i]), pa.float32())
+                for i, name in enumerate(p.classes)
+            }
+    header = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "classes": list(p.classes),
+        "is_multi": p.is_multi,
+        "calibrated": p.shown is not None,
+        "thresholds": None if p.thresholds is None else p.thresholds.to_dict(),
+        "train_counts": None if p.train_counts is None else [int(k) for k in p.train_counts],
+        "n_train": p.n_train,
+    }
+    return pa.table(columns).replace_schema_metadata({_KEY: json.dumps(header).encode()})
+
+
+def _label_names(p: Predictions, labels: np.ndarray) -> pa.Array:
+    """Return labels as names: one text a picture, or a list of texts."""
+    import pyarrow as pa
+
+    if not p.is_multi:
+        return pa.array([p.classes[int(i)] for i in labels], pa.string())
+    return pa.array([list(p.names_of(row)) for row in labels], pa.list_(pa.string()))
+
+
+def _from_table(table: pa.Table, header: dict[str, Any]) -> Predictions:
+    classes, is_multi = tuple(str(c) for c in header["classes"]), bool(header["is_multi"])
+    chosen, counts = header.get("thresholds"), header.get("train_counts")
+
+    def numbers(name: str, dtype: type) -> np.ndarray:
+        return np.array(table.column(name).to_numpy(), dtype=dtype)  # a copy, which can be written to
+
+    def matrix(prefix: str) -> np.ndarray:
+        columns = [numbers(f"{prefix}{name}", np.float32) for name in classes]
+        return np.stack(columns, axis=1) if columns else np.zeros((len(table), 0), dtype=np.float32)
+
+    def labels(name: str) -> np.ndarray:
+        return _encoded(table.column(name).to_pylist(), classes, is_multi=is_multi)
+
+    return Predictions(
+        files=tuple(table.column("file").to_pylist()),
+        rows=numbers("row", np.int64),
+        probs=matrix(_RAW),
+        shown=matrix(_SHOWN) if header["calibrated"] else None,
+        targets=labels("truth"),
+        losses=numbers("loss", np.float32),
+        classes=classes,
+        is_multi=is_multi,
+        groups=numbers("group", np.int64) if "group" in table.column_names else None,
+        decided=labels("predicted"),
+        held_out=labels(_HELD_OUT) if _HELD_OUT in table.column_names else None,
+        thresholds=None if chosen is None else TagThresholds.from_dict(chosen),
+        train_counts=None if counts is None else np.array(counts, dtype=np.int64),
+        n_train=int(header.get("n_train", 0)),
+    )
 
 
 def _utf8(name: str) -> str:
@@ -192,7 +170,7 @@ def _encoded(cells: Sequence[Any], classes: Sequence[str], *, is_multi: bool) ->
     index = {name: i for i, name in enumerate(classes)}
     if not is_multi:
         return np.array([index[name] for name in cells], dtype=np.int64)
-    found = np.zeros((len(cells), len(classes)), dtype=np.int64)
+    flags = np.zeros((len(cells), len(classes)), dtype=np.int64)
     for i, names in enumerate(cells):
-        found[i, [index[name] for name in names]] = 1
-    return found
+        flags[i, [index[name] for name in names]] = 1
+    return flags

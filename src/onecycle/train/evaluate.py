@@ -29,21 +29,15 @@ class Loader(Sized, Protocol):
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """What a model says about a whole set, on the CPU.
+class Outputs:
+    """What a network says about a whole set, on the CPU."""
 
-    Args:
-        logits: (N, C) float32.
-        targets: (N,) int64 or (N, C) float32, as the loader gave them.
-        losses: (N,) float32, loss of each item.
-    """
-
-    logits: torch.Tensor
-    targets: torch.Tensor
-    losses: torch.Tensor
+    logits: torch.Tensor  # (N, C) float32
+    targets: torch.Tensor  # (N,) int64 or (N, C) float32, as the loader gave them
+    losses: torch.Tensor  # (N,) float32, loss of each item
 
 
-def evaluate(model: nn.Module, loader: Loader, loss_func: LossFunc, precision: Precision | None = None) -> Predictions:
+def evaluate(model: nn.Module, loader: Loader, loss_func: LossFunc, precision: Precision | None = None) -> Outputs:
     """Run the model over a loader in evaluation mode; afterwards every layer is in the mode it was in.
 
     A batch that does not fit into memory goes through in parts, which changes nothing but the speed.
@@ -76,18 +70,18 @@ def evaluate(model: nn.Module, loader: Loader, loss_func: LossFunc, precision: P
             raise ArgumentError("there is nothing to evaluate: the loader has no batch")
         logits, targets, losses = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
     # Tensors born in inference mode cannot be used in autograd later; a copy can.
-    return Predictions(logits.clone(), targets.clone(), losses.float().clone())
+    return Outputs(logits.clone(), targets.clone(), losses.float().clone())
 
 
 def validate(
     model: nn.Module, loader: Loader, loss_func: LossFunc, metrics: Sequence[Metric] = ()
 ) -> tuple[float, list[MetricValue]]:
     """Return the loss and each metric, all over the whole set at once and in float32."""
-    found = evaluate(model, loader, loss_func)
-    values = [_as_value(metric(found.logits, found.targets)) for metric in metrics]
+    outputs = evaluate(model, loader, loss_func)
+    values = [_as_value(metric(outputs.logits, outputs.targets)) for metric in metrics]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))  # where the loss's weights are
     with torch.inference_mode():
-        loss = loss_func(found.logits.to(device), found.targets.to(device))
+        loss = loss_func(outputs.logits.to(device), outputs.targets.to(device))
     return float(loss), values
 
 

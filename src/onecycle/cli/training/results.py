@@ -24,6 +24,7 @@ from onecycle.learner.report import Report, label_doubts
 from onecycle.runs.checkpoints import estimate_values, metrics_of_run, predictions_of, read_history
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
+from onecycle.runs.predictions import write_predictions
 from onecycle.text import cut, plural
 
 Issues = LabelIssues | list[LabelIssue] | None
@@ -104,7 +105,7 @@ def write_results(
     estimates: list[Estimate] = []
     thresholds = None
     if judged is not None:
-        predictions_of(learn, judged.interpretation).write(run.predictions)
+        write_predictions(predictions_of(learn, judged.interpretation), run.predictions)
         estimates, thresholds = judged.estimates, judged.thresholds
     values = metrics_of_run(learn, estimates, thresholds)
     leaked = None if audit is None else len(audit["leaked"])

@@ -11,10 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
-import pandas as pd
 
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.intervals import (
@@ -26,6 +25,9 @@ from onecycle.evaluation.certainty.intervals import (
     log_loss,
     wilson,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_BINS = 15  # as Guo et al. 2017
 PER_BIN = 20  # with fewer in a bin, its observed share says little
@@ -416,7 +418,7 @@ def calibration_report(
     before, after = (estimate(score, p, targets, groups=groups, seed=seed) for p in (probs, held_out))
     gain, sharper = (difference(s, held_out, probs, targets, groups=groups, seed=seed) for s in (score, log_loss()))
     first, second = (reliability_curve(*top_class(p, targets)) for p in (probs, held_out))
-    table = _per_tag(probs, held_out, targets, classes) if targets.ndim == 2 else pd.DataFrame()
+    table = _per_tag(probs, held_out, targets, classes)
     n_used = int(folds.max()) + 1
     return CalibrationReport(before, after, gain, sharper, second.ece_by_chance, first, second, table, n_used, fitted)
 
@@ -424,6 +426,11 @@ def calibration_report(
 def _per_tag(
     probs: np.ndarray, held_out: np.ndarray, targets: np.ndarray, classes: Sequence[object] | None
 ) -> pd.DataFrame:
+    """Return the table of ``CalibrationReport.per_class``; empty for single labels."""
+    import pandas as pd
+
+    if targets.ndim == 1:
+        return pd.DataFrame()
     c = probs.shape[1]
     curves = [
         [reliability_curve(p[:, i].astype(float), targets[:, i] > 0) for i in range(c)] for p in (probs, held_out)

@@ -11,10 +11,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
-import pandas as pd
 
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.calibration import cross_fit, make_folds
@@ -33,6 +32,9 @@ from onecycle.evaluation.certainty.intervals import (
     sample_fbeta,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 GRID = np.arange(1, 100) / 100  # the thresholds that are tried
 SMOOTHING = 5  # neighbours on the grid that are averaged: a peak that one picture makes is chance
 HALF_TRUST = 20  # positives with which a tag's own threshold counts one half, the common one the other
@@ -47,19 +49,13 @@ Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (probs, truth), each (N,
 
 @dataclass(frozen=True)
 class TagThresholds:
-    """A threshold for each tag, and groups of tags that are decided by which is most probable.
+    """A threshold for each tag, and groups of tags that are decided by which is most probable."""
 
-    Attributes:
-        values: from which probability (as the model gives it, not calibrated) on each tag is given, C of them.
-        goal: what they were chosen for.
-        n: pictures that they were chosen on.
-        exactly_one: groups of tag indices; of each group the most probable tag is given, whatever ``values`` says.
-    """
-
-    values: tuple[float, ...]
-    goal: str
-    n: int
-    exactly_one: tuple[tuple[int, ...], ...] = ()
+    values: tuple[float, ...]  # C: from which probability (the model's own, not calibrated) on each tag is given
+    goal: str  # what they were chosen for
+    n: int  # pictures that they were chosen on
+    exactly_one: tuple[tuple[int, ...], ...] = ()  # tag indices; of each group the most probable is given in any case
+    rule: str = ""  # how fine a choice these pictures bear out, a ``Rule``; "" where that was not written down
 
     def decide(self, probs: np.ndarray) -> np.ndarray:
         """Return which tags are given, bool ``(N, C)``, for the model's own probabilities ``(N, C)``.
@@ -74,7 +70,7 @@ class TagThresholds:
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; ``from_dict`` reads it."""
         groups = [list(group) for group in self.exactly_one]
-        return {"values": list(self.values), "goal": self.goal, "n": self.n, "exactly_one": groups}
+        return {"values": list(self.values), "goal": self.goal, "n": self.n, "exactly_one": groups, "rule": self.rule}
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> TagThresholds:
@@ -86,36 +82,31 @@ class TagThresholds:
         try:
             values = tuple(float(v) for v in saved["values"])
             groups = tuple(tuple(int(i) for i in group) for group in saved["exactly_one"])
-            found = cls(values, str(saved["goal"]), int(saved["n"]), groups)
+            thresholds = cls(values, str(saved["goal"]), int(saved["n"]), groups, str(saved.get("rule", "")))
         except (KeyError, TypeError, ValueError) as err:
             wanted = "values, goal, n and exactly_one"
             raise ArgumentError(f"saved thresholds have {wanted}; received {saved}") from err
-        check_groups(found.exactly_one, len(values))
+        check_groups(groups, len(values))
         if not values or not all(0 <= v <= 1 for v in values):
             raise ArgumentError(f"saved thresholds lie in [0, 1]; received {values}")
-        return found
+        return thresholds
 
 
 @dataclass(frozen=True)
 class ThresholdReport:
-    """Chosen thresholds, and what they are worth on pictures that they were not chosen on.
+    """Chosen thresholds, and what they are worth on pictures that they were not chosen on."""
 
-    Attributes:
-        thresholds: chosen on all pictures, for use on new ones.
-        rule: how fine a choice the pictures bear out.
-        held_out: the score (for a wanted precision: precision and recall over all decisions) with each fold
-            decided by the others' thresholds.
-        gains: the first of them minus the same score at 0.5, and at the default, on the same pictures.
-        per_tag: a row a tag: threshold, positives, and precision and recall on the held-out folds.
-        n_folds: folds.
-    """
-
-    thresholds: TagThresholds
-    rule: Rule
-    held_out: tuple[Estimate, ...]
-    gains: tuple[Estimate, ...]
-    per_tag: pd.DataFrame
+    thresholds: TagThresholds  # chosen on all pictures, for use on new ones
+    decided: np.ndarray  # 0/1 (N, C): each fold decided by the thresholds that the others chose
+    held_out: tuple[Estimate, ...]  # their score; for a wanted precision: precision and recall over all decisions
+    gains: tuple[Estimate, ...]  # the first of them minus the same score at 0.5, and at the default
+    per_tag: pd.DataFrame  # a row a tag: threshold, positives, and precision and recall of ``decided``
     n_folds: int
+
+    @property
+    def rule(self) -> str:
+        """How fine a choice the pictures bear out."""
+        return self.thresholds.rule
 
     def __str__(self) -> str:
         what = {"default": "the default is kept", "per tag": "one for each tag"}.get(self.rule, self.rule)
@@ -176,9 +167,8 @@ def choose_thresholds(
     values = fit(decided, truth)
     folds = make_folds(targets, n_folds, seed=seed, groups=groups)
     given = cross_fit(goal.refit, lambda v, p: p >= v, decided, truth, folds).astype(float)
-    found = TagThresholds(
-        tuple(map(float, values)), goal.name, len(probs), tuple(tuple(map(int, g)) for g in exactly_one)
-    )
+    one_of = tuple(tuple(map(int, g)) for g in exactly_one)
+    thresholds = TagThresholds(tuple(map(float, values)), goal.name, len(probs), one_of, taken)
     held_out = tuple(estimate(s, given, targets, groups=groups, seed=seed) for s in goal.scores)
     gains = tuple(
         difference(
@@ -193,7 +183,7 @@ def choose_thresholds(
         for t in dict.fromkeys((0.5, default))
     )
     table = _tag_table(values, given > 0, truth, classes)
-    return ThresholdReport(found, taken, held_out, gains, table, int(folds.max()) + 1)
+    return ThresholdReport(thresholds, given.astype(np.int64), held_out, gains, table, int(folds.max()) + 1)
 
 
 @dataclass(frozen=True)
@@ -348,6 +338,8 @@ def _lowest(probs: np.ndarray, truth: np.ndarray, wanted: float) -> float:
 def _tag_table(
     values: np.ndarray, given: np.ndarray, truth: np.ndarray, classes: Sequence[object] | None
 ) -> pd.DataFrame:
+    import pandas as pd
+
     hits, n_given, positives = ((given & truth).sum(axis=0), given.sum(axis=0), truth.sum(axis=0))
     return pd.DataFrame(
         {

@@ -1,0 +1,203 @@
+"""What a model says about pictures, in one place: probabilities, decisions and by which thresholds, and the truth.
+
+``train``, ``report``, ``evaluate``, ``compare`` and ``predict`` all read the same ``Predictions``, and ``decide`` is
+the one function that turns probabilities into labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.constraints import apply_constraints
+
+if TYPE_CHECKING:
+    from onecycle.evaluation.certainty.calibration import Calibration
+    from onecycle.evaluation.certainty.thresholds import TagThresholds
+
+DEFAULT_THRESH = 0.5
+Thresh = float | Sequence[float] | np.ndarray
+"""From which probability on a tag is given: one for all tags, or one for each."""
+
+
+def decide(
+    probs: np.ndarray,
+    shown: np.ndarray | None = None,
+    *,
+    is_multi: bool,
+    thresholds: TagThresholds | None = None,
+    thresh: Thresh | None = None,
+) -> np.ndarray:
+    """Return which labels are given: the most probable class (of equal ones the first), or tags by their thresholds.
+
+    Args:
+        probs: float ``(N, C)``, the model's own probabilities.
+        shown: float ``(N, C)``, the calibrated ones; None where nothing was calibrated.
+        is_multi: whether a picture can have several labels (tags).
+        thresholds: chosen ones, compared with ``probs``; calibrating changes what is shown, not what is decided.
+        thresh: the caller's, compared with ``shown`` instead; None: the chosen ones, else 0.5.
+
+    Returns:
+        int64 ``(N,)`` class indices, or 0/1 ``(N, C)``.
+
+    Raises:
+        ArgumentError: thresholds of another number than tags.
+    """
+    if not is_multi:
+        return np.asarray(probs.argmax(axis=1), dtype=np.int64)
+    if thresh is None and thresholds is not None:
+        return thresholds.decide(probs).astype(np.int64)
+    limit = np.asarray(DEFAULT_THRESH if thresh is None else thresh, dtype=np.float32)
+    if limit.shape not in ((), probs.shape[1:]):
+        raise ArgumentError(
+            f"thresh is one number or one for each of {probs.shape[1]} tags; received shape {limit.shape}"
+        )
+    return np.asarray((probs if shown is None else shown) >= limit, dtype=np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What a model says about N pictures over C classes and, where it is known, the truth."""
+
+    files: tuple[str, ...]  # N names below the folder of the data set, with "/"
+    classes: tuple[str, ...]  # C names
+    is_multi: bool  # whether a picture can have several labels (tags)
+    probs: np.ndarray  # float32 (N, C), the model's own probabilities
+    shown: np.ndarray | None = None  # float32 (N, C), the calibrated ones; None: nothing was calibrated
+    decided: np.ndarray  # int64 (N,) class indices or 0/1 (N, C): the labels that are given
+    thresholds: TagThresholds | None = None  # chosen ones, that decided; None: the default, or single labels
+    held_out: np.ndarray | None = None  # 0/1 (N, C): each fold decided by thresholds that the other folds chose
+    unseen: bool = False  # pictures that neither trained the model nor chose its thresholds or calibration
+    targets: np.ndarray | None = None  # int64 (N,) class indices or 0/1 (N, C)
+    losses: np.ndarray | None = None  # float32 (N,)
+    rows: np.ndarray | None = None  # int64 (N,), rows in the labelled table
+    groups: np.ndarray | None = None  # (N,), which pictures belong together; None: each stands alone
+    train_counts: np.ndarray | None = None  # int64 (C,), training pictures of each class
+    n_train: int = 0  # training pictures
+
+    def __post_init__(self) -> None:
+        n, c = len(self.files), len(self.classes)
+        labels = (n, c) if self.is_multi else (n,)
+        shapes = {"probs": (n, c), "shown": (n, c), "decided": labels, "held_out": (n, c), "targets": labels}
+        shapes |= {"losses": (n,), "rows": (n,), "groups": (n,), "train_counts": (c,)}
+        for name, shape in shapes.items():
+            value = getattr(self, name)
+            if value is not None and np.shape(value) != shape:
+                raise ArgumentError(
+                    f"predictions of {n} pictures and {c} classes need {name} of shape {shape}; "
+                    f"received {np.shape(value)}"
+                )
+        if len(set(self.classes)) != c:
+            raise ArgumentError("two classes have one name, so their columns could not be told apart")
+
+    @classmethod
+    def of(
+        cls,
+        probs: np.ndarray,
+        *,
+        is_multi: bool,
+        calibration: Calibration | None = None,
+        thresholds: TagThresholds | None = None,
+        thresh: Thresh | None = None,
+        **known: Any,
+    ) -> Self:
+        """Calibrate and decide what a model says.
+
+        Args:
+            probs: float32 ``(N, C)``, the model's own probabilities.
+            is_multi: whether the classes are tags.
+            calibration, thresholds: of the model.
+            thresh: the caller's, instead of the chosen ones.
+            known: the other fields of ``Predictions``.
+        """
+        shown = None
+        if calibration is not None:
+            shown = calibration.apply(probs).astype(np.float32) if len(probs) else probs
+        decided = decide(probs, shown, is_multi=is_multi, thresholds=thresholds, thresh=thresh)
+        return cls(probs=probs, shown=shown, decided=decided, thresholds=thresholds, is_multi=is_multi, **known)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def n(self) -> int:
+        """The number of pictures."""
+        return len(self.files)
+
+    @property
+    def word(self) -> str:
+        """What a class is called."""
+        return "tag" if self.is_multi else "class"
+
+    @property
+    def words(self) -> str:
+        """What classes are called."""
+        return "tags" if self.is_multi else "classes"
+
+    @property
+    def beta(self) -> float:
+        """The weight of recall in F, everywhere for these predictions: 2 for tags, 1 for classes."""
+        return 2.0 if self.is_multi else 1.0
+
+    @property
+    def shown_probs(self) -> np.ndarray:
+        """The probabilities that a person sees, float ``(N, C)``: calibrated where that was fitted."""
+        return self.probs if self.shown is None else self.shown
+
+    @property
+    def compared(self) -> np.ndarray:
+        """What thresholds are compared with, float ``(N, C)``: chosen ones with the model's own probabilities."""
+        if self.thresholds is None:
+            return self.shown_probs
+        return apply_constraints(self.probs, self.thresholds.exactly_one)
+
+    @property
+    def limits(self) -> np.ndarray:
+        """The thresholds in use, float64 ``(C,)``; of no use for single labels."""
+        chosen = self.thresholds
+        return np.full(len(self.classes), DEFAULT_THRESH) if chosen is None else np.array(chosen.values)
+
+    @property
+    def prior(self) -> np.ndarray | None:
+        """Share of each class among the training pictures, float64 ``(C,)``; None where nothing is known of them."""
+        return None if self.train_counts is None else np.asarray(self.train_counts / max(self.n_train, 1), dtype=float)
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Which labels are true, bool ``(N, C)``."""
+        return self.as_flags(self.known_targets)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Which labels are predicted, bool ``(N, C)``; ``decided`` in the form that single labels and tags share."""
+        return self.as_flags(self.decided)
+
+    @property
+    def known_targets(self) -> np.ndarray:
+        """The targets, where they must be known.
+
+        Raises:
+            ArgumentError: nobody has labelled these pictures.
+        """
+        if self.targets is None:
+            raise ArgumentError("these pictures have no labels to compare predictions with")
+        return self.targets
+
+    def as_flags(self, labels: np.ndarray) -> np.ndarray:
+        """Return labels of these pictures, ``(N,)`` or 0/1 ``(N, C)``, as bool ``(N, C)``."""
+        return np.asarray(labels > 0 if self.is_multi else labels[:, None] == np.arange(len(self.classes)))
+
+    def names_of(self, label: Any) -> tuple[str, ...]:
+        """Return the names in one picture's label: a class index, or 0/1 ``(C,)``."""
+        places = [int(label)] if np.ndim(label) == 0 else np.flatnonzero(label).tolist()
+        return tuple(self.classes[i] for i in places)
+
+    def taken(self, at: np.ndarray) -> Self:
+        """Return the predictions of some pictures, int ``(M,)`` positions."""
+        names = ("probs", "shown", "decided", "held_out", "targets", "losses", "rows", "groups")
+        arrays: dict[str, Any] = {name: None if (value := getattr(self, name)) is None else value[at] for name in names}
+        return replace(self, files=tuple(self.files[i] for i in at), **arrays)

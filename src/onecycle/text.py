@@ -48,6 +48,30 @@ def padded(text: str, width: int) -> str:
     return text + " " * (width - cell_len(text))
 
 
+def aligned(rows: Sequence[Sequence[str]], align: str = "<", *, least: Sequence[int] = ()) -> list[str]:
+    """Lay rows of cells out in columns, two blanks apart; a character may take two columns of the screen.
+
+    Args:
+        rows: of one length each.
+        align: ``<`` or ``>`` for each column of cells; the last one holds for those after it.
+        least: widths that columns have at least, so that rows that are laid out one by one stand below each other.
+
+    Returns:
+        A line a row, without blanks at its end.
+    """
+    n = len(rows[0]) if rows else 0
+    sides = align + align[-1] * (n - len(align))
+    floors = [*least, *[0] * (n - len(least))]
+    widths = [max(floors[i], *(cell_len(row[i]) for row in rows)) for i in range(n)]
+    return [
+        "  ".join(
+            padded(cell, width) if side == "<" else " " * (width - cell_len(cell)) + cell
+            for cell, side, width in zip(row, sides, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
 def plural(n: int, one: str, several: str = "") -> str:
     """Return ``1 row`` or ``2 rows``, with the thousands marked."""
     return f"{n:,} {one if n == 1 else several or one + 's'}"
@@ -56,7 +80,7 @@ def plural(n: int, one: str, several: str = "") -> str:
 def shown(rows: Sequence[object], *, most: int = SHOWN_IN_ERRORS, between: str = ", ") -> str:
     """Join the first rows for a message and count the rest."""
     text = between.join(str(r) for r in rows[:most])
-    return text if len(rows) <= most else f"{text}{between}and {len(rows) - most} more"
+    return text if len(rows) <= most else f"{text}{between}and {len(rows) - most:,} more"
 
 
 def human_bytes(n_bytes: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from onecycle.cli.compare_page import comparison_page
-from onecycle.cli.screen import Screen
+from onecycle.cli.screen import LABEL_WIDTH, Screen
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.comparison import ChangedPicture, ClassDifference, Comparison, Judged, compare
@@ -21,7 +21,7 @@ from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, write_output
 from onecycle.runs.predictions import read_predictions
 from onecycle.runs.split import read_split
-from onecycle.text import cut, padded
+from onecycle.text import cut, plural
 
 MOST_RUNS = 8
 _CLASSES, _PICTURES, _SETTINGS, _NAME_WIDTH = 5, 5, 12, 24
@@ -184,10 +184,12 @@ def _say_scores(screen: Screen, folders: Sequence[RunFolder], others: Sequence[C
     for score in dict.fromkeys(name for of_run in changes for name in of_run):
         screen.say()
         screen.line(score, style="bold")
+        rows = []
         for folder, scores, differences in zip(folders, own, changes, strict=True):
-            line = f"  {padded(cut(folder.name, width), width)}  {_own(scores.get(score)):<20}"
             change = differences.get(score)
-            screen.line(line if change is None else f"{line}  {_change(change):<23}  {_verdict(change)}")
+            against = ("", "") if change is None else (_change(change), _verdict(change))
+            rows.append((cut(folder.name, width), _own(scores.get(score)), *against))
+        screen.table(rows, least=(width, 20, 23), indent=2)
 
 
 def _own(metric: Mapping[str, Any] | None) -> str:
@@ -215,7 +217,7 @@ def _say_one(screen: Screen, first: str, other: Compared) -> None:
         screen.row("", "the data of the two lies in different folders: pictures were matched by name alone")
     if found.relabelled:
         some = ", ".join(cut(f, _NAME_WIDTH) for f in found.relabelled[:_PICTURES])
-        screen.row("labels", f"left out as relabelled in between: {_pictures(len(found.relabelled))} ({some})")
+        screen.row("labels", f"left out as relabelled in between: {plural(len(found.relabelled), 'picture')} ({some})")
     for name, only in ((first, found.only_first), (found.other, found.only_other)):
         if only:
             some = ", ".join(cut(c, _NAME_WIDTH) for c in only[:_CLASSES])
@@ -252,27 +254,21 @@ def _say_classes(screen: Screen, found: Comparison) -> None:
         screen.row("classes", f"none has another {found.measure}")
         return
     screen.row("classes", f"{len(sure)} changed beyond chance (p for all {looks} together); by {found.measure}:")
-    width = max(cell_len(cut(c.name, _NAME_WIDTH)) for c in shown)
-    for c in shown:
-        screen.line(f"{'':10}{padded(cut(c.name, _NAME_WIDTH), width)}  {_class_numbers(c)}")
+    screen.table([(cut(c.name, _NAME_WIDTH), _class_numbers(c)) for c in shown], indent=LABEL_WIDTH)
 
 
 def _class_numbers(c: ClassDifference) -> str:
     p = "<0.001" if c.p_value < 0.001 else f"{c.p_value:.3f}"
-    return f"{c.first:.2f} → {c.other:.2f}  {c.change:+.2f}  {_pictures(c.n)}  p {p}"
+    return f"{c.first:.2f} → {c.other:.2f}  {c.change:+.2f}  {plural(c.n, 'picture')}  p {p}"
 
 
 def _say_pictures(screen: Screen, label: str, what: str, pictures: Sequence[ChangedPicture]) -> None:
-    screen.row(label, f"{_pictures(len(pictures))} {what}")
+    screen.row(label, f"{plural(len(pictures), 'picture')} {what}")
     for p in pictures[:_PICTURES]:
         file = cut(p.file, max(16, (screen.width - 10) // 2))
         screen.line(f"{'':10}{file}  {_errors(p)}")
     if len(pictures) > _PICTURES:
         screen.line(f"{'':10}… and {len(pictures) - _PICTURES:,} more (--json lists all)")
-
-
-def _pictures(n: int) -> str:
-    return "1 picture" if n == 1 else f"{n:,} pictures"
 
 
 def _errors(p: ChangedPicture) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.cells import cell_len
 
 from onecycle import __version__
 from onecycle.cli.exit_codes import DATA, FAILED
@@ -30,7 +29,7 @@ from onecycle.runs.folder import RunFolder, folder_name
 from onecycle.runs.load import load_bunch, load_learner
 from onecycle.runs.predictions import read_predictions
 from onecycle.runs.split import valid_names
-from onecycle.text import cut, padded, shown
+from onecycle.text import cut, shown
 
 if TYPE_CHECKING:
     from onecycle.learner.learner import Learner
@@ -403,13 +402,13 @@ def _say_classes(screen: Screen, found: Evaluation) -> None:
     worst = found.classes[:_WORST]
     if not worst:
         return
-    width = max(5, *(cell_len(cut(c.name, _NAME_WIDTH)) for c in worst))
-    screen.say()
-    screen.line(f"{'worst':<{width}}  {'pictures':>8}  recall (95 %)         precision     F2")
+    rows = [["worst", "pictures", "recall (95 %)", "precision", "F2"]]
     for c in worst:
         recall = f"{c.recall:.2f} ({c.low:.2f} to {c.high:.2f})"
         precision = "–" if np.isnan(c.precision) else f"{c.precision:.2f}"
-        screen.line(f"{padded(cut(c.name, _NAME_WIDTH), width)}  {c.n:>8,}  {recall:<20}  {precision:>9}  {c.f2:>5.2f}")
+        rows.append([cut(c.name, _NAME_WIDTH), f"{c.n:,}", recall, precision, f"{c.f2:.2f}"])
+    screen.say()
+    screen.table(rows, "<><>", least=(5, 8, 20, 9, 5))
 
 
 def _score(e: Estimate) -> str:

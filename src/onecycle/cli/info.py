@@ -13,6 +13,7 @@ from typing import Any
 from onecycle import __version__, settings
 from onecycle.cli.screen import Screen
 from onecycle.errors import ArgumentError
+from onecycle.text import human_bytes, plural, shown, shown_path
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "pillow", "simplejpeg")
 _EXTRAS = {
@@ -71,15 +72,16 @@ def rows_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     bf16 = "bf16 by its own instructions" if devices["bf16"] else "no instructions for bf16"
     cores = f"{devices['cores']} cores, {devices['threads']} threads in use, {bf16}"
     rows = [
-        ("onecycle", f"{versions['onecycle']} in {_home(facts['package'])}"),
+        ("onecycle", f"{versions['onecycle']} in {shown_path(facts['package'])}"),
         ("versions", " · ".join(libraries[1:])),
         ("system", facts["system"]),
         ("processor", f"{devices['processor']}: {cores}"),
     ]
     rows += [("GPU", gpu) for gpu in devices["gpus"]] or [("GPU", "none that PyTorch sees")]
     rows += [("config", facts["config file"])]
-    rows += [(name, _home(folder)) for name, folder in facts["folders"].items()]
-    rows += [("", facts["cache"]), ("networks", f"weights are here of: {_some(facts['weights'])}")]
+    rows += [(name, shown_path(folder)) for name, folder in facts["folders"].items()]
+    weights = shown(facts["weights"], most=_MOST_WEIGHTS) or "none"
+    rows += [("", facts["cache"]), ("networks", f"weights are here of: {weights}")]
     extras = [f"{name} {'yes' if there else 'no'}" for name, there in facts["extras"].items()]
     missing = next((name for name, there in facts["extras"].items() if not there), None)
     hint = f" (pip install 'onecycle[{missing}]')" if missing else ""
@@ -133,7 +135,7 @@ def _config_file() -> str:
         settings.mirrors()  # reads and checks the whole file
     except ArgumentError as error:
         return f"cannot be used: {error}"
-    return f"{_home(path)}{'' if path.exists() else ' (none, and none is needed)'}"
+    return f"{shown_path(path)}{'' if path.exists() else ' (none, and none is needed)'}"
 
 
 def _asked(folder: Callable[[], Path]) -> str:
@@ -147,7 +149,6 @@ def _asked(folder: Callable[[], Path]) -> str:
 
 def _cache() -> str:
     from onecycle.data.pixels.cache import stores, used_bytes
-    from onecycle.text import human_bytes
 
     try:
         n, used = len(stores()), human_bytes(used_bytes())
@@ -157,7 +158,7 @@ def _cache() -> str:
         most = f" of at most {human_bytes(settings.cache_bytes())}"
     except (ArgumentError, OSError):
         most = ""
-    return f"{n} set{'' if n == 1 else 's'} of decoded pictures, {used}{most}"
+    return f"{plural(n, 'set')} of decoded pictures, {used}{most}"
 
 
 def _weights() -> list[str]:
@@ -171,14 +172,3 @@ def _weights() -> list[str]:
     except (ArgumentError, OSError):
         files = []
     return found + [p.name for p in files if p.suffix in SUFFIXES]
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_WEIGHTS} more" if len(names) > _MOST_WEIGHTS else ""
-    return ", ".join(names[:_MOST_WEIGHTS]) + more if names else "none"
-
-
-def _home(path: str | Path) -> str:
-    """Write ``~`` for the home folder."""
-    text, home = str(path), os.path.expanduser("~")
-    return "~" + text[len(home) :] if text.startswith(home + os.sep) else text

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.cells import cell_len
 
 from onecycle.cli.exit_codes import DATA
 from onecycle.cli.screen import Screen
@@ -27,7 +26,7 @@ from onecycle.learner.predicted import FilePredictions, predict_files
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, write_output
 from onecycle.runs.load import load_learner
-from onecycle.text import cut, padded, shown
+from onecycle.text import cut, plural, shown
 
 MOST_ON_SCREEN = 20
 """Pictures that are listed; more are summed up."""
@@ -230,7 +229,7 @@ def _say(screen: Screen, run: RunFolder, shown: _Shown, out: Path | None, thresh
     else:
         _sum_up(screen, shown)
     screen.say()
-    screen.row("model", f"{run.name}: {n:,} picture{'' if n == 1 else 's'} predicted")
+    screen.row("model", f"{run.name}: {plural(n, 'picture')} predicted")
     screen.row("certainty", _certainty(shown.learn))
     if shown.is_multi:
         screen.row("tags", _rule(shown.learn, thresh))
@@ -252,10 +251,7 @@ def _list(screen: Screen, shown: _Shown, *, always: bool) -> None:
     if not shown.files:
         return
     limit = screen.width // 2
-    files = [cut(f, limit) for f in shown.files]
-    width = max(map(cell_len, files))
-    for i, file in enumerate(files):
-        screen.line(f"{padded(file, width)}  {_verdict(shown, i)}", always=always)
+    screen.table([(cut(f, limit), _verdict(shown, i)) for i, f in enumerate(shown.files)], always=always)
 
 
 def _verdict(shown: _Shown, i: int) -> str:
@@ -273,13 +269,12 @@ def _sum_up(screen: Screen, shown: _Shown) -> None:
     counts = Counter(name for i in range(len(shown.files)) for name in shown.names(i))
     none = sum(not shown.names(i) for i in range(len(shown.files))) if shown.is_multi else 0
     ranked = counts.most_common(MOST_ON_SCREEN)
-    width = max((cell_len(cut(name, screen.width // 2)) for name, _ in ranked), default=0)
-    for name, count in ranked:
-        screen.line(f"{padded(cut(name, screen.width // 2), width)}  {count:>7,}")
+    rows = [(cut(name, screen.width // 2), f"{count:,}") for name, count in ranked]
+    if none:
+        rows.append(("(no tag)", f"{none:,}"))
+    screen.table(rows, "<>", least=(0, 7))
     if len(counts) > len(ranked):
         screen.line(f"… and {len(counts) - len(ranked)} more classes")
-    if none:
-        screen.line(f"{'(no tag)':<{width}}  {none:>7,}")
 
 
 def _certainty(learn: Learner) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.cells import cell_len
 
 from onecycle.cli.screen import Screen
 from onecycle.data.bunch import ImageDataBunch
@@ -26,7 +25,7 @@ from onecycle.errors import ArgumentError, DataError, DataWarning
 from onecycle.runs.build import layout_of
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, write_output
-from onecycle.text import cut, padded
+from onecycle.text import cut, plural
 
 _SHOWN = 20
 
@@ -249,21 +248,14 @@ def _say(screen: Screen, changes: Sequence[Change], csv: Path, target: Path, the
         return
     _list(screen, changes)
     screen.say()
-    screen.row("written", f"{target}: {_labels(len(changes))} changed, all else as it was", always=True)
+    screen.row("written", f"{target}: {plural(len(changes), 'label')} changed, all else as it was", always=True)
     screen.row("next", "train on the new labels:")
     screen.command(then)
 
 
 def _list(screen: Screen, changes: Sequence[Change]) -> None:
     """List the first changes: file, from, to."""
-    shown = [(cut(c.file, screen.width // 2), str(c)) for c in changes[:_SHOWN]]
-    width = max(cell_len(file) for file, _ in shown)
-    for file, change in shown:
-        screen.line(f"{padded(file, width)}  {change}")
+    screen.table([(cut(c.file, screen.width // 2), str(c)) for c in changes[:_SHOWN]])
     more = len(changes) - _SHOWN
     if more > 0:
         screen.line(f"… and {more:,} more (--json lists all)")
-
-
-def _labels(n: int) -> str:
-    return "1 label" if n == 1 else f"{n:,} labels"

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from onecycle.errors import OnecycleWarning
 from onecycle.files import plain_json
-from onecycle.text import format_time, safe_text, wrapped
+from onecycle.text import aligned, format_time, safe_text, wrapped
 from onecycle.train.log.progress import Progress, started_bar
 from onecycle.train.log.recorder import EpochRow
 
@@ -85,6 +85,19 @@ class Screen:
         plain = safe_text(text)
         fitting = plain if cell_len(plain) <= self.width else chop_cells(plain, self.width)[0]
         self._show(fitting, style=style, always=always)
+
+    def table(
+        self,
+        rows: Sequence[Sequence[str]],
+        align: str = "<",
+        *,
+        least: Sequence[int] = (),
+        indent: int = 0,
+        always: bool = False,
+    ) -> None:
+        """Show rows of cells in columns, see ``aligned``, behind ``indent`` blanks."""
+        for line in aligned(rows, align, least=least):
+            self.line(" " * indent + line, always=always)
 
     def row(self, label: str, text: str, *, style: str = "", always: bool = False) -> None:
         """Show text behind a label, its further lines below its first.
@@ -282,5 +295,4 @@ def _heads(names: Sequence[str]) -> list[str]:
 
 def _table_line(cells: Sequence[str], names: Sequence[str] | None = None) -> str:
     heads = _heads(names) if names is not None else cells
-    widths = [max(9, len(head)) for head in heads]
-    return "  ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    return aligned([cells], ">", least=[max(9, len(head)) for head in heads])[0]

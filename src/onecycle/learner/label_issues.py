@@ -29,6 +29,7 @@ from onecycle.evaluation.label_issues import LabelIssue, RankedLabels, as_issues
 from onecycle.files import write_whole
 from onecycle.learner.features import LabelledFeatures
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten, bn_drop_lin, init_head, set_prior_bias
+from onecycle.text import aligned, cut
 from onecycle.train.evaluate import eval_mode
 from onecycle.train.frozen import FeatureLoader, FeatureSet
 from onecycle.train.log.recorder import Recorder
@@ -273,17 +274,9 @@ def _table(issues: Sequence[LabelIssue], root: Path) -> list[str]:
     """Lay issues out in columns, 80 characters at most."""
     with_tags = any(issue.tag is not None for issue in issues)
     files = [relabel.file_name(issue.path, root) for issue in issues]
-    if with_tags:
-        head, widths = ("picture", "tag", "given", "suggested"), (30, 22, 5, 9)
-        rows = [(f, i.tag or "", i.given, i.suggested) for f, i in zip(files, issues, strict=True)]
-    else:
-        head, widths = ("picture", "given", "suggested"), (30, 19, 19)  # type: ignore[assignment]
-        rows = [(f, i.given, i.suggested) for f, i in zip(files, issues, strict=True)]  # type: ignore[misc]
-    lines = [_line((*head, "score"), (*widths, 6))]
-    return [*lines, *(_line((*r, _score(i.score)), (*widths, 6)) for r, i in zip(rows, issues, strict=True))]
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Join cells, each cut to its width; of a long name the end says most."""
-    cut = [c if len(c) <= w else "…" + c[len(c) - w + 1 :] for c, w in zip(cells, widths, strict=True)]
-    return "  ".join(f"{c:<{w}}" for c, w in zip(cut, widths, strict=True)).rstrip()
+    widths = (30, 22, 5, 9, 6) if with_tags else (30, 19, 19, 6)
+    tag = ["tag"] if with_tags else []
+    rows = [["picture", *tag, "given", "suggested", "score"]]
+    for name, i in zip(files, issues, strict=True):
+        rows.append([name, *([i.tag or ""] if with_tags else []), i.given, i.suggested, _score(i.score)])
+    return aligned([[cut(c, w) for c, w in zip(row, widths, strict=True)] for row in rows], least=widths)

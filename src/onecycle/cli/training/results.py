@@ -25,7 +25,7 @@ from onecycle.runs.checkpoints import estimate_values, metrics_of_run, predictio
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import write_predictions
-from onecycle.text import cut, plural
+from onecycle.text import aligned, cut, plural
 
 Issues = LabelIssues | list[LabelIssue] | None
 
@@ -207,12 +207,9 @@ def _show_scores(judged: Judged, screen: Screen) -> None:
         shown = replace(first, baseline_name="a guess")
         screen.row("result", f"{shown}, {plural(first.n, 'picture')}", always=True)
     head = [plural(first.n, "picture"), "value", "95 % interval", "a guess"]
-    rows = [head, *map(_score_cells, scores)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    for i, row in enumerate(rows):
-        cells = "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True))
+    for i, line in enumerate(aligned([head, *map(_score_cells, scores)])):
         label = "result" if i == 0 else ""
-        screen.line(f"{label:<{LABEL_WIDTH}}{cells}", style="bold" if i == 1 else "")
+        screen.line(f"{label:<{LABEL_WIDTH}}{line}", style="bold" if i == 1 else "")
     if first.baseline_name in _BASELINES:
         screen.row("", f"a guess: {_BASELINES[first.baseline_name]}")
     if judged.thresholds is not None:

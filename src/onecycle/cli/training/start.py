@@ -21,7 +21,7 @@ from onecycle.learner.fine_tune.plan import ALL, Plan
 from onecycle.runs import build
 from onecycle.runs.checkpoints import device_name, n_cores
 from onecycle.runs.config import DEFAULT, FILE, OPTION, RunConfig
-from onecycle.text import format_time
+from onecycle.text import format_time, plural
 
 MOST_LEAKED = 0.01
 """A larger share of the validation pictures that training sees too stops a run: the numbers would be too good."""
@@ -181,7 +181,7 @@ def audit_line(audit: AuditReport, data: str) -> str:
     if not audit.findings:
         return f"{audit.looked_at['files']:,} files looked through, nothing found"
     counts = {s: sum(f.severity == s for f in audit.findings) for s in ("error", "warning", "note")}
-    total = ", ".join(f"{n} {name}{'s' * (n > 1)}" for name, n in counts.items() if n)
+    total = ", ".join(plural(n, name) for name, n in counts.items() if n)
     worst = [f for f in audit.findings if f.severity == "error"][:3] or list(audit.findings[:1])
     named = ", ".join(f"{f.kind} ({f.count:,})" for f in worst)
     more = " …" if len(audit.findings) > len(worst) else ""

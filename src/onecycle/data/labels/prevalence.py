@@ -9,6 +9,7 @@ import pandas as pd
 
 from onecycle.data.labels.items import Label, Labels
 from onecycle.data.labels.splits import Split
+from onecycle.text import aligned
 
 _SHOWN = 40  # classes in the printed table: the most frequent and the rarest
 _NAME_WIDTH = 32
@@ -67,18 +68,18 @@ class Prevalence:
     def __str__(self) -> str:
         kind = "tags" if self.is_multi else "classes"
         width = max(len(kind), min(_NAME_WIDTH, max(len(str(c)) for c in self.classes)))
-        lines = [f"{kind:<{width}}  {'train':>8}  {'share':>6}  {'valid':>8}  {'share':>6}"]
         order = self.order.tolist()
-        cut = len(order) > _SHOWN
-        shown = [*order[: _SHOWN // 2], *order[-_SHOWN // 2 :]] if cut else order
-        for place, c in enumerate(shown):
-            if cut and place == _SHOWN // 2:
-                lines.append(f"… {len(order) - _SHOWN} more")
-            lines.append(
-                f"{_clipped(self.classes[c], width):<{width}}  {self.train[c]:>8,}  {self.train_share[c]:>6.1%}  "
-                f"{self.valid[c]:>8,}  {self.valid_share[c]:>6.1%}"
-            )
+        left_out = len(order) - _SHOWN
+        listed = order if left_out <= 0 else [*order[: _SHOWN // 2], *order[-_SHOWN // 2 :]]
+        rows = [(_clipped(self.classes[c], width), *self._cells(c)) for c in listed]
+        lines = aligned([(kind, "train", "share", "valid", "share"), *rows], "<>", least=(width, 8, 6, 8, 6))
+        if left_out > 0:
+            lines.insert(1 + _SHOWN // 2, f"… {left_out} more")
         return "\n".join([*lines, *self._summary(kind)])
+
+    def _cells(self, c: int) -> tuple[str, ...]:
+        sides = ((self.train, self.train_share), (self.valid, self.valid_share))
+        return tuple(cell for counts, shares in sides for cell in (f"{counts[c]:,}", f"{shares[c]:.1%}"))
 
     def _summary(self, kind: str) -> list[str]:
         lines = [

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from onecycle.data.pixels.pixel_file import KEY_BYTES, CacheUnusable, Note, PartFile, Say, file_path, remove, take, why
 from onecycle.settings import cache_bytes, config_file, pixel_folder
-from onecycle.text import human_bytes, shown_path
+from onecycle.text import aligned, cut, human_bytes, plural, shown_path
 
 _NO_LOCK = (OSError, NotImplementedError)  # what taking a lock raises; filelock's Timeout is an OSError
 _DAY_S = 86400.0
@@ -156,11 +156,8 @@ def listing_text() -> str:
     if not found and not used:
         return f"No decoded pictures are kept in {shown_path(pixel_folder())}"
     rows = [("size", "pictures", "px", "last used", "made from"), *(_row(s) for s in found)]
-    width = [max(len(row[i]) for row in rows) for i in range(4)]
-    lines = []
-    for row in rows:
-        left = f"{row[0]:>{width[0]}}  {row[1]:>{width[1]}}  {row[2]:>{width[2]}}  {row[3]:<{width[3]}}  "
-        lines.append(left + _ending(row[4], max(_COLUMNS - len(left), 12)))
+    room = max(_COLUMNS - sum(max(len(row[i]) for row in rows) + 2 for i in range(4)), 12)
+    lines = aligned([(*row[:4], cut(row[4], room)) for row in rows], ">>><")
     return "\n".join(
         [
             f"Decoded pictures in {shown_path(pixel_folder())}",
@@ -181,12 +178,8 @@ def _row(stored: Stored) -> tuple[str, str, str, str, str]:
     return size, f"{note.n:,}", px, used, shown_path(note.folder)
 
 
-def _ending(text: str, width: int) -> str:
-    return text if len(text) <= width else f"…{text[1 - width :]}"
-
-
 def _sets(n: int) -> str:
-    return f"{n} set{'' if n == 1 else 's'} of decoded pictures"
+    return plural(n, "set of decoded pictures", "sets of decoded pictures")
 
 
 def _evict(n_bytes: int, say: Say) -> None:

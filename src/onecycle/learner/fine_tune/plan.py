@@ -13,7 +13,7 @@ from itertools import product
 from textwrap import fill
 
 from onecycle.errors import ArgumentError
-from onecycle.text import format_time
+from onecycle.text import aligned, format_time, plural
 from onecycle.train.schedules import LrLike
 
 Size = tuple[int, int] | None
@@ -248,11 +248,7 @@ class Plan:
             for i, s in enumerate(self.stages, 1)
         ]
         head = ["stage", "size", "batch", "epochs", "learning rates", "forecast"]
-        widths = [max(len(row[c]) for row in [head, *rows]) for c in range(len(head))]
-        lines = [
-            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
-        ]
-        return "\n".join([*lines, *(fill(note, WIDTH, subsequent_indent="  ") for note in self.notes)])
+        return "\n".join([*aligned([head, *rows]), *(fill(note, WIDTH, subsequent_indent="  ") for note in self.notes)])
 
 
 def _size_text(size: Size) -> str:
@@ -385,7 +381,7 @@ def _notes(task: Task, stages: Sequence[Stage]) -> tuple[str, ...]:
     notes = []
     first = stages[0]
     if first.views is not None:
-        extra = f" and {first.views} augmented view{'s' * (first.views > 1)}" if first.views else ""
+        extra = f" and {plural(first.views, 'augmented view')}" if first.views else ""
         notes.append(f"Head: on features of the plain pictures{extra}, computed once (freeze_epochs=).")
     if task.batch != task.bs and task.fixed_bs is None:
         notes.append(f"Batches of {task.batch} instead of {task.bs}: an epoch has {task.steps} steps then (bs=).")

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from onecycle.text import format_time
+from onecycle.text import aligned, format_time
 from onecycle.train.log.recorder import EpochRow, MetricValue
 
 if TYPE_CHECKING:
@@ -42,13 +42,12 @@ def format_row(row: EpochRow, n_metrics: int) -> list[str]:
 
 def table_header(names: Sequence[str]) -> str:
     """Return the header of the text table: names padded to at least 8, two spaces between."""
-    return "  ".join(name.ljust(8) for name in names).rstrip()
+    return table_row(names, names)
 
 
 def table_row(names: Sequence[str], cells: Sequence[str]) -> str:
     """Return a line of the text table, each cell under its name."""
-    widths = [max(8, len(name)) for name in names]
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    return aligned([cells], least=[max(8, len(name)) for name in names])[0]
 
 
 def text_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

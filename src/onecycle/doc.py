@@ -27,23 +27,14 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 @dataclass(frozen=True)
 class Documentation:
-    """What there is to say about an object.
+    """What there is to say about an object."""
 
-    Attributes:
-        kind: "function", "method", "class", "enum", "property", "module", "partial of …" or "instance of …".
-        name: its qualified name.
-        parameters: each as "name: type = default"; None where it cannot be called.
-        returns: annotation of the result, or "".
-        source: "package/module.py:12 (package.module)", or why there is none.
-        text: the docstring, indentation removed.
-    """
-
-    kind: str
-    name: str
-    parameters: tuple[str, ...] | None
-    returns: str
-    source: str
-    text: str
+    kind: str  # "function", "method", "class", "enum", "property", "module", "partial of …" or "instance of …"
+    name: str  # its qualified name
+    parameters: tuple[str, ...] | None  # each as "name: type = default"; None where it cannot be called
+    returns: str  # annotation of the result, or ""
+    source: str  # "package/module.py:12 (package.module)", or why there is none
+    text: str  # the docstring, indentation removed
 
     def signature(self) -> str:
         """Return name and parameters on one line, or one line a parameter where that is too long."""

@@ -41,17 +41,11 @@ _BATCHES_AHEAD = 2
 
 @dataclass
 class Batch:
-    """One batch on the device; unpacks as ``x, y``.
+    """One batch on the device; unpacks as ``x, y``."""
 
-    Attributes:
-        x: float32 ``(n, 3, H, W)``, normalised, channels-last in memory.
-        y: int64 ``(n,)`` class indices, or float32 ``(n, C)`` 0/1.
-        indices: int64 ``(n,)`` on the CPU: positions in the dataset.
-    """
-
-    x: torch.Tensor
-    y: torch.Tensor
-    indices: torch.Tensor
+    x: torch.Tensor  # float32 (n, 3, H, W), normalised, channels-last in memory
+    y: torch.Tensor  # int64 (n,) class indices, or float32 (n, C) 0/1
+    indices: torch.Tensor  # int64 (n,) on the CPU: positions in the dataset
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         return iter((self.x, self.y))

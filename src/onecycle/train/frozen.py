@@ -35,15 +35,10 @@ _FIXED_TYPES: tuple[type[nn.Module], ...] = (
 
 @dataclass(frozen=True)
 class SplitModel:
-    """A model as a fixed function and what trains on its outputs; both share the model's layers.
+    """A model as a fixed function and what trains on its outputs; both share the model's layers."""
 
-    Attributes:
-        fixed: the body, and the leading layers of the head that only pool or flatten.
-        rest: the remaining layers of the head.
-    """
-
-    fixed: nn.Sequential
-    rest: nn.Sequential
+    fixed: nn.Sequential  # the body, and the leading layers of the head that only pool or flatten
+    rest: nn.Sequential  # the remaining layers of the head
 
 
 def split_frozen(model: nn.Module, fixed_types: Sequence[type[nn.Module]] = ()) -> SplitModel | str:
@@ -93,17 +88,11 @@ def _count_fixed(layers: Sequence[nn.Module], fixed_types: tuple[type[nn.Module]
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Outputs of the fixed function for every picture of one part of the data.
+    """Outputs of the fixed function for every picture of one part of the data."""
 
-    Attributes:
-        features: float32 ``(V, N, …)`` on the CPU; view 0 is the plain picture, the others are augmented ones.
-        targets: int64 ``(N,)`` or float32 ``(N, C)``.
-        on_disk: whether the features lie in a temporary file.
-    """
-
-    features: Tensor
-    targets: Tensor
-    on_disk: bool = False
+    features: Tensor  # float32 (V, N, …) on the CPU; view 0 is the plain picture, the others are augmented ones
+    targets: Tensor  # int64 (N,) or float32 (N, C)
+    on_disk: bool = False  # whether the features lie in a temporary file
 
     @property
     def n_bytes(self) -> int:
@@ -145,17 +134,11 @@ def empty_features(shape: Sequence[int], *, max_bytes: int, folder: Path) -> tup
 
 @dataclass
 class FeatureBatch:
-    """One batch on the device.
+    """One batch on the device."""
 
-    Attributes:
-        x: float32 ``(n, …)`` features.
-        y: int64 ``(n,)`` or float32 ``(n, C)`` targets.
-        indices: int64 ``(n,)`` on the CPU: positions in the dataset.
-    """
-
-    x: Tensor
-    y: Tensor
-    indices: Tensor
+    x: Tensor  # float32 (n, …) features
+    y: Tensor  # int64 (n,) or float32 (n, C) targets
+    indices: Tensor  # int64 (n,) on the CPU: positions in the dataset
 
 
 class FeatureLoader:

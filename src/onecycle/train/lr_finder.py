@@ -173,19 +173,12 @@ Sweep = tuple[list[float], list[float]]
 
 @dataclass(frozen=True)
 class LrAnswer:
-    """What several sweeps say together.
+    """What several sweeps say together."""
 
-    Args:
-        lr: the suggested peak learning rate; None where the sweeps cannot tell.
-        low: smallest suggestion of a single sweep; None where there is none.
-        high: largest one.
-        reason: how ``lr`` was found, or why there is none and what to do.
-    """
-
-    lr: float | None
-    low: float | None
-    high: float | None
-    reason: str
+    lr: float | None  # the suggested peak learning rate; None where the sweeps cannot tell
+    low: float | None  # smallest suggestion of a single sweep; None where there is none
+    high: float | None  # largest one
+    reason: str  # how lr was found, or why there is none and what to do
 
     def __str__(self) -> str:
         if self.lr is None:

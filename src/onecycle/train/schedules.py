@@ -13,15 +13,10 @@ LrLike = float | slice | list[float] | tuple[float, ...]
 
 @dataclass(frozen=True)
 class StepValues:
-    """What the optimizer runs with at one step.
+    """What the optimizer runs with at one step."""
 
-    Args:
-        lrs: one learning rate a layer group, first (earliest layers) to last (head).
-        mom: momentum or first Adam beta; ``None`` leaves the optimizer's own.
-    """
-
-    lrs: tuple[float, ...]
-    mom: float | None = None
+    lrs: tuple[float, ...]  # one learning rate a layer group, first (earliest layers) to last (head)
+    mom: float | None = None  # momentum or first Adam beta; None leaves the optimizer's own
 
 
 class Schedule(Protocol):
@@ -44,26 +39,18 @@ class OneCycle:
     Step ``i`` of a phase runs at the phase's value at ``i / (phase length)``, so the peak is exactly
     ``max_lrs`` and the floor itself is never run with.
 
-    Args:
-        n_steps: steps of the whole cycle, at least 1.
-        max_lrs: peak learning rate of each layer group.
-        moms: momentum at the ends and at the peak.
-        div_factor: peak over first learning rate.
-        pct_start: share of the steps that warm up, in [0, 1].
-        final_div: peak over the final learning rate; ``None`` means ``div_factor * 1e4``.
-
     Raises:
         ArgumentError: a value is outside its range.
 
     Source: L. N. Smith, "A disciplined approach to neural network hyper-parameters", 2018 (arXiv:1803.09820).
     """
 
-    n_steps: int
-    max_lrs: tuple[float, ...]
-    moms: tuple[float, float] = (0.95, 0.85)
-    div_factor: float = 25.0
-    pct_start: float = 0.3
-    final_div: float | None = None
+    n_steps: int  # steps of the whole cycle, at least 1
+    max_lrs: tuple[float, ...]  # peak learning rate of each layer group
+    moms: tuple[float, float] = (0.95, 0.85)  # momentum at the ends and at the peak
+    div_factor: float = 25.0  # peak over first learning rate
+    pct_start: float = 0.3  # share of the steps that warm up, in [0, 1]
+    final_div: float | None = None  # peak over the final learning rate; None means div_factor * 1e4
 
     def __post_init__(self) -> None:
         if self.n_steps < 1:
@@ -111,18 +98,13 @@ class Constant:
 class ExponentialSweep:
     """Learning rates that grow by a constant factor a step, for the learning-rate finder.
 
-    Args:
-        start: learning rate of each layer group at step 0, above 0.
-        end: learning rate that step ``num_it`` would have, above 0.
-        num_it: steps of the sweep, at least 1.
-
     Raises:
         ArgumentError: a rate is not above 0, or there is no step.
     """
 
-    start: tuple[float, ...]
-    end: tuple[float, ...]
-    num_it: int
+    start: tuple[float, ...]  # learning rate of each layer group at step 0, above 0
+    end: tuple[float, ...]  # learning rate that step num_it would have, above 0
+    num_it: int  # steps of the sweep, at least 1
 
     def __post_init__(self) -> None:
         if self.num_it < 1:

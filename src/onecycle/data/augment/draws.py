@@ -23,15 +23,10 @@ CHANNELS = 3
 
 @dataclass(frozen=True)
 class Jitter:
-    """Noise on the sampling positions: uniform numbers in [−1, 1]² from ``seeds``, times ``spread``.
+    """Noise on the sampling positions: uniform numbers in [−1, 1]² from ``seeds``, times ``spread``."""
 
-    Attributes:
-        seeds: (N,) one generator seed a picture.
-        spread: (N, 2, 2) from noise to a shift of the input position; zeros leave a picture alone.
-    """
-
-    seeds: Ints
-    spread: Floats
+    seeds: Ints  # (N,) one generator seed a picture
+    spread: Floats  # (N, 2, 2) from noise to a shift of the input position; zeros leave a picture alone
 
     def select(self, rows: Ints) -> Jitter:
         """Return the part for the given pictures."""
@@ -40,17 +35,11 @@ class Jitter:
 
 @dataclass(frozen=True)
 class ChannelNoise:
-    """One channel replaced by uniform noise in [0, ``level``).
+    """One channel replaced by uniform noise in [0, ``level``)."""
 
-    Attributes:
-        seeds: (N,) one generator seed a picture.
-        channel: (N,) which channel; −1 leaves a picture alone.
-        level: (N,) upper end of the noise, 0 to 1.
-    """
-
-    seeds: Ints
-    channel: Ints
-    level: Floats
+    seeds: Ints  # (N,) one generator seed a picture
+    channel: Ints  # (N,) which channel; −1 leaves a picture alone
+    level: Floats  # (N,) upper end of the noise, 0 to 1
 
     def select(self, rows: Ints) -> ChannelNoise:
         """Return the part for the given pictures."""
@@ -59,27 +48,16 @@ class ChannelNoise:
 
 @dataclass(frozen=True)
 class Draws:
-    """Everything that was drawn for the N pictures of a batch.
+    """Everything that was drawn for the N pictures of a batch."""
 
-    Attributes:
-        size: rows and columns of the result.
-        matrices: (N, 3, 3) output to input positions, each picture in its own [−1, 1] coordinates.
-        gain: (N,) factor in logit space.
-        offset: (N,) added in logit space after the factor.
-        lit: (N,) whether a lighting transform was drawn; others keep their pixels.
-        holes: (N, K, 4) first row, end row, first column, end column of blacked-out squares in the result.
-        jitter: noise on the positions.
-        channel_noise: channels that are replaced by noise.
-    """
-
-    size: tuple[int, int]
-    matrices: Floats
-    gain: Floats
-    offset: Floats
-    lit: Bools
-    holes: Ints
-    jitter: tuple[Jitter, ...] = ()
-    channel_noise: tuple[ChannelNoise, ...] = ()
+    size: tuple[int, int]  # rows and columns of the result
+    matrices: Floats  # (N, 3, 3) output to input positions, each picture in its own [−1, 1] coordinates
+    gain: Floats  # (N,) factor in logit space
+    offset: Floats  # (N,) added in logit space after the factor
+    lit: Bools  # (N,) whether a lighting transform was drawn; others keep their pixels
+    holes: Ints  # (N, K, 4) first row, end row, first column, end column of blacked-out squares in the result
+    jitter: tuple[Jitter, ...] = ()  # noise on the positions
+    channel_noise: tuple[ChannelNoise, ...] = ()  # channels that are replaced by noise
 
     def __len__(self) -> int:
         return len(self.matrices)

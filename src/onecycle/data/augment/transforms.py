@@ -27,19 +27,12 @@ RANDOM_POSITION = (0.0, 1.0)
 
 @dataclass(frozen=True)
 class Transform:
-    """One transform: its name, parameters and probability.
+    """One transform: its name, parameters and probability."""
 
-    Attributes:
-        name: the constructor's name in ``NAMED``.
-        kind: which step of the pipeline it belongs to; decides when it is applied, not its place in the list.
-        params: pairs of parameter name and range or fixed value.
-        p: probability of being applied to a picture, 0 to 1.
-    """
-
-    name: str
-    kind: Kind
-    params: tuple[tuple[str, Param], ...] = ()
-    p: float = 1.0
+    name: str  # the constructor's name in NAMED
+    kind: Kind  # which step of the pipeline it belongs to; decides when it is applied, not its place in the list
+    params: tuple[tuple[str, Param], ...] = ()  # pairs of parameter name and range or fixed value
+    p: float = 1.0  # probability of being applied to a picture, 0 to 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:

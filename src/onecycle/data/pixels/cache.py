@@ -90,19 +90,12 @@ def new_store(key: str, n_bytes: int, *, say: Say) -> Iterator[PartFile]:
 
 @dataclass(frozen=True)
 class Stored:
-    """A set in the folder.
+    """A set in the folder."""
 
-    Attributes:
-        key: its name.
-        note: None if it cannot be read.
-        n_bytes: of the .bin.
-        used_s: when it was last used, in seconds since 1970.
-    """
-
-    key: str
-    note: Note | None
-    n_bytes: int
-    used_s: float
+    key: str  # its name
+    note: Note | None  # None if it cannot be read
+    n_bytes: int  # of the .bin
+    used_s: float  # when it was last used, in seconds since 1970
 
 
 def stores() -> list[Stored]:

@@ -116,27 +116,17 @@ def key_of(paths: Sequence[str], stamps: array[int], recipe: str) -> str:
 
 @dataclass(frozen=True)
 class Note:
-    """What the .json says about its .bin.
+    """What the .json says about its .bin."""
 
-    Attributes:
-        n: pictures.
-        n_bytes: of the whole .bin.
-        pixel_bytes: of the pixels at its start.
-        shape: (height, width) of every picture, None where they differ and a table follows the pixels.
-        folder: of the first picture.
-        recipe: decoders with versions, size, method.
-        made: date and time (UTC).
-        unreadable: (position, reason) of each picture that cannot be decoded.
-    """
-
-    n: int
-    n_bytes: int
-    pixel_bytes: int
+    n: int  # pictures
+    n_bytes: int  # of the whole .bin
+    pixel_bytes: int  # of the pixels at its start
     shape: tuple[int, int] | None
-    folder: str
-    recipe: str
-    made: str
-    unreadable: list[tuple[int, str]]
+    """(height, width) of every picture, None where they differ and a table follows the pixels."""
+    folder: str  # of the first picture
+    recipe: str  # decoders with versions, size, method
+    made: str  # date and time (UTC)
+    unreadable: list[tuple[int, str]]  # (position, reason) of each picture that cannot be decoded
 
     def to_json(self) -> str:
         """Return the text of the .json."""

@@ -37,19 +37,12 @@ class ResizeMethod(Enum):
 
 @dataclass(frozen=True)
 class ResizeSpec:
-    """The size that pictures are brought to, and how: the settings of the one evaluation preprocess.
+    """The size that pictures are brought to, and how: the settings of the one evaluation preprocess."""
 
-    Attributes:
-        size: (height, width) in px, None for ``NO``.
-        method: scaling.
-        padding_mode: what fills a window that is larger than the picture.
-        scaled_decode: decode a JPEG at 1/2, 1/4 or 1/8 where the result is far smaller than the picture.
-    """
-
-    size: tuple[int, int] | None = None
-    method: ResizeMethod = ResizeMethod.NO
-    padding_mode: PaddingMode = "reflection"
-    scaled_decode: bool = True
+    size: tuple[int, int] | None = None  # (height, width) in px, None for NO
+    method: ResizeMethod = ResizeMethod.NO  # scaling
+    padding_mode: PaddingMode = "reflection"  # what fills a window that is larger than the picture
+    scaled_decode: bool = True  # decode a JPEG at 1/2, 1/4 or 1/8 where the result is far smaller than the picture
 
     @classmethod
     def make(

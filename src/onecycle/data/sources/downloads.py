@@ -27,17 +27,11 @@ _WAITS_S = (1.0, 4.0)  # before the second and the third try of a URL
 
 @dataclass(frozen=True)
 class Check:
-    """What a downloaded file must be; None means that it is not known.
+    """What a downloaded file must be; None means that it is not known."""
 
-    Args:
-        size_bytes: length of the whole file.
-        md5_head: md5 of its first MiB, in hex.
-        sha256: sha256 of the whole file, in hex.
-    """
-
-    size_bytes: int | None = None
-    md5_head: str | None = None
-    sha256: str | None = None
+    size_bytes: int | None = None  # length of the whole file
+    md5_head: str | None = None  # md5 of its first MiB, in hex
+    sha256: str | None = None  # sha256 of the whole file, in hex
 
     def problem(self, path: Path) -> str | None:
         """How the file at `path` differs, as "expected …, got …"; None if it does not."""

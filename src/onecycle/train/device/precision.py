@@ -18,20 +18,15 @@ _TORCH: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16,
 
 @dataclass(frozen=True)
 class Precision:
-    """How a training step computes. Weights stay float32, and so do the loss and everything that is reported.
-
-    Args:
-        dtype: ``fp32``, or the 16 bits that autocast uses where torch holds them to be safe. ``fp16`` comes with a
-            gradient scaler, since small gradients vanish in it.
-        channels_last: activations as N, H, W, C in memory.
-        compile: the network goes through ``torch.compile``.
-        reason: why this was chosen, for people.
-    """
+    """How a training step computes. Weights stay float32, and so do the loss and everything that is reported."""
 
     dtype: Dtype = "fp32"
-    channels_last: bool = True
-    compile: bool = False
-    reason: str = ""
+    """Fp32, or the 16 bits that autocast uses where torch holds them to be safe. fp16 comes with a gradient scaler,
+    since small gradients vanish in it.
+    """
+    channels_last: bool = True  # activations as N, H, W, C in memory
+    compile: bool = False  # the network goes through torch.compile
+    reason: str = ""  # why this was chosen, for people
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """Return the context in which the network runs; without effect for fp32."""
@@ -63,19 +58,16 @@ class Precision:
 class PrecisionWish:
     """What the user asks for; what is left open is measured.
 
-    Args:
-        precision: ``auto`` measures; or one of ``fp32``, ``bf16``, ``fp16`` (only on a GPU).
-        channels_last: None measures.
-        compile: None: where it helps on a GPU, in a fit of ten minutes or more. On a CPU only True compiles:
-            compiling takes a minute there and a C++ compiler.
-
     Raises:
         ArgumentError: an unknown precision.
     """
 
-    precision: Choice = "auto"
-    channels_last: bool | None = None
+    precision: Choice = "auto"  # auto measures; or one of fp32, bf16, fp16 (only on a GPU)
+    channels_last: bool | None = None  # None measures
     compile: bool | None = None
+    """None: where it helps on a GPU, in a fit of ten minutes or more. On a CPU only True compiles: compiling takes a
+    minute there and a C++ compiler.
+    """
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Choice):

@@ -116,18 +116,14 @@ def choose_precision(
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a trial found.
+    """What a trial found."""
 
-    Attributes:
-        precision: the choice.
-        plain_rate: pictures a second of the plainest candidate.
-        compared: whether there was time to try another. What was not compared is not remembered: the machine may
-            be less busy the next time.
-    """
-
-    precision: Precision
-    plain_rate: float
+    precision: Precision  # the choice
+    plain_rate: float  # pictures a second of the plainest candidate
     compared: bool = True
+    """Whether there was time to try another. What was not compared is not remembered: the machine may be less busy the
+    next time.
+    """
 
 
 class _Trial:

@@ -26,21 +26,13 @@ _TRAIN, _VALID = "#1f6fb4", "#d95f02"
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One line of the training log.
+    """One line of the training log."""
 
-    Args:
-        epoch: number of the epoch in this fit, from 0.
-        train_loss: smoothed training loss at the epoch's end.
-        valid_loss: mean loss over the validation set; ``None`` without one.
-        metrics: value of each metric over the whole validation set; empty without one.
-        time_s: seconds that the epoch took, validation included.
-    """
-
-    epoch: int
-    train_loss: float
-    valid_loss: float | None
-    metrics: tuple[MetricValue, ...]
-    time_s: float
+    epoch: int  # number of the epoch in this fit, from 0
+    train_loss: float  # smoothed training loss at the epoch's end
+    valid_loss: float | None  # mean loss over the validation set; None without one
+    metrics: tuple[MetricValue, ...]  # value of each metric over the whole validation set; empty without one
+    time_s: float  # seconds that the epoch took, validation included
 
 
 @dataclass(frozen=True)
@@ -63,17 +55,11 @@ class LossCurve:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Two readings of a learning-rate sweep.
+    """Two readings of a learning-rate sweep."""
 
-    Args:
-        min_grad_lr: learning rate where the smoothed loss falls fastest (per step of the sweep).
-        min_loss_div10: a tenth of the learning rate with the lowest smoothed loss.
-        index: position of ``min_grad_lr`` in the lists that were given.
-    """
-
-    min_grad_lr: float
-    min_loss_div10: float
-    index: int
+    min_grad_lr: float  # learning rate where the smoothed loss falls fastest (per step of the sweep)
+    min_loss_div10: float  # a tenth of the learning rate with the lowest smoothed loss
+    index: int  # position of min_grad_lr in the lists that were given
 
 
 class Smoother:

@@ -156,7 +156,7 @@ def test_opening_a_file_costs_no_memory_for_each_picture(tmp_path):
     store = on_disk([str(tmp_path / str(i)) for i in range(n)], ResizeSpec.make((1, 1)))
     key = pixel_file.key_of(store.paths, pixel_file.stamps_of(store.paths), store._recipe())
     with cache.filling(key, print), cache.new_store(key, 3 * n, say=print) as part:
-        part.finish(pixel_file.Note(n, part.n_bytes, 3 * n, (1, 1), "", "", "", []))
+        part.finish(pixel_file.Manifest(n, part.n_bytes, 3 * n, (1, 1), "", "", "", []))
     tracemalloc.start()
     try:
         assert store.fill() == []
@@ -271,10 +271,10 @@ def test_a_set_without_one_readable_picture_leaves_no_file(tmp_path):
 # ---------------------------------------------------------------- damage, kills, other processes
 
 
-@pytest.mark.parametrize("damage", ["shorter", "longer", "other", "note", "numbers", "no note", "no pixels"])
+@pytest.mark.parametrize("damage", ["shorter", "longer", "other", "manifest", "numbers", "no manifest", "no pixels"])
 def test_a_damaged_file_is_made_again(paths, damage, capsys):
     on_disk(paths).fill()
-    (pixels,), (note,) = files(".bin"), files(".json")
+    (pixels,), (manifest,) = files(".bin"), files(".json")
     whole = pixels.read_bytes()
     if damage == "shorter":
         pixels.write_bytes(whole[:-100])
@@ -282,17 +282,17 @@ def test_a_damaged_file_is_made_again(paths, damage, capsys):
         pixels.write_bytes(whole + b"0")
     elif damage == "other":
         pixels.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    elif damage == "note":
-        note.write_text(note.read_text()[:40])
+    elif damage == "manifest":
+        manifest.write_text(manifest.read_text()[:40])
     elif damage == "numbers":
-        note.write_text(json.dumps({**json.loads(note.read_text()), "n": N + 1}))
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "n": N + 1}))
     else:
-        {"no note": note, "no pixels": pixels}[damage].unlink()
+        {"no manifest": manifest, "no pixels": pixels}[damage].unlink()
     store = on_disk(paths)
     assert store.fill() == []
     assert holds(store)
     said = capsys.readouterr().out
-    assert ("cannot be used" in said) == (damage not in ("no note", "no pixels"))
+    assert ("cannot be used" in said) == (damage not in ("no manifest", "no pixels"))
     assert ("bytes, found" in said) == (damage in ("shorter", "longer"))
     assert pixels.read_bytes() == whole
     assert len(files()) == 2
@@ -531,13 +531,13 @@ def three(tmp_path):
 def used_ago(folder: str, days: float) -> None:
     """Pretend that the set of this folder was used last so long ago."""
     for stored in cache.stores():
-        if Path(stored.note.folder).name == folder:
+        if Path(stored.manifest.folder).name == folder:
             when = time.time() - days * 86400
             os.utime(settings.pixel_folder() / f"{stored.key}.json", (when, when))
 
 
 def folders() -> list[str]:
-    return [Path(s.note.folder).name for s in cache.stores()]
+    return [Path(s.manifest.folder).name for s in cache.stores()]
 
 
 def test_the_set_unused_for_longest_makes_room(three, monkeypatch, capsys):

@@ -42,7 +42,7 @@ def test_an_augmented_batch_is_the_same_for_any_threads_and_parts(pixels, thread
     threads(1)
     expected = torch.cat([augmented_alone(pixels, i) for i in range(len(pixels))])
     threads(n_threads)
-    monkeypatch.setattr(parts, "PART_BYTES", part_bytes)
+    monkeypatch.setattr(parts, "CHUNK_BYTES", part_bytes)
     assert torch.equal(augmented(pixels), expected)
     normalised = augmented(pixels, then=lambda x: normalise_(x, STATS))
     assert torch.allclose(normalised, normalise_(expected.clone(), STATS), atol=1e-6)
@@ -59,7 +59,7 @@ def augmented_alone(pixels: torch.Tensor, i: int) -> torch.Tensor:
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_parts_work_in_inference_mode_and_leave_the_threads_as_they_were(pixels, threads, n_threads, monkeypatch):
     threads(n_threads)
-    monkeypatch.setattr(parts, "PART_BYTES", 1)
+    monkeypatch.setattr(parts, "CHUNK_BYTES", 1)
     expected = augmented(pixels)
     with torch.inference_mode():
         assert torch.equal(augmented(pixels), expected)
@@ -81,7 +81,7 @@ def test_every_row_is_worked_on_once_and_by_several_threads(threads):
         both.wait()
         seen.extend((int(r), torch.get_num_threads()) for r in rows)
 
-    parts.in_parts([np.array([0, 3]), np.array([1]), np.array([2, 5]), np.array([4])], work)
+    parts.in_threads([np.array([0, 3]), np.array([1]), np.array([2, 5]), np.array([4])], work)
     assert sorted(seen) == [(i, 1) for i in range(6)]
 
 
@@ -92,16 +92,16 @@ def test_the_error_of_a_part_is_raised(threads):
         raise ZeroDivisionError(f"row {rows[0]}")
 
     with pytest.raises(ZeroDivisionError, match="row 0"):
-        parts.in_parts([np.array([0]), np.array([1])], work)
+        parts.in_threads([np.array([0]), np.array([1])], work)
     assert torch.get_num_threads() == 2
 
 
 def test_a_part_fits_the_cache_and_leaves_no_thread_idle(threads):
     threads(4)
-    assert parts.part_length(64, 4 * 3 * 224 * 224) == 8
-    assert parts.part_length(8, 4 * 3 * 224 * 224) == 2
-    assert parts.part_length(64, 4 * 3 * 32 * 32) == 16
-    assert parts.part_length(64, 2**30) == 1
+    assert parts.chunk_length(64, 4 * 3 * 224 * 224) == 8
+    assert parts.chunk_length(8, 4 * 3 * 224 * 224) == 2
+    assert parts.chunk_length(64, 4 * 3 * 32 * 32) == 16
+    assert parts.chunk_length(64, 2**30) == 1
 
 
 @pytest.mark.parametrize("k", range(8))

@@ -152,7 +152,7 @@ def test_lr_find_sweeps_on_features_and_leaves_them_valid(colour_path, tmp_path,
     before = {k: v.clone() for k, v in learn.model.state_dict().items()}
     learn.lr_find(num_it=9, stop_div=False)
     assert len(learn.recorder.lrs) == 9
-    assert learn.trainer.part is None
+    assert learn.trainer.head is None
     assert all(torch.equal(v, before[k]) for k, v in learn.model.state_dict().items())
     learn.fit(1)
     assert passes == [1]
@@ -239,7 +239,7 @@ def test_the_whole_model_is_back_however_the_fit_ends(colour_path, tmp_path):
     learn = learner(bunch(colour_path), tmp_path, precompute=0)
     with pytest.raises(KeyboardInterrupt):
         learn.fit(1, callbacks=Breaks())
-    assert learn.trainer.part is None
+    assert learn.trainer.head is None
     assert learn.get_preds()[0].shape == (12, 3)
 
 
@@ -332,7 +332,7 @@ def test_maps_of_different_shapes_are_a_clear_error(tmp_path):
     learn = learner(data, tmp_path, precompute=0, model=nn.Sequential(net()[0], head))
     with pytest.raises(DataError, match="pass size=224, say, or precompute=False"):
         learn.fit(1)
-    assert learn.trainer.part is None
+    assert learn.trainer.head is None
 
 
 # --- how deep gradients go ------------------------------------------------------------------------

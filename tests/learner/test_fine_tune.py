@@ -261,7 +261,7 @@ def test_it_shows_the_plan_the_forecast_and_the_result(colour_path, tmp_path, ca
 def test_for_the_head_alone_only_forward_passes_are_timed(learn, capsys, monkeypatch):
     steps = []
     step = learn.trainer.train_step
-    monkeypatch.setattr(learn.trainer, "train_step", lambda *args: steps.append(learn.trainer.part) or step(*args))
+    monkeypatch.setattr(learn.trainer, "train_step", lambda *args: steps.append(learn.trainer.head) or step(*args))
     learn.silent = False
     plan = learn.fine_tune(0, plan_only=True)
     assert steps, "the head's own steps are timed"
@@ -289,7 +289,7 @@ def test_plan_only_changes_nothing(learn, capsys):
     after = [s["exp_avg"] for s in optimizer.torch.state_dict()["state"].values()]
     assert all(torch.equal(a, b) for a, b in zip(moments, after, strict=True))
     assert learn.recorder is recorder
-    assert learn.trainer.part is None
+    assert learn.trainer.head is None
     assert str(plan) in capsys.readouterr().out
 
 
@@ -392,7 +392,7 @@ def test_an_interrupt_puts_data_and_precompute_back(colour_path, tmp_path):
         learn.fine_tune(2, base_lr=0.01, freeze_epochs=1, sizes=(16, 32))
     assert learn.data is data
     assert learn.precompute == 2
-    assert learn.trainer.part is None
+    assert learn.trainer.head is None
     assert len(learn.recorder.losses) > 0
     learn.callbacks.clear()
     learn.fit_one_cycle(1)

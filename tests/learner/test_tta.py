@@ -38,7 +38,7 @@ def data_of(path, **options) -> ImageDataBunch:
 
 def one_by_one(model, loader, views) -> torch.Tensor:
     """The mean of views, each in a pass of its own."""
-    spec = loader.part.store.spec
+    spec = loader.dataset.store.spec
     total = torch.zeros(())
     for number, tfms in enumerate(views):
         augmenter = BatchAugmenter(tfms, size=spec.size, padding_mode=spec.padding_mode)

@@ -14,7 +14,7 @@ from train_toys import Batch, FakeLearner, ToyLoader, toy_model, toy_trainer
 from onecycle.errors import ArgumentError
 from onecycle.train.callbacks import AccumulateScheduler, Callback, GradientClipping
 from onecycle.train.device import precision_trial as trial
-from onecycle.train.device.precision import Precision, PrecisionWish, cpu_has_bf16
+from onecycle.train.device.precision import Precision, PrecisionOptions, cpu_has_bf16
 from onecycle.train.device.precision_trial import choose_precision
 from onecycle.train.evaluate import evaluate
 from onecycle.train.log.progress import Progress
@@ -291,13 +291,13 @@ class FinderOverflow(Overflow):
 
 def test_what_cannot_be_had_is_said():
     with pytest.raises(ArgumentError, match=r"fp16' needs a CUDA GPU.*'cpu'.*'bf16'"):
-        PrecisionWish("fp16").check(CPU)
+        PrecisionOptions("fp16").check(CPU)
     with pytest.raises(ArgumentError, match="precision is one of 'auto', 'fp32', 'bf16', 'fp16'; received 'half'"):
-        PrecisionWish("half")
+        PrecisionOptions("half")
     with pytest.raises(ArgumentError, match="channels_last is True, False or None"):
-        PrecisionWish(channels_last="yes")
+        PrecisionOptions(channels_last="yes")
     with pytest.raises(ArgumentError, match="fp16"):
-        choose(wish=PrecisionWish("fp16"))
+        choose(options=PrecisionOptions("fp16"))
 
 
 # --- the choice -----------------------------------------------------------------------------------
@@ -305,9 +305,9 @@ def test_what_cannot_be_had_is_said():
 SECONDS = {"fp32, channels_last": 0.05, "bf16, channels_last": 0.05, "fp32, contiguous": 0.05}
 
 
-def wanted(wish: PrecisionWish) -> list[str]:
+def wanted(options: PrecisionOptions) -> list[str]:
     """What may be chosen on a processor that has bf16."""
-    return ["fp32", "bf16"] if wish.precision == "auto" else [wish.precision]
+    return ["fp32", "bf16"] if options.precision == "auto" else [options.precision]
 
 
 class Clock:
@@ -317,7 +317,7 @@ class Clock:
         self.table, self.steps, self.now = dict(SECONDS), [], 0.0
         monkeypatch.setattr(trial._Trial, "_step_s", lambda t, precision, call, x: self.step(precision.name))
         monkeypatch.setattr(trial.time, "perf_counter", lambda: self.now)
-        monkeypatch.setattr(PrecisionWish, "dtypes", lambda wish, device: wanted(wish))
+        monkeypatch.setattr(PrecisionOptions, "dtypes", lambda options, device: wanted(options))
 
     def step(self, name: str) -> float:
         if self.table[name] < 0:
@@ -411,13 +411,13 @@ def test_short_fits_are_not_measured(clock):
 
 
 def test_what_is_fixed_is_not_measured(clock):
-    assert choose(wish=PrecisionWish("bf16", False)) == Precision("bf16", False, False, "as asked for")
+    assert choose(options=PrecisionOptions("bf16", False)) == Precision("bf16", False, False, "as asked for")
     assert clock.steps == []
     clock.table["fp32, contiguous"] = 0.01
-    chosen = choose(wish=PrecisionWish(channels_last=True))
+    chosen = choose(options=PrecisionOptions(channels_last=True))
     assert chosen.channels_last
     assert "fp32, contiguous" not in clock.steps
-    assert choose(wish=PrecisionWish("auto", True, compile=True)).name == "fp32, channels_last, compiled"
+    assert choose(options=PrecisionOptions("auto", True, compile=True)).name == "fp32, channels_last, compiled"
     assert not any("compiled" in name for name in clock.steps), "that would take minutes"
 
 

@@ -4,7 +4,7 @@ The order of samples and every random draw are functions of (seed, epoch, step) 
 so a run is repeatable, resumable at any step and the same for any number of loading threads.
 
 While the network works on one batch, a thread gathers the next ones. To a GPU they go from pinned memory one batch
-ahead, on a stream of their own, and are augmented there; a processor augments in parts that stay in its cache.
+ahead, on a stream of their own, and are augmented there; a processor augments in chunks that stay in its cache.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from onecycle.data.augment.augmenter import BatchAugmenter, PixelFunction
-from onecycle.data.augment.threads import in_parts, part_length
+from onecycle.data.augment.threads import chunk_length, in_threads
 from onecycle.data.pixels.resize import centre_window
-from onecycle.data.pixels.store import PixelStore
 from onecycle.errors import ArgumentError, DataError
+
+if TYPE_CHECKING:
+    from onecycle.data.datasets import ImageDataset
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
 """Channel means and standard deviations of pixels in [0, 1]."""
@@ -115,16 +117,6 @@ class _DeviceQueue:
             yield self.receive()
 
 
-class PicturePart(Protocol):
-    """What a loader needs of a dataset: pixels, which rows of them, and encoded targets."""
-
-    store: PixelStore
-    rows: np.ndarray
-
-    @property
-    def targets(self) -> torch.Tensor: ...
-
-
 def check_stats(stats: Sequence[Sequence[float]]) -> Stats:
     """Return (means, stds) as tuples of three.
 
@@ -132,12 +124,12 @@ def check_stats(stats: Sequence[Sequence[float]]) -> Stats:
         ArgumentError: not two groups of one or three numbers, or a deviation that is not positive.
     """
     try:
-        mean, std = (tuple(float(v) for v in part) for part in stats)
+        mean, std = (tuple(float(v) for v in values) for values in stats)
     except (TypeError, ValueError) as error:
         raise ArgumentError(
             f"stats is (means, stds), each one or three numbers for pixels in [0, 1]; received {stats!r}"
         ) from error
-    mean, std = (part * 3 if len(part) == 1 else part for part in (mean, std))
+    mean, std = (v * 3 if len(v) == 1 else v for v in (mean, std))
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ArgumentError(f"stats is (means, stds), each one or three numbers, stds above 0; received {stats!r}")
     return mean, std
@@ -147,7 +139,7 @@ class BatchLoader:
     """Batches of one part of the data, an epoch at a time.
 
     Args:
-        part: the dataset.
+        dataset: pictures and targets of one part of the data.
         bs: pictures in a batch.
         augmenter: draws and applies the transforms; None gives the evaluation preprocess.
         shuffle: draw a new order in every epoch.
@@ -161,7 +153,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        part: PicturePart,
+        dataset: ImageDataset,
         *,
         bs: int,
         augmenter: BatchAugmenter | None = None,
@@ -175,7 +167,7 @@ class BatchLoader:
     ) -> None:
         if not isinstance(bs, int) or bs < 1:
             raise ArgumentError(f"bs is the number of pictures in a batch, at least 1; received {bs!r}")
-        self.part, self.bs, self.augmenter, self.shuffle = part, bs, augmenter, shuffle
+        self.dataset, self.bs, self.augmenter, self.shuffle = dataset, bs, augmenter, shuffle
         self.drop_last, self.stats, self.device, self.seed = drop_last, stats, torch.device(device), seed
         self.dl_tfms = tuple(dl_tfms)
         self.weights = weights
@@ -184,17 +176,12 @@ class BatchLoader:
     @property
     def n_items(self) -> int:
         """Pictures in this part, dropped ones included."""
-        return len(self.part.rows)
+        return len(self.dataset.rows)
 
     @property
     def n_dropped(self) -> int:
         """Pictures that an epoch leaves out because the last batch is not full."""
         return self.n_items % self.bs if self.drop_last and self.n_items >= self.bs else 0
-
-    @property
-    def dataset(self) -> PicturePart:
-        """The dataset (v1's name)."""
-        return self.part
 
     def __len__(self) -> int:
         return -(-(self.n_items - self.n_dropped) // self.bs)
@@ -224,49 +211,49 @@ class BatchLoader:
 
     def batch_at(self, epoch: int, step: int) -> Batch:
         """Make one batch of one epoch, without the others."""
-        found = self._gather(self.order(epoch)[step * self.bs : (step + 1) * self.bs], self.augmenter is None)
-        return self._finish(found.to(self.device), self.augmenter, epoch, step)
+        batch = self._gather(self.order(epoch)[step * self.bs : (step + 1) * self.bs], self.augmenter is None)
+        return self._finish(batch.to(self.device), self.augmenter, epoch, step)
 
     def __iter__(self) -> Iterator[Batch]:
         epoch, augmenter = self.epoch, self.augmenter
-        for step, found in enumerate(self._gathered(epoch, augmenter is None)):
-            yield self._finish(found, augmenter, epoch, step)
+        for step, batch in enumerate(self._gathered(epoch, augmenter is None)):
+            yield self._finish(batch, augmenter, epoch, step)
 
     def views(self, augmenters: Sequence[BatchAugmenter]) -> Iterator[Batch]:
         """Yield each batch of this epoch once for each augmenter in turn; its pixels are gathered once.
 
         View number ``v`` is what an iteration of epoch ``v`` with ``augmenters[v]`` gives for these pictures.
         """
-        for step, found in enumerate(self._gathered(self.epoch, False)):
+        for step, batch in enumerate(self._gathered(self.epoch, False)):
             for view, augmenter in enumerate(augmenters):
-                yield self._finish(found, augmenter, view, step)
+                yield self._finish(batch, augmenter, view, step)
 
     def _gathered(self, epoch: int, windowed: bool) -> Iterator[_Gathered]:
         """Return an epoch's batches on the device; a thread gathers the next ones meanwhile."""
         order = self.order(epoch)
-        parts = [order[i : i + self.bs] for i in range(0, len(order), self.bs)]
+        chunks = [order[i : i + self.bs] for i in range(0, len(order), self.bs)]
         with ThreadPoolExecutor(1) as ahead:
-            waiting = deque(ahead.submit(self._gather, p, windowed) for p in parts[:_BATCHES_AHEAD])
+            waiting = deque(ahead.submit(self._gather, p, windowed) for p in chunks[:_BATCHES_AHEAD])
 
             def gathered() -> Iterator[_Gathered]:
-                for step in range(len(parts)):
-                    found = waiting.popleft().result()
-                    if step + _BATCHES_AHEAD < len(parts):
-                        waiting.append(ahead.submit(self._gather, parts[step + _BATCHES_AHEAD], windowed))
-                    yield found
+                for step in range(len(chunks)):
+                    batch = waiting.popleft().result()
+                    if step + _BATCHES_AHEAD < len(chunks):
+                        waiting.append(ahead.submit(self._gather, chunks[step + _BATCHES_AHEAD], windowed))
+                    yield batch
 
             yield from _DeviceQueue(self.device).through(gathered())
 
     def _gather(self, positions: np.ndarray, windowed: bool) -> _Gathered:
         """Collect the pixels of some pictures on the CPU: the evaluation window, or all that is stored."""
-        rows = self.part.rows[positions]
-        pixels, shapes = self._evaluation_pixels(rows) if windowed else self.part.store.gather(rows)
-        found = _Gathered(pixels, shapes, self.part.targets[positions], positions)
-        return found.pinned() if self.device.type == "cuda" else found
+        rows = self.dataset.rows[positions]
+        pixels, shapes = self._evaluation_pixels(rows) if windowed else self.dataset.store.gather(rows)
+        batch = _Gathered(pixels, shapes, self.dataset.targets[positions], positions)
+        return batch.pinned() if self.device.type == "cuda" else batch
 
     def _evaluation_pixels(self, rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-        spec = self.part.store.spec
-        pictures = [centre_window(p, spec) for p in self.part.store.read_many(rows)]
+        spec = self.dataset.store.spec
+        pictures = [centre_window(p, spec) for p in self.dataset.store.read_many(rows)]
         shapes = np.array([p.shape[:2] for p in pictures], dtype=np.int64)
         self._check_one_shape(shapes, rows)
         return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2), shapes
@@ -274,31 +261,31 @@ class BatchLoader:
     def _check_one_shape(self, shapes: np.ndarray, rows: np.ndarray) -> None:
         odd = np.flatnonzero((shapes != shapes[0]).any(axis=1))
         if len(odd):
-            paths, i = self.part.store.paths, int(odd[0])
+            paths, i = self.dataset.store.paths, int(odd[0])
             raise DataError(
                 f"pictures of one batch differ in size: {paths[rows[0]]} is {_by(shapes[0])} px and "
                 f"{paths[rows[i]]} is {_by(shapes[i])} px (height × width); pass size=224, say"
             )
 
-    def _finish(self, found: _Gathered, augmenter: BatchAugmenter | None, epoch: int, step: int) -> Batch:
+    def _finish(self, batch: _Gathered, augmenter: BatchAugmenter | None, epoch: int, step: int) -> Batch:
         """Augment on the device, scale to float and normalise."""
         normalise = None if self.stats is None else partial(normalise_, stats=self.stats)
-        inside = None if self.dl_tfms else normalise  # with each part of the batch, while it is in the cache
+        inside = None if self.dl_tfms else normalise  # with each chunk of the batch, while it is in the cache
         if augmenter is None:
-            x = to_float(found.pixels, then=inside)
+            x = to_float(batch.pixels, then=inside)
         else:
             if augmenter.size is None:
-                self._check_one_shape(found.shapes, self.part.rows[found.positions])
+                self._check_one_shape(batch.shapes, self.dataset.rows[batch.positions])
             rng = np.random.default_rng([self.seed, epoch, _AUGMENT, step])
-            draws = augmenter.draw(rng, found.shapes)
-            x = augmenter.apply(found.pixels, found.shapes, draws, then=inside)
-        y = found.y.clone() if self.dl_tfms else found.y  # a transform may write into it, and views share it
+            draws = augmenter.draw(rng, batch.shapes)
+            x = augmenter.apply(batch.pixels, batch.shapes, draws, then=inside)
+        y = batch.y.clone() if self.dl_tfms else batch.y  # a transform may write into it, and views share it
         for transform in self.dl_tfms:
             x, y = transform((x, y))
         x = x.contiguous(memory_format=torch.channels_last)
         if normalise is not None and inside is None:
             normalise(x)
-        return Batch(x, y, torch.from_numpy(np.ascontiguousarray(found.positions)))
+        return Batch(x, y, torch.from_numpy(np.ascontiguousarray(batch.positions)))
 
 
 def weighted_order(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -323,7 +310,7 @@ def weighted_order(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def to_float(pixels: torch.Tensor, then: PixelFunction | None = None) -> torch.Tensor:
-    """Return uint8 ``(n, 3, H, W)`` as float32 in [0, 1], channels-last; then call ``then`` on every part of it."""
+    """Return uint8 ``(n, 3, H, W)`` as float32 in [0, 1], channels-last; then call ``then`` on every chunk of it."""
     if pixels.device.type != "cpu":
         x = pixels.float().div_(255)
         if then is not None:
@@ -332,20 +319,20 @@ def to_float(pixels: torch.Tensor, then: PixelFunction | None = None) -> torch.T
     x = torch.empty(pixels.shape, memory_format=torch.channels_last)
 
     def scale(rows: np.ndarray) -> None:
-        part = x[rows[0] : rows[-1] + 1]
-        part.copy_(pixels[rows[0] : rows[-1] + 1]).div_(255)
+        chunk = x[rows[0] : rows[-1] + 1]
+        chunk.copy_(pixels[rows[0] : rows[-1] + 1]).div_(255)
         if then is not None:
-            then(part)
+            then(chunk)
 
-    length = part_length(len(pixels), 4 * pixels[0].numel())
-    in_parts([np.arange(i, min(i + length, len(pixels))) for i in range(0, len(pixels), length)], scale)
+    length = chunk_length(len(pixels), 4 * pixels[0].numel())
+    in_threads([np.arange(i, min(i + length, len(pixels))) for i in range(0, len(pixels), length)], scale)
     return x
 
 
 def normalise_(x: torch.Tensor, stats: Stats) -> torch.Tensor:
     """Subtract the means and divide by the deviations, in place; ``x`` is float ``(n, 3, H, W)``."""
     # Made on the CPU and sent along: a tensor made on a GPU from a list would wait for the device.
-    mean, std = (torch.tensor(part, dtype=x.dtype).to(x.device, non_blocking=True) for part in stats)
+    mean, std = (torch.tensor(values, dtype=x.dtype).to(x.device, non_blocking=True) for values in stats)
     if x.is_contiguous(memory_format=torch.channels_last):
         # Whole rows against one row of constants: 3 channels at a time keep a processor's vector units idle.
         n, channels, height, width = x.shape

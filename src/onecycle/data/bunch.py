@@ -26,7 +26,7 @@ from onecycle.data.labels.splits import index_split, keep_together
 from onecycle.data.options import BunchOptions, make_loading, make_stores
 from onecycle.data.pixels.decode import Source
 from onecycle.data.pixels.image import Image
-from onecycle.data.pixels.store import GivenPictures
+from onecycle.data.pixels.store import PicturesInMemory
 from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, warn
 from onecycle.text import shown
 
@@ -329,7 +329,7 @@ class ImageDataBunch(BunchFactories):
 
     def single_loader(self, pictures: Sequence[Image | Source], *, stats: Stats | None) -> BatchLoader:
         """Return batches of given files or pictures with the evaluation preprocess of this bunch."""
-        store = GivenPictures(pictures, self.lists.resize)
+        store = PicturesInMemory(pictures, self.lists.resize)
         part = ImageDataset(store, np.arange(len(pictures)), None, self.classes, is_multi=self.is_multi)
         how = self._loading
         loader = BatchLoader(part, bs=how.val_bs, augmenter=how.valid_augmenter, dl_tfms=how.dl_tfms)

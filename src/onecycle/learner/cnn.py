@@ -16,7 +16,7 @@ from onecycle.learner.learner import Learner
 from onecycle.model.backbones import Architecture
 from onecycle.model.cnn import create_cnn_model
 from onecycle.train.callbacks import Callback
-from onecycle.train.device.precision import Choice, PrecisionWish
+from onecycle.train.device.precision import Choice, PrecisionOptions
 from onecycle.train.losses import ClassWeights, class_log_prior
 from onecycle.train.metrics import Metric
 from onecycle.train.optimizer import AdamW_v1
@@ -112,7 +112,7 @@ def cnn_learner(
         WeightsError: the weights are neither here nor to be had.
         ArgumentError: an unknown network (with near names).
     """
-    PrecisionWish(precision, channels_last, compile).check(data.device)  # before the network is made
+    PrecisionOptions(precision, channels_last, compile).check(data.device)  # before the network is made
     check_views(precompute)
     n_train = len(data.split.train)
     prior = None  # a bunch without pictures, for predictions only

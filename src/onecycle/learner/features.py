@@ -369,7 +369,7 @@ def _compute(fixed: nn.Module, parts: Sequence[_Part], *, max_bytes: int, silent
                 folder=settings.cache_folder() / "features",
             )
             _fill(room, network, part, advance)
-            made.append(FeatureSet(room, part.loader.part.targets, on_disk))
+            made.append(FeatureSet(room, part.loader.dataset.targets, on_disk))
     return made
 
 

@@ -26,7 +26,7 @@ from onecycle.learner.precision import TrainingSpeed
 from onecycle.model import cnn
 from onecycle.train import lr_finder
 from onecycle.train.callbacks import Callback, GradientClipping, MixUpCallback
-from onecycle.train.device.precision import Choice, PrecisionWish
+from onecycle.train.device.precision import Choice, PrecisionOptions
 from onecycle.train.evaluate import Loader
 from onecycle.train.log.progress import Progress, make_progress
 from onecycle.train.log.recorder import Recorder
@@ -124,8 +124,8 @@ class Learner(ExaminedClassifier):
         self._precompute = check_views(precompute)
         self._frozen_to: int | None = None  # what the last freeze was
         self._features = FrozenFeatures()
-        self._speed = TrainingSpeed(PrecisionWish(precision, channels_last, compile))
-        self._speed.wish.check(data.device)
+        self._speed = TrainingSpeed(PrecisionOptions(precision, channels_last, compile))
+        self._speed.options.check(data.device)
         self._data = data
         data.backbone_stats = stats
         self.path = Path(path) if path is not None else data.path
@@ -260,13 +260,13 @@ class Learner(ExaminedClassifier):
     @property
     def precision(self) -> Choice:
         """What was asked for: ``auto``, ``fp32``, ``bf16`` or ``fp16``; assigning it counts from the next fit on."""
-        return self._speed.wish.precision
+        return self._speed.options.precision
 
     @precision.setter
     def precision(self, value: Choice) -> None:
-        options = replace(self._speed.wish, precision=value)
+        options = replace(self._speed.options, precision=value)
         options.check(self._data.device)
-        self._speed.wish = options
+        self._speed.options = options
 
     def to_fp16(self) -> Learner:
         """Train in half floats with a gradient scaler from now on (CUDA GPUs only); returns this learner."""

@@ -9,7 +9,7 @@ import torch
 
 from onecycle import settings
 from onecycle.data.batches import BatchLoader
-from onecycle.train.device.precision import PrecisionWish
+from onecycle.train.device.precision import PrecisionOptions
 from onecycle.train.device.precision_trial import choose_precision
 from onecycle.train.evaluate import Loader
 from onecycle.train.loop import Trainer
@@ -24,11 +24,11 @@ class TrainingSpeed:
     """The choice of precision and layout for one learner.
 
     Args:
-        wish: what the user has fixed.
+        options: what the user has fixed.
     """
 
-    def __init__(self, wish: PrecisionWish) -> None:
-        self.wish = wish
+    def __init__(self, options: PrecisionOptions) -> None:
+        self.options = options
         self._said: set[str] = set()
 
     def choose(self, trainer: Trainer, loader: Loader, *, n_batches: int) -> str:
@@ -44,7 +44,7 @@ class TrainingSpeed:
         Raises:
             ArgumentError: the device cannot do what is asked for.
         """
-        self.wish.check(trainer.device)
+        self.options.check(trainer.device)
         if trainer.head is not None or not isinstance(loader, BatchLoader):
             trainer.use_precision(None)
             return _HEAD_ALONE
@@ -61,7 +61,7 @@ class TrainingSpeed:
             device=trainer.device,
             bs=loader.bs,
             n_pictures=n_batches * loader.bs,
-            wish=self.wish,
+            options=self.options,
             cache_file=settings.cache_folder() / "precision.json",
         )
         trainer.use_precision(chosen)

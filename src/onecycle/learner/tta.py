@@ -100,7 +100,7 @@ def mean_of_views(
     Returns:
         float32 ``(N, C)``.
     """
-    spec = loader.part.store.spec
+    spec = loader.dataset.store.spec
     augmenters = [BatchAugmenter(tfms, size=spec.size, padding_mode=spec.padding_mode, mode=mode) for tfms in views]
     batches = _Views(loader, augmenters)
     logits = evaluate(model, batches, loss_func).logits

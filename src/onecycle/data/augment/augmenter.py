@@ -5,7 +5,7 @@ whose view moves whole pixels only (flips, quarter turns, windows) are copied, n
 validation, which only cuts a window, gets exactly the pixels that are there.
 
 A processor works through a batch a few pictures at a time, so that all passes over them find them in its cache, and
-puts pictures together that need the same passes; what that gains is said in ``parts``. A GPU takes the whole batch.
+puts pictures together that need the same passes; what that gains is said in ``threads``. A GPU takes the whole batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from onecycle.data.augment import warp
 from onecycle.data.augment.draws import Bools, ChannelNoise, Draws, Jitter, draw_batch
-from onecycle.data.augment.threads import in_parts, part_length
+from onecycle.data.augment.threads import chunk_length, in_threads
 from onecycle.data.augment.transforms import (
     PADDING_MODES,
     Size,
@@ -147,7 +147,7 @@ def apply_draws(
         draws: for the same N pictures.
         padding_mode: ``reflection``, ``border`` or ``zeros``.
         mode: ``bilinear``, ``nearest`` or ``bicubic``.
-        then: called last on every part of the batch, while it is in the processor's cache.
+        then: called last on every chunk of the batch, while it is in the processor's cache.
 
     Returns:
         float32 (N, 3, h, w), before ``then`` in [0, 1], on the device of ``pixels``.
@@ -166,30 +166,30 @@ def apply_draws(
         mine, shape = draws.select(rows), checked[rows]
         seen = pixels if len(rows) == len(pixels) else _chosen(pixels, rows)
         if whole[rows[0]]:
-            part = _copy(seen, shape, maps[rows], draws.size, padding_mode)
+            chunk = _copy(seen, shape, maps[rows], draws.size, padding_mode)
         else:
-            part = _sample(seen, shape, mine, padding_mode, mode)
-        _change_pixels_(part, mine)
+            chunk = _sample(seen, shape, mine, padding_mode, mode)
+        _change_pixels_(chunk, mine)
         if then is not None:
-            then(part)
-        return part
+            then(chunk)
+        return chunk
 
-    return _in_parts(whole * 2 + draws.lit, finished, pixels, draws.size)
-
-
-# ---- parts of a batch ----
+    return _in_chunks(whole * 2 + draws.lit, finished, pixels, draws.size)
 
 
-def _in_parts(
+# ---- chunks of a batch ----
+
+
+def _in_chunks(
     kind: Ints, make: Callable[[Ints], torch.Tensor], pixels: torch.Tensor, size: tuple[int, int]
 ) -> torch.Tensor:
     """Make pictures of one kind together, a few at a time on a processor; return them all in their order."""
     shape, device = (len(pixels), pixels.shape[1], *size), pixels.device
-    at_once = part_length(len(pixels), 4 * math.prod(shape[1:])) if device.type == "cpu" else len(pixels)
+    at_once = chunk_length(len(pixels), 4 * math.prod(shape[1:])) if device.type == "cpu" else len(pixels)
     groups = [np.flatnonzero(kind == k) for k in np.unique(kind)]
-    parts = [g[i : i + at_once] for g in groups for i in range(0, len(g), at_once)]
-    if len(parts) == 1:
-        return make(parts[0])
+    chunks = [g[i : i + at_once] for g in groups for i in range(0, len(g), at_once)]
+    if len(chunks) == 1:
+        return make(chunks[0])
     out = torch.empty(shape, device=device, memory_format=torch.channels_last)
 
     def put(rows: Ints) -> None:
@@ -197,9 +197,9 @@ def _in_parts(
             out[row].copy_(picture)
 
     if device.type == "cpu":
-        in_parts(parts, put)
+        in_threads(chunks, put)
         return out
-    for rows in parts:
+    for rows in chunks:
         out[_rows(rows, device)] = make(rows)
     return out
 
@@ -365,24 +365,24 @@ def _shifts(jitter: Jitter, size: tuple[int, int]) -> torch.Tensor:
 # ---- light and pixels, in place ----
 
 
-def _change_pixels_(part: torch.Tensor, draws: Draws) -> None:
+def _change_pixels_(chunk: torch.Tensor, draws: Draws) -> None:
     if draws.lit[0]:
-        _light_(part, draws)
+        _light_(chunk, draws)
     else:
-        part.clamp_(0, 1)  # what interpolation leaves a little outside; light brings its own limits
+        chunk.clamp_(0, 1)  # what interpolation leaves a little outside; light brings its own limits
     for noise in draws.channel_noise:
-        _replace_channels_(part, noise)
+        _replace_channels_(chunk, noise)
     if draws.holes.size:
-        _black_out_(part, draws.holes)
+        _black_out_(chunk, draws.holes)
 
 
-def _light_(part: torch.Tensor, draws: Draws) -> None:
+def _light_(chunk: torch.Tensor, draws: Draws) -> None:
     """Take pictures through sigmoid(gain · logit(x) + offset)."""
     gain, offset = (
-        torch.from_numpy(v.astype(np.float32)).to(part.device, non_blocking=True)[:, None, None, None]
+        torch.from_numpy(v.astype(np.float32)).to(chunk.device, non_blocking=True)[:, None, None, None]
         for v in (draws.gain, draws.offset)
     )
-    part.logit_(LOGIT_EPS).mul_(gain).add_(offset).sigmoid_()
+    chunk.logit_(LOGIT_EPS).mul_(gain).add_(offset).sigmoid_()
 
 
 def _replace_channels_(out: torch.Tensor, noise: ChannelNoise) -> None:

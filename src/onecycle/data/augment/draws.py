@@ -29,7 +29,7 @@ class Jitter:
     spread: Floats  # (N, 2, 2) from noise to a shift of the input position; zeros leave a picture alone
 
     def select(self, rows: Ints) -> Jitter:
-        """Return the part for the given pictures."""
+        """Return the rows of some pictures."""
         return Jitter(self.seeds[rows], self.spread[rows])
 
 
@@ -42,11 +42,11 @@ class ChannelNoise:
     level: Floats  # (N,) upper end of the noise, 0 to 1
 
     def select(self, rows: Ints) -> ChannelNoise:
-        """Return the part for the given pictures."""
+        """Return the rows of some pictures."""
         return ChannelNoise(self.seeds[rows], self.channel[rows], self.level[rows])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Draws:
     """Everything that was drawn for the N pictures of a batch."""
 
@@ -65,16 +65,9 @@ class Draws:
     def select(self, rows: Ints | slice | Sequence[int]) -> Draws:
         """Return the draws of the given pictures."""
         index = np.arange(len(self))[rows]
-        return Draws(
-            self.size,
-            self.matrices[index],
-            self.gain[index],
-            self.offset[index],
-            self.lit[index],
-            self.holes[index],
-            tuple(j.select(index) for j in self.jitter),
-            tuple(c.select(index) for c in self.channel_noise),
-        )
+        arrays = {name: getattr(self, name)[index] for name in ("matrices", "gain", "offset", "lit", "holes")}
+        noise = tuple(c.select(index) for c in self.channel_noise)
+        return replace(self, **arrays, jitter=tuple(j.select(index) for j in self.jitter), channel_noise=noise)
 
 
 def draw_batch(tfms: Sequence[Transform], rng: np.random.Generator, shapes: Ints, size: tuple[int, int]) -> Draws:
@@ -102,14 +95,14 @@ def draw_batch(tfms: Sequence[Transform], rng: np.random.Generator, shapes: Ints
     for tfm in kinds["crop"]:
         sampled = _cut(sampled, *_placed(tfm, rng, len(shapes)), size)
     return Draws(
-        size,
-        sampled.view,
-        gain,
-        offset,
-        lit,
-        sampled.holes,
-        tuple(replace(j, spread=around[:, :2, :2] @ j.spread) for j in jitter),
-        sampled.channel_noise,
+        size=size,
+        matrices=sampled.view,
+        gain=gain,
+        offset=offset,
+        lit=lit,
+        holes=sampled.holes,
+        jitter=tuple(replace(j, spread=around[:, :2, :2] @ j.spread) for j in jitter),
+        channel_noise=sampled.channel_noise,
     )
 
 

@@ -1,9 +1,9 @@
-"""Work through a batch on a processor: in parts that stay in its cache, one thread a part.
+"""Work through a batch on a processor: in chunks that stay in its cache, one thread a chunk.
 
 PyTorch by itself splits every single operation between its threads and waits for all of them at its end; the dozens of
 short passes of an augmentation then wait dozens of times for a core that another program has. Measured in turn on two
 cores with several other programs running, 64 pictures of 224 px with the lesson's transforms: 310 pictures/s with a
-thread a part, 68 with PyTorch's threads in the same parts, 104 with PyTorch's threads on the whole batch.
+thread a chunk, 68 with PyTorch's threads in the same chunks, 104 with PyTorch's threads on the whole batch.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
 
-PART_BYTES = 5 * 2**20  # of float pixels: of the order of a core's own cache, and far above what a thread costs
+CHUNK_BYTES = 5 * 2**20  # of float pixels: of the order of a core's own cache, and far above what a thread costs
 
 
-def part_length(n: int, bytes_each: int) -> int:
-    """Return how many of ``n`` pictures of ``bytes_each`` make a part."""
+def chunk_length(n: int, bytes_each: int) -> int:
+    """Return how many of ``n`` pictures of ``bytes_each`` make a chunk."""
     share = -(-n // torch.get_num_threads())
-    return max(1, min(share, PART_BYTES // bytes_each))
+    return max(1, min(share, CHUNK_BYTES // bytes_each))
 
 
-def in_parts(parts: Sequence[Rows], work: Callable[[Rows], object]) -> None:
-    """Call ``work(rows)`` for every part, on as many threads as PyTorch may use; results do not depend on them.
+def in_threads(chunks: Sequence[Rows], work: Callable[[Rows], object]) -> None:
+    """Call ``work(rows)`` for every chunk, on as many threads as PyTorch may use; results do not depend on them.
 
     Args:
-        parts: row numbers; no row twice.
+        chunks: row numbers; no row twice.
         work: writes what it makes of its rows where nobody else writes.
     """
     threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
-    if min(len(parts), threads) < 2 or not _threads_count_alone():
-        for rows in parts:
+    if min(len(chunks), threads) < 2 or not _threads_count_alone():
+        for rows in chunks:
             work(rows)
         return
 
@@ -45,8 +45,8 @@ def in_parts(parts: Sequence[Rows], work: Callable[[Rows], object]) -> None:
             work(rows)
 
     try:
-        with ThreadPoolExecutor(min(len(parts), threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for _ in pool.map(on_a_thread, parts):
+        with ThreadPoolExecutor(min(len(chunks), threads), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for _ in pool.map(on_a_thread, chunks):
                 pass
     finally:
         torch.set_num_threads(threads)  # else threads that are started later would begin with 1

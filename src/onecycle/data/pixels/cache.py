@@ -22,7 +22,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from onecycle.data.pixels.pixel_file import KEY_BYTES, CacheUnusable, Note, PartFile, Say, file_path, remove, take, why
+from onecycle.data.pixels.pixel_file import (
+    KEY_BYTES,
+    CacheUnusable,
+    Manifest,
+    Say,
+    UnfinishedFile,
+    file_path,
+    remove,
+    take,
+    why,
+)
 from onecycle.settings import cache_bytes, config_file, pixel_folder
 from onecycle.text import aligned, cut, human_bytes, plural, shown_path
 
@@ -59,7 +69,7 @@ def filling(key: str, say: Say) -> Iterator[None]:
 
 
 @contextmanager
-def new_store(key: str, n_bytes: int, *, say: Say) -> Iterator[PartFile]:
+def new_store(key: str, n_bytes: int, *, say: Say) -> Iterator[UnfinishedFile]:
     """Make room for a set whose lock is held, and a file that is removed again unless it is finished.
 
     Args:
@@ -76,7 +86,7 @@ def new_store(key: str, n_bytes: int, *, say: Say) -> Iterator[PartFile]:
             _remove_set(key)
             _sweep(own=key)
             _evict(n_bytes + KEY_BYTES, say)
-            part = PartFile(key, n_bytes)
+            part = UnfinishedFile(key, n_bytes)
     except _NO_LOCK as error:
         raise CacheUnusable(why(error)) from error
     try:
@@ -93,7 +103,7 @@ class Stored:
     """A set in the folder."""
 
     key: str  # its name
-    note: Note | None  # None if it cannot be read
+    manifest: Manifest | None  # None if it cannot be read
     n_bytes: int  # of the .bin
     used_s: float  # when it was last used, in seconds since 1970
 
@@ -102,11 +112,11 @@ def stores() -> list[Stored]:
     """List the sets in the folder, the one used last first."""
     found = []
     for path in _files(".json"):
-        note = None
+        manifest = None
         with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
-            note = Note.from_json(path.read_text(encoding="utf-8"))
+            manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
         with suppress(FileNotFoundError):
-            found.append(Stored(path.stem, note, _size(file_path(path.stem, ".bin")), path.stat().st_mtime))
+            found.append(Stored(path.stem, manifest, _size(file_path(path.stem, ".bin")), path.stat().st_mtime))
     return sorted(found, key=lambda s: (-s.used_s, s.key))
 
 
@@ -164,11 +174,11 @@ def listing_text() -> str:
 
 def _row(stored: Stored) -> tuple[str, str, str, str, str]:
     used = time.strftime("%Y-%m-%d %H:%M", time.localtime(stored.used_s))
-    size, note = human_bytes(stored.n_bytes), stored.note
-    if note is None:
+    size, manifest = human_bytes(stored.n_bytes), stored.manifest
+    if manifest is None:
         return size, "?", "?", used, "damaged"
-    px = "mixed" if note.shape is None else f"{note.shape[0]}×{note.shape[1]}"
-    return size, f"{note.n:,}", px, used, shown_path(note.folder)
+    px = "mixed" if manifest.shape is None else f"{manifest.shape[0]}×{manifest.shape[1]}"
+    return size, f"{manifest.n:,}", px, used, shown_path(manifest.folder)
 
 
 def _sets(n: int) -> str:
@@ -202,7 +212,7 @@ def _evict(n_bytes: int, say: Say) -> None:
             excess -= stored.n_bytes
             gone.append(stored)
     if gone:
-        folders = ", ".join(sorted({shown_path(s.note.folder) if s.note else "unknown" for s in gone}))
+        folders = ", ".join(sorted({shown_path(s.manifest.folder) if s.manifest else "unknown" for s in gone}))
         say(
             f"Removed {human_bytes(sum(s.n_bytes for s in gone))} of decoded pictures, unused for longest, from the "
             f"pixel cache to make room (made from {folders})"
@@ -240,7 +250,7 @@ def _alone(key: str) -> Iterator[bool]:
 
 
 def _sweep(own: str = "") -> None:
-    """Remove what killed processes left: parts, and sets without a note, of every key that nobody decodes.
+    """Remove what killed processes left: parts, and sets without a manifest, of every key that nobody decodes.
 
     Args:
         own: the key whose lock the caller holds, and whose files are gone already.
@@ -256,7 +266,7 @@ def _sweep(own: str = "") -> None:
 
 
 def _remove_set(key: str) -> None:
-    """Remove a set and its parts; the note first, so that half a removal leaves nothing that counts as a set."""
+    """Remove a set and its parts; the manifest first, so that half a removal leaves nothing that counts as a set."""
     remove(file_path(key, ".json"))
     remove(file_path(key, ".bin"))
     _remove_parts(key)

@@ -27,7 +27,7 @@ class Failures:
             self.passing = position
 
 
-class Plan:
+class PixelLayout:
     """Where the pixels of each picture go.
 
     Args:
@@ -62,7 +62,7 @@ class Plan:
         return np.column_stack([self._starts, self.shapes]).astype(np.int64)
 
 
-class Kept:
+class PackedPixels:
     """Decoded pixels, one picture after the other.
 
     Args:

@@ -114,15 +114,14 @@ def key_of(paths: Sequence[str], stamps: array[int], recipe: str) -> str:
 # ---------------------------------------------------------------- what a set was made from
 
 
-@dataclass(frozen=True)
-class Note:
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
     """What the .json says about its .bin."""
 
     n: int  # pictures
     n_bytes: int  # of the whole .bin
     pixel_bytes: int  # of the pixels at its start
-    shape: tuple[int, int] | None
-    """(height, width) of every picture, None where they differ and a table follows the pixels."""
+    shape: tuple[int, int] | None  # (height, width) of every picture; None: they differ, a table follows the pixels
     folder: str  # of the first picture
     recipe: str  # decoders with versions, size, method
     made: str  # date and time (UTC)
@@ -144,15 +143,15 @@ class Note:
         bad = [(int(i), str(reason)) for i, reason in read["unreadable"]]
         sizes = {name: int(read[name]) for name in ("n", "n_bytes", "pixel_bytes")}
         texts = {name: str(read[name]) for name in ("folder", "recipe", "made")}
-        note = cls(**sizes, **texts, shape=shape, unreadable=bad)  # type: ignore[arg-type]
-        whole = layout(note.n, note.pixel_bytes, shape)[1] + KEY_BYTES
-        right = note.pixel_bytes == note.n * shape[0] * shape[1] * 3 if shape else note.pixel_bytes > 0
-        if read["format"] != _FORMAT or note.n_bytes != whole or not right:
+        manifest = cls(**sizes, **texts, shape=shape, unreadable=bad)  # type: ignore[arg-type]
+        whole = table_span(manifest.n, manifest.pixel_bytes, shape)[1] + KEY_BYTES
+        right = manifest.pixel_bytes == manifest.n * shape[0] * shape[1] * 3 if shape else manifest.pixel_bytes > 0
+        if read["format"] != _FORMAT or manifest.n_bytes != whole or not right:
             raise ValueError("its note's numbers do not belong together")
-        return note
+        return manifest
 
 
-def layout(n: int, pixel_bytes: int, shape: tuple[int, int] | None) -> tuple[int, int]:
+def table_span(n: int, pixel_bytes: int, shape: tuple[int, int] | None) -> tuple[int, int]:
     """Return the byte that the table starts at, and the bytes of pixels and table together."""
     table_at = -(-pixel_bytes // 8) * 8  # aligned, so that it can be used where it lies
     return (table_at, table_at + n * _TABLE_ROW_BYTES) if shape is None else (pixel_bytes, pixel_bytes)
@@ -161,7 +160,7 @@ def layout(n: int, pixel_bytes: int, shape: tuple[int, int] | None) -> tuple[int
 # ---------------------------------------------------------------- reading
 
 
-def open_store(key: str, say: Say) -> tuple[BinaryIO, Note] | None:
+def open_store(key: str, say: Say) -> tuple[BinaryIO, Manifest] | None:
     """Open a finished set, and mark it as in use for as long as the file, or a memory map of it, is open.
 
     Args:
@@ -169,20 +168,20 @@ def open_store(key: str, say: Say) -> tuple[BinaryIO, Note] | None:
         say: told where there is one that is damaged.
 
     Returns:
-        The .bin, to be closed by the caller, and its note; None where there is none that can be used.
+        The .bin, to be closed by the caller, and its manifest; None where there is none that can be used.
     """
     try:
-        note = Note.from_json(file_path(key, ".json").read_text(encoding="utf-8"))
+        manifest = Manifest.from_json(file_path(key, ".json").read_text(encoding="utf-8"))
         with ExitStack() as opened:
             file = opened.enter_context(file_path(key, ".bin").open("rb"))
             if not _share(file):
                 return None  # it is being removed right now
-            problem = _problem(file, key, note)
+            problem = _problem(file, key, manifest)
             if problem is None:
                 opened.pop_all()
                 with suppress(OSError):  # a folder that may only be read serves as well
                     os.utime(file_path(key, ".json"))
-                return file, note
+                return file, manifest
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -191,10 +190,10 @@ def open_store(key: str, say: Say) -> tuple[BinaryIO, Note] | None:
     return None
 
 
-def _problem(file: BinaryIO, key: str, note: Note) -> str | None:
+def _problem(file: BinaryIO, key: str, manifest: Manifest) -> str | None:
     size = os.fstat(file.fileno()).st_size
-    if size != note.n_bytes:
-        return f"expected {note.n_bytes:,} bytes, found {size:,}"
+    if size != manifest.n_bytes:
+        return f"expected {manifest.n_bytes:,} bytes, found {size:,}"
     file.seek(-KEY_BYTES, os.SEEK_END)
     return None if file.read() == bytes.fromhex(key) else "it is another set's"
 
@@ -223,7 +222,7 @@ def _lock(file: BinaryIO, *, alone: bool) -> bool:
 # ---------------------------------------------------------------- writing
 
 
-class PartFile:
+class UnfinishedFile:
     """A file of known size that several threads fill, under a name that nobody takes for a finished set."""
 
     def __init__(self, key: str, n_bytes: int) -> None:
@@ -260,8 +259,8 @@ class PartFile:
             self._file.seek(offset)
             return self._file.write(view)
 
-    def finish(self, note: Note) -> None:
-        """Give the file its name; ``note.n_bytes`` must be this file's.
+    def finish(self, manifest: Manifest) -> None:
+        """Give the file its name; ``manifest.n_bytes`` must be this file's.
 
         Raises:
             CacheUnusable: the disk is full, or does not work.
@@ -271,7 +270,7 @@ class PartFile:
             os.fsync(self._file.fileno())
             self._file.close()
             with beside.open("x", encoding="utf-8") as file:
-                file.write(note.to_json())
+                file.write(manifest.to_json())
                 file.flush()
                 os.fsync(file.fileno())
             self.path.replace(file_path(self.key, ".bin"))

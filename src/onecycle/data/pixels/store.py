@@ -27,8 +27,8 @@ from onecycle.data.pixels.decode import (
     uses_simplejpeg,
 )
 from onecycle.data.pixels.image import Image, unreadable
-from onecycle.data.pixels.packed import Failures, Kept, Plan, on_one_canvas
-from onecycle.data.pixels.pixel_file import CacheUnusable, Note, PartFile, Say
+from onecycle.data.pixels.packed import Failures, PackedPixels, PixelLayout, on_one_canvas
+from onecycle.data.pixels.pixel_file import CacheUnusable, Manifest, Say, UnfinishedFile
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import counting_bar
 from onecycle.errors import ArgumentError, UnreadableImagesError
@@ -90,7 +90,7 @@ class PixelStore:
         self.cache = cache
         self.max_bytes = default_store_bytes() if max_bytes is None else max_bytes
         self.threads = max(1, threads)
-        self._kept: Kept | None = None
+        self._packed: PackedPixels | None = None
         self._key: str | None = None  # of the file that is mapped
         self._failed: list[Unreadable] | None = None
         self._why_streamed = ""  # why nothing is kept
@@ -107,22 +107,22 @@ class PixelStore:
     @property
     def kept(self) -> bool:
         """Whether the decoded pictures are kept, on the disk or in memory."""
-        return self._kept is not None
+        return self._packed is not None
 
     @property
     def in_memory(self) -> bool:
         """Whether the decoded pictures are kept in memory."""
-        return self._kept is not None and self._kept.mapped is None
+        return self._packed is not None and self._packed.mapped is None
 
     def describe(self) -> str:
         """Say in one clause where pixels come from."""
-        if self._kept is None:
+        if self._packed is None:
             if self.filled or self.cache == "off":
                 return f"pixels decoded anew for each batch ({self._why_streamed or 'pixel_cache=off'})"
             return "pixels not decoded yet"
         where = f"in {shown_path(pixel_folder())}" if self._key else "on the disk, for this run only"
         where = "in memory" if self.in_memory else where
-        return f"pixels decoded once ({human_bytes(self._kept.flat.nbytes)} {where})"
+        return f"pixels decoded once ({human_bytes(self._packed.flat.nbytes)} {where})"
 
     def read(self, position: int) -> np.ndarray:
         """Return the resized pixels of one picture, uint8 ``(h, w, 3)``; not to be written to.
@@ -130,7 +130,7 @@ class PixelStore:
         Raises:
             UnreadableImagesError: the picture cannot be decoded.
         """
-        found = None if self._kept is None else self._kept.picture(position)
+        found = None if self._packed is None else self._packed.picture(position)
         if found is not None:
             return found
         try:
@@ -147,7 +147,7 @@ class PixelStore:
         Returns:
             uint8 ``(n, 3, H, W)`` (channels-last in memory) and int64 ``(n, 2)`` heights and widths.
         """
-        canvas = None if self._kept is None else self._kept.take(positions)
+        canvas = None if self._packed is None else self._packed.take(positions)
         if canvas is not None:
             shapes = np.tile(np.array(canvas.shape[1:3], dtype=np.int64), (len(canvas), 1))
         else:
@@ -157,7 +157,7 @@ class PixelStore:
     def read_many(self, positions: Iterable[int]) -> list[np.ndarray]:
         """Read several pictures, in threads where they must be decoded."""
         wanted = [int(p) for p in positions]
-        if self._kept is not None or self.threads == 1:
+        if self._packed is not None or self.threads == 1:
             return [self.read(p) for p in wanted]
         return list(self._workers().map(self.read, wanted))
 
@@ -175,8 +175,8 @@ class PixelStore:
             if self.cache == "disk" and len(self):
                 self._fill_on_disk(say)
             else:
-                self._fill_in_memory(self._plan(), say)
-            if self._kept is not None:
+                self._fill_in_memory(self._layout(), say)
+            if self._packed is not None:
                 self._pool = None  # its threads end with it
         return self._failed or []
 
@@ -209,7 +209,7 @@ class PixelStore:
             for part in running:
                 part.result()
 
-    def _plan(self) -> Plan:
+    def _layout(self) -> PixelLayout:
         """Find the shape of every picture; from its header, where it decides."""
         shapes, failures = np.zeros((len(self), 2), dtype=np.int32), Failures()
 
@@ -223,23 +223,23 @@ class PixelStore:
             shapes[:] = np.array(self.spec.size)
         else:
             self._each(measure, "reading picture sizes")
-        return Plan(shapes, failures)
+        return PixelLayout(shapes, failures)
 
-    def _decode_all(self, plan: Plan, put: Callable[[int, np.ndarray], None] | None) -> None:
+    def _decode_all(self, layout: PixelLayout, put: Callable[[int, np.ndarray], None] | None) -> None:
         """Decode every picture, and hand its pixels on as flat uint8 with the byte that they start at."""
 
         def decode(position: int) -> None:
-            if position in plan.failures.reasons:
+            if position in layout.failures.reasons:
                 return
             try:
                 pixels = decode_for(self.paths[position], self.spec)
-                if pixels.shape[:2] != tuple(plan.shapes[position]):
+                if pixels.shape[:2] != tuple(layout.shapes[position]):
                     raise ValueError("the picture's size differs from what its header says")
             except UNREADABLE as error:
-                plan.failures.add(position, error)
+                layout.failures.add(position, error)
                 return
             if put is not None:
-                put(plan.offset(position), np.ascontiguousarray(pixels).reshape(-1))
+                put(layout.offset(position), np.ascontiguousarray(pixels).reshape(-1))
 
         self._each(decode, "decoding pictures")
 
@@ -248,18 +248,18 @@ class PixelStore:
 
     # ---------------------------------------------------------------- in memory
 
-    def _fill_in_memory(self, plan: Plan, say: Say, *, why: str = "", room: bool = True) -> None:
+    def _fill_in_memory(self, layout: PixelLayout, say: Say, *, why: str = "", room: bool = True) -> None:
         """Keep the pixels in memory if they fit and may be kept; check all pictures in any case.
 
         Args:
-            plan: what goes where.
+            layout: what goes where.
             say: takes a line for the user.
             why: the disk did not take them; a sentence without its end, or, without ``room``, with it.
             room: whether memory may take them instead.
         """
-        size, keeps = human_bytes(plan.n_bytes), self.cache != "off" and room
-        fits = keeps and plan.n_bytes <= self.max_bytes
-        flat = np.empty(plan.n_bytes, dtype=np.uint8) if fits else None
+        size, keeps = human_bytes(layout.n_bytes), self.cache != "off" and room
+        fits = keeps and layout.n_bytes <= self.max_bytes
+        flat = np.empty(layout.n_bytes, dtype=np.uint8) if fits else None
         if why and fits:
             say(f"{why}: the decoded pictures are kept in memory ({size})")
         elif why:
@@ -274,14 +274,14 @@ class PixelStore:
             if flat is not None:
                 flat[start : start + len(pixels)] = pixels
 
-        self._decode_all(plan, put)
-        self._failed = self._unreadable(plan.failures.reasons.items())
+        self._decode_all(layout, put)
+        self._failed = self._unreadable(layout.failures.reasons.items())
         if flat is None:
             self._why_streamed = f"{size} not kept" if self.cache != "off" else ""
             return
         flat.flags.writeable = False
-        table = plan.table() if plan.shape is None else None
-        self._kept = Kept(flat, plan.shape, table, frozenset(plan.failures.reasons))
+        table = layout.table() if layout.shape is None else None
+        self._packed = PackedPixels(flat, layout.shape, table, frozenset(layout.failures.reasons))
 
     # ---------------------------------------------------------------- on the disk
 
@@ -291,19 +291,19 @@ class PixelStore:
         key = pixel_file.key_of(self.paths, stamps, self._recipe())
         if self._open(key, _quiet):
             return
-        plan: Plan | None = None
+        layout: PixelLayout | None = None
         why, room = "", True
         try:
             with pixel_cache.filling(key, say):
                 if self._open(key, say):  # another process made it meanwhile
                     return
-                plan = self._plan()
-                if plan.n_bytes:
-                    self._write(key, stamps, plan, say)
+                layout = self._layout()
+                if layout.n_bytes:
+                    self._write(key, stamps, layout, say)
         except CacheUnusable as error:
             why, room = str(error), not isinstance(error, pixel_cache.TooLarge)
-        if self._kept is None:
-            self._fill_in_memory(plan or self._plan(), say, why=why, room=room)
+        if self._packed is None:
+            self._fill_in_memory(layout or self._layout(), say, why=why, room=room)
 
     def _recipe(self) -> str:
         """Name all but the pictures that decides about the stored bytes."""
@@ -311,72 +311,72 @@ class PixelStore:
         scaled = ", scaled decode" if self.spec.size and self.spec.scaled_decode else ""
         return f"{decoder_version()}; {self.spec.method.name} {size}{scaled}"
 
-    def _write(self, key: str, stamps: array[int], plan: Plan, say: Say) -> None:
+    def _write(self, key: str, stamps: array[int], layout: PixelLayout, say: Say) -> None:
         """Decode into a new file; it gets its name unless something in it may be different next time."""
-        table_at, n_bytes = pixel_file.layout(len(self), plan.n_bytes, plan.shape)
+        table_at, n_bytes = pixel_file.table_span(len(self), layout.n_bytes, layout.shape)
         with pixel_cache.new_store(key, n_bytes, say=say) as part:
-            self._decode_all(plan, lambda start, pixels: part.write(start, pixels.data))
-            if plan.shape is None:
-                part.write(table_at, plan.table().data)
-            note = self._note(plan, part)
-            doubt = self._doubt(stamps, plan)
-            if doubt:
-                say(f"{doubt}: the decoded pictures are kept for this run only")
+            self._decode_all(layout, lambda start, pixels: part.write(start, pixels.data))
+            if layout.shape is None:
+                part.write(table_at, layout.table().data)
+            manifest = self._manifest(layout, part)
+            unlasting = self._why_unlasting(stamps, layout)
+            if unlasting:
+                say(f"{unlasting}: the decoded pictures are kept for this run only")
                 with closing(part.unfinished()) as file:
-                    self._adopt(file, note)
+                    self._adopt(file, manifest)
                 return
-            part.finish(note)
+            part.finish(manifest)
         if not self._open(key, say):
             raise CacheUnusable(f"The pixel cache {shown_path(pixel_folder())} lost what was written to it")
 
-    def _note(self, plan: Plan, part: PartFile) -> Note:
-        return Note(
+    def _manifest(self, layout: PixelLayout, part: UnfinishedFile) -> Manifest:
+        return Manifest(
             n=len(self),
             n_bytes=part.n_bytes,
-            pixel_bytes=plan.n_bytes,
-            shape=plan.shape,
+            pixel_bytes=layout.n_bytes,
+            shape=layout.shape,
             folder=os.path.dirname(os.path.abspath(self.paths[0])),
             recipe=self._recipe(),
             made=datetime.now(UTC).isoformat(timespec="seconds"),
-            unreadable=sorted(plan.failures.reasons.items()),
+            unreadable=sorted(layout.failures.reasons.items()),
         )
 
-    def _doubt(self, stamps: array[int], plan: Plan) -> str | None:
+    def _why_unlasting(self, stamps: array[int], layout: PixelLayout) -> str | None:
         """Say why the next run may not find the same pixels, None if it will."""
         changed = pixel_file.first_change(stamps, pixel_file.stamps_of(self.paths))
         if changed is not None:
             return f"{self.paths[changed]} was changed while the pictures were decoded"
-        if plan.failures.passing is not None:
-            position = plan.failures.passing
-            return f"{self.paths[position]} could not be read just now ({plan.failures.reasons[position]})"
+        if layout.failures.passing is not None:
+            position = layout.failures.passing
+            return f"{self.paths[position]} could not be read just now ({layout.failures.reasons[position]})"
         return None
 
     def _open(self, key: str, say: Say) -> bool:
         """Map the file of this key, if there is a whole one."""
-        found = pixel_file.open_store(key, say)
-        if found is None:
+        opened = pixel_file.open_store(key, say)
+        if opened is None:
             return False
-        with closing(found[0]) as file:
-            self._adopt(file, found[1])
+        with closing(opened[0]) as file:
+            self._adopt(file, opened[1])
         self._key = key
         return True
 
-    def _adopt(self, file: BinaryIO, note: Note) -> None:
+    def _adopt(self, file: BinaryIO, manifest: Manifest) -> None:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         everything = np.frombuffer(mapped, dtype=np.uint8)
-        table_at, n_bytes = pixel_file.layout(note.n, note.pixel_bytes, note.shape)
+        table_at, n_bytes = pixel_file.table_span(manifest.n, manifest.pixel_bytes, manifest.shape)
         table = None
-        if note.shape is None:
-            table = everything[table_at:n_bytes].view(np.int64).reshape(note.n, 3)
-        bad = frozenset(i for i, _ in note.unreadable)
-        self._kept = Kept(everything[: note.pixel_bytes], note.shape, table, bad, mapped)
-        self._failed = self._unreadable(note.unreadable)
+        if manifest.shape is None:
+            table = everything[table_at:n_bytes].view(np.int64).reshape(manifest.n, 3)
+        bad = frozenset(i for i, _ in manifest.unreadable)
+        self._packed = PackedPixels(everything[: manifest.pixel_bytes], manifest.shape, table, bad, mapped)
+        self._failed = self._unreadable(manifest.unreadable)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what belongs to this process: threads, and the map of a file."""
         state = {**self.__dict__, "_pool": None}
-        if self._kept is not None and self._kept.mapped is not None:
-            state.update(_kept=None, _failed=None)
+        if self._packed is not None and self._packed.mapped is not None:
+            state.update(_packed=None, _failed=None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -399,7 +399,7 @@ def default_store_bytes() -> int:
         return 2 * 1024**3  # no such file outside Linux: a size that a laptop can spare
 
 
-class GivenPictures(PixelStore):
+class PicturesInMemory(PixelStore):
     """Pictures from outside the data, brought to size by the same preprocess.
 
     A file is decoded as the data's own are, at a fraction of its size where the spec allows it; the pixels of an Image

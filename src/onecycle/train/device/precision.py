@@ -20,10 +20,7 @@ _TORCH: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16,
 class Precision:
     """How a training step computes. Weights stay float32, and so do the loss and everything that is reported."""
 
-    dtype: Dtype = "fp32"
-    """Fp32, or the 16 bits that autocast uses where torch holds them to be safe. fp16 comes with a gradient scaler,
-    since small gradients vanish in it.
-    """
+    dtype: Dtype = "fp32"  # 16 bits only where autocast holds them to be safe; fp16 with a gradient scaler
     channels_last: bool = True  # activations as N, H, W, C in memory
     compile: bool = False  # the network goes through torch.compile
     reason: str = ""  # why this was chosen, for people
@@ -55,7 +52,7 @@ class Precision:
 
 
 @dataclass(frozen=True)
-class PrecisionWish:
+class PrecisionOptions:
     """What the user asks for; what is left open is measured.
 
     Raises:
@@ -64,10 +61,7 @@ class PrecisionWish:
 
     precision: Choice = "auto"  # auto measures; or one of fp32, bf16, fp16 (only on a GPU)
     channels_last: bool | None = None  # None measures
-    compile: bool | None = None
-    """None: where it helps on a GPU, in a fit of ten minutes or more. On a CPU only True compiles: compiling takes a
-    minute there and a C++ compiler.
-    """
+    compile: bool | None = None  # None: only on a GPU where it helps, in a fit of ten minutes or more
 
     def __post_init__(self) -> None:
         if self.precision not in get_args(Choice):

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from onecycle.files import write_whole
 from onecycle.train.device.batch_split import take_rows
 from onecycle.train.device.host_memory import keep_freed_memory
-from onecycle.train.device.precision import Dtype, Precision, PrecisionWish
+from onecycle.train.device.precision import Dtype, Precision, PrecisionOptions
 from onecycle.train.device.random_state import keep_random_state
 from onecycle.train.optimizer import hold_frozen_norms
 
@@ -53,7 +53,7 @@ def choose_precision(
     device: torch.device,
     bs: int,
     n_pictures: int,
-    wish: PrecisionWish | None = None,
+    options: PrecisionOptions | None = None,
     cache_file: Path | None = None,
 ) -> Precision:
     """Choose the precision of a fit: what is asked for, else what a few training steps show to be fastest.
@@ -76,7 +76,7 @@ def choose_precision(
         device: where the fit runs.
         bs: pictures a batch, at least 1.
         n_pictures: pictures that the whole fit will take through the network, batches times their size.
-        wish: what the user has fixed.
+        options: what the user has fixed.
         cache_file: where answers are kept; None remembers nothing. A damaged file counts as empty.
 
     Returns:
@@ -85,13 +85,13 @@ def choose_precision(
     Raises:
         ArgumentError: the device cannot do what is asked for.
     """
-    wish = wish or PrecisionWish()
-    wish.check(device)
-    dtypes, layouts = wish.dtypes(device), wish.layouts()
-    plain = Precision(dtypes[0], layouts[0], bool(wish.compile))
-    may_compile = wish.compile is None and device.type == "cuda"
+    options = options or PrecisionOptions()
+    options.check(device)
+    dtypes, layouts = options.dtypes(device), options.layouts()
+    plain = Precision(dtypes[0], layouts[0], bool(options.compile))
+    may_compile = options.compile is None and device.type == "cuda"
     n_candidates = len(dtypes) + len(layouts) - 1 + may_compile
-    asked = wish.precision != "auto"
+    asked = options.precision != "auto"
     if n_candidates == 1:
         return replace(plain, reason=_ASKED if asked else "the only choice on this device")
     n = min(bs, CPU_PICTURES) if device.type == "cpu" else bs
@@ -99,7 +99,7 @@ def choose_precision(
         return replace(plain, reason=_ASKED if asked else _TOO_SHORT)
     with keep_random_state(device):
         x, y = example(n)
-        facts = _facts(model, x, wish)
+        facts = _facts(model, x, options)
         known = _recall(cache_file, facts)
         if known is None:
             trial = _Trial(model, x, y, loss_func)
@@ -120,10 +120,7 @@ class _Answer:
 
     precision: Precision  # the choice
     plain_rate: float  # pictures a second of the plainest candidate
-    compared: bool = True
-    """Whether there was time to try another. What was not compared is not remembered: the machine may be less busy the
-    next time.
-    """
+    compared: bool = True  # whether there was time to try another; else it is not remembered: the machine was busy
 
 
 class _Trial:
@@ -266,7 +263,7 @@ def _wait_for(device: torch.device) -> None:
 # --- answers that are kept on the machine ---------------------------------------------------------
 
 
-def _facts(model: nn.Module, x: Tensor, wish: PrecisionWish) -> dict[str, Any]:
+def _facts(model: nn.Module, x: Tensor, options: PrecisionOptions) -> dict[str, Any]:
     """Everything that an answer depends on, as JSON."""
     return {
         "torch": torch.__version__,
@@ -274,7 +271,7 @@ def _facts(model: nn.Module, x: Tensor, wish: PrecisionWish) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "network": _signature(model),
         "batch": list(x.shape),
-        "wish": asdict(wish),
+        "wish": asdict(options),  # the key that earlier versions wrote
     }
 
 

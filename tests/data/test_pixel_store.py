@@ -156,7 +156,8 @@ def test_opening_a_file_costs_no_memory_for_each_picture(tmp_path):
     store = on_disk([str(tmp_path / str(i)) for i in range(n)], ResizeSpec.make((1, 1)))
     key = pixel_file.key_of(store.paths, pixel_file.stamps_of(store.paths), store._recipe())
     with cache.filling(key, print), cache.new_store(key, 3 * n, say=print) as part:
-        part.finish(pixel_file.Manifest(n, part.n_bytes, 3 * n, (1, 1), "", "", "", []))
+        sizes = {"n": n, "n_bytes": part.n_bytes, "pixel_bytes": 3 * n, "shape": (1, 1)}
+        part.finish(pixel_file.Manifest(**sizes, folder="", recipe="", made="", unreadable=[]))
     tracemalloc.start()
     try:
         assert store.fill() == []

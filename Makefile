@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # More arguments for the command of a target: make demo ARGS='--size 224 --epochs 8'
 ARGS ?=
+# Two processes share the fast tests; make test ARGS='-p no:xdist' runs them in one, as plain pytest does.
+WORKERS = $(if $(findstring no:xdist,$(ARGS)),,-n 2 --dist worksteal)
 
 .PHONY: setup demo test fast slow lesson browser check bench peers clean
 
@@ -19,11 +21,11 @@ demo: $(READY)
 	$(BIN)/onecycle demo $(ARGS)
 
 test: $(READY)  ## the fast tests, and the lesson notebook with fewer epochs where the shared sample is there
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q $(WORKERS) $(ARGS)
 	$(BIN)/python -m pytest -q -m lesson $(ARGS)
 
 fast: $(READY)  ## the fast tests alone
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q $(WORKERS) $(ARGS)
 
 slow: $(READY)  ## what `make test` leaves out: long tests
 	$(BIN)/python -m pytest -q -m slow $(ARGS)

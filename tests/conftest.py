@@ -1,26 +1,45 @@
-"""What every test shares: no screen, no network settings of the user's, the real sample where it is there."""
+"""What every test shares: no screen, no network, folders of its own, the real sample where it is there."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch loads: two workers on two cores do not fight, sums do not depend on it
+
+
+def _leave_the_users_home() -> tempfile.TemporaryDirectory[str]:
+    """Make an empty folder the home of this process and of those that tests start, without the user's settings."""
+    folder = tempfile.TemporaryDirectory(prefix="onecycle_tests_", ignore_cleanup_errors=True)
+    for name in ("HOME", "DATA", "WEIGHTS", "DECODER", "CACHE_GB", "KEEP_MEMORY"):
+        os.environ.pop(f"ONECYCLE_{name}", None)
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "HF_HOME", "HF_HUB_CACHE", "TORCH_HOME"):
+        os.environ.pop(name, None)
+    os.environ["HOME"] = os.environ["USERPROFILE"] = folder.name
+    return folder
+
+
+_SESSION = _leave_the_users_home()
+_NUMBERS = count()
 
 SHARED_PLANET = Path(__file__).resolve().parents[2] / "shared" / "data" / "planet_sample"
 
 
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Point every setting of onecycle at an empty folder, so that a test never reads the user's."""
-    home = tmp_path_factory.mktemp("onecycle_home")
-    monkeypatch.setenv("ONECYCLE_HOME", str(home))
-    for name in ("DATA", "WEIGHTS", "DECODER", "CACHE_GB", "KEEP_MEMORY"):
-        monkeypatch.delenv(f"ONECYCLE_{name}", raising=False)
+def _own_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start each test in an empty folder, with another empty one as onecycle's home."""
+    own = Path(_SESSION.name, f"test{next(_NUMBERS)}")
+    for folder in (own / "here", own / "onecycle_home"):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(own / "here")
+    monkeypatch.setenv("ONECYCLE_HOME", str(own / "onecycle_home"))
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +89,8 @@ def _close_figures() -> Iterator[None]:
 
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+def pytest_unconfigure() -> None:
+    """Remove the folders of the session; a worker ends without the interpreter's own cleaning up."""
+    _SESSION.cleanup()

@@ -12,7 +12,9 @@ import pytest
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch loads: two workers on two cores do not fight, sums do not depend on it
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # before torch loads: two workers on two cores do not fight, sums do not depend on it
+)
 
 
 def _leave_the_users_home() -> tempfile.TemporaryDirectory[str]:

@@ -26,6 +26,8 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -95,6 +97,27 @@ class DataWarning(OnecycleWarning):
 
 class RenamedWarning(OnecycleWarning):
     """An old spelling that still works; the message gives the new one."""
+
+
+def check_keywords(
+    function: str, options: Iterable[str], known: Collection[str], older: Mapping[str, str] | None = None
+) -> None:
+    """Fail at once on a misspelt keyword.
+
+    Args:
+        function: that received them.
+        options: names of the keywords.
+        known: those that there are.
+        older: spellings of earlier times, with those of today.
+
+    Raises:
+        TypeError: one that is not known; the message names the nearest.
+    """
+    for name in options:
+        if name not in known:
+            near = [older[name]] if older and name in older else get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(known)}"
+            raise TypeError(f"{function} got an unexpected keyword argument {name!r}{hint}")
 
 
 _PACKAGE = str(Path(__file__).resolve().parent)

@@ -343,7 +343,7 @@ def test_a_newer_save_elsewhere_is_the_one_that_is_loaded(learn, tmp_path, monke
     new = learn.get_preds()[0]
     monkeypatch.chdir(tmp_path)
     locked = (learn.path / learn.model_dir).resolve()
-    monkeypatch.setattr("onecycle.learner.model_files._is_writable", _writable_but(locked))
+    monkeypatch.setattr("onecycle.learner.saving._is_writable", _writable_but(locked))
     learn.save("best")
     learn.fit(1, 0.1)
     assert torch.equal(learn.load("best").get_preds()[0], new)
@@ -356,6 +356,17 @@ def _writable_but(locked: Path):
         return folder.resolve() != locked
 
     return is_writable
+
+
+def test_a_misspelt_keyword_fails_at_once_and_the_nearest_is_named(learn):
+    with pytest.raises(
+        TypeError, match=r"Learner got an unexpected keyword argument 'presicion'; did you .*'precision'"
+    ):
+        Learner(learn.data, learn.model, presicion="fp32")
+    with pytest.raises(TypeError, match=r"cnn_learner got an unexpected .*'lin_ftr'; did you mean 'lin_ftrs'"):
+        cnn_learner(learn.data, "test_resnet", pretrained=False, lin_ftr=[4])
+    with pytest.raises(TypeError, match="'stats'"):  # chosen by normalize=
+        create_cnn(learn.data, "test_resnet", pretrained=False, stats=None)
 
 
 def test_other_forms_of_a_picture_and_clear_errors(learn):

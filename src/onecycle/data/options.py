@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -16,7 +15,7 @@ from onecycle.data.labels.pictures import Labeled, TransformLists
 from onecycle.data.labels.splits import DEFAULT_SEED
 from onecycle.data.pixels.resize import ResizeMethod
 from onecycle.data.pixels.store import LOADING_THREADS, PixelStore
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, check_keywords
 
 
 class CommonOptions(TypedDict, total=False):
@@ -65,12 +64,7 @@ _OLD = {"sep": "label_delim", "tfms": "ds_tfms"}  # spellings of fastai before 1
 
 def check_options(options: Mapping[str, object]) -> None:
     """Fail at once on a misspelt keyword."""
-    known = BunchOptions.__annotations__
-    for name in options:
-        if name not in known:
-            near = [_OLD[name]] if name in _OLD else get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(known)}"
-            raise TypeError(f"ImageDataBunch got an unexpected keyword argument {name!r}{hint}")
+    check_keywords("ImageDataBunch", options, BunchOptions.__annotations__, _OLD)
 
 
 @dataclass(frozen=True)

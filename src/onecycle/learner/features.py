@@ -77,8 +77,15 @@ class LabelledFeatures:
 
     def vectors(self) -> Tensor:
         """Return one vector a picture, float32 ``(N, D)``: maps are averaged over their cells."""
-        found = self.features.float()
-        return found.flatten(2).mean(2) if found.ndim > 2 else found
+        outputs = self.features.float()
+        return outputs.flatten(2).mean(2) if outputs.ndim > 2 else outputs
+
+    def table(self, n: int) -> np.ndarray:
+        """Return the vectors of all ``n`` rows of the labelled table, float32 ``(n, D)``; zeros for rows in neither."""
+        vectors = self.vectors().numpy()
+        table = np.zeros((n, vectors.shape[1]), dtype=np.float32)
+        table[self.rows] = vectors
+        return table
 
 
 @dataclass(frozen=True)

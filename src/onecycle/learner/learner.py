@@ -1,46 +1,102 @@
-"""Learner: thin methods that join the data, the model, the training loop and the evaluation."""
+"""Learner: a network, its data, and everything needed to train and judge it; thin methods that join the rooms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
+import numpy as np
 import torch
 from torch import nn
 
-from onecycle.data.batches import Stats
+from onecycle.data.audit.rows import check_same_classes
+from onecycle.data.augment.transforms import tta_views
+from onecycle.data.batches import BatchLoader, Stats
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.errors import ArgumentError
-from onecycle.learner.classifier import listed
-from onecycle.learner.examined import ExaminedClassifier
-from onecycle.learner.features import FrozenFeatures, check_views, feature_parts
+from onecycle.data.datasets import draw_grid
+from onecycle.data.labels.items import Category, DatasetType, MultiCategory
+from onecycle.errors import ArgumentError, check_keywords
+from onecycle.learner import saving, tta
+from onecycle.learner.features import FrozenFeatures, LabelledFeatures, check_views, feature_parts
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.plan import Plan
 from onecycle.learner.fine_tune.run import FineTuneOptions
 from onecycle.learner.oversampling import loss_for_data, sampling_weights
 from onecycle.learner.precision import TrainingSpeed
+from onecycle.learner.predictor import Calibrated, Thresh
 from onecycle.model import cnn
 from onecycle.train import lr_finder
 from onecycle.train.callbacks import Callback, GradientClipping, MixUpCallback
 from onecycle.train.device.precision import Choice, PrecisionOptions
-from onecycle.train.evaluate import Loader
+from onecycle.train.evaluate import Loader, evaluate, validate
 from onecycle.train.log.progress import Progress, make_progress
-from onecycle.train.log.recorder import Recorder
+from onecycle.train.log.recorder import MetricValue, Recorder
 from onecycle.train.loop import Trainer, TrainerAttribute
-from onecycle.train.losses import ClassWeights
+from onecycle.train.losses import ClassWeights, activation_for
 from onecycle.train.lr_finder import LrAnswer, Sweep
 from onecycle.train.metrics import Metric, check_metric, metric_name
 from onecycle.train.optimizer import AdamW_v1
-from onecycle.train.schedules import Constant, LrLike, OneCycle, lr_range
+from onecycle.train.schedules import Constant, LrLike, OneCycle, Schedule, lr_range
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.figure import Figure
+
+    from onecycle.data.audit.findings import AuditReport
+    from onecycle.evaluation.certainty.calibration import Calibration, CalibrationReport
+    from onecycle.evaluation.certainty.thresholds import TagThresholds, ThresholdOptions, ThresholdReport
+    from onecycle.evaluation.interpretation import ClassificationInterpretation
+    from onecycle.evaluation.label_issues import LabelIssue
+    from onecycle.learner.label_issues import LabelIssues
+    from onecycle.learner.report import Report, Sweeps
+    from onecycle.learner.similar import SimilarPictures
 
 DEFAULT_LR = slice(3e-3)
 
 
-class Learner(ExaminedClassifier):
+class LearnerOptions(TypedDict, total=False):
+    """The keywords that every way of making a ``Learner`` takes.
+
+    class_weights: ``balanced``, or one factor a class in the order of ``data.classes``: rare classes then count
+    more in the loss (for tags: their presences). Probabilities then no longer match the frequencies. None.
+    true_wd: decoupled weight decay (True); False adds it to the gradient. bn_wd: decay batch-norm parameters, too
+    (True). wd: weight decay (0.01).
+    train_bn: batch-norm layers of frozen groups go on training (True), unless ``precompute`` is on.
+    precompute: train the head on features of the frozen body, computed once, of the plain pictures and this many
+    augmented views (False; True: 3 where there are training transforms, else 0): see ``Learner.precompute``.
+    precision: ``auto`` measures before a fit whether bf16 (or, on a GPU, fp16) is faster than fp32 for this
+    network; or one of ``fp32``, ``bf16``, ``fp16``. Weights, losses and all that is reported are float32 in any
+    case. What was measured is remembered in the cache folder, and said at the first fit.
+    channels_last: layout of the activations; None measures.
+    compile: send the network through ``torch.compile``; None: in long fits on a GPU, where that is faster. True works
+    on a CPU too, where compiling takes a minute and a C++ compiler.
+    path: where models are saved (the data's folder). model_dir: folder below ``path`` (``models``).
+    callback_fns: called with the learner at each fit, to make callbacks. callbacks: callbacks of every fit.
+    silent: print no table and no bar.
+    """
+
+    class_weights: ClassWeights | None
+    true_wd: bool
+    bn_wd: bool
+    wd: float
+    train_bn: bool
+    precompute: bool | int
+    precision: Choice
+    channels_last: bool | None
+    compile: bool | None
+    path: str | Path | None
+    model_dir: str | Path
+    callback_fns: Callable[..., Callback] | Sequence[Callable[..., Callback]] | None
+    callbacks: Sequence[Callback]
+    silent: bool | None
+
+
+class Learner:
     """A model, its data and everything needed to train and judge it.
 
     Args:
@@ -49,34 +105,24 @@ class Learner(ExaminedClassifier):
         opt_func: makes the optimizer from parameter groups; default Adam with betas (0.9, 0.99).
         loss_func: default by the labels: cross-entropy, or binary cross-entropy with logits for tags.
         metrics: one or several functions ``(logits, targets) → number`` over the whole validation set.
-        class_weights: ``balanced``, or one factor a class in the order of ``data.classes``: rare classes then count
-            more in the loss (for tags: their presences). Probabilities then no longer match the frequencies.
-        true_wd: decoupled weight decay; False adds it to the gradient.
-        bn_wd: decay batch-norm parameters too.
-        wd: weight decay.
-        train_bn: batch-norm layers of frozen groups go on training, unless ``precompute`` is on.
-        precompute: see the attribute of this name.
-        precision: ``auto`` measures before a fit whether bf16 (or, on a GPU, fp16) is faster than fp32 for this
-            network; or one of ``fp32``, ``bf16``, ``fp16``. Weights, losses and all that is reported are float32 in
-            any case. What was measured is remembered in the cache folder, and said at the first fit.
-        channels_last: layout of the activations; None measures.
-        compile: send the network through ``torch.compile``; None: in long fits on a GPU, where that is faster.
-            True works on a CPU too, where compiling takes a minute and a C++ compiler.
-        path: where models are saved (default: the data's folder).
-        model_dir: folder below ``path``.
-        callback_fns: called with this learner at each fit, to make callbacks.
-        callbacks: callbacks of every fit.
         layer_groups: groups of modules for freezing and learning rates, first to last; default: one.
-        silent: print no table and no bar.
         stats: pixel statistics to normalise with where the data has none of its own.
+        options: see ``LearnerOptions``.
+
+    Raises:
+        TypeError: a keyword that is not among them.
+        ArgumentError: a value that cannot work.
     """
 
     progress_to: Callable[[], Progress] | None = None
     """Makes what shows the epochs of a fit, also of a silent learner; None: chosen by where output goes."""
-    lr_sweeps: tuple[Sweep, ...] = ()
-    """(learning rates, loss of each batch) of each sweep of the last ``lr_suggestion``."""
-    lr_answer: LrAnswer | None = None
-    """What that one answered."""
+    lr_sweeps: tuple[Sweep, ...] = ()  # (learning rates, loss of each batch) of each sweep of the last lr_suggestion
+    lr_answer: LrAnswer | None = None  # what that one answered
+    calibrated = Calibrated()
+    """What ``calibrate`` and ``choose_thresholds`` found, for the weights as they are."""
+    body_trained: bool | None = False
+    """Whether more than the head was trained; None where weights were loaded, so it is not known."""
+    _told_folder = False
 
     model, loss_func, layer_groups = TrainerAttribute(), TrainerAttribute(), TrainerAttribute()
     opt_func, wd = TrainerAttribute(), TrainerAttribute()
@@ -90,53 +136,70 @@ class Learner(ExaminedClassifier):
         loss_func: Any = None,
         metrics: Metric | Sequence[Metric] | None = None,
         *,
-        class_weights: ClassWeights | None = None,
-        true_wd: bool = True,
-        bn_wd: bool = True,
-        wd: float = 0.01,
-        train_bn: bool = True,
-        precompute: bool | int = False,
-        precision: Choice = "auto",
-        channels_last: bool | None = None,
-        compile: bool | None = None,
-        path: str | Path | None = None,
-        model_dir: str | Path = "models",
-        callback_fns: Callable[..., Callback] | Sequence[Callable[..., Callback]] | None = None,
-        callbacks: Sequence[Callback] = (),
         layer_groups: Sequence[nn.ModuleList] | None = None,
-        silent: bool | None = None,
         stats: Stats | None = None,
+        **options: Unpack[LearnerOptions],
     ) -> None:
+        check_keywords("Learner", options, LearnerOptions.__annotations__)
         self.trainer = Trainer(
             model=model.to(data.device, memory_format=torch.channels_last),  # type: ignore[call-overload]
             layer_groups=list(layer_groups) if layer_groups else [nn.ModuleList(cnn.flatten_leaves(model))],
-            loss_func=loss_for_data(data, loss_func, class_weights),
+            loss_func=loss_for_data(data, loss_func, options.get("class_weights")),
             opt_func=opt_func,
-            wd=wd,
-            true_wd=true_wd,
-            bn_wd=bn_wd,
+            wd=options.get("wd", 0.01),
+            true_wd=options.get("true_wd", True),
+            bn_wd=options.get("bn_wd", True),
             seed=data.seed,
         )
-        self.metrics = listed(metrics)
+        self.metrics: list[Metric] = listed(metrics)
         for metric in self.metrics:
             check_metric(metric, is_multi=data.is_multi)
-        self.train_bn, self.silent, self.stats = train_bn, bool(silent), stats
-        self._precompute = check_views(precompute)
+        self.train_bn, self.silent, self.stats = options.get("train_bn", True), bool(options.get("silent")), stats
+        self._precompute = check_views(options.get("precompute", False))
         self._frozen_to: int | None = None  # what the last freeze was
         self._features = FrozenFeatures()
-        self._speed = TrainingSpeed(PrecisionOptions(precision, channels_last, compile))
-        self._speed.options.check(data.device)
+        self.speed = TrainingSpeed(precision_asked(options))
+        self.speed.options.check(data.device)
         self._data = data
         data.backbone_stats = stats
-        self.path = Path(path) if path is not None else data.path
-        self.model_dir = Path(model_dir)
-        self.callback_fns = listed(callback_fns)
-        self.callbacks = list(callbacks)
-        self.recorder = Recorder([metric_name(m) for m in self.metrics])
+        self.path, self.model_dir = Path(options.get("path") or data.path), Path(options.get("model_dir", "models"))
+        self.callback_fns = listed(options.get("callback_fns"))
+        self.callbacks = list(options.get("callbacks", ()))
+        self.recorder = self._new_recorder()
 
-    def lr_range(self, lr: LrLike) -> list[float]:
-        """Return one learning rate a layer group; see ``fit_one_cycle`` for slices."""
-        return lr_range(lr, len(self.layer_groups))
+    # --- data -------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> ImageDataBunch:
+        """The bunch; assign another one with the same classes (say, larger pictures) to go on with it.
+
+        Pixel statistics stay as they were unless the new bunch was normalised with its own.
+        """
+        return self._data
+
+    @data.setter
+    def data(self, bunch: ImageDataBunch) -> None:
+        check_same_classes(self._data.labels, bunch.labels)
+        if bunch.stats is None:  # the network goes on with the statistics that it has been trained with
+            self.stats = bunch.backbone_stats = self.norm_stats
+        self._data = bunch
+        self.model.to(bunch.device)
+
+    @property
+    def norm_stats(self) -> Stats | None:
+        """Pixel statistics in use: the data's own where ``normalize`` was called, else the backbone's."""
+        return self._data.stats if self._data.stats is not None else self.stats
+
+    def loader(self, ds_type: DatasetType | None = None) -> BatchLoader:
+        """Return normalised batches (default: validation); ``Train`` is in order and not augmented."""
+        part = DatasetType.Fix if ds_type is DatasetType.Train else ds_type or DatasetType.Valid
+        return self._data.loader(part).replace(stats=self.norm_stats)
+
+    def dataset_tensor(self, ds_type: DatasetType | None, index: int) -> torch.Tensor:
+        """Return picture ``index`` as the network sees it, float32 ``(1, 3, H, W)`` on the device."""
+        return self.loader(ds_type).replace(bs=1).batch_at(0, index).x
+
+    # --- training ----------------------------------------------------------------------------------
 
     def fit(
         self,
@@ -146,7 +209,7 @@ class Learner(ExaminedClassifier):
         callbacks: Sequence[Callback] | Callback | None = None,
     ) -> None:
         """Train for some epochs at a constant learning rate."""
-        self._fit(epochs, Constant(tuple(self.lr_range(lr))), wd, callbacks, start_epoch=0)
+        self.fit_schedule(epochs, Constant(tuple(self.lr_range(lr))), wd, callbacks)
 
     def fit_one_cycle(
         self,
@@ -188,21 +251,30 @@ class Learner(ExaminedClassifier):
         schedule = OneCycle(
             n_steps, tuple(self.lr_range(max_lr)), moms, div_factor=div_factor, pct_start=pct_start, final_div=final_div
         )
-        self._fit(cyc_len - start if tot_epochs is None else cyc_len, schedule, wd, callbacks, start_epoch=start)
+        epochs = cyc_len - start if tot_epochs is None else cyc_len
+        self.fit_schedule(epochs, schedule, wd, callbacks, start_epoch=start)
 
-    def _fit(
+    def fit_schedule(
         self,
         epochs: int,
-        schedule: Any,
-        wd: float | None,
-        callbacks: Sequence[Callback] | Callback | None,
+        schedule: Schedule,
+        wd: float | None = None,
+        callbacks: Sequence[Callback] | Callback | None = None,
         *,
-        start_epoch: int,
+        start_epoch: int = 0,
     ) -> None:
+        """Train for some epochs with a schedule; ``fit`` and ``fit_one_cycle`` make theirs.
+
+        Args:
+            epochs: to run.
+            schedule: learning rates and momentum of each step, counted over the whole schedule.
+            wd, callbacks: of this fit.
+            start_epoch: epoch of the schedule to start with.
+        """
         self._data.prepare(silent=self.silent)
         self.forget_calibration()
-        self.recorder = Recorder([metric_name(m) for m in listed(self.metrics)])
-        partners = self._all_callbacks(callbacks)
+        self.recorder = self._new_recorder()
+        partners = self.all_callbacks(callbacks)
         with self._batches(partners) as (train, valid):
             if isinstance(feature_parts(self.model), str):
                 self.body_trained = True
@@ -226,9 +298,9 @@ class Learner(ExaminedClassifier):
     @contextmanager
     def _batches(self, callbacks: Sequence[Callback]) -> Iterator[tuple[Loader, Loader | None]]:
         """Give training and validation batches: features where only the head trains on them, else pictures."""
-        found, weights = None, sampling_weights(callbacks)
+        stage, weights = None, sampling_weights(callbacks)
         if self._precompute is not False:
-            found = self._features.stage(
+            stage = self._features.stage(
                 self.model,
                 self._data,
                 stats=self.norm_stats,
@@ -237,49 +309,33 @@ class Learner(ExaminedClassifier):
                 weights=weights,
                 silent=self.silent,
             )
-        if found is None:
+        if stage is None:
             pictures = self._data.train_dl.replace(stats=self.norm_stats, weights=weights)
             yield pictures, self.loader() if len(self._data.split.valid) else None
             return
-        self.trainer.head = found.head
+        self.trainer.head = stage.head
         try:
-            yield found.train, found.valid
+            yield stage.train, stage.valid
         finally:
             self.trainer.head = None
 
     def _choose_speed(self, loader: Loader, n_batches: int) -> None:
-        chosen = self._speed.choose(self.trainer, loader, n_batches=n_batches)
-        if not self.silent:
-            self._say_choices(chosen)
-
-    def _say_choices(self, precision: str) -> None:
-        """Say in one line what makes the steps fast, each distinct line once."""
+        """Choose what makes the steps fast, and say it in one line, each distinct line once."""
+        chosen = self.speed.choose(self.trainer, loader, n_batches=n_batches)
         source = self._data.store if self.trainer.head is None else self._features
-        self._speed.say([precision, f"batch {self._data.batch_size}", source.describe()])
+        if not self.silent:
+            self.speed.say([chosen, f"batch {self._data.batch_size}", source.describe()])
 
-    @property
-    def precision(self) -> Choice:
-        """What was asked for: ``auto``, ``fp32``, ``bf16`` or ``fp16``; assigning it counts from the next fit on."""
-        return self._speed.options.precision
+    def _new_recorder(self) -> Recorder:
+        return Recorder([metric_name(m) for m in listed(self.metrics)])
 
-    @precision.setter
-    def precision(self, value: Choice) -> None:
-        options = replace(self._speed.options, precision=value)
-        options.check(self._data.device)
-        self._speed.options = options
-
-    def to_fp16(self) -> Learner:
-        """Train in half floats with a gradient scaler from now on (CUDA GPUs only); returns this learner."""
-        self.precision = "fp16"
-        return self
-
-    def to_fp32(self) -> Learner:
-        """Train in float32 from now on; returns this learner."""
-        self.precision = "fp32"
-        return self
-
-    def _all_callbacks(self, extra: Sequence[Callback] | Callback | None) -> list[Callback]:
+    def all_callbacks(self, extra: Sequence[Callback] | Callback | None = None) -> list[Callback]:
+        """Return the callbacks of a coming fit: those that are made for it, the learner's own, and ``extra``."""
         return [*(make(self) for make in self.callback_fns), *self.callbacks, *listed(extra)]
+
+    def lr_range(self, lr: LrLike) -> list[float]:
+        """Return one learning rate a layer group; see ``fit_one_cycle`` for slices."""
+        return lr_range(lr, len(self.layer_groups))
 
     def lr_find(
         self,
@@ -299,7 +355,7 @@ class Learner(ExaminedClassifier):
             stop_div: stop when the smoothed loss exceeds four times its best.
             wd: weight decay of the sweep.
         """
-        self._sweep(start_lr, end_lr, num_it, stop_div=stop_div, wd=wd)
+        self._sweep(num_it, start_lr=start_lr, end_lr=end_lr, stop_div=stop_div, wd=wd)
 
     def lr_suggestion(self, n_sweeps: int = 3, num_it: int = 100, *, wd: float | None = None) -> LrAnswer:
         """Suggest a peak learning rate from several sweeps that differ in order and draws, and print it.
@@ -316,44 +372,93 @@ class Learner(ExaminedClassifier):
             raise ArgumentError(f"n_sweeps is a number of sweeps, 1 or more; received {n_sweeps!r}")
         sweeps = []
         for i in range(n_sweeps):
-            self._sweep(1e-6, 10.0, num_it, stop_div=True, wd=wd, skip_epochs=i * num_it, quiet=True)
+            self._sweep(num_it, start_lr=1e-6, end_lr=10.0, wd=wd, skip_epochs=i * num_it, quiet=True)
             sweeps.append((self.recorder.lrs, self.recorder.raw_losses))
         self.lr_sweeps, self.lr_answer = tuple(sweeps), lr_finder.robust_lr(sweeps)
-        answer = self.lr_answer
         if not self.silent:
-            print(fill(str(answer), 80))
-        return answer
+            print(fill(str(self.lr_answer), 80))
+        return self.lr_answer
 
-    def _sweep(
-        self,
-        start_lr: LrLike,
-        end_lr: LrLike,
-        num_it: int,
-        *,
-        stop_div: bool,
-        wd: float | None,
-        skip_epochs: int = 0,
-        quiet: bool = False,
-    ) -> None:
+    def _sweep(self, num_it: int, **how: Any) -> None:
+        """Sweep the learning rate over ``num_it`` batches; ``how`` is what ``lr_finder.find_lr`` takes."""
         self._data.prepare(silent=self.silent)
-        self.recorder = Recorder([metric_name(m) for m in listed(self.metrics)])
-        partners = [c for c in self._all_callbacks(None) if c.in_lr_find]
+        self.recorder = self._new_recorder()
+        partners = [c for c in self.all_callbacks() if c.in_lr_find]
         with self._batches(partners) as (train, _):
             self._choose_speed(train, num_it)
-            lr_finder.find_lr(
-                self.trainer,
-                train,
-                recorder=self.recorder,
-                start_lr=start_lr,
-                end_lr=end_lr,
-                num_it=num_it,
-                stop_div=stop_div,
-                wd=wd,
-                callbacks=partners,
-                progress=make_progress(silent=self.silent),
-                skip_epochs=skip_epochs,
-                quiet=quiet,
-            )
+            bar = make_progress(silent=self.silent)
+            how |= {"num_it": num_it, "recorder": self.recorder, "callbacks": partners, "progress": bar}
+            lr_finder.find_lr(self.trainer, train, **how)
+
+    def fine_tune(
+        self,
+        epochs: int | None = None,
+        base_lr: float | None = None,
+        freeze_epochs: int | None = None,
+        *,
+        minutes: float | None = None,
+        sizes: Sequence[int | tuple[int, int]] | None = None,
+        bs: int | None = None,
+        precompute: bool | int | None = None,
+        train_bn: bool | None = None,
+        plan_only: bool = False,
+    ) -> Plan:
+        """Train the head, then all layers, for some epochs or for the best that fits into a time; shows its plan.
+
+        1. The head alone, on features of the frozen body that are computed once (where the learner is frozen).
+        2. All layers, one cycle, the first layers with smaller learning rates; from four epochs on, half of the
+           epochs with smaller pictures.
+
+        Speeds are measured first. With ``minutes``, what is left is planned anew after each stage and the cycle is
+        shortened where the machine turns out slower, so the number of steps may differ from run to run; ``epochs``
+        is repeatable. Validation pictures choose nothing. Afterwards ``data`` is as before, all layers train (if
+        they did in the plan), and ``recorder`` holds the history of all stages.
+
+        Args:
+            epochs: with all layers, after the head's; 0 for the head alone.
+            base_lr: peak learning rate of the head. When all layers train, the last ones get as much and the first a
+                quarter; a half and a hundredth where batch-norm layers do not train. Default: ``lr_suggestion`` on
+                features, else 3e-3.
+            freeze_epochs: of the head alone; default about 200 steps on features, else one epoch; 0 for none.
+            minutes: for everything, instead of ``epochs``.
+            sizes: of the pictures (px) in the stages with all layers; the last is the data's.
+            bs: pictures in a batch; default the data's, halved while an epoch has too few steps.
+            precompute: augmented views whose features the head is trained on; False feeds it pictures. Default:
+                the learner's own, else the plan's choice.
+            train_bn: train the batch-norm layers of a pretrained body, too; default: from about 150 steps on.
+            plan_only: show the plan and train nothing.
+
+        Returns:
+            The plan as shown.
+
+        Raises:
+            ArgumentError: not exactly one of ``epochs`` and ``minutes``, or a value that cannot work.
+        """
+        options = FineTuneOptions(epochs, minutes, base_lr, freeze_epochs, sizes, bs, precompute, train_bn)
+        return recipe.fine_tune(self, options, plan_only=plan_only)
+
+    # --- what trains, and how ----------------------------------------------------------------------
+
+    @property
+    def precision(self) -> Choice:
+        """What was asked for: ``auto``, ``fp32``, ``bf16`` or ``fp16``; assigning it counts from the next fit on."""
+        return self.speed.options.precision
+
+    @precision.setter
+    def precision(self, value: Choice) -> None:
+        options = replace(self.speed.options, precision=value)
+        options.check(self._data.device)
+        self.speed.options = options
+
+    def to_fp16(self) -> Learner:
+        """Train in half floats with a gradient scaler from now on (CUDA GPUs only); returns this learner."""
+        self.precision = "fp16"
+        return self
+
+    def to_fp32(self) -> Learner:
+        """Train in float32 from now on; returns this learner."""
+        self.precision = "fp32"
+        return self
 
     @property
     def precompute(self) -> bool | int:
@@ -405,53 +510,6 @@ class Learner(ExaminedClassifier):
         self._frozen_to = None
         self.trainer.optimizer = None
 
-    def fine_tune(
-        self,
-        epochs: int | None = None,
-        base_lr: float | None = None,
-        freeze_epochs: int | None = None,
-        *,
-        minutes: float | None = None,
-        sizes: Sequence[int | tuple[int, int]] | None = None,
-        bs: int | None = None,
-        precompute: bool | int | None = None,
-        train_bn: bool | None = None,
-        plan_only: bool = False,
-    ) -> Plan:
-        """Train the head, then all layers, for some epochs or for the best that fits into a time; shows its plan.
-
-        1. The head alone, on features of the frozen body that are computed once (where the learner is frozen).
-        2. All layers, one cycle, the first layers with smaller learning rates; from four epochs on, half of the
-           epochs with smaller pictures.
-
-        Speeds are measured first. With ``minutes``, what is left is planned anew after each stage and the cycle is
-        shortened where the machine turns out slower, so the number of steps may differ from run to run; ``epochs``
-        is repeatable. Validation pictures choose nothing. Afterwards ``data`` is as before, all layers train (if
-        they did in the plan), and ``recorder`` holds the history of all stages.
-
-        Args:
-            epochs: with all layers, after the head's; 0 for the head alone.
-            base_lr: peak learning rate of the head. When all layers train, the last ones get as much and the first a
-                quarter; a half and a hundredth where batch-norm layers do not train. Default: ``lr_suggestion`` on
-                features, else 3e-3.
-            freeze_epochs: of the head alone; default about 200 steps on features, else one epoch; 0 for none.
-            minutes: for everything, instead of ``epochs``.
-            sizes: of the pictures (px) in the stages with all layers; the last is the data's.
-            bs: pictures in a batch; default the data's, halved while an epoch has too few steps.
-            precompute: augmented views whose features the head is trained on; False feeds it pictures. Default:
-                the learner's own, else the plan's choice.
-            train_bn: train the batch-norm layers of a pretrained body, too; default: from about 150 steps on.
-            plan_only: show the plan and train nothing.
-
-        Returns:
-            The plan as shown.
-
-        Raises:
-            ArgumentError: not exactly one of ``epochs`` and ``minutes``, or a value that cannot work.
-        """
-        options = FineTuneOptions(epochs, minutes, base_lr, freeze_epochs, sizes, bs, precompute, train_bn)
-        return recipe.fine_tune(self, options, plan_only=plan_only)
-
     def mixup(self, alpha: float = 0.4, *, stack_x: bool = False, stack_y: bool = True) -> Learner:
         """Train on mixtures of two pictures from now on; returns this learner."""
         self.callbacks.append(MixUpCallback(self, alpha, stack_x=stack_x, stack_y=stack_y))
@@ -462,6 +520,345 @@ class Learner(ExaminedClassifier):
         self.callbacks.append(GradientClipping(self, clip))
         return self
 
+    # --- predictions -------------------------------------------------------------------------------
+
+    def get_preds(
+        self,
+        ds_type: DatasetType = DatasetType.Valid,
+        activ: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        with_loss: bool = False,
+        *,
+        calibrated: bool = False,
+    ) -> list[torch.Tensor]:
+        """Predict one part of the data, in order; ``learn.recorder`` is left alone.
+
+        Args:
+            ds_type: which part; ``Train`` means the training pictures in order, not augmented.
+            activ: turns logits into probabilities; default by the loss: softmax or sigmoid.
+            with_loss: add the loss of each picture (for tags: its mean over the tags).
+            calibrated: probabilities as ``predict`` shows them after ``calibrate()``; the loss stays the model's own.
+
+        Returns:
+            ``[probs (N, C) float32, targets (N,) or (N, C)]`` and, with ``with_loss``, ``losses (N,)``, on the CPU.
+        """
+        if ds_type is DatasetType.Test and with_loss:
+            raise ArgumentError("the test pictures have no labels, so there is no loss; leave with_loss out")
+        if calibrated and (self.calibration is None or activ is not None):
+            raise ArgumentError("calibrated=True needs learn.calibrate() first, and no activ=")
+        if ds_type is not DatasetType.Test:
+            self._data.prepare(silent=self.silent)
+        said = evaluate(self.model, self.loader(ds_type), self.loss_func)
+        probs = (activ or activation_for(self.loss_func))(said.logits)
+        probs = self.calibrated.probs(probs) if calibrated else probs
+        return [probs, said.targets, said.losses] if with_loss else [probs, said.targets]
+
+    def TTA(
+        self,
+        beta: float | None = 0.4,
+        scale: float = 1.35,
+        ds_type: DatasetType = DatasetType.Valid,
+        activ: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        with_loss: bool = False,
+    ) -> list[torch.Tensor]:
+        """Predict with test-time augmentation: ``beta · plain + (1 − beta) · mean of 8 views``.
+
+        The views are the four corners at zoom ``scale``, each with and without a flip, with the training
+        transforms' rotation, warp and lighting.
+
+        Args:
+            beta: share of the plain prediction; None returns ``[plain, mean of views, targets]``.
+            scale: zoom of the views.
+            ds_type, activ, with_loss: as in ``get_preds``; the loss is that of the averaged prediction.
+        """
+        plain, targets = self.get_preds(ds_type, activ)
+        views = tta.mean_of_views(
+            self.model,
+            self.loader(ds_type),
+            tta_views(self._data.train_tfms, scale=scale),
+            loss_func=self.loss_func,
+            activ=activ or activation_for(self.loss_func),
+            mode=self._data.lists.mode,
+        )
+        if beta is None:
+            return [plain, views, targets]
+        probs = plain * beta + views * (1 - beta)
+        if not with_loss:
+            return [probs, targets]
+        if activ is not None:
+            raise ArgumentError("the loss of averaged predictions needs the loss's own activation; leave activ out")
+        return [probs, targets, tta.loss_of_probs(self.loss_func, probs, targets)]
+
+    def validate(
+        self, dl: BatchLoader | DatasetType | None = None, *, metrics: Metric | Sequence[Metric] | None = None
+    ) -> list[MetricValue]:
+        """Return ``[loss, metric, …]`` over a whole part of the data (default: the validation set)."""
+        self._data.prepare(silent=self.silent)
+        loader = dl if isinstance(dl, BatchLoader) else self.loader(dl or DatasetType.Valid)
+        chosen = listed(self.metrics if metrics is None else metrics)
+        loss, values = validate(self.model, loader.replace(stats=self.norm_stats), self.loss_func, chosen)
+        return [loss, *values]
+
+    def predict(
+        self, item: tta.Picture, *, thresh: Thresh | None = None, raw: bool = False
+    ) -> tuple[Category | MultiCategory, torch.Tensor, torch.Tensor]:
+        """Classify one picture with the evaluation preprocess.
+
+        Args:
+            item: a path, an open file or a file's bytes, decoded as the data's own files are; or an Image, a Pillow
+                picture or pixels uint8 ``(H, W, 3)``, taken as they are. (``open_image`` decodes at full size: for
+                a big JPEG, its prediction differs a little from that of the path, see ``scaled_decode``.)
+            thresh: probability from which on a tag is given (tags only): one, or one a tag; default those of
+                ``choose_thresholds``, else 0.5.
+            raw: return the model's own probabilities after ``calibrate()``, too.
+
+        Returns:
+            the label (prints as its name), the class index (or 0/1 per tag) and the probabilities ``(C,)``.
+        """
+        loader = self._data.single_loader([tta.as_given(item)], stats=self.norm_stats)
+        own = activation_for(self.loss_func)(evaluate(self.model, loader, self.loss_func).logits)
+        probs = own if raw else self.calibrated.probs(own)
+        label = self._label_of(own, probs, thresh)
+        return label, torch.tensor(label.data), probs[0]
+
+    def _label_of(
+        self, own: torch.Tensor, shown: torch.Tensor, thresh: Thresh | None = None
+    ) -> Category | MultiCategory:
+        """Return the label of one picture, from the model's own probabilities and those shown, ``(1, C)`` each."""
+        classes = self._data.classes
+        if not self._data.is_multi:
+            best = int(own.argmax())
+            return Category(best, classes[best])
+        hit = [int(given) for given in self.calibrated.tags(own, shown, thresh)[0]]
+        return MultiCategory(tuple(hit), tuple(c for c, h in zip(classes, hit, strict=True) if h))
+
+    def pred_batch(self, ds_type: DatasetType = DatasetType.Valid, batch: Any = None) -> torch.Tensor:
+        """Return the probabilities of one batch (default: the first of ``ds_type``), on the CPU."""
+        x, _ = batch if batch is not None else self.loader(ds_type).batch_at(0, 0)
+        return activation_for(self.loss_func)(tta.logits_of(self.model, x.to(self._data.device)))
+
+    def show_results(
+        self,
+        ds_type: DatasetType = DatasetType.Valid,
+        rows: int = 5,
+        *,
+        figsize: tuple[float, float] | None = None,
+        return_fig: bool = False,
+    ) -> Figure | None:
+        """Draw up to ``rows²`` pictures titled "truth, then prediction"; wrong ones in red."""
+        loader = self.loader(ds_type).replace(stats=None)
+        n = min(rows * rows, loader.bs)
+        shown = loader.replace(bs=n).batch_at(0, 0)
+        probs = self.pred_batch(batch=self.loader(ds_type).replace(bs=n).batch_at(0, 0))
+        part = self._data.dataset(ds_type)
+        truths = [str(part.label(int(i))) for i in shown.indices]
+        pairs = zip(probs[:, None], self.calibrated.probs(probs)[:, None], strict=True)
+        guesses = [str(self._label_of(own, shown)) for own, shown in pairs]
+        titles = [f"truth: {t}\nsaid: {g}" for t, g in zip(truths, guesses, strict=True)]
+        colors = ["black" if t == g else "firebrick" for t, g in zip(truths, guesses, strict=True)]
+        figure = draw_grid(shown.x.cpu(), titles, figsize=figsize, colors=colors)
+        return figure if return_fig else None
+
+    # --- calibration and thresholds ----------------------------------------------------------------
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What ``calibrate`` fitted for the weights as they are; None before, and after more training."""
+        return self.calibrated.calibration
+
+    @property
+    def thresholds(self) -> TagThresholds | None:
+        """What ``choose_thresholds`` chose for the weights as they are; None before, and after more training."""
+        return self.calibrated.thresholds
+
+    def calibrate(
+        self,
+        ds_type: DatasetType = DatasetType.Valid,
+        *,
+        n_folds: int = 10,
+        seed: int = 0,
+        groups: Sequence[object] | None = None,
+    ) -> CalibrationReport:
+        """Fit what makes probabilities right, and have ``predict`` show those from now on; see ``interpret()``.
+
+        Where that does not help on held-out folds, by their log loss, ``predict`` stays as it is. It is saved and
+        loaded with the model, and forgotten when the weights are trained on.
+
+        Args:
+            ds_type: the part that it is fitted on; the training part is too good to learn it from.
+            n_folds, seed, groups: of the report, which judges each fold by what the others gave.
+
+        Returns:
+            The report; its ``calibration`` is fitted on all pictures of the part.
+        """
+        report = self.interpret(ds_type).calibration(n_folds=n_folds, seed=seed, groups=groups)
+        if not report.helps:
+            self.say(
+                "Not calibrated, predict stays as it is: on held-out folds it made the log loss no better\n"
+                f"({report.log_loss.value:+.3f}; more pictures, or a part that nothing was chosen on, may help)."
+            )
+            return report
+        self.calibrated = replace(self.calibrated, calibration=report.calibration)
+        self.say(
+            "predict now gives calibrated probabilities (raw=True: the model's own):\n"
+            f"ECE {report.before.value:.3f} before, {report.after.value:.3f} after, on held-out folds."
+        )
+        return report
+
+    def choose_thresholds(
+        self, beta: float = 2.0, *, ds_type: DatasetType = DatasetType.Valid, **options: Unpack[ThresholdOptions]
+    ) -> ThresholdReport:
+        """Choose from which probability on each tag is given, and have ``predict`` use that from now on.
+
+        They are compared with the model's own probabilities, saved and loaded with the model, and forgotten when
+        the weights are trained on.
+
+        Args:
+            beta: how many times recall matters as much as precision.
+            ds_type: the part that they are chosen on.
+            options: ``average``, ``precision``, ``default``, ``rule``, ``exactly_one``, ``n_folds``, ``seed`` and
+                ``groups``, as in ``interpret().choose_thresholds``.
+        """
+        report = self.interpret(ds_type).choose_thresholds(beta, **options)
+        self.calibrated = replace(self.calibrated, thresholds=report.thresholds)
+        self.say(f"{report}\npredict now decides by them, unless it is given thresh=.")
+        return report
+
+    def forget_calibration(self) -> None:
+        """Forget calibration and thresholds, because the weights that they belong to change."""
+        if self.calibrated:
+            self.say(f"forgotten, as the weights change: {self.calibrated}")
+        self.calibrated = Calibrated()
+
+    # --- what the predictions say ------------------------------------------------------------------
+
+    def interpret(self, ds_type: DatasetType = DatasetType.Valid, tta: bool = False) -> ClassificationInterpretation:
+        """Return the interpretation of this learner's predictions."""
+        from onecycle.evaluation.interpretation import ClassificationInterpretation
+
+        return ClassificationInterpretation.from_learner(self, ds_type, tta=tta)
+
+    def features(self) -> np.ndarray:
+        """Return the body's features of all labelled pictures, float32 ``(N, D)`` in the order of the table's rows.
+
+        ``data.audit(features=learn.features())`` then lists validation pictures with a close training picture, too.
+        Rows that are in neither part (unreadable ones) are zeros. This learner is not changed.
+
+        Raises:
+            ArgumentError: a model that cannot be cut behind its body.
+        """
+        return self._labelled_features().table(len(self._data.labels))
+
+    def similar(self, index: int, k: int = 5) -> SimilarPictures:
+        """Return the training pictures most like validation picture ``index``; ``.show()`` draws them.
+
+        Where a prediction is wrong, they often say why: a wrong label, a copy, another class that looks the same.
+
+        Args:
+            index: position in the validation set, as ``interpret().top_losses()`` gives it.
+            k: how many.
+
+        Raises:
+            ArgumentError: no such picture, or a model that cannot be cut behind its body.
+        """
+        from onecycle.learner.similar import similar_pictures
+
+        return similar_pictures(self._labelled_features(), self._data, index, k=k)
+
+    def label_issues(self, folds: int = 5, *, seed: int | None = None) -> LabelIssues:
+        """Rank the labels of all training and validation pictures, the most doubtful first.
+
+        Features of the body are computed once; then ``folds`` new heads are trained, each judging pictures whose
+        labels it has not seen. This learner is not changed. ``print`` the result, ``.show()`` the pictures, write
+        them ``.to_csv(path)`` to edit, and go on with ``data.relabel(path)``.
+
+        Args:
+            folds: number of heads, 2 or more.
+            seed: of the folds and the heads; default the data's.
+
+        Raises:
+            ArgumentError: a number of folds that cannot work, or a model without a head of its own.
+        """
+        from onecycle.learner.label_issues import check_labels
+
+        features, trained = self._labelled_features(), self.body_trained
+        return check_labels(features, self._data, folds=folds, seed=seed, body_trained=trained, silent=self.silent)
+
+    def report(
+        self,
+        *,
+        interpretation: ClassificationInterpretation | None = None,
+        audit: AuditReport | Mapping[str, Any] | None = None,
+        label_issues: LabelIssues | Sequence[LabelIssue] | None = None,
+        sweep: Sweeps | None = None,
+        title: str = "",
+        notes: Sequence[str] = (),
+    ) -> Report:
+        """Put what is known of this model into one HTML page; a notebook shows it, ``.save(path)`` writes it.
+
+        Args:
+            interpretation: predictions to report; default those of the validation part, made now.
+            audit: of ``data.audit()``.
+            label_issues: of ``learn.label_issues()``.
+            sweep: of the learning-rate finder: pairs (learning rates, losses).
+            title: of the page.
+            notes: sentences to show below the verdict.
+
+        Raises:
+            ArgumentError: the validation part is empty.
+        """
+        from onecycle.learner.report import build_report
+
+        return build_report(
+            self,
+            interpretation=interpretation,
+            audit=audit,
+            label_issues=label_issues,
+            sweep=sweep,
+            title=title,
+            notes=notes,
+        )
+
+    def _labelled_features(self) -> LabelledFeatures:
+        self._data.prepare(silent=self.silent)
+        return self._features.of_labelled(self.model, self._data, stats=self.norm_stats, silent=self.silent)
+
+    # --- files -------------------------------------------------------------------------------------
+
+    def model_folder(self) -> Path:
+        """Return the folder of saved models, made if missing: ``path/model_dir``, else a run folder, said once."""
+        folder = saving.writable_folder(Path(self.path), Path(self.model_dir))
+        if folder != Path(self.path) / self.model_dir and not self._told_folder:
+            print(f"{self.path / self.model_dir} is not writable, so models go to {folder}; learn.path = changes that")
+            self._told_folder = True
+        return folder
+
+    def save(self, file: str | Path = "model", return_path: bool = False, with_opt: bool = True) -> Path | None:
+        """Write weights, optimizer state and the settings that belong to them: ``<file>.safetensors`` + ``.json``.
+
+        Args:
+            file: name without suffix, below the model folder (or an absolute path).
+            return_path: return the weights' path.
+            with_opt: include the optimizer's state, where there is one.
+        """
+        path = saving.save(self, saving.stem(self.model_folder(), file), with_opt=with_opt)
+        return path if return_path else None
+
+    def load(self, file: str | Path = "model", *, strict: bool = True, with_opt: bool | None = None) -> Self:
+        """Read what ``save`` wrote; returns this learner.
+
+        Args:
+            file: as in ``save``; a v1 ``.pth`` file of weights is read too.
+            strict: False accepts missing and surplus tensors.
+            with_opt: None reads the optimizer's state where it fits, and says so where it does not;
+                True makes a misfit an error; False leaves the optimizer alone.
+
+        Raises:
+            CheckpointError: no such file, other classes or other tensors; the first difference is named
+                and nothing is changed.
+        """
+        saving.load(self, saving.saved_stem(Path(self.path), Path(self.model_dir), file), strict, with_opt)
+        return self
+
     def summary(self) -> str:
         """Return a table of the layers: output shape, parameters, whether they train."""
         from onecycle.model.summary import model_summary
@@ -470,9 +867,27 @@ class Learner(ExaminedClassifier):
         return model_summary(self.model, x, notes=self.trainer.describe(self.callbacks))
 
     def __repr__(self) -> str:
-        total, trainable = (sum(p.numel() for p in self.model.parameters() if p.requires_grad or k) for k in (1, 0))
+        total = sum(p.numel() for p in self.model.parameters())
+        trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         return (
             f"Learner: {total:,} parameters, {trainable:,} of them train, in {len(self.layer_groups)} layer groups; "
             f"{self._data.c} {'tags' if self._data.is_multi else 'classes'}; "
             f"{self.trainer.epochs_done} epochs trained"
         )
+
+    def say(self, text: str) -> None:
+        """Print sentences, 80 columns wide, unless this learner is silent."""
+        if not self.silent:
+            print("\n".join(fill(line, 80) for line in text.splitlines()))
+
+
+def listed(value: Any) -> list[Any]:
+    """Return a list of what may be one thing, several, or None."""
+    if value is None or (isinstance(value, Iterable) and not callable(value)):
+        return list(value or ())
+    return [value]
+
+
+def precision_asked(options: LearnerOptions) -> PrecisionOptions:
+    """Return what the options fix of precision and layout."""
+    return PrecisionOptions(options.get("precision", "auto"), options.get("channels_last"), options.get("compile"))

@@ -37,7 +37,7 @@ from onecycle.learner.label_issues import LabelIssues
 from onecycle.train.log.recorder import Recorder
 
 if TYPE_CHECKING:
-    from onecycle.learner.classifier import Classifier
+    from onecycle.learner.learner import Learner
 
 DEFAULT_THRESH = 0.5
 NO_COLUMNS = "There is no column beside names and labels, and no class with enough pictures to look at apart."
@@ -77,7 +77,7 @@ class Report:
 
 
 def build_report(
-    learn: Classifier,
+    learn: Learner,
     *,
     interpretation: ClassificationInterpretation | None = None,
     audit: AuditReport | Mapping[str, Any] | None = None,
@@ -139,7 +139,7 @@ class _Builder:
         found: its predictions.
     """
 
-    def __init__(self, learn: Classifier, found: ClassificationInterpretation) -> None:
+    def __init__(self, learn: Learner, found: ClassificationInterpretation) -> None:
         self.learn, self.found = learn, found
         self.evidence = evidence_of(learn, found)
         self.album = Album(_reader(found._picture))
@@ -302,7 +302,7 @@ _MOST_SLICED = 100
 _DOTTED = 40
 
 
-def evidence_of(learn: Classifier, found: ClassificationInterpretation) -> Evidence:
+def evidence_of(learn: Learner, found: ClassificationInterpretation) -> Evidence:
     """Return the predictions as arrays, with the thresholds and the calibration of the learner."""
     probs = found.preds.numpy()
     shown = learn.calibrated.probs(found.preds).numpy()
@@ -415,5 +415,5 @@ def _reader(read: Callable[[int], np.ndarray]) -> Callable[[int], np.ndarray | N
     return read_or_none
 
 
-def _default_title(learn: Classifier) -> str:
+def _default_title(learn: Learner) -> str:
     return f"Report on {learn.data.path.name}" if learn.data.path.name else "Report"

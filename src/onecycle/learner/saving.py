@@ -1,84 +1,111 @@
-"""A classifier that is saved and loaded: weights, optimizer state and the settings that belong to them."""
+"""Where saved models go, and what is saved with them: weights, optimizer state and the settings they belong to."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any
 
-from onecycle.learner import model_files
-from onecycle.learner.classifier import Classifier
+from onecycle import settings
+from onecycle.errors import ArgumentError, CheckpointError
 from onecycle.learner.predictor import Calibrated
 from onecycle.train import checkpoint
-from onecycle.train.loop import Trainer
+
+if TYPE_CHECKING:
+    from onecycle.learner.learner import Learner
 
 
-class SavedClassifier(Classifier):
-    """A classifier whose model and optimizer go to files and come back.
+def save(learn: Learner, stem: Path, *, with_opt: bool) -> Path:
+    """Write a learner's weights, optimizer state and settings; ``Learner.save`` says more."""
+    optimizer = learn.trainer.optimizer if with_opt else None
+    return checkpoint.save_checkpoint(stem, model=learn.model, optimizer=optimizer, manifest=manifest(learn))
 
-    Attributes:
-        trainer: the optimizer, and the count of epochs.
-        path: folder of the data set, or where models go instead.
-        model_dir: folder below ``path``.
-        body_trained: whether more than the head was trained; None where weights were loaded, so it is not known.
+
+def load(learn: Learner, stem: Path, strict: bool, with_opt: bool | None) -> None:
+    """Read what ``save`` wrote into a learner, or change nothing; ``Learner.load`` says more."""
+    report = checkpoint.load_checkpoint(
+        stem,
+        model=learn.model,
+        optimizer=None if with_opt is False else learn.trainer.ensure_optimizer(),
+        expected={"classes": list(learn.data.classes), "is_multi": learn.data.is_multi},
+        strict=strict,
+        with_opt=with_opt,
+    )
+    if report.note:
+        print(report.note)
+    learn.calibrated = Calibrated.from_manifest(report.manifest, learn.data.c)
+    if learn.calibrated:
+        learn.say(f"loaded with {learn.calibrated}, which predict uses")
+    learn.body_trained = learn.body_trained or None
+    # Never backwards: no order and no draw comes twice in one run.
+    learn.trainer.epochs_done = max(learn.trainer.epochs_done, int(report.manifest.get("epochs_done", 0)))
+
+
+def manifest(learn: Learner) -> dict[str, Any]:
+    """Describe what a model was trained on (classes, preprocess, seed, split), its calibration and its thresholds."""
+    data, stats, resize = learn.data, learn.norm_stats, learn.data.lists.resize
+    return {
+        "classes": list(data.classes),
+        "is_multi": data.is_multi,
+        "stats": None if stats is None else [list(channels) for channels in stats],
+        "size": resize.size,
+        "resize_method": resize.method.name,
+        "padding_mode": resize.padding_mode,
+        "scaled_decode": resize.scaled_decode,
+        "epochs_done": learn.trainer.epochs_done,
+        "seed": data.seed,
+        "split": data.split.record([Path(p).name for p in data.store.paths]),
+        **learn.calibrated.manifest(),
+    }
+
+
+# --- where models go ------------------------------------------------------------------------------
+
+
+def _folders(path: Path, model_dir: Path) -> list[Path]:
+    """Where saved models may be, the first choice first."""
+    below = Path(path.name) / model_dir
+    return [path / model_dir, Path.cwd() / "runs" / below, settings.home() / "runs" / below]
+
+
+def saved_stem(path: Path, model_dir: Path, file: str | Path) -> Path:
+    """Return the path without suffix of a saved model: where ``save`` writes now, else the first folder that has it."""
+    folders = [f for f in _folders(path, model_dir) if f.is_dir()]
+    stems = [f / file for f in sorted(folders, key=lambda f: not _is_writable(f))] or [path / model_dir / file]
+    return next((s for s in stems if any(s.parent.glob(f"{s.name}.*"))), stems[0])
+
+
+def stem(folder: Path, file: str | Path) -> Path:
+    """Return the path without suffix that a model is saved under.
+
+    Raises:
+        ArgumentError: an empty name.
     """
+    if not str(file).strip():
+        raise ArgumentError("a saved model needs a name: learn.save('stage-1')")
+    return folder / file
 
-    trainer: Trainer
-    path: Path
-    model_dir: Path
-    _told_folder = False
-    body_trained: bool | None = False
 
-    def model_folder(self) -> Path:
-        """Return the folder of saved models, made if missing: ``path/model_dir``, else a run folder, said once."""
-        wanted = Path(self.path) / self.model_dir
-        folder = model_files.writable_folder(Path(self.path), Path(self.model_dir))
-        if folder != wanted and not self._told_folder:
-            print(f"{wanted} is not writable, so models go to {folder}; learn.path = ... changes that")
-            self._told_folder = True
-        return folder
+def writable_folder(path: Path, model_dir: Path) -> Path:
+    """Return ``path/model_dir``, made if missing; where that cannot be written, a run folder elsewhere.
 
-    def save(self, file: str | Path = "model", return_path: bool = False, with_opt: bool = True) -> Path | None:
-        """Write weights, optimizer state and the settings that belong to them: ``<file>.safetensors`` + ``.json``.
+    Raises:
+        CheckpointError: neither there, nor below the working directory, nor in onecycle's own folder.
+    """
+    for folder in _folders(path, model_dir):
+        if _is_writable(folder):
+            return folder
+    wanted = path / model_dir
+    raise CheckpointError(f"no folder to save models in: {wanted} is not writable; set learn.path to one that is")
 
-        Args:
-            file: name without suffix, below the model folder (or an absolute path).
-            return_path: return the weights' path.
-            with_opt: include the optimizer's state, where there is one.
-        """
-        path = checkpoint.save_checkpoint(
-            model_files.stem(self.model_folder(), file),
-            model=self.model,
-            optimizer=self.trainer.optimizer if with_opt else None,
-            manifest=model_files.manifest(self._data, self.norm_stats, self.trainer.epochs_done)
-            | self.calibrated.manifest(),
-        )
-        return path if return_path else None
 
-    def load(self, file: str | Path = "model", *, strict: bool = True, with_opt: bool | None = None) -> Self:
-        """Read what ``save`` wrote; returns this learner.
-
-        Args:
-            file: as in ``save``; a v1 ``.pth`` file of weights is read too.
-            strict: False accepts missing and surplus tensors.
-            with_opt: None reads the optimizer's state where it fits, and says so where it does not;
-                True makes a misfit an error; False leaves the optimizer alone.
-
-        Raises:
-            CheckpointError: no such file, other classes or other tensors; the first difference is named
-                and nothing is changed.
-        """
-        stem = model_files.saved_stem(Path(self.path), Path(self.model_dir), file)
-        optimizer = None if with_opt is False else self.trainer.ensure_optimizer()
-        expected = {"classes": list(self._data.classes), "is_multi": self._data.is_multi}
-        report = checkpoint.load_checkpoint(
-            stem, model=self.model, optimizer=optimizer, expected=expected, strict=strict, with_opt=with_opt
-        )
-        if report.note:
-            print(report.note)
-        self.calibrated = Calibrated.from_manifest(report.manifest, self._data.c)
-        if self.calibrated:
-            self._say(f"loaded with {self.calibrated}, which predict uses")
-        self.body_trained = self.body_trained or None
-        # Never backwards: no order and no draw comes twice in one run.
-        self.trainer.epochs_done = max(self.trainer.epochs_done, int(report.manifest.get("epochs_done", 0)))
-        return self
+def _is_writable(folder: Path) -> bool:
+    """Whether files can be made in ``folder`` (made if missing); asked of the disk, not of permission bits."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return False
+    return True

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,29 +18,37 @@ from onecycle.model.heads import Init, create_head, init_head, seeded, set_prior
 SplitOn = nn.Module | Sequence[nn.Module] | Callable[[nn.Module], Sequence[nn.Module]]
 
 
-@dataclass(frozen=True)
-class CnnModel:
-    """A model ready for training, and what is known about it.
+class HeadOptions(TypedDict, total=False):
+    """The keywords of a network's head and layer groups.
 
-    Attributes:
-        model: ``nn.Sequential(body, head)`` from (N, 3, H, W) to logits (N, n_classes); nothing is frozen.
-        layer_groups: The model's leaf modules in groups, from input to output; the last is the head.
-        stats: Mean and standard deviation of pixels in [0, 1] that the weights expect; None if unknown.
-        pretrained: Whether the body's weights were loaded, so that training usually starts frozen.
-        weights_source: What the weights are and where they came from, for a line in the log.
-        arch: The backbone.
-        nf: Channels of the body's output.
-        input_size: Height and width (px) that the body's weights were trained at.
+    lin_ftrs: widths of the head's hidden layers (default: one of 512). ps: dropout before the last layer, half of it
+    before earlier ones (0.5), or one value a layer. custom_head: replaces the head, from (N, nf, h, w) to logits.
+    bn_final: end the head with a batch-norm layer. concat_pool: pool by maximum and mean, both (True).
+    init: initialises the head's weights (``nn.init.kaiming_normal_``); None leaves PyTorch's own.
+    split_on: modules at which a new layer group begins, or a function from the model to them.
     """
 
-    model: nn.Sequential
-    layer_groups: list[nn.ModuleList]
-    stats: Stats | None
-    pretrained: bool
-    weights_source: str
+    lin_ftrs: Sequence[int] | None
+    ps: float | Sequence[float]
+    custom_head: nn.Module | None
+    split_on: SplitOn | None
+    bn_final: bool
+    init: Init | None
+    concat_pool: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CnnModel:
+    """A model ready for training, and what is known about it."""
+
+    model: nn.Sequential  # (body, head), from (N, 3, H, W) to logits (N, n_classes); nothing is frozen
+    layer_groups: list[nn.ModuleList]  # the leaf modules from input to output; the last group is the head
+    stats: Stats | None  # mean and standard deviation of pixels in [0, 1] that the weights expect; None if unknown
+    pretrained: bool  # whether the body's weights were loaded, so that training usually starts frozen
+    weights_source: str  # what the weights are and where they came from, for a line in the log
     arch: Architecture
-    nf: int
-    input_size: tuple[int, int]
+    nf: int  # channels of the body's output
+    input_size: tuple[int, int]  # height and width (px) that the body's weights were trained at
 
 
 def create_cnn_model(
@@ -48,15 +57,9 @@ def create_cnn_model(
     *,
     cut: Cut | None = None,
     pretrained: bool | str | Path = True,
-    lin_ftrs: Sequence[int] | None = None,
-    ps: float | Sequence[float] = 0.5,
-    custom_head: nn.Module | None = None,
-    split_on: SplitOn | None = None,
-    bn_final: bool = False,
-    concat_pool: bool = True,
-    init: Init | None = nn.init.kaiming_normal_,
     seed: int = 0,
     log_prior: Tensor | None = None,
+    **options: Unpack[HeadOptions],
 ) -> CnnModel:
     """Put a new head on a backbone.
 
@@ -65,15 +68,9 @@ def create_cnn_model(
         n_classes: Outputs: classes or tags.
         cut: Where to cut the network, as for ``build_body``.
         pretrained: True for the published weights, False for random ones, or a file or folder of weights.
-        lin_ftrs: Sizes of the head's hidden layers; None means one of 512.
-        ps: Dropout in the head, as for ``create_head``.
-        custom_head: A head of one's own, from (N, nf, h, w) to (N, n_classes), instead of the usual one.
-        split_on: Modules at which a new layer group begins, or a function from the model to them.
-        bn_final: End the head with a batch-norm.
-        concat_pool: Pool by maximum and average; otherwise by average only.
-        init: Fills the weights of the head's layers; None leaves PyTorch's own.
         seed: Random weights are a function of it; the global generators are left alone.
         log_prior: Float (n_classes,): start of the last bias, as for ``set_prior_bias``.
+        options: Of the head; see ``HeadOptions``.
 
     Raises:
         ArgumentError: An argument cannot work.
@@ -82,17 +79,15 @@ def create_cnn_model(
     arch = architecture(arch)
     with seeded(seed):
         body = build_body(arch, pretrained, cut=cut)
-        nf = body.nf * (2 if concat_pool else 1)
-        head = custom_head
-        if head is None:
-            head = create_head(nf, n_classes, lin_ftrs, ps, concat_pool=concat_pool, bn_final=bn_final)
-    init_head(head, seed=seed, init=init)
-    if log_prior is not None and not set_prior_bias(head, log_prior) and custom_head is None:
+        own = options.get("custom_head")
+        head = _usual_head(body.nf, n_classes, options) if own is None else own
+    init_head(head, seed=seed, init=options.get("init", nn.init.kaiming_normal_))
+    if log_prior is not None and not set_prior_bias(head, log_prior) and own is None:
         raise ArgumentError(f"log_prior must hold {n_classes} numbers, received the shape {tuple(log_prior.shape)}")
     model = nn.Sequential(body.module, head)
     return CnnModel(
         model=model,
-        layer_groups=_layer_groups(model, body, split_on),
+        layer_groups=_layer_groups(model, body, options.get("split_on")),
         stats=body.stats,
         pretrained=pretrained is not False,
         weights_source=body.weights_source,
@@ -100,6 +95,13 @@ def create_cnn_model(
         nf=body.nf,
         input_size=body.input_size,
     )
+
+
+def _usual_head(nf: int, n_classes: int, options: HeadOptions) -> nn.Module:
+    concat_pool, bn_final = options.get("concat_pool", True), options.get("bn_final", False)
+    n_features = nf * (2 if concat_pool else 1)
+    widths, ps = options.get("lin_ftrs"), options.get("ps", 0.5)
+    return create_head(n_features, n_classes, widths, ps, concat_pool=concat_pool, bn_final=bn_final)
 
 
 # --- layer groups ---------------------------------------------------------------------------------
@@ -200,9 +202,9 @@ def _stage_groups(body: Body) -> list[nn.ModuleList]:
     halves: tuple[list[nn.Module], list[nn.Module]] = ([], [])
     is_late = False
     for leaf in flatten_leaves(body.module):
-        found = [stage_of[id(p)] for p in leaf.parameters() if id(p) in stage_of]
-        if found and second is not None:  # a leaf without parameters stays with the one before it
-            is_late = max(found) >= second
+        of_leaf = [stage_of[id(p)] for p in leaf.parameters() if id(p) in stage_of]
+        if of_leaf and second is not None:  # a leaf without parameters stays with the one before it
+            is_late = max(of_leaf) >= second
         halves[is_late].append(leaf)
     return [nn.ModuleList(half) for half in halves if half]
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 import numpy as np
 
@@ -44,6 +44,21 @@ CLEARLY = 0.95  # level of the interval above 0; with 0.8, choosing lost on two 
 INNER_DRAWS = 200
 Average = Literal["sample", "tag"]
 Rule = Literal["default", "one for all tags", "per tag"]
+
+
+class ThresholdOptions(TypedDict, total=False):
+    """Keywords of ``choose_thresholds``, which says what each means."""
+
+    average: Average
+    precision: float | None
+    default: float
+    rule: Rule | None
+    exactly_one: Sequence[Sequence[Any]]
+    n_folds: int
+    seed: int
+    groups: Sequence[object] | None
+
+
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (probs, truth), each (N, C) → thresholds (C,)
 
 

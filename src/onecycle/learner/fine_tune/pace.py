@@ -56,7 +56,7 @@ class Measurable(Protocol):
     data: ImageDataBunch
     trainer: Trainer
     layer_groups: Any  # Sequence[nn.ModuleList]
-    _speed: TrainingSpeed
+    speed: TrainingSpeed
 
     @property
     def norm_stats(self) -> Stats | None: ...
@@ -95,7 +95,7 @@ def measure_speeds(
             hold_norms(learn.layer_groups)
         if all_layers:
             if budget_s is None or budget_s >= LEAST_TO_CHOOSE_S:
-                learn._speed.choose(trainer, loader, n_batches=USUAL_EPOCHS * task.steps)
+                learn.speed.choose(trainer, loader, n_batches=USUAL_EPOCHS * task.steps)
             set_training_mode(trainer.model)
             train_s = times.of(lambda: trainer.train_step(loader.batch_at(0, 0), 0))
         trainer.model.eval()

@@ -51,8 +51,8 @@ class Tunable(Measurable, Protocol):
     def lr_range(self, lr: LrLike) -> list[float]: ...
     def lr_suggestion(self) -> LrAnswer: ...
     def validate(self) -> list[MetricValue]: ...
-    def _all_callbacks(self, extra: None) -> list[Callback]: ...
-    def _fit(
+    def all_callbacks(self) -> list[Callback]: ...
+    def fit_schedule(
         self,
         epochs: int,
         schedule: Any,
@@ -198,7 +198,7 @@ def task_for(learn: Tunable, options: FineTuneOptions) -> Task:
     frozen = any(not p.requires_grad for group in body for p in group)
     has_head = frozen and options.freeze_epochs != 0
     with trainable_groups(learn.layer_groups, head_only=True):
-        obstacle = why_pictures(learn.trainer.model, data, learn._all_callbacks(None)) if has_head else None
+        obstacle = why_pictures(learn.trainer.model, data, learn.all_callbacks()) if has_head else None
     if obstacle is not None and not learn.silent:
         print(f"The head's stage is fed pictures, not features: {obstacle}.")
     views = options.precompute
@@ -351,7 +351,7 @@ class _Run:
         n_batches = len(self.learn.data.train_dl)
         valid_s = self.task.n_valid * self.speeds.forward_s
         cycle.begin(stage.epochs * n_batches, later_steps=later_steps, deadline_s=deadline_s, valid_s=valid_s)
-        self.learn._fit(stage.epochs, cycle, None, [cycle], start_epoch=start_epoch)
+        self.learn.fit_schedule(stage.epochs, cycle, None, [cycle], start_epoch=start_epoch)
 
     def _data_for(self, stage: Stage) -> ImageDataBunch:
         if stage.size == self.task.size and stage.bs == self.data.batch_size:

@@ -63,8 +63,10 @@ def test_ctrl_c_saves_and_says_how_to_go_on(colour_path, tmp_path, stop_after, m
 def check_the_rest(run, tmp_path, stop_after, monkeypatch) -> None:
     """Go on: the epochs left in a new cycle, norms held as before, labels not checked again, into the same folder."""
     stop_after(99)
-    issues, begun, begin = run.label_issues.read_bytes(), [], RunCheckpoints.begin
-    monkeypatch.setattr(RunCheckpoints, "begin", lambda self, stage: (begun.append(stage), begin(self, stage)))
+    issues, begun, begin = run.label_issues.read_bytes(), [], RunCheckpoints.on_stage_begin
+    monkeypatch.setattr(
+        RunCheckpoints, "on_stage_begin", lambda self, stage, lr: (begun.append(stage), begin(self, stage, lr))
+    )
     said = train(None, resume=run.path)
     assert said.code == 0
     assert "2 of 3 epochs with all layers are left; they run as a new cycle" in " ".join(said.out.split())
@@ -157,11 +159,11 @@ def test_a_stop_right_after_the_last_epoch_only_judges(colour_path, tmp_path, mo
 def test_what_is_left_of_epochs_and_minutes():
     epochs = RunConfig.merged(None, {"data": "x", "epochs": 4, "lr": 1e-3})
     assert fine_tune_options(epochs).epochs == 4
-    options = fine_tune_options(epochs, Done("last", head=True, epochs=3, held_norms=True))
+    options = fine_tune_options(epochs, Done(weights="last", head=True, epochs=3, held_norms=True))
     assert (options.epochs, options.freeze_epochs, options.train_bn) == (1, 0, False)
     minutes = RunConfig.merged(None, {"data": "x", "minutes": 5.0})
-    assert fine_tune_options(minutes, Done("last", head=True, seconds=120.0)).minutes == pytest.approx(3.0)
-    assert fine_tune_options(minutes, Done("last", head=True, seconds=900.0)).minutes == pytest.approx(0.1)
+    assert fine_tune_options(minutes, Done(weights="last", head=True, seconds=120.0)).minutes == pytest.approx(3.0)
+    assert fine_tune_options(minutes, Done(weights="last", head=True, seconds=900.0)).minutes == pytest.approx(0.1)
     assert fine_tune_options(minutes, Done()).minutes == 5.0
 
 

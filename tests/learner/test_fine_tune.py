@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -80,11 +79,11 @@ class SlowSteps(Callback):
 
     takes_features = True
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.n = seconds, 0
+    def __init__(self, clock: FakeClock, seconds: float) -> None:
+        self.clock, self.seconds, self.n = clock, seconds, 0
 
     def on_batch_end(self, trainer, loss) -> None:
-        time.sleep(self.seconds)
+        self.clock.now += self.seconds
         self.n += 1
 
 
@@ -308,26 +307,6 @@ def test_the_probe_does_not_change_what_follows(colour_path, tmp_path):
 # --- for a time -----------------------------------------------------------------------------------
 
 
-def test_a_time_is_used_and_kept(learn):
-    start_s = time.monotonic()
-    plan = learn.fine_tune(minutes=0.05)
-    assert repr(plan).startswith("Plan(head, 32 px, ")  # what a notebook shows after the table
-    took_s = time.monotonic() - start_s
-    assert plan.budget_s == pytest.approx(3.0)
-    assert took_s < 4.5  # of 3 s; a test machine may pause
-    assert [s.trains for s in plan.stages[:1]] == [HEAD]
-    assert sum(s.epochs for s in plan.stages) > 0
-    assert learn.recorder.rows[-1].epoch > 0
-
-
-def test_no_time_still_trains_the_head(learn, capsys):
-    learn.silent = False
-    plan = learn.fine_tune(minutes=1e-4)
-    assert [s.trains for s in plan.stages] == [HEAD]
-    assert "00:00 is too little even for the head" in capsys.readouterr().out
-    assert len(learn.recorder.rows) == 20
-
-
 class FakeClock:
     """Goes on by a fixed time at each look, so that a step takes the same everywhere; ``speed`` changes it."""
 
@@ -337,6 +316,25 @@ class FakeClock:
     def __call__(self) -> float:
         self.now += self.tick_s
         return self.now
+
+
+def test_a_time_is_used_and_not_exceeded(learn):
+    clock = FakeClock(0.005)
+    plan = recipe.fine_tune(learn, FineTuneOptions(minutes=0.05), clock=clock)
+    assert repr(plan).startswith("Plan(head, 32 px, ")  # what a notebook shows after the table
+    assert plan.budget_s == pytest.approx(3.0)
+    assert 2.0 < clock.now < 3.3
+    assert [s.trains for s in plan.stages[:1]] == [HEAD]
+    assert sum(s.epochs for s in plan.stages) > 0
+    assert learn.recorder.rows[-1].epoch > 0
+
+
+def test_no_time_still_trains_the_head(learn, capsys):
+    learn.silent = False
+    plan = recipe.fine_tune(learn, FineTuneOptions(minutes=1e-4), clock=FakeClock(0.001))
+    assert [s.trains for s in plan.stages] == [HEAD]
+    assert "00:00 is too little even for the head" in capsys.readouterr().out
+    assert len(learn.recorder.rows) == 20
 
 
 class SlowsDown(Callback):
@@ -456,9 +454,10 @@ def test_a_head_that_was_trained_before_gets_a_small_rate_where_the_sweeps_canno
 
 def test_without_time_there_are_no_sweeps_and_the_head_s_cycle_is_short(colour_path, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(recipe, "LEAST_HEAD_S", 0.5)
-    slow = SlowSteps(0.05)
+    clock = FakeClock(0.001)
+    slow = SlowSteps(clock, 0.05)
     learn = learner(bunch(colour_path), tmp_path, silent=False, callbacks=[slow])
-    learn.fine_tune(minutes=1e-4)
+    recipe.fine_tune(learn, FineTuneOptions(minutes=1e-4), clock=clock)
     assert "No time for sweeps: the default learning rate 3e-03 is taken" in capsys.readouterr().out
     assert 0 < slow.n < 30, "twenty epochs were planned, of three steps each"
     lrs = [pair[-1] for pair in learn.recorder.all_lrs]
@@ -519,36 +518,55 @@ def test_what_cannot_be_is_refused_before_the_network_is_made(colour_path, monke
             cnn_learner(bunch(colour_path), "resnet18", pretrained=False, **option)
 
 
-class Notes(recipe.Watcher):
-    """Notes what a recipe tells."""
+class Notes(Callback):
+    """Notes what a recipe tells its learner's callbacks."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def planned(self, plan, speeds) -> None:
+    def on_plan(self, plan) -> None:
         self.told.append(f"plan of {len(plan.stages)}")
 
-    def stage_begins(self, stage, base_lr) -> None:
+    def on_stage_begin(self, stage, base_lr) -> None:
         self.told.append(f"{stage.trains} begins")
 
-    def lr_chosen(self, lr) -> None:
+    def on_lr_chosen(self, lr) -> None:
         self.told.append("lr")
 
-    def replanned(self, rest) -> None:
+    def on_replan(self, rest) -> None:
         self.told.append("replanned")
 
-    def stage_ended(self, stage) -> None:
+    def on_stage_end(self, stage) -> None:
         self.told.append(f"{stage.trains} ended")
 
 
-def test_a_watcher_is_told_what_happens_in_order(learn):
-    notes = Notes()
-    recipe.fine_tune(learn, FineTuneOptions(epochs=1, freeze_epochs=1), watcher=notes)
+def test_callbacks_are_told_what_happens_in_order(learn):
+    learn.callbacks.append(notes := Notes())
+    learn.fine_tune(1, freeze_epochs=1)
     assert notes.told == [
         "plan of 2", "head begins", "lr", "head ended", "all layers begins", "all layers ended",
     ]  # fmt: skip
-    assert recipe.fine_tune(learn, FineTuneOptions(epochs=1), watcher=(other := Notes()), plan_only=True)
-    assert len(other.told) == 1
+    notes.told.clear()
+    assert learn.fine_tune(1, plan_only=True)
+    assert notes.told == ["plan of 2"]
+
+
+def test_callbacks_are_told_in_their_order(learn):
+    told = []
+
+    class Later(Callback):
+        order = 1
+
+        def on_stage_end(self, stage) -> None:
+            told.append("later")
+
+    class Sooner(Callback):
+        def on_stage_end(self, stage) -> None:
+            told.append("sooner")
+
+    learn.callbacks += [Later(), Sooner()]
+    learn.fine_tune(0, freeze_epochs=1, base_lr=0.01)
+    assert told == ["sooner", "later"]
 
 
 def test_the_sweeps_and_their_answer_are_kept(learn):

@@ -201,7 +201,10 @@ def test_what_is_printed_fits_into_80_columns_and_says_what_overrides_it(task):
 
 
 def test_the_table():
-    stages = (Stage(HEAD, (224, 224), 32, 8, 25.0, 1), Stage(ALL, (96, 128), 32, 2, 3700.0, lr_shares=(0.01, 0.5)))
+    stages = (
+        Stage(trains=HEAD, size=(224, 224), bs=32, epochs=8, forecast_s=25.0, views=1),
+        Stage(trains=ALL, size=(96, 128), bs=32, epochs=2, forecast_s=3700.0, lr_shares=(0.01, 0.5)),
+    )
     assert str(Plan(stages, 2e-3, notes=("So it is.",))) == (
         "stage         size       batch  epochs  learning rates      forecast\n"
         "1 head        224 px     32     8       2.0e-03             about 00:25\n"

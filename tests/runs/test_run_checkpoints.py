@@ -50,18 +50,18 @@ def history(run: RunFolder) -> list[dict[str, str]]:
 
 
 def stage(trains: str, *, held: bool = False) -> Stage:
-    return Stage(trains, (32, 32), 16, 2, 1.0, hold_norms=held)
+    return Stage(trains=trains, size=(32, 32), bs=16, epochs=2, forecast_s=1.0, hold_norms=held)
 
 
 def test_history_and_progress_over_two_stages(learner, run):
     checkpoints = RunCheckpoints(run, learner)
-    checkpoints.begin(stage(HEAD))
+    checkpoints.on_stage_begin(stage(HEAD), None)
     learner.fit_one_cycle(2, 1e-2, callbacks=checkpoints)
-    checkpoints.end()
+    checkpoints.on_stage_end(stage(HEAD))
     assert Done.read(run).head
-    checkpoints.begin(stage(ALL, held=True))
+    checkpoints.on_stage_begin(stage(ALL, held=True), None)
     learner.fit_one_cycle(1, 1e-2, callbacks=checkpoints)
-    checkpoints.end()
+    checkpoints.on_stage_end(stage(ALL))
     done = Done.read(run)
     assert (done.weights, done.epochs, done.held_norms, done.trained) == (LAST, 1, True, False)
     rows = history(run)
@@ -72,17 +72,17 @@ def test_history_and_progress_over_two_stages(learner, run):
     assert float(rows[2]["valid_loss"]) == pytest.approx(learner.recorder.rows[0].valid_loss, rel=1e-4)
 
 
-def test_a_later_sitting_adds_to_the_history(learner, run):
+def test_a_later_session_adds_to_the_history(learner, run):
     for _ in range(2):
         checkpoints = RunCheckpoints(run, learner, Done.read(run))
-        checkpoints.begin(stage(ALL))
+        checkpoints.on_stage_begin(stage(ALL), None)
         learner.fit_one_cycle(1, 1e-2, callbacks=checkpoints)
-        checkpoints.end()
+        checkpoints.on_stage_end(stage(ALL))
     assert [r["epoch"] for r in history(run)] == ["0", "1"]
     assert Done.read(run).epochs == 2
 
 
-def test_fits_outside_a_stage_are_not_kept(learner, run):
+def test_fits_outside_a_stage_are_not_written(learner, run):
     checkpoints = RunCheckpoints(run, learner)
     learner.fit_one_cycle(1, 1e-2, callbacks=checkpoints)  # the sweeps', say
     assert checkpoints.rows == []

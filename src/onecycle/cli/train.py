@@ -100,7 +100,9 @@ def _dry_run(start: TrainingStart, screen: Screen) -> int:
 def fine_tune_options(config: RunConfig, done: Done | None = None) -> FineTuneOptions:
     """Return what ``fine_tune`` is asked for: all of it, or what an earlier session left."""
     epochs, minutes = config.length
-    options = FineTuneOptions(epochs, minutes, config.lr, config.freeze_epochs, bs=config.bs)
+    options = FineTuneOptions(
+        epochs=epochs, minutes=minutes, base_lr=config.lr, freeze_epochs=config.freeze_epochs, bs=config.bs
+    )
     if done is None or not done.weights:
         return options
     if minutes is not None:
@@ -181,7 +183,7 @@ class TrainingRun:
         self.learn.callbacks += trackers
         scores: dict[str, float] | None = None
         try:
-            self._train(checkpoints, progress)
+            self._train(checkpoints)
             scores = self._judge(checkpoints, progress)
         except KeyboardInterrupt:
             self._stopped(checkpoints)
@@ -200,13 +202,13 @@ class TrainingRun:
                 tracker.finish(scores)
         return 0
 
-    def _train(self, checkpoints: RunCheckpoints, progress: RunProgress) -> None:
+    def _train(self, checkpoints: RunCheckpoints) -> None:
         if self.done.trained:
             return
         if not self._is_at_end():
             self.data.prepare(silent=True)  # it has a bar of its own
             with self.screen.status("measuring the speed of this machine"):
-                recipe.fine_tune(self.learn, fine_tune_options(self.config, self.done), watcher=progress)
+                recipe.fine_tune(self.learn, fine_tune_options(self.config, self.done))
         checkpoints.finish()
 
     def _is_at_end(self) -> bool:

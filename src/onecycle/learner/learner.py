@@ -434,7 +434,10 @@ class Learner:
         Raises:
             ArgumentError: not exactly one of ``epochs`` and ``minutes``, or a value that cannot work.
         """
-        options = FineTuneOptions(epochs, minutes, base_lr, freeze_epochs, sizes, bs, precompute, train_bn)
+        options = FineTuneOptions(
+            epochs=epochs, minutes=minutes, base_lr=base_lr, freeze_epochs=freeze_epochs, sizes=sizes, bs=bs,
+            precompute=precompute, train_bn=train_bn,
+        )  # fmt: skip
         return recipe.fine_tune(self, options, plan_only=plan_only)
 
     # --- what trains, and how ----------------------------------------------------------------------

@@ -80,29 +80,20 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Done:
-    """How far a run got, beside its weights.
+    """How far a run got, beside its weights."""
 
-    Attributes:
-        weights: name of the weights below ``checkpoints``; empty where nothing was saved.
-        head: whether the head's stage is over.
-        epochs: with all layers.
-        seconds: of training.
-        held_norms: whether the body's batch-norm layers stay as they are; None before all layers train.
-        trained: whether training is over.
-        label_issues: labels that look doubtful; None where nobody looked yet.
-        rows: of the history, up to these weights.
-    """
-
-    weights: str = ""
-    head: bool = False
-    epochs: int = 0
-    seconds: float = 0.0
-    held_norms: bool | None = None
-    trained: bool = False
-    label_issues: int | None = None
-    rows: int = 0
+    weights: str = ""  # their name below ``checkpoints``; empty where nothing was saved
+    head: bool = False  # whether the head's stage is over
+    epochs: int = 0  # with all layers
+    seconds: float = 0.0  # of training
+    held_norms: bool | None = (
+        None  # whether the body's batch-norm layers stay as they are; None before all layers train
+    )
+    trained: bool = False  # whether training is over
+    label_issues: int | None = None  # doubtful labels; None where nobody looked yet
+    rows: int = 0  # of the history, up to these weights
 
     @classmethod
     def read(cls, run: RunFolder) -> Done:
@@ -110,29 +101,22 @@ class Done:
         path = run.checkpoints / "progress.json"
         if not path.exists():
             return cls()
-        found = run.read_json(path)
+        values = run.read_json(path)
         try:
-            return cls(**found)
+            return cls(**values)
         except TypeError as error:
             raise DataError(f"{path} is damaged ({error}); train again") from error
 
 
 @dataclass
 class RunCheckpoints(Callback):
-    """Keeps history and weights of a run after every epoch.
-
-    Attributes:
-        run: the folder.
-        learn: whose weights they are.
-        done: how far the run got, over all its sessions.
-        rows: cells of ``history.csv``.
-    """
+    """Writes history and weights of a run after every epoch."""
 
     order = 35
     run: RunFolder
-    learn: Learner
-    done: Done = field(default_factory=Done)
-    rows: list[list[str]] = field(default_factory=list)
+    learn: Learner  # whose weights they are
+    done: Done = field(default_factory=Done)  # how far the run got, over all its sessions
+    rows: list[list[str]] = field(default_factory=list)  # cells of ``history.csv``
     _stage: Stage | None = None
     _began_s: float = field(default_factory=time.monotonic)
     _before_s: float = 0.0  # of earlier sessions
@@ -144,15 +128,15 @@ class RunCheckpoints(Callback):
             with self.run.history.open(newline="", encoding="utf-8") as file:
                 self.rows = list(csv.reader(file))[1 : 1 + self.done.rows]
 
-    def begin(self, stage: Stage) -> None:
+    def on_stage_begin(self, stage: Stage, base_lr: float | None) -> None:
         """Note that a stage begins."""
         self._stage = stage
         if stage.trains == ALL:
             self._note(held_norms=stage.hold_norms)
 
-    def end(self) -> None:
+    def on_stage_end(self, stage: Stage) -> None:
         """Note that the stage is over, and save its weights."""
-        if self._stage is not None and self._stage.trains != ALL:
+        if stage.trains != ALL:
             self._note(head=True)
         self._stage = None
         self.save(LAST)

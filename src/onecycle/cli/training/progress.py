@@ -1,4 +1,4 @@
-"""While ``onecycle train`` trains: what is shown and kept of each stage."""
+"""While ``onecycle train`` trains: what is shown and written of each stage."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from onecycle.cli.screen import Screen
 from onecycle.cli.training.start import show_plan
 from onecycle.errors import ArgumentError, DataError
-from onecycle.learner.fine_tune.plan import HEAD, Plan, Speeds, Stage
-from onecycle.learner.fine_tune.run import Watcher
+from onecycle.learner.fine_tune.plan import HEAD, Plan, Stage
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
 from onecycle.learner.report import label_doubts
@@ -18,29 +17,27 @@ from onecycle.train.callbacks import Callback, TrainerLike
 from onecycle.train.log.recorder import EpochRow
 
 
-class RunProgress(Watcher):
+class RunProgress(Callback):
     """Shows the stages of a run, and looks for wrong labels while the body is fresh.
 
     Args:
-        config: the settings.
-        learn: the learner.
+        config: the settings; ``self.config`` has what the run found, too.
+        learn: the learner, whose callbacks this and the checkpoints become.
         checkpoints: of the run.
         screen: where lines go.
-
-    Attributes:
-        config: the settings, with what the run found.
-        issues: labels to look at again; None where nobody looked.
     """
+
+    order = 36  # after the checkpoints'
 
     def __init__(self, config: RunConfig, learn: Learner, checkpoints: RunCheckpoints, screen: Screen) -> None:
         self.config, self.learn, self.checkpoints, self.screen = config, learn, checkpoints, screen
-        self.issues: LabelIssues | None = None
+        self.issues: LabelIssues | None = None  # labels to look at again; None where nobody looked
         self.stage: Stage | None = None
         self._n, self._total = 0, 0
         learn.progress_to = screen.progress
-        learn.callbacks += [checkpoints, _EpochEvents(self)]
+        learn.callbacks += [checkpoints, self]
 
-    def planned(self, plan: Plan, speeds: Speeds) -> None:
+    def on_plan(self, plan: Plan) -> None:
         """Show the plan."""
         self.screen.idle()
         self._total = len(plan.stages)
@@ -50,10 +47,9 @@ class RunProgress(Watcher):
             self.config = self.config.found("freeze_epochs", head.epochs, "about 200 steps of the head")
         self._write_config()
 
-    def stage_begins(self, stage: Stage, base_lr: float | None) -> None:
+    def on_stage_begin(self, stage: Stage, base_lr: float | None) -> None:
         """Name the stage."""
         self.stage, self._n = stage, self._n + 1
-        self.checkpoints.begin(stage)
         px = "" if stage.size is None else f", {stage.size[0]} px"
         how = ""
         if stage.trains == HEAD:
@@ -66,7 +62,7 @@ class RunProgress(Watcher):
             self.screen.busy("computing the features" if stage.views is not None else "reading the pictures")
         self.screen.event("stage", number=self._n, trains=stage.trains, size=stage.size, epochs=stage.epochs)
 
-    def lr_chosen(self, lr: float) -> None:
+    def on_lr_chosen(self, lr: float) -> None:
         """Show and keep the learning rate that was found."""
         answer = self.learn.lr_answer
         told = answer is not None and answer.lr == lr
@@ -80,14 +76,25 @@ class RunProgress(Watcher):
             write_sweeps(self.checkpoints.run, self.learn.lr_sweeps)
         self.screen.event("lr", lr=lr, reason=self.config.origin("lr"))
 
-    def stage_ended(self, stage: Stage) -> None:
-        """Keep the weights; after the head's stage look for wrong labels: its features are at hand then."""
-        self.checkpoints.end()
+    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+        """Write the epoch as JSON, where that is asked for."""
+        self.screen.event(
+            "epoch",
+            stage=None if self.stage is None else self.stage.trains,
+            epoch=row.epoch,
+            train_loss=row.train_loss,
+            valid_loss=row.valid_loss,
+            time_s=row.time_s,
+            metrics=dict(zip(trainer.recorder.metric_names, row.metrics, strict=False)),
+        )
+
+    def on_stage_end(self, stage: Stage) -> None:
+        """After the head's stage look for wrong labels: its features are at hand then."""
         if stage.trains == HEAD:
             self.check_labels()
         self.stage = None
 
-    def replanned(self, rest: Sequence[Stage]) -> None:
+    def on_replan(self, rest: Sequence[Stage]) -> None:
         """Say what is left of the plan."""
         stages = "; ".join(f"{s.trains}, {s.size[0] if s.size else '?'} px, {s.epochs} epochs" for s in rest)
         self._total = self._n + len(rest)
@@ -115,26 +122,3 @@ class RunProgress(Watcher):
     def _write_config(self) -> None:
         run = self.checkpoints.run
         run.write_text(run.config, self.config.to_yaml())
-
-
-class _EpochEvents(Callback):
-    """Hands the numbers of an epoch to machines that read along."""
-
-    order = 36
-
-    def __init__(self, progress: RunProgress) -> None:
-        self._watcher = progress
-
-    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
-        """Write the epoch as JSON, where that is asked for."""
-        stage = self._watcher.stage
-        names = trainer.recorder.metric_names
-        self._watcher.screen.event(
-            "epoch",
-            stage=None if stage is None else stage.trains,
-            epoch=row.epoch,
-            train_loss=row.train_loss,
-            valid_loss=row.valid_loss,
-            time_s=row.time_s,
-            metrics=dict(zip(names, row.metrics, strict=False)),
-        )

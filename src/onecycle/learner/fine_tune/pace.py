@@ -1,4 +1,4 @@
-"""The pace of this machine: measured before a plan is made, and kept to while it runs."""
+"""The time that ``fine_tune`` takes: speeds measured before a plan is made, and a cycle that ends in time."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from onecycle.data.batches import Stats
-from onecycle.data.bunch import ImageDataBunch
 from onecycle.learner.features import feature_parts
 from onecycle.learner.fine_tune.plan import Speeds, Task, small_size
-from onecycle.learner.precision import TrainingSpeed
 from onecycle.model import cnn
 from onecycle.train.callbacks import BatchLike, Callback, TrainerLike
 from onecycle.train.log.progress import Progress
@@ -25,6 +22,9 @@ from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.loop import Trainer, set_training_mode
 from onecycle.train.lr_finder import unchanged
 from onecycle.train.schedules import OneCycle, StepValues
+
+if TYPE_CHECKING:
+    from onecycle.learner.learner import Learner
 
 Clock = Callable[[], float]
 
@@ -50,28 +50,11 @@ LEAST_TO_CHOOSE_S = 120.0
 _RESOLUTION = 1_000_000
 
 
-class Measurable(Protocol):
-    """What timing needs of a learner."""
-
-    data: ImageDataBunch
-    trainer: Trainer
-    layer_groups: Any  # Sequence[nn.ModuleList]
-    speed: TrainingSpeed
-
-    @property
-    def norm_stats(self) -> Stats | None: ...
-
-
 # --- speeds ---------------------------------------------------------------------------------------
 
 
 def measure_speeds(
-    learn: Measurable,
-    task: Task,
-    *,
-    budget_s: float | None = None,
-    all_layers: bool = True,
-    clock: Clock = time.monotonic,
+    learn: Learner, task: Task, *, budget_s: float | None = None, all_layers: bool = True, clock: Clock = time.monotonic
 ) -> Speeds:
     """Time a few forward passes and training steps on real batches; the learner is afterwards as before.
 
@@ -109,7 +92,7 @@ def measure_speeds(
 
 
 @contextmanager
-def _scratch(learn: Measurable, *, head_only: bool = False) -> Iterator[None]:
+def _scratch(learn: Learner, *, head_only: bool = False) -> Iterator[None]:
     """Let a few steps be taken inside; afterwards the learner is as before."""
     trainer = learn.trainer
     with trainable_groups(learn.layer_groups, head_only=head_only), unchanged(trainer):
@@ -120,14 +103,14 @@ def _scratch(learn: Measurable, *, head_only: bool = False) -> Iterator[None]:
 
 def _head_step_s(trainer: Trainer, batch: BatchLike, times: _Stopwatch) -> float:
     """Time a step of the head on features of a batch."""
-    parts = feature_parts(trainer.model)
-    if isinstance(parts, str):
+    split = feature_parts(trainer.model)
+    if isinstance(split, str):
         return 0.0
     trainer.model.eval()
     with torch.no_grad():
-        batch.x = parts.fixed(batch.x)
-    parts.rest.train()
-    trainer.head = parts.rest
+        batch.x = split.fixed(batch.x)
+    split.rest.train()
+    trainer.head = split.rest
     try:
         return times.of(lambda: trainer.train_step(batch, 0))
     finally:
@@ -157,7 +140,7 @@ class _Stopwatch:
         return self.clock() - before
 
 
-def _decode_s(learn: Measurable, task: Task, clock: Clock) -> float:
+def _decode_s(learn: Learner, task: Task, clock: Clock) -> float:
     """Return the seconds of decoding and resizing a picture at the first smaller size, 0 where there is none."""
     size = task.sizes[0] if task.sizes is not None else small_size(task.size)
     if size is None or size == task.size:
@@ -188,14 +171,14 @@ def hold_norms(layer_groups: Sequence[nn.ModuleList]) -> None:
             leaf.requires_grad_(False)
 
 
-# --- keeping to the time --------------------------------------------------------------------------
+# --- a cycle that ends in time --------------------------------------------------------------------------
 
 
 class TimedCycle(Callback):
     """One cycle over one or several fits that ends in time, and its clock.
 
     As a schedule it is 1cycle by position: each step moves on by its share of the steps left. Where those do not fit
-    into the time, as the pace of the latest steps goes, the rest of the cycle is run in the steps that do fit; so the
+    into the time, at the speed of the latest steps, the rest of the cycle is run in the steps that do fit; so the
     learning rate always falls to its end. Without a deadline it is ``OneCycle``.
 
     Args:

@@ -103,59 +103,35 @@ HEAD, ALL = "head", "all layers"
 
 @dataclass(frozen=True)
 class Speeds:
-    """What a picture costs, in seconds, at the full size.
+    """What a picture costs, in seconds, at the full size."""
 
-    Args:
-        forward_s: through the whole network in evaluation mode.
-        train_s: its share of a training step of all layers.
-        decode_s: decoding and resizing, once for each size.
-        head_step_s: a step of the head on features (of a batch, not of a picture).
-    """
-
-    forward_s: float
-    train_s: float
-    decode_s: float = 0.0
-    head_step_s: float = 0.0
+    forward_s: float  # through the whole network in evaluation mode
+    train_s: float  # its share of a training step of all layers
+    decode_s: float = 0.0  # decoding and resizing, once for each size
+    head_step_s: float = 0.0  # a step of the head on features (of a batch, not of a picture)
 
     def scaled(self, factor: float) -> Speeds:
         """Return the speeds of a machine that takes ``factor`` times as long."""
         return Speeds(*(factor * value for value in astuple(self)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is to be trained, and what the caller fixed.
+    """What is to be trained, and what the caller fixed (None: not fixed)."""
 
-    Args:
-        n_train: training pictures.
-        n_valid: validation pictures, 0 for none.
-        size: of the pictures.
-        bs: pictures in a batch of the data as it is.
-        has_tfms: whether training pictures are augmented.
-        has_head_stage: whether the head is trained alone first.
-        on_features: whether that stage can train on features that are computed once.
-        sizes: sizes of the stages with all layers, where the caller chose them.
-        views: augmented views for the head, where the caller chose them.
-        freeze_epochs: epochs of the head's stage, where the caller chose them.
-        fixed_bs: the batch size, where the caller chose it.
-        base_lr: the learning rate; None for the finder's.
-        hold_norms: whether the body's batch-norm layers stay as they are when all layers train; None: where there are
-            few steps.
-    """
-
-    n_train: int
-    n_valid: int
-    size: Size
-    bs: int
-    has_tfms: bool = True
-    has_head_stage: bool = True
-    on_features: bool = True
-    sizes: tuple[Size, ...] | None = None
-    views: int | None = None
-    freeze_epochs: int | None = None
-    fixed_bs: int | None = None
-    base_lr: float | None = None
-    hold_norms: bool | None = False
+    n_train: int  # training pictures
+    n_valid: int  # validation pictures, 0 for none
+    size: Size  # of the pictures
+    bs: int  # pictures in a batch of the data as it is
+    has_tfms: bool = True  # whether training pictures are augmented
+    has_head_stage: bool = True  # whether the head is trained alone first
+    on_features: bool = True  # whether that stage can train on features that are computed once
+    sizes: tuple[Size, ...] | None = None  # of the stages with all layers
+    views: int | None = None  # augmented views for the head
+    freeze_epochs: int | None = None  # of the head's stage
+    fixed_bs: int | None = None  # pictures in a batch
+    base_lr: float | None = None  # the learning rate; None for the finder's
+    hold_norms: bool | None = False  # the body's batch-norm layers stay as they are; None: where there are few steps
 
     @property
     def batch(self) -> int:
@@ -173,29 +149,18 @@ class Task:
         return max(1, self.n_train // self.batch)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A part of the plan.
+    """A part of the plan."""
 
-    Args:
-        trains: ``HEAD`` or ``ALL``.
-        size: of the pictures.
-        bs: pictures in a batch.
-        epochs: whole epochs.
-        forecast_s: seconds, validation included.
-        views: augmented views of each picture whose features are computed; None where the stage is fed pictures.
-        lr_shares: learning rates of the first and of the last layer group, as shares of the base rate.
-        hold_norms: the body's batch-norm layers stay as they are.
-    """
-
-    trains: str
-    size: Size
-    bs: int
+    trains: str  # HEAD or ALL
+    size: Size  # of the pictures
+    bs: int  # pictures in a batch
     epochs: int
-    forecast_s: float
-    views: int | None = None
-    lr_shares: tuple[float, float] = (1.0, 1.0)
-    hold_norms: bool = False
+    forecast_s: float  # validation included
+    views: int | None = None  # augmented views of each picture for features; None where the stage is fed pictures
+    lr_shares: tuple[float, float] = (1.0, 1.0)  # rates of the first and the last layer group, as shares of the base
+    hold_norms: bool = False  # the body's batch-norm layers stay as they are
 
     def max_lr(self, base_lr: float) -> LrLike:
         """Return the peak learning rates for ``fit_one_cycle``."""
@@ -207,30 +172,22 @@ class Stage:
         low, high = self.lr_shares
         if base_lr is not None:
             return f"{base_lr * high:.1e}" if low == high else f"{base_lr * low:.1e} to {base_lr * high:.1e}"
-        return "lr, found" if low == high else f"{_part(low)} to {_part(high)}"
+        return "lr, found" if low == high else f"{_lr_share(low)} to {_lr_share(high)}"
 
 
-def _part(share: float) -> str:
+def _lr_share(share: float) -> str:
     return "lr" if share == 1 else f"lr/{1 / share:.0f}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Stages in turn.
+    """Stages in turn."""
 
-    Args:
-        stages: at least one.
-        base_lr: where it is known beforehand; else the finder finds it.
-        budget_s: the time given; None where epochs were.
-        spent_s: how much of it had passed when the plan was made.
-        notes: what the reader must know.
-    """
-
-    stages: tuple[Stage, ...]
-    base_lr: float | None = None
-    budget_s: float | None = None
-    spent_s: float = 0.0
-    notes: tuple[str, ...] = ()
+    stages: tuple[Stage, ...]  # at least one
+    base_lr: float | None = None  # where it is known beforehand; else the finder finds it
+    budget_s: float | None = None  # time for everything; None where the plan is for a number of epochs
+    spent_s: float = 0.0  # how much of it had passed when the plan was made
+    notes: tuple[str, ...] = ()  # what the reader must know
 
     @property
     def forecast_s(self) -> float:
@@ -320,10 +277,9 @@ def _views(task: Task) -> tuple[int, ...]:
 
 def stages_for(task: Task, speeds: Speeds, epochs: int, views: int) -> tuple[Stage, ...]:
     """Return the stages for so many epochs with all layers and so many augmented views for the head."""
-    parts = _size_parts(task, epochs)
     head = (_head_stage(task, speeds, views),) if task.has_head_stage else ()
     hold = epochs * task.steps < NORM_STEPS if task.hold_norms is None else task.hold_norms
-    return (*head, *(_all_stage(task, speeds, size, n, hold=hold) for size, n in parts if n))
+    return (*head, *(_all_stage(task, speeds, size, n, hold=hold) for size, n in _epochs_by_size(task, epochs) if n))
 
 
 def _head_stage(task: Task, speeds: Speeds, views: int) -> Stage:
@@ -331,26 +287,32 @@ def _head_stage(task: Task, speeds: Speeds, views: int) -> Stage:
         n = 1 if task.freeze_epochs is None else task.freeze_epochs
         # The body runs forward only, but its batch-norm layers may train: a step is dearer than a forward pass.
         each_s = task.n_train * (speeds.forward_s + speeds.train_s) / 2 + task.n_valid * speeds.forward_s
-        return Stage(HEAD, task.size, task.batch, n, n * each_s)
+        return Stage(trains=HEAD, size=task.size, bs=task.batch, epochs=n, forecast_s=n * each_s)
     usual = min(MOST_HEAD_EPOCHS, max(FEWEST_HEAD_EPOCHS, math.ceil(HEAD_STEPS / task.steps)))
     epochs = usual if task.freeze_epochs is None else task.freeze_epochs
     features_s = (task.n_train * (1 + views) + task.n_valid) * speeds.forward_s
     sweeps = 0 if task.base_lr is not None else SWEEP_STEPS
     validating = math.ceil(task.n_valid / task.bs) / 2
-    head_s = (epochs * (task.steps + validating) + sweeps) * speeds.head_step_s
-    return Stage(HEAD, task.size, task.batch, epochs, features_s + head_s, views)
+    forecast_s = features_s + (epochs * (task.steps + validating) + sweeps) * speeds.head_step_s
+    return Stage(trains=HEAD, size=task.size, bs=task.batch, epochs=epochs, forecast_s=forecast_s, views=views)
 
 
 def _all_stage(task: Task, speeds: Speeds, size: Size, epochs: int, *, hold: bool) -> Stage:
     share = _area_share(size, task.size)
     each_s = task.n_train * speeds.train_s + task.n_valid * speeds.forward_s
     decode_s = 0.0 if size == task.size else (task.n_train + task.n_valid) * speeds.decode_s
-    shares = HELD_SHARES if hold else TRAINED_SHARES
-    forecast_s = epochs * each_s * share + decode_s
-    return Stage(ALL, size, task.batch, epochs, forecast_s, lr_shares=shares, hold_norms=hold)
+    return Stage(
+        trains=ALL,
+        size=size,
+        bs=task.batch,
+        epochs=epochs,
+        forecast_s=epochs * each_s * share + decode_s,
+        lr_shares=HELD_SHARES if hold else TRAINED_SHARES,
+        hold_norms=hold,
+    )
 
 
-def _size_parts(task: Task, epochs: int) -> list[tuple[Size, int]]:
+def _epochs_by_size(task: Task, epochs: int) -> list[tuple[Size, int]]:
     """Divide the epochs among sizes, the last of which is the data's own."""
     if task.sizes is not None:
         each = epochs // len(task.sizes)

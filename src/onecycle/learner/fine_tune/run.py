@@ -7,20 +7,21 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from textwrap import fill
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import ArgumentError
 from onecycle.learner.features import check_views, why_pictures
-from onecycle.learner.fine_tune.pace import Clock, Measurable, TimedCycle, hold_norms, measure_speeds, trainable_groups
+from onecycle.learner.fine_tune.pace import Clock, TimedCycle, hold_norms, measure_speeds, trainable_groups
 from onecycle.learner.fine_tune.plan import ALL, HEAD, WIDTH, Plan, Size, Speeds, Stage, Task, make_plan, replan
 from onecycle.model import cnn
 from onecycle.text import format_time
 from onecycle.train.callbacks import Callback
 from onecycle.train.log.progress import format_cell
-from onecycle.train.log.recorder import MetricValue, Recorder
-from onecycle.train.lr_finder import LrAnswer
-from onecycle.train.schedules import LrLike
+from onecycle.train.log.recorder import Recorder
+
+if TYPE_CHECKING:
+    from onecycle.learner.learner import Learner
 
 DEFAULT_LR = 3e-3
 """The base rate where neither the caller nor the finder says one: v1's default."""
@@ -39,50 +40,7 @@ MOST_SLOWER = 3.0
 """The head's stage makes the forecast of later ones at most so many times longer: it is not all forward passes."""
 
 
-class Tunable(Measurable, Protocol):
-    """What the recipe needs of a learner."""
-
-    precompute: bool | int
-    recorder: Recorder
-    silent: bool
-
-    def freeze(self) -> None: ...
-    def unfreeze(self) -> None: ...
-    def lr_range(self, lr: LrLike) -> list[float]: ...
-    def lr_suggestion(self) -> LrAnswer: ...
-    def validate(self) -> list[MetricValue]: ...
-    def all_callbacks(self) -> list[Callback]: ...
-    def fit_schedule(
-        self,
-        epochs: int,
-        schedule: Any,
-        wd: float | None,
-        callbacks: Sequence[Callback] | Callback | None,
-        *,
-        start_epoch: int,
-    ) -> None: ...
-
-
-class Watcher:
-    """Is told what a running recipe does, for those who show it themselves; this one does nothing."""
-
-    def planned(self, plan: Plan, speeds: Speeds) -> None:
-        """The plan is made; nothing has been trained."""
-
-    def stage_begins(self, stage: Stage, base_lr: float | None) -> None:
-        """A stage begins; its base learning rate, where it is known already."""
-
-    def lr_chosen(self, lr: float) -> None:
-        """The base learning rate is found, or the default taken; ``lr_answer`` of the learner says why."""
-
-    def replanned(self, rest: Sequence[Stage]) -> None:
-        """What is left is planned anew, from the speed that was seen; perhaps nothing more fits into the time."""
-
-    def stage_ended(self, stage: Stage) -> None:
-        """A stage is over; ``recorder`` of the learner has the history of all so far."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FineTuneOptions:
     """What the caller of ``fine_tune`` asked for; see there.
 
@@ -101,10 +59,9 @@ class FineTuneOptions:
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.minutes is None):
-            given = "both" if self.epochs is not None else "neither"
             raise ArgumentError(
                 "fine_tune trains for a number of epochs or for a time: fine_tune(4) or fine_tune(minutes=3); "
-                f"received {given}"
+                f"received {'both' if self.epochs is not None else 'neither'}"
             )
         if self.epochs == 0 and self.freeze_epochs == 0:
             raise ArgumentError(
@@ -146,21 +103,15 @@ def _check_count(name: str, value: int | None, least: int) -> None:
 
 
 def fine_tune(
-    learn: Tunable,
-    options: FineTuneOptions,
-    *,
-    plan_only: bool = False,
-    clock: Clock = time.monotonic,
-    watcher: Watcher | None = None,
+    learn: Learner, options: FineTuneOptions, *, plan_only: bool = False, clock: Clock = time.monotonic
 ) -> Plan:
-    """Run the recipe over a learner; ``Learner.fine_tune`` says what it does.
+    """Run the recipe over a learner and tell its callbacks; ``Learner.fine_tune`` says what it does.
 
     Args:
         learn: the learner; its data and ``precompute`` are afterwards as before, however this ends.
         options: what was asked for.
         plan_only: measure and show the plan, train nothing.
         clock: seconds that never go back.
-        watcher: is told what happens.
 
     Returns:
         The plan, as it was made before training.
@@ -178,19 +129,24 @@ def fine_tune(
     plan = make_plan(task, speeds, epochs=options.epochs, budget_s=budget_s, spent_s=clock() - start_s)
     if not learn.silent:
         print(plan)
-    watcher = watcher or Watcher()
-    watcher.planned(plan, speeds)
+    for callback in _callbacks(learn):
+        callback.on_plan(plan)
     if plan_only:
         return plan
     try:
-        _Run(learn, task, speeds, plan, start_s, clock, watcher).stages()
+        _Run(learn, task, speeds, plan, start_s, clock).stages()
     finally:
         learn.data = data
         learn.precompute = precompute  # also where they compare equal: 0 and False are not the same here
     return plan
 
 
-def task_for(learn: Tunable, options: FineTuneOptions) -> Task:
+def _callbacks(learn: Learner) -> list[Callback]:
+    """Return those that are told of stages, in their order."""
+    return sorted(learn.callbacks, key=lambda callback: callback.order)
+
+
+def task_for(learn: Learner, options: FineTuneOptions) -> Task:
     """Describe what is to be trained."""
     data = learn.data
     sizes = options.sizes_for(data.lists.resize.size)
@@ -253,10 +209,8 @@ def _rate(each_s: float) -> str:
 class _Run:
     """The state of a running recipe."""
 
-    def __init__(
-        self, learn: Tunable, task: Task, speeds: Speeds, plan: Plan, start_s: float, clock: Clock, watcher: Watcher
-    ) -> None:
-        self.learn, self.task, self.speeds, self.plan, self.watcher = learn, task, speeds, plan, watcher
+    def __init__(self, learn: Learner, task: Task, speeds: Speeds, plan: Plan, start_s: float, clock: Clock) -> None:
+        self.learn, self.task, self.speeds, self.plan = learn, task, speeds, plan
         self.data, self.start_s, self.clock = learn.data, start_s, clock
         self.base_lr = plan.base_lr
         self.done: list[Stage] = []
@@ -269,7 +223,8 @@ class _Run:
         while self.rest:
             stage = self.rest.pop(0)
             before_s = self.clock()
-            self.watcher.stage_begins(stage, self.base_lr)
+            for callback in _callbacks(self.learn):
+                callback.on_stage_begin(stage, self.base_lr)
             if stage.trains == HEAD:
                 self._head(stage)
             else:
@@ -279,7 +234,8 @@ class _Run:
             self.learn.recorder = self.history
             self.done.append(stage)
             took_s = self.clock() - before_s
-            self.watcher.stage_ended(stage)
+            for callback in _callbacks(self.learn):
+                callback.on_stage_end(stage)
             self._replan(stage, took_s)
             if self.rest:
                 self._say(self._forecast_text())
@@ -302,7 +258,8 @@ class _Run:
         learn.freeze()
         if self.base_lr is None:
             self.base_lr = self._found_lr(late=self._is_late(stage))
-            self.watcher.lr_chosen(self.base_lr)
+            for callback in _callbacks(learn):
+                callback.on_lr_chosen(self.base_lr)
         cycle = TimedCycle(learn.lr_range(stage.max_lr(self.base_lr)), clock=self.clock)
         self._fit(cycle, stage, later_steps=0, start_epoch=0)
 
@@ -371,7 +328,8 @@ class _Run:
         self.rest = list(replan(self.task, self.speeds, stage, self.rest, self.plan.budget_s - self.spent_s))
         if [(s.size, s.epochs) for s in self.rest] != before:
             again = Plan(tuple(self.rest), self.base_lr)
-            self.watcher.replanned(again.stages)
+            for callback in _callbacks(self.learn):
+                callback.on_replan(again.stages)
             self._say(f"Planned anew, from the speed that was seen:\n{again if self.rest else 'nothing more fits'}")
 
     def _forecast_text(self) -> str:
@@ -381,7 +339,7 @@ class _Run:
 
     def _summary(self) -> str:
         """Say the time and the last validation's numbers; they chose nothing."""
-        given = "" if self.plan.budget_s is None else f" of {format_time(self.plan.budget_s)}"
+        budget = "" if self.plan.budget_s is None else f" of {format_time(self.plan.budget_s)}"
         names = ["valid_loss", *self.learn.recorder.metric_names]
         values: list[Any] = []
         if self.task.n_valid:
@@ -389,4 +347,4 @@ class _Run:
             measured = last.valid_loss is not None
             values = [last.valid_loss, *last.metrics] if measured else list(self.learn.validate())
         numbers = ", ".join(f"{n} {format_cell(v)}" for n, v in zip(names, values, strict=False))
-        return f"fine_tune took {format_time(self.spent_s)}{given}: {numbers or 'no validation pictures'}."
+        return f"fine_tune took {format_time(self.spent_s)}{budget}: {numbers or 'no validation pictures'}."

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 
+import onecycle
+
 
 def run_python(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
@@ -37,6 +39,15 @@ def test_a_cold_help_is_not_slow():
     code = "import sys; from onecycle.cli.main import main; sys.argv = ['onecycle', '--help']; main()"
     assert "demo" in run_python(code)
     assert time.perf_counter() - start < 3.0
+
+
+def test_the_package_runs_as_a_module():
+    words = [sys.executable, "-m", "onecycle"]
+    done = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == f"onecycle {onecycle.__version__}\n"
+    wrong = subprocess.run([*words, "trian"], capture_output=True, text=True, check=False, timeout=60)
+    assert wrong.returncode == 2
+    assert "trian" in wrong.stderr
 
 
 def test_star_imports_bring_what_the_lesson_uses():

@@ -518,7 +518,7 @@ def test_what_cannot_be_is_refused_before_the_network_is_made(colour_path, monke
             cnn_learner(bunch(colour_path), "resnet18", pretrained=False, **option)
 
 
-class Notes(Callback):
+class Notes(recipe.StageCallback):
     """Notes what a recipe tells its learner's callbacks."""
 
     def __init__(self) -> None:
@@ -554,13 +554,13 @@ def test_callbacks_are_told_what_happens_in_order(learn):
 def test_callbacks_are_told_in_their_order(learn):
     told = []
 
-    class Later(Callback):
+    class Later(recipe.StageCallback):
         order = 1
 
         def on_stage_end(self, stage) -> None:
             told.append("later")
 
-    class Sooner(Callback):
+    class Sooner(recipe.StageCallback):
         def on_stage_end(self, stage) -> None:
             told.append("sooner")
 

@@ -27,9 +27,10 @@ from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
 from onecycle.learner.fine_tune.plan import ALL, Stage
+from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.split import name_of, valid_names
-from onecycle.train.callbacks import Callback, TrainerLike
+from onecycle.train.callbacks import TrainerLike
 from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.lr_finder import Sweep
 
@@ -109,7 +110,7 @@ class Done:
 
 
 @dataclass
-class RunCheckpoints(Callback):
+class RunCheckpoints(StageCallback):
     """Writes history and weights of a run after every epoch."""
 
     order = 35

@@ -1,4 +1,4 @@
-"""Callbacks: seven moments of a fit and five of ``fine_tune``, explicit arguments, nothing returned.
+"""Callbacks: seven moments of a fit, explicit arguments, nothing returned.
 
 A callback acts by calling what :class:`TrainerLike` shows: it stops the fit with ``trainer.stop_training =
 True``, holds back an update with ``trainer.skip_step = True``, weighs a batch with ``trainer.loss_weight``
@@ -99,23 +99,6 @@ class Callback:
 
     def on_train_end(self, trainer: TrainerLike) -> None:
         """After the last epoch, also when the fit was interrupted."""
-
-    # What ``fine_tune`` tells the callbacks of its learner; plans and stages are those of ``learner.fine_tune.plan``.
-
-    def on_plan(self, plan: Any) -> None:
-        """The plan is made; nothing has been trained."""
-
-    def on_stage_begin(self, stage: Any, base_lr: float | None) -> None:
-        """Before a stage; with its base learning rate, where that is known already."""
-
-    def on_lr_chosen(self, lr: float) -> None:
-        """The base learning rate is found, or the default taken; ``lr_answer`` of the learner says why."""
-
-    def on_replan(self, rest: Sequence[Any]) -> None:
-        """The stages left are planned anew, from the speed that was measured; none where nothing more fits."""
-
-    def on_stage_end(self, stage: Any) -> None:
-        """After a stage; ``recorder`` of the learner has the history of all so far."""
 
 
 class LearnerCallback(Callback):

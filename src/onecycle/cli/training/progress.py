@@ -8,16 +8,17 @@ from onecycle.cli.screen import Screen
 from onecycle.cli.training.start import show_plan
 from onecycle.errors import ArgumentError, DataError
 from onecycle.learner.fine_tune.plan import HEAD, Plan, Stage
+from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
 from onecycle.learner.report import label_doubts
 from onecycle.runs.checkpoints import RunCheckpoints, write_sweeps
 from onecycle.runs.config import RunConfig
-from onecycle.train.callbacks import Callback, TrainerLike
+from onecycle.train.callbacks import TrainerLike
 from onecycle.train.log.recorder import EpochRow
 
 
-class RunProgress(Callback):
+class RunProgress(StageCallback):
     """Shows the stages of a run, and looks for wrong labels while the body is fresh.
 
     Args:

@@ -40,6 +40,25 @@ MOST_SLOWER = 3.0
 """The head's stage makes the forecast of later ones at most so many times longer: it is not all forward passes."""
 
 
+class StageCallback(Callback):
+    """A callback that is told of the stages of ``fine_tune``, too, where it is among the learner's callbacks."""
+
+    def on_plan(self, plan: Plan) -> None:
+        """The plan is made; nothing has been trained."""
+
+    def on_stage_begin(self, stage: Stage, base_lr: float | None) -> None:
+        """Before a stage; with its base learning rate, where that is known already."""
+
+    def on_lr_chosen(self, lr: float) -> None:
+        """The base learning rate is found, or the default taken; ``lr_answer`` of the learner says why."""
+
+    def on_replan(self, rest: Sequence[Stage]) -> None:
+        """The stages left are planned anew, from the speed that was measured; none where nothing more fits."""
+
+    def on_stage_end(self, stage: Stage) -> None:
+        """After a stage; ``recorder`` of the learner has the history of all so far."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class FineTuneOptions:
     """What the caller of ``fine_tune`` asked for; see there.
@@ -141,9 +160,9 @@ def fine_tune(
     return plan
 
 
-def _callbacks(learn: Learner) -> list[Callback]:
+def _callbacks(learn: Learner) -> list[StageCallback]:
     """Return those that are told of stages, in their order."""
-    return sorted(learn.callbacks, key=lambda callback: callback.order)
+    return sorted((c for c in learn.callbacks if isinstance(c, StageCallback)), key=lambda c: c.order)
 
 
 def task_for(learn: Learner, options: FineTuneOptions) -> Task:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -13,14 +12,18 @@ import select
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+
+from processes import start_command
 
 PLANET = Path(__file__).resolve().parents[3] / "shared" / "data" / "planet_sample"
 COMMAND = [sys.executable, "-c", "import sys; sys.argv[0] = 'onecycle'; from onecycle.cli.main import main; main()"]
@@ -48,40 +51,36 @@ def env(tmp_path_factory) -> dict[str, str]:
     return {**kept, "ONECYCLE_HOME": str(home), "OMP_NUM_THREADS": "1", "TERM": "xterm-256color"}
 
 
-def piped(cwd: Path, env: dict[str, str], *words: str, columns: int = 80, timeout: float = 200) -> Said:
-    done = subprocess.run(
-        [*COMMAND, *words],
-        cwd=cwd,
-        env={**env, "COLUMNS": str(columns)},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    return Said(done.stdout, done.stderr, done.returncode)
+def ended(process: ForkServerProcess, timeout: float = 200) -> int:
+    process.join(timeout)
+    assert process.exitcode is not None, "still running"
+    return process.exitcode
+
+
+def piped(cwd: Path, env: dict[str, str], *words: str, columns: int = 80) -> Said:
+    """Run with both streams going to files, as behind a pipe."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        code = ended(start_command([*words], cwd, {**env, "COLUMNS": str(columns)}, out=out, err=err))
+        return Said(out.read_text(), err.read_text(), code)
 
 
 def in_terminal(cwd: Path, env: dict[str, str], *words: str, columns: int = 80, timeout: float = 200) -> Said:
     """Run in a pseudo-terminal of this width; what it shows comes as one text."""
     lead, follow = pty.openpty()
     fcntl.ioctl(follow, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    process = subprocess.Popen(
-        [*COMMAND, *words], cwd=cwd, env=env, stdin=follow, stdout=follow, stderr=follow, close_fds=True
-    )
-    os.close(follow)
+    terminal = os.ttyname(follow)
+    process = start_command([*words], cwd, env, stdin=terminal, out=terminal, err=terminal)
     shown, end = b"", time.monotonic() + timeout
     while time.monotonic() < end:
-        ready, _, _ = select.select([lead], [], [], 0.2)
-        if ready:
-            with contextlib.suppress(OSError):  # the other side has gone
-                part = os.read(lead, 65536)
-                shown += part
-                continue
+        over = process.exitcode is not None  # asked before the last of what it wrote is read
+        if select.select([lead], [], [], 0 if over else 0.05)[0]:
+            shown += os.read(lead, 65536)
+        elif over:
             break
-        if process.poll() is not None:
-            break
+    os.close(follow)
     os.close(lead)
-    return Said(shown.decode("utf-8", "replace"), "", process.wait(timeout=30))
+    return Said(shown.decode("utf-8", "replace"), "", ended(process, 30))
 
 
 def seen_lines(text: str) -> list[str]:
@@ -250,13 +249,9 @@ def test_a_read_only_output_folder(two, tmp_path, env):
 
 
 def test_a_second_run_while_the_first_writes(two, tmp_path, env):
-    words = [*COMMAND, "train", "two", *QUICK]
-    both = [
-        subprocess.Popen(words, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    ended = [p.communicate(timeout=250) for p in both]
-    assert [p.returncode for p in both] == [0, 0], ended
+    words = ["train", "two", *QUICK]
+    both = [start_command(words, tmp_path, env, out=tmp_path / f"{i}.txt", err=tmp_path / f"{i}.txt") for i in "ab"]
+    assert [ended(p) for p in both] == [0, 0], [(tmp_path / f"{i}.txt").read_text() for i in "ab"]
     runs = sorted(p.name for p in (tmp_path / "runs").iterdir() if p.name != "latest")
     assert runs == ["two-001", "two-002"]
     for name in runs:
@@ -289,6 +284,6 @@ def test_info_and_a_misspelt_command(tmp_path, env):
     assert "torch" in said.out
     assert len(said.out.splitlines()) <= 25
     assert_fits(said.out, 80)
-    wrong = piped(tmp_path, env, "trian", "x")
-    assert wrong.code == 2
-    assert "train" in wrong.err
+    wrong = subprocess.run([*COMMAND, "trian", "x"], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "train" in wrong.stderr

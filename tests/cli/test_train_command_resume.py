@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -22,6 +20,7 @@ from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner
 from onecycle.runs.predictions import read_predictions
+from processes import start_command
 
 
 @pytest.fixture
@@ -171,20 +170,18 @@ def test_two_real_interrupts_in_a_row(colour_path, tmp_path):
     """A process of its own is sent SIGINT twice, the second while it saves."""
     config = quick(colour_path, tmp_path / "runs", csv="labels.csv", epochs=40)
     (tmp_path / "run.yaml").write_text(config.to_yaml())
-    code = (
-        "import sys; from onecycle.runs.config import RunConfig; from onecycle.cli.train import run_training; "
-        "sys.exit(run_training(RunConfig.read(sys.argv[1]), as_json=True))"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "run.yaml")]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
-        for line in process.stdout:
+    out, err = tmp_path / "out", tmp_path / "err"
+    os.mkfifo(out)
+    process = start_command(["train", "--config", "run.yaml", "--json"], tmp_path, os.environ, out=out, err=err)
+    with out.open() as said:
+        for line in said:
             if json.loads(line).get("stage") == "all layers":
-                process.send_signal(signal.SIGINT)
-                process.send_signal(signal.SIGINT)
+                os.kill(process.pid, signal.SIGINT)
+                os.kill(process.pid, signal.SIGINT)
                 break
-        rest, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+        rest = said.read()
+    process.join(60)
+    assert process.exitcode == 130, err.read_text()
     assert json.loads(rest.splitlines()[-1])["event"] == "interrupted"
     run = RunFolder.open(tmp_path / "runs" / "latest")
     assert Done.read(run).head

@@ -1,8 +1,7 @@
 """The training loop: ``fit`` → ``_run_epoch`` → ``train_step``, and ``evaluate``.
 
-Every random draw is a function of (seed, epoch, step), the user's random state is left as it was, and no step
-makes the host wait for the device: losses stay there until the epoch ends or the progress bar looks (at most
-every half second).
+Every random draw is a function of (seed, epoch, step), the user's random state is left as it was, and no step makes the
+host wait for the device: losses stay there until the epoch ends or the progress bar looks (at most every half second).
 """
 
 from __future__ import annotations
@@ -283,11 +282,10 @@ class Trainer:
             return
         lrs = self.recorder.all_lrs[len(self.recorder.all_lrs) - len(raw) + bad]
         raise DivergedError(
-            f"the training loss became {raw[bad]} in epoch {epoch} at batch {bad} of {len(raw)}, where the "
-            f"learning rates were {', '.join(f'{lr:.3g}' for lr in lrs)}. The weights are as that epoch "
-            "left them: load a saved model or make a new learner, then try a tenth of the learning rate "
-            "(lr_find shows a good one) or GradientClipping(learn, clip=1.0); if it happens at any learning "
-            "rate, look for NaN in the data."
+            f"the training loss became {raw[bad]} in epoch {epoch} at batch {bad} of {len(raw)}, where the learning "
+            f"rates were {', '.join(f'{lr:.3g}' for lr in lrs)}. The weights are as that epoch left them: load a saved "
+            "model or make a new learner, then try a tenth of the learning rate (lr_find shows a good one) or "
+            "GradientClipping(learn, clip=1.0); if it happens at any learning rate, look for NaN in the data."
         )
 
     @contextmanager

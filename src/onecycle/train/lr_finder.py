@@ -67,9 +67,8 @@ def find_lr(
 ) -> None:
     """Train for some batches at exponentially growing learning rates, then put everything back.
 
-    Weights, buffers, optimizer, layer modes, random state and the count of epochs are afterwards as before,
-    also when the sweep is interrupted. The loss is looked at after every batch: here waiting for the device
-    is the point.
+    Weights, buffers, optimizer, layer modes, random state and the count of epochs are afterwards as before, also when
+    the sweep is interrupted. The loss is looked at after every batch: here waiting for the device is the point.
 
     Args:
         trainer: what to sweep with.

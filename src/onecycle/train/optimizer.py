@@ -28,8 +28,7 @@ _OWN_CHOICE = {"fused", "foreach", "capturable", "differentiable"}
 class Optimizer:
     """A torch optimizer with two parameter groups a layer group: weights, then norm parameters and biases.
 
-    Only parameters that train when the optimizer is made belong to it, so make a new one after freezing or
-    unfreezing.
+    Only parameters that train when the optimizer is made belong to it, so make a new one after freezing or unfreezing.
 
     Args:
         opt_func: a torch optimizer class, or a partial of one.

@@ -124,9 +124,8 @@ def lr_range(lr: LrLike, n_groups: int) -> list[float]:
     """Spread a learning rate over the layer groups.
 
     Args:
-        lr: a number (the same everywhere); ``slice(a, b)`` (geometric from ``a`` for the first group to ``b``
-            for the last); ``slice(b)`` (``b / 10`` for all but the last, ``b`` for the last); or one number a
-            group.
+        lr: a number (the same everywhere); ``slice(a, b)`` (geometric from ``a`` for the first group to ``b`` for the
+            last); ``slice(b)`` (``b / 10`` for all but the last, ``b`` for the last); or one number a group.
         n_groups: layer groups of the model, at least 1.
 
     Returns:

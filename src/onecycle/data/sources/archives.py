@@ -301,8 +301,7 @@ def _read(stream: _Readable, n: int) -> bytes:
 def _tar_entries(stream: _Readable, budget: _Budget) -> Iterator[_Entry]:
     """The members of a tar stream, in ustar, GNU or pax form; everything that is not plain is refused.
 
-    Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Header Block"; GNU tar manual, "Basic Tar
-    Format".
+    Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Header Block"; GNU tar manual, "Basic Tar Format".
     """
     extra: dict[str, str] = {}
     while any(header := b"".join(_tar_data(stream, _TAR_BLOCK))):

@@ -1,7 +1,6 @@
 """The training log: a table that grows by a row an epoch, and a bar for the epoch that runs.
 
-Formatting is pure; the reporters only put its results where output goes: a notebook, a terminal, or a plain
-stream.
+Formatting is pure; the reporters only put its results where output goes: a notebook, a terminal, or a plain stream.
 """
 
 from __future__ import annotations

@@ -333,9 +333,8 @@ def _kept(n: int, skip_start: int, skip_end: int) -> slice:
 
 def _too_few(n: int, skip_start: int, skip_end: int) -> str:
     return (
-        f"There is nothing to plot: {n} points were recorded, and skip_start={skip_start} with "
-        f"skip_end={skip_end} leave none. Run lr_find first, with more iterations, or plot with smaller "
-        "skips."
+        f"There is nothing to plot: {n} points were recorded, and skip_start={skip_start} with skip_end={skip_end} "
+        "leave none. Run lr_find first, with more iterations, or plot with smaller skips."
     )
 
 

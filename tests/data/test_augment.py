@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from onecycle.data.augment import transforms as T
 from onecycle.data.augment import warp
-from onecycle.data.augment.augmenter import BatchAugmenter, apply_draws, apply_tfms
+from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.draws import Draws
 from onecycle.errors import ArgumentError
 
@@ -346,8 +346,9 @@ def test_a_size_without_a_window_cuts_the_centre() -> None:
 def test_a_single_picture_is_a_batch_of_one() -> None:
     pixels = _pixels(n=1)
     train, _ = T.get_transforms()
-    found = apply_tfms(pixels[0], train, np.random.default_rng(4), size=32)
-    assert torch.equal(found, _run(pixels, train, seed=4, size=32)[0])
+    shape = np.array([pixels.shape[-2:]])
+    single = BatchAugmenter(train, size=32)(pixels, shape, np.random.default_rng(4))[0]
+    assert torch.equal(single, _run(pixels, train, seed=4, size=32)[0])
 
 
 def test_test_time_views_look_at_their_corner() -> None:
@@ -422,10 +423,10 @@ def test_what_does_not_belong_together_is_named() -> None:
     pixels, shapes = _pixels(n=2), np.array([[40, 40]] * 2)
     draws = BatchAugmenter([]).draw(np.random.default_rng(0), shapes)
     with pytest.raises(ArgumentError, match=r"expected uint8 pixels .* received torch.float32"):
-        apply_draws(pixels.float(), shapes, draws)
+        BatchAugmenter([]).apply(pixels.float(), shapes, draws)
     with pytest.raises(ArgumentError, match=r"\(2, 1, 2\)"):
-        apply_draws(pixels, shapes[:1], draws)
+        BatchAugmenter([]).apply(pixels, shapes[:1], draws)
     with pytest.raises(ArgumentError, match=r"\(50, 40\) .* do not fit into the canvas of \(40, 40\)"):
-        apply_draws(pixels, np.array([[50, 40]] * 2), draws)
+        BatchAugmenter([]).apply(pixels, np.array([[50, 40]] * 2), draws)
     with pytest.raises(ArgumentError, match="rows and columns of each picture"):
-        apply_draws(pixels, np.zeros((0, 2)), draws)  # type: ignore[arg-type]
+        BatchAugmenter([]).apply(pixels, np.zeros((0, 2)), draws)  # type: ignore[arg-type]

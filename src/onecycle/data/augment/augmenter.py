@@ -21,20 +21,9 @@ from numpy.typing import NDArray
 from onecycle.data.augment import warp
 from onecycle.data.augment.draws import Bools, ChannelNoise, Draws, Jitter, draw_batch
 from onecycle.data.augment.threads import chunk_length, in_threads
-from onecycle.data.augment.transforms import (
-    PADDING_MODES,
-    Size,
-    Transform,
-    Transforms,
-    as_size,
-    crop_pad,
-    flatten,
-    get_transforms,
-)
+from onecycle.data.augment.transforms import PADDING_MODES, Size, Transform, Transforms, as_size, crop_pad, flatten
 from onecycle.data.augment.warp import Floats, Ints
 from onecycle.errors import ArgumentError
-
-__all__ = ["BatchAugmenter", "Draws", "Transform", "apply_draws", "apply_tfms", "get_transforms"]
 
 MODES = ("bilinear", "nearest", "bicubic")
 LOGIT_EPS = 1e-7  # pixels are kept this far from 0 and 1 before they pass through logit, as in fastai v1
@@ -96,85 +85,43 @@ class BatchAugmenter:
     def apply(
         self, pixels: torch.Tensor, shapes: NDArray[np.integer], draws: Draws, *, then: PixelFunction | None = None
     ) -> torch.Tensor:
-        """Apply draws to a batch; see :func:`apply_draws`."""
-        return apply_draws(pixels, shapes, draws, padding_mode=self.padding_mode, mode=self.mode, then=then)
+        """Apply draws to a batch.
+
+        Args:
+            pixels: uint8 (N, 3, H, W); picture i fills the top left ``shapes[i]``, the rest is not looked at.
+            shapes: (N, 2) rows and columns of the pictures.
+            draws: for the same N pictures.
+            then: called last on every chunk of the batch, while it is in the processor's cache.
+
+        Returns:
+            float32 (N, 3, h, w), before ``then`` in [0, 1], on the device of ``pixels``.
+
+        Raises:
+            ArgumentError: pixels, shapes and draws that do not belong together.
+        """
+        checked = _checked_shapes(shapes)
+        _check_batch(pixels, checked, draws)
+        maps = warp.to_pixels(draws.matrices, checked, draws.size)
+        whole = _moves_whole_pixels(maps, draws.size) & ~_jittered(draws)
+
+        def finished(rows: Ints) -> torch.Tensor:
+            """Do all that is to do with some pictures: all of them move whole pixels or none, are lit or none."""
+            mine, shape = draws.select(rows), checked[rows]
+            seen = pixels if len(rows) == len(pixels) else _chosen(pixels, rows)
+            if whole[rows[0]]:
+                chunk = _copy(seen, shape, maps[rows], draws.size, self.padding_mode)
+            else:
+                chunk = _sample(seen, shape, mine, self.padding_mode, self.mode)
+            _change_pixels_(chunk, mine)
+            if then is not None:
+                then(chunk)
+            return chunk
+
+        return _in_chunks(whole * 2 + draws.lit, finished, pixels, draws.size)
 
     def __call__(self, pixels: torch.Tensor, shapes: NDArray[np.integer], rng: np.random.Generator) -> torch.Tensor:
         """Draw and apply."""
         return self.apply(pixels, shapes, self.draw(rng, shapes))
-
-
-def apply_tfms(
-    pixels: torch.Tensor,
-    tfms: Transforms,
-    rng: np.random.Generator,
-    *,
-    size: Size | None = None,
-    padding_mode: str = "reflection",
-    mode: str = "bilinear",
-) -> torch.Tensor:
-    """Draw and apply transforms for a single picture.
-
-    Args:
-        pixels: uint8 (3, H, W).
-        tfms: transforms.
-        rng: the only source of chance.
-        size: as for :class:`BatchAugmenter`.
-        padding_mode: as for :class:`BatchAugmenter`.
-        mode: as for :class:`BatchAugmenter`.
-
-    Returns:
-        float32 (3, h, w) in [0, 1].
-    """
-    augmenter = BatchAugmenter(tfms, size=size, padding_mode=padding_mode, mode=mode)
-    return augmenter(pixels[None], np.array([pixels.shape[-2:]]), rng)[0]
-
-
-def apply_draws(
-    pixels: torch.Tensor,
-    shapes: NDArray[np.integer],
-    draws: Draws,
-    *,
-    padding_mode: str = "reflection",
-    mode: str = "bilinear",
-    then: PixelFunction | None = None,
-) -> torch.Tensor:
-    """Apply draws to a batch.
-
-    Args:
-        pixels: uint8 (N, 3, H, W); picture i fills the top left ``shapes[i]``, the rest is not looked at.
-        shapes: (N, 2) rows and columns of the pictures.
-        draws: for the same N pictures.
-        padding_mode: ``reflection``, ``border`` or ``zeros``.
-        mode: ``bilinear``, ``nearest`` or ``bicubic``.
-        then: called last on every chunk of the batch, while it is in the processor's cache.
-
-    Returns:
-        float32 (N, 3, h, w), before ``then`` in [0, 1], on the device of ``pixels``.
-
-    Raises:
-        ArgumentError: pixels, shapes and draws that do not belong together.
-    """
-    checked = _checked_shapes(shapes)
-    _check_batch(pixels, checked, draws)
-    _check_modes(padding_mode, mode)
-    maps = warp.to_pixels(draws.matrices, checked, draws.size)
-    whole = _moves_whole_pixels(maps, draws.size) & ~_jittered(draws)
-
-    def finished(rows: Ints) -> torch.Tensor:
-        """Do all that is to do with some pictures: all of them move whole pixels or none, are lit or none."""
-        mine, shape = draws.select(rows), checked[rows]
-        seen = pixels if len(rows) == len(pixels) else _chosen(pixels, rows)
-        if whole[rows[0]]:
-            chunk = _copy(seen, shape, maps[rows], draws.size, padding_mode)
-        else:
-            chunk = _sample(seen, shape, mine, padding_mode, mode)
-        _change_pixels_(chunk, mine)
-        if then is not None:
-            then(chunk)
-        return chunk
-
-    return _in_chunks(whole * 2 + draws.lit, finished, pixels, draws.size)
 
 
 # ---- chunks of a batch ----

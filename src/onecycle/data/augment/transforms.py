@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from onecycle.errors import ArgumentError
 
@@ -82,12 +82,12 @@ def flatten(tfms: Transforms) -> list[Transform]:
 
 def rotate(degrees: Range = (-10.0, 10.0), *, p: float = 1.0) -> Transform:
     """Rotate about the centre; positive degrees turn the picture's content counter-clockwise."""
-    return _spec("rotate", "affine", p, degrees=_range("rotate", "degrees", degrees))
+    return _spec("rotate", "affine", p, degrees=(degrees, _ANY))
 
 
 def zoom(scale: Range = (1.0, 1.1), *, row_pct: Range = 0.5, col_pct: Range = 0.5, p: float = 1.0) -> Transform:
     """Magnify by ``scale`` about the point ``(row_pct, col_pct)``, 0 = top or left, 1 = bottom or right."""
-    return _spec("zoom", "affine", p, scale=_positive("zoom", "scale", scale), **_focus("zoom", row_pct, col_pct))
+    return _spec("zoom", "affine", p, scale=(scale, _ABOVE_0), row_pct=(row_pct, _SHARE), col_pct=(col_pct, _SHARE))
 
 
 def rand_zoom(scale: Range = (1.0, 1.1), *, p: float = 1.0) -> Transform:
@@ -97,8 +97,7 @@ def rand_zoom(scale: Range = (1.0, 1.1), *, p: float = 1.0) -> Transform:
 
 def squish(scale: Range = (0.75, 1.33), *, row_pct: Range = 0.5, col_pct: Range = 0.5, p: float = 1.0) -> Transform:
     """Stretch the width by ``1/scale`` where ``scale <= 1``, else the height by ``scale``."""
-    focus = _focus("squish", row_pct, col_pct)
-    return _spec("squish", "affine", p, scale=_positive("squish", "scale", scale), **focus)
+    return _spec("squish", "affine", p, scale=(scale, _ABOVE_0), row_pct=(row_pct, _SHARE), col_pct=(col_pct, _SHARE))
 
 
 def flip_affine(*, p: float = 1.0) -> Transform:
@@ -115,7 +114,7 @@ def dihedral_affine(k: int | None = None, *, p: float = 1.0) -> Transform:
         k: 0 to 7; None draws one for every picture.
         p: probability.
     """
-    return _spec("dihedral_affine", "affine", p, k=_position("dihedral_affine", k))
+    return _spec("dihedral_affine", "affine", p, k=((0, 7) if k is None else k, _whole(0, 7)))
 
 
 def flip_lr(*, p: float = 1.0) -> Transform:
@@ -132,7 +131,7 @@ def dihedral(k: int | None = None, *, p: float = 1.0) -> Transform:
         k: 0 to 7; None draws one for every picture.
         p: probability.
     """
-    return _spec("dihedral", "pixel", p, k=_position("dihedral", k))
+    return _spec("dihedral", "pixel", p, k=((0, 7) if k is None else k, _whole(0, 7)))
 
 
 def symmetric_warp(magnitude: Range | Sequence[float] = (-0.2, 0.2), *, p: float = 1.0) -> Transform:
@@ -159,8 +158,7 @@ def perspective_warp(magnitude: Range | Sequence[float] = (-0.2, 0.2), *, p: flo
 
 def tilt(direction: Range = (0, 3), magnitude: Range = (-0.2, 0.2), *, p: float = 1.0) -> Transform:
     """Grow or shrink one side: direction 0 right, 1 left, 2 bottom, 3 top."""
-    limits = {"direction": _whole("tilt", "direction", direction, 0, 3)}
-    return _spec("tilt", "coord", p, **limits, magnitude=_between("tilt", "magnitude", magnitude, -1, 1))
+    return _spec("tilt", "coord", p, direction=(direction, _whole(0, 3)), magnitude=(magnitude, _WITHIN_1))
 
 
 def skew(direction: Range = (0, 7), magnitude: Range = (-0.2, 0.2), *, p: float = 1.0) -> Transform:
@@ -172,13 +170,12 @@ def skew(direction: Range = (0, 7), magnitude: Range = (-0.2, 0.2), *, p: float 
         magnitude: how far, in half-sides of the picture, above −1 and below 1.
         p: probability.
     """
-    limits = {"direction": _whole("skew", "direction", direction, 0, 7)}
-    return _spec("skew", "coord", p, **limits, magnitude=_between("skew", "magnitude", magnitude, -1, 1))
+    return _spec("skew", "coord", p, direction=(direction, _whole(0, 7)), magnitude=(magnitude, _WITHIN_1))
 
 
 def jitter(magnitude: Range = (0.0, 0.02), *, p: float = 1.0) -> Transform:
     """Replace every pixel by a random neighbour up to ``magnitude`` half-sides of the picture away."""
-    return _spec("jitter", "coord", p, magnitude=_range("jitter", "magnitude", magnitude))
+    return _spec("jitter", "coord", p, magnitude=(magnitude, _ANY))
 
 
 def zoom_squish(
@@ -195,12 +192,11 @@ def zoom_squish(
 
     The first of ``tries`` windows that fits inside the picture is used, else the largest centred square.
     """
-    name = "zoom_squish"
     if tries < 1:
-        raise ArgumentError(f"{name}: tries must be 1 or more; received {tries}")
-    limits = {"scale": _positive(name, "scale", scale), "squish": _positive(name, "squish", squish)}
-    chance = _between(name, "invert", invert, 0, 1, closed=True)
-    return _spec(name, "coord", p, **limits, invert=chance, tries=tries, **_focus(name, row_pct, col_pct))
+        raise ArgumentError(f"zoom_squish: tries must be 1 or more; received {tries}")
+    window = {"scale": (scale, _ABOVE_0), "squish": (squish, _ABOVE_0), "invert": (invert, _SHARE)}
+    place = {"row_pct": (row_pct, _SHARE), "col_pct": (col_pct, _SHARE)}
+    return _spec("zoom_squish", "coord", p, **window, tries=tries, **place)
 
 
 # ---- size ----
@@ -208,7 +204,7 @@ def zoom_squish(
 
 def crop_pad(*, row_pct: Range = 0.5, col_pct: Range = 0.5, p: float = 1.0) -> Transform:
     """Cut the window of the wanted size, or pad up to it, last of all; centred where ``p`` fails."""
-    return _spec("crop_pad", "crop", p, **_focus("crop_pad", row_pct, col_pct))
+    return _spec("crop_pad", "crop", p, row_pct=(row_pct, _SHARE), col_pct=(col_pct, _SHARE))
 
 
 def rand_crop(*, p: float = 1.0) -> Transform:
@@ -219,7 +215,7 @@ def rand_crop(*, p: float = 1.0) -> Transform:
 def crop(size: Size, *, row_pct: Range = 0.5, col_pct: Range = 0.5, p: float = 1.0) -> Transform:
     """Cut a window of ``size`` (side, or height and width) pixels; where ``p`` fails, it is centred."""
     rows, cols = as_size(size)
-    return _spec("crop", "pixel", p, rows=rows, cols=cols, **_focus("crop", row_pct, col_pct))
+    return _spec("crop", "pixel", p, rows=rows, cols=cols, row_pct=(row_pct, _SHARE), col_pct=(col_pct, _SHARE))
 
 
 def pad(padding: int, *, mode: str = "reflection") -> Transform:
@@ -251,26 +247,25 @@ def zoom_crop(scale: Range, do_rand: bool = False, *, p: float = 1.0) -> list[Tr
 
 def brightness(change: Range = (0.4, 0.6), *, p: float = 1.0) -> Transform:
     """Add ``logit(change)`` in logit space: below 0.5 darkens, above brightens."""
-    return _spec("brightness", "lighting", p, change=_between("brightness", "change", change, 0, 1))
+    return _spec("brightness", "lighting", p, change=(change, _Limits(0, 1)))
 
 
 def contrast(scale: Range = (0.8, 1.25), *, p: float = 1.0) -> Transform:
     """Multiply by ``scale`` in logit space, drawn uniformly on a log scale."""
-    return _spec("contrast", "lighting", p, scale=_positive("contrast", "scale", scale))
+    return _spec("contrast", "lighting", p, scale=(scale, _ABOVE_0))
 
 
 def rgb_randomize(channel: int | None = None, thresh: float = 0.3, *, p: float = 1.0) -> Transform:
     """Fill one channel (None: any) with noise between 0 and a level drawn from 0 to ``thresh``."""
     if channel not in (None, 0, 1, 2):
         raise ArgumentError(f"rgb_randomize: channel is 0, 1, 2 or None for any; received {channel!r}")
-    level = _between("rgb_randomize", "thresh", thresh, 0, 1, closed=True)
-    return _spec("rgb_randomize", "pixel", p, channel=channel, thresh=level)
+    return _spec("rgb_randomize", "pixel", p, channel=channel, thresh=(thresh, _SHARE))
 
 
 def cutout(n_holes: Range = 1, length: Range = 40, *, p: float = 1.0) -> Transform:
     """Black out ``n_holes`` squares of ``length`` pixels at random places."""
-    holes = _whole("cutout", "n_holes", n_holes, 0, math.inf)
-    return _spec("cutout", "cutout", p, n_holes=holes, length=_whole("cutout", "length", length, 1, math.inf))
+    limits = {"n_holes": (n_holes, _whole(0, math.inf)), "length": (length, _whole(1, math.inf))}
+    return _spec("cutout", "cutout", p, **limits)
 
 
 NAMED: dict[str, Callable[..., Transform | list[Transform]]] = {
@@ -373,61 +368,58 @@ def as_size(size: Size) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def _spec(name: str, kind: Kind, p: float, **params: Param) -> Transform:
-    return Transform(name, kind, tuple(params.items()), p)
+class _Limits(NamedTuple):
+    """What a number, or both ends of a range, must lie between."""
+
+    low: float
+    high: float
+    closed: bool = False  # whether the limits themselves are allowed
+    whole: bool = False  # whether it must be a whole number
 
 
-def _range(name: str, param: str, value: Range) -> float | tuple[float, float]:
+_ANY, _ABOVE_0, _WITHIN_1 = _Limits(-math.inf, math.inf), _Limits(0, math.inf), _Limits(-1, 1)
+_SHARE = _Limits(0, 1, closed=True)
+
+
+def _whole(low: float, high: float) -> _Limits:
+    return _Limits(low, high, closed=True, whole=True)
+
+
+def _spec(name: str, kind: Kind, p: float, **params: Param | tuple[Range, _Limits]) -> Transform:
+    """Make a transform; a parameter that comes with limits is checked."""
+    checked = {
+        param: _checked(f"{name}: {param}", value[0], value[1])
+        if isinstance(value, tuple) and isinstance(value[-1], _Limits)
+        else value
+        for param, value in params.items()
+    }
+    return Transform(name, kind, tuple(checked.items()), p)
+
+
+def _checked(what: str, value: Range, limits: _Limits) -> float | tuple[float, float]:
+    """Return a number or a range with two ends, or raise an error that names ``what`` it is."""
     numbers: tuple[Any, ...] = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(numbers) != 2 or not all(isinstance(v, Real) and math.isfinite(v) for v in numbers):
-        raise ArgumentError(f"{name}: {param} is a number or a pair (low, high); received {value!r}")
+        raise ArgumentError(f"{what} is a number or a pair (low, high); received {value!r}")
     low, high = float(numbers[0]), float(numbers[1])
     if low > high:
-        raise ArgumentError(f"{name}: {param} is a pair (low, high) with low <= high; received {value!r}")
+        raise ArgumentError(f"{what} is a pair (low, high) with low <= high; received {value!r}")
+    if not (limits.low <= low and high <= limits.high) or (not limits.closed and {low, high} & set(limits[:2])):
+        words = ("from {} to {}" if limits.closed else "above {} and below {}").format(limits.low, limits.high)
+        raise ArgumentError(f"{what} must lie {words}; received {value!r}")
+    if limits.whole and not (low.is_integer() and high.is_integer()):
+        raise ArgumentError(f"{what} is a whole number or a pair of them; received {value!r}")
     return low if low == high else (low, high)
 
 
-def _between(
-    name: str, param: str, value: Range, low: float, high: float, *, closed: bool = False
-) -> float | tuple[float, float]:
-    found = _range(name, param, value)
-    ends = found if isinstance(found, tuple) else (found, found)
-    if not (low <= ends[0] and ends[1] <= high) or (not closed and (ends[0] == low or ends[1] == high)):
-        words = "from {} to {}" if closed else "above {} and below {}"
-        raise ArgumentError(f"{name}: {param} must lie {words.format(low, high)}; received {value!r}")
-    return found
-
-
-def _positive(name: str, param: str, value: Range) -> float | tuple[float, float]:
-    return _between(name, param, value, 0, math.inf)
-
-
-def _whole(name: str, param: str, value: Range, low: float, high: float) -> float | tuple[float, float]:
-    found = _between(name, param, value, low, high, closed=True)
-    if not all(v.is_integer() for v in (found if isinstance(found, tuple) else (found,))):
-        raise ArgumentError(f"{name}: {param} is a whole number or a pair of them; received {value!r}")
-    return found
-
-
-def _position(name: str, k: int | None) -> float | tuple[float, float]:
-    return _whole(name, "k", (0, 7) if k is None else k, 0, 7)
-
-
-def _focus(name: str, row_pct: Range, col_pct: Range) -> dict[str, float | tuple[float, float]]:
-    return {
-        "row_pct": _between(name, "row_pct", row_pct, 0, 1, closed=True),
-        "col_pct": _between(name, "col_pct", col_pct, 0, 1, closed=True),
-    }
-
-
-def _magnitudes(name: str, value: Range | Sequence[float], n: int) -> float | tuple[float, ...]:
-    if isinstance(value, Sequence) and len(value) == n:
-        for v in value:
-            _between(name, "magnitude", v, -1, 1)
-        return tuple(float(v) for v in value)
-    if isinstance(value, Sequence) and len(value) != 2:
-        raise ArgumentError(f"{name}: magnitude is a number, a pair, or {n} numbers; received {value!r}")
-    return _between(name, "magnitude", (value[0], value[1]) if isinstance(value, Sequence) else value, -1, 1)
+def _magnitudes(name: str, value: Range | Sequence[float], n: int) -> Param:
+    """Check the magnitude of a warp: a number, a range, or ``n`` numbers."""
+    what = f"{name}: magnitude"
+    if not isinstance(value, Sequence) or len(value) == 2:
+        return _checked(what, value, _WITHIN_1)  # type: ignore[arg-type]
+    if len(value) != n:
+        raise ArgumentError(f"{what} is a number, a pair, or {n} numbers; received {value!r}")
+    return tuple(float(_checked(what, v, _WITHIN_1)) for v in value)  # type: ignore[arg-type]
 
 
 def _check_maxima(turn: float, largest: float, light: float, warp: float) -> None:

@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,41 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it is there and the system allows it."""
+    with suppress(OSError):  # it is gone already, or in use on Windows
+        path.unlink()
+
+
+NO_LOCK = (OSError, NotImplementedError)
+"""What taking a lock raises where that is not possible; filelock's Timeout is an OSError too."""
+
+
+@contextmanager
+def locked(path: Path, *, waiting: Callable[[], object]) -> Iterator[None]:
+    """Keep all other threads and processes out of the block; the system frees the lock however this process ends.
+
+    Args:
+        path: of the lock's own file, in a folder that is there; the file stays.
+        waiting: called once where another one is inside.
+
+    Raises:
+        OSError, NotImplementedError: the folder cannot be written, or its disk has no locks.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def plain_json(value: Any) -> Any:

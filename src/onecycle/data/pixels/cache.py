@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from onecycle.data.pixels.pixel_file import (
     KEY_BYTES,
@@ -29,14 +29,13 @@ from onecycle.data.pixels.pixel_file import (
     Say,
     UnfinishedFile,
     file_path,
-    remove,
     take,
     why,
 )
+from onecycle.files import NO_LOCK, locked, remove
 from onecycle.settings import cache_bytes, config_file, pixel_folder
 from onecycle.text import aligned, cut, human_bytes, plural, shown_path
 
-_NO_LOCK = (OSError, NotImplementedError)  # what taking a lock raises; filelock's Timeout is an OSError
 _DAY_S = 86400.0
 _COLUMNS = 80
 
@@ -52,20 +51,14 @@ def filling(key: str, say: Say) -> Iterator[None]:
     Raises:
         CacheUnusable: the folder cannot be written.
     """
-    try:
-        pixel_folder().mkdir(parents=True, exist_ok=True)
-        lock = FileLock(file_path(key, ".lock"))
+    with ExitStack() as held:
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            say("Another process is decoding the same pictures: waiting for it to finish")
-            lock.acquire()
-    except _NO_LOCK as error:
-        raise CacheUnusable(why(error)) from error
-    try:
+            pixel_folder().mkdir(parents=True, exist_ok=True)
+            text = "Another process is decoding the same pictures: waiting for it to finish"
+            held.enter_context(locked(file_path(key, ".lock"), waiting=lambda: say(text)))
+        except NO_LOCK as error:
+            raise CacheUnusable(why(error)) from error
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -87,7 +80,7 @@ def new_store(key: str, n_bytes: int, *, say: Say) -> Iterator[UnfinishedFile]:
             _sweep(own=key)
             _evict(n_bytes + KEY_BYTES, say)
             part = UnfinishedFile(key, n_bytes)
-    except _NO_LOCK as error:
+    except NO_LOCK as error:
         raise CacheUnusable(why(error)) from error
     try:
         yield part
@@ -244,7 +237,7 @@ def _alone(key: str) -> Iterator[bool]:
             if sys.platform != "win32":  # Windows removes nothing that is open, here neither
                 with suppress(FileNotFoundError):
                     idle = take(held.enter_context(file_path(key, ".bin").open("rb")))
-        except _NO_LOCK:
+        except NO_LOCK:
             idle = False
         yield idle
 

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from onecycle.files import sync_folder
+from onecycle.files import remove, sync_folder
 from onecycle.settings import pixel_folder
 from onecycle.text import shown_path
 
@@ -48,12 +48,6 @@ class CacheUnusable(Exception):
 def file_path(key: str, suffix: str) -> Path:
     """Return where a set's file lies."""
     return pixel_folder() / f"{key}{suffix}"
-
-
-def remove(path: Path) -> None:
-    """Remove a file, if it is there and the system allows it."""
-    with suppress(OSError):  # it is gone already, or in use on Windows
-        path.unlink()
 
 
 def why(error: BaseException) -> str:

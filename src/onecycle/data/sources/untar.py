@@ -6,11 +6,10 @@ The path of an archive: `untar_data` → downloads.`download` (resume, retries, 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,12 +18,11 @@ from onecycle import settings
 from onecycle.data.sources.archives import Limits, is_there, name_flaw, unpack_into
 from onecycle.data.sources.downloads import Check, download
 from onecycle.errors import ArchiveError, ArgumentError, DownloadError
+from onecycle.files import NO_LOCK, locked, remove
 
 if sys.platform == "win32":
-    import msvcrt
     from pathlib import WindowsPath as _NativePath
 else:
-    import fcntl
     from pathlib import PosixPath as _NativePath
 
 _EXAMPLES = "http://files.fast.ai/data/examples/"
@@ -233,7 +231,7 @@ def _bring(source: _Source, archive: Path, folder: Path, *, force: bool) -> None
         _unpack_found(source, archive, folder)
         return
     archive.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(archive.with_name(f".{archive.name}.lock")):
+    with _alone(archive):
         # Another process may have finished some or all of it while this one waited for the lock.
         if force or not (archive.is_file() or is_there(folder)):
             _unpack_new(source, archive, folder, force=force)
@@ -269,38 +267,13 @@ def _unpack_new(source: _Source, archive: Path, folder: Path, *, force: bool) ->
         fetched.replace(archive)
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep every other thread and process out until the block ends; `path` exists only meanwhile."""
-    while True:
-        with path.open("ab") as handle:
-            _wait_for_lock(handle.fileno(), path)
-            if not _is_open_as(path, handle.fileno()):
-                continue  # the one who had it removed the file while this one waited: lock the new file
-            try:
-                yield
-            finally:
-                with contextlib.suppress(OSError):  # Windows removes no open file; an empty one does no harm
-                    path.unlink()
-            return
-
-
-def _is_open_as(path: Path, handle: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
-    except FileNotFoundError:
-        return False
-
-
-def _wait_for_lock(handle: int, path: Path) -> None:
-    if sys.platform == "win32":
-        while True:
-            with contextlib.suppress(OSError):  # raised after ten seconds of waiting
-                return msvcrt.locking(handle, msvcrt.LK_LOCK, 1)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print(f"Waiting for another process that is fetching the same data ({path})")
-        fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError:
-        pass  # a disk without locks: two processes at once may spoil a download, which the check then tells
+@contextmanager
+def _alone(archive: Path) -> Iterator[None]:
+    """Keep every other thread and process that fetches this archive out until the block ends."""
+    lock = archive.with_name(f".{archive.name}.lock")
+    text = f"Waiting for another process that is fetching the same data ({lock})"
+    with ExitStack() as held:
+        with suppress(*NO_LOCK):  # without locks, two processes at once may spoil a download, which the check tells
+            held.enter_context(locked(lock, waiting=lambda: print(text)))
+        held.callback(remove, lock)  # before it is released: who waited then locks the new file
+        yield

@@ -23,11 +23,10 @@ from rich.text import Text
 from onecycle.errors import OnecycleWarning
 from onecycle.files import plain_json
 from onecycle.text import aligned, format_time, safe_text, wrapped
-from onecycle.train.log.progress import Progress, started_bar
+from onecycle.train.log.progress import BarProgress, Progress
 from onecycle.train.log.recorder import EpochRow
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
     from rich.status import Status
 
 USUAL_WIDTH, LEAST_WIDTH, MOST_WIDTH = 80, 40, 100
@@ -225,7 +224,7 @@ def _console(stream: TextIO, columns: int) -> Console:
     return Console(file=stream, width=columns, highlight=False, markup=False, emoji=False)
 
 
-class ScreenProgress(Progress):
+class ScreenProgress(BarProgress):
     """One row an epoch, under which a bar runs on a terminal.
 
     Args:
@@ -235,12 +234,6 @@ class ScreenProgress(Progress):
     def __init__(self, screen: Screen) -> None:
         super().__init__()
         self._screen = screen
-        self._bar: RichProgress | None = None
-
-    @property
-    def shows_bar(self) -> bool:
-        """Whether there is a terminal to draw on."""
-        return self._bar is not None
 
     def start(self, names: Sequence[str], n_epochs: int) -> None:
         """Set up the bar."""
@@ -249,16 +242,7 @@ class ScreenProgress(Progress):
         if names:
             self._screen.line(_table_line(_heads(names)), style="dim")
         if self._screen.is_live:
-            self._bar = started_bar(self._screen.console, indent="  ")
-
-    def draw(self, done: int, n_batches: int, loss: float | None) -> None:
-        """Move the bar."""
-        if self._bar is not None:
-            self._update(done, n_batches, self._bar_text(done, n_batches, loss))
-
-    def validating(self) -> None:
-        """Say so in the bar."""
-        self._update(1, 1, "validating")
+            self.start_bar(self._screen.console, indent="  ")
 
     def row(self, row: EpochRow) -> None:
         """Show the row of an epoch."""
@@ -268,18 +252,6 @@ class ScreenProgress(Progress):
         cells = ["–" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in values]
         number = f"{len(self.rows)}/{self.n_epochs}"
         self._screen.line(_table_line([number, *cells, _took(row.time_s)], self.names))
-
-    def finish(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def _update(self, done: int, total: int, text: str) -> None:
-        if self._bar is not None:
-            epoch = f"epoch {len(self.rows) + 1}/{self.n_epochs}"
-            task = self._bar.task_ids[0]
-            self._bar.update(task, completed=done, total=total, description=epoch, text=text, refresh=True)
 
 
 _HEADS = {"train_loss": "train loss", "valid_loss": "valid loss", "fbeta": "sample-F2"}

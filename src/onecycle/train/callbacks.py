@@ -218,18 +218,8 @@ class SaveModelCallback(TrackerCallback):
             self.learn.load(self.name)
 
 
-class EarlyStoppingCallback(TrackerCallback):
-    """Stop when the monitored value has not improved for more than ``patience`` epochs.
-
-    Args:
-        learn: the learner.
-        monitor: name of the column to watch.
-        mode: see :class:`TrackerCallback`.
-        min_delta: what counts as an improvement, 0 or more.
-        patience: epochs without improvement that are borne.
-    """
-
-    order = 20
+class _PatienceCallback(TrackerCallback):
+    """Counts in ``wait`` the epochs in a row whose value did not improve by more than ``min_delta``."""
 
     def __init__(
         self,
@@ -247,15 +237,33 @@ class EarlyStoppingCallback(TrackerCallback):
         super().on_train_begin(trainer)
         self.wait = 0
 
+    def is_over(self, trainer: TrainerLike, row: EpochRow) -> bool:
+        """Count an epoch; say whether that is more than ``patience`` of them."""
+        self.wait = 0 if self.improved(self.value(trainer, row), self.min_delta) else self.wait + 1
+        return self.wait > self.patience
+
+
+class EarlyStoppingCallback(_PatienceCallback):
+    """Stop when the monitored value has not improved for more than ``patience`` epochs.
+
+    Args:
+        learn: the learner.
+        monitor: name of the column to watch.
+        mode: see :class:`TrackerCallback`.
+        min_delta: what counts as an improvement, 0 or more.
+        patience: epochs without improvement that are borne.
+    """
+
+    order = 20
+
     def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
         """Count, and stop."""
-        self.wait = 0 if self.improved(self.value(trainer, row), self.min_delta) else self.wait + 1
-        if self.wait > self.patience:
+        if self.is_over(trainer, row):
             print(f"Epoch {row.epoch}: early stopping")
             trainer.stop_training = True
 
 
-class ReduceLROnPlateauCallback(TrackerCallback):
+class ReduceLROnPlateauCallback(_PatienceCallback):
     """Multiply all learning rates when the monitored value stands still; their ratios stay.
 
     Args:
@@ -276,20 +284,14 @@ class ReduceLROnPlateauCallback(TrackerCallback):
         factor: float = 0.2,
         min_delta: float = 0,
     ) -> None:
-        super().__init__(learn, monitor, mode)
+        super().__init__(learn, monitor, mode, min_delta, patience)
         if not 0 < factor < 1:
             raise ArgumentError(f"factor shrinks the learning rates and lies between 0 and 1, got {factor}")
-        self.patience, self.factor, self.min_delta, self.wait = patience, factor, abs(min_delta), 0
-
-    def on_train_begin(self, trainer: TrainerLike) -> None:
-        """Start counting."""
-        super().on_train_begin(trainer)
-        self.wait = 0
+        self.factor = factor
 
     def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
         """Count, and reduce."""
-        self.wait = 0 if self.improved(self.value(trainer, row), self.min_delta) else self.wait + 1
-        if self.wait > self.patience:
+        if self.is_over(trainer, row):
             trainer.lr_scale *= self.factor
             self.wait = 0
             print(f"Epoch {row.epoch}: reducing lr to {trainer.recorder.lrs[-1] * self.factor:.3g}")
@@ -312,8 +314,7 @@ class CSVLogger(LearnerCallback):
 
     def on_train_begin(self, trainer: TrainerLike) -> None:
         """Write the header."""
-        kept = self.path.read_text(encoding="utf-8") if self.append and self.path.exists() else ""
-        self.lines = kept
+        self.lines = self.path.read_text(encoding="utf-8") if self.append and self.path.exists() else ""
         self._write(trainer.recorder.names)
 
     def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:

@@ -163,10 +163,7 @@ class FocalLoss(nn.Module):
 
     def _of_tags(self, logits: Tensor, targets: Tensor) -> Tensor:
         _check_tag_targets("FocalLoss", logits, targets)
-        x, truth = logits.float(), targets.float()
-        there = truth * _power(x.neg().sigmoid(), self.gamma) * F.logsigmoid(x)
-        absent = (1 - truth) * _power(x.sigmoid(), self.gamma) * F.logsigmoid(-x)
-        return -(there if self.weight is None else there * self.weight) - absent
+        return _tag_losses(logits, targets, self.gamma, self.gamma, self.weight)
 
 
 class AsymmetricLoss(nn.Module):
@@ -210,12 +207,20 @@ class AsymmetricLoss(nn.Module):
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss: 0-d, or (N, C) with reduction 'none'."""
         _check_tag_targets("AsymmetricLoss", logits, targets)
-        x, truth = logits.float(), targets.float()
-        there = truth * _power(x.neg().sigmoid(), self.gamma_pos) * F.logsigmoid(x)
-        # Without a margin the logarithm is taken of the logit itself, which stays exact however sure the network is.
-        log_not = (x.neg().sigmoid() + self.clip).clamp(max=1).log() if self.clip else F.logsigmoid(-x)
-        absent = (1 - truth) * _power((x.sigmoid() - self.clip).clamp(min=0), self.gamma_neg) * log_not
-        return _reduced(-(there if self.weight is None else there * self.weight) - absent, self.reduction)
+        losses = _tag_losses(logits, targets, self.gamma_pos, self.gamma_neg, self.weight, self.clip)
+        return _reduced(losses, self.reduction)
+
+
+def _tag_losses(
+    logits: Tensor, targets: Tensor, gamma_pos: float, gamma_neg: float, weight: Tensor | None, clip: float = 0.0
+) -> Tensor:
+    """Return the focused binary cross-entropy of each decision, (N, C)."""
+    x, truth = logits.float(), targets.float()
+    there = truth * _power(x.neg().sigmoid(), gamma_pos) * F.logsigmoid(x)
+    # Without a margin the logarithm is taken of the logit itself, which stays exact however sure the network is.
+    log_not = (x.neg().sigmoid() + clip).clamp(max=1).log() if clip else F.logsigmoid(-x)
+    absent = (1 - truth) * _power((x.sigmoid() - clip).clamp(min=0), gamma_neg) * log_not
+    return -(there if weight is None else there * weight) - absent
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:

@@ -67,14 +67,13 @@ def html_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def html_bar(done: int, total: int, text: str) -> str:
     """Return a progress bar as HTML."""
     return (
-        f'<div><progress value="{done}" max="{total}" style="width: 300px; height: 20px; vertical-align: '
-        f'middle;">'
+        f'<div><progress value="{done}" max="{total}" style="width: 300px; height: 20px; vertical-align: middle;">'
         f"</progress> {html.escape(text)}</div>"
     )
 
 
 def bar_text(done: int, total: int, elapsed_s: float, loss: float | None) -> str:
-    """Return batches done, time left at the pace so far, and the running loss."""
+    """Return batches done, time left at this speed, and the running loss."""
     left = format_time(elapsed_s / done * (total - done)) if done else "--:--"
     tail = "" if loss is None else f" loss {loss:.4f}"
     return f"{done}/{total} [{format_time(elapsed_s)}<{left}]{tail}"
@@ -124,10 +123,15 @@ class Progress:
         return False
 
     def draw(self, done: int, n_batches: int, loss: float | None) -> None:
-        """Draw the bar."""
+        """Draw the bar of the running epoch."""
+        self.bar(done, n_batches, bar_text(done, n_batches, time.monotonic() - self._epoch_start, loss))
 
     def validating(self) -> None:
-        """Say that the validation set is being read."""
+        """Say in the bar that the validation set is being read."""
+        self.bar(1, 1, "validating")
+
+    def bar(self, done: int, total: int, text: str) -> None:
+        """Draw a bar with a text behind it."""
 
     def show_row(self, cells: Sequence[str]) -> None:
         """Show a new row."""
@@ -135,8 +139,10 @@ class Progress:
     def finish(self) -> None:
         """Leave the table, take the bar away."""
 
-    def _bar_text(self, done: int, n_batches: int, loss: float | None) -> str:
-        return bar_text(done, n_batches, time.monotonic() - self._epoch_start, loss)
+    @property
+    def epoch_text(self) -> str:
+        """Which epoch runs, of how many."""
+        return f"epoch {len(self.rows) + 1}/{self.n_epochs}"
 
 
 class PlainProgress(Progress):
@@ -164,7 +170,42 @@ class PlainProgress(Progress):
         print(line, file=self._stream, flush=True)
 
 
-class TerminalProgress(Progress):
+class BarProgress(Progress):
+    """A bar that runs on a terminal below what is printed, and vanishes at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: RichProgress | None = None
+
+    @property
+    def shows_bar(self) -> bool:
+        """Whether there is a bar."""
+        return self._bar is not None
+
+    def start_bar(self, console: Console, indent: str = "") -> None:
+        """Set up the bar."""
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        text = (TextColumn(indent + "{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+        self._bar = RichProgress(*text, console=console, transient=True, auto_refresh=False)
+        self._bar.add_task("", total=1, text="")
+        self._bar.start()
+
+    def bar(self, done: int, total: int, text: str) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            task = self._bar.task_ids[0]
+            self._bar.update(task, completed=done, total=total, description=self.epoch_text, text=text, refresh=True)
+
+    def finish(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class TerminalProgress(BarProgress):
     """The same table under which a bar runs and vanishes.
 
     Args:
@@ -174,61 +215,23 @@ class TerminalProgress(Progress):
     def __init__(self, stream: TextIO | None = None) -> None:
         super().__init__()
         self._stream = stream
-        self._bar: RichProgress | None = None
-
-    @property
-    def shows_bar(self) -> bool:
-        """True."""
-        return True
 
     def start(self, names: Sequence[str], n_epochs: int) -> None:
         """Write the header and set up the bar."""
         from rich.console import Console
 
         super().start(names, n_epochs)
-        self._bar = started_bar(Console(file=self._stream, highlight=False, soft_wrap=True))
+        self.start_bar(Console(file=self._stream, highlight=False, soft_wrap=True))
         if names:
             self._print(table_header(names))
-
-    def draw(self, done: int, n_batches: int, loss: float | None) -> None:
-        """Move the bar."""
-        self._update(done, n_batches, self._bar_text(done, n_batches, loss))
-
-    def validating(self) -> None:
-        """Say so in the bar."""
-        self._update(1, 1, "validating")
 
     def show_row(self, cells: Sequence[str]) -> None:
         """Print the row above the bar."""
         self._print(table_row(self.names, cells))
 
-    def finish(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def _update(self, done: int, total: int, text: str) -> None:
-        if self._bar is not None:
-            epoch = f"epoch {len(self.rows) + 1}/{self.n_epochs}"
-            task = self._bar.task_ids[0]
-            self._bar.update(task, completed=done, total=total, description=epoch, text=text, refresh=True)
-
     def _print(self, line: str) -> None:
         if self._bar is not None:
             self._bar.console.print(line, markup=False)
-
-
-def started_bar(console: Console, indent: str = "") -> RichProgress:
-    """Return a bar of one task that runs below what is printed, and vanishes when it is stopped."""
-    from rich.progress import BarColumn, TextColumn
-    from rich.progress import Progress as RichProgress
-
-    text = (TextColumn(indent + "{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
-    bar = RichProgress(*text, console=console, transient=True, auto_refresh=False)
-    bar.add_task("", total=1, text="")
-    bar.start()
-    return bar
 
 
 class NotebookProgress(Progress):
@@ -250,15 +253,9 @@ class NotebookProgress(Progress):
         self._output = LiveOutput()
         self._show()
 
-    def draw(self, done: int, n_batches: int, loss: float | None) -> None:
+    def bar(self, done: int, total: int, text: str) -> None:
         """Move the bar."""
-        text = f"epoch {len(self.rows) + 1}/{self.n_epochs} {self._bar_text(done, n_batches, loss)}"
-        self._bar_html = html_bar(done, n_batches, text)
-        self._show()
-
-    def validating(self) -> None:
-        """Say so in the bar."""
-        self._bar_html = html_bar(1, 1, f"epoch {len(self.rows) + 1}/{self.n_epochs} validating")
+        self._bar_html = html_bar(done, total, f"{self.epoch_text} {text}")
         self._show()
 
     def show_row(self, cells: Sequence[str]) -> None:

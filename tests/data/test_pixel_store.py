@@ -26,8 +26,7 @@ import pytest
 from onecycle import settings
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.data_block import ImageList
-from onecycle.data.pixels import cache, pixel_file
-from onecycle.data.pixels import packed as kept
+from onecycle.data.pixels import cache, packed, pixel_file
 from onecycle.data.pixels import store as store_module
 from onecycle.data.pixels.decode import decode_for
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
@@ -142,7 +141,7 @@ def test_stored_pixels_cannot_be_written_to(paths):
 
 
 def test_pages_given_back_to_the_system_hold_the_same_pixels(paths, monkeypatch):
-    monkeypatch.setattr(kept, "_MAPPED_BYTES", 1)
+    monkeypatch.setattr(packed, "_MAPPED_BYTES", 1)
     store = on_disk(paths, EQUAL)
     store.fill()
     assert holds(store)

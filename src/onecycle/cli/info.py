@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Callable, Mapping
 from importlib import metadata, util
@@ -98,13 +97,13 @@ def _version(package: str) -> str | None:
 def _devices() -> dict[str, Any]:
     import torch
 
+    from onecycle.train.device.machine import n_cores, processor_name
     from onecycle.train.device.precision import cpu_has_bf16
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     gpus = [_gpu(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     return {
-        "processor": _processor(),
-        "cores": cores,
+        "processor": processor_name(),
+        "cores": n_cores(),
         "threads": torch.get_num_threads(),
         "bf16": cpu_has_bf16(),
         "gpus": gpus,
@@ -117,15 +116,6 @@ def _gpu(index: int) -> str:
     about = torch.cuda.get_device_properties(index)
     bf16 = "bf16" if torch.cuda.is_bf16_supported(False) else "no bf16"
     return f"{about.name}, {about.total_memory / 2**30:.0f} GiB, {bf16}, CUDA {torch.version.cuda}"
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _config_file() -> str:

@@ -6,7 +6,6 @@ import csv
 import datetime
 import io
 import math
-import os
 import platform
 import signal
 import sys
@@ -31,6 +30,7 @@ from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.split import name_of, valid_names
 from onecycle.train.callbacks import TrainerLike
+from onecycle.train.device.machine import n_cores
 from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.lr_finder import Sweep
 
@@ -74,11 +74,6 @@ def environment(seed: int, device: torch.device) -> dict[str, Any]:
 def device_name(device: torch.device) -> str:
     """Return what a device is called by its maker."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
-
-
-def n_cores() -> int:
-    """Return the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,10 @@ from onecycle.data.layout import DataLayout
 from onecycle.errors import ArgumentError, DataError, OutputError, UnreadableImagesError
 from onecycle.learner.fine_tune.plan import ALL, Plan
 from onecycle.runs import build
-from onecycle.runs.checkpoints import device_name, n_cores
+from onecycle.runs.checkpoints import device_name
 from onecycle.runs.config import DEFAULT, FILE, OPTION, RunConfig
 from onecycle.text import format_time, plural
+from onecycle.train.device.machine import n_cores
 
 MOST_LEAKED = 0.01
 """A larger share of the validation pictures that training sees too stops a run: the numbers would be too good."""

@@ -33,15 +33,11 @@ class PixelLayout:
     Args:
         shapes: int32 ``(N, 2)``, height and width after resizing; 0 × 0 if unreadable.
         failures: of the pictures that cannot be read; later ones are added to it.
-
-    Attributes:
-        shape: (height, width) where all pictures that can be read have the same; the others then have a gap.
-        n_bytes: of all pixels.
     """
 
     def __init__(self, shapes: np.ndarray, failures: Failures) -> None:
         self.shapes, self.failures = shapes, failures
-        self.shape: tuple[int, int] | None = None
+        self.shape: tuple[int, int] | None = None  # of all pictures that can be read; the others then have a gap
         known = shapes[shapes.all(axis=1)]
         if len(known) and (known == known[0]).all():
             self.shape = int(known[0][0]), int(known[0][1])
@@ -62,47 +58,36 @@ class PixelLayout:
         return np.column_stack([self._starts, self.shapes]).astype(np.int64)
 
 
+@dataclass
 class PackedPixels:
-    """Decoded pixels, one picture after the other.
+    """Decoded pixels, one picture after the other."""
 
-    Args:
-        flat: uint8, all pictures.
-        shape: (height, width) of every picture; None where they differ.
-        table: int64 ``(N, 3)``, first byte, height and width of each picture; None where one shape says it.
-        bad: positions of the pictures that cannot be read.
-        mapped: the map that ``flat`` looks into, None if it is plain memory.
-    """
-
-    def __init__(
-        self,
-        flat: np.ndarray,
-        shape: tuple[int, int] | None,
-        table: np.ndarray | None,
-        bad: frozenset[int],
-        mapped: mmap.mmap | None = None,
-    ) -> None:
-        self.flat, self.shape, self.table, self.bad, self.mapped = flat, shape, table, bad, mapped
-        self._touched_bytes = 0
+    flat: np.ndarray  # uint8, all pictures
+    shape: tuple[int, int] | None  # (height, width) of every picture; None where they differ
+    table: np.ndarray | None  # int64 (N, 3), first byte, height, width of each picture; None where one shape says it
+    bad: frozenset[int]  # positions of the pictures that cannot be read
+    mapped: mmap.mmap | None = None  # the map that flat looks into, None if it is plain memory
+    _touched_bytes: int = field(default=0, init=False)
 
     def picture(self, position: int) -> np.ndarray | None:
         """Return uint8 ``(h, w, 3)``, None if the picture cannot be read."""
         if position in self.bad:
             return None
         if self.table is None:
-            found: np.ndarray = self._block()[position]
+            pixels: np.ndarray = self._block()[position]
         else:
             start, height, width = self.table[position]
-            found = self.flat[start : start + height * width * 3].reshape(height, width, 3)
-        self._touch(found.nbytes)
-        return found
+            pixels = self.flat[start : start + height * width * 3].reshape(height, width, 3)
+        self._touch(pixels.nbytes)
+        return pixels
 
     def take(self, positions: np.ndarray) -> np.ndarray | None:
         """Return a copy, uint8 ``(n, h, w, 3)``; None where shapes differ or one of them cannot be read."""
         if self.shape is None or (self.bad and not self.bad.isdisjoint(positions.tolist())):
             return None
-        found: np.ndarray = np.take(self._block(), positions, axis=0)
-        self._touch(found.nbytes)
-        return found
+        pixels: np.ndarray = np.take(self._block(), positions, axis=0)
+        self._touch(pixels.nbytes)
+        return pixels
 
     def _block(self) -> np.ndarray:
         return self.flat.reshape(-1, *(self.shape or (0, 0)), 3)

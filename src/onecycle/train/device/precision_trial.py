@@ -16,9 +16,10 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from onecycle.files import write_whole
+from onecycle.files import short_digest, write_whole
 from onecycle.train.device.batch_split import take_rows
 from onecycle.train.device.host_memory import keep_freed_memory
+from onecycle.train.device.machine import processor_name
 from onecycle.train.device.precision import Dtype, Precision, PrecisionOptions
 from onecycle.train.device.random_state import keep_random_state
 from onecycle.train.optimizer import hold_frozen_norms
@@ -124,13 +125,7 @@ class _Answer:
 
 
 class _Trial:
-    """Times training steps of a copy of a network.
-
-    Args:
-        model: what is copied.
-        x, y: the batch that every step takes.
-        loss_func: the loss.
-    """
+    """Times training steps of a copy of ``model``, each on the batch ``x, y``."""
 
     def __init__(self, model: nn.Module, x: Tensor, y: Any, loss_func: Callable[[Tensor, Any], Tensor]) -> None:
         self.model, self.x, self.y, self.loss_func = model, x, y, loss_func
@@ -181,18 +176,17 @@ class _Trial:
     def _better(self, best: Precision, other: Precision) -> Precision:
         """Try another candidate, if there is time; return the better of the two."""
         rate = self._known(best)
-        if self.x.device.type == "cpu" and self._elapsed() + 2 * len(self.x) / rate > BUDGET_S:
+        elapsed_s = time.perf_counter() - self.start_s
+        if self.x.device.type == "cpu" and elapsed_s + 2 * len(self.x) / rate > BUDGET_S:
             return best
-        try:
-            found: float | None = self._rate(other, len(self.x) / rate)
-        except RuntimeError:  # an operation that the type does not have, no compiler, no memory
-            found = None
-        self.rates[other] = found
-        if found is None or found < CLEARLY_FASTER * rate:
+        self.rates[other] = None
+        with suppress(RuntimeError):  # an operation that the type does not have, no compiler, no memory
+            self.rates[other] = self._rate(other, len(self.x) / rate)
+        if self._known(other) < CLEARLY_FASTER * rate:
             return best
         # The best was timed earlier, maybe while the machine was busy with something else: it gets a second chance.
         self.rates[best] = rate = max(rate, self._rate(best, None))
-        return other if found >= CLEARLY_FASTER * rate else best
+        return other if self._known(other) >= CLEARLY_FASTER * rate else best
 
     def _rate(self, precision: Precision, best_s: float | None) -> float:
         """Return pictures a second, after a step to warm up; more than twice the best time there is the answer."""
@@ -223,18 +217,12 @@ class _Trial:
     def _known(self, precision: Precision) -> float:
         return self.rates[precision] or 0.0
 
-    def _elapsed(self) -> float:
-        return time.perf_counter() - self.start_s
-
     def _reason(self, best: Precision) -> str:
-        others = [f"{_difference(best, other)} {_plain_number(rate)}" for other, rate in self._others(best)]
+        others = [f"{_difference(best, o)} {_plain_number(rate)}" for o, rate in self.rates.items() if o != best]
         if not others:
             seconds = len(self.x) / self._known(best)
             return f"nothing else tried: {len(self.x)} pictures took {seconds:.1f} s, trying may take {BUDGET_S:g}"
         return "; ".join([f"measured: {_plain_number(self._known(best))} pictures/s", *others])
-
-    def _others(self, best: Precision) -> list[tuple[Precision, float | None]]:
-        return [(other, rate) for other, rate in self.rates.items() if other != best]
 
 
 def _difference(best: Precision, other: Precision) -> str:
@@ -285,20 +273,11 @@ def _signature(model: nn.Module) -> str:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    if device.type == "cpu":
-        with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    return f"{device.type} {platform.machine()} {platform.processor()}"
-
-
-def _key(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return processor_name() if device.type == "cpu" else f"{device.type} {platform.machine()} {platform.processor()}"
 
 
 def _recall(file: Path | None, facts: Mapping[str, Any]) -> _Answer | None:
-    entry = _read(file).get(_key(facts)) if file is not None else None
+    entry = _read(file).get(short_digest(facts)) if file is not None else None
     return _as_answer(entry) if isinstance(entry, dict) and entry.get("of") == facts else None
 
 
@@ -318,8 +297,8 @@ def _remember(file: Path | None, facts: Mapping[str, Any], answer: _Answer) -> _
     if file is None:
         return answer
     entry = {**asdict(answer.precision), "plain_rate": answer.plain_rate, "of": dict(facts)}
-    kept = {**_read(file), _key(facts): entry}
-    recent = dict(list(kept.items())[-_MOST_ANSWERS:])
+    answers = {**_read(file), short_digest(facts): entry}
+    recent = dict(list(answers.items())[-_MOST_ANSWERS:])
     text = json.dumps({"format": _FORMAT, "version": _VERSION, "answers": recent}, indent=1)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

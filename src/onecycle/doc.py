@@ -279,10 +279,10 @@ def _block(block: str) -> str:
 
 def _section(text: str) -> str:
     items = [" ".join(item.split()) for item in re.split(r"\n(?=\S)", text)]
-    found = [_ITEM.fullmatch(item) for item in items]
-    if not all(found):
+    matches = [_ITEM.fullmatch(item) for item in items]
+    if not all(matches):
         return f'<div style="margin-left:1.5em">{_inline(" ".join(items))}</div>'
-    rows = [f"<li><code>{html.escape(m[1])}</code>: {_inline(m[2])}</li>" for m in found if m]
+    rows = [f"<li><code>{html.escape(m[1])}</code>: {_inline(m[2])}</li>" for m in matches if m]
     return f'<ul style="margin-top:0">{"".join(rows)}</ul>'
 
 

@@ -57,7 +57,7 @@ def test_threads_and_the_store_do_not_change_a_batch(colour_path, threads, pixel
     data = bunch(colour_path, num_workers=threads, pixel_cache=pixel_cache)
     assert same(reference, epoch_of(data.train_dl, 3))
     data.prepare()
-    assert (data.store.kept, data.store.in_memory) == (pixel_cache != "off", pixel_cache == "memory")
+    assert (data.store.is_packed, data.store.in_memory) == (pixel_cache != "off", pixel_cache == "memory")
     assert same(reference, epoch_of(data.train_dl, 3))
 
 

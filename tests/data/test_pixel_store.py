@@ -90,7 +90,7 @@ def test_a_later_run_takes_the_pixels_from_the_file_without_decoding(paths, spec
     no_decoding()
     again = on_disk(paths, spec)
     assert again.fill() == []
-    assert again.kept
+    assert again.is_packed
     assert not again.in_memory
     assert all(np.array_equal(again.read(i), e) for i, e in enumerate(expected))
 
@@ -213,7 +213,7 @@ def test_a_picture_changed_while_decoding_is_not_kept_for_the_next_run(paths, mo
     assert "for this run only" in said
     assert "for this run only" in store.describe()
     assert files() == []
-    assert store.kept
+    assert store.is_packed
     assert holds(store)
 
 
@@ -454,7 +454,7 @@ def test_a_full_disk_and_full_memory_leave_streaming(paths, monkeypatch, capsys)
     store = on_disk(paths, max_bytes=10)
     assert store.fill() == []
     assert "decoded anew in each epoch" in capsys.readouterr().out
-    assert not store.kept
+    assert not store.is_packed
     assert "decoded anew for each batch" in store.describe()
     assert holds(store)
 
@@ -596,7 +596,7 @@ def test_a_set_larger_than_the_cap_streams_and_says_how_to_keep_it(paths, monkey
     monkeypatch.setenv("ONECYCLE_CACHE_GB", "0.000001")
     store = on_disk(paths)
     assert store.fill() == []
-    assert not store.kept
+    assert not store.is_packed
     assert holds(store)
     said = capsys.readouterr().out
     assert said.count("\n") == 1
@@ -650,7 +650,7 @@ def test_a_store_can_be_copied_and_pickled(paths, choice, how):
     expected = store.gather(np.arange(N))[0].numpy()
     store.fill()
     other = how(store)
-    assert (other.kept, other.in_memory, other.describe()) == (store.kept, store.in_memory, store.describe())
+    assert (other.is_packed, other.in_memory, other.describe()) == (store.is_packed, store.in_memory, store.describe())
     assert np.array_equal(other.gather(np.arange(N))[0].numpy(), expected)
     if choice == "disk":
         assert len(pickle.dumps(store)) < 10_000  # no pixels in it
@@ -667,7 +667,7 @@ def test_a_pickled_store_whose_file_has_gone_is_filled_again(paths):
     assert not other.filled
     assert holds(other)
     assert other.fill() == []
-    assert other.kept
+    assert other.is_packed
 
 
 def gathered_sum(store: PixelStore, answers: multiprocessing.SimpleQueue) -> None:

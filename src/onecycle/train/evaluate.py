@@ -40,7 +40,7 @@ class Outputs:
 def evaluate(model: nn.Module, loader: Loader, loss_func: LossFunc, precision: Precision | None = None) -> Outputs:
     """Run the model over a loader in evaluation mode; afterwards every layer is in the mode it was in.
 
-    A batch that does not fit into memory goes through in parts, which changes nothing but the speed.
+    A batch that does not fit into memory goes through in slices, which changes nothing but the speed.
 
     Args:
         model: logits out.
@@ -56,7 +56,7 @@ def evaluate(model: nn.Module, loader: Loader, loss_func: LossFunc, precision: P
         ArgumentError: the loader has no batch.
         OutOfMemoryError: a single item does not fit into memory.
     """
-    parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    batches: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     split, chosen = BatchSplit(), precision or Precision()
     # For one batch (a single picture, say) giving the memory back would cost more than keeping it gains.
     memory = keep_freed_memory() if len(loader) > 1 else nullcontext()
@@ -65,10 +65,10 @@ def evaluate(model: nn.Module, loader: Loader, loss_func: LossFunc, precision: P
             with chosen.autocast(batch.x.device):
                 logits = split.forward(model, batch.x)
             logits = logits.float()
-            parts.append((logits, batch.y, per_item_loss(loss_func, logits, batch.y)))
-        if not parts:
+            batches.append((logits, batch.y, per_item_loss(loss_func, logits, batch.y)))
+        if not batches:
             raise ArgumentError("there is nothing to evaluate: the loader has no batch")
-        logits, targets, losses = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+        logits, targets, losses = (torch.cat(column).cpu() for column in zip(*batches, strict=True))
     # Tensors born in inference mode cannot be used in autograd later; a copy can.
     return Outputs(logits.clone(), targets.clone(), losses.float().clone())
 

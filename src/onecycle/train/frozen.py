@@ -54,9 +54,9 @@ def split_frozen(model: nn.Module, fixed_types: Sequence[type[nn.Module]] = ()) 
     if not _is_chain(model) or len(list(model.children())) < 2:
         return "the model is not nn.Sequential(body, head)"
     *body, head = model.children()
-    if any(p.requires_grad for part in body for p in part.parameters()):
+    if any(p.requires_grad for module in body for p in module.parameters()):
         return "more than the head trains"
-    if any(_learns_statistics(m) for part in body for m in part.modules()):
+    if any(_learns_statistics(m) for module in body for m in module.modules()):
         return "the body has norm layers without parameters, whose statistics go on changing"
     layers = list(head.children()) if _is_chain(head) else [head]
     n = _count_fixed(layers, (*_FIXED_TYPES, *fixed_types))

@@ -340,12 +340,12 @@ def balanced_weights(class_counts: Tensor, *, is_multi: bool, n: int) -> Tensor:
     return weights.float()
 
 
-def _checked_weights(given: ClassWeights, counts: Tensor, is_multi: bool, n: int) -> Tensor:
-    if isinstance(given, (str, bool)):  # True is a number for Python, and no list of weights for anyone
-        if given != "balanced":
-            raise ArgumentError(f"class_weights is 'balanced' or one number a class; received {given!r}")
+def _checked_weights(weights: ClassWeights, counts: Tensor, is_multi: bool, n: int) -> Tensor:
+    if isinstance(weights, (str, bool)):  # True is a number for Python, and no list of weights for anyone
+        if weights != "balanced":
+            raise ArgumentError(f"class_weights is 'balanced' or one number a class; received {weights!r}")
         return balanced_weights(counts, is_multi=is_multi, n=n)
-    factors = torch.as_tensor(given, dtype=torch.float32)
+    factors = torch.as_tensor(weights, dtype=torch.float32)
     if factors.shape != counts.shape or not bool((factors.isfinite() & (factors >= 0)).all()):
         raise ArgumentError(
             f"class_weights needs {len(counts)} numbers of 0 or more, one a class in the order of data.classes; "

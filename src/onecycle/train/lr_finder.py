@@ -204,17 +204,17 @@ def robust_lr(sweeps: Sequence[tuple[Sequence[float], Sequence[float]]]) -> LrAn
     if not sweeps:
         raise ArgumentError("robust_lr needs at least one sweep: pairs (learning rates, losses)")
     readings = [_read_sweep(lrs, losses) for lrs, losses in sweeps]
-    found = [r for r in readings if isinstance(r, float)]
+    lrs = [r for r in readings if isinstance(r, float)]
     silent = [r for r in readings if isinstance(r, str)]
     n = len(sweeps)
-    low, high = (min(found), max(found)) if found else (None, None)
-    if low is None or high is None or 2 * len(found) <= n:
+    low, high = (min(lrs), max(lrs)) if lrs else (None, None)
+    if low is None or high is None or 2 * len(lrs) <= n:
         return LrAnswer(None, low, high, f"{silent[0]} ({len(silent)} of {n} sweeps)")
     if high > MOST_APART * low:
-        reason = f"the answers of {len(found)} sweeps lie between {low:.1e} and {high:.1e}; try larger batches"
+        reason = f"the answers of {len(lrs)} sweeps lie between {low:.1e} and {high:.1e}; try larger batches"
         return LrAnswer(None, low, high, reason)
-    lr = min(high, max(low, float(np.exp(np.mean(np.log(found))))))  # within them despite rounding
-    return LrAnswer(lr, low, high, f"{len(found)} of {n} sweeps say {low:.1e} to {high:.1e}")
+    lr = min(high, max(low, float(np.exp(np.mean(np.log(lrs))))))  # within them despite rounding
+    return LrAnswer(lr, low, high, f"{len(lrs)} of {n} sweeps say {low:.1e} to {high:.1e}")
 
 
 def _read_sweep(lrs: Sequence[float], losses: Sequence[float]) -> float | str:

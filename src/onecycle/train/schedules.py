@@ -161,14 +161,14 @@ def _from_slice(lr: slice, n_groups: int) -> list[float]:
     return [first * factor ** (g / (n_groups - 1)) for g in range(n_groups - 1)] + [last]
 
 
-def _checked(value: object, given: object) -> float:
-    """``value`` as a float, or an error that shows what was ``given``."""
+def _checked(value: object, lr: object) -> float:
+    """``value`` as a float, or an error that shows the whole ``lr``."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and number >= 0):
         raise ArgumentError(
-            f"a learning rate is a number of 0 or more, got {given!r}; for example 3e-3 or slice(1e-5, 1e-3)"
+            f"a learning rate is a number of 0 or more, got {lr!r}; for example 3e-3 or slice(1e-5, 1e-3)"
         )
     return number

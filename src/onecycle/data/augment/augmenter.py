@@ -171,8 +171,8 @@ def _moves_whole_pixels(maps: Floats, size: tuple[int, int]) -> Bools:
     turns = np.abs(rounded[:, :2, :2])
     one_each = (turns.sum(axis=1) == 1).all(axis=1) & (turns.sum(axis=2) == 1).all(axis=1)
     flat = (rounded[:, 2] == np.array([0, 0, 1])).all(axis=1)
-    found: Bools = one_each & flat & (off < WHOLE_PIXEL_TOLERANCE_PX).all(axis=1)
-    return found
+    whole: Bools = one_each & flat & (off < WHOLE_PIXEL_TOLERANCE_PX).all(axis=1)
+    return whole
 
 
 def _jittered(draws: Draws) -> Bools:
@@ -191,10 +191,10 @@ def _copy(pixels: torch.Tensor, shapes: Ints, maps: Floats, size: tuple[int, int
     if (whole == shift).all() and min(row, col) >= 0 and (end <= shapes).all():
         return pixels[:, :, row : end[0], col : end[1]].float().div_(255)
     if pixels.device.type == "cpu" and _stays_inside(whole, shapes, size):
-        found = torch.empty((len(pixels), pixels.shape[1], *size), memory_format=torch.channels_last)
+        out = torch.empty((len(pixels), pixels.shape[1], *size), memory_format=torch.channels_last)
         for i in range(len(pixels)):
-            found[i] = _turned(pixels[i : i + 1], whole[i], size)[0]
-        return found.div_(255)
+            out[i] = _turned(pixels[i : i + 1], whole[i], size)[0]
+        return out.div_(255)
     return _gather(pixels, shapes, whole, size, padding_mode).float().div_(255)
 
 
@@ -224,11 +224,11 @@ def _gather(pixels: torch.Tensor, shapes: Ints, maps: Ints, size: tuple[int, int
     height, width = pixels.shape[2:]
     which = torch.arange(len(pixels), device=device)[:, None, None]
     flat = pixels.permute(0, 2, 3, 1).reshape(-1, pixels.shape[1])
-    found = flat.index_select(0, ((which * height + at_y) * width + at_x).flatten())
-    found = found.view(len(pixels), *size, -1).permute(0, 3, 1, 2)
+    out = flat.index_select(0, ((which * height + at_y) * width + at_x).flatten())
+    out = out.view(len(pixels), *size, -1).permute(0, 3, 1, 2)
     if padding_mode == "zeros":
-        found = found * ((at_x == x) & (at_y == y))[:, None]
-    return found
+        out = out * ((at_x == x) & (at_y == y))[:, None]
+    return out
 
 
 def _stays_inside(maps: Ints, shapes: Ints, size: tuple[int, int]) -> bool:
@@ -265,8 +265,8 @@ def _sample(pixels: torch.Tensor, shapes: Ints, draws: Draws, padding_mode: str,
 def _interpolate(pixels: torch.Tensor, positions: torch.Tensor, padding_mode: str, mode: str) -> torch.Tensor:
     # The planar layout of positions is what grid_sample reads fastest.
     grid = positions.permute(0, 2, 3, 1)
-    found = F.grid_sample(pixels.float(), grid, mode=mode, padding_mode=padding_mode, align_corners=True)
-    return found.div_(255)
+    out = F.grid_sample(pixels.float(), grid, mode=mode, padding_mode=padding_mode, align_corners=True)
+    return out.div_(255)
 
 
 def _sample_ragged(
@@ -277,12 +277,12 @@ def _sample_ragged(
     in_pixels = (positions + 1) * (last / 2)
     inside = _fold(in_pixels, last, padding_mode)
     canvas = torch.tensor([pixels.shape[3] - 1, pixels.shape[2] - 1]).clamp_min(1).to(positions)[:, None, None]
-    found = _interpolate(pixels, inside * (2 / canvas) - 1, "border", mode)
+    out = _interpolate(pixels, inside * (2 / canvas) - 1, "border", mode)
     if padding_mode == "zeros":  # the share of the outer pixel that is left within one pixel outside of it
         away = (in_pixels - inside).abs_()
         share = (1 - away).clamp_min_(0) if mode == "bilinear" else (away <= 0.5).float()
-        found *= share.prod(dim=1, keepdim=True)
-    return found
+        out *= share.prod(dim=1, keepdim=True)
+    return out
 
 
 def _positions(draws: Draws, device: torch.device) -> torch.Tensor:
@@ -292,12 +292,12 @@ def _positions(draws: Draws, device: torch.device) -> torch.Tensor:
     x, y = torch.linspace(-1, 1, w, device=device), torch.linspace(-1, 1, h, device=device)
     along_x = m[:, :, 0, None, None] * x
     along_y = m[:, :, 1, None, None] * y[:, None] + m[:, :, 2, None, None]
-    found = along_x[:, :2] + along_y[:, :2]
+    positions = along_x[:, :2] + along_y[:, :2]
     if np.abs(draws.matrices[:, 2] - np.array([0, 0, 1])).max() > 0:
-        found /= (along_x[:, 2:] + along_y[:, 2:]).clamp_min_(NEAREST_HORIZON)
+        positions /= (along_x[:, 2:] + along_y[:, 2:]).clamp_min_(NEAREST_HORIZON)
     for jitter in draws.jitter:
-        found += _shifts(jitter, draws.size).to(device, non_blocking=True)
-    return found
+        positions += _shifts(jitter, draws.size).to(device, non_blocking=True)
+    return positions
 
 
 def _shifts(jitter: Jitter, size: tuple[int, int]) -> torch.Tensor:
@@ -366,10 +366,10 @@ def _common_shape(shapes: Ints) -> tuple[int, int]:
 
 
 def _checked_shapes(shapes: NDArray[np.integer]) -> Ints:
-    found = np.asarray(shapes, dtype=np.int64)
-    if found.ndim != 2 or found.shape[1] != 2 or len(found) == 0 or found.min() < 1:
+    checked = np.asarray(shapes, dtype=np.int64)
+    if checked.ndim != 2 or checked.shape[1] != 2 or len(checked) == 0 or checked.min() < 1:
         raise ArgumentError(f"shapes holds rows and columns of each picture, (N, 2), 1 or more; received {shapes!r}")
-    return found
+    return checked
 
 
 def _check_batch(pixels: torch.Tensor, shapes: Ints, draws: Draws) -> None:

@@ -232,10 +232,10 @@ def _zoom_squish(tfm: Transform, rng: np.random.Generator, shapes: Ints) -> Floa
     fits = (widths <= 1) & (heights <= 1)
     first = (np.arange(n), fits.argmax(axis=1))
     height_over_width = shapes[:, 0] / shapes[:, 1]
-    found = fits.any(axis=1)
-    width = np.where(found, widths[first], np.minimum(height_over_width, 1))
-    height = np.where(found, heights[first], 1 / np.maximum(height_over_width, 1))
-    return warp.window(width, height, np.where(found, row, 0.5), np.where(found, col, 0.5))
+    fitting = fits.any(axis=1)
+    width = np.where(fitting, widths[first], np.minimum(height_over_width, 1))
+    height = np.where(fitting, heights[first], 1 / np.maximum(height_over_width, 1))
+    return warp.window(width, height, np.where(fitting, row, 0.5), np.where(fitting, col, 0.5))
 
 
 _COORD: dict[str, Callable[[Transform, np.random.Generator, Ints], Floats]] = {

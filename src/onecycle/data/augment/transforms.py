@@ -343,8 +343,8 @@ def tta_view(tfms: Transforms, *, corner: tuple[int, int], flip: bool = False, s
         scale: magnification.
     """
     row, col = (float(v) for v in corner)
-    kept = [t for t in flatten(tfms) if t.name not in ("crop_pad", "flip_lr", "dihedral", "zoom")]
-    view = [*kept, zoom(scale, row_pct=row, col_pct=col), crop_pad(row_pct=row, col_pct=col)]
+    others = [t for t in flatten(tfms) if t.name not in ("crop_pad", "flip_lr", "dihedral", "zoom")]
+    view = [*others, zoom(scale, row_pct=row, col_pct=col), crop_pad(row_pct=row, col_pct=col)]
     return [*view, flip_lr()] if flip else view
 
 

@@ -6,8 +6,8 @@
     ├── <key>.….part        being written
     └── room.lock           held by the process that makes room
 
-A kill half way leaves parts and perhaps a .bin without a .json; the next process that writes sweeps them away, as soon
-as it gets their lock. Nothing here needs numpy or torch, so that ``onecycle cache`` answers at once.
+A kill half way leaves .part files and perhaps a .bin without a .json; the next process that writes sweeps them away,
+as soon as it gets their lock. Nothing here needs numpy or torch, so that ``onecycle cache`` answers at once.
 """
 
 from __future__ import annotations
@@ -79,13 +79,13 @@ def new_store(key: str, n_bytes: int, *, say: Say) -> Iterator[UnfinishedFile]:
             _remove_set(key)
             _sweep(own=key)
             _evict(n_bytes + KEY_BYTES, say)
-            part = UnfinishedFile(key, n_bytes)
+            unfinished = UnfinishedFile(key, n_bytes)
     except NO_LOCK as error:
         raise CacheUnusable(why(error)) from error
     try:
-        yield part
+        yield unfinished
     finally:
-        part.close()
+        unfinished.close()
 
 
 # ---------------------------------------------------------------- room
@@ -103,14 +103,14 @@ class Stored:
 
 def stores() -> list[Stored]:
     """List the sets in the folder, the one used last first."""
-    found = []
+    listed = []
     for path in _files(".json"):
         manifest = None
         with suppress(OSError, ValueError, KeyError, TypeError, IndexError):
             manifest = Manifest.from_json(path.read_text(encoding="utf-8"))
         with suppress(FileNotFoundError):
-            found.append(Stored(path.stem, manifest, _size(file_path(path.stem, ".bin")), path.stat().st_mtime))
-    return sorted(found, key=lambda s: (-s.used_s, s.key))
+            listed.append(Stored(path.stem, manifest, _size(file_path(path.stem, ".bin")), path.stat().st_mtime))
+    return sorted(listed, key=lambda s: (-s.used_s, s.key))
 
 
 def used_bytes() -> int:
@@ -148,10 +148,10 @@ def clearing_text(older_than_days: float | None = None) -> str:
 
 def listing_text() -> str:
     """List the sets in the folder for a terminal of 80 columns: size, pictures, px, last used, made from."""
-    found, used, cap = stores(), used_bytes(), cache_bytes()
-    if not found and not used:
+    listed, used, cap = stores(), used_bytes(), cache_bytes()
+    if not listed and not used:
         return f"No decoded pictures are kept in {shown_path(pixel_folder())}"
-    rows = [("size", "pictures", "px", "last used", "made from"), *(_row(s) for s in found)]
+    rows = [("size", "pictures", "px", "last used", "made from"), *(_row(s) for s in listed)]
     room = max(_COLUMNS - sum(max(len(row[i]) for row in rows) + 2 for i in range(4)), 12)
     lines = aligned([(*row[:4], cut(row[4], room)) for row in rows], ">>><")
     return "\n".join(
@@ -243,7 +243,7 @@ def _alone(key: str) -> Iterator[bool]:
 
 
 def _sweep(own: str = "") -> None:
-    """Remove what killed processes left: parts, and sets without a manifest, of every key that nobody decodes.
+    """Remove what killed processes left: .part files, and sets without a manifest, of every key that nobody decodes.
 
     Args:
         own: the key whose lock the caller holds, and whose files are gone already.
@@ -259,7 +259,7 @@ def _sweep(own: str = "") -> None:
 
 
 def _remove_set(key: str) -> None:
-    """Remove a set and its parts; the manifest first, so that half a removal leaves nothing that counts as a set."""
+    """Remove a set with its .part files; the manifest first, so that half a removal leaves nothing that passes for a set."""
     remove(file_path(key, ".json"))
     remove(file_path(key, ".bin"))
     _remove_parts(key)

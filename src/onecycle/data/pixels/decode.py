@@ -163,9 +163,9 @@ def _upright_shape(picture: PIL.Image.Image, orientation: int) -> tuple[int, int
 def _pixels(picture: ImageFile, factor: int) -> np.ndarray:
     """Decode as the file lies, a JPEG at 1/factor of its size (rounded up): uint8 ``(H, W, 3)``."""
     if picture.format in _JPEG and picture.mode in ("RGB", "L") and uses_simplejpeg():
-        found = _by_simplejpeg(picture, factor)
-        if found is not None:
-            return found
+        pixels = _by_simplejpeg(picture, factor)
+        if pixels is not None:
+            return pixels
     if factor > 1:
         picture.draft(picture.mode, (picture.width // factor, picture.height // factor))
     return np.array(_to_rgb(picture, picture.format))
@@ -181,10 +181,10 @@ def _by_simplejpeg(picture: ImageFile, factor: int) -> np.ndarray | None:
     # Of the fractions that give at least this size, simplejpeg takes the smallest.
     least = {"min_height": wanted[0], "min_width": wanted[1]} if factor > 1 else {}
     try:
-        found: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", **least)
+        pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", **least)
     except (ValueError, RuntimeError):
         return None
-    return found if found.shape[:2] == wanted else None
+    return pixels if pixels.shape[:2] == wanted else None
 
 
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:

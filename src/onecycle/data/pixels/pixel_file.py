@@ -68,13 +68,13 @@ def stamps_of(paths: Sequence[str]) -> array[int]:
     stamps = array("q")
     for path in paths:
         try:
-            found = os.stat(path)
+            status = os.stat(path)
         except OSError:
             stamps.append(_GONE)
             stamps.append(_GONE)
         else:
-            stamps.append(found.st_size)
-            stamps.append(found.st_mtime_ns)
+            stamps.append(status.st_size)
+            stamps.append(status.st_mtime_ns)
     return stamps
 
 
@@ -274,7 +274,7 @@ class UnfinishedFile:
             remove(beside)
             raise CacheUnusable(why(error)) from error
 
-    def unfinished(self) -> BinaryIO:
+    def reader(self) -> BinaryIO:
         """Open what was written for reading, by this process alone: the name goes when the block ends."""
         return self.path.open("rb")
 

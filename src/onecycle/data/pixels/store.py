@@ -105,7 +105,7 @@ class PixelStore:
         return self._failed is not None
 
     @property
-    def kept(self) -> bool:
+    def is_packed(self) -> bool:
         """Whether the decoded pictures are kept, on the disk or in memory."""
         return self._packed is not None
 
@@ -130,9 +130,9 @@ class PixelStore:
         Raises:
             UnreadableImagesError: the picture cannot be decoded.
         """
-        found = None if self._packed is None else self._packed.picture(position)
-        if found is not None:
-            return found
+        pixels = None if self._packed is None else self._packed.picture(position)
+        if pixels is not None:
+            return pixels
         try:
             return decode_for(self.paths[position], self.spec)
         except UNREADABLE as error:
@@ -206,8 +206,8 @@ class PixelStore:
             finally:
                 stop.set()
                 wait(running)
-            for part in running:
-                part.result()
+            for job in running:
+                job.result()
 
     def _layout(self) -> PixelLayout:
         """Find the shape of every picture; from its header, where it decides."""
@@ -314,25 +314,25 @@ class PixelStore:
     def _write(self, key: str, stamps: array[int], layout: PixelLayout, say: Say) -> None:
         """Decode into a new file; it gets its name unless something in it may be different next time."""
         table_at, n_bytes = pixel_file.table_span(len(self), layout.n_bytes, layout.shape)
-        with pixel_cache.new_store(key, n_bytes, say=say) as part:
-            self._decode_all(layout, lambda start, pixels: part.write(start, pixels.data))
+        with pixel_cache.new_store(key, n_bytes, say=say) as unfinished:
+            self._decode_all(layout, lambda start, pixels: unfinished.write(start, pixels.data))
             if layout.shape is None:
-                part.write(table_at, layout.table().data)
-            manifest = self._manifest(layout, part)
+                unfinished.write(table_at, layout.table().data)
+            manifest = self._manifest(layout, unfinished)
             unlasting = self._why_unlasting(stamps, layout)
             if unlasting:
                 say(f"{unlasting}: the decoded pictures are kept for this run only")
-                with closing(part.unfinished()) as file:
+                with closing(unfinished.reader()) as file:
                     self._adopt(file, manifest)
                 return
-            part.finish(manifest)
+            unfinished.finish(manifest)
         if not self._open(key, say):
             raise CacheUnusable(f"The pixel cache {shown_path(pixel_folder())} lost what was written to it")
 
-    def _manifest(self, layout: PixelLayout, part: UnfinishedFile) -> Manifest:
+    def _manifest(self, layout: PixelLayout, unfinished: UnfinishedFile) -> Manifest:
         return Manifest(
             n=len(self),
-            n_bytes=part.n_bytes,
+            n_bytes=unfinished.n_bytes,
             pixel_bytes=layout.n_bytes,
             shape=layout.shape,
             folder=os.path.dirname(os.path.abspath(self.paths[0])),

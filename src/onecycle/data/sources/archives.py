@@ -376,15 +376,15 @@ def _text(raw: bytes) -> str:
 
 def _tar_extra(kind: bytes, data: bytes, extra: dict[str, str]) -> None:
     """Add to `extra` what a long-name ("L") or pax ("x"; for all members "g") header says of the next."""
-    found = {"path": _text(data.rstrip(b"\0"))} if kind == b"L" else _pax_records(data)
-    if (kind == b"g" and found) or found.keys() & extra.keys():
+    said = {"path": _text(data.rstrip(b"\0"))} if kind == b"L" else _pax_records(data)
+    if (kind == b"g" and said) or said.keys() & extra.keys():
         raise _BadArchive("headers that rename members in a way that is not unpacked")
-    extra.update(found)
+    extra.update(said)
 
 
 def _pax_records(data: bytes) -> dict[str, str]:
     """The records `path` and `size`; times, owners, attributes and comments are of no use here."""
-    found: dict[str, str] = {}
+    records: dict[str, str] = {}
     at = 0
     while at < len(data):
         record = _PAX_RECORD.match(data, at)
@@ -392,9 +392,9 @@ def _pax_records(data: bytes) -> dict[str, str]:
         if record is None or not record.end() < end <= len(data) or data[end - 1 : end] != b"\n":
             raise _BadArchive("a pax header that cannot be read")
         key = _text(record[2])
-        if key.startswith("GNU.sparse") or key in found:
+        if key.startswith("GNU.sparse") or key in records:
             raise _BadArchive("a sparse file or a name given twice in a pax header")
         if key in ("path", "size"):
-            found[key] = _text(data[record.end() : end - 1])
+            records[key] = _text(data[record.end() : end - 1])
         at = end
-    return found
+    return records

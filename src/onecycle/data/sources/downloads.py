@@ -84,18 +84,18 @@ def download(urls: Sequence[str], path: Path, *, check: Check | None = None, hin
         ArgumentError: there is no URL.
         DownloadError: every URL failed; the message lists each with its reason.
     """
-    part = path.with_name(f"{path.name}.part")
+    partial = path.with_name(f"{path.name}.part")
     if not urls:
         raise ArgumentError(f"download needs at least one URL for {path}")
     failures: list[tuple[str, _Failure]] = []
     for url in urls:
         try:
-            _fetch(url, part, check or Check())
+            _fetch(url, partial, check or Check())
         except _Failure as err:
             failures.append((url, err))
         else:
-            _note_of(part).unlink(missing_ok=True)
-            part.replace(path)
+            _note_of(partial).unlink(missing_ok=True)
+            partial.replace(path)
             sync_folder(path.parent)
             return path
     tried = "".join(f"\n  {url}: {err}" for url, err in failures)
@@ -103,11 +103,11 @@ def download(urls: Sequence[str], path: Path, *, check: Check | None = None, hin
     raise DownloadError(f"{path.name} could not be downloaded. Tried:{tried}\n{hint}") from last.cause
 
 
-def _fetch(url: str, part: Path, check: Check) -> None:
+def _fetch(url: str, partial: Path, check: Check) -> None:
     print(f"Downloading {url}")
     for wait_s in (*_WAITS_S, None):
         try:
-            return _try_once(url, part, check)
+            return _try_once(url, partial, check)
         except _Failure as err:
             if wait_s is None or not err.retry:
                 raise
@@ -116,20 +116,20 @@ def _fetch(url: str, part: Path, check: Check) -> None:
     return None
 
 
-def _try_once(url: str, part: Path, check: Check) -> None:
+def _try_once(url: str, partial: Path, check: Check) -> None:
     import requests
     import urllib3
 
-    headers = {"Accept-Encoding": "identity", **_resume_headers(url, part)}
+    headers = {"Accept-Encoding": "identity", **_resume_headers(url, partial)}
     try:
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUTS_S) as answer:
-            start = _start_of(answer, url, part, check)
-            _receive(answer, part, start, check)
+            start = _start_of(answer, url, partial, check)
+            _receive(answer, partial, start, check)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as err:
         cause = _root(err, (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError))
         raise _Failure(f"{type(cause).__name__}: {cause}", retry=True, cause=cause) from err
-    if problem := check.problem(part):
-        _drop(part)
+    if problem := check.problem(partial):
+        _drop(partial)
         # Two halves of different files, joined, deserve one clean start; the same wrong file twice does not.
         raise _Failure(f"the file is not the expected one: {problem}", retry=start > 0)
 
@@ -141,20 +141,20 @@ def _root(err: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseExc
     return err.with_traceback(None)
 
 
-def _note_of(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
+def _note_of(partial: Path) -> Path:
+    return partial.with_name(f"{partial.name}.json")
 
 
-def _drop(part: Path) -> None:
-    part.unlink(missing_ok=True)
-    _note_of(part).unlink(missing_ok=True)
+def _drop(partial: Path) -> None:
+    partial.unlink(missing_ok=True)
+    _note_of(partial).unlink(missing_ok=True)
 
 
-def _resume_headers(url: str, part: Path) -> dict[str, str]:
+def _resume_headers(url: str, partial: Path) -> dict[str, str]:
     """Ask for the rest of a partial file, if it is known which file of which URL it is a part of."""
     try:
-        note = json.loads(_note_of(part).read_text(encoding="utf-8"))
-        have = part.stat().st_size
+        note = json.loads(_note_of(partial).read_text(encoding="utf-8"))
+        have = partial.stat().st_size
         if have and note["url"] == url and note["validator"]:
             return {"Range": f"bytes={have}-", "If-Range": str(note["validator"])}
     except (OSError, ValueError, KeyError, TypeError):
@@ -168,31 +168,31 @@ def _validator(answer: requests.Response) -> str:
     return etag if etag.startswith('"') else answer.headers.get("Last-Modified", "")
 
 
-def _start_of(answer: requests.Response, url: str, part: Path, check: Check) -> int:
+def _start_of(answer: requests.Response, url: str, partial: Path, check: Check) -> int:
     """Judge the status and headers; return the byte that the body starts at."""
     status = answer.status_code
-    if status == 206 and _continues(answer, part):
-        return part.stat().st_size
+    if status == 206 and _continues(answer, partial):
+        return partial.stat().st_size
     if status in (206, 416):  # whatever is here does not fit what the server has now
-        _drop(part)
+        _drop(partial)
         raise _Failure("the server cannot continue the partial file", retry=True)
     if status != 200:
         raise _Failure(f"HTTP {status} {answer.reason}", retry=status in (408, 425, 429) or status >= 500)
     length = _length(answer)
     if length is not None and check.size_bytes not in (None, length):
         raise _Failure(f"expected size in bytes {check.size_bytes}, the server offers {length}", retry=False)
-    _drop(part)
+    _drop(partial)
     note = {"url": url, "validator": _validator(answer)}
-    _note_of(part).write_text(json.dumps(note), encoding="utf-8")
+    _note_of(partial).write_text(json.dumps(note), encoding="utf-8")
     return 0
 
 
-def _continues(answer: requests.Response, part: Path) -> bool:
+def _continues(answer: requests.Response, partial: Path) -> bool:
     """Whether a partial answer starts where the partial file ends, and is of the same version of the file."""
     asked = answer.request.headers.get("If-Range")
     if asked is None or _validator(answer) not in ("", asked):
         return False
-    return answer.headers.get("Content-Range", "").startswith(f"bytes {part.stat().st_size}-")
+    return answer.headers.get("Content-Range", "").startswith(f"bytes {partial.stat().st_size}-")
 
 
 def _length(answer: requests.Response) -> int | None:
@@ -200,11 +200,11 @@ def _length(answer: requests.Response) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-def _receive(answer: requests.Response, part: Path, start: int, check: Check) -> None:
+def _receive(answer: requests.Response, partial: Path, start: int, check: Check) -> None:
     length = _length(answer)
     total = None if length is None else start + length
     got = start
-    with part.open("ab") as file, download_bar(part.stem, total, start) as advance:
+    with partial.open("ab") as file, download_bar(partial.stem, total, start) as advance:
         # Undecoded: some servers call a .tgz "Content-Encoding: gzip", and it must stay compressed.
         while chunk := answer.raw.read(_CHUNK, decode_content=False):
             file.write(chunk)

@@ -148,7 +148,7 @@ def untar_data(
 
     With <name> the last part of `url`, it looks for the folder <name>, then for the archive <name>.tgz, in
     LOCAL_PATH/data; without either, in the data folder (ONECYCLE_DATA, else `data` in config.toml, else
-    ~/.onecycle/data). A folder found is used as it is, with no network. Otherwise the archive is fetched
+    ~/.onecycle/data). A folder that is there is used as it is, with no network. Otherwise the archive is fetched
     from the configured mirrors in turn, then from `url` itself, checked, and unpacked; it is kept beside.
 
     Args:
@@ -228,7 +228,7 @@ def _base_folder(source: _Source, data: bool) -> Path:
 
 def _bring(source: _Source, archive: Path, folder: Path, *, force: bool) -> None:
     if archive.is_file() and not force:
-        _unpack_found(source, archive, folder)
+        _unpack_archive(source, archive, folder)
         return
     archive.parent.mkdir(parents=True, exist_ok=True)
     with _alone(archive):
@@ -236,10 +236,10 @@ def _bring(source: _Source, archive: Path, folder: Path, *, force: bool) -> None
         if force or not (archive.is_file() or is_there(folder)):
             _unpack_new(source, archive, folder, force=force)
         elif not is_there(folder):
-            _unpack_found(source, archive, folder)
+            _unpack_archive(source, archive, folder)
 
 
-def _unpack_found(source: _Source, archive: Path, folder: Path) -> None:
+def _unpack_archive(source: _Source, archive: Path, folder: Path) -> None:
     """Unpack an archive that was here before. It may be the user's own, so it is never deleted."""
     if problem := source.check.problem(archive):
         raise DownloadError(

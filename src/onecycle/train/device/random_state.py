@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 
-def mix_seed(*parts: int) -> int:
-    """Return a 63-bit seed that is a function of all ``parts`` (each 0 or more)."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def mix_seed(*numbers: int) -> int:
+    """Return a 63-bit seed that is a function of all ``numbers`` (each 0 or more)."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @contextmanager

@@ -242,14 +242,14 @@ class Recorder:
         return fig if return_fig else None
 
     def _mark_suggestion(self, ax: Axes, curve: LrCurve) -> None:
-        found = suggest(curve.lrs.tolist(), curve.losses.tolist(), skip_start=0, skip_end=0)
-        if found is None:
+        suggestion = suggest(curve.lrs.tolist(), curve.losses.tolist(), skip_start=0, skip_end=0)
+        if suggestion is None:
             print(f"Failed to compute the gradients: {len(curve.lrs)} points are too few; run more iterations.")
             return
-        print(f"Min numerical gradient: {found.min_grad_lr:.2E}")
-        print(f"Min loss divided by 10: {found.min_loss_div10:.2E}")
-        ax.plot(found.min_grad_lr, curve.losses[found.index], marker="o", markersize=9, color="red")
-        self.min_grad_lr = found.min_grad_lr
+        print(f"Min numerical gradient: {suggestion.min_grad_lr:.2E}")
+        print(f"Min loss divided by 10: {suggestion.min_loss_div10:.2E}")
+        ax.plot(suggestion.min_grad_lr, curve.losses[suggestion.index], marker="o", markersize=9, color="red")
+        self.min_grad_lr = suggestion.min_grad_lr
 
     def plot_losses(
         self, skip_start: int = 0, skip_end: int = 0, return_fig: bool | None = None, show_grid: bool = False

@@ -259,7 +259,7 @@ def _sweep(own: str = "") -> None:
 
 
 def _remove_set(key: str) -> None:
-    """Remove a set with its .part files; the manifest first, so that half a removal leaves nothing that passes for a set."""
+    """Remove a set with its .part files; the manifest first, so that half a removal leaves nothing usable."""
     remove(file_path(key, ".json"))
     remove(file_path(key, ".bin"))
     _remove_parts(key)

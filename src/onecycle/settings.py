@@ -28,6 +28,9 @@ from typing import Any
 
 from onecycle.errors import ArgumentError
 
+RUN_CONFIG, RUN_MODEL = "config.yaml", Path("model", "model")
+"""Where a run's folder has its settings, and the stem of its model's files."""
+
 _KEYS = ("data", "weights", "mirrors", "cache_gb")
 _GB = 10**9
 _MOST_CACHE_GB = 20  # some 130,000 pictures of 224 px: more than most sets, less than most disks would miss

@@ -17,7 +17,8 @@ from run_toys import lines
 from onecycle.cli.predict import run_predict
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.predictions import Predictions
-from onecycle.learner import predicted
+from onecycle.learner import predictor
+from onecycle.learner.predictor import Predictor
 from onecycle.runs.predictions import read_predictions
 
 
@@ -63,7 +64,7 @@ def test_many_small_steps_give_the_same_as_one(class_run, monkeypatch, capsys):
     files.insert(2, "nothing.jpg")
     texts = []
     for at_once in (256, 5):
-        monkeypatch.setattr(predicted, "AT_ONCE", at_once)
+        monkeypatch.setattr(predictor, "AT_ONCE", at_once)
         assert run_predict(class_run.path, files, as_json=True) == 3
         texts.append(
             [{k: v for k, v in r.items() if k in ("file", "label", "error")} for r in lines(capsys.readouterr().out)]
@@ -202,17 +203,8 @@ def test_no_picture_and_no_run_are_said(class_run, monkeypatch):
 
 
 def test_a_class_with_a_formula_for_a_name_is_counted(class_run, few, monkeypatch, capsys):
-    from onecycle.cli import predict as module
-
-    real = module.load_learner
-
-    def renamed(folder):
-        learn = real(folder)
-        lists = replace(learn.data.labels, classes=["=cmd", "green", "red"])
-        learn.data.labels = lists
-        return learn
-
-    monkeypatch.setattr(module, "load_learner", renamed)
+    real = Predictor.load
+    monkeypatch.setattr(Predictor, "load", lambda path: replace(real(path), classes=("=cmd", "green", "red")))
     run_predict(class_run.path, [few], out=Path("x.csv"))
     assert "=cmd" in Path("x.csv").read_text()
     assert "begin with" in capsys.readouterr().err
@@ -227,7 +219,7 @@ def test_json_is_one_object_a_line_and_nothing_else(class_run, few, capsys):
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(class_run, few, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    monkeypatch.setattr("onecycle.cli.predict.load_learner", lambda run: pytest.fail("too late"))
+    monkeypatch.setattr(Predictor, "load", lambda path: pytest.fail("too late"))
     with pytest.raises(PermissionError) as caught:
         run_predict(class_run.path, [few], out=Path("few/x.csv"))
     assert caught.value.filename == "few"

@@ -19,6 +19,7 @@ from onecycle.data.pixels import store as stores
 from onecycle.data.pixels.image import Image, open_image
 from onecycle.errors import ArgumentError, DataError
 from onecycle.learner import tta as inference
+from onecycle.learner.predictor import as_given
 from onecycle.train.evaluate import evaluate
 
 TFMS = get_transforms(flip_vert=True, max_lighting=0.3)
@@ -86,18 +87,18 @@ def test_files_are_passed_on_and_pixels_become_images(colour_path):
     data = Path(path).read_bytes()
     stream = io.BytesIO(data)
     for file in (path, Path(path), data, stream):
-        assert inference.as_given(file) is file
+        assert as_given(file) is file
     image = open_image(path)
-    assert inference.as_given(image) is image
+    assert as_given(image) is image
     with PIL.Image.open(path) as picture:
         pictures = [image.numpy(), image.px, image.data, picture]
         for pixels in pictures:
-            given = inference.as_given(pixels)
+            given = as_given(pixels)
             assert isinstance(given, Image)
             assert torch.equal(given.px, image.px)
     for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), 7):
         with pytest.raises(ArgumentError, match=r"uint8 \(H, W, 3\); received"):
-            inference.as_given(wrong)
+            as_given(wrong)
 
 
 def test_a_given_file_is_decoded_as_the_data_s_own(colour_path):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from onecycle.errors import CheckpointError, DataError, DataWarning
+from onecycle.learner.predictor import Predictor
 from onecycle.runs.build import layout_of, make_bunch, make_learner, settled
 from onecycle.runs.checkpoints import predictions_of
 from onecycle.runs.config import RunConfig
@@ -56,17 +57,15 @@ def copied(made, tmp_path) -> tuple[RunFolder, Path]:
     return other, tmp_path / "colours"
 
 
-def test_a_learner_needs_no_training_pictures(made):
+def test_a_predictor_needs_no_training_pictures(made):
     run, learn, _ = made
-    alone = load_learner(run)
-    assert len(alone.data) == 0
+    alone = Predictor.load(run.path)
     picture = learn.data.valid_ds.items[0]
-    label, _, probs = alone.predict(picture)
-    expected = learn.predict(picture)
-    assert str(label) == str(expected[0])
-    assert np.allclose(probs, expected[2], atol=1e-5)
-    assert alone.thresholds == learn.thresholds is not None
-    assert "No pictures" in repr(alone.data)
+    said = alone.predict(picture)
+    label, _, probs = learn.predict(picture)
+    assert ";".join(said.names_of(said.decided[0])) == str(label)
+    assert np.allclose(said.shown_probs[0], probs, atol=1e-5)
+    assert alone.calibrated.thresholds == learn.thresholds is not None
 
 
 def test_the_data_comes_back_with_its_split(made):
@@ -123,7 +122,7 @@ def test_data_that_is_gone_is_an_error_that_names_the_run(copied):
     shutil.rmtree(folder)
     with pytest.raises(DataError, match=r"the data of .*run cannot be read again"):
         load_bunch(run)
-    assert load_learner(run).data.c == 4  # predicting still works
+    assert len(Predictor.load(run.path).classes) == 4  # predicting still works
 
 
 def test_a_file_listed_twice_keeps_both_parts(tmp_path, colour_path):
@@ -153,7 +152,7 @@ def test_a_run_without_a_model_says_so(copied):
     run, _ = copied
     shutil.rmtree(run.path / "model")
     with pytest.raises(CheckpointError, match="there is no"):
-        load_learner(run)
+        Predictor.load(run.path)
 
 
 def test_predictions_of_other_pictures_are_refused(copied):

@@ -20,9 +20,10 @@ from onecycle.data.layout import LayoutOptions
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.intervals import Estimate, accuracy, default_scores, estimate, sample_fbeta, wilson
 from onecycle.evaluation.interpretation import tag_counts, tag_measures
+from onecycle.evaluation.predictions import decide
 from onecycle.evaluation.slices import SliceReport, find_slices, label_columns
 from onecycle.files import plain_json
-from onecycle.learner.predicted import predict_files
+from onecycle.learner.predictor import Calibrated, Predictor
 from onecycle.runs.checkpoints import estimate_values
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, folder_name
@@ -152,18 +153,15 @@ def _own(run: RunFolder, screen: Screen) -> Evaluation:
         learn = load_learner(run, bunch=load_bunch(run))
     interpretation = learn.interpret()
     probs, targets = interpretation.preds.numpy(), interpretation.y_true.numpy()
-    shown_probs = learn.calibrated.probs(interpretation.preds)
-    if learn.data.is_multi:
-        decided = learn.calibrated.tags(interpretation.preds, shown_probs).astype(np.int64)
-    else:
-        decided = probs.argmax(axis=1)
+    shown_probs = learn.calibrated.probs(interpretation.preds).numpy()
+    decided = decide(probs, shown_probs, is_multi=learn.data.is_multi, thresholds=learn.thresholds)
     difference, note = _agreement(run, learn, probs)
     notes = [("again", note)]
     if learn.calibrated:
         notes.append(
             (
                 "note",
-                f"these pictures chose the run's {_chosen(learn)}; the scores above are of the model's own "
+                f"these pictures chose the run's {_chosen(learn.calibrated)}; the scores above are of the model's own "
                 "probabilities, which they did not choose",
             )
         )
@@ -171,7 +169,7 @@ def _own(run: RunFolder, screen: Screen) -> Evaluation:
         len(probs),
         f"validation pictures of {run.name}",
         tuple(interpretation.metrics()),
-        _classes(decided, targets, _names(learn)),
+        _classes(decided, targets, [str(c) for c in learn.data.classes]),
         interpretation.slices(),
         tuple(notes),
         {"largest difference from predictions.parquet": difference},
@@ -202,8 +200,8 @@ def _agreement(run: RunFolder, learn: Learner, probs: np.ndarray) -> tuple[float
 def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> Evaluation:
     """Predict labelled pictures; those that the run trained on are left out and named."""
     with screen.status(f"loading {run.name}"):
-        learn = load_learner(run)
-        names, is_multi = _names(learn), learn.data.is_multi
+        predictor = Predictor.load(run.path)
+        names, is_multi = [str(c) for c in predictor.classes], predictor.is_multi
         given = labelled_pictures(data, options, RunConfig.read(run.config), names, is_multi=is_multi)
         seen = seen_by(run, given.paths)
     use = np.setdiff1d(np.arange(len(given.paths)), seen.trained)
@@ -212,8 +210,8 @@ def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> E
             f"all {len(given.paths)} pictures of {data} are among those that {run.name} trained on; they say nothing "
             "about new ones. Without DATA, its own validation part is evaluated"
         )
-    predicted = predict_files(learn, [given.paths[i] for i in use])
-    at = use[predicted.positions]
+    predicted = predictor.predict([given.paths[i] for i in use])
+    at = use[predicted.rows]
     if not len(at):
         raise DataError(f"not one of the {len(use)} pictures of {data} can be read: {predicted.failed[0].reason}")
     targets, groups = given.targets[at], None if given.groups is None else given.groups[at]
@@ -222,7 +220,7 @@ def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> E
         estimate(s, predicted.probs, targets, prior=prior, groups=groups)
         for s in default_scores(len(names), is_multi=is_multi)
     ]
-    if is_multi and learn.thresholds is not None:
+    if is_multi and predicted.thresholds is not None:
         as_given = replace(sample_fbeta(2, 0.5), name="sample-F2 as predict decides")
         scores.insert(0, estimate(as_given, predicted.decided.astype(float), targets, groups=groups))
     failed = [f"{given.rows.row_name(int(use[f.position]))} ({f.reason})" for f in predicted.failed]
@@ -232,7 +230,7 @@ def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> E
         tuple(scores),
         _classes(predicted.decided, targets, names),
         _slices(given, at, predicted.probs, targets, names),
-        tuple(_notes(run, learn, given, seen, failed)),
+        tuple(_notes(run, predictor.calibrated, given, seen, failed)),
         {
             "data": given.layout.describe(),
             "left out as trained on": [given.rows.row_name(i) for i in seen.trained],
@@ -258,7 +256,9 @@ def _slices(
     return find_slices(score, probs, targets, columns | label_columns(targets, names))
 
 
-def _notes(run: RunFolder, learn: Learner, given: Labelled, seen: Seen, failed: Sequence[str]) -> list[tuple[str, str]]:
+def _notes(
+    run: RunFolder, calibrated: Calibrated, given: Labelled, seen: Seen, failed: Sequence[str]
+) -> list[tuple[str, str]]:
     """Say how far these numbers can be trusted."""
     notes = []
     if seen.trained:
@@ -268,7 +268,7 @@ def _notes(run: RunFolder, learn: Learner, given: Labelled, seen: Seen, failed: 
         notes.append(
             ("leaks", f"{seen.n_gone} training pictures of {run.name} are no longer there to be compared with")
         )
-    chosen = _chosen(learn)
+    chosen = _chosen(calibrated)
     if seen.validated and chosen:
         notes.append(
             (
@@ -291,14 +291,10 @@ def _notes(run: RunFolder, learn: Learner, given: Labelled, seen: Seen, failed: 
 # -- what both have in common ---------------------------------------------------------------------------------
 
 
-def _names(learn: Learner) -> list[str]:
-    return [str(c) for c in learn.data.classes]
-
-
-def _chosen(learn: Learner) -> str:
+def _chosen(calibrated: Calibrated) -> str:
     """Name what was fitted to the validation part after training."""
-    parts = ["thresholds"] if learn.thresholds is not None else []
-    return " and ".join(parts + (["calibration"] if learn.calibration is not None else []))
+    names = ["thresholds"] if calibrated.thresholds is not None else []
+    return " and ".join(names + (["calibration"] if calibrated.calibration is not None else []))
 
 
 def _classes(decided: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> tuple[ClassScore, ...]:

@@ -21,11 +21,10 @@ from onecycle.cli.screen import Screen
 from onecycle.data.labels import items
 from onecycle.data.pixels.store import Unreadable
 from onecycle.errors import ArgumentError, DataError
-from onecycle.learner.learner import Learner
-from onecycle.learner.predicted import FilePredictions, predict_files
+from onecycle.evaluation.predictions import Predictions
+from onecycle.learner.predictor import Calibrated, Predictor
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, write_output
-from onecycle.runs.load import load_learner
 from onecycle.text import cut, plural, shown
 
 MOST_ON_SCREEN = 20
@@ -83,16 +82,16 @@ def run_predict(
             out = _free(Path("predictions.csv"), force=force)
         _check_free(out, force=force)
         with screen.status(f"loading {folder.name}"):
-            learn = load_learner(folder)
-        found = predict_files(learn, paths, thresh=thresh)
-        shown = _Shown(learn, paths, found, top, _delimiter(folder))
-        if out is not None and len(found.positions):
+            predictor = Predictor.load(folder.path)
+        predictions = predictor.predict(paths, thresh=thresh)
+        shown = _Shown(predictions, top, _delimiter(folder))
+        if out is not None and len(predictions):
             write_output(out, shown.file(out.suffix.lower()))
         if as_json:
             for record in shown.records():
                 screen.event("picture", **record)
-        _say(screen, folder, shown, out, thresh)
-    return DATA if found.failed else 0
+        _say(screen, folder, predictor.calibrated, shown, out, thresh)
+    return DATA if predictions.failed else 0
 
 
 def files_of(pictures: Sequence[Path | str]) -> list[str]:
@@ -101,20 +100,20 @@ def files_of(pictures: Sequence[Path | str]) -> list[str]:
     Raises:
         DataError: nothing, or a folder without a picture.
     """
-    found: list[str] = []
-    for given in pictures:
-        if str(given) == STDIN:
-            found += _listed_paths()
-        elif Path(given).is_dir():
-            inside = [str(p) for p in items.list_images(Path(given))]
+    files: list[str] = []
+    for named in pictures:
+        if str(named) == STDIN:
+            files += _listed_paths()
+        elif Path(named).is_dir():
+            inside = [str(p) for p in items.list_images(Path(named))]
             if not inside:
-                raise DataError(f"there is no picture in {given}: name a folder that holds some, or the files")
-            found += inside
+                raise DataError(f"there is no picture in {named}: name a folder that holds some, or the files")
+            files += inside
         else:
-            found.append(str(given))
-    if not found:
+            files.append(str(named))
+    if not files:
         raise DataError("there is no picture to predict: name files or folders, or - for paths on standard input")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(files))
 
 
 def _listed_paths() -> list[str]:
@@ -128,43 +127,37 @@ class _Shown:
     """Predictions as they are written and printed.
 
     Args:
-        learn: that predicted.
-        paths: all given files.
-        found: of those that could be read.
+        predictions: of the files that could be read.
         top: classes to list.
         delimiter: between the tags of a cell.
     """
 
-    def __init__(self, learn: Learner, paths: Sequence[str], found: FilePredictions, top: int, delimiter: str) -> None:
-        self.learn, self.found, self.delimiter = learn, found, delimiter
-        self.classes = [str(c) for c in learn.data.classes]
-        self.is_multi = learn.data.is_multi
+    def __init__(self, predictions: Predictions, top: int, delimiter: str) -> None:
+        self.predictions, self.delimiter = predictions, delimiter
+        self.classes, self.files, self.is_multi = predictions.classes, predictions.files, predictions.is_multi
+        self.probs = predictions.shown_probs.astype(float)
         self.top = min(top, len(self.classes))
-        self.files = [paths[i] for i in found.positions]
 
-    def names(self, i: int) -> list[str]:
+    def names(self, i: int) -> tuple[str, ...]:
         """Return the labels that picture ``i`` is given."""
-        decided = self.found.decided[i]
-        chosen = np.flatnonzero(decided).tolist() if self.is_multi else [int(decided)]
-        return [self.classes[c] for c in chosen]
+        return self.predictions.names_of(self.predictions.decided[i])
 
     def best(self, i: int) -> list[tuple[str, float]]:
         """Return the most probable classes of picture ``i``; a class that is given comes first."""
-        shown = self.found.shown[i].astype(float)
-        rank = shown.copy()
+        shown, rank = self.probs[i], self.probs[i].copy()
         if not self.is_multi:  # equal probabilities, and a calibration that swaps two classes
-            rank[int(self.found.decided[i])] = np.inf
+            rank[int(self.predictions.decided[i])] = np.inf
         order = np.argsort(-rank, kind="stable")[: self.top].tolist()
         return [(self.classes[c], round(float(shown[c]), 6)) for c in order]
 
     def records(self) -> list[dict[str, Any]]:
         """Return one JSON object a picture, those that could not be read last."""
         good = [self._record(i) for i in range(len(self.files))]
-        return good + [{"file": f.path, "error": f.reason} for f in self.found.failed]
+        return good + [{"file": f.path, "error": f.reason} for f in self.predictions.failed]
 
     def _record(self, i: int) -> dict[str, Any]:
-        names, best = self.names(i), dict(self.best(i))
-        shown = dict(zip(self.classes, self.found.shown[i].astype(float).tolist(), strict=True))
+        names, best = list(self.names(i)), dict(self.best(i))
+        shown = dict(zip(self.classes, self.probs[i].tolist(), strict=True))
         if self.is_multi:
             given = {name: round(shown[name], 6) for name in names}
             return {"file": self.files[i], "labels": names, "probabilities": {**given, **best}}
@@ -178,17 +171,17 @@ class _Shown:
     def columns(self) -> dict[str, list[Any]]:
         """Return one entry a picture: file, label, probability and the runners-up; or file, labels, a column a tag."""
         n = len(self.files)
-        found: dict[str, list[Any]] = {"file": self.files}
+        columns: dict[str, list[Any]] = {"file": list(self.files)}
         if self.is_multi:
-            found["labels"] = [self.delimiter.join(self.names(i)) for i in range(n)]
-            shown = np.round(self.found.shown.astype(float), 6)
-            return found | {f"p {name}": shown[:, c].tolist() for c, name in enumerate(self.classes)}
+            columns["labels"] = [self.delimiter.join(self.names(i)) for i in range(n)]
+            shown = np.round(self.probs, 6)
+            return columns | {f"p {name}": shown[:, c].tolist() for c, name in enumerate(self.classes)}
         ranked = [self.best(i) for i in range(n)]
         for k in range(self.top):
             ending = "" if k == 0 else f"_{k + 1}"
-            found[f"label{ending}"] = [row[k][0] for row in ranked]
-            found[f"probability{ending}"] = [row[k][1] for row in ranked]
-        return found
+            columns[f"label{ending}"] = [row[k][0] for row in ranked]
+            columns[f"probability{ending}"] = [row[k][1] for row in ranked]
+        return columns
 
     def file(self, suffix: str) -> bytes:
         """Return a whole file of predictions."""
@@ -219,8 +212,10 @@ class _Shown:
 # -- what is said ---------------------------------------------------------------------------------------------
 
 
-def _say(screen: Screen, run: RunFolder, shown: _Shown, out: Path | None, thresh: float | None) -> None:
-    n, failed = len(shown.files), shown.found.failed
+def _say(
+    screen: Screen, run: RunFolder, chosen: Calibrated, shown: _Shown, out: Path | None, thresh: float | None
+) -> None:
+    n, failed = len(shown.files), shown.predictions.failed
     if not n:
         _name_failed(screen, failed, len(failed))
         return
@@ -230,9 +225,9 @@ def _say(screen: Screen, run: RunFolder, shown: _Shown, out: Path | None, thresh
         _sum_up(screen, shown)
     screen.say()
     screen.row("model", f"{run.name}: {plural(n, 'picture')} predicted")
-    screen.row("certainty", _certainty(shown.learn))
+    screen.row("certainty", _certainty(chosen))
     if shown.is_multi:
-        screen.row("tags", _rule(shown.learn, thresh))
+        screen.row("tags", _rule(chosen, thresh))
     if out is not None:
         screen.row("written", str(out), always=True)
         if out.suffix.lower() == ".csv" and (odd := shown.formulas()):
@@ -256,7 +251,7 @@ def _list(screen: Screen, shown: _Shown, *, always: bool) -> None:
 
 def _verdict(shown: _Shown, i: int) -> str:
     if shown.is_multi:
-        p = dict(zip(shown.classes, shown.found.shown[i].tolist(), strict=True))
+        p = dict(zip(shown.classes, shown.probs[i].tolist(), strict=True))
         given = sorted(shown.names(i), key=lambda name: -p[name])
         return ", ".join(f"{name} {p[name]:.2f}" for name in given) or "(no tag)"
     first, *others = shown.best(i)
@@ -277,8 +272,8 @@ def _sum_up(screen: Screen, shown: _Shown) -> None:
         screen.line(f"… and {len(counts) - len(ranked)} more classes")
 
 
-def _certainty(learn: Learner) -> str:
-    if learn.calibration is None:
+def _certainty(chosen: Calibrated) -> str:
+    if chosen.calibration is None:
         return (
             "probabilities are the model's own, not calibrated: of pictures given 0.9, more or fewer than 90 % "
             "may be right"
@@ -286,16 +281,16 @@ def _certainty(learn: Learner) -> str:
     return "probabilities are calibrated on the run's validation pictures"
 
 
-def _rule(learn: Learner, thresh: float | None) -> str:
+def _rule(chosen: Calibrated, thresh: float | None) -> str:
     if thresh is not None:
         return f"given from a probability of {thresh:g} on, as asked (--thresh)"
-    chosen = learn.thresholds
-    if chosen is None:
+    thresholds = chosen.thresholds
+    if thresholds is None:
         return "given from a probability of 0.5 on; the run chose no thresholds"
-    low, high = min(chosen.values), max(chosen.values)
+    low, high = min(thresholds.values), max(thresholds.values)
     span = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
-    own = " of the model's own probabilities" if learn.calibration is not None else ""
-    return f"given by the thresholds that the run chose for {chosen.goal} on {chosen.n:,} pictures: {span}{own}"
+    own = " of the model's own probabilities" if chosen.calibration is not None else ""
+    return f"given by the thresholds that the run chose for {thresholds.goal} on {thresholds.n:,} pictures: {span}{own}"
 
 
 def _name_failed(screen: Screen, failed: Sequence[Unreadable], n: int) -> None:

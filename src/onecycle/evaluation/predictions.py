@@ -16,6 +16,7 @@ from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.constraints import apply_constraints
 
 if TYPE_CHECKING:
+    from onecycle.data.pixels.store import Unreadable
     from onecycle.evaluation.certainty.calibration import Calibration
     from onecycle.evaluation.certainty.thresholds import TagThresholds
 
@@ -74,10 +75,11 @@ class Predictions:
     unseen: bool = False  # pictures that neither trained the model nor chose its thresholds or calibration
     targets: np.ndarray | None = None  # int64 (N,) class indices or 0/1 (N, C)
     losses: np.ndarray | None = None  # float32 (N,)
-    rows: np.ndarray | None = None  # int64 (N,), rows in the labelled table
+    rows: np.ndarray | None = None  # int64 (N,), rows in the labelled table, or positions among the files handed in
     groups: np.ndarray | None = None  # (N,), which pictures belong together; None: each stands alone
     train_counts: np.ndarray | None = None  # int64 (C,), training pictures of each class
     n_train: int = 0  # training pictures
+    failed: tuple[Unreadable, ...] = ()  # files that cannot be read, which are not among the N
 
     def __post_init__(self) -> None:
         n, c = len(self.files), len(self.classes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -12,8 +12,10 @@ from torch import nn
 from onecycle.data.batches import Stats, imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import check_keywords
+from onecycle.files import plain_json
 from onecycle.learner.features import check_views
-from onecycle.learner.learner import Learner, LearnerOptions, precision_asked
+from onecycle.learner.learner import Learner, LearnerOptions
+from onecycle.learner.precision import precision_asked
 from onecycle.model.backbones import Architecture
 from onecycle.model.cnn import HeadOptions, create_cnn_model
 from onecycle.train.losses import class_log_prior
@@ -69,11 +71,20 @@ def cnn_learner(
     # A network of the user's own says nothing of its pixels; pretrained ones were fed ImageNet's statistics.
     stats = (built.stats or (imagenet_stats if pretrained else None)) if options.get("normalize", True) else None
     learn = Learner(data, built.model, layer_groups=built.layer_groups, stats=stats, **of_learner)
+    learn.network = _network(built.arch, cut, of_head)
     if pretrained:
         learn.freeze()
     if stats is not None and data.stats is None and not learn.silent:
         _say_stats(built.weights_source, stats)
     return learn
+
+
+def _network(arch: Architecture, cut: Any, of_head: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what makes the network again, as JSON can hold it; None where that takes functions of the user's."""
+    if arch.build is not None or cut is not None or of_head.get("custom_head") is not None:
+        return None
+    shape = {name: value for name, value in of_head.items() if name in ("lin_ftrs", "ps", "bn_final", "concat_pool")}
+    return {"arch": str(arch), "head": plain_json(shape)}
 
 
 def _log_prior(data: ImageDataBunch) -> torch.Tensor | None:

@@ -20,18 +20,19 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.datasets import draw_grid
 from onecycle.data.labels.items import Category, DatasetType, MultiCategory
 from onecycle.errors import ArgumentError, check_keywords
+from onecycle.evaluation.predictions import Thresh
 from onecycle.learner import saving, tta
 from onecycle.learner.features import FrozenFeatures, LabelledFeatures, check_views, feature_parts
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.plan import Plan
 from onecycle.learner.fine_tune.run import FineTuneOptions
 from onecycle.learner.oversampling import loss_for_data, sampling_weights
-from onecycle.learner.precision import TrainingSpeed
-from onecycle.learner.predictor import Calibrated, Thresh
+from onecycle.learner.precision import TrainingSpeed, precision_asked
+from onecycle.learner.predictor import Calibrated, Picture, Predictor, as_given, predictor_of
 from onecycle.model import cnn
 from onecycle.train import lr_finder
 from onecycle.train.callbacks import Callback, GradientClipping, MixUpCallback
-from onecycle.train.device.precision import Choice, PrecisionOptions
+from onecycle.train.device.precision import Choice
 from onecycle.train.evaluate import Loader, evaluate, validate
 from onecycle.train.log.progress import Progress, make_progress
 from onecycle.train.log.recorder import MetricValue, Recorder
@@ -122,6 +123,8 @@ class Learner:
     """What ``calibrate`` and ``choose_thresholds`` found, for the weights as they are."""
     body_trained: bool | None = False
     """Whether more than the head was trained; None where weights were loaded, so it is not known."""
+    network: dict[str, Any] | None = None
+    """What makes the network again without its weights, {"arch": name, "head": options}; None for one of your own."""
     _told_folder = False
 
     model, loss_func, layer_groups = TrainerAttribute(), TrainerAttribute(), TrainerAttribute()
@@ -602,7 +605,7 @@ class Learner:
         return [loss, *values]
 
     def predict(
-        self, item: tta.Picture, *, thresh: Thresh | None = None, raw: bool = False
+        self, item: Picture, *, thresh: Thresh | None = None, raw: bool = False
     ) -> tuple[Category | MultiCategory, torch.Tensor, torch.Tensor]:
         """Classify one picture with the evaluation preprocess.
 
@@ -617,22 +620,22 @@ class Learner:
         Returns:
             the label (prints as its name), the class index (or 0/1 per tag) and the probabilities ``(C,)``.
         """
-        loader = self._data.single_loader([tta.as_given(item)], stats=self.norm_stats)
-        own = activation_for(self.loss_func)(evaluate(self.model, loader, self.loss_func).logits)
-        probs = own if raw else self.calibrated.probs(own)
-        label = self._label_of(own, probs, thresh)
-        return label, torch.tensor(label.data), probs[0]
+        predictor = self.predictor()
+        own, thresh = predictor.probs([as_given(item)]), thresh if self._data.is_multi else None
+        said = predictor.decide(own.numpy(), ("",), thresh=thresh, raw=raw)
+        label = self._label(said.decided[0])
+        return label, torch.tensor(label.data), torch.from_numpy(said.shown_probs[0])
 
-    def _label_of(
-        self, own: torch.Tensor, shown: torch.Tensor, thresh: Thresh | None = None
-    ) -> Category | MultiCategory:
-        """Return the label of one picture, from the model's own probabilities and those shown, ``(1, C)`` each."""
-        classes = self._data.classes
+    def predictor(self) -> Predictor:
+        """Return all that decides about pictures, for the weights as they are; it shares the network."""
+        return predictor_of(self)
+
+    def _label(self, decided: np.ndarray) -> Category | MultiCategory:
+        """Return the label of one picture: a class index, or 0/1 ``(C,)``."""
         if not self._data.is_multi:
-            best = int(own.argmax())
-            return Category(best, classes[best])
-        hit = [int(given) for given in self.calibrated.tags(own, shown, thresh)[0]]
-        return MultiCategory(tuple(hit), tuple(c for c, h in zip(classes, hit, strict=True) if h))
+            return Category(int(decided), self._data.classes[int(decided)])
+        names = tuple(c for c, hit in zip(self._data.classes, decided, strict=True) if hit)
+        return MultiCategory(tuple(decided.tolist()), names)
 
     def pred_batch(self, ds_type: DatasetType = DatasetType.Valid, batch: Any = None) -> torch.Tensor:
         """Return the probabilities of one batch (default: the first of ``ds_type``), on the CPU."""
@@ -654,10 +657,9 @@ class Learner:
         probs = self.pred_batch(batch=self.loader(ds_type).replace(bs=n).batch_at(0, 0))
         part = self._data.dataset(ds_type)
         truths = [str(part.label(int(i))) for i in shown.indices]
-        pairs = zip(probs[:, None], self.calibrated.probs(probs)[:, None], strict=True)
-        guesses = [str(self._label_of(own, shown)) for own, shown in pairs]
-        titles = [f"truth: {t}\nsaid: {g}" for t, g in zip(truths, guesses, strict=True)]
-        colors = ["black" if t == g else "firebrick" for t, g in zip(truths, guesses, strict=True)]
+        labels = [str(self._label(d)) for d in self.predictor().decide(probs.numpy(), truths).decided]
+        titles = [f"truth: {t}\nsaid: {label}" for t, label in zip(truths, labels, strict=True)]
+        colors = ["black" if t == label else "firebrick" for t, label in zip(truths, labels, strict=True)]
         figure = draw_grid(shown.x.cpu(), titles, figsize=figsize, colors=colors)
         return figure if return_fig else None
 
@@ -889,8 +891,3 @@ def listed(value: Any) -> list[Any]:
     if value is None or (isinstance(value, Iterable) and not callable(value)):
         return list(value or ())
     return [value]
-
-
-def precision_asked(options: LearnerOptions) -> PrecisionOptions:
-    """Return what the options fix of precision and layout."""
-    return PrecisionOptions(options.get("precision", "auto"), options.get("channels_last"), options.get("compile"))

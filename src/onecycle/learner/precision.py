@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -18,6 +19,11 @@ WIDTH = 80
 """Columns of the line that says what was chosen."""
 
 _HEAD_ALONE = "fp32 (the head alone trains, on features)"
+
+
+def precision_asked(options: Mapping[str, Any]) -> PrecisionOptions:
+    """Return what the options of a learner fix of precision and layout."""
+    return PrecisionOptions(options.get("precision", "auto"), options.get("channels_last"), options.get("compile"))
 
 
 class TrainingSpeed:

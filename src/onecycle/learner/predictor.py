@@ -1,20 +1,46 @@
-"""What a learner has learnt about its own probabilities: their calibration and its thresholds, saved with it."""
+"""Predictor: all that decides about pictures and nothing that trains; what a run gives to those who only predict."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import PIL.Image
 import torch
+from torch import nn
 
-from onecycle.errors import ArgumentError, CheckpointError
+from onecycle.data.datasets import picture_batches
+from onecycle.data.pixels.decode import UNREADABLE, Source, decode_for, reason
+from onecycle.data.pixels.image import Image
+from onecycle.data.pixels.resize import ResizeSpec
+from onecycle.data.pixels.store import LOADING_THREADS, Unreadable
+from onecycle.data.progress import counting_bar
+from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, warn
 from onecycle.evaluation.certainty.calibration import Calibration
 from onecycle.evaluation.certainty.thresholds import TagThresholds
+from onecycle.evaluation.predictions import Predictions, Thresh
+from onecycle.model.cnn import create_cnn_model
+from onecycle.settings import RUN_CONFIG, RUN_MODEL
+from onecycle.train.checkpoint import load_checkpoint, read_manifest
+from onecycle.train.evaluate import evaluate
+from onecycle.train.losses import ACTIVATIONS, activation_for
 
-DEFAULT_THRESH = 0.5
-Thresh = float | Sequence[float] | np.ndarray
+if TYPE_CHECKING:
+    from onecycle.data.augment.augmenter import BatchAugmenter
+    from onecycle.data.batches import BatchLoader, BatchTransform, Stats
+    from onecycle.data.labels.items import Label
+    from onecycle.learner.learner import Learner
+
+Picture = Image | Source | np.ndarray | torch.Tensor | PIL.Image.Image
+File = str | os.PathLike[str]
+
+AT_ONCE = 256
+"""Pictures that are decoded and held at a time: 40 MB at 224 px, whatever the number of files."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +62,6 @@ class Calibrated:
         if self.calibration is None:
             return raw
         return torch.from_numpy(self.calibration.apply(raw.numpy())).float()
-
-    def tags(self, raw: torch.Tensor, shown: torch.Tensor, thresh: Thresh | None = None) -> np.ndarray:
-        """Return which tags are given, bool ``(N, C)``.
-
-        Args:
-            raw: the model's own probabilities ``(N, C)``.
-            shown: those that are shown.
-            thresh: compared with ``shown``; None takes the chosen thresholds, or 0.5.
-
-        Raises:
-            ArgumentError: thresholds of another number than tags.
-        """
-        if thresh is None and self.thresholds is not None:
-            return self.thresholds.decide(raw.numpy())
-        limit = np.asarray(DEFAULT_THRESH if thresh is None else thresh, dtype=np.float32)
-        if limit.shape not in ((), shown.shape[1:]):
-            raise ArgumentError(
-                f"thresh is one number or one for each of {shown.shape[1]} tags; received shape {limit.shape}"
-            )
-        return np.asarray(shown.numpy() >= limit)
 
     def manifest(self) -> dict[str, Any]:
         """Return what is saved with a model, as JSON can hold it; ``from_manifest`` reads it."""
@@ -86,6 +92,240 @@ class Calibrated:
         return cls(calibration, thresholds)
 
     def __str__(self) -> str:
-        parts = [] if self.calibration is None else [f"calibration ({self.calibration})"]
-        parts += [] if self.thresholds is None else [f"thresholds for {self.thresholds.goal}"]
-        return " and ".join(parts)
+        names = [] if self.calibration is None else [f"calibration ({self.calibration})"]
+        names += [] if self.thresholds is None else [f"thresholds for {self.thresholds.goal}"]
+        return " and ".join(names)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Predictor:
+    """A network with its preprocess and its way to decide; made by ``onecycle.load``, ``load`` or a learner."""
+
+    model: nn.Module  # logits (N, C) for float32 (N, 3, H, W)
+    resize: ResizeSpec  # the one evaluation preprocess
+    stats: Stats | None  # channel means and deviations that pixels are normalised with
+    activation: Callable[[torch.Tensor], torch.Tensor]  # probabilities for logits, (N, C) each
+    classes: tuple[Label, ...]  # C names
+    is_multi: bool  # whether a picture can have several labels (tags)
+    device: torch.device
+    calibrated: Calibrated = Calibrated()
+    bs: int = 64  # pictures in a batch
+    augmenter: BatchAugmenter | None = None  # transforms of the user's own for validation
+    dl_tfms: Sequence[BatchTransform] = ()  # functions of the user's own on whole batches
+
+    @classmethod
+    def load(cls, path: File, *, arch: str | None = None, device: str | torch.device | None = None) -> Self:
+        """Load a run or a saved model; the data that it was trained on is not needed.
+
+        Args:
+            path: folder of a run, or a saved model as ``Learner.save`` takes it, with its folder and without suffix.
+            arch: name of the network, for a model that does not say it: those saved by onecycle 0.1.0 outside a run.
+            device: where to compute; default the GPU where there is one.
+
+        Raises:
+            CheckpointError: no model, a damaged one, or one whose network is of the user's own.
+            ArgumentError: an unknown network.
+        """
+        stem, named = _model_of(Path(path))
+        manifest = read_manifest(stem)
+        network = manifest.get("network") or {"arch": arch or named}
+        if network["arch"] is None:
+            raise CheckpointError(
+                f"{stem} does not say which network it is of. Pass arch='resnet34', say; a network of your own, or "
+                "with a head of your own, is loaded with learn.load() into a learner made as it was"
+            )
+        classes = tuple(manifest["classes"])
+        made = create_cnn_model(network["arch"], len(classes), pretrained=False, **network.get("head", {}))
+        load_checkpoint(stem, model=made.model, with_opt=False)
+        if manifest.get("own_transforms"):
+            warn(
+                f"{stem} was validated with transforms of your own ({', '.join(manifest['own_transforms'])}), which "
+                "are not saved: here pictures are resized and cut in the centre alone",
+                OnecycleWarning,
+            )
+        return cls(
+            model=made.model.to(where := _device(device)).eval(),
+            device=where,
+            classes=classes,
+            is_multi=manifest["is_multi"],
+            calibrated=Calibrated.from_manifest(manifest, len(classes)),
+            **_preprocess(manifest),
+        )
+
+    def batches(self, pictures: Sequence[Image | Source | np.ndarray]) -> BatchLoader:
+        """Return batches of pictures as the network sees them; arrays are decoded and resized already."""
+        return picture_batches(
+            pictures,
+            self.resize,
+            self.classes,
+            is_multi=self.is_multi,
+            bs=self.bs if self.resize.size else 1,  # pictures as stored differ in size
+            augmenter=self.augmenter,
+            stats=self.stats,
+            device=self.device,
+            dl_tfms=self.dl_tfms,
+        )
+
+    def probs(self, pictures: Sequence[Image | Source | np.ndarray]) -> torch.Tensor:
+        """Return the model's own probabilities, float32 ``(N, C)``, on the CPU.
+
+        Raises:
+            DataError: a file that cannot be decoded.
+        """
+        if not len(pictures):
+            return torch.zeros(0, len(self.classes))
+        return self.activation(evaluate(self.model, self.batches(pictures), None).logits)
+
+    def decide(
+        self, probs: np.ndarray, files: Sequence[str], *, thresh: Thresh | None = None, raw: bool = False, **more: Any
+    ) -> Predictions:
+        """Calibrate and decide.
+
+        Args:
+            probs: float32 ``(N, C)``, the model's own.
+            files: N names.
+            thresh: see ``predict``.
+            raw: leave the calibration out.
+            more: other fields of ``Predictions``.
+        """
+        if thresh is not None and not self.is_multi:
+            raise ArgumentError(
+                "a threshold decides about tags; this model gives each picture one class, the most probable"
+            )
+        return Predictions.of(
+            probs,
+            is_multi=self.is_multi,
+            calibration=None if raw else self.calibrated.calibration,
+            thresholds=self.calibrated.thresholds,
+            thresh=thresh,
+            files=tuple(files),
+            classes=tuple(map(str, self.classes)),
+            **more,
+        )
+
+    def predict(self, files: File | Sequence[File], *, thresh: Thresh | None = None) -> Predictions:
+        """Predict files; nothing is kept on the disk.
+
+        Args:
+            files: paths of pictures, or one.
+            thresh: tags: give one from this probability on (one for all tags, or one for each), compared with the
+                probabilities that are shown; None: the chosen thresholds, else 0.5.
+
+        Returns:
+            Predictions of the files that could be read; ``rows`` are their positions in ``files``, and ``failed``
+            names the others.
+
+        Raises:
+            ArgumentError: ``thresh`` for a model that gives one class a picture.
+        """
+        paths = [os.fspath(f) for f in ([files] if isinstance(files, (str, os.PathLike)) else files)]
+        self.decide(np.zeros((0, len(self.classes)), np.float32), (), thresh=thresh)  # refused before the work
+        rows: list[int] = []
+        failed: list[Unreadable] = []
+        probs = [torch.zeros(0, len(self.classes))]
+        with counting_bar("predicting", len(paths)) as advance:
+            for start in range(0, len(paths), AT_ONCE):
+                pixels = self._decoded(paths[start : start + AT_ONCE], start, failed)
+                probs.append(self.probs(list(pixels.values())))
+                rows += pixels
+                advance(len(paths[start : start + AT_ONCE]))
+        names = [paths[i] for i in rows]
+        more: dict[str, Any] = {"rows": np.array(rows, dtype=np.int64), "failed": tuple(failed)}
+        return self.decide(torch.cat(probs).numpy(), names, thresh=thresh, **more)
+
+    def _decoded(self, paths: Sequence[str], start: int, failed: list[Unreadable]) -> dict[int, np.ndarray]:
+        """Return the pixels of the readable files by their positions, counted from ``start``; note the others."""
+
+        def decode(path: str) -> np.ndarray | str:
+            try:
+                return decode_for(path, self.resize)
+            except UNREADABLE as error:
+                return reason(error)
+
+        with ThreadPoolExecutor(LOADING_THREADS) as pool:
+            results = list(enumerate(pool.map(decode, paths), start))
+        failed += [Unreadable(i, paths[i - start], why) for i, why in results if isinstance(why, str)]
+        return {i: pixels for i, pixels in results if not isinstance(pixels, str)}
+
+    def __repr__(self) -> str:
+        size = f"{self.resize.size[0]}×{self.resize.size[1]} px" if self.resize.size else "pictures as stored"
+        kind = "tags" if self.is_multi else "classes"
+        with_ = f"; {self.calibrated}" if self.calibrated else ""
+        return f"Predictor: {len(self.classes)} {kind}, {size}, on {self.device}{with_}"
+
+
+def predictor_of(learn: Learner) -> Predictor:
+    """Return the predictor of a learner, for the weights as they are; it shares the network."""
+    data = learn.data
+    alone = data.single_loader([], stats=learn.norm_stats)
+    return Predictor(
+        model=learn.model,
+        resize=data.lists.resize,
+        stats=alone.stats,
+        activation=activation_for(learn.loss_func),
+        classes=tuple(data.classes),
+        is_multi=data.is_multi,
+        device=alone.device,
+        calibrated=learn.calibrated,
+        bs=alone.bs,
+        augmenter=alone.augmenter,
+        dl_tfms=alone.dl_tfms,
+    )
+
+
+def as_given(item: Picture) -> Image | Source:
+    """Return a file (path, open file, bytes) as it is, and anything else that shows a picture as an Image.
+
+    A file is decoded later, by the preprocess of the data that the model was made for.
+
+    Raises:
+        ArgumentError: an array that is not uint8 ``(H, W, 3)``.
+    """
+    if isinstance(item, (Image, str, os.PathLike, bytes)):
+        return item
+    if isinstance(item, torch.Tensor):
+        return Image(item)
+    if isinstance(item, PIL.Image.Image):
+        return Image.from_numpy(np.asarray(item.convert("RGB")))
+    if not isinstance(item, np.ndarray) and hasattr(item, "read"):
+        return item
+    pixels = np.asarray(item)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise ArgumentError(f"a picture's pixels are uint8 (H, W, 3); received {pixels.dtype} {pixels.shape}")
+    return Image.from_numpy(pixels)
+
+
+def _model_of(path: Path) -> tuple[Path, str | None]:
+    """Return the stem of a saved model, and the network's name where a run's settings have it."""
+    if not (path / RUN_CONFIG).is_file():
+        return path.with_suffix("") if path.suffix == ".safetensors" else path, None
+    import yaml
+
+    try:
+        settings = yaml.safe_load((path / RUN_CONFIG).read_text(encoding="utf-8"))
+        return path / RUN_MODEL, str(settings["arch"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ArgumentError(f"{path / RUN_CONFIG} does not say the network ({error}); copy the run again") from error
+
+
+def _preprocess(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the resize, the statistics and the activation of a saved model."""
+    size, stats = manifest["size"], manifest["stats"]
+    resize = ResizeSpec.make(
+        None if size is None else tuple(size),
+        None if size is None else manifest["resize_method"],
+        padding_mode=manifest["padding_mode"],
+        scaled_decode=manifest.get("scaled_decode", True),
+    )
+    usual = "sigmoid" if manifest["is_multi"] else "softmax"
+    return {
+        "resize": resize,
+        "stats": None if stats is None else (tuple(stats[0]), tuple(stats[1])),
+        "activation": ACTIVATIONS[manifest.get("activation") or usual],
+    }
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)

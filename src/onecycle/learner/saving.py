@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onecycle import settings
+from onecycle.data.augment.transforms import flatten
 from onecycle.errors import ArgumentError, CheckpointError
-from onecycle.learner.predictor import Calibrated
+from onecycle.learner.predictor import Calibrated, predictor_of
 from onecycle.train import checkpoint
+from onecycle.train.losses import ACTIVATIONS
 
 if TYPE_CHECKING:
     from onecycle.learner.learner import Learner
@@ -43,7 +45,11 @@ def load(learn: Learner, stem: Path, strict: bool, with_opt: bool | None) -> Non
 
 def manifest(learn: Learner) -> dict[str, Any]:
     """Describe what a model was trained on (classes, preprocess, seed, split), its calibration and its thresholds."""
-    data, stats, resize = learn.data, learn.norm_stats, learn.data.lists.resize
+    data, predictor = learn.data, predictor_of(learn)
+    stats, resize = predictor.stats, predictor.resize
+    tfms = data.lists.tfms[1] if data.lists.tfms and predictor.augmenter is not None else ()
+    own = [transform.name for transform in flatten(tfms)]
+    own += [getattr(function, "__name__", type(function).__name__) for function in predictor.dl_tfms]
     return {
         "classes": list(data.classes),
         "is_multi": data.is_multi,
@@ -55,6 +61,9 @@ def manifest(learn: Learner) -> dict[str, Any]:
         "epochs_done": learn.trainer.epochs_done,
         "seed": data.seed,
         "split": data.split.record([Path(p).name for p in data.store.paths]),
+        "network": learn.network,
+        "activation": next(name for name, function in ACTIVATIONS.items() if function is predictor.activation),
+        "own_transforms": own,
         **learn.calibrated.manifest(),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -22,28 +21,6 @@ from onecycle.train.losses import LossFunc, activation_for, per_item_loss
 
 Picture = Image | Source | np.ndarray | torch.Tensor | PIL.Image.Image
 Activation = Callable[[torch.Tensor], torch.Tensor]
-
-
-def as_given(item: Picture) -> Image | Source:
-    """Return a file (path, open file, bytes) as it is, and anything else that shows a picture as an Image.
-
-    A file is decoded later, by the preprocess of the data that the model was made for.
-
-    Raises:
-        ArgumentError: an array that is not uint8 ``(H, W, 3)``.
-    """
-    if isinstance(item, (Image, str, os.PathLike, bytes)):
-        return item
-    if isinstance(item, torch.Tensor):
-        return Image(item)
-    if isinstance(item, PIL.Image.Image):
-        return Image.from_numpy(np.asarray(item.convert("RGB")))
-    if not isinstance(item, np.ndarray) and hasattr(item, "read"):
-        return item
-    pixels = np.asarray(item)
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise ArgumentError(f"a picture's pixels are uint8 (H, W, 3); received {pixels.dtype} {pixels.shape}")
-    return Image.from_numpy(pixels)
 
 
 def logits_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:

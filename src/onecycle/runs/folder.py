@@ -32,6 +32,7 @@ from typing import Any, Self
 
 from onecycle.errors import DataError, OutputError
 from onecycle.files import plain_json, write_whole
+from onecycle.settings import RUN_CONFIG, RUN_MODEL
 
 RUNS = "runs"
 """Folder of the runs in the working directory, unless another is named."""
@@ -57,7 +58,7 @@ class RunFolder:
     @property
     def config(self) -> Path:
         """All settings, as ``onecycle train --config`` reads them."""
-        return self.path / "config.yaml"
+        return self.path / RUN_CONFIG
 
     @property
     def env(self) -> Path:
@@ -97,7 +98,7 @@ class RunFolder:
     @property
     def model_stem(self) -> Path:
         """The model's path without suffix, as ``Learner.save`` takes it."""
-        return self.path / "model" / "model"
+        return self.path / RUN_MODEL
 
     @property
     def checkpoints(self) -> Path:
@@ -162,7 +163,7 @@ class RunFolder:
         given = Path(path)
         for candidate in (given, Path(RUNS) / given):
             found = _followed(candidate)
-            if found is not None and (found / "config.yaml").is_file():
+            if found is not None and (found / RUN_CONFIG).is_file():
                 return cls(found)
         if (found := _followed(given)) is not None:
             raise DataError(

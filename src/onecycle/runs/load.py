@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import DataError
@@ -21,13 +21,12 @@ if TYPE_CHECKING:
     from onecycle.evaluation.interpretation import ClassificationInterpretation
 
 
-def load_learner(run: RunFolder, *, bunch: ImageDataBunch | None = None, stem: Path | None = None) -> Learner:
+def load_learner(run: RunFolder, *, bunch: ImageDataBunch, stem: Path | None = None) -> Learner:
     """Return the learner of a run: its network, its weights, its thresholds and calibration.
 
     Args:
         run: the run; its model is there.
-        bunch: pictures with the run's classes, from ``load_bunch``; None for a learner that only predicts given
-            pictures, which needs none of those it was trained on.
+        bunch: pictures with the run's classes, from ``load_bunch``; ``onecycle.load`` needs none to predict.
         stem: weights without their suffix; default the run's finished model.
 
     Raises:
@@ -36,28 +35,12 @@ def load_learner(run: RunFolder, *, bunch: ImageDataBunch | None = None, stem: P
     """
     config = RunConfig.read(run.config)
     stem = (run.model_stem if stem is None else stem).resolve()
-    manifest = read_manifest(stem)
-    data = empty_bunch(run, manifest) if bunch is None else bunch
-    learn = make_learner(config, data, run.path, pretrained=False)
-    stats = manifest["stats"]
+    learn = make_learner(config, bunch, run.path, pretrained=False)
+    stats = read_manifest(stem)["stats"]
     if stats is not None:
-        learn.stats = data.backbone_stats = (tuple(stats[0]), tuple(stats[1]))
+        learn.stats = bunch.backbone_stats = (tuple(stats[0]), tuple(stats[1]))
     learn.load(stem, with_opt=False)
     return learn
-
-
-def empty_bunch(run: RunFolder, manifest: dict[str, Any]) -> ImageDataBunch:
-    """Return a bunch without pictures, with the classes and the evaluation preprocess of a saved model."""
-    size = manifest["size"]
-    return ImageDataBunch.single_from_classes(
-        run.path,
-        manifest["classes"],
-        is_multi=manifest["is_multi"],
-        size=None if size is None else tuple(size),
-        resize_method=manifest["resize_method"] if size is not None else None,
-        padding_mode=manifest["padding_mode"],
-        scaled_decode=manifest.get("scaled_decode", True),
-    )
 
 
 def load_bunch(run: RunFolder) -> ImageDataBunch:

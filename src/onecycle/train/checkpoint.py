@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy._core.multiarray as multiarray
@@ -26,7 +26,9 @@ from torch import nn
 
 from onecycle.errors import CheckpointError, UnsafeFileError, WeightsFileError
 from onecycle.files import replace_whole, write_whole
-from onecycle.train.optimizer import Optimizer
+
+if TYPE_CHECKING:
+    from onecycle.train.optimizer import Optimizer
 
 FORMAT = "onecycle-checkpoint"
 VERSION = 1

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
 
 from onecycle.errors import ArgumentError
-from onecycle.train.callbacks import BatchLike
 from onecycle.train.device.batch_split import BatchSplit
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.precision import Precision
-from onecycle.train.log.recorder import MetricValue
 from onecycle.train.losses import LossFunc, per_item_loss
+
+if TYPE_CHECKING:
+    from onecycle.train.callbacks import BatchLike
+    from onecycle.train.log.recorder import MetricValue
 
 Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -34,10 +36,12 @@ class Outputs:
 
     logits: torch.Tensor  # (N, C) float32
     targets: torch.Tensor  # (N,) int64 or (N, C) float32, as the loader gave them
-    losses: torch.Tensor  # (N,) float32, loss of each item
+    losses: torch.Tensor  # (N,) float32, loss of each item; zeros without a loss function
 
 
-def evaluate(model: nn.Module, loader: Loader, loss_func: LossFunc, precision: Precision | None = None) -> Outputs:
+def evaluate(
+    model: nn.Module, loader: Loader, loss_func: LossFunc | None, precision: Precision | None = None
+) -> Outputs:
     """Run the model over a loader in evaluation mode; afterwards every layer is in the mode it was in.
 
     A batch that does not fit into memory goes through in slices, which changes nothing but the speed.
@@ -45,7 +49,7 @@ def evaluate(model: nn.Module, loader: Loader, loss_func: LossFunc, precision: P
     Args:
         model: logits out.
         loader: batches in the order of the data set.
-        loss_func: (logits, targets) → mean loss.
+        loss_func: (logits, targets) → mean loss; None where the truth is not known.
         precision: what the network computes in. ``None``, as for all numbers that this package reports, is
             float32 whatever the training's precision was.
 
@@ -65,7 +69,8 @@ def evaluate(model: nn.Module, loader: Loader, loss_func: LossFunc, precision: P
             with chosen.autocast(batch.x.device):
                 logits = split.forward(model, batch.x)
             logits = logits.float()
-            batches.append((logits, batch.y, per_item_loss(loss_func, logits, batch.y)))
+            losses = logits.new_zeros(len(logits)) if loss_func is None else per_item_loss(loss_func, logits, batch.y)
+            batches.append((logits, batch.y, losses))
         if not batches:
             raise ArgumentError("there is nothing to evaluate: the loader has no batch")
         logits, targets, losses = (torch.cat(column).cpu() for column in zip(*batches, strict=True))

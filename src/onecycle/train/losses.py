@@ -479,3 +479,9 @@ def _check_counts(counts: Tensor, is_multi: bool, n: int) -> None:
             f"with one label a picture the counts add up to n={n}, got {float(counts.sum()):g}; "
             "pass is_multi=True for tags"
         )
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": _softmax, "sigmoid": _sigmoid, "exp": _exp, "identity": _identity
+}  # fmt: skip
+"""What ``activation_for`` returns, by the names that saved models have for it."""

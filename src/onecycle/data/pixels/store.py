@@ -403,10 +403,10 @@ class PicturesInMemory(PixelStore):
     """Pictures from outside the data, brought to size by the same preprocess.
 
     A file is decoded as the data's own are, at a fraction of its size where the spec allows it; the pixels of an Image
-    are taken as they are.
+    are taken as they are, and an array holds pixels uint8 ``(h, w, 3)`` that ``decode_for`` gave.
     """
 
-    def __init__(self, pictures: Sequence[Image | Source], spec: ResizeSpec) -> None:
+    def __init__(self, pictures: Sequence[Image | Source | np.ndarray], spec: ResizeSpec) -> None:
         super().__init__([f"picture {i}" for i in range(len(pictures))], spec, cache="off", threads=1)
         self._pictures = pictures
 
@@ -417,6 +417,8 @@ class PicturesInMemory(PixelStore):
             DataError: a file that cannot be decoded.
         """
         picture = self._pictures[position]
+        if isinstance(picture, np.ndarray):
+            return picture
         if isinstance(picture, Image):
             return resize_pixels(picture.numpy(), self.spec)
         try:

@@ -50,7 +50,7 @@ def test_probabilities_are_those_of_validation(kind, request, capsys):
     found = lines(capsys.readouterr().out)
     assert [f["file"] for f in found] == files
     shown = kept.probs if kept.shown is None else kept.shown
-    for record, p, decided in zip(found, shown, kept.predicted, strict=True):
+    for record, p, decided in zip(found, shown, kept.decided, strict=True):
         assert record["event"] == "picture"
         assert [record["probabilities"][c] for c in kept.classes] == pytest.approx(p, abs=2e-6)
         if kept.is_multi:

@@ -16,6 +16,7 @@ from onecycle.runs.checkpoints import predictions_of
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import interpretation_of, load_bunch, load_learner
+from onecycle.runs.predictions import write_predictions
 from onecycle.runs.split import read_split, split_text
 
 
@@ -42,7 +43,7 @@ def made(tmp_path_factory, colour_path):
         run.write_text(run.config, config.to_yaml())
         run.write_text(run.split, split_text(data))
         run.write_json(run.data, {"classes": [str(c) for c in data.classes]})
-        predictions_of(learn, found).write(run.predictions)
+        write_predictions(predictions_of(learn, found), run.predictions)
         yield run, learn, root
 
 

@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from run_toys import lines
+from safetensors import safe_open
+from safetensors.torch import save_file
 
+import onecycle
 from onecycle.cli.predict import run_predict
-from onecycle.errors import ArgumentError, DataError
+from onecycle.errors import ArgumentError, CheckpointError, DataError
 from onecycle.evaluation.predictions import Predictions
 from onecycle.learner import predictor
 from onecycle.learner.predictor import Predictor
@@ -238,3 +243,59 @@ def test_where_nothing_can_be_read_nothing_is_said_of_the_model(class_run, capsy
     said = capsys.readouterr()
     assert "1 of 1 files could not be read" in " ".join(said.err.split())
     assert said.out.strip() == ""
+
+
+LOADED = """
+import json, sys
+import onecycle
+assert {m for m in ("torch", "numpy", "pandas") if m in sys.modules} == set()
+said = onecycle.load(sys.argv[1]).predict([sys.argv[2]])
+ours = sorted(m for m in sys.modules if m.startswith("onecycle."))
+others = [m for m in ("pandas", "matplotlib", "sklearn", "pydantic", "pyarrow") if m in sys.modules]
+print(json.dumps([ours, others, list(said.names_of(said.decided[0]))]))
+"""
+
+
+@pytest.mark.parametrize("kind", ["class_run", "tag_run"])
+def test_one_prediction_in_python_loads_little(kind, request):
+    run = request.getfixturevalue(kind)
+    kept, files = validated(run)
+    code = [sys.executable, "-c", LOADED, str(run.path), files[0]]
+    done = subprocess.run(code, capture_output=True, text=True, check=True, timeout=120)
+    ours, others, names = json.loads(done.stdout)
+    assert tuple(names) == kept.names_of(kept.decided[0])
+    assert len(ours) < 50
+    assert others == []
+    training = {"onecycle.train.loop", "onecycle.train.callbacks", "onecycle.train.optimizer", "onecycle.data.bunch"}
+    assert training & set(ours) == set()
+    assert [m for m in ours if m.startswith(("onecycle.data.audit", "onecycle.data.sources", "onecycle.cli"))] == []
+
+
+def test_a_run_is_loaded_by_its_folder_its_name_or_as_the_latest(class_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(class_run.path.parents[1])
+    _, files = validated(class_run)
+    said = [onecycle.load(run).predict(files[:2]).probs for run in (class_run.path, class_run.run.name, "latest")]
+    assert all(np.array_equal(probs, said[0]) for probs in said)
+    with pytest.raises(DataError, match="there is no run 'other'"):
+        onecycle.load("other")
+
+
+def test_a_run_of_before_the_network_was_saved_with_the_model_loads(class_run, tmp_path):
+    """The files of onecycle 0.1.0: neither network nor activation in the model; the run's settings name the network."""
+    _, files = validated(class_run)
+    copy = tmp_path / "old"
+    shutil.copytree(class_run.path, copy)
+    path = copy / "model" / "model.safetensors"
+    with safe_open(path, framework="pt") as file:
+        tensors, header = {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["header"])  # noqa: SIM118
+    for name in ("network", "activation", "own_transforms"):
+        del header["manifest"][name]
+    save_file(tensors, path, metadata={"header": json.dumps(header)})
+    path.with_suffix(".json").unlink()
+    old, new = (onecycle.load(run).predict(files[:3]) for run in (copy, class_run.path))
+    assert np.array_equal(old.probs, new.probs)
+    (copy / "config.yaml").rename(copy / "settings.yaml")
+    with pytest.raises(CheckpointError, match="does not say which network"):
+        Predictor.load(copy / "model" / "model")
+    arch = class_run.config.arch
+    assert np.array_equal(Predictor.load(copy / "model" / "model", arch=arch).predict(files[:3]).probs, new.probs)

@@ -10,13 +10,17 @@ import pytest
 import torch
 from torch import nn
 
+from onecycle.data.augment.transforms import brightness
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
-from onecycle.errors import ArgumentError, CheckpointError, DataWarning
+from onecycle.data.pixels.decode import decode_for
+from onecycle.data.pixels.image import open_image
+from onecycle.errors import ArgumentError, CheckpointError, DataWarning, OnecycleWarning
 from onecycle.evaluation.certainty.calibration import Calibration
 from onecycle.evaluation.certainty.thresholds import TagThresholds
+from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.learner import Learner
-from onecycle.learner.predictor import Calibrated
+from onecycle.learner.predictor import Calibrated, Predictor
 
 
 def small_net(c: int) -> nn.Sequential:
@@ -217,3 +221,52 @@ def test_a_summary_says_that_predict_decides_by_other_thresholds(tagger):
     said = tagger.interpret().summary()
     assert "predict uses other thresholds" in said
     assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("options", [{"size": 24}, {"size": (20, 28)}, {"size": 24, "resize_method": "PAD"}])
+def test_validation_predict_and_a_loaded_predictor_see_the_same_tensor(options, colour_path, tmp_path):
+    """The same file gives the same tensor, bit for bit, and the same probabilities."""
+    data = bunch(colour_path, **options)
+    learn = cnn_learner(data, "test_resnet", pretrained=False, path=tmp_path, silent=True, lin_ftrs=[8], ps=0.0)
+    learn.stats = ((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
+    loaded = Predictor.load(learn.save("m", return_path=True), device=data.device)
+    files = data.valid_ds.items[:3]
+    seen = [learn.dataset_tensor(DatasetType.Valid, i)[0] for i in range(3)]
+    for predictor in (learn.predictor(), loaded):
+        assert torch.equal(predictor.batches(files).batch_at(0, 0).x, torch.stack(seen))
+        assert torch.equal(predictor.batches([open_image(f) for f in files]).batch_at(0, 0).x, torch.stack(seen))
+        decoded = [decode_for(f, predictor.resize) for f in files]
+        assert torch.equal(predictor.batches(decoded).batch_at(0, 0).x, torch.stack(seen))
+    assert torch.allclose(loaded.probs(files), learn.get_preds()[0][:3], atol=1e-6)
+    assert torch.equal(learn.predict(files[0])[2], torch.from_numpy(loaded.predict(files[0]).probs[0]))
+
+
+def test_what_a_saved_model_needs_is_saved_with_it(tagger, colour_path, tmp_path):
+    data = tagger.data
+    learn = cnn_learner(data, "test_resnet", pretrained=False, path=tmp_path, silent=True, concat_pool=False)
+    learn.choose_thresholds()
+    stem = learn.save("m", return_path=True).with_suffix("")
+    loaded = Predictor.load(stem)
+    assert loaded.calibrated == learn.calibrated
+    assert repr(loaded).startswith("Predictor: 4 tags, 16×16 px, on ")
+    said, label = loaded.predict(data.valid_ds.items[:2]), learn.predict(data.valid_ds.items[1])
+    assert said.decided[1].tolist() == label[1].tolist()
+    assert loaded.predict([]).probs.shape == (0, 4)
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("no picture")
+    said = loaded.predict([bad, data.valid_ds.items[0], "gone.jpg"])
+    assert said.rows.tolist() == [1]
+    assert [(f.position, f.reason) for f in said.failed] == [
+        (0, "not a picture, or damaged at its start"), (2, "no such file"),
+    ]  # fmt: skip
+    tagger.save("own")  # a network of the user's own
+    with pytest.raises(CheckpointError, match="a network of your own"):
+        Predictor.load(tagger.path / "models" / "own")
+
+
+def test_transforms_of_validation_that_cannot_be_saved_are_said(colour_path, tmp_path):
+    data = bunch(colour_path, ds_tfms=([], [brightness(change=0.9)]))
+    learn = cnn_learner(data, "test_resnet", pretrained=False, path=tmp_path, silent=True)
+    path = learn.save("m", return_path=True)
+    with pytest.warns(OnecycleWarning, match=r"transforms of your own \(brightness\)"):
+        Predictor.load(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -55,7 +57,7 @@ def test_what_the_layout_says_is_noted(colour_path, monkeypatch):
     assert (found.suffix, found.label_delim, found.fn_col) == (".jpg", " ", "name")
     assert [found.origin(n) for n in ("data", "csv", "suffix")] == ["option", "option", "found by looking"]
     again = settled(found, layout_of(found))
-    assert again.model_dump() == found.model_dump()
+    assert again.values() == found.values()
 
 
 def test_the_name_is_that_of_the_data(tmp_path, colour_path):
@@ -75,7 +77,7 @@ def test_batches_follow_the_number_of_pictures(colour_path):
     assert (found.bs, smaller.batch_size) == (16, 16)
     assert found.origin("bs") == "for 48 training pictures: 3 steps an epoch"
     assert np.array_equal(smaller.split.train, data.split.train)
-    few = make_bunch(config(**{**asked.model_dump(exclude_none=True), "valid_pct": 0.6}), layout_of(asked))
+    few = make_bunch(replace(asked, valid_pct=0.6), layout_of(asked))
     found, smaller = with_batches(asked, few)
     assert found.bs == smaller.batch_size == 6  # a quarter of 24
     assert with_batches(config(data="x", bs=5), data)[1] is data

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
 import pytest
 
+from onecycle.cli.options import FIND_LR, TRAIN
 from onecycle.errors import ArgumentError
-from onecycle.runs.config import DEFAULT_EPOCHS, RunConfig
+from onecycle.runs.config import DEFAULT_EPOCHS, RunConfig, settings
 
 
 def from_text(tmp_path: Path, text: str) -> RunConfig:
@@ -25,7 +27,7 @@ def test_yaml_gives_the_same_settings_back(tmp_path):
     }  # fmt: skip
     config = RunConfig.merged(None, given)
     again = from_text(tmp_path, config.to_yaml())
-    assert again.model_dump() == config.model_dump()
+    assert again.values() == config.values()
     assert {name: getattr(again, name) for name in given} == given
 
 
@@ -39,7 +41,7 @@ def test_yaml_says_where_each_value_came_from():
 
 def test_every_setting_is_written_once():
     names = [line.split(":")[0] for line in RunConfig(data="x").to_yaml().splitlines() if line and line[0] != "#"]
-    assert sorted(names) == sorted(RunConfig.model_fields)
+    assert sorted(names) == sorted(settings())
 
 
 @pytest.mark.parametrize(
@@ -121,3 +123,16 @@ def test_a_found_value_keeps_the_other_origins():
     assert (config.origin("seed"), config.origin("lr"), config.lr) == ("option", "found: sweeps", 1e-3)
     with pytest.raises(ArgumentError, match="lr should be"):
         config.found("lr", -1.0, "")
+
+
+def test_each_setting_is_an_option_of_train_or_its_argument():
+    assert sorted(TRAIN) == sorted(settings())
+    assert set(FIND_LR) < set(TRAIN)
+
+
+def test_values_are_checked_wherever_they_come_from():
+    assert type(RunConfig(data="x", minutes=3).minutes) is float
+    with pytest.raises(ArgumentError, match="bs should be greater than or equal to 2; received 1"):
+        RunConfig(data="x", bs=1)
+    with pytest.raises(ArgumentError, match="nothing to train"):
+        replace(RunConfig(data="x", epochs=0), freeze_epochs=0)

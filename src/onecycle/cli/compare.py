@@ -113,7 +113,7 @@ def _compared(first: RunFolder, run: RunFolder, a: Judged, b: Judged) -> Compare
 
 
 def _settings(first: RunFolder, run: RunFolder) -> tuple[tuple[str, Any, Any], ...]:
-    a, b = (RunConfig.read(r.config).model_dump(mode="json") for r in (first, run))
+    a, b = (RunConfig.read(r.config).values() for r in (first, run))
     return tuple((name, a[name], b[name]) for name in a if a[name] != b[name] and name not in _NO_SETTINGS)
 
 

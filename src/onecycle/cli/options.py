@@ -1,18 +1,36 @@
-"""The options that several commands share: their types, their help, and how their texts are read."""
+"""Options that several commands share; those of a run's settings are made from their declarations."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
+
+from onecycle.runs.config import Column, kinds, settings
 
 if TYPE_CHECKING:
     from onecycle.data.layout import LayoutOptions
 
-_TABLE, _SPLIT, _OUTPUT = "The table, where it is not found by looking", "The split", "Output"
-_NETWORK, _TRAINING, _RUN = "What the network sees", "The network and its training", "The run"
+OUTPUT = "Output"
+
+TABLE = ("csv", "folder", "suffix", "label_delim", "fn_col", "label_col", "group_col")
+SPLIT = ("valid_pct", "seed", "stratify")
+FIND_LR = ("data", "arch", "weights", "size", "bs", *TABLE, *SPLIT, "name", "out")
+TRAIN = (
+    "data", "epochs", "minutes", "lr", "freeze_epochs", "arch", "weights", "size", "bs", "flip", "flip_vert",
+    "max_rotate", "max_zoom", "max_lighting", "max_warp", *TABLE, "split", *SPLIT, "audit", "together", "allow",
+    "label_check", "thresholds", "calibrate", "name", "out", "track",
+)  # fmt: skip
+"""Settings that a command has, in the order of its help page."""
+
+Passed = dict[str, Any]
+"""Settings that were passed as options, by name."""
 
 Data = Annotated[
     str,
@@ -21,97 +39,9 @@ Data = Annotated[
         show_default=False,
     ),
 ]
-Csv = Annotated[str | None, typer.Option(help="Table below DATA.", rich_help_panel=_TABLE, metavar="FILE")]
-Folder = Annotated[
-    str | None, typer.Option(help="Folder of the pictures below DATA.", rich_help_panel=_TABLE, metavar="FOLDER")
-]
-Suffix = Annotated[
-    str | None,
-    typer.Option(help="Added to each file name of the table, e.g. .jpg.", rich_help_panel=_TABLE, metavar="TEXT"),
-]
-LabelDelim = Annotated[
-    str | None,
-    typer.Option(
-        help="Parts the tags of a cell, e.g. ' '; '' for one label a picture.", rich_help_panel=_TABLE, metavar="TEXT"
-    ),
-]
-FnCol = Annotated[
-    str | None,
-    typer.Option(help="Column of the file names: name or position.", rich_help_panel=_TABLE, metavar="COLUMN"),
-]
-LabelCol = Annotated[
-    str | None, typer.Option(help="Column of the labels: name or position.", rich_help_panel=_TABLE, metavar="COLUMN")
-]
-GroupCol = Annotated[
-    str | None,
-    typer.Option(
-        help="Column of what must not be in both parts: site, patient, flight.",
-        rich_help_panel=_SPLIT,
-        metavar="COLUMN",
-    ),
-]
-SplitFile = Annotated[
-    str | None,
-    typer.Option(help="Take the split of another run: its split.csv.", rich_help_panel=_SPLIT, metavar="FILE"),
-]
-ValidPct = Annotated[
-    float | None,
-    typer.Option(help="Share of the pictures that validate; default 0.2.", rich_help_panel=_SPLIT, metavar="SHARE"),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(
-        min=0, help="Of the split, the order and every draw; default 42.", rich_help_panel=_SPLIT, metavar="NUMBER"
-    ),
-]
-Stratify = Annotated[
-    bool | None,
-    typer.Option(
-        "--stratify/--no-stratify",
-        help="Both parts with the same share of each class or tag; default: yes.",
-        rich_help_panel=_SPLIT,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.", rich_help_panel=_OUTPUT)]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result alone.", rich_help_panel=_OUTPUT)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result alone.", rich_help_panel=OUTPUT)]
 Run = Annotated[Path, typer.Argument(help="Run folder, e.g. runs/planet-001; or latest.", show_default=False)]
-OptionalData = Annotated[
-    str | None,
-    typer.Argument(help="Folder with a table or with class folders; a table; or a name in URLs.", show_default=False),
-]
-Config = Annotated[
-    Path | None, typer.Option(help="YAML with the same settings; options win.", rich_help_panel=_RUN, metavar="FILE")
-]
-Size = Annotated[
-    int | None,
-    typer.Option(min=1, help="Picture size; default: from the pictures.", rich_help_panel=_NETWORK, metavar="PX"),
-]
-Bs = Annotated[
-    int | None,
-    typer.Option(
-        min=2,
-        help="Pictures in a batch; default: 64, or fewer for few pictures.",
-        rich_help_panel=_NETWORK,
-        metavar="N",
-    ),
-]
-Arch = Annotated[
-    str | None,
-    typer.Option(
-        help="Any timm network; default tf_efficientnet_lite0, whose weights come with onecycle.",
-        rich_help_panel=_TRAINING,
-        metavar="NAME",
-    ),
-]
-Weights = Annotated[
-    str | None, typer.Option(help="File or folder of pretrained weights.", rich_help_panel=_TRAINING, metavar="PATH")
-]
-Out = Annotated[
-    str | None, typer.Option(help="Folder of the runs; default runs.", rich_help_panel=_RUN, metavar="FOLDER")
-]
-Name = Annotated[
-    str | None, typer.Option(help="Of the run; default: that of DATA.", rich_help_panel=_RUN, metavar="NAME")
-]
 
 
 class FailOn(StrEnum):
@@ -122,38 +52,63 @@ class FailOn(StrEnum):
     never = "never"
 
 
-class Allowed(StrEnum):
-    """Faults of the data that need not stop a run."""
+def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each of these settings; it gets those that were passed, as ``passed``."""
 
-    unreadable = "unreadable"
-    leaks = "leaks"
-    missing = "missing"
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        def run(**values: Any) -> None:
+            passed = {name: _read(name, values.pop(name)) for name in names}
+            command(passed={name: value for name, value in passed.items() if value not in (None, [])}, **values)
+
+        parameters: list[inspect.Parameter] = []
+        for own in inspect.signature(command, eval_str=True).parameters.values():
+            its = [_parameter(name) for name in names] if own.name == "passed" else [own]
+            parameters += [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in its]
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
 
 
-class Tracker(StrEnum):
-    """Where a run can be logged to, beside its folder."""
+def _parameter(name: str) -> inspect.Parameter:
+    """Make the option of a setting, or the argument, where it has no default."""
+    declared, kind = settings()[name], _kind(name)
+    about = declared.metadata
+    shared: dict[str, Any] = {"help": about["help"], "rich_help_panel": about["panel"] or None}
+    if declared.default is MISSING and declared.default_factory is MISSING:
+        option: Any = typer.Argument(**shared, show_default=False)
+    elif kind is bool:
+        flag = name.replace("_", "-")
+        option = typer.Option(f"--{flag}/--no-{flag}", **shared)
+    else:
+        least = about["bounds"].get("ge") if kind is int else None
+        option = typer.Option(**shared, metavar=about["metavar"], min=least)
+    annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
-    tensorboard = "tensorboard"
-    mlflow = "mlflow"
-    wandb = "wandb"
+
+def _kind(name: str) -> Any:
+    """Return the type of a setting as the command line reads it."""
+    kind = kinds()[name]
+    if kind == Column:
+        return str
+    if get_origin(kind) is list:
+        words = get_args(get_args(kind)[0])
+        return list[StrEnum(name, {word: word for word in words})]  # type: ignore[misc]
+    return next(k for k in (*get_args(kind), kind) if k is not NoneType)
 
 
-def column(text: str | None) -> int | str | None:
-    """Read a column: a position, or a name."""
-    return int(text) if text is not None and text.isdecimal() else text
+def _read(name: str, value: Any) -> Any:
+    """Return a setting as a config file would have it: columns by position are numbers."""
+    if isinstance(value, (list, tuple)):
+        return [str(word) for word in value]
+    return int(value) if kinds()[name] == Column and value is not None and value.isdecimal() else value
 
 
-def layout_options(
-    csv: str | None,
-    folder: str | None,
-    suffix: str | None,
-    *,
-    label_delim: str | None,
-    fn_col: str | None,
-    label_col: str | None,
-    group_col: str | None,
-) -> LayoutOptions:
+def layout_options(passed: Mapping[str, Any]) -> LayoutOptions:
     """Put together what the user said about a table."""
     from onecycle.data.layout import LayoutOptions
 
-    return LayoutOptions(csv, folder, suffix, label_delim, column(fn_col), column(label_col), column(group_col))
+    return LayoutOptions(**{name: passed[name] for name in TABLE if name in passed})

@@ -178,7 +178,7 @@ class TrainingRun:
         run, screen = self.run_folder, self.screen
         checkpoints = RunCheckpoints(run, self.learn, self.done)
         progress = RunProgress(self.config, self.learn, checkpoints, screen)
-        settings = self.config.model_dump()
+        settings = self.config.values()
         trackers = [tracker_for(name, run.path, run.name, settings) for name in self.config.track]
         self.learn.callbacks += trackers
         scores: dict[str, float] | None = None

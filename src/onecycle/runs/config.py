@@ -1,18 +1,24 @@
-"""The settings of a run: one value a setting, checked, written to YAML and read back; and where each came from."""
+"""The settings of a run: each declared once, for the command line, its help page, the config file and Python.
+
+Loads neither pydantic, which checks values, nor YAML before it needs them: ``onecycle --help`` reads the declarations.
+"""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from typing import TYPE_CHECKING, Any, Literal, Self, get_type_hints
 
 from onecycle.errors import ArgumentError
+from onecycle.text import safe_text
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
 
 Allowed = Literal["unreadable", "leaks", "missing"]
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
@@ -30,111 +36,129 @@ of which half are run on smaller pictures. They take about two minutes on two co
 """
 
 Column = int | str | None
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
 
-_GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("The data", ("data", "csv", "folder", "suffix", "label_delim", "fn_col", "label_col", "group_col")),
-    ("Which pictures validate", ("split", "valid_pct", "seed", "stratify")),
-    ("What stops a run before it starts, and what does not", ("audit", "together", "allow", "label_check")),
-    ("What the network sees", ("size", "bs", "flip", "flip_vert", "max_rotate", "max_zoom", "max_lighting",
-                               "max_warp")),
-    ("The network and its training", ("arch", "weights", "epochs", "minutes", "lr", "freeze_epochs")),
-    ("After training", ("thresholds", "calibrate")),
-    ("Where the run goes", ("name", "out", "track")),
-)  # fmt: skip
+TABLE, SPLIT = "The table, where it is not found by looking", "The split"
+NETWORK, TRAINING = "What the network sees", "The network and its training"
+STOPS, AFTER, RUN = "What stops a run", "After training", "The run"
+"""Headings of the help pages."""
 
 OPTION, FILE, DEFAULT = "option", "config file", "default"
 
 
-class RunConfig(BaseModel):
-    """All settings of ``onecycle train``, each under its option's name with ``_`` for ``-``.
+def setting(default: Any, panel: str, help: str, *, metavar: str = "", above: str = "", **bounds: float) -> Any:
+    """Declare a setting of a run.
+
+    Args:
+        default: its value where nobody says one; ``MISSING`` where somebody must, a list for what may be said often.
+        panel: heading of the help page that it stands under.
+        help: for the help page; ``{}`` is where the default stands.
+        metavar: what the help page calls its value.
+        above: comment above it in config.yaml, where a group begins.
+        **bounds: ``ge``, ``gt``, ``le`` or ``lt``, and others of pydantic's ``Field``.
+    """
+    shown = {True: "yes", False: "no"}[default] if isinstance(default, bool) else default
+    about = {"panel": panel, "help": help.format(shown), "metavar": metavar, "above": above, "bounds": bounds}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=about)
+    return field(default=default, metadata=about)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All settings of ``onecycle train``, each under its option's name with ``_`` for ``-``; values are checked.
 
     None means: found out when the run starts, by looking at the data or by measuring.
 
-    Attributes:
-        data: folder of class folders, a table, or a name in ``URLs``.
-        csv: table below the folder.
-        folder: of the pictures, below the folder of the data set.
-        suffix: added to each file name of the table.
-        label_delim: splits a cell into tags; an empty text takes a cell as one label.
-        fn_col, label_col, group_col: columns, by name or position.
-        split: table of files and parts, as a run writes it; the settings below then draw nothing.
-        valid_pct: share of the pictures that validate.
-        seed: of the split, the order and every draw.
-        stratify: give both parts the same share of each class or tag.
-        audit: look at every file for copies, leaks and damage first.
-        together: keep copies of a picture, which the audit finds, in one part: those that validate move to training.
-        allow: faults that do not stop the run: ``unreadable``, ``leaks``, ``missing``.
-        label_check: look for labels that are probably wrong.
-        size: px of the pictures that the network sees.
-        bs: pictures in a batch.
-        flip: mirror half of the training pictures left and right.
-        flip_vert: all 8 positions of a square instead (satellite, microscope).
-        max_rotate, max_zoom, max_lighting, max_warp: as in ``get_transforms``.
-        arch: name of the network.
-        weights: file or folder of its pretrained weights.
-        epochs: with all layers, after the head's.
-        minutes: for training, instead of ``epochs``.
-        lr: peak learning rate of the head (``base_lr`` of ``fine_tune``).
-        freeze_epochs: epochs of the head alone.
-        thresholds: choose from which probability on each tag is given.
-        calibrate: make probabilities right.
-        name: of the run; default that of the data set.
-        out: folder of the runs.
-        track: trackers that the run is logged to.
+    Raises:
+        ArgumentError: a value that cannot work, or two that do not go together.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, strict=True)
+    data: str = setting(
+        MISSING, "", "Folder with a table or with class folders; a table; or a name in URLs.", above="The data"
+    )
+    csv: str | None = setting(None, TABLE, "Table below DATA.", metavar="FILE")
+    folder: str | None = setting(None, TABLE, "Folder of the pictures below DATA.", metavar="FOLDER")
+    suffix: str | None = setting(None, TABLE, "Added to each file name of the table, e.g. .jpg.", metavar="TEXT")
+    label_delim: str | None = setting(
+        None, TABLE, "Parts the tags of a cell, e.g. ' '; '' for one label a picture.", metavar="TEXT"
+    )
+    fn_col: Column = setting(None, TABLE, "Column of the file names: name or position.", metavar="COLUMN")
+    label_col: Column = setting(None, TABLE, "Column of the labels: name or position.", metavar="COLUMN")
+    group_col: Column = setting(
+        None, SPLIT, "Column of what must not be in both parts: site, patient, flight.", metavar="COLUMN"
+    )
+    # With a split of another run, the three settings below it draw nothing.
+    split: str | None = setting(
+        None, SPLIT, "Take the split of another run: its split.csv.", metavar="FILE", above="Which pictures validate"
+    )
+    valid_pct: float = setting(
+        0.2, SPLIT, "Share of the pictures that validate; default {}.", metavar="SHARE", ge=0, lt=1
+    )
+    seed: int = setting(42, SPLIT, "Of the split, the order and every draw; default {}.", metavar="NUMBER", ge=0)
+    stratify: bool = setting(True, SPLIT, "Both parts with the same share of each class or tag; default: {}.")
+    audit: bool = setting(
+        True,
+        STOPS,
+        "Look at every file first; default: {}.",
+        above="What stops a run before it starts, and what does not",
+    )
+    together: bool = setting(False, STOPS, "Keep copies of a picture on one side; default: {}.")
+    allow: list[Allowed] = setting(
+        [],
+        STOPS,
+        "unreadable or missing: train without those pictures; leaks: with them as they are. "
+        "May be given several times.",
+        metavar="FAULT",
+    )
+    label_check: bool = setting(True, AFTER, "Look for wrong labels; default: {}.")
+    size: int | None = setting(
+        None, NETWORK, "Picture size; default: from the pictures.", metavar="PX", above=NETWORK, ge=1
+    )
+    bs: int | None = setting(
+        None, NETWORK, "Pictures in a batch; default: 64, or fewer for few pictures.", metavar="N", ge=2
+    )
+    flip: bool = setting(True, NETWORK, "Mirror pictures; default: {}.")
+    flip_vert: bool = setting(False, NETWORK, "All 8 positions, as for pictures from above; default: {}.")
+    max_rotate: float = setting(10.0, NETWORK, "Degrees; default {:g}.", metavar="ANGLE", ge=0, le=180)
+    max_zoom: float = setting(1.1, NETWORK, "Default {}.", metavar="FACTOR", ge=1, le=10)
+    max_lighting: float = setting(0.2, NETWORK, "Default {}.", metavar="SHARE", ge=0, lt=1)
+    max_warp: float = setting(0.2, NETWORK, "Perspective; default {}.", metavar="SHARE", ge=0, lt=1)
+    arch: str = setting(
+        DEFAULT_ARCH,
+        TRAINING,
+        "Any timm network; default {}, whose weights come with onecycle.",
+        metavar="NAME",
+        above=TRAINING,
+    )
+    weights: str | None = setting(None, TRAINING, "File or folder of pretrained weights.", metavar="PATH")
+    epochs: int | None = setting(
+        None, TRAINING, f"With all layers; 0: the head alone; default {DEFAULT_EPOCHS}.", metavar="N", ge=0
+    )
+    minutes: float | None = setting(
+        None, TRAINING, "Train so long instead.", metavar="MINUTES", gt=0, allow_inf_nan=False
+    )
+    lr: float | None = setting(
+        None, TRAINING, "Peak learning rate of the head; default: found.", metavar="RATE", gt=0, allow_inf_nan=False
+    )
+    freeze_epochs: int | None = setting(None, TRAINING, "Of the head alone; default: planned.", metavar="N", ge=0)
+    thresholds: bool = setting(True, AFTER, "Choose them for tags; default: {}.", above=AFTER)
+    calibrate: bool = setting(True, AFTER, "Make probabilities right; default: {}.")
+    name: str | None = setting(
+        None, RUN, "Of the run; default: that of DATA.", metavar="NAME", above="Where the run goes"
+    )
+    out: str = setting("runs", RUN, "Folder of the runs; default {}.", metavar="FOLDER")
+    track: list[Tracker] = setting(
+        [], RUN, "Log to tensorboard, mlflow or wandb, too. May be given several times.", metavar="TRACKER"
+    )
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)  # where values came from
 
-    data: str
-    csv: str | None = None
-    folder: str | None = None
-    suffix: str | None = None
-    label_delim: str | None = None
-    fn_col: Column = None
-    label_col: Column = None
-    group_col: Column = None
-    split: str | None = None
-    valid_pct: Share = 0.2
-    seed: Annotated[int, Field(ge=0)] = 42
-    stratify: bool = True
-    audit: bool = True
-    together: bool = False
-    allow: list[Allowed] = []
-    label_check: bool = True
-    size: Count | None = None
-    bs: Annotated[int, Field(ge=2)] | None = None
-    flip: bool = True
-    flip_vert: bool = False
-    max_rotate: Annotated[float, Field(ge=0, le=180)] = 10.0
-    max_zoom: Annotated[float, Field(ge=1, le=10)] = 1.1
-    max_lighting: Share = 0.2
-    max_warp: Share = 0.2
-    arch: str = DEFAULT_ARCH
-    weights: str | None = None
-    epochs: Annotated[int, Field(ge=0)] | None = None
-    minutes: Positive | None = None
-    lr: Positive | None = None
-    freeze_epochs: Annotated[int, Field(ge=0)] | None = None
-    thresholds: bool = True
-    calibrate: bool = True
-    name: str | None = None
-    out: str = "runs"
-    track: list[Tracker] = []
+    def __post_init__(self) -> None:
+        for name, value in _checked(self.values()).items():
+            object.__setattr__(self, name, value)  # a whole number where a float is meant is one now
 
-    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if self.epochs is not None and self.minutes is not None:
-            raise ValueError(
-                f"epochs and minutes both say how long to train ({self.epochs} and {self.minutes}); keep one"
-            )
-        if self.epochs == 0 and self.freeze_epochs == 0:
-            raise ValueError("there is nothing to train: epochs and freeze_epochs are both 0")
-        return self
+    def values(self) -> dict[str, Any]:
+        """Return the settings by name."""
+        return {name: getattr(self, name) for name in settings()}
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -163,19 +187,15 @@ class RunConfig(BaseModel):
         options = {name: _simple(value) for name, value in given.items() if value is not None}
         if "epochs" in options or "minutes" in options:
             values = {k: v for k, v in values.items() if k not in ("epochs", "minutes")}
-        origins = dict.fromkeys(values, FILE) | dict.fromkeys(options, OPTION)
-        merged = {**values, **options}
-        _check_keys(merged, origins, file, lines)
-        try:
-            config = cls.model_validate(merged)
-        except ValidationError as error:
-            raise ArgumentError(_message(error, origins, file, lines)) from None
-        config._origins = origins
-        return config
+        where = {name: f"{file}, line {lines.get(name, 1)}: " for name in values if name not in options}
+        values |= options
+        _check_keys(values, where, file)
+        _checked(values, where, "" if file is None else f"{file}: ")
+        return cls(**values, origins=dict.fromkeys(where, FILE) | dict.fromkeys(options, OPTION))
 
     def origin(self, name: str) -> str:
         """Say where a setting's value came from: ``option``, ``config file``, ``default``, or how it was found."""
-        return self._origins.get(name, DEFAULT)
+        return self.origins.get(name, DEFAULT)
 
     def found(self, name: str, value: Any, how: str) -> Self:
         """Return these settings with one that was found by looking or measuring, and how.
@@ -183,12 +203,7 @@ class RunConfig(BaseModel):
         Raises:
             ArgumentError: a value that cannot work.
         """
-        try:
-            other = type(self).model_validate({**self.model_dump(), name: value})
-        except ValidationError as error:
-            raise ArgumentError(_message(error, {}, None, {})) from None
-        other._origins = {**self._origins, name: how}
-        return other
+        return replace(self, **{name: value, "origins": {**self.origins, name: how}})
 
     @property
     def length(self) -> tuple[int | None, float | None]:
@@ -199,25 +214,78 @@ class RunConfig(BaseModel):
 
     def to_yaml(self) -> str:
         """Return the settings as YAML, with a comment a group and where each value came from; ``read`` reads it."""
+        import yaml
+
         lines = ["# All settings of a run. Again: onecycle train --config THIS_FILE"]
-        for title, names in _GROUPS:
-            lines += ["", f"# {title}"]
-            for name in names:
-                value = yaml.safe_dump(getattr(self, name), allow_unicode=True, default_flow_style=True, width=10_000)
-                text = value.removesuffix("...\n").strip()
-                lines.append(f"{name}: {text}  # {_one_line(self.origin(name))}")
+        for name, declared in settings().items():
+            if declared.metadata["above"]:
+                lines += ["", f"# {declared.metadata['above']}"]
+            value = yaml.safe_dump(getattr(self, name), allow_unicode=True, default_flow_style=True, width=10_000)
+            text = value.removesuffix("...\n").strip()
+            lines.append(f"{name}: {text}  # {_one_line(self.origin(name))}")
         return "\n".join(lines) + "\n"
 
     def command(self) -> str:
         """Return the shell command that runs these settings again, quoted; what was found is found again."""
         words = ["onecycle", "train", self.data]
-        defaults = type(self).model_fields
-        for name in (n for _, names in _GROUPS for n in names if n != "data"):
+        for name, declared in settings().items():
             value = getattr(self, name)
-            is_default = value == defaults[name].get_default(call_default_factory=True)
-            if not is_default and self.origin(name) in (OPTION, FILE):
+            if name != "data" and value != _default(declared) and self.origin(name) in (OPTION, FILE):
                 words += _option_words(name, value)
         return shlex.join(words)
+
+
+@cache
+def settings() -> dict[str, Field[Any]]:
+    """Return the declarations by name, in the order of config.yaml; their ``metadata`` is that of ``setting``."""
+    return {f.name: f for f in fields(RunConfig) if f.metadata}
+
+
+@cache
+def kinds() -> dict[str, Any]:
+    """Return the type of each setting."""
+    return get_type_hints(RunConfig)
+
+
+@cache
+def _model() -> type[BaseModel]:
+    """Return what checks values: strictly, a number is no truth value and a text no number."""
+    from pydantic import ConfigDict, Field, create_model
+
+    checks: dict[str, Any] = {
+        name: (kinds()[name], Field(_default(declared), **declared.metadata["bounds"]))
+        for name, declared in settings().items()
+    }
+    return create_model("RunConfig", __config__=ConfigDict(strict=True), **checks)
+
+
+def _default(declared: Field[Any]) -> Any:
+    return declared.default if declared.default_factory is MISSING else declared.default_factory()
+
+
+def _checked(values: Mapping[str, Any], where: Mapping[str, str] | None = None, file: str = "") -> dict[str, Any]:
+    """Return all settings, of the types that are declared.
+
+    Args:
+        values: settings by name.
+        where: what the message about a setting begins with, by name.
+        file: what the message about several begins with.
+
+    Raises:
+        ArgumentError: a value that cannot work, or two that do not go together.
+    """
+    from pydantic import ValidationError
+
+    try:
+        checked = _model().model_validate(values).model_dump()
+    except ValidationError as error:
+        raise ArgumentError(_message(error, where or {})) from None
+    epochs, minutes = checked["epochs"], checked["minutes"]
+    if epochs is not None and minutes is not None:
+        raise ArgumentError(f"{file}epochs and minutes both say how long to train ({epochs} and {minutes}); keep one")
+    if epochs == 0 and checked["freeze_epochs"] == 0:
+        raise ArgumentError(f"{file}there is nothing to train: epochs and freeze_epochs are both 0")
+    return checked
 
 
 def _simple(value: Any) -> Any:
@@ -237,12 +305,14 @@ def _option_words(name: str, value: Any) -> list[str]:
     return [option, f"{value:g}" if isinstance(value, float) else str(value)]
 
 
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+def _one_line(text: object) -> str:
+    return safe_text(" ".join(str(text).split()))
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """Return the settings of a file, and the line of each."""
+    import yaml
+
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -253,7 +323,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ArgumentError(f"{path} is not valid YAML: {_one_line(str(error))}") from error
+        raise ArgumentError(f"{path} is not valid YAML: {safe_text(' '.join(str(error).split()))}") from error
     if values is None:
         return {}, {}
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
@@ -269,46 +339,31 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
 
 def _as_meant(name: str, value: Any) -> Any:
     """Return a number for ``1e-3``, which YAML 1.1 takes for text."""
-    field = RunConfig.model_fields.get(name)
-    if isinstance(value, str) and field is not None and "float" in str(field.annotation):
+    if isinstance(value, str) and "float" in str(kinds().get(name)):
         with suppress(ValueError):
             return float(value)
     return value
 
 
-def _where(name: str, origins: Mapping[str, str], file: str | Path | None, lines: Mapping[str, int]) -> str:
-    if origins.get(name) == FILE:
-        return f"{file}, line {lines.get(name, 1)}: "
-    return ""
-
-
-def _check_keys(
-    values: Mapping[str, Any], origins: Mapping[str, str], file: str | Path | None, lines: Mapping[str, int]
-) -> None:
-    known = RunConfig.model_fields
+def _check_keys(values: Mapping[str, Any], where: Mapping[str, str], file: str | Path | None) -> None:
+    known = settings()
     for name in values:
         if name in known:
             continue
         plain = name.replace("-", "_")
         near = [plain] if plain in known else get_close_matches(plain, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}"
-        raise ArgumentError(f"{_where(name, origins, file, lines)}there is no setting {name!r}; {hint}")
+        raise ArgumentError(f"{where.get(name, '')}there is no setting {name!r}; {hint}")
     if "data" not in values:
-        where = f"{file} does not say" if file is not None else "nothing says"
-        raise ArgumentError(f"{where} which data to train on: `data: FOLDER` in the file, or `onecycle train FOLDER`")
+        who = f"{file} does not say" if file is not None else "nothing says"
+        raise ArgumentError(f"{who} which data to train on: `data: FOLDER` in the file, or `onecycle train FOLDER`")
 
 
-def _message(
-    error: ValidationError, origins: Mapping[str, str], file: str | Path | None, lines: Mapping[str, int]
-) -> str:
+def _message(error: ValidationError, where: Mapping[str, str]) -> str:
     """Say what is wrong with the first value: setting, expected, received, and where it stands."""
     first = error.errors(include_url=False)[0]
-    if not first["loc"]:  # settings that do not go together
-        text = first["msg"].removeprefix("Value error, ")
-        return text if file is None else f"{file}: {text}"
     name = str(first["loc"][0])
-    expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    if len(first["loc"]) > 1 and first["type"] != "literal_error":
-        field = RunConfig.model_fields[name].annotation
-        expected = f"{expected} ({field})" if "valid" not in expected else expected
-    return f"{_where(name, origins, file, lines)}{name} should be {expected}; received {first['input']!r}"
+    expected = first["msg"].removeprefix("Input should be ")
+    if len(first["loc"]) > 1 and first["type"] != "literal_error" and "valid" not in expected:
+        expected = f"{expected} ({kinds()[name]})"
+    return f"{where.get(name, '')}{name} should be {expected}; received {first['input']!r}"

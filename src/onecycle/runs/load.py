@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ def load_bunch(run: RunFolder) -> ImageDataBunch:
     Raises:
         DataError: the data is gone, pictures of the split are (each named), or the classes are others.
     """
-    config = RunConfig.read(run.config).model_copy(update={"split": None})  # the run has its own
+    config = replace(RunConfig.read(run.config), split=None)  # the run has its own
     classes = run.read_json(run.data).get("classes")
     try:
         data = make_bunch(config, layout_of(config))

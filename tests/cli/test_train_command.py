@@ -79,7 +79,6 @@ def _plain(monkeypatch):
 def tags(tmp_path_factory, colour_path) -> tuple[Said, RunFolder, list[tuple[str, float]]]:
     """A whole run over tags with what is found by measuring, and the files of the data before it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ONECYCLE_HOME", str(tmp_path_factory.mktemp("home")))
         patch.setenv("COLUMNS", "80")
         base = tmp_path_factory.mktemp("tags") / "runs"
         before = snapshot(colour_path)

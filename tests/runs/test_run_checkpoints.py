@@ -31,13 +31,11 @@ from onecycle.runs.folder import RunFolder
 
 @pytest.fixture(scope="module")
 def learner(colour_path, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ONECYCLE_HOME", str(tmp_path_factory.mktemp("home")))
-        asked = RunConfig.merged(None, {"data": str(colour_path), "csv": "labels.csv", "size": 32, "bs": 16})
-        layout = layout_of(asked)
-        learn = make_learner(asked, make_bunch(settled(asked, layout), layout), tmp_path_factory.mktemp("run"))
-        learn.precompute = 0
-        yield learn
+    asked = RunConfig.merged(None, {"data": str(colour_path), "csv": "labels.csv", "size": 32, "bs": 16})
+    layout = layout_of(asked)
+    learn = make_learner(asked, make_bunch(settled(asked, layout), layout), tmp_path_factory.mktemp("run"))
+    learn.precompute = 0
+    return learn
 
 
 @pytest.fixture

@@ -23,28 +23,26 @@ from onecycle.runs.split import read_split, split_text
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, colour_path):
     """A data set with tags, and a run over it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ONECYCLE_HOME", str(tmp_path_factory.mktemp("home")))
-        root = tmp_path_factory.mktemp("load")
-        shutil.copytree(colour_path / "train", root / "colours" / "train")
-        lines = (colour_path / "tags.csv").read_text().splitlines()[:41]
-        (root / "colours" / "labels.csv").write_text("\n".join(lines) + "\n")
-        asked = RunConfig.merged(None, {"data": str(root / "colours"), "size": 32, "bs": 8, "epochs": 0})
-        layout = layout_of(asked)
-        config = settled(asked, layout)
-        data = make_bunch(config, layout)
-        run = RunFolder.create(root / "runs", "colours")
-        learn = make_learner(config, data, run.path)
-        learn.precompute = 0
-        learn.fit_one_cycle(2, 1e-2)
-        found = learn.interpret()
-        learn.choose_thresholds()
-        learn.save(run.model_stem.resolve(), with_opt=False)
-        run.write_text(run.config, config.to_yaml())
-        run.write_text(run.split, split_text(data))
-        run.write_json(run.data, {"classes": [str(c) for c in data.classes]})
-        write_predictions(predictions_of(learn, found), run.predictions)
-        yield run, learn, root
+    root = tmp_path_factory.mktemp("load")
+    shutil.copytree(colour_path / "train", root / "colours" / "train")
+    lines = (colour_path / "tags.csv").read_text().splitlines()[:41]
+    (root / "colours" / "labels.csv").write_text("\n".join(lines) + "\n")
+    asked = RunConfig.merged(None, {"data": str(root / "colours"), "size": 32, "bs": 8, "epochs": 0})
+    layout = layout_of(asked)
+    config = settled(asked, layout)
+    data = make_bunch(config, layout)
+    run = RunFolder.create(root / "runs", "colours")
+    learn = make_learner(config, data, run.path)
+    learn.precompute = 0
+    learn.fit_one_cycle(2, 1e-2)
+    found = learn.interpret()
+    learn.choose_thresholds()
+    learn.save(run.model_stem.resolve(), with_opt=False)
+    run.write_text(run.config, config.to_yaml())
+    run.write_text(run.split, split_text(data))
+    run.write_json(run.data, {"classes": [str(c) for c in data.classes]})
+    write_predictions(predictions_of(learn, found), run.predictions)
+    return run, learn, root
 
 
 @pytest.fixture

@@ -14,9 +14,8 @@ from onecycle.runs.split import read_split, split_text
 
 
 @pytest.fixture
-def colours(colour_path, tmp_path, monkeypatch) -> Path:
+def colours(colour_path, tmp_path) -> Path:
     """Forty pictures with tags, and the split of one seed in ``first.csv``."""
-    monkeypatch.setenv("ONECYCLE_HOME", str(tmp_path / "home"))
     shutil.copytree(colour_path / "train", tmp_path / "colours" / "train")
     lines = (colour_path / "tags.csv").read_text().splitlines()[:41]
     (tmp_path / "colours" / "labels.csv").write_text("\n".join(lines) + "\n")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from onecycle import files
-from onecycle.files import plain_json, replace_whole, short_digest, sync_folder, write_whole
+from onecycle.files import csv_text, plain_json, replace_whole, short_digest, sync_folder, write_whole
 
 
 def test_a_file_is_written_below_folders_that_are_made(tmp_path):
@@ -83,3 +83,8 @@ def test_a_digest_does_not_depend_on_the_order_of_keys():
     assert short_digest({"a": 1, "b": 2}) == short_digest({"b": 2, "a": 1})
     assert short_digest({"a": 1}) != short_digest({"a": 2})
     assert len(short_digest([])) == 16
+
+
+def test_rows_become_the_text_of_a_table():
+    assert csv_text([("file", "n"), ('a "b", c', 1), ("", None)]) == 'file,n\n"a ""b"", c",1\n,\n'
+    assert csv_text([]) == ""

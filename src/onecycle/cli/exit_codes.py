@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from itertools import chain
 from typing import TextIO
 
 from onecycle.errors import (
@@ -77,8 +78,5 @@ def in_lines(text: str) -> str:
     """Return a message without control characters, in lines as wide as the terminal."""
     width = min(_WIDEST, max(40, shutil.get_terminal_size((80, 24)).columns))
     plain = [safe_text(line) for line in text.splitlines()]
-    return "\n".join(
-        part
-        for line in plain
-        for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
-    )
+    lines = (textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""] for line in plain)
+    return "\n".join(chain.from_iterable(lines))

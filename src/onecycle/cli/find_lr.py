@@ -1,4 +1,4 @@
-"""``onecycle find-lr``: sweeps that find a learning rate, shown, kept, and put into the next command."""
+"""``onecycle find-lr``: sweeps that find a learning rate, shown, written, and put into the next command."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import errno
 import io
 import json
@@ -22,6 +21,7 @@ from onecycle.data.labels import items
 from onecycle.data.pixels.store import Unreadable
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.predictions import Predictions
+from onecycle.files import csv_text
 from onecycle.learner.predictor import Calibrated, Predictor
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, write_output
@@ -197,11 +197,8 @@ class _Shown:
             buffer = io.BytesIO()
             pq.write_table(pa.table(columns), buffer)
             return buffer.getvalue()
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-        return text.getvalue().encode("utf-8", "surrogateescape")
+        rows = zip(*columns.values(), strict=True)
+        return csv_text([tuple(columns), *rows]).encode("utf-8", "surrogateescape")
 
     def formulas(self) -> int:
         """Count cells of the table that a spreadsheet would take for a formula."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 USUAL_WIDTH, LEAST_WIDTH, MOST_WIDTH = 80, 40, 100
-"""Columns where nobody says; and what text is kept between, as longer lines are hard to read."""
+"""Columns where nobody says; and the least and most that lines have, as longer ones are hard to read."""
 
 LABEL_WIDTH = 10
 """Columns of the word that a line begins with."""
@@ -41,12 +41,9 @@ class Screen:
 
     Args:
         as_json: one JSON object a line on standard output, and nothing else there.
-        quiet: only what ``result`` is given.
+        quiet: only lines that are shown ``always``.
         stream: standard output.
         errors: for warnings.
-
-    Attributes:
-        width: columns that lines are kept to.
     """
 
     def __init__(
@@ -59,7 +56,7 @@ class Screen:
             if isinstance(written, io.TextIOWrapper):  # what its encoding lacks must not end a run
                 written.reconfigure(errors="replace")
         columns = shutil.get_terminal_size((USUAL_WIDTH, 24)).columns
-        self.width = max(LEAST_WIDTH, min(MOST_WIDTH, columns))
+        self.width = max(LEAST_WIDTH, min(MOST_WIDTH, columns))  # the most columns of a line
         self.console = _console(self._out, columns)
         self._errors = _console(self._err, columns)
         self._log: TextIO | None = None

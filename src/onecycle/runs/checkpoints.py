@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import datetime
-import io
 import math
 import platform
 import signal
@@ -25,6 +24,7 @@ from onecycle.errors import DataError
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
+from onecycle.files import csv_text
 from onecycle.learner.fine_tune.plan import ALL, Stage
 from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.runs.folder import RunFolder
@@ -143,7 +143,7 @@ class RunCheckpoints(StageCallback):
             return
         if self._stage.trains == ALL:
             self._note(epochs=self.done.epochs + 1)
-        self.rows.append(self._cells(row))
+        self.rows.append(self._cells(self._stage, row))
         self.write_history()
         if time.monotonic() - self._saved_s >= SAVE_EVERY_S and math.isfinite(row.train_loss):
             self.save(LAST)
@@ -173,25 +173,20 @@ class RunCheckpoints(StageCallback):
 
     def write_history(self) -> None:
         """Write ``history.csv``."""
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
         names = self.learn.recorder.metric_names
-        table.writerow(["epoch", "stage", "size", "train_loss", "valid_loss", *names, "time_s"])
-        table.writerows(self.rows)
-        self.run.write_text(self.run.history, text.getvalue())
+        head = ["epoch", "stage", "size", "train_loss", "valid_loss", *names, "time_s"]
+        self.run.write_text(self.run.history, csv_text([head, *self.rows]))
 
     def _note(self, **changes: Any) -> None:
         seconds = self._before_s + time.monotonic() - self._began_s
         self.done = Done(**{**asdict(self.done), "seconds": seconds, **changes})
 
-    def _cells(self, row: EpochRow) -> list[str]:
-        stage = self._stage
-        size = "" if stage is None or stage.size is None else "x".join(str(side) for side in stage.size)
+    def _cells(self, stage: Stage, row: EpochRow) -> list[str]:
+        size = "" if stage.size is None else "x".join(str(side) for side in stage.size)
         values = [row.train_loss, row.valid_loss, *row.metrics]
         values += [None] * (2 + len(self.learn.recorder.metric_names) - len(values))
         numbers = ["" if v is None else f"{v:.6g}" if isinstance(v, float) else str(v) for v in values]
-        name = "" if stage is None else stage.trains
-        return [str(len(self.rows)), name, size, *numbers, f"{row.time_s:.2f}"]
+        return [str(len(self.rows)), stage.trains, size, *numbers, f"{row.time_s:.2f}"]
 
 
 def read_history(run: RunFolder) -> Recorder:
@@ -252,25 +247,23 @@ def uninterrupted() -> Iterator[None]:
 
 def write_sweeps(run: RunFolder, sweeps: Sequence[Sweep]) -> None:
     """Write the sweeps of the learning rate: sweep, lr, loss."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["sweep", "lr", "loss"])
+    rows: list[Sequence[object]] = [("sweep", "lr", "loss")]
     for i, (lrs, losses) in enumerate(sweeps, 1):
-        table.writerows([i, f"{lr:.6g}", f"{loss:.6g}"] for lr, loss in zip(lrs, losses, strict=False))
-    run.write_text(run.lr_find, text.getvalue())
+        rows += [(i, f"{lr:.6g}", f"{loss:.6g}") for lr, loss in zip(lrs, losses, strict=False)]
+    run.write_text(run.lr_find, csv_text(rows))
 
 
 def read_sweeps(run: RunFolder) -> list[Sweep]:
     """Return the sweeps that ``write_sweeps`` wrote; none where there are none."""
     if not run.lr_find.exists():
         return []
-    found: dict[str, Sweep] = {}
+    sweeps: dict[str, Sweep] = {}
     with run.lr_find.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            lrs, losses = found.setdefault(row["sweep"], ([], []))
+            lrs, losses = sweeps.setdefault(row["sweep"], ([], []))
             lrs.append(float(row["lr"]))
             losses.append(float(row["loss"]))
-    return list(found.values())
+    return list(sweeps.values())
 
 
 def read_issues(run: RunFolder, data: ImageDataBunch) -> list[LabelIssue] | None:

@@ -44,6 +44,16 @@ _DIGITS = 3
 _NUMBERED = re.compile(r"-(\d{3,})$")
 
 
+class _Inside:
+    """The path of a file inside a run's folder."""
+
+    def __init__(self, name: str | Path) -> None:
+        self.name = name
+
+    def __get__(self, run: RunFolder, owner: type | None = None) -> Path:
+        return run.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """One run's folder; the attributes are paths, whether or not the files are there yet."""
@@ -55,70 +65,19 @@ class RunFolder:
         """The folder's own name, e.g. ``planet-003``."""
         return self.path.name
 
-    @property
-    def config(self) -> Path:
-        """All settings, as ``onecycle train --config`` reads them."""
-        return self.path / RUN_CONFIG
-
-    @property
-    def env(self) -> Path:
-        """Versions, device, cores, date and seed."""
-        return self.path / "env.json"
-
-    @property
-    def data(self) -> Path:
-        """The data as understood, the classes, and what the audit found."""
-        return self.path / "data.json"
-
-    @property
-    def split(self) -> Path:
-        """Which file trains and which validates."""
-        return self.path / "split.csv"
-
-    @property
-    def history(self) -> Path:
-        """Losses and metrics of each epoch."""
-        return self.path / "history.csv"
-
-    @property
-    def predictions(self) -> Path:
-        """Probabilities of the validation pictures, see ``Predictions``."""
-        return self.path / "predictions.parquet"
-
-    @property
-    def metrics(self) -> Path:
-        """Scores with their intervals and baselines."""
-        return self.path / "metrics.json"
-
-    @property
-    def report(self) -> Path:
-        """The report to pass on."""
-        return self.path / "report.html"
-
-    @property
-    def model_stem(self) -> Path:
-        """The model's path without suffix, as ``Learner.save`` takes it."""
-        return self.path / RUN_MODEL
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the weights that are saved while training runs."""
-        return self.path / "checkpoints"
-
-    @property
-    def log(self) -> Path:
-        """What was shown, without control characters."""
-        return self.path / "log.txt"
-
-    @property
-    def label_issues(self) -> Path:
-        """Labels to look at again, as ``LabelIssues.to_csv`` writes them."""
-        return self.path / "label_issues.csv"
-
-    @property
-    def lr_find(self) -> Path:
-        """The sweeps that found the learning rate."""
-        return self.path / "lr_find.csv"
+    config = _Inside(RUN_CONFIG)  # all settings, as ``onecycle train --config`` reads them
+    env = _Inside("env.json")  # versions, device, cores, date and seed
+    data = _Inside("data.json")  # the data as understood, the classes, and what the audit says
+    split = _Inside("split.csv")  # which file trains and which validates
+    history = _Inside("history.csv")  # losses and metrics of each epoch
+    lr_find = _Inside("lr_find.csv")  # the sweeps for the learning rate
+    label_issues = _Inside("label_issues.csv")  # labels to look at again, as ``LabelIssues.to_csv`` writes them
+    predictions = _Inside("predictions.parquet")  # probabilities of the validation pictures, see ``Predictions``
+    metrics = _Inside("metrics.json")  # scores with their intervals and baselines
+    report = _Inside("report.html")  # the report to pass on
+    model_stem = _Inside(RUN_MODEL)  # the model's path without suffix, as ``Learner.save`` takes it
+    checkpoints = _Inside("checkpoints")  # folder of the weights that are saved while training runs
+    log = _Inside("log.txt")  # what was shown, without control characters
 
     @classmethod
     def create(cls, base: str | Path, name: str, *, latest: bool = True) -> Self:
@@ -160,17 +119,17 @@ class RunFolder:
         Raises:
             DataError: no such run, or a folder that no run made; runs that are there are named.
         """
-        given = Path(path)
-        for candidate in (given, Path(RUNS) / given):
-            found = _followed(candidate)
-            if found is not None and (found / RUN_CONFIG).is_file():
-                return cls(found)
-        if (found := _followed(given)) is not None:
+        named = Path(path)
+        for candidate in (named, Path(RUNS) / named):
+            folder = _followed(candidate)
+            if folder is not None and (folder / RUN_CONFIG).is_file():
+                return cls(folder)
+        if _followed(named) is not None:
             raise DataError(
-                f"{given} is a folder, but no run: it has no config.yaml, which `onecycle train` writes"
-                + _runs_there(given)
+                f"{named} is a folder, but no run: it has no config.yaml, which `onecycle train` writes"
+                + _runs_there(named)
             )
-        raise DataError(f"there is no run {str(path)!r}{_runs_there(given)}")
+        raise DataError(f"there is no run {str(path)!r}{_runs_there(named)}")
 
     def read_json(self, path: Path) -> dict[str, Any]:
         """Read one of the run's JSON files.
@@ -256,9 +215,9 @@ def _number(folder: str, stem: str) -> int:
     return int(match[1]) if match and folder[: match.start()] == stem else 0
 
 
-def _runs_there(given: Path) -> str:
+def _runs_there(named: Path) -> str:
     """Name the runs that could have been meant, as the end of a message."""
-    bases = dict.fromkeys((given.parent, Path(RUNS), given))
+    bases = dict.fromkeys((named.parent, Path(RUNS), named))
     there = [
         (base, p.name)
         for base in bases
@@ -269,5 +228,5 @@ def _runs_there(given: Path) -> str:
     if not there:
         return "; make one with `onecycle train DATA`"
     names = [name for _, name in there]
-    near = get_close_matches(given.name, names, n=3) or names[-3:]
+    near = get_close_matches(named.name, names, n=3) or names[-3:]
     return f"; the runs in {there[0][0]}/ are, among {len(names)}: {', '.join(near)}"

@@ -15,6 +15,7 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.relabel import file_name
 from onecycle.data.labels.splits import Split
 from onecycle.errors import DataError, DataWarning, warn
+from onecycle.files import csv_text
 from onecycle.text import plural, shown
 
 Part = Literal["train", "valid", "left out"]
@@ -40,12 +41,8 @@ def name_of(path: str, root: Path) -> str:
 
 def split_text(data: ImageDataBunch) -> str:
     """Return the split as ``split.csv`` has it: one line a row of the table, in order."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["file", "part"])
     names = (name_of(path, data.path) for path in data.store.paths)
-    table.writerows(zip(names, parts_of(data), strict=True))
-    return text.getvalue()
+    return csv_text([("file", "part"), *zip(names, parts_of(data), strict=True)])
 
 
 def read_split(table: Path) -> list[tuple[str, Part]]:

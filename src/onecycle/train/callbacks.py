@@ -8,8 +8,6 @@ given, so that they are a function of (seed, epoch, step).
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ import torch
 from torch import nn
 
 from onecycle.errors import ArgumentError
-from onecycle.files import write_whole
+from onecycle.files import csv_text, write_whole
 from onecycle.train.log.progress import LiveFigure, format_row
 from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.optimizer import Optimizer, hold_frozen_norms
@@ -328,9 +326,7 @@ class CSVLogger(LearnerCallback):
         return pd.read_csv(self.path)
 
     def _write(self, cells: Sequence[str]) -> None:
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(cells)
-        self.lines += line.getvalue()
+        self.lines += csv_text([cells])
         write_whole(self.path, self.lines.encode())
 
 

@@ -20,20 +20,13 @@ from onecycle.train.lr_finder import unchanged
 
 @dataclass(frozen=True)
 class Trial:
-    """One batch end to end.
+    """One batch end to end."""
 
-    Attributes:
-        train_loss: of a step with all layers.
-        valid_loss: of a validation batch; None where no picture validates.
-        bs: pictures in the batch.
-        host_mb, gpu_mb: most memory so far; None without a GPU.
-    """
-
-    train_loss: float
-    valid_loss: float | None
-    bs: int
-    host_mb: float
-    gpu_mb: float | None
+    train_loss: float  # of a step with all layers
+    valid_loss: float | None  # of a validation batch; None where no picture validates
+    bs: int  # pictures in the batch
+    host_mb: float  # most memory so far
+    gpu_mb: float | None  # the same on the GPU; None without one
 
 
 def try_batch(learn: Learner) -> Trial:

@@ -19,7 +19,7 @@ FLOORS = {
     "cli": 10, "__main__": 11,
 }  # fmt: skip
 """Rooms (folders) and single files beside them, with their floors; what is not here has no place in the house."""
-MODULE_LINES, CLASS_LINES, FUNCTION_LINES = 500, 900, 52
+MODULE_LINES, CLASS_LINES, FUNCTION_LINES = 500, 900, 50
 
 
 @cache
@@ -88,7 +88,7 @@ def test_no_import_circle():
 def test_no_folder_is_too_full_to_see_at_a_glance():
     """``cli`` has a file for each command."""
     folders = {p.parent for p in modules().values()} - {SRC, SRC / "cli"}
-    assert {f.name: n for f in folders if (n := len(list(f.glob("*.py"))) - 1) > 15} == {}
+    assert {f.name: n for f in folders if (n := len(list(f.glob("*.py"))) - 1) > 11} == {}
 
 
 def faults_of(name: str, path: Path) -> Iterator[str]:

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from onecycle.data.augment.augmenter import BatchAugmenter, PixelFunction
 from onecycle.data.augment.threads import chunk_length, in_threads
 from onecycle.data.pixels.resize import centre_window
 from onecycle.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
+    from onecycle.data.augment.augmenter import BatchAugmenter, PixelFunction
     from onecycle.data.datasets import ImageDataset
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]

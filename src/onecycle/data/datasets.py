@@ -12,7 +12,6 @@ import torch
 
 from onecycle.data.batches import BatchLoader
 from onecycle.data.labels.items import DatasetType, EmptyLabel, Label, LabelObject, Labels
-from onecycle.data.labels.splits import Split
 from onecycle.data.pixels.decode import Source
 from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.resize import ResizeSpec, centre_window
@@ -20,6 +19,8 @@ from onecycle.data.pixels.store import PicturesInMemory, PixelStore
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from onecycle.data.labels.splits import Split
 
 T = TypeVar("T")
 

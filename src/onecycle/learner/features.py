@@ -48,32 +48,20 @@ _FED_PICTURES = "The network is fed pictures, not precomputed features: {}."
 
 @dataclass(frozen=True)
 class HeadStage:
-    """What the training loop needs to train a head on features.
+    """What the training loop needs to train a head on features."""
 
-    Attributes:
-        head: the layers that batches go through; they are the model's own.
-        train: features of the training pictures.
-        valid: features of the validation pictures, plain; None where there are none.
-    """
-
-    head: nn.Module
-    train: FeatureLoader
-    valid: FeatureLoader | None
+    head: nn.Module  # the layers that batches go through; they are the model's own
+    train: FeatureLoader  # features of the training pictures
+    valid: FeatureLoader | None  # features of the validation pictures, plain; None where there are none
 
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """The body's outputs for all labelled pictures, training before validation.
+    """The body's outputs for all labelled pictures, training before validation."""
 
-    Attributes:
-        features: float32 ``(N, …)`` on the CPU.
-        targets: int64 ``(N,)`` or float32 ``(N, C)``.
-        rows: int64 ``(N,)``, their rows in the labelled table.
-    """
-
-    features: Tensor
-    targets: Tensor
-    rows: np.ndarray
+    features: Tensor  # float32 (N, …) on the CPU
+    targets: Tensor  # int64 (N,) or float32 (N, C)
+    rows: np.ndarray  # int64 (N,), their rows in the labelled table
 
     def vectors(self) -> Tensor:
         """Return one vector a picture, float32 ``(N, D)``: maps are averaged over their cells."""

@@ -53,23 +53,14 @@ _TABLE_ROWS = 20
 
 @dataclass(frozen=True)
 class LabelIssues:
-    """Labels to look at again, the most doubtful first; ``str()`` is a table of the first ones.
+    """Labels to look at again, the most doubtful first; ``str()`` is a table of the first ones."""
 
-    Attributes:
-        data: the bunch whose labels were judged.
-        ranked: all judged labels; with tags each (picture, tag) is one.
-        rows: int64 ``(N,)``, the row in the labelled table of each picture that ``ranked`` numbers.
-        probs: float32 ``(N, C)``, the out-of-fold probabilities.
-        folds: how many heads were trained.
-        body: what is known of the body's training, a sentence.
-    """
-
-    data: ImageDataBunch = field(repr=False)
-    ranked: RankedLabels = field(repr=False)
-    rows: np.ndarray = field(repr=False)
-    probs: np.ndarray = field(repr=False)
-    folds: int
-    body: str
+    data: ImageDataBunch = field(repr=False)  # whose labels were judged
+    ranked: RankedLabels = field(repr=False)  # all judged labels; with tags each (picture, tag) is one
+    rows: np.ndarray = field(repr=False)  # int64 (N,), the row in the labelled table of each picture in ranked
+    probs: np.ndarray = field(repr=False)  # float32 (N, C), the out-of-fold probabilities
+    folds: int  # how many heads were trained
+    body: str  # what is known of the body's training, a sentence
 
     def __len__(self) -> int:
         return len(self.ranked)

@@ -866,10 +866,8 @@ class Learner:
 
     def summary(self) -> str:
         """Return a table of the layers: output shape, parameters, whether they train."""
-        from onecycle.model.summary import model_summary
-
         x = self._data.one_batch().x[:1].to(self._data.device)
-        return model_summary(self.model, x, notes=self.trainer.describe(self.callbacks))
+        return cnn.model_summary(self.model, x, notes=self.trainer.describe(self.callbacks))
 
     def __repr__(self) -> str:
         total = sum(p.numel() for p in self.model.parameters())

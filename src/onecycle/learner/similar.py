@@ -20,32 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SimilarPicture:
-    """A training picture.
+    """A training picture."""
 
-    Attributes:
-        row: in the labelled table.
-        path: of the file.
-        label: as it is given.
-        cosine: of its features and those of the picture asked about, −1 to 1.
-    """
-
-    row: int
-    path: str
-    label: str
-    cosine: float
+    row: int  # in the labelled table
+    path: str  # of the file
+    label: str  # in the table
+    cosine: float  # of its features and those of the picture asked about, −1 to 1
 
 
 @dataclass(frozen=True)
 class SimilarPictures:
-    """The training pictures nearest to one validation picture, the nearest first.
+    """The training pictures nearest to one validation picture, the nearest first."""
 
-    Attributes:
-        asked: the picture asked about, with a cosine of 1.
-        found: its neighbours.
-    """
-
-    asked: SimilarPicture
-    found: tuple[SimilarPicture, ...]
+    asked: SimilarPicture  # the picture asked about, with a cosine of 1
+    found: tuple[SimilarPicture, ...]  # its neighbours
     data: ImageDataBunch = field(repr=False)
 
     def __str__(self) -> str:

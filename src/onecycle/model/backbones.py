@@ -42,47 +42,32 @@ SEED_ERA: dict[str, str] = {name: f"{name}.tv_in1k" for name in _TORCHVISION_IN_
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network by name; a value that costs nothing.
+    """A network by name; a value that costs nothing."""
 
-    Attributes:
-        name: ``resnet34``.
-        source: Who builds it: timm, torchvision, or a function of the user's.
-        weights: Name with the tag of the pretrained weights: ``resnet34.tv_in1k``. ``architecture(weights)``
-            gives the same value back, except for a function of the user's.
-        build: The user's function from ``pretrained`` (bool) to a network, or None.
-    """
-
-    name: str
-    source: Literal["timm", "torchvision", "callable"]
+    name: str  # resnet34
+    source: Literal["timm", "torchvision", "callable"]  # who builds it; "callable": a function of the user's
     weights: str
-    build: Callable[[bool], nn.Module] | None = field(default=None, repr=False)
+    """Name with the tag of the pretrained weights: ``resnet34.tv_in1k``. ``architecture(weights)`` gives the same value
+    back, except for a function of the user's."""
+    build: Callable[[bool], nn.Module] | None = field(default=None, repr=False)  # the user's, from pretrained= to it
 
     def __str__(self) -> str:
         return self.weights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Body:
-    """A body cut from a network, and what is known about it.
+    """A body cut from a network, and what is known about it."""
 
-    Attributes:
-        module: From (N, C, H, W) to (N, nf, h, w).
-        nf: Channels of its output.
-        stats: Mean and standard deviation of each channel for pixels in [0, 1] that the weights expect;
-            None for a network of the user's own, of which nobody knows them.
-        input_size: Height and width (px) that the weights were trained at.
-        weights_source: What the weights are and where they came from, for a line in the log.
-        splits: Names of submodules at which a new layer group begins; empty where ``stages`` decides.
-        stages: Stage number of each parameter, by its name in the body; empty where not known.
-    """
-
-    module: nn.Module
-    nf: int
+    module: nn.Module  # from (N, C, H, W) to (N, nf, h, w)
+    nf: int  # channels of its output
     stats: Stats | None
-    input_size: tuple[int, int]
-    weights_source: str
-    splits: tuple[str, ...] = ()
-    stages: Mapping[str, int] = field(default_factory=dict)
+    """Mean and standard deviation of each channel for pixels in [0, 1] that the weights expect; None for a network of
+    the user's own, of which nobody knows them."""
+    input_size: tuple[int, int]  # height and width (px) that the weights were trained at
+    weights_source: str  # what the weights are and where they came from, for a line in the log
+    splits: tuple[str, ...] = ()  # submodules at which a new layer group begins; empty where stages decides
+    stages: Mapping[str, int] = field(default_factory=dict)  # of each parameter, by name in the body; empty: not known
 
 
 class _UnknownArchitecture(ArgumentError, AttributeError):
@@ -224,9 +209,9 @@ def _load(
         return "random weights (pretrained=False)"
     if arch.source == "callable" and pretrained is True:
         return f"weights of {arch.name}(True)"
-    found = find_weights(net.published, pretrained)
-    load_into(module, keys, found, in_chans=in_chans)
-    return found.source
+    file = find_weights(net.published, pretrained)
+    load_into(module, keys, file, in_chans=in_chans)
+    return file.source
 
 
 def _build(arch: Architecture, pretrained: bool | str | Path, in_chans: int) -> _Network:
@@ -285,8 +270,8 @@ def _create_timm(name: str, in_chans: int, *, any_size: bool) -> nn.Module:
     import timm
 
     # Transformers have a fixed input size unless told otherwise, each family in its own words.
-    wishes: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
-    for options in () if any_size else wishes:
+    words: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
+    for options in () if any_size else words:
         try:
             return timm.create_model(name, pretrained=False, in_chans=in_chans, **options)
         except TypeError:

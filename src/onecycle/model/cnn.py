@@ -8,12 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypedDict, Unpack
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from onecycle.errors import ArgumentError
 from onecycle.model.backbones import Architecture, Body, Cut, Stats, architecture, build_body
 from onecycle.model.heads import Init, create_head, init_head, seeded, set_prior_bias
+from onecycle.train.evaluate import eval_mode
 
 SplitOn = nn.Module | Sequence[nn.Module] | Callable[[nn.Module], Sequence[nn.Module]]
 
@@ -258,3 +260,53 @@ def freeze(layer_groups: Sequence[nn.ModuleList], *, train_bn: bool = True) -> N
 def unfreeze(layer_groups: Sequence[nn.ModuleList]) -> None:
     """Let every group train."""
     freeze_to(layer_groups, 0)
+
+
+# --- a table of the layers ------------------------------------------------------------------------
+
+
+class Summary(str):
+    """Text whose ``repr`` is itself, so that a notebook shows its lines."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def model_summary(model: nn.Module, x: Tensor, *, notes: Sequence[str] = ()) -> Summary:
+    """Return a table of what each leaf module gives, how many parameters it has, and whether they train.
+
+    Args:
+        model: any network.
+        x: one input, ``(1, 3, H, W)``, that is passed through it in evaluation mode.
+        notes: lines added below.
+    """
+    total = sum(p.numel() for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    lines = [f"{'Layer (type)':<24}{'Output shape':<20}{'Parameters':>14}  {'Trains':<6}", "=" * 66]
+    lines += _layer_lines(model, x)
+    lines += ["=" * 66, f"Parameters: {total:,}", f"  of them train: {trainable:,}", f"  frozen: {total - trainable:,}"]
+    return Summary("\n".join([*lines, *notes]))
+
+
+def _layer_lines(model: nn.Module, x: Tensor) -> list[str]:
+    """Return a line for every leaf module that ran, in the order in which a picture passes through."""
+    lines: list[str] = []
+
+    def note(module: nn.Module, _inputs: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            own = list(module.parameters(recurse=False))
+            trains = ("yes" if any(p.requires_grad for p in own) else "no") if own else ""
+            shape, n = " × ".join(map(str, output.shape[1:])), sum(p.numel() for p in own)
+            lines.append(f"{type(module).__name__:<24}{shape:<20}{n:>14,}  {trains:<6}")
+
+    leaves = [m for m in model.modules() if not any(True for _ in m.children())]
+    hooks = [leaf.register_forward_hook(note) for leaf in leaves]
+    try:
+        with eval_mode(model), torch.inference_mode():
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return lines

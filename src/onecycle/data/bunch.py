@@ -3,38 +3,99 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import replace
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, get_type_hints
 
 import numpy as np
+import pandas as pd
 import torch
 
-from onecycle.data.audit.audit import audit_rows, rows_of_lists
+from onecycle.data.audit.audit import audit_table
 from onecycle.data.audit.findings import AuditReport
 from onecycle.data.audit.rows import check_files_exist, oddities, unreadable_message, unseen_items
+from onecycle.data.augment.augmenter import BatchAugmenter
+from onecycle.data.augment.transforms import Transform, flatten
 from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats
 from onecycle.data.datasets import ImageDataset, draw_grid, make_datasets
-from onecycle.data.factories import BunchFactories
-from onecycle.data.labels.items import DatasetType, Label
-from onecycle.data.labels.pictures import Labeled
+from onecycle.data.labels.items import DatasetType, Label, Labels, labels_from_pattern, list_images
+from onecycle.data.labels.labeled import Labeled
 from onecycle.data.labels.prevalence import Prevalence, prevalence
 from onecycle.data.labels.relabel import relabelled
-from onecycle.data.labels.splits import index_split, keep_together
-from onecycle.data.options import BunchOptions, make_loading, make_stores
+from onecycle.data.labels.splits import DEFAULT_SEED, Split, folder_split, index_split, keep_together
+from onecycle.data.labels.table import LabelTable
 from onecycle.data.pixels.decode import Source
 from onecycle.data.pixels.image import Image
-from onecycle.data.pixels.store import PicturesInMemory
-from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, warn
+from onecycle.data.pixels.resize import ResizeMethod
+from onecycle.data.pixels.store import LOADING_THREADS, PicturesInMemory, PixelStore
+from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, check_keywords, warn
 from onecycle.text import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+TransformLists = tuple[Sequence[Transform], Sequence[Transform]]
+_TRANSFORM = ("size", "resize_method", "mult", "padding_mode", "mode", "scaled_decode")
 
-class ImageDataBunch(BunchFactories):
+
+class LoaderOptions(TypedDict, total=False):
+    """How pictures are read and put into batches; ``CommonOptions`` says what each one means."""
+
+    bs: int
+    val_bs: int | None
+    num_workers: int | None
+    dl_tfms: Sequence[Any] | None
+    device: str | torch.device | None
+    no_check: bool
+    unreadable: str
+    pixel_cache: str
+
+
+class CommonOptions(LoaderOptions, total=False):
+    """The keywords that every factory of ``ImageDataBunch`` takes.
+
+    bs: pictures in a training batch (64). val_bs: in a validation batch (as ``bs``).
+    ds_tfms: what ``get_transforms()`` returns; None for no augmentation.
+    size: px; a number crops by default, a (height, width) pair squishes; None keeps the pictures' own.
+    resize_method: ``ResizeMethod.CROP``, ``PAD``, ``SQUISH`` or ``NO``. mult: round the size to a multiple.
+    padding_mode: ``reflection``, ``border`` or ``zeros``. mode: interpolation of the augmentation.
+    scaled_decode: decode a JPEG far larger than ``size`` at 1/2, 1/4 or 1/8 (True), in training and prediction alike.
+    num_workers: decoding threads; they never change the result. device: ``'cpu'``, ``'cuda'``, …
+    dl_tfms: functions called on each batch ``(x, y)``. no_check: do not look whether all files exist.
+    unreadable: ``'stop'`` (default: an error that names every bad picture before training starts) or
+    ``'skip'`` (leave them out and say how many).
+    pixel_cache: where decoded pictures are kept, so that each is decoded once: ``'disk'`` (default: a file of the
+    cache folder that later runs find again; ``onecycle cache`` lists and clears), ``'memory'`` (of this run) or
+    ``'off'`` (decoded for each batch). It never changes the result.
+    """
+
+    ds_tfms: TransformLists | None
+    size: int | tuple[int, int] | None
+    resize_method: ResizeMethod | str | None
+    mult: int | None
+    padding_mode: str
+    mode: str
+    scaled_decode: bool
+
+
+class BunchOptions(CommonOptions, total=False):
+    """``CommonOptions``, and ``test``: a folder (below ``path``) or a list of pictures without labels."""
+
+    test: str | Path | Sequence[str | Path] | None
+
+
+_OLD = {"sep": "label_delim", "tfms": "ds_tfms"}  # spellings of fastai before 1.0.47
+
+
+def check_options(options: Mapping[str, object]) -> None:
+    """Fail at once on a misspelt keyword."""
+    check_keywords("ImageDataBunch", options, list(get_type_hints(BunchOptions)), _OLD)
+
+
+class ImageDataBunch:
     """Training, validation and (optionally) test pictures, ready for a learner.
 
     Made by ``from_csv``, ``from_df``, ``from_folder``, ``from_name_re``, ``from_name_func``,
@@ -64,6 +125,7 @@ class ImageDataBunch(BunchFactories):
         no_check: bool = False,
         unreadable: str = "stop",
         pixel_cache: str = "disk",
+        store: PixelStore | None = None,
     ) -> None:
         if unreadable not in ("stop", "skip"):
             raise ArgumentError(f"unreadable is 'stop' or 'skip'; received {unreadable!r}")
@@ -71,32 +133,254 @@ class ImageDataBunch(BunchFactories):
         self.lists, self.labels, self.split = lists, lists.labels, lists.split
         self.stats: Stats | None = None
         self.backbone_stats: Stats | None = None
-        self._make_stores = partial(make_stores, num_workers=num_workers, pixel_cache=pixel_cache)
-        self.store, self._test_store = self._make_stores(lists)
+        threads = LOADING_THREADS if num_workers is None else num_workers
+        self._make_store = partial(PixelStore, cache=pixel_cache, threads=threads)
+        self.store, self._test_store = self._stores(lists, store)
         if not no_check:
             check_files_exist(self.store.paths, lists.pictures.source, all_gone_only=unreadable == "skip")
         if unreadable == "skip":
             self._skip_unreadable()
-        self._loading = make_loading(lists, bs=bs, val_bs=val_bs, device=device, seed=seed, dl_tfms=dl_tfms)
+        self._loading = _make_loading(lists, bs=bs, val_bs=val_bs, device=device, seed=seed, dl_tfms=dl_tfms)
         self._datasets = make_datasets(self.store, self._test_store, self.labels, self.split)
         for message in oddities(self.labels, self.split, self.store.paths):
             warn(message, DataWarning)
 
     @classmethod
-    def _assembled(cls, lists: Labeled, seed: int | None, options: BunchOptions) -> Self:
-        """Make the bunch with the shared keywords: the last step of each factory."""
-        return cls(
-            lists,
-            bs=options.get("bs", 64),
-            val_bs=options.get("val_bs"),
-            num_workers=options.get("num_workers"),
-            dl_tfms=options.get("dl_tfms"),
-            device=options.get("device"),
-            seed=seed,
-            no_check=options.get("no_check", False),
-            unreadable=options.get("unreadable", "stop"),
-            pixel_cache=options.get("pixel_cache", "disk"),
+    def from_csv(
+        cls,
+        path: str | Path,
+        folder: str | Path | None = None,
+        label_delim: str | None = None,
+        csv_labels: str | Path = "labels.csv",
+        valid_pct: float = 0.2,
+        seed: int | None = None,
+        *,
+        fn_col: int | str = 0,
+        label_col: int | str = 1,
+        suffix: str = "",
+        delimiter: str | None = None,
+        header: int | Literal["infer"] | None = "infer",
+        stratify: bool = False,
+        group_col: int | str | None = None,
+        **options: Unpack[BunchOptions],
+    ) -> Self:
+        """Read pictures and labels from the table ``path/csv_labels``.
+
+        Args:
+            path: folder of the data set.
+            folder: folder of the pictures below ``path``; a picture is ``path/folder/<name><suffix>``.
+            label_delim: splits a cell into tags (multi-label); None takes the cell as one label.
+            csv_labels: the table.
+            valid_pct: share of the pictures that validate.
+            seed: of the split, the order and every draw; default 42, so results are repeatable.
+            fn_col: column of the file names, by position or name.
+            label_col: column of the labels.
+            suffix: added to each file name, e.g. ``'.jpg'``.
+            delimiter: between the table's cells.
+            header: row of the column names, None if there is none.
+            stratify: give both parts the same share of each class or tag; a class with a single picture trains.
+            group_col: column of what belongs together (site, patient, flight); a group is never split.
+            options: see ``BunchOptions``.
+
+        Raises:
+            DataError: no such table, empty cells, missing files (each row named).
+            LabelError: labels that cannot be used.
+        """
+        check_options(options)
+        table = LabelTable.from_csv(
+            path, csv_labels, header=header, delimiter=delimiter, cols=fn_col, folder=folder, suffix=suffix
         )
+        table = table if group_col is None else table.grouped(group_col).check()
+        table = table.with_label_columns(label_col, label_delim=label_delim)
+        return cls._from_split(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, options)
+
+    @classmethod
+    def from_df(
+        cls,
+        path: str | Path,
+        df: pd.DataFrame,
+        folder: str | Path | None = None,
+        label_delim: str | None = None,
+        valid_pct: float = 0.2,
+        seed: int | None = None,
+        *,
+        fn_col: int | str = 0,
+        label_col: int | str = 1,
+        suffix: str = "",
+        stratify: bool = False,
+        group_col: int | str | None = None,
+        **options: Unpack[BunchOptions],
+    ) -> Self:
+        """Take pictures and labels from a DataFrame; arguments as in ``from_csv``."""
+        check_options(options)
+        table = LabelTable.from_df(df, path, cols=fn_col, folder=folder, suffix=suffix)
+        table = table if group_col is None else table.grouped(group_col).check()
+        table = table.with_label_columns(label_col, label_delim=label_delim)
+        return cls._from_split(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, options)
+
+    @classmethod
+    def from_folder(
+        cls,
+        path: str | Path,
+        train: str = "train",
+        valid: str = "valid",
+        test: str | None = None,
+        valid_pct: float | None = None,
+        seed: int | None = None,
+        classes: Sequence[Label] | None = None,
+        *,
+        stratify: bool = False,
+        **options: Unpack[CommonOptions],
+    ) -> Self:
+        """Label each picture with its folder's name: ``path/train/<class>/…`` and ``path/valid/<class>/…``.
+
+        Args:
+            path: folder of the data set.
+            train: folder of the training pictures.
+            valid: folder of the validation pictures.
+            test: folder of pictures without labels.
+            valid_pct: None splits by the two folders; a share splits all pictures below ``path/train``
+                (or, where that does not exist, below ``path``) at random.
+            seed: as in ``from_csv``.
+            classes: use only these classes.
+            stratify: as in ``from_csv``; with ``valid_pct`` only.
+            options: see ``BunchOptions``.
+        """
+        check_options(options)
+        if stratify and valid_pct is None:
+            raise ArgumentError("stratify=True draws a split, so it needs valid_pct=0.2, say; received None")
+        table = LabelTable(_pictures_of_classes(Path(path), train, valid, test, valid_pct, classes), path)
+        table = table.with_labels(table.folder_names(), classes=classes)
+        if valid_pct is None:
+            split = folder_split(table.paths, table.path, train=train, valid=valid)
+        else:
+            split = table.split(valid_pct, seed=seed, stratify=stratify)
+        return cls._from_split(table, split, seed, {**options, "test": test})
+
+    @classmethod
+    def from_lists(
+        cls,
+        path: str | Path,
+        fnames: Sequence[str | Path],
+        labels: Sequence[object],
+        valid_pct: float = 0.2,
+        seed: int | None = None,
+        *,
+        label_delim: str | None = None,
+        stratify: bool = False,
+        groups: Sequence[object] | None = None,
+        **options: Unpack[BunchOptions],
+    ) -> Self:
+        """Take pictures and labels from two lists of the same length.
+
+        Args:
+            path: folder of the data set.
+            fnames: paths of the pictures.
+            labels: one entry a picture.
+            valid_pct, seed, label_delim, stratify, options: as in ``from_csv``.
+            groups: one entry a picture, equal for pictures that belong together; a group is never split.
+        """
+        check_options(options)
+        table = LabelTable(fnames, path).with_labels(labels, label_delim=label_delim)
+        table = table if groups is None else table.with_groups(groups)
+        return cls._from_split(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, options)
+
+    @classmethod
+    def from_table(
+        cls,
+        table: LabelTable,
+        split: Split,
+        seed: int | None = None,
+        *,
+        store: PixelStore | None = None,
+        **options: Unpack[BunchOptions],
+    ) -> Self:
+        """Take a table that was read, and a split that was drawn, as they are.
+
+        Args:
+            table: its rows whole: a file and a label each.
+            split: of its rows.
+            seed: of the order and every draw.
+            store: of the pixels of all rows at the bunch's size, where it is there already.
+            options: see ``BunchOptions``.
+
+        Raises:
+            DataError, LabelError: rows that are not whole, each one named.
+        """
+        check_options(options)
+        return cls._from_split(table, split, seed, options, store)
+
+    @classmethod
+    def from_name_func(
+        cls,
+        path: str | Path,
+        fnames: Sequence[str | Path],
+        label_func: Callable[[Any], object],
+        valid_pct: float = 0.2,
+        seed: int | None = None,
+        *,
+        stratify: bool = False,
+        **options: Unpack[BunchOptions],
+    ) -> Self:
+        """Label each picture with ``label_func(its path)``; the other arguments as in ``from_csv``."""
+        check_options(options)
+        labels = [label_func(Path(f)) for f in fnames]
+        return cls.from_lists(path, fnames, labels, valid_pct, seed, stratify=stratify, **options)
+
+    @classmethod
+    def from_name_re(
+        cls,
+        path: str | Path,
+        fnames: Sequence[str | Path],
+        pat: str | re.Pattern[str],
+        valid_pct: float = 0.2,
+        seed: int | None = None,
+        *,
+        stratify: bool = False,
+        **options: Unpack[BunchOptions],
+    ) -> Self:
+        """Label each picture with group 1 of ``pat`` searched in its posix path; see ``from_csv``."""
+        check_options(options)
+        labels = labels_from_pattern([str(f) for f in fnames], pat)
+        return cls.from_lists(path, fnames, labels, valid_pct, seed, stratify=stratify, **options)
+
+    @classmethod
+    def single_from_classes(
+        cls, path: str | Path, classes: Sequence[Label], *, is_multi: bool = False, **options: Unpack[CommonOptions]
+    ) -> Self:
+        """Make a bunch without a single picture: what ``predict`` needs where nobody trains.
+
+        Args:
+            path: folder that models are looked for below.
+            classes: in the model's order.
+            is_multi: whether the classes are tags.
+            options: see ``BunchOptions``; the size is that of the model, ``ds_tfms`` are for ``TTA``.
+        """
+        check_options(options)
+        targets = np.zeros((0, len(classes)), np.float32) if is_multi else np.zeros(0, np.int64)
+        nobody = np.zeros(0, dtype=np.int64)
+        split = Split(nobody, nobody, "none, for predictions only")
+        lists = Labeled(LabelTable([], path), split, Labels(list(classes), targets, is_multi))
+        return cls._assembled(lists, None, {**options, "test": None})
+
+    @classmethod
+    def _from_split(
+        cls, table: LabelTable, split: Split, seed: int | None, options: BunchOptions, store: PixelStore | None = None
+    ) -> Self:
+        return cls._assembled(table.labeled(split), seed, options, store)
+
+    @classmethod
+    def _assembled(
+        cls, lists: Labeled, seed: int | None, options: BunchOptions, store: PixelStore | None = None
+    ) -> Self:
+        """Apply the shared keywords through the same steps as the data-block chain."""
+        test = options.get("test")
+        if test is not None:
+            lists = lists.add_test_folder(str(test)) if isinstance(test, (str, Path)) else lists.add_test(test)
+        said: dict[str, Any] = dict(options)
+        sizes = {name: said[name] for name in _TRANSFORM if name in said}
+        loaders = {name: said[name] for name in LoaderOptions.__annotations__ if name in said}
+        return cls(lists.transform(options.get("ds_tfms"), **sizes), seed=seed, store=store, **loaders)
 
     def resized(self, size: int | tuple[int, int] | None, *, bs: int | None = None) -> ImageDataBunch:
         """Return a bunch of the same pictures at another size; all else is the same, to the rows of the split.
@@ -108,14 +392,20 @@ class ImageDataBunch(BunchFactories):
         other, how = copy.copy(self), self._loading
         other.lists = replace(self.lists, resize=self.lists.resize.at_size(size))
         if other.lists.resize != self.lists.resize:
-            other.store, other._test_store = self._make_stores(other.lists)
+            other.store, other._test_store = self._stores(other.lists)
         new_bs = how.bs if bs is None else bs
         val_bs = new_bs if how.val_bs == how.bs else how.val_bs
-        other._loading = make_loading(
+        other._loading = _make_loading(
             other.lists, bs=new_bs, val_bs=val_bs, device=how.device, seed=how.seed, dl_tfms=how.dl_tfms
         )
         other._datasets = make_datasets(other.store, other._test_store, self.labels, self.split)
         return other
+
+    def _stores(self, lists: Labeled, store: PixelStore | None = None) -> tuple[PixelStore, PixelStore | None]:
+        """Return the pixels of the labelled pictures, and those of the test pictures where there are any."""
+        tests = lists.test_paths
+        store = store or self._make_store(lists.pictures.paths, lists.resize)
+        return store, None if tests is None else self._make_store(tests, lists.resize)
 
     def prevalence(self) -> Prevalence:
         """Return how often each class occurs in training and in validation; prints as a table."""
@@ -215,7 +505,18 @@ class ImageDataBunch(BunchFactories):
         Raises:
             ArgumentError: features or groups that do not fit the table.
         """
-        return audit_rows(rows_of_lists(self.lists, self.split, groups), features=features, silent=silent)
+        labels = [self.labels.label(i).obj for i in range(len(self.labels))]
+        if groups is None and self.split.groups is not None:
+            groups = self.split.groups.tolist()
+        return audit_table(
+            self.lists.pictures.with_labels(labels),
+            self.split,
+            self.lists.resize,
+            groups=groups,
+            known=self.lists.test_paths or (),
+            features=features,
+            silent=silent,
+        )
 
     def _skip_unreadable(self) -> None:
         bad = np.array([f.position for f in self.store.fill()], dtype=np.int64)
@@ -413,3 +714,70 @@ class ImageDataBunch(BunchFactories):
         if self.test_ds is not None:
             lines.append(f"Test: {len(self.test_ds):,} pictures")
         return "\n".join([*lines, f"Path: {self.path}"])
+
+
+def _pictures_of_classes(
+    path: Path, train: str, valid: str, test: str | None, valid_pct: float | None, classes: Sequence[Label] | None
+) -> list[Path]:
+    """List the pictures of a folder data set, ``<part>/<class>/…``; see ``ImageDataBunch.from_folder``."""
+    roots = [path / train, path / valid] if valid_pct is None else [path]
+    missing = [str(r) for r in roots if valid_pct is None and not r.is_dir()]
+    if missing:
+        raise DataError(
+            f"expected the folders {path}/{train} and {path}/{valid}, but there is no {' or '.join(missing)}; "
+            "pass train= and valid=, or valid_pct=0.2 to split all pictures at random"
+        )
+    pictures = [p for root in roots for p in list_images(root) if test is None or path / test not in p.parents]
+    wanted = None if classes is None else {str(c) for c in classes}
+    return [p for p in pictures if wanted is None or p.parent.name in wanted]
+
+
+@dataclass(frozen=True)
+class _Loading:
+    """How batches are made: settings shared by all loaders of a bunch."""
+
+    bs: int
+    val_bs: int
+    device: torch.device
+    seed: int
+    dl_tfms: tuple[Any, ...]
+    train_augmenter: BatchAugmenter | None
+    valid_augmenter: BatchAugmenter | None
+
+
+def _make_loading(
+    lists: Labeled,
+    *,
+    bs: int,
+    val_bs: int | None,
+    device: str | torch.device | None,
+    seed: int | None,
+    dl_tfms: Sequence[Any] | None,
+) -> _Loading:
+    """Turn the user's keywords into the settings of the loaders."""
+    train, valid = lists.tfms or ((), ())
+    return _Loading(
+        bs=bs,
+        val_bs=val_bs or bs,
+        device=_checked_device(device),
+        seed=DEFAULT_SEED if seed is None else seed,
+        dl_tfms=tuple(dl_tfms or ()),
+        train_augmenter=_augmenter(train, lists),
+        valid_augmenter=_augmenter(valid, lists),
+    )
+
+
+def _augmenter(tfms: Sequence[Any], lists: Labeled) -> BatchAugmenter | None:
+    """Return None where transforms only cut the window in the centre: that is the evaluation preprocess."""
+    if all(t.name == "crop_pad" and t.param("row_pct") == t.param("col_pct") == 0.5 for t in flatten(tfms)):
+        return None
+    resize = lists.resize
+    return BatchAugmenter(tfms, size=resize.size, padding_mode=resize.padding_mode, mode=lists.mode)
+
+
+def _checked_device(device: str | torch.device | None) -> torch.device:
+    """Return the device that was asked for; by default the GPU where there is one, else the CPU."""
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ArgumentError(f"device={str(device)!r} was asked for, but PyTorch sees no GPU here; leave device out")
+    return chosen

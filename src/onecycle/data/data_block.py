@@ -17,25 +17,17 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Unpack
 
 import numpy as np
 import pandas as pd
 
-from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.labels import items, splits
-from onecycle.data.labels.items import Label
-from onecycle.data.labels.pictures import (
-    Labeled,
-    Pictures,
-    encode,
-    folder_names,
-    group_column,
-    label_columns,
-    label_rows,
-    read_labels,
-)
-from onecycle.data.labels.stratified import draw_split
+from onecycle.data.bunch import ImageDataBunch, LoaderOptions
+from onecycle.data.labels import splits
+from onecycle.data.labels.items import Label, labels_from_pattern
+from onecycle.data.labels.labeled import Labeled
+from onecycle.data.labels.read import column, flags
+from onecycle.data.labels.table import LabelTable
 from onecycle.errors import ArgumentError, DataError, RenamedWarning, warn
 
 
@@ -43,12 +35,20 @@ def _renamed(old: str, new: str) -> None:
     warn(f"`{old}` is now named `{new}`", RenamedWarning)
 
 
-class ImageList(Pictures):
+class ImageList(LabelTable):
     """Pictures that are neither split nor labelled yet; made by ``from_folder``, ``from_csv`` or ``from_df``."""
 
     def __repr__(self) -> str:
         first = ",".join(self.paths[:5])
         return f"{type(self).__name__} ({len(self)} items)\n{first}{'...' if len(self) > 5 else ''}\nPath: {self.path}"
+
+    def __getitem__(self, index: int) -> str:
+        return self.paths[index]
+
+    @property
+    def items(self) -> list[str]:
+        """The paths (v1's name)."""
+        return self.paths
 
     def add(self, other: ImageList) -> ImageList:
         """Append another list's pictures; returns this list."""
@@ -69,7 +69,7 @@ class ImageList(Pictures):
 
     def _subset(self, rows: list[int]) -> ImageList:
         frame = None if self.frame is None else self.frame.iloc[rows]
-        return type(self)([self.paths[i] for i in rows], self.path, frame=frame, source=self.source)
+        return self._with(paths=[self.paths[i] for i in rows], frame=frame)
 
     def split_by_rand_pct(self, valid_pct: float = 0.2, seed: int | None = None) -> SplitList:
         """Draw ``int(valid_pct · n)`` validation pictures; the same seed (default 42) gives the same split."""
@@ -94,17 +94,17 @@ class ImageList(Pictures):
             label_delim: splits a cell into tags.
             group_col: column of what belongs together; a group is never split.
         """
+        table = self if group_col is None else self.grouped(group_col).check()
         if self.frame is None:
-            cells: list[object] = [*folder_names(self)]
+            table = table.with_labels(self.folder_names(), label_delim=label_delim)
         else:
-            cells, _ = read_labels(self, cols)
-        labels = encode(self, cells, label_delim=label_delim)
-        groups = None if group_col is None else group_column(self, group_col)
-        return SplitList(self, draw_split(self.paths, valid_pct, seed=seed, labels=labels, groups=groups))
+            table = table.with_label_columns(cols, label_delim=label_delim)
+        _ = table.labels  # a label that cannot be used is said, not split at random
+        return SplitList(self, table.split(valid_pct, seed=seed, stratify=True))
 
     def split_by_group(self, col: int | str, valid_pct: float = 0.2, seed: int | None = None) -> SplitList:
         """Draw whole groups (sites, patients, flights) for validation; column ``col`` says what belongs together."""
-        return SplitList(self, draw_split(self.paths, valid_pct, seed=seed, groups=group_column(self, col)))
+        return SplitList(self, self.grouped(col).check().split(valid_pct, seed=seed))
 
     def random_split_by_pct(self, valid_pct: float = 0.2, seed: int | None = None) -> SplitList:
         """Old name of ``split_by_rand_pct``."""
@@ -141,8 +141,8 @@ class ImageList(Pictures):
 
     def split_from_df(self, col: int | str = 2) -> SplitList:
         """Validate on the rows whose cell in column ``col`` is true."""
-        cells = items.column(self.needs_frame("split_from_df"), col, source=self.source)
-        chosen = items.flags(cells, source=self.source)
+        cells = column(self.needs_frame("split_from_df"), col, source=self.source)
+        chosen = flags(cells, source=self.source)
         return SplitList(self, splits.index_split(len(self), np.flatnonzero(chosen).tolist()))
 
     def split_none(self) -> SplitList:
@@ -187,8 +187,8 @@ class SplitList:
     def label_from_list(
         self, labels: Sequence[object], *, label_delim: str | None = None, classes: Sequence[Label] | None = None
     ) -> LabeledLists:
-        """Label every picture; arguments as in ``label_rows``."""
-        return _lists(label_rows(self.pictures, self.split, labels, label_delim=label_delim, classes=classes))
+        """Label every picture; arguments as in ``LabelTable.with_labels``."""
+        return self._labeled(self.pictures.with_labels(labels, label_delim=label_delim, classes=classes))
 
     def label_from_df(
         self,
@@ -198,15 +198,15 @@ class SplitList:
         classes: Sequence[Label] | None = None,
     ) -> LabeledLists:
         """Label from column ``cols`` of the table; several columns are 0/1 flags, one a tag."""
-        return _lists(label_columns(self.pictures, self.split, cols, label_delim=label_delim, classes=classes))
+        return self._labeled(self.pictures.with_label_columns(cols, label_delim=label_delim, classes=classes))
 
     def label_from_folder(self, *, classes: Sequence[Label] | None = None) -> LabeledLists:
         """Label each picture with the name of its folder."""
-        return self.label_from_list(folder_names(self.pictures), classes=classes)
+        return self.label_from_list(self.pictures.folder_names(), classes=classes)
 
     def label_from_re(self, pat: str | re.Pattern[str], full_path: bool = False) -> LabeledLists:
         """Label with group 1 of ``pat`` searched in the file name (or, with ``full_path``, in the posix path)."""
-        return self.label_from_list(items.labels_from_pattern(self.pictures.paths, pat, full_path=full_path))
+        return self.label_from_list(labels_from_pattern(self.pictures.paths, pat, full_path=full_path))
 
     def label_from_func(
         self, func: Callable[[Any], object], *, label_delim: str | None = None, classes: Sequence[Label] | None = None
@@ -214,6 +214,10 @@ class SplitList:
         """Label with ``func(path)``; the path is a ``pathlib.Path``."""
         labels = [func(Path(p)) for p in self.pictures.paths]
         return self.label_from_list(labels, label_delim=label_delim, classes=classes)
+
+    def _labeled(self, table: LabelTable) -> LabeledLists:
+        labeled = table.labeled(self.split)
+        return LabeledLists(labeled.pictures, labeled.split, labeled.labels)
 
     def transform(self, *_: object, **__: object) -> NoReturn:
         """Transforms come after labelling."""
@@ -226,39 +230,12 @@ class SplitList:
         )
 
 
-def _lists(labeled: Labeled) -> LabeledLists:
-    return LabeledLists(labeled.pictures, labeled.split, labeled.labels)
-
-
 @dataclass(frozen=True, repr=False)
 class LabeledLists(Labeled):
     """Pictures, split and labelled: set the transforms, then make the bunch."""
 
     def databunch(
-        self,
-        path: str | Path | None = None,
-        *,
-        bs: int = 64,
-        val_bs: int | None = None,
-        num_workers: int | None = None,
-        dl_tfms: Sequence[Any] | None = None,
-        device: str | None = None,
-        seed: int | None = None,
-        no_check: bool = False,
-        unreadable: str = "stop",
-        pixel_cache: str = "disk",
+        self, path: str | Path | None = None, *, seed: int | None = None, **options: Unpack[LoaderOptions]
     ) -> ImageDataBunch:
         """Make the bunch that a learner takes; see ``ImageDataBunch`` for the arguments."""
-        return ImageDataBunch(
-            self,
-            path=path,
-            bs=bs,
-            val_bs=val_bs,
-            num_workers=num_workers,
-            dl_tfms=dl_tfms,
-            device=device,
-            seed=seed,
-            no_check=no_check,
-            unreadable=unreadable,
-            pixel_cache=pixel_cache,
-        )
+        return ImageDataBunch(self, path=path, seed=seed, **options)

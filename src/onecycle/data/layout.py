@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from onecycle.data.audit.audit import AuditedRows
-from onecycle.data.labels.find_columns import Roles, find_roles
-from onecycle.data.labels.items import IMAGE_SUFFIXES, Labels, encode_multi, encode_single, list_images
-from onecycle.data.labels.read import TableLayout, read_rows
-from onecycle.data.labels.splits import group_numbers
-from onecycle.data.labels.stratified import draw_split
-from onecycle.data.labels.tables import PARQUET, delimiter_of, is_table, read_table
+from onecycle.data.labels.find_columns import Roles, TableLayout, find_roles
+from onecycle.data.labels.items import IMAGE_SUFFIXES, Source
+from onecycle.data.labels.read import is_table, read_table
+from onecycle.data.labels.splits import Split, folder_split
+from onecycle.data.labels.table import LabelTable
 from onecycle.data.sources.untar import URLs, untar_data
-from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError
+from onecycle.errors import ArgumentError, DataError, LabelError
 from onecycle.text import plural, safe_text, shown, wrapped
 
 if TYPE_CHECKING:
-    from onecycle.data.bunch import ImageDataBunch
-    from onecycle.data.options import CommonOptions
+    import pandas as pd
+
+    from onecycle.data.bunch import CommonOptions, ImageDataBunch
+    from onecycle.data.pixels.store import PixelStore
 
 DEFAULT_TABLE = "labels.csv"
 Kind = Literal["table", "class folders", "train and valid folders"]
@@ -34,21 +34,13 @@ _VALID_BY_OTHER_NAMES = ("val", "validation", "dev")
 
 @dataclass(frozen=True)
 class LayoutOptions:
-    """What the user said about the data; None means: find it out.
+    """What the user said about the data; None means: find it out."""
 
-    Attributes:
-        csv: table below the folder of the data set.
-        folder: of the pictures, below the folder of the data set.
-        suffix: added to each file name of the table.
-        label_delim: splits a label cell into tags; "" means that a cell is one label.
-        fn_col, label_col, group_col: columns, by name or position.
-    """
-
-    csv: str | None = None
-    folder: str | None = None
-    suffix: str | None = None
-    label_delim: str | None = None
-    fn_col: int | str | None = None
+    csv: str | None = None  # table below the folder of the data set
+    folder: str | None = None  # of the pictures, below the folder of the data set
+    suffix: str | None = None  # added to each file name of the table
+    label_delim: str | None = None  # splits a label cell into tags; "" means that a cell is one label
+    fn_col: int | str | None = None  # columns, by name or position
     label_col: int | str | None = None
     group_col: int | str | None = None
 
@@ -58,29 +50,19 @@ class LayoutOptions:
         return [name for name, value in asdict(self).items() if value is not None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataLayout:
-    """Where a data set's pictures and labels are.
+    """Where a data set's pictures and labels are, and what was read there."""
 
-    Attributes:
-        data: what the user named: a path, or a name in ``URLs``.
-        root: folder of the data set.
-        csv: table below it, None for folders of classes.
-        table: the roles of the table's columns.
-        kind: table, class folders, or train and valid folders.
-        reasons: each choice and why it was made.
-        sample: a row of the table: (column, cell); empty for folders.
-        hints: what else may be worth an option.
-    """
-
-    data: str
-    root: Path
-    csv: str | None
-    table: TableLayout
+    data: str  # what the user named: a path, or a name in ``URLs``
+    root: Path  # folder of the data set
+    csv: str | None  # table below it, None for folders of classes
+    table: TableLayout = TableLayout()  # the roles of the table's columns
     kind: Kind
-    reasons: tuple[tuple[str, str], ...] = ()
-    sample: tuple[tuple[str, str], ...] = ()
-    hints: tuple[str, ...] = ()
+    pictures: LabelTable = field(repr=False, compare=False)  # all rows, broken ones too
+    reasons: tuple[tuple[str, str], ...] = ()  # each choice and why it was made
+    sample: tuple[tuple[str, str], ...] = ()  # a row of the table: (column, cell); empty for folders
+    hints: tuple[str, ...] = ()  # what else may be worth an option
 
     @property
     def is_multi(self) -> bool:
@@ -96,66 +78,63 @@ class DataLayout:
         rows += [("note", hint) for hint in self.hints]
         return [line for name, text in rows for line in _row(name, text)]
 
+    def split(self, *, valid_pct: float = 0.2, seed: int | None = None, stratify: bool = True) -> Split:
+        """Draw the split, or take that of the folders train/ and valid/, which may be empty."""
+        if self.kind != "train and valid folders":
+            return self.pictures.split(valid_pct, seed=seed, stratify=stratify)
+        return folder_split(self.pictures.paths, self.root, may_be_empty=True)
+
     def bunch(
         self,
+        split: Split | None = None,
         *,
         valid_pct: float = 0.2,
         seed: int | None = None,
         stratify: bool = True,
+        store: PixelStore | None = None,
         **options: Unpack[CommonOptions],
     ) -> ImageDataBunch:
         """Make the bunch; keywords as in ``ImageDataBunch.from_csv`` and ``from_folder``.
 
         Where the folders are the split, ``valid_pct`` and ``stratify`` do nothing.
 
+        Args:
+            split: one that was drawn already; the three keywords of a draw then do nothing.
+            valid_pct, seed, stratify, options: as in ``from_csv``.
+            store: of the pixels, where some of them are decoded already.
+
         Raises:
             LabelError: pictures beside the folders of the classes, which would be a class of their own.
+            DataError: an empty folder train/ or valid/.
         """
         from onecycle.data.bunch import ImageDataBunch  # an audit of the rows needs no torch
 
         if self.csv is None:
-            by_folder = self.kind == "train and valid folders"
-            _check_none_beside(self.root, [self.root / p for p in _PARTS] if by_folder else [self.root])
-            return ImageDataBunch.from_folder(
-                self.root,
-                valid_pct=None if by_folder else valid_pct,
-                seed=seed,
-                stratify=stratify and not by_folder,
-                **options,
-            )
-        table, roles = self.root / self.csv, self.table
-        if table.suffix.lower() == PARQUET:
-            return ImageDataBunch.from_df(
-                self.root, read_table(table), roles.folder, roles.label_delim, valid_pct, seed,
-                fn_col=roles.fn_col, label_col=roles.label_col, suffix=roles.suffix, stratify=stratify,
-                group_col=roles.group_col, **options,
-            )  # fmt: skip
-        return ImageDataBunch.from_csv(
-            self.root, roles.folder, roles.label_delim, self.csv, valid_pct, seed,
-            fn_col=roles.fn_col, label_col=roles.label_col, suffix=roles.suffix, stratify=stratify,
-            group_col=roles.group_col, delimiter=delimiter_of(table), **options,
-        )  # fmt: skip
-
-    def rows(
-        self, *, valid_pct: float = 0.2, seed: int | None = None, size: int = 224, stratify: bool = True
-    ) -> AuditedRows:
-        """Return the rows for an audit, however broken they are, with the split that ``bunch`` would draw.
-
-        Where a row has no file name or no label, the split is drawn at random: there would be no bunch.
-        """
-        rows = read_rows(self.root, csv=self.csv, layout=self.table, valid_pct=valid_pct, seed=seed, size=size)
+            self._check_none_beside()
         if self.kind == "train and valid folders":
-            return rows
-        if not all(rows.paths) or None in rows.labels:
-            how = f"until each row has a file and a label: {rows.split.how}"
-            return replace(rows, split=replace(rows.split, how=how))
-        groups = None if rows.groups is None else group_numbers(rows.groups, n=len(rows.paths))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DataWarning)  # the audit has a finding of its own for rare classes
-            split = draw_split(
-                rows.paths, valid_pct, seed=seed, labels=_encoded(rows) if stratify else None, groups=groups
+            folder_split(self.pictures.paths, self.root)
+        if split is None:
+            split = self.split(valid_pct=valid_pct, seed=seed, stratify=stratify)
+        return ImageDataBunch.from_table(self.pictures, split, seed, store=store, **options)
+
+    def like(self, *, group_col: str | None = None, **changes: Any) -> DataLayout:
+        """Return the layout with another ``label_delim`` or column of groups; nothing is read again."""
+        pictures = self.pictures._with(**changes)
+        if group_col is not None:
+            pictures, changes = pictures.grouped(group_col), {**changes, "group_col": group_col}
+        return replace(self, table=replace(self.table, **changes), pictures=pictures)
+
+    def _check_none_beside(self) -> None:
+        """Refuse pictures beside the folders of the classes: the folder's name would become a class."""
+        beside = [
+            path for path, label in zip(self.pictures.paths, self.pictures.cells or (), strict=True) if label is None
+        ]
+        if beside:
+            names = shown([self.pictures.name(path) for path in beside], most=5)
+            raise LabelError(
+                f"{plural(len(beside), 'picture')} in {self.root} beside the folders of the classes, so without a "
+                f"class: {names}; move each into the folder of its class, or away"
             )
-        return replace(rows, split=split)
 
     def describe(self) -> dict[str, Any]:
         """Return what finds this data set again, as plain values: the options of the command line."""
@@ -217,50 +196,58 @@ def _is_url_name(data: str | Path) -> bool:
     return name.isidentifier() and not Path(data).exists() and isinstance(getattr(URLs, name, None), str)
 
 
-def _table_in(root: Path, said: LayoutOptions) -> str | None:
-    """Choose the table of a folder; None where folders hold the classes."""
+def _table_in(root: Path, options: LayoutOptions) -> str | _Read | None:
+    """Choose the table of a folder, which may be read by then; None where folders hold the classes."""
     tables = sorted(p.name for p in root.iterdir() if p.is_file() and is_table(p))
     if not tables or DEFAULT_TABLE in tables:
         return DEFAULT_TABLE if tables else None
-    if len(tables) == 1 and (said.given or not _class_folders(root)):
+    if len(tables) == 1 and (options.given or not _class_folders(root)):
         return tables[0]
-    fitting = [name for name in tables if _fits(root, name, said)]
+    fitting = [table for name in tables if (table := _if_it_fits(root, name, options)) is not None]
     if len(fitting) == 1:
         return fitting[0]
     if not fitting and _class_folders(root):
         return None
+    names = [table.csv for table in fitting] or tables
     raise ArgumentError(
-        f"{root} has {len(fitting or tables)} tables that could hold the labels: "
-        f"{', '.join(fitting or tables)}; choose one with --csv"
+        f"{root} has {len(names)} tables that could hold the labels: {', '.join(names)}; choose one with --csv"
     )
 
 
-def _fits(root: Path, name: str, said: LayoutOptions) -> bool:
+@dataclass(frozen=True)
+class _Read:
+    """A table that was read, and its columns."""
+
+    csv: str
+    frame: pd.DataFrame
+    roles: Roles
+
+
+def _if_it_fits(root: Path, csv: str, options: LayoutOptions) -> _Read | None:
     try:
-        _roles(root, name, said)
+        return _read(root, csv, options)
     except (DataError, ArgumentError):
-        return False
-    return True
+        return None
 
 
-def _roles(root: Path, csv: str, said: LayoutOptions) -> Roles:
-    return find_roles(
-        read_table(root / csv),
-        root,
-        name=csv,
-        fn_col=said.fn_col,
-        label_col=said.label_col,
-        group_col=said.group_col,
-        folder=said.folder,
-        suffix=said.suffix,
-        label_delim=said.label_delim,
-    )
+def _read(root: Path, csv: str, options: LayoutOptions) -> _Read:
+    asked = {name: value for name, value in asdict(options).items() if name != "csv"}
+    frame = read_table(root / csv)
+    return _Read(csv, frame, find_roles(frame, root, name=csv, **asked))
 
 
-def _of_table(data: str, root: Path, csv: str, said: LayoutOptions) -> DataLayout:
-    roles = _roles(root, csv, said)
-    table = TableLayout(roles.folder, roles.suffix, roles.label_delim, roles.fn_col, roles.label_col, roles.group_col)
-    return DataLayout(data, root, csv, table, "table", roles.reasons, roles.sample, roles.hints)
+def _of_table(data: str, root: Path, table: str | _Read, options: LayoutOptions) -> DataLayout:
+    read = _read(root, table, options) if isinstance(table, str) else table
+    roles, cols = read.roles, read.roles.layout
+    source = Source(str(root / read.csv), first_row=2, title=read.csv)
+    pictures = LabelTable.from_frame(read.frame, root, cols.fn_col, cols.folder, cols.suffix, source)
+    if cols.group_col is not None:
+        pictures = pictures.grouped(cols.group_col)
+    pictures = pictures.with_label_columns(cols.label_col, label_delim=cols.label_delim)
+    return DataLayout(
+        data=data, root=root, csv=read.csv, table=cols, kind="table", pictures=pictures, reasons=roles.reasons,
+        sample=roles.sample, hints=roles.hints,
+    )  # fmt: skip
 
 
 def _folders_in(root: Path) -> list[str]:
@@ -286,52 +273,53 @@ def _of_folders(data: str, root: Path) -> DataLayout:
             f"no table and no folders of classes in {root}: expected a table (.csv, .tsv, .parquet), "
             f"{root}/<class>/…, or {root}/train/<class>/… and {root}/valid/<class>/…"
         )
-    if set(_PARTS) <= set(names):
-        why = f"the name of the folder that a picture is in, {_some(_classes_below(root, _PARTS))}"
-        split = ("split", "by the folders train/ and valid/ (no --valid-pct, no --stratify)")
-        kind: Kind = "train and valid folders"
-        return DataLayout(data, root, None, TableLayout(), kind, (("labels", why), split))
-    if set(names) <= {"train", "test"} and "train" in names:
-        why = "the name of the folder below train/ that a picture is in"
-        root = root / "train"
+    by_part = set(_PARTS) <= set(names)
+    if not by_part and set(names) <= {"train", "test"} and "train" in names:
+        root, where = root / "train", "below train/ that"
     else:
-        why = "the name of the folder that a picture is in"
-    reasons = (("labels", f"{why}, {_some(_classes_below(root))}"),)
-    return DataLayout(data, root, None, TableLayout(), "class folders", reasons)
+        where = "that"
+    pictures = LabelTable.from_class_folders(root, [root / name for name in _PARTS] if by_part else [root])
+    if not pictures.paths:
+        raise DataError(
+            f"no pictures in {root}, and no table: expected {root}/<class>/…, {root}/train/<class>/… and "
+            f"{root}/valid/<class>/…, or a table named with --csv"
+        )
+    classes = _some(_classes_of(pictures, root, depth=2 if by_part else 1))
+    labels = ("labels", f"the name of the folder {where} a picture is in, {classes}")
+    kind: Kind = "train and valid folders" if by_part else "class folders"
+    split = (("split", "by the folders train/ and valid/ (no --valid-pct, no --stratify)"),) if by_part else ()
+    return DataLayout(data=data, root=root, csv=None, kind=kind, pictures=pictures, reasons=(labels, *split))
 
 
-def _classes_below(root: Path, parts: Sequence[str] = ("",)) -> list[str]:
-    """Return the classes that training will have, where each is a folder directly below each part.
+def _classes_of(pictures: LabelTable, root: Path, *, depth: int) -> list[str]:
+    """Return the classes that training will have, where each is a folder at this depth below ``root``.
 
     Raises:
         DataError: pictures lie deeper, so that the name of the folder they are in is not that of their class.
     """
-    n_in = {
-        Path(part, below).as_posix(): n
-        for part in parts
-        for below, n in _pictures_by_folder(root / part).items()
-        if below != "."
-    }
-    classes = sorted({Path(folder).name for folder in n_in})
-    deep = {folder: n for folder, n in n_in.items() if len(Path(folder).parts) > 1 + len(Path(parts[0]).parts)}
+    counts = Counter(
+        os.path.dirname(path) for path, label in zip(pictures.paths, pictures.cells or (), strict=True) if label
+    )
+    n_in = {Path(folder).relative_to(root): counts[folder] for folder in sorted(counts, key=Path)}
+    classes = sorted({folder.name for folder in n_in})
+    deep = [f"{folder.as_posix()} ({n:,})" for folder, n in n_in.items() if len(folder.parts) > depth]
     if deep:
-        some = ", ".join(f"{folder} ({n:,})" for folder, n in list(deep.items())[:4])
         more = f" and {len(deep) - 4:,} more" if len(deep) > 4 else ""
         raise DataError(
-            f"{root}: pictures lie deeper than the folders of the classes: {some}{more}. A picture's class is the "
-            f"name of the folder that it is in, so training would have {_some(classes, 'classes')}. "
+            f"{root}: pictures lie deeper than the folders of the classes: {', '.join(deep[:4])}{more}. A picture's "
+            f"class is the name of the folder that it is in, so training would have {_some(classes, 'classes')}. "
             f"{_way_out(root, n_in)}"
         )
     return classes
 
 
-def _way_out(root: Path, n_in: dict[str, int]) -> str:
+def _way_out(root: Path, folders: Iterable[Path]) -> str:
     """Say what to do about pictures that lie deeper than the folders of the classes."""
-    tops = {Path(folder).parts[0] for folder in n_in}
+    tops = {folder.parts[0] for folder in folders}
     other = next((name for name in _VALID_BY_OTHER_NAMES if {"train", name} <= tops), None)
     if other is not None:
         return f"Rename {root / other} to valid, if its pictures are to validate"
-    if len(tops) == 1 and all(len(Path(folder).parts) == 2 for folder in n_in):
+    if len(tops) == 1 and all(len(folder.parts) == 2 for folder in folders):
         return f"If these are the classes, name the folder above them: {root / tops.pop()}"
     return (
         "Move the pictures up into the folder of their class, or name a table of files and labels (--csv): "
@@ -339,40 +327,9 @@ def _way_out(root: Path, n_in: dict[str, int]) -> str:
     )
 
 
-def _pictures_by_folder(top: Path) -> dict[str, int]:
-    """Count the pictures that are directly in each folder below ``top`` (itself: ``.``), hidden ones left out."""
-    found = {}
-    for folder, below, files in os.walk(top):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        n = sum(not f.startswith(".") and os.path.splitext(f)[1].lower() in IMAGE_SUFFIXES for f in files)
-        if n:
-            found[Path(folder).relative_to(top).as_posix()] = n
-    return found
-
-
-def _check_none_beside(root: Path, tops: Sequence[Path]) -> None:
-    """Refuse pictures beside the folders of the classes: the folder's name would become a class."""
-    beside = [p for top in tops for p in list_images(top, recurse=False)]
-    if beside:
-        names = shown([p.relative_to(root).as_posix() for p in beside], most=5)
-        raise LabelError(
-            f"{plural(len(beside), 'picture')} in {root} beside the folders of the classes, so without a class: "
-            f"{names}; move each into the folder of its class, or away"
-        )
-
-
 def _some(names: Sequence[str], what: str = "of them") -> str:
     first = ", ".join(names[:4])
     return f"{len(names)} {what}: {first}{' …' if len(names) > 4 else ''}"
-
-
-def _encoded(rows: AuditedRows) -> Labels:
-    """Encode the labels as a bunch does, where whole numbers are sorted as numbers."""
-    if rows.is_multi:
-        return encode_multi([list(tags or ()) for tags in rows.labels], source=rows.source)
-    names = [str(tags[0]) for tags in rows.labels if tags]
-    numbers = all(name.isdecimal() and str(int(name)) == name for name in names)
-    return encode_single([int(name) if numbers else name for name in names], source=rows.source)
 
 
 def _row(name: str, text: str) -> list[str]:

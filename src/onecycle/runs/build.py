@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import statistics
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from onecycle.data.audit.audit import AuditedRows
 from onecycle.data.audit.findings import AuditReport
 from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.labels.splits import keep_together
+from onecycle.data.labels.splits import Split, keep_together
 from onecycle.data.layout import DataLayout, LayoutOptions, find_layout
 from onecycle.data.pixels.decode import UNREADABLE, picture_shape
-from onecycle.errors import DataWarning
+from onecycle.data.pixels.store import PixelStore
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.fine_tune.plan import Task
 from onecycle.learner.learner import Learner
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import folder_name
-from onecycle.runs.split import split_like, with_split
+from onecycle.runs.split import split_like
 from onecycle.train.callbacks import Callback
 from onecycle.train.metrics import Metric, accuracy, fbeta
 
@@ -73,11 +71,13 @@ def settled(config: RunConfig, layout: DataLayout) -> RunConfig:
     return config
 
 
-def with_size(config: RunConfig, paths: Sequence[str]) -> RunConfig:
-    """Return the settings with a size for these pictures, where none is set."""
+def with_size(
+    config: RunConfig, paths: Sequence[str], shapes: Mapping[str, tuple[int, int]] | None = None
+) -> RunConfig:
+    """Return the settings with a size for these pictures, where none is set; ``shapes`` as ``some_shapes`` has them."""
     if config.size is not None:
         return config
-    sides = [min(shape) for path in _spread(paths) if (shape := _shape(path)) is not None]
+    sides = [min(shape) for shape in (some_shapes(paths) if shapes is None else shapes).values()]
     if not sides:
         return config.found("size", USUAL_PX, "the usual size: no picture's header could be read")
     px = int(statistics.median(sides))
@@ -85,6 +85,11 @@ def with_size(config: RunConfig, paths: Sequence[str]) -> RunConfig:
         return config.found("size", USUAL_PX, f"the usual size; the pictures have {px} px")
     size = max(LEAST_PX, min(USUAL_PX, STEP_PX * -(-px // STEP_PX)))
     return config.found("size", size, f"the pictures have {px} px")
+
+
+def some_shapes(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Read (height, width) of some pictures from all over the list, the same ones each time, from their headers."""
+    return {path: shape for path in _spread(paths) if (shape := _shape(path)) is not None}
 
 
 def _spread(paths: Sequence[str]) -> list[str]:
@@ -100,8 +105,29 @@ def _shape(path: str) -> tuple[int, int] | None:
         return None
 
 
-def make_bunch(config: RunConfig, layout: DataLayout) -> ImageDataBunch:
-    """Make the data of the settings; ``size`` is set. Batches have the settings' size, or 64 pictures."""
+def split_of(config: RunConfig, layout: DataLayout) -> Split:
+    """Draw the split of the settings, or read it, of all rows.
+
+    Raises:
+        DataError: a split that does not fit the data.
+    """
+    if config.split is not None:
+        split = split_like(layout.pictures.paths, layout.root, Path(config.split))
+        return replace(split, groups=layout.pictures.group_numbers())
+    return layout.split(valid_pct=config.valid_pct, seed=config.seed, stratify=config.stratify)
+
+
+def make_bunch(
+    config: RunConfig, layout: DataLayout, split: Split | None = None, *, store: PixelStore | None = None
+) -> ImageDataBunch:
+    """Make the data of the settings; ``size`` is set. Batches have the settings' size, or 64 pictures.
+
+    Args:
+        config: the settings.
+        layout: where the data is.
+        split: what ``split_of`` returned; drawn here where it is None.
+        store: of the pixels, where some of them are decoded already.
+    """
     tfms = get_transforms(
         do_flip=config.flip,
         flip_vert=config.flip_vert,
@@ -111,32 +137,15 @@ def make_bunch(config: RunConfig, layout: DataLayout) -> ImageDataBunch:
         max_warp=config.max_warp,
     )
     skip = {"unreadable", "missing"} & set(config.allow)
-    data = layout.bunch(
-        valid_pct=config.valid_pct,
+    return layout.bunch(
+        split_of(config, layout) if split is None else split,
         seed=config.seed,
-        stratify=config.stratify,
+        store=store,
         size=config.size,
         bs=config.bs or 64,
         ds_tfms=tfms,
         unreadable="skip" if skip else "stop",
     )
-    return data if config.split is None else with_split(data, Path(config.split))
-
-
-def audited_rows(config: RunConfig, layout: DataLayout) -> AuditedRows:
-    """Return the rows for the audit, with the split that ``make_bunch`` makes.
-
-    Raises:
-        DataError: a split that does not fit the data.
-    """
-    rows = layout.rows(
-        valid_pct=config.valid_pct, seed=config.seed, size=config.size or USUAL_PX, stratify=config.stratify
-    )
-    if config.split is None:
-        return rows
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataWarning)  # said when the bunch is made
-        return replace(rows, split=split_like(rows.paths, layout.root, Path(config.split)))
 
 
 def with_copies_together(data: ImageDataBunch, audit: AuditReport) -> ImageDataBunch:

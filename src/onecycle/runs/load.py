@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import DataError
 from onecycle.learner.learner import Learner
-from onecycle.runs.build import layout_of, make_bunch, make_learner
+from onecycle.runs.build import layout_of, make_bunch, make_learner, split_of
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import run_predictions
-from onecycle.runs.split import valid_names, with_split
+from onecycle.runs.split import valid_names
 from onecycle.text import shown
 from onecycle.train.checkpoint import read_manifest
 
@@ -55,15 +55,20 @@ def load_bunch(run: RunFolder) -> ImageDataBunch:
     config = replace(RunConfig.read(run.config), split=None)  # the run has its own
     classes = run.read_json(run.data).get("classes")
     try:
-        data = make_bunch(config, layout_of(config))
+        layout = layout_of(config)
+        now = [str(c) for c in layout.pictures.check().labels.classes]
     except DataError as error:
         raise DataError(f"the data of {run.path} cannot be read again: {error}") from error
-    if [str(c) for c in data.classes] != classes:
+    if now != classes:
         raise DataError(
             f"the data at {config.data} has other classes than when {run.path} was trained: "
-            f"{_difference(classes or [], [str(c) for c in data.classes])}; put the data back, or train again"
+            f"{_difference(classes or [], now)}; put the data back, or train again"
         )
-    return with_split(data, run.split)
+    split = split_of(config.model_copy(update={"split": str(run.split)}), layout)
+    try:
+        return make_bunch(config, layout, split)
+    except DataError as error:
+        raise DataError(f"the data of {run.path} cannot be read again: {error}") from error
 
 
 def interpretation_of(run: RunFolder, learn: Learner) -> ClassificationInterpretation:

@@ -98,15 +98,3 @@ def split_like(paths: Sequence[str], root: Path, table: Path) -> Split:
         )
     train, valid = (np.sort(np.array(found[part], dtype=np.int64)) for part in ("train", "valid"))
     return Split(train, valid, f"that of {table.parent.name}/{table.name}")
-
-
-def with_split(data: ImageDataBunch, table: Path) -> ImageDataBunch:
-    """Give the data the split of a table; pictures that cannot be read stay out.
-
-    Raises:
-        DataError: as ``split_like``.
-    """
-    split = split_like(data.store.paths, data.path, table)
-    usable = np.union1d(data.split.train, data.split.valid)
-    train, valid = (np.intersect1d(part, usable).tolist() for part in (split.train, split.valid))
-    return data.split_by_rows(train, valid, split.how)

@@ -12,10 +12,12 @@ import torch
 
 from onecycle import __version__
 from onecycle.cli.screen import Screen
-from onecycle.data.audit.audit import audit_rows
+from onecycle.data.audit.audit import audit_table
 from onecycle.data.audit.findings import AuditReport, Finding
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.layout import DataLayout
+from onecycle.data.pixels.resize import ResizeSpec
+from onecycle.data.pixels.store import PixelStore
 from onecycle.errors import ArgumentError, DataError, OutputError, UnreadableImagesError
 from onecycle.learner.fine_tune.plan import ALL, Plan
 from onecycle.runs import build
@@ -64,13 +66,19 @@ def prepare_data(config: RunConfig, screen: Screen) -> TrainingStart:
         screen.line(line)
     config = build.settled(config, layout)
     screen.event("data", **build.described(layout), reasons=[list(r) for r in layout.reasons])
-    rows = build.audited_rows(config, layout)
-    config = build.with_size(config, [path for path in rows.paths if path])
-    audit = None
+    split = build.split_of(config, layout)
+    shapes = {} if config.size is not None else build.some_shapes([path for path in layout.pictures.paths if path])
+    config = build.with_size(config, (), shapes)
+    audit, store = None, None
     if config.audit:
-        audit = audit_rows(rows, together=config.together, silent=not screen.is_live)
+        resize = ResizeSpec.make(config.size)
+        store = PixelStore(layout.pictures.paths, resize, cache="disk")
+        store.known_shapes = shapes
+        audit = audit_table(
+            layout.pictures, split, resize, together=config.together, store=store, silent=not screen.is_live
+        )
         check_faults(audit, config)
-    data = build.make_bunch(config, layout)
+    data = build.make_bunch(config, layout, split, store=store)
     n_drawn = len(data.split.valid)
     if audit is not None and config.together:
         data = build.with_copies_together(data, audit)

@@ -8,7 +8,6 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,102 +27,76 @@ from onecycle.data.audit.findings import (
 )
 from onecycle.data.audit.label_checks import Tags, label_text
 from onecycle.data.audit.neighbours import feature_neighbours
-from onecycle.data.labels.items import Source
 from onecycle.data.labels.splits import Split, keep_together
+from onecycle.data.labels.table import LabelTable
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.errors import ArgumentError
 from onecycle.text import plural
 
 if TYPE_CHECKING:
-    from onecycle.data.labels.pictures import Labeled
+    from onecycle.data.pixels.store import PixelStore  # needs torch, which an audit alone does not
 
 
 @dataclass(frozen=True)
-class AuditedRows:
-    """A labelled table as it stands, which may be broken.
+class _Rows:
+    """What an audit looks at: a table, and the split whose parts are compared."""
 
-    Attributes:
-        paths: of N rows; ``""`` where a row names no file.
-        labels: of each row, None where there is none.
-        is_multi: whether a row can have several labels.
-        split: which rows train and which validate; either may be empty.
-        folder: names are shown as they are below it.
-        source: what to call the table, and the number of its first row.
-        resize: the size that pictures will be brought to.
-        groups: one value a row: rows of one group belong in one part; None where there are no groups.
-        known: files that no row names and that belong to the data all the same (test pictures).
-        found: what was found when the table was read.
-    """
-
-    paths: Sequence[str]
-    labels: Sequence[Tags | None]
-    is_multi: bool
+    table: LabelTable
     split: Split
-    folder: Path
-    source: Source
-    resize: ResizeSpec
-    groups: Sequence[object] | None = None
-    known: tuple[str, ...] = ()
-    found: tuple[Finding, ...] = ()
+    groups: Sequence[object] | None  # one value a row; rows of one group belong in one part
+
+    @property
+    def paths(self) -> Sequence[str]:
+        return self.table.paths
+
+    @property
+    def labels(self) -> Sequence[Tags | None]:
+        return self.table.tags
 
     def name(self, path: str) -> str:
-        """Return a file's name below the folder of the data set."""
-        plain = os.path.normpath(path)
-        folder = os.path.abspath(self.folder) if os.path.isabs(plain) else os.path.normpath(self.folder)
-        root = os.path.join(folder, "")
-        return plain.removeprefix(root)
-
-    def row_name(self, row: int) -> str:
-        """Name a row: its number where the table has numbers, and its file."""
-        name = self.name(self.paths[row]) if self.paths[row] else "(no file)"
-        return f"row {row + self.source.first_row}: {name}" if self.source.first_row else name
+        return self.table.name(path)
 
 
-def rows_of_lists(lists: Labeled, split: Split, groups: Sequence[object] | None = None) -> AuditedRows:
-    """Take the rows of a bunch; ``groups`` (default: those that the split was made by) has one value a row."""
-    labels = lists.labels
-    if labels.is_multi:
-        tags = [tuple(labels.classes[i] for i in np.flatnonzero(row)) for row in labels.targets]
-    else:
-        tags = [(labels.classes[int(t)],) for t in labels.targets]
-    if groups is None and split.groups is not None:
-        groups = split.groups.tolist()
-    pictures = lists.pictures
-    return AuditedRows(
-        pictures.paths,
-        tags,
-        labels.is_multi,
-        split,
-        pictures.path,
-        pictures.source,
-        lists.resize,
-        groups=groups,
-        known=lists.test_paths or (),
-    )
-
-
-def audit_rows(
-    rows: AuditedRows, *, features: np.ndarray | None = None, together: bool = False, silent: bool = False
+def audit_table(
+    table: LabelTable,
+    split: Split,
+    resize: ResizeSpec,
+    *,
+    groups: Sequence[object] | None = None,
+    known: Sequence[str] = (),
+    features: np.ndarray | None = None,
+    together: bool = False,
+    store: PixelStore | None = None,
+    silent: bool = False,
 ) -> AuditReport:
     """Look at every file, label and part of a data set once, and at nothing twice.
 
     Args:
-        rows: the table.
+        table: its rows, which may be broken.
+        split: which rows train and which validate; either may be empty.
+        resize: the size that pictures will be brought to.
+        groups: one value a row: rows of one group belong in one part; default: those of the table, if it has any.
+        known: files that no row names and that belong to the data all the same (test pictures).
         features: float ``(N, D)``, one row a picture, from a backbone; looked through for close neighbours across the
             split.
         together: judge the split in which copies that validate have moved to training, as ``keep_together`` does.
+        store: of the pictures of all rows; where it has not decoded them yet, it takes the pixels that are decoded
+            here.
         silent: draw no bar.
 
     Raises:
         ArgumentError: groups or features that do not fit the rows.
     """
-    if rows.groups is not None and len(rows.groups) != len(rows.paths):
-        raise ArgumentError(f"groups has one value a row, {len(rows.paths)}; received {len(rows.groups)}")
+    groups = table.groups if groups is None else groups
+    if groups is not None and len(groups) != len(table):
+        raise ArgumentError(f"groups has one value a row, {len(table)}; received {len(groups)}")
+    rows = _Rows(table, split, groups)
     keys = [os.path.normpath(p) if p else "" for p in rows.paths]
     named = list(dict.fromkeys(k for k in keys if k))
     gone = set(files.missing_files(named))
     there = [path for i, path in enumerate(named) if i not in gone]
-    facts, prints = files.scan(there, silent=silent)
+    at = {path: i for i, path in enumerate(there)}
+    facts, prints = files.scan(there, silent=silent, store=store, of_row=[at.get(key) for key in keys])
     copies = find_copies(prints)
     duplicates = _duplicate_groups(rows, keys, there, copies)
     if together:
@@ -131,8 +104,8 @@ def audit_rows(
     leaks = _leaks(rows, duplicates)
     neighbours = [] if features is None else _neighbours(rows, features, duplicates)
     names = [rows.name(path) for path in there]
-    found = [
-        *rows.found,
+    findings = [
+        *_reading_findings(table),
         *_leak_findings(rows, leaks),
         *_group_findings(rows),
         *_part_findings(rows.labels, rows.split),
@@ -142,8 +115,8 @@ def audit_rows(
         *_contradiction_findings(rows, duplicates),
         *_copy_findings(names, copies),
         *files.content_findings(names, facts),
-        *files.size_findings(names, facts, rows.resize),
-        *_orphans(rows, named),
+        *files.size_findings(names, facts, resize),
+        *_orphans(rows, named, known),
         *_neighbour_findings(neighbours),
     ]
     looked_at = {
@@ -155,17 +128,32 @@ def audit_rows(
         "classes": len(label_checks.tag_counts(rows.labels)),
     }
     leaked = tuple(rows.name(rows.paths[valid]) for valid, _, _ in leaks)
-    return AuditReport(
-        str(rows.source), sorted_findings(found), looked_at, tuple(duplicates), leaked, tuple(neighbours)
-    )
+    name = table.source.title or str(table.source)
+    return AuditReport(name, sorted_findings(findings), looked_at, tuple(duplicates), leaked, tuple(neighbours))
+
+
+def _reading_findings(table: LabelTable) -> list[Finding]:
+    """Report what the reading of the table showed to be wrong."""
+    findings = []
+    for problem in table.problems():
+        n, examples = len(problem.where), some(list(problem.where))
+        match problem.kind:
+            case "no-file-name":
+                message, advice = f"{plural(n, 'row')} without a file name", "fill these cells or remove the rows"
+                findings.append(Finding("error", problem.kind, n, message, examples, advice))
+            case "blanks":
+                message = f"{plural(n, 'label')} with blanks around the name; they are left out when it is read"
+                findings.append(Finding("note", problem.kind, n, message, examples, "remove them in the table"))
+            case "empty-folder":
+                message, advice = f"{plural(n, 'folder')} without a picture", "add pictures, or remove the folder"
+                findings.append(Finding("warning", problem.kind, n, message, examples, advice))
+    return findings
 
 
 # -------------------------------------------------------------------- copies
 
 
-def _duplicate_groups(
-    rows: AuditedRows, keys: Sequence[str], there: Sequence[str], copies: Copies
-) -> list[DuplicateGroup]:
+def _duplicate_groups(rows: _Rows, keys: Sequence[str], there: Sequence[str], copies: Copies) -> list[DuplicateGroup]:
     file_of = {path: i for i, path in enumerate(there)}
     members: dict[int, list[int]] = defaultdict(list)
     for row, key in enumerate(keys):
@@ -182,7 +170,7 @@ def _duplicate_groups(
     ]
 
 
-def _leaks(rows: AuditedRows, duplicates: Sequence[DuplicateGroup]) -> list[tuple[int, int, CopyKind]]:
+def _leaks(rows: _Rows, duplicates: Sequence[DuplicateGroup]) -> list[tuple[int, int, CopyKind]]:
     """Return (validation row, a training row of the same picture, how they are alike)."""
     train, valid = set(rows.split.train.tolist()), set(rows.split.valid.tolist())
     leaks = []
@@ -201,7 +189,7 @@ _ALIKE: dict[CopyKind, str] = {
 }
 
 
-def _leak_findings(rows: AuditedRows, leaks: Sequence[tuple[int, int, CopyKind]]) -> list[Finding]:
+def _leak_findings(rows: _Rows, leaks: Sequence[tuple[int, int, CopyKind]]) -> list[Finding]:
     if not leaks:
         return []
     examples = [f"{rows.name(rows.paths[v])} {_ALIKE[kind]} {rows.name(rows.paths[t])}" for v, t, kind in leaks]
@@ -233,7 +221,7 @@ def _copy_findings(names: Sequence[str], copies: Copies) -> list[Finding]:
     return found
 
 
-def _contradiction_findings(rows: AuditedRows, duplicates: Sequence[DuplicateGroup]) -> list[Finding]:
+def _contradiction_findings(rows: _Rows, duplicates: Sequence[DuplicateGroup]) -> list[Finding]:
     """Report copies with different labels; rows of one and the same file are reported with the rows."""
     found = []
     texts: dict[bool, list[str]] = {True: [], False: []}
@@ -256,28 +244,30 @@ def _contradiction_findings(rows: AuditedRows, duplicates: Sequence[DuplicateGro
 # -------------------------------------------------------------------- rows and parts
 
 
-def _label_findings(rows: AuditedRows, keys: Sequence[str]) -> list[Finding]:
-    where = [rows.row_name(r) for r in range(len(rows.paths))]
+def _label_findings(rows: _Rows, keys: Sequence[str]) -> list[Finding]:
+    where = [rows.table.row_name(r) for r in range(len(rows.paths))]
     names = [rows.name(key) if key else "" for key in keys]
     found = [
-        *label_checks.missing_label_findings(rows.labels, where, is_multi=rows.is_multi),
+        *label_checks.missing_label_findings(rows.labels, where, is_multi=rows.table.is_multi),
         *label_checks.repeated_row_findings(keys, names, rows.labels),
         *label_checks.name_findings(label_checks.tag_counts(rows.labels)),
         *label_checks.class_findings(rows.labels, rows.split),
     ]
-    if rows.is_multi:
+    if rows.table.is_multi:
         return found + label_checks.together_findings(rows.labels)
     return found + label_checks.tag_list_findings(rows.labels)
 
 
-def _missing_findings(rows: AuditedRows, keys: Sequence[str], gone: set[str]) -> list[Finding]:
+def _missing_findings(rows: _Rows, keys: Sequence[str], gone: set[str]) -> list[Finding]:
     missing = [row for row, key in enumerate(keys) if key in gone]
     if not missing:
         return []
     message = f"{plural(len(missing), 'row')} of {len(keys):,} whose file does not exist"
     hint = files.suffix_hint(rows.paths[missing[0]]).strip()
     advice = hint or "correct or remove these rows"
-    return [Finding("error", "missing-file", len(missing), message, some([rows.row_name(r) for r in missing]), advice)]
+    return [
+        Finding("error", "missing-file", len(missing), message, some([rows.table.row_name(r) for r in missing]), advice)
+    ]
 
 
 def _part_findings(labels: Sequence[Tags | None], split: Split) -> list[Finding]:
@@ -308,7 +298,7 @@ def _advice_to_validate(labels: Sequence[Tags | None], split: Split) -> str:
     )
 
 
-def _group_findings(rows: AuditedRows) -> list[Finding]:
+def _group_findings(rows: _Rows) -> list[Finding]:
     if rows.groups is None:
         return []
     groups = [str(g) for g in rows.groups]
@@ -328,15 +318,15 @@ def _group_findings(rows: AuditedRows) -> list[Finding]:
     ]
 
 
-def _orphans(rows: AuditedRows, named: Sequence[str]) -> list[Finding]:
-    pictures, others = files.files_without_rows(named, rows.known)
+def _orphans(rows: _Rows, named: Sequence[str], known: Sequence[str]) -> list[Finding]:
+    pictures, others = files.files_without_rows(named, known)
     return files.orphan_findings([rows.name(p) for p in pictures], [rows.name(p) for p in others])
 
 
 # -------------------------------------------------------------------- neighbours
 
 
-def _neighbours(rows: AuditedRows, features: np.ndarray, duplicates: Sequence[DuplicateGroup]) -> list[Neighbour]:
+def _neighbours(rows: _Rows, features: np.ndarray, duplicates: Sequence[DuplicateGroup]) -> list[Neighbour]:
     """Return close neighbours that are no copies: those are reported already."""
     group_of = {row: i for i, group in enumerate(duplicates) for row in group.rows}
     return [

@@ -10,21 +10,25 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import PIL.Image
+from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from onecycle.data.audit.findings import Finding, Severity, some
 from onecycle.data.audit.fingerprints import Fingerprints
 from onecycle.data.labels.items import IMAGE_SUFFIXES
-from onecycle.data.pixels.decode import UNREADABLE, decode_rgb, reason
-from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
+from onecycle.data.pixels.decode import UNREADABLE, decode_for, open_picture, reason, scaled_by, whole_pixels
+from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import counting_bar
 from onecycle.text import plural
+
+if TYPE_CHECKING:
+    from onecycle.data.pixels.store import PixelStore
 
 _EXIF_ORIENTATION = 0x0112
 _BITS_A_SAMPLE, _SAMPLES_A_PIXEL = 258, 277  # tags of TIFF
@@ -33,30 +37,19 @@ _BLOWN_UP = 2.0  # a picture scaled up by more is mostly invented pixels
 THREADS = min(16, os.cpu_count() or 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FileFacts:
-    """What one file holds.
+    """What one file holds."""
 
-    Attributes:
-        problem: why it cannot be read, ``""`` if it can.
-        format: Pillow's name, e.g. ``JPEG``.
-        mode: Pillow's name of the kind of pixels, e.g. ``RGB``, ``L`` (grey), ``CMYK``.
-        height, width: px, EXIF orientation applied.
-        orientation: of EXIF, 1 (upright) to 8.
-        frames: more than 1 in an animation or a file of several pages.
-        bits: of a sample as stored.
-        bands: samples a pixel as stored.
-    """
-
-    problem: str = ""
-    format: str = ""
-    mode: str = ""
-    height: int = 0
+    problem: str = ""  # why it cannot be read, "" if it can
+    format: str = ""  # Pillow's name, e.g. ``JPEG``
+    mode: str = ""  # Pillow's name of the kind of pixels, e.g. ``RGB``, ``L`` (grey), ``CMYK``
+    height: int = 0  # px, EXIF orientation applied
     width: int = 0
-    orientation: int = 1
-    frames: int = 1
-    bits: int = 8
-    bands: int = 3
+    orientation: int = 1  # of EXIF, 1 (upright) to 8
+    frames: int = 1  # more than 1 in an animation or a file of several pages
+    bits: int = 8  # of a sample as stored
+    bands: int = 3  # samples a pixel as stored
 
 
 def missing_files(paths: Sequence[str]) -> list[int]:
@@ -98,61 +91,93 @@ def _options(**values: str) -> str:
     return f"{options} ({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
 
-def scan(paths: Sequence[str], *, silent: bool = False, threads: int = THREADS) -> tuple[list[FileFacts], Fingerprints]:
+def scan(
+    paths: Sequence[str],
+    *,
+    silent: bool = False,
+    threads: int = THREADS,
+    store: PixelStore | None = None,
+    of_row: Sequence[int | None] = (),
+) -> tuple[list[FileFacts], Fingerprints]:
     """Decode every file once, in full: what is in it, and its fingerprint.
 
     Args:
         paths: N files.
         silent: draw no bar.
         threads: they never change the result.
+        store: takes the pixels, where it has not decoded its pictures yet.
+        of_row: which file each picture of the store is, None for one that is gone.
     """
-    prints = Fingerprints.empty(len(paths))
-
-    def look(position: int) -> FileFacts:
-        data = b""
-        try:
-            data = Path(paths[position]).read_bytes()
-            pixels = decode_rgb(data)
-            prints.put(position, pixels)
-            return _facts(data, pixels.shape[:2])
-        except UNREADABLE as error:
-            return FileFacts(problem=_bands_of_tiff(data) or reason(error))
-
-    bar = nullcontext(_count_nothing) if silent else counting_bar("reading pictures", len(paths))
+    scanning = _Scan(paths)
+    if store is not None and not store.filled:
+        store.fill(None, decode=lambda row: scanning.sized(of_row[row], store.paths[row], store.spec))
+    left = [i for i, facts in enumerate(scanning.facts) if facts is None]
+    bar = nullcontext(_count_nothing) if silent or not left else counting_bar("reading pictures", len(left))
     pool = ThreadPoolExecutor(max(1, threads))
     try:
         with bar as advance:
-            found = []
-            for facts in pool.map(look, range(len(paths))):
-                found.append(facts)
+            for _ in pool.map(scanning.look, left):
                 advance(1)
     finally:
         pool.shutdown(cancel_futures=True)
-    return found, prints
+    return [facts for facts in scanning.facts if facts is not None], scanning.prints
+
+
+class _Scan:
+    """What is in each of N files, as it comes to be known; threads may look at different ones at a time."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = paths
+        self.facts: list[FileFacts | None] = [None] * len(paths)
+        self.prints = Fingerprints.empty(len(paths))
+
+    def look(self, i: int) -> None:
+        """Look at a file; one that cannot be read is a fact too."""
+        with suppress(*UNREADABLE):
+            self._pixels(i, None)
+
+    def sized(self, i: int | None, path: str, spec: ResizeSpec) -> np.ndarray:
+        """Look at a file, and return the pixels that a store has of it; see ``decode_for``."""
+        pixels = None if i is None or self.facts[i] is not None else self._pixels(i, spec)
+        return decode_for(path, spec) if pixels is None else pixels
+
+    def _pixels(self, i: int, spec: ResizeSpec | None) -> np.ndarray | None:
+        data = b""
+        try:
+            data = Path(self.paths[i]).read_bytes()
+            with open_picture(data) as picture:
+                facts = _facts(picture)  # first: some are gone when the pixels are decoded
+                factor = 1 if spec is None else scaled_by(picture, spec)
+                pixels = whole_pixels(picture)
+        except UNREADABLE as error:
+            self.facts[i] = FileFacts(problem=_bands_of_tiff(data) or reason(error))
+            raise
+        self.prints.put(i, pixels)
+        self.facts[i] = replace(facts, height=pixels.shape[0], width=pixels.shape[1])
+        if spec is None:
+            return None
+        return resize_pixels(pixels, spec) if factor == 1 else decode_for(data, spec)
 
 
 def _count_nothing(n: int) -> None:
     """Stand in for a bar."""
 
 
-def _facts(data: bytes, shape: tuple[int, ...]) -> FileFacts:
-    with PIL.Image.open(io.BytesIO(data)) as picture:
-        bands = len(picture.getbands())
-        if isinstance(picture, TiffImageFile):
-            bands = int(picture.tag_v2.get(_SAMPLES_A_PIXEL, 1))
-        # Pillow reads 16-bit colour as 8-bit; only the raw mode of the file's tiles still tells.
-        deep = picture.mode.startswith("I") or ";16" in str(getattr(picture, "tile", ""))
-        animated = getattr(picture, "is_animated", False) and picture.format != "MPO"
-        return FileFacts(
-            format=picture.format or "",
-            mode=picture.mode,
-            height=shape[0],
-            width=shape[1],
-            orientation=int(picture.getexif().get(_EXIF_ORIENTATION, 1)),
-            frames=int(getattr(picture, "n_frames", 1)) if animated else 1,
-            bits=16 if deep else 8,
-            bands=bands,
-        )
+def _facts(picture: ImageFile) -> FileFacts:
+    bands = len(picture.getbands())
+    if isinstance(picture, TiffImageFile):
+        bands = int(picture.tag_v2.get(_SAMPLES_A_PIXEL, 1))
+    # Pillow reads 16-bit colour as 8-bit; only the raw mode of the file's tiles still tells.
+    deep = picture.mode.startswith("I") or ";16" in str(getattr(picture, "tile", ""))
+    animated = getattr(picture, "is_animated", False) and picture.format != "MPO"
+    return FileFacts(
+        format=picture.format or "",
+        mode=picture.mode,
+        orientation=int(picture.getexif().get(_EXIF_ORIENTATION, 1)),
+        frames=int(getattr(picture, "n_frames", 1)) if animated else 1,
+        bits=16 if deep else 8,
+        bands=bands,
+    )
 
 
 def _bands_of_tiff(data: bytes) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -74,15 +74,6 @@ def label_text(tags: Tags | None) -> str:
 
 
 # -------------------------------------------------------------------- names
-
-
-def blank_findings(cells: Iterable[object]) -> list[Finding]:
-    """Report labels of a table with blanks around the name, which are left out when it is read."""
-    blanks = sorted({repr(c) for c in cells if isinstance(c, str) and c != c.strip() and c.strip()})
-    if not blanks:
-        return []
-    message = f"{plural(len(blanks), 'label')} with blanks around the name; they are left out when it is read"
-    return [Finding("note", "blanks", len(blanks), message, some(blanks), "remove them in the table")]
 
 
 def name_findings(counts: Counter[Label]) -> list[Finding]:

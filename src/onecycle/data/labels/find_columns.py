@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, column, find_tag_lists, split_tags
+from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, find_tag_lists, split_tags
+from onecycle.data.labels.read import column
 from onecycle.errors import ArgumentError, DataError
 
 _LOOKED_AT = 50
@@ -37,24 +38,25 @@ _LARGEST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
+class TableLayout:
+    """Where a table says what."""
+
+    folder: str = ""  # of the pictures, below the folder of the table's data set
+    suffix: str = ""  # added to each file name, e.g. ``.jpg``
+    label_delim: str | None = None  # splits a cell into tags; None takes a cell as one label
+    fn_col: int | str = 0  # column of the file names, by position or name
+    label_col: int | str = 1  # column of the labels
+    group_col: int | str | None = None  # column of the groups that belong in one part
+
+
+@dataclass(frozen=True)
 class Roles:
-    """Which column says what; the fields are those of ``TableLayout``, by name.
+    """Which column says what, and why."""
 
-    Attributes:
-        reasons: (what, why) of each.
-        sample: one row: (column, cell).
-        hints: columns that may be worth an option.
-    """
-
-    fn_col: str | int
-    label_col: str | int
-    group_col: str | int | None
-    folder: str
-    suffix: str
-    label_delim: str | None
-    reasons: tuple[tuple[str, str], ...]
-    sample: tuple[tuple[str, str], ...]
-    hints: tuple[str, ...] = ()
+    layout: TableLayout  # the columns by name
+    reasons: tuple[tuple[str, str], ...]  # (what, why) of each
+    sample: tuple[tuple[str, str], ...]  # one row: (column, cell)
+    hints: tuple[str, ...] = ()  # columns that may be worth an option
 
 
 def find_roles(
@@ -99,7 +101,8 @@ def find_roles(
         reasons.append(("groups", f"column {named['group']} (as asked): a group stays in one part"))
     sample = tuple((str(c), _short(frame[c].iloc[0])) for c in frame.columns[:4])
     hints = _hints(frame, {files.column, labels, named["group"]})
-    return Roles(files.column, labels, named["group"], files.folder, files.suffix, delim, tuple(reasons), sample, hints)
+    layout = TableLayout(files.folder, files.suffix, delim, files.column, labels, named["group"])
+    return Roles(layout, tuple(reasons), sample, hints)
 
 
 # -------------------------------------------------------------------- pictures
@@ -129,18 +132,18 @@ def _find_files(
     folders = [folder.strip("/")] if folder is not None else list(_picture_folders(root))
     suffixes = [suffix] if suffix is not None else ["", *_suffixes(root, folders)]
     asked = bool(named["fn"]) and folder is not None and suffix is not None
-    found = _Files(columns[0] if columns else "", "", "", 0, 0, asked)
+    best = _Files(columns[0] if columns else "", "", "", 0, 0, asked)
     for col in columns:
         cells = _spread([str(v) for v in frame[col].dropna()])
         for below in folders:
             for end in suffixes:
                 hits = sum(os.path.isfile(root / below / f"{cell}{end}") for cell in cells)
-                if hits > found.hits:
-                    found = _Files(col, below, end, hits, len(cells), asked)
-        if found.hits and found.hits == found.looked_at:
+                if hits > best.hits:
+                    best = _Files(col, below, end, hits, len(cells), asked)
+        if best.hits and best.hits == best.looked_at:
             break
-    if found.hits:
-        return found
+    if best.hits:
+        return best
     if asked:  # an audit shows which files are gone; nothing has to be found
         return _Files(columns[0], folders[0], suffixes[0], 0, min(_LOOKED_AT, len(frame)), asked)
     raise DataError(_no_files_text(frame, root, name, columns, folders, suffixes))
@@ -253,8 +256,8 @@ def _find_delim(cells: pd.Series[Any], asked: str | None) -> tuple[str | None, s
             return None, f"one label a picture (as asked): {len(strings)} classes"
         n = len({t for text in strings for t in split_tags(text, asked)})
         return asked, f"several tags a picture, parted by {asked!r} (as asked): {n} tags"
-    finding = find_tag_lists(texts)
-    delim = finding.delimiter if finding is not None else _delim_of_few(strings)
+    tag_lists = find_tag_lists(texts)
+    delim = tag_lists.delimiter if tag_lists is not None else _delim_of_few(strings)
     if delim is None:
         return None, f"one label a picture: {len(strings)} classes"
     n = len({t for text in strings for t in split_tags(text, delim)})

@@ -1,22 +1,18 @@
-"""The labelled table: which pictures there are and what each one is labelled with.
+"""Labels as text and as class numbers, and the pictures in a folder; nothing here needs pandas.
 
-Reading (csv, DataFrame, folder) is apart from encoding (classes and targets). Classes always come
-from **all** rows, sorted, so that they do not depend on the split.
+Classes always come from **all** rows, sorted, so that they do not depend on the split.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from onecycle.errors import ArgumentError, DataError, LabelError
 from onecycle.text import shown
@@ -89,6 +85,7 @@ class Source:
 
     name: str = "the labels"
     first_row: int = 0
+    title: str = ""  # a shorter name, for reports and for messages about data that a command was called with
 
     def __str__(self) -> str:
         return self.name
@@ -101,17 +98,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Labels:
-    """Encoded labels of N pictures.
+    """Encoded labels of N pictures."""
 
-    Attributes:
-        classes: sorted class names, length C.
-        targets: int64 ``(N,)`` class indices, or float32 ``(N, C)`` 0/1 when ``is_multi``.
-        is_multi: whether a picture can have several labels.
-    """
-
-    classes: list[Label]
-    targets: np.ndarray
-    is_multi: bool
+    classes: list[Label]  # sorted names, length C
+    targets: np.ndarray  # int64 (N,) class indices, or float32 (N, C) 0/1 when is_multi
+    is_multi: bool  # whether a picture can have several labels
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -133,102 +124,6 @@ class Labels:
         return np.bincount(targets, minlength=len(self.classes)).astype(np.int64)
 
 
-def read_label_csv(
-    path: Path, *, delimiter: str | None = None, header: int | Literal["infer"] | None = "infer"
-) -> pd.DataFrame:
-    """Read a table of labels; only empty cells count as missing, so a class may be called ``NA``.
-
-    Raises:
-        DataError: the file is missing, empty or not a table.
-    """
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.csv")) if path.parent.is_dir() else []
-        hint = f"; tables in that folder: {', '.join(near)} (--csv, csv_labels=)" if near else ""
-        raise DataError(f"expected a table of labels at {path}, but there is no such file{hint}")
-    try:
-        frame = pd.read_csv(
-            path, sep=delimiter or ",", header=header, keep_default_na=False, na_values=[""], dtype=str, index_col=False
-        )
-    except pd.errors.EmptyDataError as error:
-        raise DataError(
-            f"{path} is empty: expected a first line with the names of its columns, such as file,label, then a line "
-            "for each picture"
-        ) from error
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} could not be read as a table ({error}); are the delimiter and the encoding (UTF-8) right?"
-        ) from error
-    return frame.apply(_numbers_where_exact)
-
-
-def _numbers_where_exact(cells: pd.Series[Any]) -> pd.Series[Any]:
-    """Turn a column into numbers only where nothing is lost: ``007`` stays text, or it would no longer be a file."""
-    if cells.str.fullmatch(r"[+-]?0\d.*|\+.*").any():
-        return cells
-    try:
-        return pd.to_numeric(cells)
-    except (ValueError, TypeError):
-        return cells
-
-
-def column(df: pd.DataFrame, which: int | str, *, source: Source) -> pd.Series[Any]:
-    """Return one column of ``df`` by position or name.
-
-    Raises:
-        ArgumentError: there is no such column.
-    """
-    if isinstance(which, str):
-        if which not in df.columns:
-            raise ArgumentError(f"{source} has no column {which!r}; its columns are {list(df.columns)}")
-        return df[which]
-    if not -len(df.columns) <= which < len(df.columns):
-        raise ArgumentError(
-            f"{source} has no column number {which}; it has {len(df.columns)}: {list(df.columns)}. "
-            "Is the delimiter right?"
-        )
-    return df.iloc[:, which]
-
-
-_FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
-
-
-def flags(cells: pd.Series[Any], *, source: Source) -> np.ndarray:
-    """Read a column of yes and no: True/False or 1/0, bool ``(N,)``.
-
-    Raises:
-        LabelError: empty or other cells, each row named.
-    """
-    found = [_FLAGS.get(str(cell).strip().lower()) for cell in cells]
-    odd = [i for i, flag in enumerate(found) if flag is None]
-    if odd:
-        raise LabelError(
-            f"{source}: column {cells.name!r} must hold True/False or 1/0, but row {source.rows(odd)} does not "
-            f"(first: {cells.iloc[odd[0]]!r})"
-        )
-    return np.array(found, dtype=bool)
-
-
-def file_names(df: pd.DataFrame, fn_col: int | str, *, source: Source, suffix: str = "") -> list[str]:
-    """Return the picture names of a table with ``suffix`` added.
-
-    Raises:
-        DataError: an empty table, or rows without a file name (each row named).
-    """
-    if len(df) == 0:
-        raise DataError(f"{source} has no rows, so there is nothing to train on")
-    cells = column(df, fn_col, source=source)
-    missing = np.flatnonzero(cells.isna().to_numpy())
-    if len(missing):
-        rows = source.rows(missing.tolist())
-        raise DataError(f"{source}: no file name in column {cells.name!r} at row {rows}; fill or remove these rows")
-    return [f"{cell}{suffix}" for cell in cells]
-
-
-def picture_path(folder: Path, name: str) -> str:
-    """Return where a picture of a table is: below ``folder``, or at its name where that is a whole path."""
-    return name if os.path.isabs(name) else f"{folder.as_posix()}/{name}"
-
-
 def list_images(folder: Path, *, recurse: bool = True, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[Path]:
     """List the pictures under ``folder``, sorted by path, hidden files and folders left out.
 
@@ -244,27 +139,6 @@ def list_images(folder: Path, *, recurse: bool = True, suffixes: Iterable[str] =
         for p in found
         if p.suffix.lower() in wanted and not any(part.startswith(".") for part in p.relative_to(folder).parts)
     )
-
-
-def pictures_of_classes(
-    path: Path, train: str, valid: str, test: str | None, valid_pct: float | None, classes: Sequence[Label] | None
-) -> list[Path]:
-    """List the pictures of a folder data set, ``<part>/<class>/…``; see ``ImageDataBunch.from_folder``."""
-    if valid_pct is None:
-        roots = [path / train, path / valid]
-        missing = [str(r) for r in roots if not r.is_dir()]
-        if missing:
-            raise DataError(
-                f"expected the folders {path}/{train} and {path}/{valid}, but there is no {' or '.join(missing)}; "
-                "pass train= and valid=, or valid_pct=0.2 to split all pictures at random"
-            )
-    else:
-        roots = [path]
-    found = [p for root in roots for p in list_images(root)]
-    if test is not None:
-        found = [p for p in found if path / test not in p.parents]
-    wanted = None if classes is None else {str(c) for c in classes}
-    return [p for p in found if wanted is None or p.parent.name in wanted]
 
 
 def get_image_files(c: str | Path, check_ext: bool = True, recurse: bool = False) -> list[Path]:
@@ -322,16 +196,33 @@ def plain_label(value: object, *, source: Source, position: int) -> Label:
     )
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
     if isinstance(value, str):
         return not value.strip()
-    return value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value))
+    return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and np.isnan(value))
 
 
 def _check_no_missing(labels: Sequence[object], source: Source) -> None:
-    missing = [i for i, v in enumerate(labels) if _is_missing(v)]
+    missing = [i for i, v in enumerate(labels) if is_missing(v)]
     if missing:
         raise LabelError(f"{source}: no label at row {source.rows(missing)}; fill these cells or leave the rows out")
+
+
+def is_sequence(value: object) -> bool:
+    """Say whether a label is a sequence of tags."""
+    return isinstance(value, (list, tuple, set, np.ndarray))
+
+
+def text_tags(value: object, label_delim: str | None, *, is_multi: bool) -> tuple[str, ...] | None:
+    """Return the labels of one cell as text, whatever it holds; None where a single label is missing."""
+    if is_missing(value):
+        return () if is_multi else None
+    if is_sequence(value):
+        return tuple(str(v) for v in value)  # type: ignore[attr-defined]
+    if label_delim is not None:
+        return tuple(str(tag) for tag in split_tags(str(value), label_delim))
+    whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
+    return (str(int(value) if whole else value).strip(),)  # type: ignore[call-overload]
 
 
 def encode_single(labels: Sequence[object], *, source: Source, classes: Sequence[Label] | None = None) -> Labels:
@@ -369,7 +260,7 @@ def encode_multi(
 
 
 def _tags_of(value: object, label_delim: str | None, source: Source, i: int) -> list[Label]:
-    if _is_missing(value):
+    if is_missing(value):
         return []
     if isinstance(value, str) or not isinstance(value, Iterable):
         return split_tags(str(value), label_delim) if label_delim else [plain_label(value, source=source, position=i)]

@@ -1,164 +1,129 @@
-"""Reading a data set that may be broken: what would stop a bunch becomes a finding here."""
+"""Tables of labels in the formats that people have: CSV with its own delimiter, TSV, parquet."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from onecycle.data.audit.audit import AuditedRows
-from onecycle.data.audit.findings import Finding, some
-from onecycle.data.audit.label_checks import Tags, blank_findings
-from onecycle.data.labels.items import Source, column, list_images, picture_path, split_tags
-from onecycle.data.labels.splits import Split, check_share, random_split
-from onecycle.data.labels.tables import read_table
-from onecycle.data.pixels.resize import ResizeSpec
-from onecycle.errors import DataError
-from onecycle.text import plural
+from onecycle.data.labels.items import Source
+from onecycle.errors import ArgumentError, DataError, LabelError
 
-DEFAULT_TABLE = "labels.csv"
-_TRAIN, _VALID = "train", "valid"
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+PARQUET = ".parquet"
+_DELIMITERS = (",", ";", "\t")
 
 
-@dataclass(frozen=True)
-class TableLayout:
-    """Where a table says what.
-
-    Attributes:
-        folder: of the pictures, below the folder of the table's data set.
-        suffix: added to each file name, e.g. ``.jpg``.
-        label_delim: splits a cell into tags; None takes a cell as one label.
-        fn_col: column of the file names, by position or name.
-        label_col: column of the labels.
-        group_col: column of the groups that belong in one part, None if there is none.
-    """
-
-    folder: str = ""
-    suffix: str = ""
-    label_delim: str | None = None
-    fn_col: int | str = 0
-    label_col: int | str = 1
-    group_col: int | str | None = None
+def is_table(path: Path) -> bool:
+    """Say whether a file has the ending of a table that ``read_table`` reads."""
+    return path.suffix.lower() in TABLE_SUFFIXES
 
 
-def read_rows(
-    path: str | Path,
-    *,
-    csv: str | Path | None = None,
-    layout: TableLayout | None = None,
-    valid_pct: float = 0.2,
-    seed: int | None = None,
-    size: int = 224,
-) -> AuditedRows:
-    """Read a table, or a folder with a folder for each class.
+def delimiter_of(path: Path) -> str:
+    """Return what stands between the cells of a text table: a tab in ``.tsv``, else what its first line has most of."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            head = file.readline()
+    except OSError:
+        return ","  # reading the table says what is wrong
+    return max(_DELIMITERS, key=head.count)
 
-    Args:
-        path: the folder of the data set, or a table.
-        csv: the table below it; default ``labels.csv`` where there is one, else the folders are the classes.
-        layout: of the table.
-        valid_pct: share of the pictures that would validate; folders ``train`` and ``valid`` go before it.
-        seed: of that split; default 42, as for a bunch.
-        size: px that training would crop the pictures to.
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a whole table, its first line the names of the columns.
 
     Raises:
-        DataError: no such folder or table, or one without a single row or picture.
-        ArgumentError: a column that the table has not, a share outside [0, 1).
+        DataError: no such file, no table, or a parquet column that holds lists.
     """
-    check_share(valid_pct)
-    root = Path(path)
-    if root.is_file():
-        root, csv = root.parent, root.name
-    if not root.is_dir():
-        raise DataError(f"expected a folder of pictures or a table at {path}, but there is neither")
-    if csv is None and (root / DEFAULT_TABLE).is_file():
-        csv = DEFAULT_TABLE
-    resize = ResizeSpec.make(size)
-    if csv is not None:
-        return _from_table(root, csv, layout or TableLayout(), resize, valid_pct, seed)
-    return _from_folders(root, resize, valid_pct, seed)
+    if path.suffix.lower() != PARQUET:
+        return read_label_csv(path, delimiter=delimiter_of(path))
+    if not path.is_file():
+        raise DataError(f"expected a table of labels at {path}, but there is no such file")
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # what pyarrow raises for a damaged file is one of these
+        raise DataError(f"{path} could not be read as a parquet table ({error})") from error
+    for name in frame.columns:
+        cells = frame[name].dropna()
+        if len(cells) and isinstance(cells.iloc[0], (list, tuple, np.ndarray)):
+            raise DataError(f"{path}: column {name!r} holds lists; write its tags as one text, such as 'a;b'")
+    return frame
 
 
-def _from_table(
-    root: Path, csv: str | Path, layout: TableLayout, resize: ResizeSpec, valid_pct: float, seed: int | None
-) -> AuditedRows:
-    frame = read_table(root / csv)
-    source = Source(str(csv), first_row=2)
-    if len(frame) == 0:
-        raise DataError(f"{root / csv} has no rows, so there is nothing to look at")
-    names = column(frame, layout.fn_col, source=source)
-    pictures = root / layout.folder
-    paths = ["" if pd.isna(n) else picture_path(pictures, f"{n}{layout.suffix}") for n in names]
-    cells = list(column(frame, layout.label_col, source=source))
-    found = (*_unnamed(paths, source), *([] if layout.label_delim else blank_findings(cells)))
-    groups = None
-    if layout.group_col is not None:
-        given = enumerate(column(frame, layout.group_col, source=source), start=source.first_row)
-        # An empty cell is a group of its own.
-        groups = [f"(row {i})" if pd.isna(cell) else cell for i, cell in given]
-    return AuditedRows(
-        paths,
-        [_tags(cell, layout.label_delim) for cell in cells],
-        layout.label_delim is not None,
-        random_split(paths, valid_pct, seed=seed),
-        root,
-        source,
-        resize,
-        groups=groups,
-        found=found,
-    )
+def read_label_csv(
+    path: Path, *, delimiter: str | None = None, header: int | Literal["infer"] | None = "infer"
+) -> pd.DataFrame:
+    """Read a table of labels; only empty cells count as missing, so a class may be called ``NA``.
 
-
-def _tags(cell: object, label_delim: str | None) -> Tags | None:
-    """Return the labels of a cell, read as a bunch reads them; None where a single label is missing."""
-    if pd.isna(cell) or not str(cell).strip():  # type: ignore[call-overload]
-        return None if label_delim is None else ()
-    return tuple(split_tags(str(cell), label_delim)) if label_delim else (str(cell).strip(),)
-
-
-def _unnamed(paths: list[str], source: Source) -> tuple[Finding, ...]:
-    empty = [f"row {i + source.first_row}" for i, path in enumerate(paths) if not path]
-    if not empty:
-        return ()
-    message = f"{plural(len(empty), 'row')} without a file name"
-    return (Finding("error", "no-file-name", len(empty), message, some(empty), "fill these cells or remove the rows"),)
-
-
-def _from_folders(root: Path, resize: ResizeSpec, valid_pct: float, seed: int | None) -> AuditedRows:
-    parts = [root / _TRAIN, root / _VALID]
-    by_part = all(p.is_dir() for p in parts)
-    tops = parts if by_part else [root]
-    pictures = [p for top in tops for p in list_images(top)]
-    if not pictures:
+    Raises:
+        DataError: the file is missing, empty or not a table.
+    """
+    if not path.is_file():
+        near = sorted(p.name for p in path.parent.glob("*.csv")) if path.parent.is_dir() else []
+        hint = f"; tables in that folder: {', '.join(near)} (--csv, csv_labels=)" if near else ""
+        raise DataError(f"expected a table of labels at {path}, but there is no such file{hint}")
+    try:
+        frame = pd.read_csv(
+            path, sep=delimiter or ",", header=header, keep_default_na=False, na_values=[""], dtype=str, index_col=False
+        )
+    except pd.errors.EmptyDataError as error:
         raise DataError(
-            f"no pictures in {root}, and no table: expected {root}/<class>/…, {root}/{_TRAIN}/<class>/… and "
-            f"{root}/{_VALID}/<class>/…, or a table named with --csv"
-        )
-    labels = [None if p.parent in tops else (p.parent.name,) for p in pictures]
-    paths = [p.as_posix() for p in pictures]
-    if by_part:
-        train, valid = (
-            np.array([i for i, p in enumerate(pictures) if top in p.parents], dtype=np.int64) for top in tops
-        )
-        split = Split(train, valid, "by folder")
-    else:
-        split = random_split(paths, valid_pct, seed=seed)
-    found = _empty_folders(tops, pictures)
-    return AuditedRows(paths, labels, False, split, root, Source(str(root)), resize, found=found)
+            f"{path} is empty: expected a first line with the names of its columns, such as file,label, then a line "
+            "for each picture"
+        ) from error
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path} could not be read as a table ({error}); are the delimiter and the encoding (UTF-8) right?"
+        ) from error
+    return frame.apply(_numbers_where_exact)
 
 
-def _empty_folders(tops: list[Path], pictures: list[Path]) -> tuple[Finding, ...]:
-    """Report class folders that hold no picture."""
-    used = {parent for p in pictures for parent in p.parents}
-    empty = [
-        f"{top.name}/{p.name}"
-        for top in tops
-        for p in sorted(top.iterdir())
-        if p.is_dir() and p not in used and not p.name.startswith(".")
-    ]
-    if not empty:
-        return ()
-    message = f"{plural(len(empty), 'folder')} without a picture"
-    advice = "add pictures, or remove the folder"
-    return (Finding("warning", "empty-folder", len(empty), message, some(empty), advice),)
+def _numbers_where_exact(cells: pd.Series[Any]) -> pd.Series[Any]:
+    """Turn a column into numbers only where nothing is lost: ``007`` stays text, or it would no longer be a file."""
+    if cells.str.fullmatch(r"[+-]?0\d.*|\+.*").any():
+        return cells
+    try:
+        return pd.to_numeric(cells)
+    except (ValueError, TypeError):
+        return cells
+
+
+def column(df: pd.DataFrame, which: int | str, *, source: Source) -> pd.Series[Any]:
+    """Return one column of ``df`` by position or name.
+
+    Raises:
+        ArgumentError: there is no such column.
+    """
+    if isinstance(which, str):
+        if which not in df.columns:
+            raise ArgumentError(f"{source} has no column {which!r}; its columns are {list(df.columns)}")
+        return df[which]
+    if not -len(df.columns) <= which < len(df.columns):
+        raise ArgumentError(
+            f"{source} has no column number {which}; it has {len(df.columns)}: {list(df.columns)}. "
+            "Is the delimiter right?"
+        )
+    return df.iloc[:, which]
+
+
+_FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+
+
+def flags(cells: pd.Series[Any], *, source: Source) -> np.ndarray:
+    """Read a column of yes and no: True/False or 1/0, bool ``(N,)``.
+
+    Raises:
+        LabelError: empty or other cells, each row named.
+    """
+    values = [_FLAGS.get(str(cell).strip().lower()) for cell in cells]
+    odd = [i for i, value in enumerate(values) if value is None]
+    if odd:
+        raise LabelError(
+            f"{source}: column {cells.name!r} must hold True/False or 1/0, but row {source.rows(odd)} does not "
+            f"(first: {cells.iloc[odd[0]]!r})"
+        )
+    return np.array(values, dtype=bool)

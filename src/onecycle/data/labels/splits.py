@@ -18,19 +18,12 @@ DEFAULT_SEED = 42
 
 @dataclass(frozen=True)
 class Split:
-    """Row numbers of the two parts, int64, each ascending, and how they came about.
+    """Row numbers of the two parts, int64, each ascending, and how they came about."""
 
-    Attributes:
-        train: rows that train.
-        valid: rows that validate; may be empty.
-        how: the call that made the split, in words.
-        groups: int64 ``(N,)``, the group number of each row of the table, where pictures belong together.
-    """
-
-    train: np.ndarray
-    valid: np.ndarray
-    how: str
-    groups: np.ndarray | None = None
+    train: np.ndarray  # rows that train
+    valid: np.ndarray  # rows that validate; may be empty
+    how: str  # the call that made the split, in words
+    groups: np.ndarray | None = None  # int64 (N,), the group of each row of the table, where pictures belong together
 
     def record(self, names: Sequence[str], *, most_names: int = 20_000) -> dict[str, object]:
         """Describe the split for a manifest: counts, a digest and (for up to ``most_names``) the valid files."""
@@ -171,26 +164,26 @@ def index_split(n: int, valid_idx: Sequence[int], train_idx: Sequence[int] | Non
     return make_split(train, valid, "given rows")
 
 
-def folder_split(names: Sequence[str], root: Path, *, train: str = "train", valid: str = "valid") -> Split:
+def folder_split(
+    names: Sequence[str], root: Path, *, train: str = "train", valid: str = "valid", may_be_empty: bool = False
+) -> Split:
     """Split by the folder directly below ``root``: ``train`` or ``valid``; pictures elsewhere are left out.
 
     Raises:
-        DataError: one of the folders holds no picture.
+        DataError: one of the folders holds no picture, and it may not be empty.
     """
-
-    def rows_of(folder: str) -> np.ndarray:
-        parts = Path(folder).parts
-        below = [Path(n).relative_to(root).parts for n in names]
-        return np.array([i for i, p in enumerate(below) if p[: len(parts)] == parts], dtype=np.int64)
-
-    rows = {folder: rows_of(folder) for folder in (train, valid)}
-    for folder, found in rows.items():
-        if len(found) == 0:
+    tops = {folder: f"{(root / folder).as_posix()}/" for folder in (train, valid)}
+    rows = {
+        folder: np.array([i for i, name in enumerate(names) if Path(name).as_posix().startswith(top)], dtype=np.int64)
+        for folder, top in tops.items()
+    }
+    for folder, members in rows.items():
+        if len(members) == 0 and not may_be_empty:
             raise DataError(
                 f"no pictures in {root / folder}; expected {root}/{train}/<class>/… and {root}/{valid}/<class>/…; "
                 "for another layout pass train=, valid=, or valid_pct=0.2 to split all pictures at random"
             )
-    return make_split(rows[train], rows[valid], f"by folder, train={train!r}, valid={valid!r}")
+    return Split(rows[train], rows[valid], f"by folder, train={train!r}, valid={valid!r}")
 
 
 def func_split(names: Sequence[str], func: Callable[[str], bool]) -> Split:
@@ -211,11 +204,11 @@ def check_share(valid_pct: float) -> None:
 
 
 def _checked_rows(rows: Sequence[int] | np.ndarray, n: int, argument: str) -> np.ndarray:
-    found = np.asarray(rows, dtype=np.int64).reshape(-1)
-    outside = found[(found < 0) | (found >= n)]
+    numbers = np.asarray(rows, dtype=np.int64).reshape(-1)
+    outside = numbers[(numbers < 0) | (numbers >= n)]
     if len(outside):
         raise ArgumentError(f"{argument} has row {outside[0]}, but the table has rows 0 to {n - 1}")
-    return np.unique(found)
+    return np.unique(numbers)
 
 
 def make_split(train: np.ndarray, valid: np.ndarray, how: str, *, groups: np.ndarray | None = None) -> Split:

@@ -95,8 +95,18 @@ def decode_rgb(source: Source) -> np.ndarray:
         OSError: the file is missing, truncated or not a picture.
         ValueError: a kind of pixel that has no one meaning in 8 bits (floating point).
     """
-    with _opened(source) as picture:
-        return _turned(_pixels(picture, factor=1), _orientation(picture))
+    with open_picture(source) as picture:
+        return whole_pixels(picture)
+
+
+def whole_pixels(picture: ImageFile) -> np.ndarray:
+    """Decode a picture that was opened, as ``decode_rgb`` does."""
+    return _turned(_pixels(picture, factor=1), _orientation(picture))
+
+
+def scaled_by(picture: ImageFile, spec: ResizeSpec) -> int:
+    """Return 1, 2, 4 or 8: at which fraction of its size ``decode_for`` decodes this picture for this spec."""
+    return decode_factor(_upright_shape(picture, _orientation(picture)), spec) if picture.format in _JPEG else 1
 
 
 def decode_for(source: Source, spec: ResizeSpec) -> np.ndarray:
@@ -112,13 +122,12 @@ def decode_for(source: Source, spec: ResizeSpec) -> np.ndarray:
     Raises:
         OSError, ValueError: as ``decode_rgb``.
     """
-    with _opened(source) as picture:
-        orientation = _orientation(picture)
-        shape = _upright_shape(picture, orientation)
-        factor = decode_factor(shape, spec) if picture.format in _JPEG else 1
+    with open_picture(source) as picture:
+        factor = scaled_by(picture, spec)
         if factor == 1:
-            return resize_pixels(_turned(_pixels(picture, factor), orientation), spec)
-        wanted = spec.stored_shape(*shape)
+            return resize_pixels(whole_pixels(picture), spec)
+        orientation = _orientation(picture)
+        wanted = spec.stored_shape(*_upright_shape(picture, orientation))
         if orientation in _ON_ITS_SIDE:
             wanted = wanted[1], wanted[0]
         # Scaled before it is turned: the row and column that may be there in part are the last ones of the file.
@@ -146,7 +155,8 @@ def reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _opened(source: Source) -> ImageFile:
+def open_picture(source: Source) -> ImageFile:
+    """Open a picture; its pixels are not decoded yet."""
     return PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
 
 

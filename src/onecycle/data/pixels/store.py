@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -95,6 +95,8 @@ class PixelStore:
         self._failed: list[Unreadable] | None = None
         self._why_streamed = ""  # why nothing is kept
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
+        self._decode: Callable[[int], np.ndarray] | None = None  # another one that ``fill`` was called with
+        self.known_shapes: Mapping[str, tuple[int, int]] = {}  # of pictures whose headers were read already
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -161,21 +163,25 @@ class PixelStore:
             return [self.read(p) for p in wanted]
         return list(self._workers().map(self.read, wanted))
 
-    def fill(self, say: Say | None = print) -> list[Unreadable]:
+    def fill(self, say: Say | None = print, *, decode: Callable[[int], np.ndarray] | None = None) -> list[Unreadable]:
         """Decode every picture once, or find that done: keep the pixels if there is room.
 
         Args:
             say: takes a line for the user where something is not as asked for; None keeps quiet.
+            decode: called in threads with each position to be decoded; it returns, or raises, what ``decode_for`` of
+                this path and spec does. With it, who has to look at whole pictures anyway shares their decoding.
 
         Returns:
             The pictures that cannot be read.
         """
         say = say or _quiet
         if self._failed is None:
+            self._decode = decode
             if self.cache == "disk" and len(self):
                 self._fill_on_disk(say)
             else:
                 self._fill_in_memory(self._layout(), say)
+            self._decode = None
             if self._packed is not None:
                 self._pool = None  # its threads end with it
         return self._failed or []
@@ -215,7 +221,8 @@ class PixelStore:
 
         def measure(position: int) -> None:
             try:
-                shapes[position] = self.spec.stored_shape(*picture_shape(self.paths[position]))
+                path = self.paths[position]
+                shapes[position] = self.spec.stored_shape(*(self.known_shapes.get(path) or picture_shape(path)))
             except UNREADABLE as error:
                 failures.add(position, error)
 
@@ -232,7 +239,8 @@ class PixelStore:
             if position in layout.failures.reasons:
                 return
             try:
-                pixels = decode_for(self.paths[position], self.spec)
+                decoded = self._decode or (lambda i: decode_for(self.paths[i], self.spec))
+                pixels = decoded(position)
                 if pixels.shape[:2] != tuple(layout.shapes[position]):
                     raise ValueError("the picture's size differs from what its header says")
             except UNREADABLE as error:

@@ -1,0 +1,414 @@
+"""The table of labelled pictures, read once, broken rows and all: what audit, bunch, ``evaluate`` and ``relabel`` take."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+
+from onecycle.data.labels import items
+from onecycle.data.labels.items import Label, Labels, Source
+from onecycle.data.labels.labeled import Labeled
+from onecycle.data.labels.read import column, flags, read_label_csv
+from onecycle.data.labels.splits import Split, group_numbers, random_split
+from onecycle.data.labels.stratified import draw_split
+from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, warn
+from onecycle.text import shown
+
+Columns = int | str | Sequence[int | str]
+"""One column with the labels, or several with 0/1, each named as its tag."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What only the reading of a table or a folder can know to be wrong with it."""
+
+    kind: Literal["no-file-name", "blanks", "empty-folder"]
+    where: tuple[str, ...]  # rows, cells or folders
+
+
+class LabelTable:
+    """N pictures, and what a table, their folders or a list says about them.
+
+    Rows without a file or a label stay in it: ``problems()`` and ``tags`` show them to an audit, and what needs whole
+    rows (``labeled``, ``targets``) refuses them, each one named.
+
+    Args:
+        paths: the pictures' paths; ``""`` where a row names no file.
+        path: the folder of the data set; models are saved below it.
+        frame: the table that the pictures were read from, row by row.
+        source: what to call that table in messages.
+    """
+
+    name_col: Any = 0  # name of the column with the pictures' names
+    cells: Sequence[object] | None = None  # the labels as they stand, one entry a picture
+    label_delim: str | None = None  # splits a cell into tags
+    class_list: Sequence[Label] | None = None  # fixes the classes and their order
+    group_cells: Sequence[object] | None = None  # what belongs together, as it stands
+    group_col: Any = None  # name of the column with the groups
+    empty_folders: tuple[str, ...] = ()  # folders of classes that hold no picture
+
+    def __init__(
+        self,
+        paths: Iterable[str | Path],
+        path: str | Path = ".",
+        *,
+        frame: pd.DataFrame | None = None,
+        source: Source | None = None,
+    ) -> None:
+        self.paths = [str(p) for p in paths]
+        self.path = Path(path)
+        self.frame = frame
+        self.source = source or Source(f"the list of {len(self.paths)} pictures")
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_folder(
+        cls, path: str | Path = ".", *, extensions: Iterable[str] = items.IMAGE_SUFFIXES, recurse: bool = True
+    ) -> Self:
+        """List the pictures below ``path``, sorted; hidden files are left out.
+
+        Raises:
+            DataError: no such folder, or no picture in it.
+        """
+        pictures = items.list_images(Path(path), recurse=recurse, suffixes=extensions)
+        if not pictures:
+            raise DataError(f"no pictures in {path} (looked for {', '.join(sorted(extensions))})")
+        return cls(pictures, path, source=Source(str(path)))
+
+    @classmethod
+    def from_csv(
+        cls,
+        path: str | Path,
+        csv_name: str | Path,
+        *,
+        header: int | Literal["infer"] | None = "infer",
+        delimiter: str | None = None,
+        cols: int | str = 0,
+        folder: str | Path | None = None,
+        suffix: str = "",
+    ) -> Self:
+        """Read the pictures' names from column ``cols`` of a table: ``path/folder/<name><suffix>``.
+
+        A name that is a whole path stays as it is.
+
+        Raises:
+            DataError: no such table, or a row without a name.
+        """
+        table = Path(path) / csv_name
+        frame = read_label_csv(table, delimiter=delimiter, header=header)
+        first_row = 1 if header is None else 2 + (int(header) if header != "infer" else 0)
+        return cls.from_frame(frame, path, cols, folder, suffix, Source(str(table), first_row)).check()
+
+    @classmethod
+    def from_df(
+        cls,
+        df: pd.DataFrame,
+        path: str | Path,
+        *,
+        cols: int | str = 0,
+        folder: str | Path | None = None,
+        suffix: str = "",
+    ) -> Self:
+        """Read the pictures' names from column ``cols`` of a frame: ``path/folder/<name><suffix>``."""
+        return cls.from_frame(df, path, cols, folder, suffix, Source("the DataFrame")).check()
+
+    @classmethod
+    def from_frame(
+        cls, df: pd.DataFrame, path: str | Path, cols: int | str, folder: str | Path | None, suffix: str, source: Source
+    ) -> Self:
+        """Read the pictures' names as ``from_df`` does; a row without a name stays, with an empty path."""
+        root = (Path(path) if folder is None else Path(path) / folder).as_posix()
+        names = column(df, cols, source=source)
+        paths = []
+        for name, missing in zip(names, names.isna(), strict=True):
+            file = f"{name}{suffix}"
+            paths.append("" if missing else file if os.path.isabs(file) else f"{root}/{file}")
+        return cls(paths, path, frame=df, source=source)._with(name_col=names.name)
+
+    @classmethod
+    def from_class_folders(cls, root: Path, tops: Sequence[Path]) -> Self:
+        """Label each picture below ``tops`` with the name of its folder; one directly in a top has no label."""
+        pictures = [p for top in tops for p in items.list_images(top)]
+        used = {parent for p in pictures for parent in p.parents}
+        empty = tuple(
+            f"{top.name}/{p.name}"
+            for top in tops
+            for p in sorted(top.iterdir())
+            if p.is_dir() and p not in used and not p.name.startswith(".")
+        )
+        table = cls([p.as_posix() for p in pictures], root, source=Source(str(root)))
+        cells = [None if p.parent in tops else p.parent.name for p in pictures]
+        return table._with(cells=cells, empty_folders=empty)
+
+    # -- what the rows say ----------------------------------------------------------------------------------------
+
+    def with_labels(
+        self,
+        labels: Sequence[object],
+        *,
+        label_delim: str | None = None,
+        classes: Sequence[Label] | None = None,
+        frame: pd.DataFrame | None = None,
+    ) -> Self:
+        """Return the table with one entry a picture: a label, or several (sequences, or text split at ``label_delim``).
+
+        Args:
+            labels: in the pictures' order.
+            label_delim: splits a text into tags.
+            classes: fixes the class list and its order; default: all labels of all rows, sorted.
+            frame: what else the table says about each picture.
+
+        Raises:
+            LabelError: not one label a picture.
+        """
+        if len(labels) != len(self):
+            raise LabelError(f"expected one label a picture, {len(self)}; received {len(labels)} labels")
+        return self._with(cells=labels, label_delim=label_delim, class_list=classes, frame=frame)
+
+    def with_label_columns(
+        self, cols: Columns = 1, *, label_delim: str | None = None, classes: Sequence[Label] | None = None
+    ) -> Self:
+        """Return the table labelled from its column ``cols``; several columns are 0/1 flags, one a tag.
+
+        Its frame is then what it says beside names and labels (a site, a date): results are looked at by it.
+        """
+        frame = self.needs_frame("labelling from a column")
+        several = [] if isinstance(cols, (int, str)) else [column(frame, c, source=self.source) for c in cols]
+        labels: list[object]
+        if isinstance(cols, (int, str)):
+            used = [column(frame, cols, source=self.source)]
+            labels = list(used[0])
+        else:
+            used, label_delim = several, None
+            names = [str(c.name) for c in used]
+            rows = np.stack([flags(c, source=self.source) for c in used], axis=1)
+            labels = [[names[i] for i in np.flatnonzero(row)] for row in rows]
+            classes = classes or sorted(names)
+        others = frame.drop(columns=[self.name_col, *(c.name for c in used)])
+        return self.with_labels(
+            labels, label_delim=label_delim, classes=classes, frame=others if len(others.columns) else None
+        )
+
+    def grouped(self, col: int | str) -> Self:
+        """Return the table with the column that says which pictures belong together (a site, a patient, a flight)."""
+        cells = column(self.needs_frame("group_col"), col, source=self.source)
+        return self._with(group_cells=list(cells), group_col=cells.name)
+
+    def with_groups(self, groups: Sequence[object]) -> Self:
+        """Return the table with one entry a picture, equal for pictures that belong together.
+
+        Raises:
+            ArgumentError: not one group a picture.
+        """
+        if len(groups) != len(self):
+            raise ArgumentError(f"expected one group a picture, {len(self)}; received {len(groups)}")
+        return self._with(group_cells=groups, group_col="groups")
+
+    def needs_frame(self, call: str) -> pd.DataFrame:
+        """Return the frame that the pictures were read from.
+
+        Raises:
+            ArgumentError: there is none.
+        """
+        if self.frame is None:
+            raise ArgumentError(f"{call} needs a table, but these pictures were not read with from_csv or from_df")
+        return self.frame
+
+    def folder_names(self) -> list[str]:
+        """Return the name of each picture's folder."""
+        return [Path(p).parent.name for p in self.paths]
+
+    @property
+    def is_multi(self) -> bool:
+        """Whether a picture can have several tags."""
+        return self.label_delim is not None or any(items.is_sequence(v) for v in (self.cells or ())[:1])
+
+    @cached_property
+    def tags(self) -> list[tuple[str, ...] | None]:
+        """The labels of each row as text, None where a single label is missing."""
+        return [items.text_tags(v, self.label_delim, is_multi=self.is_multi) for v in self.cells or ()]
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The labels as class numbers.
+
+        Raises:
+            LabelError: missing labels, mixed kinds, or labels outside of the classes that were asked for.
+        """
+        cells = [] if self.cells is None else self.cells
+        if self.is_multi:
+            return items.encode_multi(cells, source=self.source, label_delim=self.label_delim, classes=self.class_list)
+        return items.encode_single(cells, source=self.source, classes=self.class_list)
+
+    @property
+    def groups(self) -> list[object] | None:
+        """The group of each row, None where nothing says so; a row without one is a group of its own."""
+        if self.group_cells is None:
+            return None
+        first = self.source.first_row
+        return [f"(row {i + first})" if items.is_missing(cell) else cell for i, cell in enumerate(self.group_cells)]
+
+    def group_numbers(self) -> np.ndarray | None:
+        """Return int64 ``(N,)`` group numbers, None where there are no groups."""
+        groups = self.groups
+        return None if groups is None else group_numbers(groups, n=len(self))
+
+    # -- what it is taken for -------------------------------------------------------------------------------------
+
+    def problems(self) -> list[Problem]:
+        """Return what the reading showed to be wrong; files and labels themselves are for the audit to look at."""
+        nameless = [f"row {i + self.source.first_row}" for i, path in enumerate(self.paths) if not path]
+        cells = () if self.label_delim or (self.frame is None and not self.source.first_row) else self.cells or ()
+        blanks = sorted({repr(c) for c in cells if isinstance(c, str) and c != c.strip() and c.strip()})
+        every = (Problem("no-file-name", tuple(nameless)), Problem("blanks", tuple(blanks)))
+        return [p for p in (*every, Problem("empty-folder", self.empty_folders)) if p.where]
+
+    def check(self) -> Self:
+        """Return this table; its rows have files and, where they are grouped, groups.
+
+        Raises:
+            DataError: no rows, or rows without a file name or a group, each named.
+        """
+        if self.frame is not None and not self.paths:
+            raise DataError(f"{self.source} has no rows, so there is nothing to train on")
+        self._refuse(
+            [not path for path in self.paths], f"no file name in column {self.name_col!r}", "fill or remove these rows"
+        )
+        self._refuse(
+            [items.is_missing(cell) for cell in self.group_cells or ()],
+            f"no group in column {self.group_col!r}",
+            "fill these cells: a picture that belongs to no other needs a group of its own",
+        )
+        return self
+
+    def _refuse(self, broken: Sequence[bool], what: str, advice: str) -> None:
+        rows = np.flatnonzero(broken).tolist()
+        if rows:
+            raise DataError(f"{self.source}: {what} at row {self.source.rows(rows)}; {advice}")
+
+    def split(self, valid_pct: float = 0.2, *, seed: int | None = None, stratify: bool = False) -> Split:
+        """Draw which rows validate, whole groups where there are groups.
+
+        Where a row has no file or no label that can be used, the draw is at random: there is no bunch until it is mended.
+
+        Args:
+            valid_pct: share of the pictures, 0 ≤ valid_pct < 1.
+            seed: default 42.
+            stratify: give both parts the same share of each class or tag.
+        """
+        if not all(self.paths) or not self._usable():
+            split = random_split(self.paths, valid_pct, seed=seed)
+            return Split(split.train, split.valid, f"until each row has a file and a label: {split.how}")
+        labels = self.labels if stratify else None
+        return draw_split(self.paths, valid_pct, seed=seed, labels=labels, groups=self.group_numbers())
+
+    def _usable(self) -> bool:
+        try:
+            return self.cells is None or len(self.labels) == len(self)
+        except LabelError:
+            return False
+
+    def labeled(self, split: Split) -> Labeled:
+        """Return the pictures with their labels and a split: what a bunch is made of.
+
+        Raises:
+            DataError: rows without a file or a group.
+            LabelError: missing labels, mixed kinds, or labels outside of the classes that were asked for.
+        """
+        labels, cells = self.check().labels, [] if self.cells is None else self.cells
+        if self.label_delim and not any(self.label_delim in str(v) for v in cells):
+            warn(f"label_delim={self.label_delim!r} does not occur in a single label of {self.source}", DataWarning)
+        tag_lists = None if labels.is_multi else items.find_tag_lists(cells)
+        if tag_lists is not None:
+            warn(tag_lists.message(), DataWarning)
+        return Labeled(self._with(cells=None), split, labels)  # the cells are as large as all the rest
+
+    def targets(self, classes: Sequence[str], *, is_multi: bool) -> np.ndarray:
+        """Write the labels in the classes of a model.
+
+        Args:
+            classes: C names, in the model's order.
+            is_multi: whether the model gives tags.
+
+        Returns:
+            int64 ``(N,)`` class indices, or 0/1 ``(N, C)``.
+
+        Raises:
+            LabelError: a row without a label, or with one that the model does not know; it is named with the nearest.
+        """
+        index = {str(name): i for i, name in enumerate(classes)}
+        self._refuse_labels(index, is_multi=is_multi)
+        if not is_multi:
+            return np.array([index[tags[0]] for tags in self.tags if tags], dtype=np.int64)
+        targets = np.zeros((len(self), len(classes)), dtype=np.int64)
+        for i, tags in enumerate(self.tags):
+            targets[i, [index[tag] for tag in tags or ()]] = 1
+        return targets
+
+    def _refuse_labels(self, index: dict[str, int], *, is_multi: bool) -> None:
+        missing = [i for i, tags in enumerate(self.tags) if tags is None or (not tags and not is_multi)]
+        if missing:
+            raise LabelError(
+                f"{self.source.title or self.source}: no label at {self._named(missing)}; fill these cells or leave "
+                "the rows out"
+            )
+        unknown = [(i, tag) for i, tags in enumerate(self.tags) for tag in tags or () if tag not in index]
+        if unknown:
+            raise LabelError(self._unknown_text(unknown, list(index)))
+        several = [] if is_multi else [i for i, tags in enumerate(self.tags) if tags is not None and len(tags) > 1]
+        if several:
+            raise LabelError(
+                f"{self.source.title or self.source}: several labels at {self._named(several)}, but the run gives each "
+                "picture one class; pass --label-delim '' where a cell is one label"
+            )
+
+    def _unknown_text(self, unknown: Sequence[tuple[int, str]], classes: Sequence[str]) -> str:
+        row, label = unknown[0]
+        lowered = {name.lower(): name for name in classes}
+        near = [lowered[n] for n in get_close_matches(label.lower(), lowered, n=1)]
+        hint = f"did you mean {near[0]!r}?" if near else f"its classes are {shown(list(classes), most=10)}."
+        names = list(dict.fromkeys(name for _, name in unknown))
+        others = f" {len(names)} labels are unknown: {shown(names, most=10)}." if len(names) > 1 else ""
+        return (
+            f"{self.source.title or self.source}, {self.row_name(row)}: the run does not know the label {label!r}; "
+            f"{hint}{others} "
+            f"Mend these {len({i for i, _ in unknown})} rows or leave them out, or train a model that has the class"
+        )
+
+    # -- names ----------------------------------------------------------------------------------------------------
+
+    def name(self, path: str) -> str:
+        """Return a file's name below the folder of the data set."""
+        plain = os.path.normpath(path)
+        folder = os.path.abspath(self.path) if os.path.isabs(plain) else os.path.normpath(self.path)
+        return plain.removeprefix(os.path.join(folder, ""))
+
+    def row_name(self, row: int) -> str:
+        """Name a row: its number where the table has numbers, and its file."""
+        name = self.name(self.paths[row]) if self.paths[row] else "(no file)"
+        return f"row {row + self.source.first_row}: {name}" if self.source.first_row else name
+
+    def _named(self, rows: Sequence[int]) -> str:
+        return shown([self.row_name(i) for i in rows], most=5)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def _with(self, **changes: Any) -> Self:
+        """Return a copy of which some attributes are others."""
+        other = copy.copy(self)
+        other.__dict__.update(changes)
+        if changes.keys() & {"cells", "label_delim", "class_list", "paths"}:
+            for computed in ("labels", "tags"):
+                other.__dict__.pop(computed, None)
+        return other

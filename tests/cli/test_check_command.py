@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from onecycle.cli.main import app, main
 from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.layout import LayoutOptions, find_layout
 
 
 def picture(seed: int) -> PIL.Image.Image:
@@ -84,10 +85,10 @@ def test_the_split_is_that_of_a_bunch(clean):
     data = ImageDataBunch.from_csv(
         clean, folder="images", suffix=".png", valid_pct=0.3, seed=7, size=32, pixel_cache="off"
     )
-    from onecycle.data.labels.read import TableLayout, read_rows
-
-    rows = read_rows(clean, layout=TableLayout("images", ".png"), valid_pct=0.3, seed=7)
-    assert rows.split.valid.tolist() == data.split.valid.tolist()
+    split = find_layout(clean, LayoutOptions(folder="images", suffix=".png")).split(
+        valid_pct=0.3, seed=7, stratify=False
+    )
+    assert split.valid.tolist() == data.split.valid.tolist()
 
 
 def test_a_broken_table_becomes_findings(clean):

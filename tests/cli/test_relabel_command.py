@@ -62,8 +62,8 @@ def test_the_new_table_trains_as_the_next_command_says(data, capsys):
     assert found["changed"] == [{"row": 1, "file": "train/p001.jpg", "from": ["green"], "to": ["red"]}]
     words = found["next"].split()
     assert words[:3] == ["onecycle", "train", str(data)]
-    rows = find_layout(words[2], LayoutOptions(csv=words[words.index("--csv") + 1])).rows()
-    assert rows.labels == [("red",), ("red",), ("blue",), ("red",)]
+    rows = find_layout(words[2], LayoutOptions(csv=words[words.index("--csv") + 1])).pictures
+    assert rows.tags == [("red",), ("red",), ("blue",), ("red",)]
 
 
 def test_tags_keep_their_order_and_new_ones_come_last(tag_run, tmp_path, monkeypatch, capsys):
@@ -126,8 +126,8 @@ def test_class_folders_become_a_table_that_trains(data, capsys):
     assert Path("folders.relabelled.csv").read_text() == (
         "file,label\n=dog/p003.jpg,=dog\ncat/p000.jpg,cat\ncat/p001.jpg,dog\ndog/p002.jpg,dog\n"
     )
-    rows = find_layout(root, LayoutOptions(csv=str(Path("folders.relabelled.csv").resolve()))).rows()
-    assert rows.labels == [("=dog",), ("cat",), ("dog",), ("dog",)]
+    rows = find_layout(root, LayoutOptions(csv=str(Path("folders.relabelled.csv").resolve()))).pictures
+    assert rows.tags == [("=dog",), ("cat",), ("dog",), ("dog",)]
 
 
 def test_a_parquet_table_keeps_its_other_columns(data):

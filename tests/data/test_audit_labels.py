@@ -49,12 +49,6 @@ def test_the_order_of_tags_does_not_contradict():
     assert kinds(found) == {"repeated-rows": 1}
 
 
-def test_blanks_around_labels():
-    (found,) = checks.blank_findings(["cat ", "cat", " dog", 3, None, " "])
-    assert (found.kind, found.count, found.examples) == ("blanks", 2, ("' dog'", "'cat '"))
-    assert checks.blank_findings(["cat", "a dog"]) == []
-
-
 def test_names_that_differ_in_case_or_punctuation():
     counts = Counter({"Dog": 40, "dog": 41, "bare_ground": 30, "bare ground": 2, "cat": 9})
     (found,) = [f for f in checks.name_findings(counts) if f.kind == "label-case"]

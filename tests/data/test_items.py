@@ -12,10 +12,16 @@ from hypothesis import strategies as st
 
 from onecycle.data.labels import items
 from onecycle.data.labels.items import Category, MultiCategory, Source
+from onecycle.data.labels.read import column, flags, read_label_csv
+from onecycle.data.labels.table import LabelTable
 from onecycle.errors import ArgumentError, DataError, LabelError
 from onecycle.text import shown
 
 CSV = Source("labels.csv", first_row=2)
+
+
+def table_of(frame: pd.DataFrame, suffix: str = "") -> LabelTable:
+    return LabelTable.from_frame(frame, "d", 0, None, suffix, CSV)
 
 
 def test_single_labels_are_sorted_and_indexed():
@@ -80,7 +86,7 @@ def test_labels_outside_the_given_classes_are_named():
 
 def test_reading_keeps_a_class_called_na(tmp_path: Path):
     (tmp_path / "labels.csv").write_text("name,label\na,NA\nb,None\nc,\n")
-    frame = items.read_label_csv(tmp_path / "labels.csv")
+    frame = read_label_csv(tmp_path / "labels.csv")
     assert frame["label"].tolist()[:2] == ["NA", "None"]
     assert pd.isna(frame["label"][2])
 
@@ -88,29 +94,29 @@ def test_reading_keeps_a_class_called_na(tmp_path: Path):
 def test_a_missing_table_names_the_tables_that_are_there(tmp_path: Path):
     (tmp_path / "train.csv").write_text("a,b\n")
     with pytest.raises(DataError, match=r"no such file; tables in that folder: train\.csv"):
-        items.read_label_csv(tmp_path / "labels.csv")
+        read_label_csv(tmp_path / "labels.csv")
 
 
 def test_an_empty_table_is_refused(tmp_path: Path):
     (tmp_path / "labels.csv").write_text("")
     with pytest.raises(DataError, match=r"labels\.csv is empty: expected a first line .* file,label"):
-        items.read_label_csv(tmp_path / "labels.csv")
+        read_label_csv(tmp_path / "labels.csv")
     with pytest.raises(DataError, match="has no rows"):
-        items.file_names(pd.DataFrame({"name": []}), 0, source=CSV)
+        table_of(pd.DataFrame({"name": []})).check()
 
 
 def test_a_wrong_column_lists_the_columns():
     frame = pd.DataFrame({"name": ["a"], "tags": ["b"]})
     with pytest.raises(ArgumentError, match=r"no column 'label'; its columns are \['name', 'tags'\]"):
-        items.column(frame, "label", source=CSV)
+        column(frame, "label", source=CSV)
     with pytest.raises(ArgumentError, match=r"no column number 2; it has 2.*delimiter"):
-        items.column(frame, 2, source=CSV)
+        column(frame, 2, source=CSV)
 
 
 def test_rows_without_a_file_name_are_named():
     frame = pd.DataFrame({"name": ["a", None, "c"], "tags": ["x", "x", "x"]})
     with pytest.raises(DataError, match="no file name in column 'name' at row 3"):
-        items.file_names(frame, 0, source=CSV)
+        table_of(frame).check()
 
 
 def test_a_long_list_is_cut_and_counted():
@@ -149,7 +155,7 @@ def test_tag_lists_are_found_with_their_numbers():
 
 
 def test_the_planet_sample_is_recognised_with_the_facts_counted_on_it(planet_path: Path):
-    frame = items.read_label_csv(planet_path / "labels.csv")
+    frame = read_label_csv(planet_path / "labels.csv")
     finding = items.find_tag_lists(frame["tags"])
     assert finding is not None
     assert (finding.n_strings, finding.n_tags, finding.n_once) == (101, 17, 45)
@@ -171,14 +177,14 @@ def test_plain_names_are_not_taken_for_tag_lists(labels):
 
 def test_names_and_labels_with_leading_zeros_stay_text(tmp_path: Path):
     (tmp_path / "labels.csv").write_text("name,label,size\n0001,01,7\n0002,1,8\n")
-    frame = items.read_label_csv(tmp_path / "labels.csv")
-    assert items.file_names(frame, 0, source=CSV, suffix=".png") == ["0001.png", "0002.png"]
+    frame = read_label_csv(tmp_path / "labels.csv")
+    assert table_of(frame, ".png").paths == ["d/0001.png", "d/0002.png"]
     assert items.encode_single(list(frame["label"]), source=CSV).classes == ["01", "1"]
     assert frame["size"].tolist() == [7, 8]
 
 
 def test_flags_are_read_strictly():
     cells = pd.Series([True, "false", 1, "0", 1.0], name="is_valid", dtype=object)
-    assert items.flags(cells, source=CSV).tolist() == [True, False, True, False, True]
+    assert flags(cells, source=CSV).tolist() == [True, False, True, False, True]
     with pytest.raises(LabelError, match=r"'is_valid' must hold True/False or 1/0, but row 3 \(row 1 .*nan"):
-        items.flags(pd.Series([1, None], name="is_valid"), source=CSV)
+        flags(pd.Series([1, None], name="is_valid"), source=CSV)

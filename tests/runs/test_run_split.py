@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from onecycle.errors import DataError, DataWarning
-from onecycle.runs.build import audited_rows, layout_of, make_bunch, settled
+from onecycle.runs.build import layout_of, make_bunch, settled, split_of
 from onecycle.runs.config import RunConfig
 from onecycle.runs.split import read_split, split_text
 
@@ -39,7 +39,7 @@ def test_another_seed_with_the_split_of_the_first_has_its_parts(colours, tmp_pat
     data = bunch_of(same)
     assert data.split.valid.tolist() == first.split.valid.tolist()
     assert data.split.train.tolist() == first.split.train.tolist()
-    assert audited_rows(same, layout_of(same)).split.valid.tolist() == first.split.valid.tolist()
+    assert split_of(same, layout_of(same)).valid.tolist() == first.split.valid.tolist()
 
 
 def test_it_holds_when_labels_change(colours, tmp_path):

@@ -18,8 +18,8 @@ from onecycle.cli.screen import Screen
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.cells import with_cells
 from onecycle.data.labels.items import Labels
+from onecycle.data.labels.read import PARQUET, delimiter_of
 from onecycle.data.labels.relabel import FILE, NEW, file_name, relabelled
-from onecycle.data.labels.tables import PARQUET, delimiter_of
 from onecycle.data.layout import DataLayout, LayoutOptions, find_layout
 from onecycle.errors import ArgumentError, DataError, DataWarning
 from onecycle.runs.build import layout_of

@@ -57,7 +57,7 @@ class DataLayout:
     data: str  # what the user named: a path, or a name in ``URLs``
     root: Path  # folder of the data set
     csv: str | None  # table below it, None for folders of classes
-    table: TableLayout = TableLayout()  # the roles of the table's columns
+    table: TableLayout = field(default_factory=TableLayout)  # the roles of the table's columns
     kind: Kind
     pictures: LabelTable = field(repr=False, compare=False)  # all rows, broken ones too
     reasons: tuple[tuple[str, str], ...] = ()  # each choice and why it was made

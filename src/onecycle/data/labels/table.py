@@ -1,4 +1,4 @@
-"""The table of labelled pictures, read once, broken rows and all: what audit, bunch, ``evaluate`` and ``relabel`` take."""
+"""The table of labelled pictures, read once, broken rows and all: what audit, bunch and ``evaluate`` take."""
 
 from __future__ import annotations
 
@@ -273,8 +273,8 @@ class LabelTable:
         every = (Problem("no-file-name", tuple(nameless)), Problem("blanks", tuple(blanks)))
         return [p for p in (*every, Problem("empty-folder", self.empty_folders)) if p.where]
 
-    def check(self) -> Self:
-        """Return this table; its rows have files and, where they are grouped, groups.
+    def check(self, *, groups: bool = True) -> Self:
+        """Return this table; its rows have files and, where they are grouped and ``groups`` is set, groups.
 
         Raises:
             DataError: no rows, or rows without a file name or a group, each named.
@@ -285,7 +285,7 @@ class LabelTable:
             [not path for path in self.paths], f"no file name in column {self.name_col!r}", "fill or remove these rows"
         )
         self._refuse(
-            [items.is_missing(cell) for cell in self.group_cells or ()],
+            [items.is_missing(cell) for cell in (groups and self.group_cells) or ()],
             f"no group in column {self.group_col!r}",
             "fill these cells: a picture that belongs to no other needs a group of its own",
         )
@@ -299,7 +299,7 @@ class LabelTable:
     def split(self, valid_pct: float = 0.2, *, seed: int | None = None, stratify: bool = False) -> Split:
         """Draw which rows validate, whole groups where there are groups.
 
-        Where a row has no file or no label that can be used, the draw is at random: there is no bunch until it is mended.
+        Where a row has no file or no label that can be used, the draw is at random: no bunch is made of such a table.
 
         Args:
             valid_pct: share of the pictures, 0 ≤ valid_pct < 1.

@@ -64,7 +64,7 @@ def load_bunch(run: RunFolder) -> ImageDataBunch:
             f"the data at {config.data} has other classes than when {run.path} was trained: "
             f"{_difference(classes or [], now)}; put the data back, or train again"
         )
-    split = split_of(config.model_copy(update={"split": str(run.split)}), layout)
+    split = split_of(replace(config, split=str(run.split)), layout)
     try:
         return make_bunch(config, layout, split)
     except DataError as error:

@@ -51,7 +51,7 @@ def test_run_ends_a_side_that_would_go_on(side: sides.Side, tmp_path: Path, why:
     start = time.monotonic()
     found = sides.run(side, "quality", {}, tmp_path, cap_s=cap_s, enough=lambda lines: why == "enough")
     assert found.ended == why
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 50
 
 
 def test_a_side_that_fails_ends_the_benchmark_with_its_log(side: sides.Side, tmp_path: Path) -> None:

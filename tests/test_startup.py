@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
-import time
 
 import onecycle
 
@@ -34,11 +34,12 @@ def test_help_does_not_load_torch_and_answers():
 
 
 def test_a_cold_help_is_not_slow():
-    """A guard far above the target, which ``benchmarks/startup.py`` measures: it catches an import of torch."""
-    start = time.perf_counter()
+    """Seconds of a core, whatever else runs; ``benchmarks/startup.py`` measures the target, which lies far below."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     code = "import sys; from onecycle.cli.main import main; sys.argv = ['onecycle', '--help']; main()"
     assert "demo" in run_python(code)
-    assert time.perf_counter() - start < 3.0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0  # torch alone takes 1.5
 
 
 def test_the_package_runs_as_a_module():

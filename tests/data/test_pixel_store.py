@@ -342,7 +342,7 @@ def test_a_process_killed_half_way_leaves_nothing_in_the_way(paths, tmp_path, ca
     started = time.perf_counter()
     store = on_disk(paths)
     assert store.fill() == []
-    assert time.perf_counter() - started < 2  # the dead process's lock holds nobody up
+    assert time.perf_counter() - started < 30  # the dead process's lock holds nobody up, which would be for ever
     assert holds(store)
     assert [p.suffix for p in files()] == [".bin", ".json"]
     assert capsys.readouterr().out == ""

@@ -125,7 +125,7 @@ def test_offline_the_error_names_the_ways_on(name: str, folder: Path, tmp_path: 
             build_body(name)
     finally:
         torch.hub.set_dir(old)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30  # far above a busy machine's, far below what the hub's retries wait
     text = str(caught.value)
     assert str(folder / f"{getattr(models, name).weights}.safetensors") in text
     assert "pretrained='path/to/the/file'" in text

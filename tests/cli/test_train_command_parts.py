@@ -12,8 +12,9 @@ import torch
 from onecycle.cli.report import notes_of, stages_note
 from onecycle.cli.screen import Screen
 from onecycle.cli.training.dry_run import try_batch
+from onecycle.cli.training.progress import show_plan
 from onecycle.cli.training.results import Judged, confused, scores_of, worst_classes, worst_tags
-from onecycle.cli.training.start import audit_line, check_faults, guarantee, show_plan
+from onecycle.cli.training.start import audit_line, check_faults, guarantee
 from onecycle.data.audit.findings import AuditReport, Finding
 from onecycle.errors import DataError, UnreadableImagesError
 from onecycle.evaluation.certainty.intervals import Estimate

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from onecycle.cli.screen import LABEL_WIDTH, Screen
-from onecycle.cli.training.start import check_writable, data_record, prepare_data
+from onecycle.cli.training.start import check_writable, create_run, prepare_data
 from onecycle.learner.learner import Learner
 from onecycle.runs.build import make_learner
-from onecycle.runs.checkpoints import environment, write_sweeps
+from onecycle.runs.checkpoints import write_sweeps
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.split import split_text
 from onecycle.train.lr_finder import LrAnswer, Sweep
 
 VIEWS = 1
@@ -46,13 +45,7 @@ def run_lr_find(config: RunConfig, *, as_json: bool = False, quiet: bool = False
         start = prepare_data(config.found("audit", False, "find-lr looks at the learning rate alone"), screen)
         config = start.config
         learn = make_learner(config, start.data, Path(config.out))
-        run = RunFolder.create(config.out, f"{config.name}-lr", latest=False)
-        learn.path = run.path
-        screen.log_to(run.log)
-        run.write_text(run.config, config.to_yaml())
-        run.write_json(run.env, environment(config.seed, start.data.device))
-        run.write_json(run.data, data_record(start))
-        run.write_text(run.split, split_text(start.data))
+        run = create_run(start, learn, f"{config.name}-lr", screen, latest=False)
         learn.precompute = VIEWS
         learn.progress_to = screen.progress
         screen.busy("computing the features")

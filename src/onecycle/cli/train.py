@@ -13,28 +13,19 @@ from typing import Any
 from onecycle.cli.exit_codes import INTERRUPTED
 from onecycle.cli.screen import Screen
 from onecycle.cli.training.dry_run import show_trial, try_batch
-from onecycle.cli.training.progress import RunProgress
+from onecycle.cli.training.progress import RunProgress, show_plan
 from onecycle.cli.training.results import judge, show_results, write_report, write_results
-from onecycle.cli.training.start import (
-    TrainingStart,
-    check_writable,
-    data_record,
-    prepare_data,
-    show_machine,
-    show_plan,
-)
-from onecycle.data.bunch import ImageDataBunch
+from onecycle.cli.training.start import TrainingStart, check_writable, create_run, prepare_data, show_machine
 from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.run import DEFAULT_LR, FineTuneOptions
 from onecycle.learner.learner import Learner
 from onecycle.runs.build import make_learner
 from onecycle.runs.checkpoints import INTERRUPTED as INTERRUPTED_WEIGHTS
-from onecycle.runs.checkpoints import Done, RunCheckpoints, environment, read_issues, uninterrupted
+from onecycle.runs.checkpoints import Done, RunCheckpoints, read_issues, uninterrupted
 from onecycle.runs.config import DEFAULT, DEFAULT_EPOCHS, RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner
-from onecycle.runs.split import split_text
 from onecycle.train.log.trackers import tracker_for
 
 LEAST_MINUTES = 0.1
@@ -106,7 +97,7 @@ def fine_tune_options(config: RunConfig, done: Done | None = None) -> FineTuneOp
     if done is None or not done.weights:
         return options
     if minutes is not None:
-        options = replace(options, minutes=max(LEAST_MINUTES, minutes - done.seconds / 60))
+        options = replace(options, minutes=_minutes_left(minutes, done))
     if not done.head:
         return options
     held = None if done.held_norms is None else not done.held_norms
@@ -120,7 +111,6 @@ class TrainingRun:
 
     run_folder: RunFolder
     config: RunConfig
-    data: ImageDataBunch
     learn: Learner
     screen: Screen
     start_s: float
@@ -136,15 +126,9 @@ class TrainingRun:
         learn = make_learner(config, start.data, Path(config.out))
         for name in config.track:  # one that is not installed is no run's fault: say so before there is one
             tracker_for(name, Path(config.out), "", {})
-        run = RunFolder.create(config.out, config.name or "run")
-        learn.path = run.path
-        screen.log_to(run.log)
-        run.write_text(run.config, config.to_yaml())
-        run.write_json(run.env, environment(config.seed, start.data.device))
-        run.write_json(run.data, data_record(start))
-        run.write_text(run.split, split_text(start.data))
+        run = create_run(replace(start, config=config), learn, config.name or "run", screen)
         screen.event("run", path=str(run.path))
-        return cls(run, config, start.data, learn, screen, start_s, Done())
+        return cls(run, config, learn, screen, start_s, Done())
 
     @classmethod
     def resumed(cls, run: RunFolder, screen: Screen, start_s: float) -> TrainingRun:
@@ -171,7 +155,7 @@ class TrainingRun:
             learn.freeze()
         screen.row("resume", _resumed_text(run, config, done))
         screen.event("resume", run=str(run.path), head=done.head, epochs=done.epochs, seconds=done.seconds)
-        return cls(run, config, data, learn, screen, start_s, done)
+        return cls(run, config, learn, screen, start_s, done)
 
     def run(self) -> int:
         """Train and judge; whatever stops it, what is known stays."""
@@ -205,15 +189,11 @@ class TrainingRun:
     def _train(self, checkpoints: RunCheckpoints) -> None:
         if self.done.trained:
             return
-        if not self._is_at_end():
-            self.data.prepare(silent=True)  # it has a bar of its own
+        if not _has_all_epochs(self.config, self.done):
+            self.learn.data.prepare(silent=True)  # it has a bar of its own
             with self.screen.status("measuring the speed of this machine"):
                 recipe.fine_tune(self.learn, fine_tune_options(self.config, self.done))
         checkpoints.finish()
-
-    def _is_at_end(self) -> bool:
-        epochs, _ = self.config.length
-        return self.done.head and epochs is not None and self.done.epochs >= epochs
 
     def _judge(self, checkpoints: RunCheckpoints, progress: RunProgress) -> dict[str, float]:
         """Judge the run, write everything down and show the last screen; returns the scores by name."""
@@ -251,17 +231,24 @@ class TrainingRun:
 def _resumed_text(run: RunFolder, config: RunConfig, done: Done) -> str:
     """Say how far a run got, and how it goes on."""
     epochs, minutes = config.length
-    if done.trained or (done.head and epochs is not None and done.epochs >= epochs):
+    if done.trained or _has_all_epochs(config, done):
         return f"{run.path} is trained; it is judged now"
     if not done.weights:
         return f"{run.path} had nothing trained yet; it begins again"
     if not done.head:
         return f"{run.path}: the head's stage was not over; it goes on from the saved weights, as a new cycle"
     if minutes is not None:
-        left = max(LEAST_MINUTES, minutes - done.seconds / 60)
-        return f"{run.path}: {left:.1f} of {minutes:g} minutes are left; {_NEW_CYCLE}"
-    left = (epochs or 0) - done.epochs
-    return f"{run.path}: {left} of {epochs} epochs with all layers are left; {_NEW_CYCLE}"
+        return f"{run.path}: {_minutes_left(minutes, done):.1f} of {minutes:g} minutes are left; {_NEW_CYCLE}"
+    return f"{run.path}: {(epochs or 0) - done.epochs} of {epochs} epochs with all layers are left; {_NEW_CYCLE}"
+
+
+def _has_all_epochs(config: RunConfig, done: Done) -> bool:
+    epochs, _ = config.length
+    return done.head and epochs is not None and done.epochs >= epochs
+
+
+def _minutes_left(minutes: float, done: Done) -> float:
+    return max(LEAST_MINUTES, minutes - done.seconds / 60)
 
 
 _NEW_CYCLE = "they run as a new cycle: the learning rate rises and falls again"

@@ -32,15 +32,15 @@ _PARTS = ("train", "valid")
 _VALID_BY_OTHER_NAMES = ("val", "validation", "dev")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LayoutOptions:
-    """What the user said about the data; None means: find it out."""
+    """What the user said about the data; None means: find it out. Columns are meant by name or position."""
 
     csv: str | None = None  # table below the folder of the data set
     folder: str | None = None  # of the pictures, below the folder of the data set
     suffix: str | None = None  # added to each file name of the table
     label_delim: str | None = None  # splits a label cell into tags; "" means that a cell is one label
-    fn_col: int | str | None = None  # columns, by name or position
+    fn_col: int | str | None = None  # of the file names
     label_col: int | str | None = None
     group_col: int | str | None = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,7 @@ def layout_of(config: RunConfig) -> DataLayout:
     Raises:
         DataError, ArgumentError: as ``find_layout``.
     """
-    options = LayoutOptions(
-        config.csv, config.folder, config.suffix, config.label_delim, config.fn_col, config.label_col,
-        config.group_col,
-    )  # fmt: skip
-    return find_layout(config.data, options)
+    return find_layout(config.data, LayoutOptions(**{f.name: getattr(config, f.name) for f in fields(LayoutOptions)}))
 
 
 def settled(config: RunConfig, layout: DataLayout) -> RunConfig:

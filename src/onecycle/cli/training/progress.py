@@ -3,19 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from onecycle.cli.screen import Screen
-from onecycle.cli.training.start import show_plan
 from onecycle.errors import ArgumentError, DataError
-from onecycle.learner.fine_tune.plan import HEAD, Plan, Stage
+from onecycle.learner.fine_tune.plan import ALL, HEAD, Plan, Stage
 from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
 from onecycle.learner.report import label_doubts
 from onecycle.runs.checkpoints import RunCheckpoints, write_sweeps
-from onecycle.runs.config import RunConfig
+from onecycle.runs.config import DEFAULT, RunConfig
+from onecycle.text import format_time
 from onecycle.train.callbacks import TrainerLike
 from onecycle.train.log.recorder import EpochRow
+
+
+def show_plan(config: RunConfig, plan: Plan, screen: Screen) -> None:
+    """Show the plan, and where each of its values came from: the end of the first screen."""
+    epochs, minutes = config.length
+    length = f"minutes {minutes:g}" if minutes is not None else f"epochs {epochs}"
+    origin = config.origin("minutes" if minutes is not None else "epochs")
+    size = config.size or 0
+    values = [
+        f"{config.arch} ({_short(config.origin('arch'))})",
+        f"size {size} ({_short(config.origin('size'))})",
+        f"batch {config.bs} ({_short(config.origin('bs'))})",
+        f"{length} ({_short(origin)}{': --epochs, --minutes' if origin == DEFAULT else ''})",
+        f"lr {config.lr:.2g} ({_short(config.origin('lr'))})" if config.lr else "lr by sweeps (--lr)",
+    ]
+    screen.row("settings", "; ".join(values))
+    for i, line in enumerate(str(replace(plan, notes=())).splitlines()):
+        screen.line(f"{'plan' if i == 0 else '':<10}{line}")
+    screen.row("", f"about {format_time(plan.forecast_s)} in all" + _budget(plan))
+    for note in plan.notes:
+        if "too little" in note or "would allow more" in note:
+            screen.row("note", note)
+    screen.event(
+        "plan",
+        forecast_s=plan.forecast_s,
+        stages=[
+            {
+                "trains": s.trains, "size": s.size, "bs": s.bs, "epochs": s.epochs, "forecast_s": s.forecast_s,
+                "held_norms": s.hold_norms if s.trains == ALL else None,
+            }
+            for s in plan.stages
+        ],
+        settings={name: {"value": getattr(config, name), "origin": config.origin(name)} for name in _TOLD},
+    )  # fmt: skip
+
+
+_TOLD = ("arch", "size", "bs", "epochs", "minutes", "lr", "seed", "valid_pct", "stratify")
+
+
+def _short(origin: str) -> str:
+    return {"option": "given"}.get(origin, origin)
+
+
+def _budget(plan: Plan) -> str:
+    return "" if plan.budget_s is None else f", of {format_time(plan.budget_s)} given"
 
 
 class RunProgress(StageCallback):

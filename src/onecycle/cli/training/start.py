@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,11 +18,13 @@ from onecycle.data.layout import DataLayout
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.data.pixels.store import PixelStore
 from onecycle.errors import ArgumentError, DataError, OutputError, UnreadableImagesError
-from onecycle.learner.fine_tune.plan import ALL, Plan
+from onecycle.learner.learner import Learner
 from onecycle.runs import build
-from onecycle.runs.checkpoints import device_name
-from onecycle.runs.config import DEFAULT, FILE, OPTION, RunConfig
-from onecycle.text import format_time, plural
+from onecycle.runs.checkpoints import device_name, environment
+from onecycle.runs.config import FILE, OPTION, RunConfig
+from onecycle.runs.folder import RunFolder
+from onecycle.runs.split import split_text
+from onecycle.text import plural
 from onecycle.train.device.machine import n_cores
 
 MOST_LEAKED = 0.01
@@ -35,19 +36,12 @@ MOST_DATA_LINES = 10
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """All that is known before a run begins.
+    """All that is known before a run begins."""
 
-    Attributes:
-        config: the settings, with what was found.
-        layout: where the data is.
-        data: the bunch.
-        audit: what was found in it; None where nobody looked.
-    """
-
-    config: RunConfig
-    layout: DataLayout
+    config: RunConfig  # with what looking at the data says
+    layout: DataLayout  # where the data is
     data: ImageDataBunch
-    audit: AuditReport | None
+    audit: AuditReport | None  # what is wrong with the data; None where nobody looked
 
 
 def prepare_data(config: RunConfig, screen: Screen) -> TrainingStart:
@@ -197,59 +191,22 @@ def audit_line(audit: AuditReport, data: str) -> str:
     return f"{total}: {named}{more}; all: onecycle check {shlex.quote(data)}"
 
 
-def show_plan(config: RunConfig, plan: Plan, screen: Screen) -> None:
-    """Show the plan, and where each of its values came from: the end of the first screen."""
-    epochs, minutes = config.length
-    length = f"minutes {minutes:g}" if minutes is not None else f"epochs {epochs}"
-    origin = config.origin("minutes" if minutes is not None else "epochs")
-    size = config.size or 0
-    values = [
-        f"{config.arch} ({_short(config.origin('arch'))})",
-        f"size {size} ({_short(config.origin('size'))})",
-        f"batch {config.bs} ({_short(config.origin('bs'))})",
-        f"{length} ({_short(origin)}{': --epochs, --minutes' if origin == DEFAULT else ''})",
-        f"lr {config.lr:.2g} ({_short(config.origin('lr'))})" if config.lr else "lr by sweeps (--lr)",
-    ]
-    screen.row("settings", "; ".join(values))
-    for i, line in enumerate(str(replace(plan, notes=())).splitlines()):
-        screen.line(f"{'plan' if i == 0 else '':<10}{line}")
-    screen.row("", f"about {format_time(plan.forecast_s)} in all" + _budget(plan))
-    for note in plan.notes:
-        if "too little" in note or "would allow more" in note:
-            screen.row("note", note)
-    screen.event(
-        "plan",
-        forecast_s=plan.forecast_s,
-        stages=[
-            {
-                "trains": s.trains, "size": s.size, "bs": s.bs, "epochs": s.epochs, "forecast_s": s.forecast_s,
-                "held_norms": s.hold_norms if s.trains == ALL else None,
-            }
-            for s in plan.stages
-        ],
-        settings={name: {"value": getattr(config, name), "origin": config.origin(name)} for name in _TOLD},
-    )  # fmt: skip
-
-
-_TOLD = ("arch", "size", "bs", "epochs", "minutes", "lr", "seed", "valid_pct", "stratify")
-
-
-def _short(origin: str) -> str:
-    return {"option": "given"}.get(origin, origin)
-
-
-def _budget(plan: Plan) -> str:
-    return "" if plan.budget_s is None else f", of {format_time(plan.budget_s)} given"
-
-
-def data_record(start: TrainingStart) -> dict[str, Any]:
-    """Return what ``data.json`` holds."""
-    return {
+def create_run(start: TrainingStart, learn: Learner, name: str, screen: Screen, *, latest: bool = True) -> RunFolder:
+    """Make the folder of a run, and write down what is known before anything is trained; the learner moves there."""
+    run = RunFolder.create(start.config.out, name, latest=latest)
+    learn.path = run.path
+    screen.log_to(run.log)
+    run.write_text(run.config, start.config.to_yaml())
+    run.write_json(run.env, environment(start.config.seed, start.data.device))
+    record = {
         "layout": build.described(start.layout),
         "classes": [str(c) for c in start.data.classes],
         "is_multi": start.data.is_multi,
         "audit": None if start.audit is None else start.audit.to_dict(),
     }
+    run.write_json(run.data, record)
+    run.write_text(run.split, split_text(start.data))
+    return run
 
 
 def check_writable(folder: Path) -> None:

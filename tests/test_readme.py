@@ -59,6 +59,8 @@ def test_the_console_commands_run_one_after_the_other(tmp_path):
         said.append(done.stdout)
     assert (tmp_path / "runs" / "planet-001" / "report.html").stat().st_size > 50_000
     assert "onecycle predict" in said[1]
+    (snippet,) = blocks("py")
+    subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, env=env, check=True, timeout=120)
 
 
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]

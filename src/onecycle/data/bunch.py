@@ -20,7 +20,7 @@ from onecycle.data.audit.rows import check_files_exist, oddities, unreadable_mes
 from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.transforms import Transform, flatten
 from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats
-from onecycle.data.datasets import ImageDataset, draw_grid, make_datasets
+from onecycle.data.datasets import ImageDataset, draw_grid, make_datasets, picture_batches
 from onecycle.data.labels.items import DatasetType, Label, Labels, labels_from_pattern, list_images
 from onecycle.data.labels.labeled import Labeled
 from onecycle.data.labels.prevalence import Prevalence, prevalence
@@ -30,7 +30,7 @@ from onecycle.data.labels.table import LabelTable
 from onecycle.data.pixels.decode import Source
 from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.resize import ResizeMethod
-from onecycle.data.pixels.store import LOADING_THREADS, PicturesInMemory, PixelStore
+from onecycle.data.pixels.store import LOADING_THREADS, PixelStore
 from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, check_keywords, warn
 from onecycle.text import shown
 
@@ -630,11 +630,11 @@ class ImageDataBunch:
 
     def single_loader(self, pictures: Sequence[Image | Source], *, stats: Stats | None) -> BatchLoader:
         """Return batches of given files or pictures with the evaluation preprocess of this bunch."""
-        store = PicturesInMemory(pictures, self.lists.resize)
-        part = ImageDataset(store, np.arange(len(pictures)), None, self.classes, is_multi=self.is_multi)
         how = self._loading
-        loader = BatchLoader(part, bs=how.val_bs, augmenter=how.valid_augmenter, dl_tfms=how.dl_tfms)
-        return loader.replace(stats=stats, device=how.device)
+        loader = picture_batches(
+            pictures, self.lists.resize, self.classes, is_multi=self.is_multi, bs=how.val_bs, dl_tfms=how.dl_tfms
+        )
+        return loader.replace(stats=stats, device=how.device, augmenter=how.valid_augmenter)
 
     def normalize(self, stats: Sequence[Sequence[float]] | None = None) -> ImageDataBunch:
         """Normalise pictures with ``stats`` (means, stds); default: measured on one training batch.

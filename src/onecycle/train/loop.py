@@ -233,8 +233,9 @@ class Trainer:
         """Forward and backward, slice after slice; return the detached loss of the whole batch."""
         losses = []
         for rows, share in zip(slices, loss_shares(self.loss_func, batch.y, slices), strict=True):
-            loss = self.loss_func(self._logits(batch.x[rows]), take_rows(batch.y, rows)) * share
-            weighted = loss * self.loss_weight
+            loss = self.loss_func(self._logits(batch.x[rows]), take_rows(batch.y, rows))
+            loss = loss if len(slices) == 1 else loss * share
+            weighted = loss if self.loss_weight == 1.0 else loss * self.loss_weight
             (weighted if self.scaler is None else self.scaler.scale(weighted)).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         return sum(losses[1:], losses[0])

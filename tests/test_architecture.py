@@ -34,26 +34,46 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-def running(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node below this one, without what only type checkers see."""
-    for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
-            yield child
-            yield from running(child)
+def running(path: Path) -> Iterator[ast.AST]:
+    """Every node of a file, without what only type checkers see."""
+    waiting: list[ast.AST] = [tree(path)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        waiting += ast.iter_child_nodes(node)
 
 
 @cache
-def imports_of(path: Path) -> frozenset[str]:
-    """Modules of onecycle that a file imports when it runs, anywhere in it, as dotted names below the package."""
+def imported(path: Path) -> frozenset[str]:
+    """What a file imports when it runs, anywhere in it: ``a`` of ``import a``, ``a.b`` of ``from a import b``."""
     names = set()
-    for node in running(tree(path)):
+    for node in running(path):
         if isinstance(node, ast.Import):
             names |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             names |= {f"{node.module}.{a.name}" for a in node.names}
-    below = {n.removeprefix("onecycle.") for n in names if n.startswith("onecycle.")}
+    return frozenset(names)
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
+    """Modules of onecycle that a file imports when it runs, as dotted names below the package."""
+    below = {n.removeprefix("onecycle.") for n in imported(path) if n.startswith("onecycle.")}
     return frozenset(m for n in below for m in (n, n.rpartition(".")[0]) if m in modules())
+
+
+def reached_from(start: str) -> set[str]:
+    """Every module whose name begins with ``start``, and all that they import, directly or not."""
+    waiting, reached = [m for m in modules() if m.startswith(start)], set[str]()
+    while waiting:
+        module = waiting.pop()
+        if module not in reached:
+            reached.add(module)
+            waiting += imports_of(modules()[module])
+    return reached
 
 
 def room(module: str) -> str:
@@ -83,6 +103,13 @@ def test_no_import_circle():
 
     for module in modules():
         visit(module, ())
+
+
+def test_pictures_are_read_without_training_audit_or_tables():
+    """A machine that only predicts loads little."""
+    reached = reached_from("data.pixels.")
+    assert {m for m in reached if m == "train.loop" or m.startswith("data.audit")} == set()
+    assert {m for m in reached if any(n.split(".")[0] == "pandas" for n in imported(modules()[m]))} == set()
 
 
 def test_no_folder_is_too_full_to_see_at_a_glance():

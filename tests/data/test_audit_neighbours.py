@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onecycle.data.audit.neighbours import feature_neighbours
+from onecycle.data.audit.audit import feature_neighbours
 from onecycle.data.labels.splits import Split
 from onecycle.errors import ArgumentError
 

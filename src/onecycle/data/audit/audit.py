@@ -16,17 +16,17 @@ from onecycle.data.audit import files, label_checks
 from onecycle.data.audit.duplicates import Copies, find_copies
 from onecycle.data.audit.findings import (
     COPY_KINDS,
+    MOST_EXAMPLES,
     AuditReport,
     CopyKind,
     DuplicateGroup,
     Finding,
     Neighbour,
     Severity,
-    some,
+    finding_of,
     sorted_findings,
 )
 from onecycle.data.audit.label_checks import Tags, label_text
-from onecycle.data.audit.neighbours import feature_neighbours
 from onecycle.data.labels.splits import Split, keep_together
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.pixels.resize import ResizeSpec
@@ -35,6 +35,11 @@ from onecycle.text import plural
 
 if TYPE_CHECKING:
     from onecycle.data.pixels.store import PixelStore  # needs torch, which an audit alone does not
+
+
+MIN_COSINE = 0.95
+_BLOCK = 1024  # validation pictures at a time
+_MOST_EACH = 5  # training pictures named for one validation picture
 
 
 @dataclass(frozen=True)
@@ -132,21 +137,22 @@ def audit_table(
     return AuditReport(name, sorted_findings(findings), looked_at, tuple(duplicates), leaked, tuple(neighbours))
 
 
+_READING: dict[str, tuple[Severity, str, str, str]] = {
+    "no-file-name": ("error", "row", "without a file name", "fill these cells or remove the rows"),
+    "blanks": (
+        "note", "label", "with blanks around the name; they are left out when it is read", "remove them in the table"
+    ),
+    "empty-folder": ("warning", "folder", "without a picture", "add pictures, or remove the folder"),
+}  # fmt: skip
+"""By kind of problem: severity, what it is about, what is wrong, advice."""
+
+
 def _reading_findings(table: LabelTable) -> list[Finding]:
     """Report what the reading of the table showed to be wrong."""
     findings = []
     for problem in table.problems():
-        n, examples = len(problem.where), some(list(problem.where))
-        match problem.kind:
-            case "no-file-name":
-                message, advice = f"{plural(n, 'row')} without a file name", "fill these cells or remove the rows"
-                findings.append(Finding("error", problem.kind, n, message, examples, advice))
-            case "blanks":
-                message = f"{plural(n, 'label')} with blanks around the name; they are left out when it is read"
-                findings.append(Finding("note", problem.kind, n, message, examples, "remove them in the table"))
-            case "empty-folder":
-                message, advice = f"{plural(n, 'folder')} without a picture", "add pictures, or remove the folder"
-                findings.append(Finding("warning", problem.kind, n, message, examples, advice))
+        severity, unit, what, advice = _READING[problem.kind]
+        findings += finding_of(severity, problem.kind, problem.where, what, advice, unit=unit)
     return findings
 
 
@@ -190,55 +196,44 @@ _ALIKE: dict[CopyKind, str] = {
 
 
 def _leak_findings(rows: _Rows, leaks: Sequence[tuple[int, int, CopyKind]]) -> list[Finding]:
-    if not leaks:
-        return []
     examples = [f"{rows.name(rows.paths[v])} {_ALIKE[kind]} {rows.name(rows.paths[t])}" for v, t, kind in leaks]
-    message = (
-        f"{plural(len(leaks), 'validation picture')} of {len(rows.split.valid):,} "
-        f"{'is' if len(leaks) == 1 else 'are'} in training too, so that the result will look better than it is"
+    what = (
+        f"of {len(rows.split.valid):,} {'is' if len(leaks) == 1 else 'are'} in training too, so that the result will "
+        "look better than it is"
     )
     advice = "keep copies on one side: train --together, or in Python data.split_together(…)"
-    return [Finding("error", "leak", len(leaks), message, some(examples), advice)]
+    return finding_of("error", "leak", examples, what, advice, unit="validation picture")
+
+
+_COPIES: tuple[tuple[CopyKind, Severity, str], ...] = (
+    ("exact", "warning", "with the same pixels as another one"),
+    ("near", "warning", "that look like another one saved anew, resized or slightly cropped"),
+    ("turned", "note", "that look like another one flipped or rotated"),
+)
 
 
 def _copy_findings(names: Sequence[str], copies: Copies) -> list[Finding]:
-    kinds: tuple[tuple[CopyKind, Severity, str], ...] = (
-        ("exact", "warning", "with the same pixels as another one"),
-        ("near", "warning", "that look like another one saved anew, resized or slightly cropped"),
-        ("turned", "note", "that look like another one flipped or rotated"),
-    )
-    advice = "keep one, or keep them in one part"
-    found = []
-    for kind, severity, what in kinds:
+    findings = []
+    for kind, severity, what in _COPIES:
         pairs = [f"{names[link.a]} ~ {names[link.b]}" for link in copies.links if link.kind == kind]
-        if pairs:
-            message = f"{plural(len(pairs), 'picture')} {what}"
-            found.append(Finding(severity, f"{kind}-copies", len(pairs), message, some(pairs), advice))
-    if len(copies.plain):
-        plain = [names[i] for i in copies.plain]
-        message = f"{plural(len(plain), 'picture')} of hardly more than one colour: only their exact copies are found"
-        found.append(Finding("warning", "one-colour", len(plain), message, some(plain), "look whether they are meant"))
-    return found
+        findings += finding_of(severity, f"{kind}-copies", pairs, what, "keep one, or keep them in one part")
+    what = "of hardly more than one colour: only their exact copies are found"
+    plain = [names[i] for i in copies.plain]
+    return findings + finding_of("warning", "one-colour", plain, what, "look whether they are meant")
 
 
 def _contradiction_findings(rows: _Rows, duplicates: Sequence[DuplicateGroup]) -> list[Finding]:
     """Report copies with different labels; rows of one and the same file are reported with the rows."""
-    found = []
-    texts: dict[bool, list[str]] = {True: [], False: []}
+    exact: list[str] = []
+    alike: list[str] = []
     for group in duplicates:
         if group.kind != "same file" and len({frozenset(rows.labels[r] or ()) for r in group.rows}) > 1:
             each = [f"{n} ({label_text(rows.labels[r])})" for n, r in zip(group.names, group.rows, strict=True)]
-            texts[group.kind == "exact"].append(" ~ ".join(each[:3]))
-    advice = "look at them and correct the labels"
-    if texts[True]:
-        message = f"{plural(len(texts[True]), 'picture')} in several files with the same pixels and different labels"
-        found.append(Finding("error", "contradicting-copies", len(texts[True]), message, some(texts[True]), advice))
-    if texts[False]:
-        message = f"{plural(len(texts[False]), 'group')} of near or turned copies with different labels"
-        found.append(
-            Finding("warning", "contradicting-lookalikes", len(texts[False]), message, some(texts[False]), advice)
-        )
-    return found
+            (exact if group.kind == "exact" else alike).append(" ~ ".join(each[:3]))
+    what, advice = "in several files with the same pixels and different labels", "look at them and correct the labels"
+    found = finding_of("error", "contradicting-copies", exact, what, advice)
+    what = "of near or turned copies with different labels"
+    return found + finding_of("warning", "contradicting-lookalikes", alike, what, advice, unit="group")
 
 
 # -------------------------------------------------------------------- rows and parts
@@ -260,14 +255,9 @@ def _label_findings(rows: _Rows, keys: Sequence[str]) -> list[Finding]:
 
 def _missing_findings(rows: _Rows, keys: Sequence[str], gone: set[str]) -> list[Finding]:
     missing = [row for row, key in enumerate(keys) if key in gone]
-    if not missing:
-        return []
-    message = f"{plural(len(missing), 'row')} of {len(keys):,} whose file does not exist"
-    hint = files.suffix_hint(rows.paths[missing[0]]).strip()
-    advice = hint or "correct or remove these rows"
-    return [
-        Finding("error", "missing-file", len(missing), message, some([rows.table.row_name(r) for r in missing]), advice)
-    ]
+    hint = files.suffix_hint(rows.paths[missing[0]]).strip() if missing else ""
+    names, what = [rows.table.row_name(r) for r in missing], f"of {len(keys):,} whose file does not exist"
+    return finding_of("error", "missing-file", names, what, hint or "correct or remove these rows", unit="row")
 
 
 def _part_findings(labels: Sequence[Tags | None], split: Split) -> list[Finding]:
@@ -304,18 +294,9 @@ def _group_findings(rows: _Rows) -> list[Finding]:
     groups = [str(g) for g in rows.groups]
     train = {groups[r] for r in rows.split.train}
     both = [groups[r] for r in rows.split.valid if groups[r] in train]
-    if not both:
-        return []
-    names = sorted(set(both))
-    message = (
-        f"{plural(len(names), 'group')} with members in training and in validation "
-        f"({plural(len(both), 'validation picture')})"
-    )
-    return [
-        Finding(
-            "error", "group-across", len(names), message, some(names), "split by whole groups: --group-col (group_col=)"
-        )
-    ]
+    what = f"with members in training and in validation ({plural(len(both), 'validation picture')})"
+    advice = "split by whole groups: --group-col (group_col=)"
+    return finding_of("error", "group-across", sorted(set(both)), what, advice, unit="group")
 
 
 def _orphans(rows: _Rows, named: Sequence[str], known: Sequence[str]) -> list[Finding]:
@@ -341,6 +322,58 @@ def _neighbour_findings(neighbours: Sequence[Neighbour]) -> list[Finding]:
         return []
     n = len({neighbour.valid for neighbour in neighbours})
     message = f"{plural(n, 'validation picture')} with features close to a training picture's"
-    examples = some([f"{p.valid} ~ {p.train} ({p.cosine:.3f})" for p in neighbours])
+    examples = tuple(f"{p.valid} ~ {p.train} ({p.cosine:.3f})" for p in neighbours[:MOST_EXAMPLES])
     advice = "look whether they show the same scene; if so, split by scene: --group-col (group_col=)"
     return [Finding("note", "neighbours", n, message, examples, advice)]
+
+
+def feature_neighbours(
+    features: np.ndarray, split: Split, *, min_cosine: float = MIN_COSINE
+) -> list[tuple[int, int, float]]:
+    """Return pairs of a validation and a training picture with close features.
+
+    Features are centred first: those of a backbone are positive and share a large mean, which alone makes the cosine
+    of any two pictures high.
+
+    Args:
+        features: float ``(N, D)``, one row a picture of the table.
+        split: which rows train and which validate.
+        min_cosine: least cosine of a pair, above 0 up to 1.
+
+    Returns:
+        ``(valid row, train row, cosine)``, the closest first; for each validation picture its five closest at most.
+
+    Raises:
+        ArgumentError: features that are not a finite matrix, or do not cover the split; a cosine out of range.
+    """
+    if not 0 < min_cosine <= 1:
+        raise ArgumentError(f"min_cosine is above 0 and at most 1; received {min_cosine}")
+    matrix = _checked(features, split)
+    if not len(split.valid) or not len(split.train):
+        return []
+    centred = matrix - matrix[split.train].mean(axis=0, dtype=np.float64).astype(np.float32)
+    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    train, pairs = unit[split.train], []
+    for start in range(0, len(split.valid), _BLOCK):
+        rows = split.valid[start : start + _BLOCK]
+        cosines = unit[rows] @ train.T
+        k = min(_MOST_EACH, cosines.shape[1])
+        best = np.argpartition(cosines, -k, axis=1)[:, -k:]
+        close = np.take_along_axis(cosines, best, axis=1)
+        for i, j in np.argwhere(close >= min_cosine).tolist():
+            pairs.append((int(rows[i]), int(split.train[best[i, j]]), min(float(close[i, j]), 1.0)))
+    return sorted(pairs, key=lambda p: (-p[2], p[0], p[1]))
+
+
+def _checked(features: np.ndarray, split: Split) -> np.ndarray:
+    found = np.asarray(features, dtype=np.float32)
+    last = max((int(part.max()) for part in (split.train, split.valid) if len(part)), default=-1)
+    if found.ndim != 2 or len(found) <= last:
+        raise ArgumentError(
+            f"features is a matrix with one row a picture of the table, at least {last + 1}; "
+            f"received shape {found.shape}"
+        )
+    if not np.isfinite(found).all():
+        row = int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
+        raise ArgumentError(f"features must be finite numbers, but row {row} has NaN or infinity")
+    return found

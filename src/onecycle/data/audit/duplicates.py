@@ -44,17 +44,11 @@ class Link:
 
 @dataclass(frozen=True)
 class Copies:
-    """What the search found among N pictures.
+    """What the search found among N pictures."""
 
-    Attributes:
-        links: just enough pairs to hold each group together, the closest kinds first.
-        groups: int64 ``(N,)``: the first picture of each one's group, itself where it has no copy.
-        plain: positions of pictures of one colour, of which only exact copies are found.
-    """
-
-    links: list[Link]
-    groups: np.ndarray
-    plain: np.ndarray
+    links: list[Link]  # just enough pairs to hold each group together, the closest kinds first
+    groups: np.ndarray  # int64 (N,): the first picture of each one's group, itself where it has no copy
+    plain: np.ndarray  # positions of pictures of one colour, of which only exact copies are found
 
 
 def find_copies(prints: Fingerprints) -> Copies:

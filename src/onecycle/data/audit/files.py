@@ -19,13 +19,12 @@ import numpy as np
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
-from onecycle.data.audit.findings import Finding, Severity, some
+from onecycle.data.audit.findings import Finding, Severity, finding_of
 from onecycle.data.audit.fingerprints import Fingerprints
 from onecycle.data.labels.items import IMAGE_SUFFIXES
 from onecycle.data.pixels.decode import UNREADABLE, decode_for, open_picture, reason, scaled_by, whole_pixels
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import counting_bar
-from onecycle.text import plural
 
 if TYPE_CHECKING:
     from onecycle.data.pixels.store import PixelStore
@@ -201,81 +200,49 @@ def _bands_of_tiff(data: bytes) -> str:
 def problem_findings(names: Sequence[str], facts: Sequence[FileFacts]) -> list[Finding]:
     """Report files that cannot be read; ``names`` as the user knows them, one a file."""
     bad = [f"{n} ({f.problem})" for n, f in zip(names, facts, strict=True) if f.problem]
-    if not bad:
-        return []
     advice = "mend or remove these files, or leave them out: train --allow unreadable (unreadable='skip')"
-    message = f"{plural(len(bad), 'file')} of {len(facts):,} cannot be decoded"
-    return [Finding("error", "unreadable", len(bad), message, some(bad), advice)]
+    return finding_of("error", "unreadable", bad, f"of {len(facts):,} cannot be decoded", advice, unit="file")
 
 
 _Table = tuple[tuple[str, Callable[[FileFacts], bool], str, str], ...]
 """Rows of kind, test, what follows the number of pictures, advice."""
 
 _ODD_FILES: _Table = (
-    (
-        "animated",
-        lambda f: f.frames > 1,
-        "with several frames or pages, of which the first one is used",
-        "save the frame that the label is about as a file of its own",
-    ),
-    (
-        "many-bands",
-        lambda f: f.bands > 4,
-        "with more than four bands, of which red, green and blue are used",
-        "choose three bands and save them as RGB if others matter",
-    ),
-    (
-        "16-bit",
-        lambda f: f.bits == 16,
-        "with 16 bits a sample, of which the upper 8 are used",
-        "if values fill only a part of the range, stretch them to 8 bits yourself",
-    ),
-)
+    ("animated", lambda f: f.frames > 1, "with several frames or pages, of which the first one is used",
+     "save the frame that the label is about as a file of its own"),
+    ("many-bands", lambda f: f.bands > 4, "with more than four bands, of which red, green and blue are used",
+     "choose three bands and save them as RGB if others matter"),
+    ("16-bit", lambda f: f.bits == 16, "with 16 bits a sample, of which the upper 8 are used",
+     "if values fill only a part of the range, stretch them to 8 bits yourself"),
+)  # fmt: skip
 
 _REMARKS: _Table = (
-    (
-        "cmyk",
-        lambda f: f.mode == "CMYK",
-        "in CMYK, converted without a colour profile",
-        "convert them to RGB if colours matter",
-    ),
-    (
-        "alpha",
-        lambda f: f.mode in ("RGBA", "LA", "PA", "La", "RGBa"),
-        "with an alpha channel, which is dropped",
-        "if what is hidden below it would mislead, paint it over",
-    ),
-    (
-        "exif-orientation",
-        lambda f: f.orientation not in (0, 1),
-        "turned by their EXIF orientation",
-        "nothing here, where it is applied; other tools may ignore it",
-    ),
-)
+    ("cmyk", lambda f: f.mode == "CMYK", "in CMYK, converted without a colour profile",
+     "convert them to RGB if colours matter"),
+    ("alpha", lambda f: f.mode in ("RGBA", "LA", "PA", "La", "RGBa"), "with an alpha channel, which is dropped",
+     "if what is hidden below it would mislead, paint it over"),
+    ("exif-orientation", lambda f: f.orientation not in (0, 1), "turned by their EXIF orientation",
+     "nothing here, where it is applied; other tools may ignore it"),
+)  # fmt: skip
 
 
 def content_findings(names: Sequence[str], facts: Sequence[FileFacts]) -> list[Finding]:
     """Report readable files with unusual contents."""
-    found = []
+    readable = [(n, f) for n, f in zip(names, facts, strict=True) if not f.problem]
+    findings = []
     levels: tuple[tuple[Severity, _Table], ...] = (("warning", _ODD_FILES), ("note", _REMARKS))
     for severity, table in levels:
         for kind, test, what, advice in table:
-            hits = [n for n, f in zip(names, facts, strict=True) if not f.problem and test(f)]
-            if hits:
-                message = f"{plural(len(hits), 'picture')} {what}"
-                found.append(Finding(severity, kind, len(hits), message, some(hits), advice))
-    return found + _mixed_modes(names, facts)
+            findings += finding_of(severity, kind, [n for n, f in readable if test(f)], what, advice)
+    return findings + _mixed_modes(readable)
 
 
-def _mixed_modes(names: Sequence[str], facts: Sequence[FileFacts]) -> list[Finding]:
+def _mixed_modes(readable: Sequence[tuple[str, FileFacts]]) -> list[Finding]:
     """Report grey pictures among coloured ones: a network may learn the scanner instead of the class."""
-    grey = [n for n, f in zip(names, facts, strict=True) if not f.problem and f.mode.split(";")[0] in _GREY_MODES]
-    n_readable = sum(not f.problem for f in facts)
-    if not grey or len(grey) == n_readable:
-        return []
-    message = f"{plural(len(grey), 'picture')} stored in grey among {n_readable - len(grey):,} in colour"
+    grey = [n for n, f in readable if f.mode.split(";")[0] in _GREY_MODES]
+    what = f"stored in grey among {len(readable) - len(grey):,} in colour"
     advice = "check that grey does not go with one class, or the network will learn that"
-    return [Finding("note", "grey-among-colour", len(grey), message, some(grey), advice)]
+    return finding_of("note", "grey-among-colour", grey if len(grey) < len(readable) else [], what, advice)
 
 
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
@@ -284,30 +251,21 @@ _GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
 def size_findings(names: Sequence[str], facts: Sequence[FileFacts], resize: ResizeSpec) -> list[Finding]:
     """Report what the resize would cut away or blow up."""
     rows = [(n, f) for n, f in zip(names, facts, strict=True) if not f.problem]
-    found = []
-    cut = [(n, share) for n, f in rows if (share := cut_share(f.height, f.width, resize)) > _LARGE_CUT]
-    if cut and resize.size:
-        cut.sort(key=lambda pair: -pair[1])
-        size = "×".join(map(str, resize.size))
-        message = (
-            f"{plural(len(cut), 'picture')} of {len(rows):,} would lose more than a quarter of the area "
-            f"when cropped to {size} px, at most {cut[0][1]:.0%}"
-        )
-        advice = "in Python, resize_method='squish' or 'pad' keeps all of it, or size=(height, width)"
-        examples = some([f"{n} ({share:.0%})" for n, share in cut])
-        found.append(Finding("warning", "crop", len(cut), message, examples, advice))
-    if resize.size is not None:
-        small = [
-            f"{n} ({f.height}×{f.width})"
-            for n, f in rows
-            if min(resize.size[0] / f.height, resize.size[1] / f.width) > _BLOWN_UP
-        ]
-        if small:
-            message = f"{plural(len(small), 'picture')} would be scaled up more than twice"
-            found.append(
-                Finding("note", "small", len(small), message, some(small), "a smaller --size (size=) costs no detail")
-            )
-    return found + _spread(rows, resize)
+    if resize.size is None:
+        return _spread(rows, resize)
+    height, width = resize.size
+    cut = [(share, n) for n, f in rows if (share := cut_share(f.height, f.width, resize)) > _LARGE_CUT]
+    cut.sort(key=lambda pair: -pair[0])
+    what = (
+        f"of {len(rows):,} would lose more than a quarter of the area when cropped to {height}×{width} px, "
+        f"at most {max(cut, default=(0.0,))[0]:.0%}"
+    )
+    advice = "in Python, resize_method='squish' or 'pad' keeps all of it, or size=(height, width)"
+    findings = finding_of("warning", "crop", [f"{n} ({share:.0%})" for share, n in cut], what, advice)
+    small = [f"{n} ({f.height}×{f.width})" for n, f in rows if min(height / f.height, width / f.width) > _BLOWN_UP]
+    what = "would be scaled up more than twice"
+    findings += finding_of("note", "small", small, what, "a smaller --size (size=) costs no detail")
+    return findings + _spread(rows, resize)
 
 
 def _spread(rows: Sequence[tuple[str, FileFacts]], resize: ResizeSpec) -> list[Finding]:
@@ -360,19 +318,19 @@ def files_without_rows(paths: Iterable[str], known: Iterable[str]) -> tuple[list
 
 def orphan_findings(pictures: Sequence[str], others: Sequence[str]) -> list[Finding]:
     """Report what ``files_without_rows`` found, by names as the user knows them."""
-    found = []
-    if pictures:
-        message = f"{plural(len(pictures), 'picture')} in the folders that no row names: they are not used"
-        advice = "add rows for them if their labels were forgotten"
-        found.append(Finding("note", "file-without-row", len(pictures), message, some(list(pictures)), advice))
+    what, advice = (
+        "in the folders that no row names: they are not used",
+        "add rows for them if their labels were forgotten",
+    )
+    findings = finding_of("note", "file-without-row", pictures, what, advice)
     unread = [n for n in others if Path(n).suffix.lower() not in _TABLES_AND_TEXTS]
-    if unread:
-        kinds = Counter(Path(n).suffix.lower() or "no suffix" for n in unread)
-        kinds_text = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common(5))
-        message = f"{plural(len(unread), 'file')} beside the pictures that are not read ({kinds_text})"
-        advice = "convert them to JPEG or PNG if they are pictures"
-        found.append(Finding("note", "other-file", len(unread), message, some(unread), advice))
-    return found
+    kinds = Counter(Path(n).suffix.lower() or "no suffix" for n in unread)
+    kinds_text = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common(5))
+    what, advice = (
+        f"beside the pictures that are not read ({kinds_text})",
+        "convert them to JPEG or PNG if they are pictures",
+    )
+    return findings + finding_of("note", "other-file", unread, what, advice, unit="file")
 
 
 _TABLES_AND_TEXTS = frozenset({".csv", ".tsv", ".txt", ".json", ".xml", ".yaml", ".yml", ".md", ".parquet", ".pdf"})

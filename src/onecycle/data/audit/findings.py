@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
+
+from onecycle.text import plural
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -25,38 +27,40 @@ _COLUMNS = 80
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with a data set, or good to know about it.
+    """One thing that is wrong with a data set, or good to know about it."""
 
-    Attributes:
-        severity: ``error`` (the result would be wrong), ``warning`` (it may mislead), ``note`` (good to know).
-        kind: a fixed name, e.g. ``leak``.
-        count: how many pictures, rows, classes or pairs it is about.
-        message: one sentence.
-        examples: the first few of them, by name.
-        advice: what to do.
+    severity: Severity  # error (the result would be wrong), warning (it may mislead), note (good to know)
+    kind: str  # a fixed name, e.g. ``leak``
+    count: int  # how many pictures, rows, classes or pairs it is about
+    message: str  # one sentence
+    examples: tuple[str, ...] = ()  # the first few of them, by name
+    advice: str = ""  # what to do
+
+
+def finding_of(
+    severity: Severity, kind: str, names: Sequence[str], what: str, advice: str = "", *, unit: str = "picture"
+) -> list[Finding]:
+    """Return the finding that there are things with these names; none where there are none.
+
+    Args:
+        severity, kind, advice: of the finding.
+        names: all of them; their number opens the message, and the first few are its examples.
+        what: how the message goes on.
+        unit: what they are called; ``class`` has its own plural.
     """
-
-    severity: Severity
-    kind: str
-    count: int
-    message: str
-    examples: tuple[str, ...] = ()
-    advice: str = ""
+    if not names:
+        return []
+    n = plural(len(names), unit, "classes" if unit == "class" else "")
+    return [Finding(severity, kind, len(names), f"{n} {what}", tuple(names[:MOST_EXAMPLES]), advice)]
 
 
 @dataclass(frozen=True)
 class DuplicateGroup:
-    """Rows that show the same picture.
+    """Rows that show the same picture."""
 
-    Attributes:
-        rows: their positions in the table, ascending, at least two.
-        names: their file names, in that order.
-        kind: the most distant kind of copy in the group.
-    """
-
-    rows: tuple[int, ...]
-    names: tuple[str, ...]
-    kind: CopyKind
+    rows: tuple[int, ...]  # their positions in the table, ascending, at least two
+    names: tuple[str, ...]  # their file names, in that order
+    kind: CopyKind  # the most distant kind of copy in the group
 
 
 @dataclass(frozen=True)
@@ -70,23 +74,14 @@ class Neighbour:
 
 @dataclass(frozen=True, repr=False)
 class AuditReport:
-    """All that an audit found.
+    """All that an audit found."""
 
-    Attributes:
-        name: of what was audited.
-        findings: the worst first.
-        looked_at: what was counted: ``rows``, ``files``, ``readable``, ``train``, ``valid``, ``classes``, …
-        duplicates: groups of rows that show the same picture.
-        leaked: the validation pictures that training sees too, by file name.
-        neighbours: validation pictures with a close training picture, where features were given; the closest first.
-    """
-
-    name: str
-    findings: tuple[Finding, ...]
-    looked_at: Mapping[str, int]
-    duplicates: tuple[DuplicateGroup, ...] = ()
-    leaked: tuple[str, ...] = ()
-    neighbours: tuple[Neighbour, ...] = ()
+    name: str  # of what was audited
+    findings: tuple[Finding, ...]  # the worst first
+    looked_at: Mapping[str, int]  # what was counted: rows, files, readable, train, valid, classes, …
+    duplicates: tuple[DuplicateGroup, ...] = ()  # groups of rows that show the same picture
+    leaked: tuple[str, ...] = ()  # the validation pictures that training sees too, by file name
+    neighbours: tuple[Neighbour, ...] = ()  # where features were passed; the closest first
 
     @property
     def worst(self) -> Severity | None:
@@ -150,8 +145,3 @@ def _table_rows(finding: Finding) -> list[str]:
 def sorted_findings(findings: list[Finding]) -> tuple[Finding, ...]:
     """Sort findings, the worst first, else in the order in which they were made."""
     return tuple(sorted(findings, key=lambda f: SEVERITIES.index(f.severity)))
-
-
-def some(names: list[str]) -> tuple[str, ...]:
-    """Return the first few names for a finding's examples."""
-    return tuple(names[:MOST_EXAMPLES])

@@ -14,22 +14,15 @@ GRID = 32
 """Rows and columns of a thumbnail."""
 
 _FREQUENCIES = 8
-N_DESCRIPTOR = _FREQUENCIES**2 - 1
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Fingerprints of N pictures, 2 kB each; rows of unreadable pictures stay empty.
+    """Fingerprints of N pictures, 2 kB each; rows of unreadable pictures stay empty."""
 
-    Attributes:
-        digests: of size and pixels; ``b""`` where there is no picture.
-        thumbs: grey pictures of ``GRID`` × ``GRID`` cells, float16 ``(N, GRID, GRID)``, less their mean.
-        colours: mean red, green and blue, float32 ``(N, 3)``, 0 to 255.
-    """
-
-    digests: list[bytes]
-    thumbs: np.ndarray
-    colours: np.ndarray
+    digests: list[bytes]  # of size and pixels; b"" where there is no picture
+    thumbs: np.ndarray  # grey pictures of GRID × GRID cells, float16 (N, GRID, GRID), less their mean
+    colours: np.ndarray  # mean red, green and blue, float32 (N, 3), 0 to 255
 
     @classmethod
     def empty(cls, n: int) -> Self:
@@ -61,7 +54,7 @@ def descriptors(thumbs: np.ndarray) -> np.ndarray:
         thumbs: ``(n, GRID, GRID)``.
 
     Returns:
-        float32 ``(n, N_DESCRIPTOR)`` of length 1 (0 for a picture of one grey).
+        float32 ``(n, 63)`` of length 1 (0 for a picture of one grey).
 
     Source: Field, "Relations between the statistics of natural images and the response properties of cortical
     cells", JOSA A 1987, for the amplitudes; the cosine transform is DCT-II.

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onecycle.data.audit.findings import Finding, some
+from onecycle.data.audit.findings import Finding, finding_of
 from onecycle.data.labels.items import Label, find_tag_lists
 from onecycle.data.labels.splits import Split
-from onecycle.text import plural
 
 Tags = tuple[Label, ...]
 """The labels of one row: one, or for tags any number."""
@@ -24,15 +23,12 @@ _LUCK = 0.01  # chance that among all pairs of tags one never meets (or parts) b
 
 def missing_label_findings(labels: Sequence[Tags | None], where: Sequence[str], *, is_multi: bool) -> list[Finding]:
     """Report rows without a label, as ``where`` names them; for tags an empty cell is a picture without any."""
-    empty = [i for i, tags in enumerate(labels) if not tags]
-    if not empty:
-        return []
-    examples = some([where[i] for i in empty])
+    empty = [name for name, tags in zip(where, labels, strict=True) if not tags]
     if is_multi:
-        message = f"{plural(len(empty), 'row')} without any tag: pictures that show none of them"
-        return [Finding("note", "no-tag", len(empty), message, examples, "fill the cells if tags were forgotten")]
-    message = f"{plural(len(empty), 'row')} without a label"
-    return [Finding("error", "no-label", len(empty), message, examples, "fill these cells or remove the rows")]
+        what = "without any tag: pictures that show none of them"
+        return finding_of("note", "no-tag", empty, what, "fill the cells if tags were forgotten", unit="row")
+    advice = "fill these cells or remove the rows"
+    return finding_of("error", "no-label", empty, "without a label", advice, unit="row")
 
 
 def repeated_row_findings(paths: Sequence[str], names: Sequence[str], labels: Sequence[Tags | None]) -> list[Finding]:
@@ -49,23 +45,15 @@ def repeated_row_findings(paths: Sequence[str], names: Sequence[str], labels: Se
             rows_of[path].append(i)
     equal: list[str] = []
     different: list[str] = []
-    for rows in rows_of.values():
-        if len(rows) > 1:
-            given = {frozenset(labels[i] or ()) for i in rows}
-            if len(given) == 1:
-                equal.append(names[rows[0]])
-            else:
-                texts = " / ".join(label_text(labels[i]) for i in rows)
-                different.append(f"{names[rows[0]]}: {texts}")
-    found = []
-    if different:
-        message = f"{plural(len(different), 'file')} in several rows with different labels"
-        advice = "keep the row with the right label"
-        found.append(Finding("error", "contradicting-rows", len(different), message, some(different), advice))
-    if equal:
-        message = f"{plural(len(equal), 'file')} in several rows with the same label"
-        found.append(Finding("warning", "repeated-rows", len(equal), message, some(equal), "keep one row of each file"))
-    return found
+    for rows in (rows for rows in rows_of.values() if len(rows) > 1):
+        if len({frozenset(labels[i] or ()) for i in rows}) == 1:
+            equal.append(names[rows[0]])
+        else:
+            different.append(f"{names[rows[0]]}: {' / '.join(label_text(labels[i]) for i in rows)}")
+    what, advice = "in several rows with different labels", "keep the row with the right label"
+    findings = finding_of("error", "contradicting-rows", different, what, advice, unit="file")
+    what, advice = "in several rows with the same label", "keep one row of each file"
+    return findings + finding_of("warning", "repeated-rows", equal, what, advice, unit="file")
 
 
 def label_text(tags: Tags | None) -> str:
@@ -78,21 +66,13 @@ def label_text(tags: Tags | None) -> str:
 
 def name_findings(counts: Counter[Label]) -> list[Finding]:
     """Report class names that are probably meant to be the same."""
-    names = [n for n in counts if isinstance(n, str)]
-    found = []
-    same = _same_but_for_case(names)
-    if same:
-        message = f"{plural(len(same), 'set')} of class names that differ in case, blanks or punctuation alone"
-        examples = some([" / ".join(f"{n!r} ({counts[n]:,})" for n in group) for group in same])
-        found.append(Finding("warning", "label-case", len(same), message, examples, "write them alike if one is meant"))
-    typos = _misspelt(counts)
-    if typos:
-        message = f"{plural(len(typos), 'rare class name')} one letter away from a frequent one"
-        examples = some([f"{rare!r} ({counts[rare]:,}) ~ {often!r} ({counts[often]:,})" for rare, often in typos])
-        found.append(
-            Finding("warning", "label-typo", len(typos), message, examples, "correct them if they are misspelt")
-        )
-    return found
+    same = _same_but_for_case([n for n in counts if isinstance(n, str)])
+    alike = [" / ".join(f"{n!r} ({counts[n]:,})" for n in group) for group in same]
+    what = "of class names that differ in case, blanks or punctuation alone"
+    findings = finding_of("warning", "label-case", alike, what, "write them alike if one is meant", unit="set")
+    typos = [f"{rare!r} ({counts[rare]:,}) ~ {often!r} ({counts[often]:,})" for rare, often in _misspelt(counts)]
+    what, advice = "one letter away from a frequent one", "correct them if they are misspelt"
+    return findings + finding_of("warning", "label-typo", typos, what, advice, unit="rare class name")
 
 
 def _plain(name: str) -> str:
@@ -153,30 +133,24 @@ def class_findings(labels: Sequence[Tags | None], split: Split) -> list[Finding]
     """Report classes that are rare, missing from one part of the split, or the only one."""
     everywhere = tag_counts(labels)
     train, valid = (tag_counts([labels[i] for i in part]) for part in (split.train, split.valid))
-    found = []
+    findings = []
     if len(everywhere) == 1:
         message = f"there is only one class, {next(iter(everywhere))!r}, so there is nothing to tell apart"
-        found.append(Finding("error", "one-class", 1, message, advice="check the column of the labels"))
-    few = sorted((n, str(name)) for name, n in everywhere.items() if n < FEW_ITEMS)
-    if few:
-        verb = "has" if len(few) == 1 else "have"
-        message = f"{plural(len(few), 'class', 'classes')} of {len(everywhere):,} {verb} fewer than {FEW_ITEMS} items"
-        examples = some([f"{name} ({n})" for n, name in few])
-        advice = "collect more, merge them with others, or leave them out; their results will be chance"
-        found.append(Finding("warning", "few-items", len(few), message, examples, advice))
-    unseen = sorted((name for name in valid if name not in train), key=str)
-    if unseen:
-        message = f"{plural(len(unseen), 'class', 'classes')} in validation that no training picture has"
-        advice = f"their validation pictures count as errors; {_advice_for_both_parts(split)}"
-        examples = some([f"{name} ({everywhere[name]})" for name in unseen])
-        found.append(Finding("warning", "unseen-class", len(unseen), message, examples, advice))
-    unmeasured = sorted((name for name in train if name not in valid), key=str)
-    if unmeasured and len(split.valid):
-        message = f"{plural(len(unmeasured), 'class', 'classes')} without a validation picture: not measured"
-        examples = some([f"{name} ({everywhere[name]})" for name in unmeasured])
-        advice = _advice_for_both_parts(split)
-        found.append(Finding("note", "unmeasured-class", len(unmeasured), message, examples, advice))
-    return found
+        findings.append(Finding("error", "one-class", 1, message, advice="check the column of the labels"))
+    few = [f"{name} ({n})" for n, name in sorted((n, str(name)) for name, n in everywhere.items() if n < FEW_ITEMS)]
+    what = f"of {len(everywhere):,} {'has' if len(few) == 1 else 'have'} fewer than {FEW_ITEMS} items"
+    advice = "collect more, merge them with others, or leave them out; their results will be chance"
+    findings += finding_of("warning", "few-items", few, what, advice, unit="class")
+    unseen, unmeasured = (
+        [f"{name} ({everywhere[name]})" for name in sorted(a.keys() - b.keys(), key=str)]
+        for a, b in ((valid, train), (train, valid))
+    )
+    advice = f"their validation pictures count as errors; {_advice_for_both_parts(split)}"
+    what = "in validation that no training picture has"
+    findings += finding_of("warning", "unseen-class", unseen, what, advice, unit="class")
+    what, advice = "without a validation picture: not measured", _advice_for_both_parts(split)
+    unmeasured = unmeasured if len(split.valid) else []
+    return findings + finding_of("note", "unmeasured-class", unmeasured, what, advice, unit="class")
 
 
 def _advice_for_both_parts(split: Split) -> str:
@@ -224,29 +198,24 @@ def _always(names: list[Label], both: np.ndarray, n: np.ndarray, rows: int, need
     expected_apart = n[:, None] * (1 - n[None, :] / rows)
     hit = (both == n[:, None]) & (expected_apart >= needed)
     np.fill_diagonal(hit, False)
-    found = []
-    same = [(i, j) for i, j in np.argwhere(hit & hit.T).tolist() if i < j]
-    if same:
-        message = f"{plural(len(same), 'pair')} of tags that stand on exactly the same rows"
-        examples = some([f"{names[i]} = {names[j]} ({int(n[i]):,})" for i, j in same])
-        advice = "leave one of the two out, or check where they should differ"
-        found.append(Finding("warning", "same-tags", len(same), message, examples, advice))
+    same = [f"{names[i]} = {names[j]} ({int(n[i]):,})" for i, j in np.argwhere(hit & hit.T).tolist() if i < j]
+    what, advice = (
+        "of tags that stand on exactly the same rows",
+        "leave one of the two out, or check where they should differ",
+    )
+    findings = finding_of("warning", "same-tags", same, what, advice, unit="pair")
     implied = sorted(np.argwhere(hit & ~hit.T).tolist(), key=lambda p: -expected_apart[p[0], p[1]])
-    if implied:
-        message = f"{plural(len(implied), 'pair')} of tags of which the first never occurs without the second"
-        examples = some([f"{names[i]} → {names[j]} ({int(n[i]):,} rows)" for i, j in implied])
-        advice = "fine if one means the other; else look for rows where it is missing"
-        found.append(Finding("note", "always-together", len(implied), message, examples, advice))
-    return found
+    pairs = [f"{names[i]} → {names[j]} ({int(n[i]):,} rows)" for i, j in implied]
+    what = "of tags of which the first never occurs without the second"
+    advice = "fine if one means the other; else look for rows where it is missing"
+    return findings + finding_of("note", "always-together", pairs, what, advice, unit="pair")
 
 
 def _never(names: list[Label], both: np.ndarray, n: np.ndarray, rows: int, needed: float) -> list[Finding]:
     expected = n[:, None] * n[None, :] / rows
     apart = [(i, j) for i, j in np.argwhere((both == 0) & (expected >= needed)).tolist() if i < j]
-    if not apart:
-        return []
     apart.sort(key=lambda p: -expected[p[0], p[1]])
-    message = f"{plural(len(apart), 'pair')} of tags that never occur together, though chance would bring them"
-    examples = some([f"{names[i]} | {names[j]} ({expected[i, j]:.0f} by chance)" for i, j in apart])
+    pairs = [f"{names[i]} | {names[j]} ({expected[i, j]:.0f} by chance)" for i, j in apart]
+    what = "of tags that never occur together, though chance would bring them"
     advice = "fine if they exclude each other; else look for rows where one was forgotten"
-    return [Finding("note", "never-together", len(apart), message, examples, advice)]
+    return finding_of("note", "never-together", pairs, what, advice, unit="pair")

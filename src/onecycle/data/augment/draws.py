@@ -28,10 +28,6 @@ class Jitter:
     seeds: Ints  # (N,) one generator seed a picture
     spread: Floats  # (N, 2, 2) from noise to a shift of the input position; zeros leave a picture alone
 
-    def select(self, rows: Ints) -> Jitter:
-        """Return the rows of some pictures."""
-        return Jitter(self.seeds[rows], self.spread[rows])
-
 
 @dataclass(frozen=True)
 class ChannelNoise:
@@ -40,10 +36,6 @@ class ChannelNoise:
     seeds: Ints  # (N,) one generator seed a picture
     channel: Ints  # (N,) which channel; −1 leaves a picture alone
     level: Floats  # (N,) upper end of the noise, 0 to 1
-
-    def select(self, rows: Ints) -> ChannelNoise:
-        """Return the rows of some pictures."""
-        return ChannelNoise(self.seeds[rows], self.channel[rows], self.level[rows])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +57,10 @@ class Draws:
     def select(self, rows: Ints | slice | Sequence[int]) -> Draws:
         """Return the draws of the given pictures."""
         index = np.arange(len(self))[rows]
+        jitter = tuple(Jitter(j.seeds[index], j.spread[index]) for j in self.jitter)
+        noise = tuple(ChannelNoise(c.seeds[index], c.channel[index], c.level[index]) for c in self.channel_noise)
         arrays = {name: getattr(self, name)[index] for name in ("matrices", "gain", "offset", "lit", "holes")}
-        noise = tuple(c.select(index) for c in self.channel_noise)
-        return replace(self, **arrays, jitter=tuple(j.select(index) for j in self.jitter), channel_noise=noise)
+        return replace(self, **arrays, jitter=jitter, channel_noise=noise)
 
 
 def draw_batch(tfms: Sequence[Transform], rng: np.random.Generator, shapes: Ints, size: tuple[int, int]) -> Draws:
@@ -165,31 +158,14 @@ def _pad(tfms: Sequence[Transform], shapes: Ints) -> tuple[Floats, Ints]:
     return warp.scale_shift(scale[:, 1], scale[:, 0], zero, zero), shapes + 2 * padding
 
 
-def _rotate(tfm: Transform, rng: np.random.Generator, n: int) -> Floats:
-    return warp.rotation(_uniform(rng, tfm.param("degrees"), n))
+_Matrices = Callable[[Transform, np.random.Generator, int], Floats]
 
-
-def _zoom(tfm: Transform, rng: np.random.Generator, n: int) -> Floats:
-    scale = _uniform(rng, tfm.param("scale"), n)
-    return warp.magnification(scale, *_position(rng, tfm, n))
-
-
-def _squish(tfm: Transform, rng: np.random.Generator, n: int) -> Floats:
-    scale = _uniform(rng, tfm.param("scale"), n)
-    return warp.squishing(scale, *_position(rng, tfm, n))
-
-
-def _square_position(tfm: Transform, rng: np.random.Generator, n: int) -> Floats:
-    k = 1.0 if tfm.name == "flip_affine" else tfm.param("k")
-    return warp.square_position(_integers(rng, k, n))
-
-
-_AFFINE: dict[str, Callable[[Transform, np.random.Generator, int], Floats]] = {
-    "rotate": _rotate,
-    "zoom": _zoom,
-    "squish": _squish,
-    "flip_affine": _square_position,
-    "dihedral_affine": _square_position,
+_AFFINE: dict[str, _Matrices] = {
+    "rotate": lambda tfm, rng, n: warp.rotation(_uniform(rng, tfm.param("degrees"), n)),
+    "zoom": lambda tfm, rng, n: warp.magnification(_uniform(rng, tfm.param("scale"), n), *_position(rng, tfm, n)),
+    "squish": lambda tfm, rng, n: warp.squishing(_uniform(rng, tfm.param("scale"), n), *_position(rng, tfm, n)),
+    "flip_affine": lambda _tfm, _rng, n: warp.square_position(np.ones(n, dtype=np.int64)),
+    "dihedral_affine": lambda tfm, rng, n: warp.square_position(_integers(rng, tfm.param("k"), n)),
 }
 
 
@@ -199,26 +175,6 @@ def _draw_affine(tfms: Sequence[Transform], rng: np.random.Generator, n: int) ->
         drawn = _AFFINE[tfm.name](tfm, rng, n)
         product = product @ _where_run(_runs(rng, tfm, n), drawn)
     return product
-
-
-def _symmetric_warp(tfm: Transform, rng: np.random.Generator, shapes: Ints) -> Floats:
-    magnitude = _uniform(rng, tfm.param("magnitude"), len(shapes), 4)
-    return warp.perspective(warp.symmetric_targets(magnitude))
-
-
-def _perspective_warp(tfm: Transform, rng: np.random.Generator, shapes: Ints) -> Floats:
-    shifts = _uniform(rng, tfm.param("magnitude"), len(shapes), 8)
-    return warp.perspective(warp.CORNERS + shifts.reshape(-1, 4, 2))
-
-
-def _tilt(tfm: Transform, rng: np.random.Generator, shapes: Ints) -> Floats:
-    direction = _integers(rng, tfm.param("direction"), len(shapes))
-    return warp.perspective(warp.tilt_targets(direction, _uniform(rng, tfm.param("magnitude"), len(shapes))))
-
-
-def _skew(tfm: Transform, rng: np.random.Generator, shapes: Ints) -> Floats:
-    direction = _integers(rng, tfm.param("direction"), len(shapes))
-    return warp.perspective(warp.skew_targets(direction, _uniform(rng, tfm.param("magnitude"), len(shapes))))
 
 
 def _zoom_squish(tfm: Transform, rng: np.random.Generator, shapes: Ints) -> Floats:
@@ -238,13 +194,17 @@ def _zoom_squish(tfm: Transform, rng: np.random.Generator, shapes: Ints) -> Floa
     return warp.window(width, height, np.where(fitting, row, 0.5), np.where(fitting, col, 0.5))
 
 
-_COORD: dict[str, Callable[[Transform, np.random.Generator, Ints], Floats]] = {
-    "symmetric_warp": _symmetric_warp,
-    "perspective_warp": _perspective_warp,
-    "tilt": _tilt,
-    "skew": _skew,
-    "zoom_squish": _zoom_squish,
+_CORNER_TARGETS: dict[str, _Matrices] = {
+    "symmetric_warp": lambda tfm, rng, n: warp.symmetric_targets(_uniform(rng, tfm.param("magnitude"), n, 4)),
+    "perspective_warp": lambda tfm, rng, n: warp.shifted_corners(_uniform(rng, tfm.param("magnitude"), n, 8)),
+    "tilt": lambda tfm, rng, n: warp.tilt_targets(*_direction_and_magnitude(tfm, rng, n)),
+    "skew": lambda tfm, rng, n: warp.skew_targets(*_direction_and_magnitude(tfm, rng, n)),
 }
+"""Where each change of the point of view moves the corners, (n, 4, 2)."""
+
+
+def _direction_and_magnitude(tfm: Transform, rng: np.random.Generator, n: int) -> tuple[Ints, Floats]:
+    return _integers(rng, tfm.param("direction"), n), _uniform(rng, tfm.param("magnitude"), n)
 
 
 def _draw_coords(
@@ -258,7 +218,12 @@ def _draw_coords(
             magnitude = _uniform(rng, tfm.param("magnitude"), n) * _runs(rng, tfm, n)
             jitter.append(Jitter(_seeds(rng, n), magnitude[:, None, None] * np.eye(2)))
         else:
-            drawn = _COORD[tfm.name](tfm, rng, shapes)
+            is_window = tfm.name == "zoom_squish"
+            drawn = (
+                _zoom_squish(tfm, rng, shapes)
+                if is_window
+                else warp.perspective(_CORNER_TARGETS[tfm.name](tfm, rng, n))
+            )
             product = _where_run(_runs(rng, tfm, n), drawn) @ product
     return product, tuple(jitter)
 

@@ -99,17 +99,7 @@ def perspective(targets: Floats) -> Floats:
 
 def symmetric_targets(magnitude: Floats) -> Floats:
     """Return where ``symmetric_warp`` moves the corners, (N, 4, 2), for magnitudes (N, 4)."""
-    m = magnitude
-    outwards = np.stack(
-        [
-            np.stack([m[:, 3], m[:, 1]], axis=1),
-            np.stack([m[:, 2], m[:, 1]], axis=1),
-            np.stack([m[:, 3], m[:, 0]], axis=1),
-            np.stack([m[:, 2], m[:, 0]], axis=1),
-        ],
-        axis=1,
-    )
-    return CORNERS * (1 + outwards)
+    return CORNERS * (1 + magnitude[:, [[3, 1], [2, 1], [3, 0], [2, 0]]])
 
 
 _TILTED: Floats = np.array(
@@ -121,6 +111,11 @@ _TILTED: Floats = np.array(
     ],
     dtype=np.float64,
 )
+
+
+def shifted_corners(shifts: Floats) -> Floats:
+    """Return the corners moved by ``shifts``, x and y of each in turn, (N, 8), as (N, 4, 2)."""
+    return CORNERS + shifts.reshape(-1, 4, 2)
 
 
 def tilt_targets(direction: Ints, magnitude: Floats) -> Floats:

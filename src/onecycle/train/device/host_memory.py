@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 OFF_SWITCH = "ONECYCLE_KEEP_MEMORY"
@@ -52,33 +52,24 @@ def keep_freed_memory() -> Iterator[None]:
     if libc is None:
         yield
         return
-    _enter(libc)
+    _count(libc, 1)
     try:
         yield
     finally:
-        _leave(libc)
+        _count(libc, -1)
 
 
-def _enter(libc: ctypes.CDLL) -> None:
+def _count(libc: ctypes.CDLL, step: int) -> None:
+    """Count the users of the setting: the first one makes it, the last one takes it back."""
     global _users
     with _lock:
-        _users += 1
-        if _users == 1:
-            _set(libc, _KEEP)
-
-
-def _leave(libc: ctypes.CDLL) -> None:
-    global _users
-    with _lock:
-        _users -= 1
-        if _users == 0:
-            _set(libc, _DEFAULTS)
+        changed = _users == (0 if step > 0 else 1)
+        _users += step
+        if changed:
+            for setting, value in (_KEEP if _users else _DEFAULTS).items():
+                libc.mallopt(setting, value)
+        if not _users:
             libc.malloc_trim(0)
-
-
-def _set(libc: ctypes.CDLL, values: Mapping[int, int]) -> None:
-    for setting, value in values.items():
-        libc.mallopt(setting, value)
 
 
 def _glibc() -> ctypes.CDLL | None:

@@ -168,9 +168,7 @@ class _TensorBoard:
         self._writer: Any = SummaryWriter(log_dir=str(folder / "tensorboard"))
 
     def config(self, config: Mapping[str, Any]) -> None:
-        lines = [
-            f"    {name}: {value}" for name, value in config.items()
-        ]  # four blanks: Markdown shows them as they are
+        lines = [f"    {name}: {value}" for name, value in config.items()]  # indented, Markdown shows them as they are
         self._writer.add_text("config", "\n".join(lines), 0)
 
     def values(self, values: Mapping[str, float], step: int) -> None:

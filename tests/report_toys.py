@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 
 from onecycle.evaluation.certainty.intervals import accuracy, sample_fbeta
+from onecycle.evaluation.class_table import class_rows
+from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.report import content as parts
 from onecycle.evaluation.report.charts import Series, line_plot, reliability_plot
-from onecycle.evaluation.report.class_table import class_rows
 from onecycle.evaluation.report.confusion import confused_pairs, confusion_table
 from onecycle.evaluation.report.content import DoubtfulLabel, DoubtfulPicture, PairShots, ReportContent, TopLoss
-from onecycle.evaluation.report.evidence import Evidence
-from onecycle.evaluation.report.pictures import MEDIUM_PX, Album, thumbnail_px
+from onecycle.evaluation.report.pictures import MEDIUM_PX, PagePictures, thumbnail_px
 from onecycle.evaluation.report.scores import calibration_facts, measure
 from onecycle.evaluation.report.sliders import make_sliders
-from onecycle.evaluation.report.verdict import LabelDoubts, Warned, judge
+from onecycle.evaluation.report.verdict import IssueCount, Warned, judge
 from onecycle.evaluation.slices import find_slices
 
 HOSTILE = (
@@ -33,8 +33,8 @@ HOSTILE = (
 )
 
 
-def tags(n: int = 80, c: int = 5, *, seed: int = 0, classes: tuple[str, ...] = ()) -> Evidence:
-    """Return evidence of tags: the first is easy, the last is rare and missed."""
+def tags(n: int = 80, c: int = 5, *, seed: int = 0, classes: tuple[str, ...] = ()) -> Predictions:
+    """Return predictions of tags: the first is easy, the last is rare and missed."""
     rng = np.random.default_rng(seed)
     shares = np.linspace(0.6, 0.05, c)
     truth = rng.random((n, c)) < shares
@@ -43,24 +43,20 @@ def tags(n: int = 80, c: int = 5, *, seed: int = 0, classes: tuple[str, ...] = (
     probs = (1 / (1 + np.exp(-logits))).astype(np.float32)
     names = tuple(f"train/p{i:04d}.jpg" for i in range(n))
     losses = np.abs(probs - truth).mean(axis=1)
-    return Evidence(
-        classes or tuple(f"tag {i}" for i in range(c)),
-        True,
+    return Predictions.of(
         probs,
-        probs,
-        probs,
-        np.full(c, 0.5),
-        False,
-        truth.astype(np.float32),
-        losses,
-        names,
-        np.maximum(1, (shares * 4 * n)).astype(np.int64),
-        4 * n,
+        is_multi=True,
+        classes=classes or tuple(f"tag {i}" for i in range(c)),
+        files=names,
+        targets=truth.astype(np.float32),
+        losses=losses,
+        train_counts=np.maximum(1, (shares * 4 * n)).astype(np.int64),
+        n_train=4 * n,
     )
 
 
-def classes(n: int = 60, c: int = 2, *, seed: int = 0, names: tuple[str, ...] = (), noise: float = 1.5) -> Evidence:
-    """Return evidence of single labels."""
+def classes(n: int = 60, c: int = 2, *, seed: int = 0, names: tuple[str, ...] = (), noise: float = 1.5) -> Predictions:
+    """Return predictions of single labels."""
     rng = np.random.default_rng(seed)
     truth = np.arange(n) % c
     logits = rng.normal(size=(n, c)) * noise
@@ -69,19 +65,15 @@ def classes(n: int = 60, c: int = 2, *, seed: int = 0, names: tuple[str, ...] = 
     probs = probs.astype(np.float32)
     losses = -np.log(probs[np.arange(n), truth])
     files = tuple(f"train/p{i:04d}.jpg" for i in range(n))
-    return Evidence(
-        names or tuple(f"class {i}" for i in range(c)),
-        False,
+    return Predictions.of(
         probs,
-        probs,
-        probs,
-        np.full(c, 0.5),
-        False,
-        truth,
-        losses,
-        files,
-        np.full(c, 4 * n // c, dtype=np.int64),
-        4 * n,
+        is_multi=False,
+        classes=names or tuple(f"class {i}" for i in range(c)),
+        files=files,
+        targets=truth,
+        losses=losses,
+        train_counts=np.full(c, 4 * n // c, dtype=np.int64),
+        n_train=4 * n,
     )
 
 
@@ -91,42 +83,42 @@ def drawn(index: int) -> np.ndarray:
     return np.clip(rng.integers(0, 255, 3) + rng.integers(-25, 25, (96, 96, 3)), 0, 255).astype(np.uint8)
 
 
-def content_of(evidence: Evidence, *, doubtful: bool = True, read=drawn, exact: bool = False) -> ReportContent:
+def content_of(p: Predictions, *, doubtful: bool = True, read=drawn, exact: bool = False) -> ReportContent:
     """Put a whole report's content together, as ``reporting`` does it for a learner."""
-    album = Album(read)
-    rows, scores, calibration = (class_rows(evidence), measure(evidence), calibration_facts(evidence, calibrated=False))
+    pictures = PagePictures(read)
+    rows, scores, calibration = (class_rows(p), measure(p), calibration_facts(p))
     curve = calibration.curve
 
     def shot(i: int | None):
-        return None if i is None else (i, album.shot(i, MEDIUM_PX))
+        return None if i is None else (i, pictures.shot(i, MEDIUM_PX))
 
     top = tuple(
         TopLoss(
-            i,
-            evidence.names[i],
-            float(evidence.losses[i]),
-            parts.true_names(evidence, i),
-            parts.guesses(evidence, i),
-            album.shot(i, 160),
-            album.shot(i, 160, heat=np.eye(4)),
-            evidence.classes[0],
+            index=i,
+            name=p.files[i],
+            loss=float(p.losses[i]),
+            truth=p.names_of(p.targets[i]),
+            labels=parts.shown_labels(p, i),
+            plain=pictures.shot(i, 160),
+            heat=pictures.shot(i, 160, heat=np.eye(4)),
+            explained=p.classes[0],
         )
-        for i in np.argsort(-evidence.losses)[:4].tolist()
+        for i in np.argsort(-p.losses)[:4].tolist()
     )
     asked = [
-        DoubtfulLabel(evidence.classes[0], "yes", "no", 0.01)
-        if evidence.is_multi
-        else DoubtfulLabel(None, evidence.classes[0], evidence.classes[1], 0.0001)
+        DoubtfulLabel(p.classes[0], "yes", "no", 0.01)
+        if p.is_multi
+        else DoubtfulLabel(None, p.classes[0], p.classes[1], 0.0001)
     ]
     pages = ReportContent(
-        f"Report <{evidence.words}>",
-        evidence,
-        judge(scores, rows, calibration, Warned(leaked=0), is_multi=evidence.is_multi),
-        scores,
-        calibration,
-        rows,
-        reliability_plot(curve.confidence, curve.observed, curve.low, curve.high, curve.count),
-        parts.data_facts(
+        title=f"Report <{p.words}>",
+        predictions=p,
+        verdict=judge(scores, rows, calibration, Warned(leaked=0), is_multi=p.is_multi),
+        scores=scores,
+        calibration=calibration,
+        rows=rows,
+        reliability=reliability_plot(curve.confidence, curve.observed, curve.low, curve.high, curve.count),
+        data=parts.data_facts(
             {
                 "looked_at": {"rows": 100},
                 "findings": [
@@ -134,28 +126,30 @@ def content_of(evidence: Evidence, *, doubtful: bool = True, read=drawn, exact: 
                 ],
             }
         ),
-        (line_plot("Loss", [Series("train", np.arange(9), np.arange(9)[::-1])], x_label="batch", y_label="loss"),),
-        None,
-        None if evidence.is_multi else confusion_table(evidence),
-        parts.tag_pairs(evidence),
+        curves=(
+            line_plot("Loss", [Series("train", np.arange(9), np.arange(9)[::-1])], x_label="batch", y_label="loss"),
+        ),
+        sweep=None,
+        matrix=None if p.is_multi else confusion_table(p),
+        tag_pairs=parts.tag_pairs(p),
         pairs=tuple(
-            PairShots(p, tuple(map(shot, p.pictures)), shot(p.like_actual), shot(p.like_predicted))
-            for p in confused_pairs(evidence)
+            PairShots(pair, tuple(map(shot, pair.pictures)), shot(pair.like_actual), shot(pair.like_predicted))
+            for pair in confused_pairs(p)
         ),
         top=top,
-        sliders=make_sliders(evidence.decided, evidence.thresholds, exact=exact) if evidence.is_multi else None,
-        doubtful=tuple(DoubtfulPicture(evidence.names[i], album.shot(i, MEDIUM_PX), tuple(asked)) for i in range(4))
+        sliders=make_sliders(p.compared, p.limits, exact=exact) if p.is_multi else None,
+        doubtful=tuple(DoubtfulPicture(p.files[i], pictures.shot(i, MEDIUM_PX), tuple(asked)) for i in range(4))
         if doubtful
         else None,
-        doubts=LabelDoubts(4, 4, 400),
+        issues=IssueCount(4, 4, 400),
         columns=("file", "tag", "given", "suggested", "score", "new_label")
-        if evidence.is_multi
+        if p.is_multi
         else ("file", "given", "suggested", "score", "new_label"),
         slices=find_slices(
-            sample_fbeta() if evidence.is_multi else accuracy(),
-            evidence.probs,
-            evidence.targets,
-            {HOSTILE[1]: [HOSTILE[i % 2] for i in range(evidence.n)]},
+            sample_fbeta() if p.is_multi else accuracy(),
+            p.probs,
+            p.targets,
+            {HOSTILE[1]: [HOSTILE[i % 2] for i in range(p.n)]},
         ),
         thumbs={},
         config="lr: 1e-3\nname: <b>\n",
@@ -165,5 +159,5 @@ def content_of(evidence: Evidence, *, doubtful: bool = True, read=drawn, exact: 
         version="0",
         made="today",
     )
-    thumbs = album.thumbnails(parts.worst_first(evidence).tolist(), thumbnail_px(evidence.n))
-    return replace(pages, thumbs=thumbs, left_out=len(album.left_out), gone=len(album.gone))
+    thumbs = pictures.thumbnails(parts.worst_first(p).tolist(), thumbnail_px(p.n))
+    return replace(pages, thumbs=thumbs, left_out=len(pictures.left_out), gone=len(pictures.gone))

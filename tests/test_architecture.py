@@ -19,6 +19,9 @@ FLOORS = {
     "cli": 10, "__main__": 11,
 }  # fmt: skip
 """Rooms (folders) and single files beside them, with their floors; what is not here has no place in the house."""
+FORMULAS = "evaluation.scores"
+"""Each score stands once, in numpy, for the room beside it, too: training's metrics wrap these."""
+
 MODULE_LINES, CLASS_LINES, FUNCTION_LINES = 500, 900, 50
 
 
@@ -87,7 +90,8 @@ def test_every_module_lies_in_a_room():
 
 def test_imports_run_down_or_stay_in_their_room():
     arrows = [(m, other) for m, path in modules().items() for other in imports_of(path) if room(m) != room(other)]
-    assert [f"{m} → {other}" for m, other in arrows if FLOORS[room(other)] >= FLOORS[room(m)]] == []
+    up = [arrow for arrow in arrows if FLOORS[room(arrow[1])] >= FLOORS[room(arrow[0])]]
+    assert [f"{m} → {other}" for m, other in up if other != FORMULAS] == []
 
 
 def test_no_import_circle():

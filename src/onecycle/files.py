@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 
@@ -106,3 +106,20 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
 def short_digest(value: Any) -> str:
     """Return 16 hex digits of the SHA-256 of a value's JSON: a key under which what was measured is kept."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def name_below(path: str, root: Path) -> str:
+    """Return a picture's path as the table has it: below ``root`` where it lies there, else in full."""
+    whole = PurePosixPath(Path(path).as_posix())
+    base = PurePosixPath(root.as_posix())
+    if whole.is_relative_to(base):
+        return str(whole.relative_to(base))
+    if whole.is_absolute():  # the root may be named from the working directory, or by a link
+        real, top = Path(path).parent.resolve() / whole.name, root.resolve()
+        return real.relative_to(top).as_posix() if real.is_relative_to(top) else str(whole)
+    return str(whole)
+
+
+def text_name(path: str, root: Path) -> str:
+    """Return ``name_below`` as text that any file can hold: bytes that are no UTF-8 are written as ``\\udc80``."""
+    return name_below(path, root).encode("utf-8", "backslashreplace").decode("utf-8")

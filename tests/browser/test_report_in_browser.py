@@ -16,8 +16,9 @@ import pytest
 import report_toys as toys
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.synthetic.tiles import write_sample
-from onecycle.evaluation.certainty.intervals import sample_f
+from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.evaluation.report.page import render
+from onecycle.evaluation.scores import sample_fbeta_score
 
 pytestmark = pytest.mark.browser
 playwright = pytest.importorskip("playwright.sync_api", reason="install onecycle[browser]")
@@ -62,17 +63,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any
     folder = tmp_path_factory.mktemp("reports")
     hostile = toys.tags(60, len(toys.HOSTILE), classes=toys.HOSTILE)
     names = tuple(f"{toys.HOSTILE[i % len(toys.HOSTILE)]}{i}" for i in range(60))
-    evidence = {
-        "tags": replace(toys.tags(), thresholds=np.array([0.5, 0.1234, 0.33, 0.2, 0.05]), chosen=True),
+    tags, chosen = toys.tags(), TagThresholds((0.5, 0.1234, 0.33, 0.2, 0.05), "F2", 80)
+    predictions = {
+        "tags": replace(tags, thresholds=chosen, decided=chosen.decide(tags.probs).astype(np.int64)),
         "two": toys.classes(),
         "many": toys.classes(1000, 500, noise=1.0),
-        "hostile": replace(hostile, names=names),
-        "hostile classes": replace(toys.classes(60, len(toys.HOSTILE), names=toys.HOSTILE), names=names),
+        "hostile": replace(hostile, files=names),
+        "hostile classes": replace(toys.classes(60, len(toys.HOSTILE), names=toys.HOSTILE), files=names),
     }
     made = {}
-    for name, e in evidence.items():
+    for name, e in predictions.items():
         path = folder / f"{name}.html"
-        path.write_text(render(toys.content_of(e, exact=e.chosen)), encoding="utf-8")
+        path.write_text(render(toys.content_of(e, exact=e.thresholds is not None)), encoding="utf-8")
         made[name] = (path, e)
     return made
 
@@ -175,11 +177,11 @@ def test_print_opens_details_and_hides_controls(open_page, kind):
 
 
 def expected(e: Any, thresholds: np.ndarray) -> dict[str, Any]:
-    given, truth = e.decided >= thresholds, e.truth()
+    given, truth = e.compared >= thresholds, e.truth
     tp, fp, fn = ((a & b).sum(axis=0) for a, b in ((truth, given), (~truth, given), (truth, ~given)))
     with np.errstate(invalid="ignore"):
         return {
-            "f2": sample_f(given, truth, 2).mean(),
+            "f2": sample_fbeta_score(given, truth, 2).mean(),
             "micro precision": tp.sum() / (tp.sum() + fp.sum()),
             "micro recall": tp.sum() / (tp.sum() + fn.sum()),
             "precision": tp / (tp + fp),
@@ -214,7 +216,7 @@ def move(page: Any, selector: str, value: int) -> None:
 def test_sliders_agree_with_python(open_page, files):
     e = files["tags"][1]
     seen = open_page("tags")
-    agree(seen.page, e, e.thresholds)
+    agree(seen.page, e, e.limits)
     for step in (0, 1, 37, 100, 163, 199, 200):
         move(seen.page, "#slider-all", step)
         agree(seen.page, e, np.full(5, np.float32(step / 200), dtype=np.float32))
@@ -223,7 +225,7 @@ def test_sliders_agree_with_python(open_page, files):
     mixed[2] = np.float32(30 / 200)
     agree(seen.page, e, mixed)
     seen.page.locator("#slider-reset").click()
-    agree(seen.page, e, e.thresholds)
+    agree(seen.page, e, e.limits)
     assert "0.1234" in seen.page.locator("#threshold-text").input_value()
     seen.check()
 
@@ -249,7 +251,7 @@ def test_a_cell_of_the_matrix_opens_its_pictures_by_keyboard_and_gives_focus_bac
     button.focus()
     page.keyboard.press("Enter")
     shown = page.evaluate("[...document.querySelectorAll('#gallery figure')].map(f => Number(f.dataset.index))")
-    assert shown == np.flatnonzero((e.targets == 0) & (e.predicted() == 1)).tolist()
+    assert shown == np.flatnonzero((e.targets == 0) & (e.decided == 1)).tolist()
     page.keyboard.press("Escape")
     assert not page.locator("#gallery").evaluate("d => d.open")
     assert button.evaluate("b => document.activeElement === b")
@@ -261,7 +263,7 @@ def test_counts_of_a_tag_open_its_pictures(open_page, files, cell):
     e = files["tags"][1]
     page = open_page("tags").page
     page.locator(f"td[data-class='3'][data-cell='{cell}'] button").click()
-    truth, given = e.truth()[:, 3], e.given()[:, 3]
+    truth, given = e.truth[:, 3], e.predicted[:, 3]
     wanted = {"tp": truth & given, "fp": ~truth & given, "fn": truth & ~given}[cell]
     shown = page.evaluate("[...document.querySelectorAll('#gallery figure')].map(f => Number(f.dataset.index))")
     assert shown == np.flatnonzero(wanted).tolist()[:60]
@@ -303,7 +305,7 @@ def test_decisions_are_collected_with_names_as_they_are(open_page, files, tmp_pa
     for i in range(4):
         seen.page.locator(f"input[name='label-{i}-0'][value=no]").check()
     rows = collect(seen.page, tmp_path / "relabel.csv")
-    assert [r["file"] for r in rows] == list(e.names[:4])
+    assert [r["file"] for r in rows] == list(e.files[:4])
     assert {r["tag"] for r in rows} == {toys.HOSTILE[0]}
     assert {(r["given"], r["new_label"]) for r in rows} == {("yes", "no")}
     seen.check()

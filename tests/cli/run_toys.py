@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image
 from onecycle.data.layout import LayoutOptions, find_layout
 from onecycle.errors import DataWarning
 from onecycle.runs.build import described, make_bunch, make_learner, settled
-from onecycle.runs.checkpoints import metrics_of_run, predictions_of
+from onecycle.runs.checkpoints import metrics_of_run
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import write_predictions
@@ -59,7 +59,9 @@ def make_run(base: Path, data: Path, *, name: str = "toy", csv: str | None = "la
     learn.precompute = 0  # features once: an epoch takes a moment
     learn.fit_one_cycle(epochs, 1e-2)
     interpretation = learn.interpret()
-    thresholds = learn.choose_thresholds() if bunch.is_multi and config.thresholds else None
+    if bunch.is_multi and config.thresholds:
+        chosen = interpretation.choose_thresholds().thresholds
+        learn.calibrated = replace(learn.calibrated, thresholds=chosen)
     if config.calibrate:
         learn.calibrate()
     learn.save(run.model_stem.resolve(), with_opt=False)
@@ -67,8 +69,8 @@ def make_run(base: Path, data: Path, *, name: str = "toy", csv: str | None = "la
     run.write_text(run.split, split_text(bunch))
     classes = [str(c) for c in bunch.classes]
     run.write_json(run.data, {"layout": described(layout), "audit": None, "classes": classes})
-    write_predictions(predictions_of(learn, interpretation), run.predictions)
-    run.write_json(run.metrics, metrics_of_run(learn, interpretation.metrics(), thresholds))
+    write_predictions(interpretation.predictions, run.predictions)
+    run.write_json(run.metrics, metrics_of_run(learn, interpretation.predictions))
     return ToyRun(run, data)
 
 

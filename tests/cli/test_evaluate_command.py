@@ -120,9 +120,11 @@ def test_tags_are_judged_as_predict_decides_too(tag_run, new_pictures, tmp_path,
     run = own_copy(tag_run, tmp_path)
     code, found = evaluated(capsys, run.path, str(new_pictures), LayoutOptions(csv="tags.csv"))
     assert code == 0
-    names = [m["name"] for m in found["metrics"]]
-    assert names == ["sample-F2 as predict decides", "sample-F2 at 0.2", "micro-F1 at 0.5", "macro-AP"]
-    assert all(0 <= m["low"] <= m["high"] <= 1 for m in found["metrics"])
+    scores = [found["headline"], *found["metrics"]]
+    names = ["sample-F2 at chosen thresholds", "sample-F2 at 0.2", "micro-F1 at 0.5", "macro-AP"]
+    assert [m["name"] for m in scores] == names
+    assert found["headline"]["thresholds"] == "other pictures"
+    assert all(0 <= m["low"] <= m["high"] <= 1 for m in scores)
     # one tag a cell does not look like tags, but the run says what it is
     options = table(new_pictures, [(f"p{i:03d}", ["red", "green", "blue"][i % 3]) for i in range(30)])
     code, found = evaluated(capsys, run.path, str(new_pictures), options)

@@ -149,17 +149,17 @@ def test_terminal_page_and_files_lead_with_one_number(tags):
     result = said.out[said.out.index("\nresult ") :].splitlines()
     written = run.read_json(run.metrics)
     held_out = f"{written['with_thresholds'][0]['value']:.3f}"
-    guess = f"{written['metrics'][0]['baseline']:.3f}"
+    baseline = f"{written['metrics'][0]['baseline']:.3f}"
     assert result[2].split() == [
-        "sample-F2", "at", "chosen", "thresholds", held_out, *result[2].split()[5:8], guess,
+        "sample-F2", "at", "chosen", "thresholds", held_out, *result[2].split()[5:8], baseline,
     ]  # fmt: skip
-    assert result[1].index("a guess") == result[2].index(guess)
+    assert result[1].index("baseline") == result[2].index(baseline)
     page = run.report.read_text(encoding="utf-8")
     assert f'<span class="value">{held_out}</span> <span class="what">sample-F2 at chosen thresholds<' in page
     learn = load_learner(run, bunch=load_bunch(run))
     again = report_of_run(run, learn, interpretation_of(run, learn), issues=read_issues(run, learn.data))
     assert f"{again.content.scores.headline.value:.3f}" == held_out
-    assert f"{again.content.scores.headline.baseline:.3f}" == guess
+    assert f"{again.content.scores.headline.baseline:.3f}" == baseline
 
 
 def test_doubtful_labels_are_counted_alike_everywhere(tags):
@@ -169,8 +169,8 @@ def test_doubtful_labels_are_counted_alike_everywhere(tags):
     assert judged > 200 > n
     learn = load_learner(run, bunch=load_bunch(run))
     again = report_of_run(run, learn, interpretation_of(run, learn), issues=read_issues(run, learn.data))
-    assert (again.content.doubts.n, again.content.doubts.judged) == (n, judged)
-    text = again.content.doubts.text(is_multi=True)
+    assert (again.content.issues.n, again.content.issues.judged) == (n, judged)
+    text = again.content.issues.text(is_multi=True)
     assert f"labels checked: {text}" in " ".join(said.out.split())
     page = run.report.read_text(encoding="utf-8")
     assert text in page if n else "No label looks doubtful." in page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,12 +13,13 @@ from onecycle.cli.report import notes_of, stages_note
 from onecycle.cli.screen import Screen
 from onecycle.cli.training.dry_run import try_batch
 from onecycle.cli.training.progress import show_plan
-from onecycle.cli.training.results import Judged, confused, scores_of, worst_classes, worst_tags
+from onecycle.cli.training.results import confused, weak_classes
 from onecycle.cli.training.start import audit_line, check_faults, guarantee
 from onecycle.data.audit.findings import AuditReport, Finding
 from onecycle.errors import DataError, UnreadableImagesError
-from onecycle.evaluation.certainty.intervals import Estimate
-from onecycle.evaluation.interpretation import ClassificationInterpretation
+from onecycle.evaluation.certainty.thresholds import TagThresholds
+from onecycle.evaluation.headline import headline, scores_of
+from onecycle.evaluation.predictions import Predictions
 from onecycle.learner.fine_tune.plan import Speeds, Task, make_plan
 from onecycle.runs.build import layout_of, make_bunch, make_learner, with_batches
 from onecycle.runs.config import RunConfig
@@ -106,24 +107,26 @@ def test_every_value_of_the_plan_says_where_it_came_from(capsys, monkeypatch):
     assert "of 02:00 given" in text
 
 
-def interpretation(probs, targets, classes, *, is_multi: bool = False) -> ClassificationInterpretation:
-    learn = SimpleNamespace(data=SimpleNamespace(classes=classes, is_multi=is_multi))
-    return ClassificationInterpretation(learn, torch.tensor(probs), torch.tensor(targets), torch.ones(len(probs)))
+def predictions(probs, targets, classes, *, is_multi: bool = False, **known) -> Predictions:
+    files = tuple(f"p{i}.jpg" for i in range(len(probs)))
+    return Predictions.of(
+        np.array(probs), is_multi=is_multi, files=files, classes=classes, targets=np.array(targets), **known
+    )
 
 
 def test_weak_classes_come_with_their_counts():
     probs = np.eye(3)[[0, 0, 0, 0, 1, 0]].tolist()
-    found = interpretation(probs, [0, 0, 1, 1, 1, 2], ["a", "b", "c"])
-    assert worst_classes(found) == ["c 0% right (1 picture)", "b 33% right (3 pictures)"]
-    assert confused(Judged(found, [], None)) == [("b", "a", 2)]
+    said = predictions(probs, [0, 0, 1, 1, 1, 2], ("a", "b", "c"))
+    assert weak_classes(said) == ["c 0% right (1 picture)", "b 33% right (3 pictures)"]
+    assert confused(said) == [("b", "a", 2)]
 
 
 def test_weak_tags_are_judged_at_the_thresholds_in_use():
-    probs = [[0.4, 0.9], [0.4, 0.1], [0.1, 0.9]]
-    found = interpretation(probs, [[1, 1], [1, 0], [0, 1]], ["x", "y"], is_multi=True)
-    assert worst_tags(Judged(found, [], None)) == ["x F2 0.00 (2 pictures)", "y F2 1.00 (2 pictures)"]
-    chosen = SimpleNamespace(thresholds=SimpleNamespace(values=(0.3, 0.5)))
-    assert worst_tags(Judged(found, [], chosen))[0] == "x F2 1.00 (2 pictures)"
+    probs, truth = [[0.4, 0.9], [0.4, 0.1], [0.1, 0.9]], [[1, 1], [1, 0], [0, 1]]
+    said = predictions(probs, truth, ("x", "y"), is_multi=True)
+    assert weak_classes(said) == ["x F2 0.00 (2 pictures)", "y F2 1.00 (2 pictures)"]
+    chosen = TagThresholds((0.3, 0.5), "sample-F2", 3)
+    assert weak_classes(replace(said, decided=chosen.decide(said.probs)))[0] == "x F2 1.00 (2 pictures)"
 
 
 def test_readers_are_told_how_the_run_came_about(tmp_path):
@@ -162,25 +165,25 @@ def test_it_is_said_where_all_layers_gained_nothing(tmp_path, last, said):
     assert bool(note) == bool(said)
 
 
-def guessed(name: str, value: float, baseline: float | None, by: str) -> Estimate:
-    return Estimate(name, value, value - 0.02, value + 0.02, baseline, 200, by)
+def test_the_headline_is_the_score_of_chosen_thresholds_with_the_baseline():
+    """Held-out decisions are wrong on one picture of four; the baseline is that of the score at 0.2."""
+    truth = np.array([[1, 1], [1, 0], [0, 1], [1, 1]])
+    chosen, held_out = TagThresholds((0.3, 0.5), "sample-F2", 4), truth.copy()
+    held_out[0] = 0
+    said = predictions(truth * 0.9, truth, ("x", "y"), is_multi=True, train_counts=np.array([3, 3]), n_train=4)
+    first, *others = scores_of(replace(said, thresholds=chosen, held_out=held_out))
+    assert (first.name, first.value) == ("sample-F2 at chosen thresholds", 0.75)
+    assert first.baseline == pytest.approx((1 + 1 + 2 * 5 / 6) / 4)
+    assert [e.name for e in others] == ["sample-F2 at 0.2", "micro-F1 at 0.5", "macro-AP"]
+    at_02 = scores_of(said)[0]
+    assert (at_02.name, at_02.value, at_02.baseline) == ("sample-F2 at 0.2", 1.0, first.baseline)
 
 
-def test_the_headline_is_the_score_of_chosen_thresholds_with_its_guess():
-    found = interpretation([[0.4, 0.9]], [[1, 1]], ["x", "y"], is_multi=True)
-    at_02 = guessed("sample-F2 at 0.2", 0.895, 0.674, "prior")
-    held_out = guessed("sample-F2", 0.888, None, "")
-    chosen = SimpleNamespace(held_out=(held_out,))
-    first, *others = scores_of(Judged(found, [at_02], chosen))
-    assert (first.name, first.value, first.baseline) == ("sample-F2 at chosen thresholds", 0.888, 0.674)
-    assert others == [at_02]
-    assert scores_of(Judged(found, [at_02], None)) == [at_02]
-
-
-def test_the_guess_among_many_classes_is_never_below_a_blind_one():
-    found = interpretation(np.eye(4).tolist(), [0, 1, 2, 3], list("abcd"))
-    first = scores_of(Judged(found, [guessed("accuracy", 0.3, 0.0, "majority class")], None))[0]
-    assert (first.baseline, first.baseline_name) == (0.25, "blind guess")
+def test_the_baseline_among_many_classes_is_never_below_a_blind_one():
+    said = predictions(np.eye(4), [0, 1, 2, 3], tuple("abcd"), train_counts=np.array([0, 0, 0, 9]), n_train=9)
+    assert (headline(said).baseline, headline(said).baseline_name) == (0.25, "majority class")
+    said = predictions(np.eye(4)[:3], [0, 1, 2], tuple("abcd"), train_counts=np.array([0, 0, 0, 9]), n_train=9)
+    assert (headline(said).baseline, headline(said).baseline_name) == (0.25, "uniform")
 
 
 def test_a_batch_is_tried_and_nothing_changes(colour_path, tmp_path):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.labels.relabel import file_name
 from onecycle.errors import DataError, LabelError
+from onecycle.files import name_below
 
 OPTIONS: dict[str, Any] = {"folder": "train", "suffix": ".jpg", "size": 16}
 HEADER = "file,given,suggested,score,new_label\n"
@@ -139,6 +139,6 @@ def test_a_whole_path_has_one_name_however_the_folder_is_named(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     for root in (Path("set"), Path("link"), tmp_path / "set", tmp_path / "link"):
         for path in (f"{root}/train/a.png", f"{tmp_path}/set/train/a.png", f"{tmp_path}/link/train/a.png"):
-            assert file_name(path, root) == "train/a.png"
-        assert file_name("/far/a.png", root) == "/far/a.png"
-    assert file_name("b/../set/a.png", Path("b")) == "../set/a.png"
+            assert name_below(path, root) == "train/a.png"
+        assert name_below("/far/a.png", root) == "/far/a.png"
+    assert name_below("b/../set/a.png", Path("b")) == "../set/a.png"

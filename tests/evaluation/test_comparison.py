@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from onecycle.errors import ArgumentError
-from onecycle.evaluation.comparison import Judged, compare
+from onecycle.evaluation.comparison import Candidate, compare
+from onecycle.evaluation.predictions import Predictions
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -19,13 +20,19 @@ def judged(name, said, truth, *, files=None, classes=CLASSES, trained=(), groups
     files = files or [f"p{i:03d}.jpg" for i in range(len(said))]
     probs = np.full((len(said), len(classes)), 0.1)
     probs[np.arange(len(said)), said] = 0.8
-    return Judged(name, files, probs, truth, said, classes, frozenset(trained), groups)
+    predictions = Predictions(
+        files=tuple(files), classes=classes, is_multi=False, probs=probs, decided=said, targets=truth, groups=groups
+    )
+    return Candidate(name, predictions, frozenset(trained))
 
 
 def tagged(name, given, truth, *, classes=CLASSES, trained=()):
     given, truth = np.asarray(given), np.asarray(truth)
-    files = [f"p{i:03d}.jpg" for i in range(len(given))]
-    return Judged(name, files, np.where(given > 0, 0.9, 0.1), truth, given, classes, frozenset(trained))
+    files = tuple(f"p{i:03d}.jpg" for i in range(len(given)))
+    predictions = Predictions(
+        files=files, classes=classes, is_multi=True, probs=np.where(given > 0, 0.9, 0.1), decided=given, targets=truth
+    )
+    return Candidate(name, predictions, frozenset(trained))
 
 
 def drawn(n, p, seed):
@@ -59,7 +66,7 @@ def test_differences_changed_pictures_and_classes():
 def test_the_reverse_comparison_is_the_mirror():
     a, b = (judged(name, *drawn(100, 0.8, 0)) for name in "ab")
     said = drawn(100, 0.9, 1)[0]
-    b = replace(b, predicted=said, probs=judged("b", said, a.targets).probs)
+    b = judged("b", said, a.predictions.targets)
     there, back = compare(a, b), compare(b, a)
     assert there.scores[0].value == pytest.approx(-back.scores[0].value)
     assert there.scores[0].low == pytest.approx(-back.scores[0].high)
@@ -81,7 +88,7 @@ def test_pictures_are_matched_by_file_in_any_order():
     said, truth = drawn(60, 0.7, 2)
     a = judged("a", said, truth)
     back = np.arange(60)[::-1]
-    b = judged("b", said[back], truth[back], files=[a.files[i] for i in back])
+    b = judged("b", said[back], truth[back], files=[a.predictions.files[i] for i in back])
     found = compare(a, b)
     assert found.n == 60
     assert found.scores[0].value == 0
@@ -95,7 +102,7 @@ def test_only_pictures_that_both_validated_and_neither_trained_on_are_judged():
     a = judged("a", said, truth, files=names[:50], trained=names[50:])
     # p010 is listed twice in b: it both validates and trains there
     b = judged("b", said, truth, files=names[5:55], trained=[*names[:5], *names[55:], "p010.jpg"])
-    a, b = (replace(run, targets=np.zeros(50, dtype=int)) for run in (a, b))
+    a, b = (replace(run, predictions=replace(run.predictions, targets=np.zeros(50, dtype=int))) for run in (a, b))
     found = compare(a, b)
     assert found.n == 44
     assert (found.trained_by_other, found.trained_by_first) == (6, 5)
@@ -108,7 +115,7 @@ def test_nothing_in_common_is_refused_with_the_reason():
     with pytest.raises(ArgumentError, match=r"a and b have no picture to be compared on.*--seed"):
         compare(a, b)
     with pytest.raises(ArgumentError, match="b trained on 20 of those that a validated"):
-        compare(a, replace(b, trained=frozenset(a.files)))
+        compare(a, replace(b, trained=frozenset(a.predictions.files)))
 
 
 def test_relabelled_pictures_are_left_out_and_other_data_sets_refused():
@@ -127,7 +134,7 @@ def test_classes_that_only_one_run_knows_count_as_wrong_answers_and_their_pictur
     a = judged("a", truth, truth)
     # b knows no owl, but an emu; its order of classes is another one
     names = ("dog", "emu", "cat")
-    b = judged("b", [2, 1, 0, 0], [2, 2, 0, 0], files=list(a.files[:4]), classes=names)
+    b = judged("b", [2, 1, 0, 0], [2, 2, 0, 0], files=list(a.predictions.files[:4]), classes=names)
     found = compare(a, b)
     assert found.classes == ("cat", "dog")
     assert (found.only_first, found.only_other) == (("owl",), ("emu",))
@@ -138,8 +145,7 @@ def test_classes_that_only_one_run_knows_count_as_wrong_answers_and_their_pictur
 
 def test_a_truth_that_the_other_does_not_know_is_left_out():
     truth = np.array([0, 1, 2, 2])
-    other = Judged("b", *[getattr(judged("b", truth, truth), k) for k in ("files", "probs", "targets")], truth,
-                   ("cat", "dog", "bat"))  # fmt: skip
+    other = judged("b", truth, truth, classes=("cat", "dog", "bat"))
     found = compare(judged("a", truth, truth), other)
     assert found.n == 2
     assert found.relabelled == ()

@@ -16,14 +16,8 @@ import torch
 from torch import nn
 
 from onecycle.errors import ArgumentError
-from onecycle.evaluation.interpretation import (
-    ClassificationInterpretation,
-    average_precision,
-    confusion_counts,
-    normalize_rows,
-    ranked_pairs,
-    swap_counts,
-)
+from onecycle.evaluation.interpretation import ClassificationInterpretation
+from onecycle.evaluation.scores import average_precision, confusion_counts, normalize_rows, ranked_pairs, swap_counts
 
 
 class Part(Enum):

@@ -56,7 +56,7 @@ def test_evidence_for_what_was_said_and_for_what_is_true(is_multi, monkeypatch):
     found = interpretation(is_multi, None)
     asked = []
     monkeypatch.setattr(found, "grad_cam", lambda index, c: asked.append(c) or np.ones((2, 2), dtype=np.float32))
-    monkeypatch.setattr(found, "_picture", lambda index: np.zeros((8, 8, 3)))
+    monkeypatch.setattr(found, "picture", lambda index: np.zeros((8, 8, 3)))
     said = found.preds.argmax(1)
     wrong = 1 if is_multi else int((said != found.y_true).nonzero()[0])
     figure = found.plot_grad_cam(wrong, return_fig=True)

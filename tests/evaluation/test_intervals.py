@@ -210,10 +210,12 @@ def test_baselines_are_the_majority_class_and_the_prevalence():
 
 
 def test_an_estimate_reads_as_a_sentence():
-    found = Estimate("accuracy", 0.8731, 0.8204, 0.9121, 0.41, 200, "majority class")
+    found = Estimate(
+        name="accuracy", value=0.8731, low=0.8204, high=0.9121, baseline=0.41, n=200, baseline_name="majority class"
+    )
     assert str(found) == "accuracy 0.873 (0.82 to 0.91; majority class 0.41)"
-    assert str(Estimate("ECE", 0.0312, 0.0251, 0.0389, None, 9)) == "ECE 0.031 (0.025 to 0.039)"
-    gain = Estimate("gain", 0.012, -0.01, 0.034, None, 9, signed=True)
+    assert str(Estimate(name="ECE", value=0.0312, low=0.0251, high=0.0389, n=9)) == "ECE 0.031 (0.025 to 0.039)"
+    gain = Estimate(name="gain", value=0.012, low=-0.01, high=0.034, n=9, signed=True)
     assert str(gain) == "gain +0.012 (-0.01 to +0.03)"
 
 

@@ -19,10 +19,9 @@ from onecycle.evaluation.report.page import json_for_page, payload, render
 
 @pytest.fixture(scope="module")
 def hostile_page() -> str:
-    evidence = toys.tags(60, len(toys.HOSTILE), classes=toys.HOSTILE)
+    predictions = toys.tags(60, len(toys.HOSTILE), classes=toys.HOSTILE)
     names = tuple(f"{toys.HOSTILE[i % len(toys.HOSTILE)]}{i}" for i in range(60))
-    object.__setattr__(evidence, "names", names)
-    return render(toys.content_of(evidence))
+    return render(toys.content_of(replace(predictions, files=names)))
 
 
 class Elements(HTMLParser):
@@ -89,9 +88,9 @@ def test_both_kinds_give_what_their_script_needs():
 
 
 def test_five_hundred_classes_and_a_thousand_pictures_stay_small():
-    evidence = toys.classes(1000, 500, noise=1.0)
+    predictions = toys.classes(1000, 500, noise=1.0)
     noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3)).astype(np.uint8)
-    page = render(toys.content_of(evidence, read=lambda i: noise))  # noise does not compress: the worst case
+    page = render(toys.content_of(predictions, read=lambda i: noise))  # noise does not compress: the worst case
     assert len(page.encode()) < 5_000_000
     assert "are left out to keep this page small" in page
 
@@ -110,7 +109,7 @@ def test_doubtful_labels_are_never_called_wrong():
 
 
 @pytest.mark.parametrize("baseline", [0.0, 0.05, 0.19, 0.5, 0.81, 1.0])
-def test_the_guess_and_the_ends_of_the_scale_have_room(baseline):
+def test_the_baseline_and_the_ends_of_the_scale_have_room(baseline):
     content = toys.content_of(toys.tags())
     best = replace(content.scores.headline, baseline=baseline)
     page = render(replace(content, scores=replace(content.scores, headline=best)))

@@ -10,26 +10,27 @@ import pytest
 
 import report_toys as toys
 from onecycle.errors import ArgumentError
-from onecycle.evaluation.certainty.intervals import sample_f, wilson
-from onecycle.evaluation.certainty.thresholds import choose_thresholds
-from onecycle.evaluation.interpretation import average_precision, confusion_counts
+from onecycle.evaluation.certainty.intervals import wilson
+from onecycle.evaluation.certainty.thresholds import TagThresholds, choose_thresholds
+from onecycle.evaluation.class_table import class_rows
+from onecycle.evaluation.headline import HELD_OUT, SAME_PICTURES
 from onecycle.evaluation.report.charts import Series, line_plot, nice_ticks, reliability_plot, thinned
-from onecycle.evaluation.report.class_table import class_rows
 from onecycle.evaluation.report.confusion import MOST_CLASSES, confused_pairs, confusion_table
-from onecycle.evaluation.report.content import data_facts, guesses, tag_pairs, worst_first
-from onecycle.evaluation.report.pictures import Album, blended, thumbnail_px
-from onecycle.evaluation.report.scores import HELD_OUT, SAME_PICTURES, calibration_facts, measure
+from onecycle.evaluation.report.content import data_facts, shown_labels, tag_pairs, worst_first
+from onecycle.evaluation.report.pictures import PagePictures, blended, thumbnail_px
+from onecycle.evaluation.report.scores import calibration_facts, measure
 from onecycle.evaluation.report.sliders import STEPS, make_sliders, packed_bits
+from onecycle.evaluation.scores import average_precision, confusion_counts, sample_fbeta_score
 
 
-def test_evidence_refuses_what_does_not_fit():
+def test_predictions_refuse_what_does_not_fit():
     with pytest.raises(ArgumentError, match="probs"):
         replace(toys.tags(), probs=np.zeros((3, 5)))
 
 
 def test_class_rows_are_counts_and_wilson():
     e = toys.tags()
-    truth, given = e.truth(), e.given()
+    truth, given = e.truth, e.predicted
     for c, row in enumerate(class_rows(e)):
         tp = int((truth[:, c] & given[:, c]).sum())
         assert (row.tp, row.fp, row.fn) == (tp, int(given[:, c].sum()) - tp, int(truth[:, c].sum()) - tp)
@@ -49,19 +50,21 @@ def test_rare_classes_and_many_classes_have_no_bootstrap():
 def test_chosen_thresholds_are_scored_on_held_out_folds():
     e = toys.tags(200, 4)
     report = choose_thresholds(e.probs, e.targets)
-    chosen = replace(e, thresholds=np.array(report.thresholds.values), chosen=True)
+    chosen = replace(e, thresholds=report.thresholds)
     found = measure(chosen)
-    assert found.chosen_on == HELD_OUT
+    assert found.headline.thresholds == HELD_OUT
     assert found.headline.value == report.held_out[0].value
-    other = measure(replace(chosen, thresholds=np.full(4, 0.123)))
-    assert other.chosen_on == SAME_PICTURES
-    known = measure(replace(chosen, thresholds=np.full(4, 0.123)), report.held_out[0])
-    assert (known.chosen_on, known.headline.value) == (HELD_OUT, report.held_out[0].value)
+    elsewhere = TagThresholds((0.123,) * 4, "sample-F2", 200)
+    other = measure(replace(chosen, thresholds=elsewhere))
+    assert other.headline.thresholds == SAME_PICTURES
+    known = measure(replace(chosen, thresholds=elsewhere, held_out=report.decided))
+    assert (known.headline.thresholds, known.headline.value) == (HELD_OUT, report.held_out[0].value)
     assert known.headline.baseline == found.headline.baseline == known.others[2].baseline
 
 
 def test_calibrated_probabilities_are_judged_on_other_folds():
-    facts = calibration_facts(toys.tags(), calibrated=True)
+    e = toys.tags()
+    facts = calibration_facts(replace(e, shown=e.probs))
     assert facts.calibrated
     assert facts.held_out
 
@@ -80,9 +83,9 @@ def test_the_matrix_of_many_classes_shows_the_most_confused():
     found = confusion_table(e)
     assert len(found.classes) == MOST_CLASSES
     assert found.left_out == 70
-    wrong = e.predicted() != e.targets
+    wrong = e.decided != e.targets
     assert found.errors == wrong.sum()
-    counts = confusion_counts(e.targets, e.predicted(), 100)
+    counts = confusion_counts(e.targets, e.decided, 100)
     np.fill_diagonal(counts, 0)
     first = np.argwhere(counts == counts.max())[0]
     assert set(first.tolist()) <= set(found.classes)
@@ -92,26 +95,26 @@ def test_the_matrix_of_many_classes_shows_the_most_confused():
 def test_pairs_have_their_own_pictures():
     e = toys.classes(200, 4)
     for pair in confused_pairs(e):
-        assert pair.count == ((e.targets == pair.actual) & (e.predicted() == pair.predicted)).sum()
+        assert pair.count == ((e.targets == pair.actual) & (e.decided == pair.predicted)).sum()
         for i in pair.pictures:
-            assert (e.targets[i], e.predicted()[i]) == (pair.actual, pair.predicted)
+            assert (e.targets[i], e.decided[i]) == (pair.actual, pair.predicted)
         if pair.like_actual is not None:
-            assert e.targets[pair.like_actual] == e.predicted()[pair.like_actual] == pair.actual
+            assert e.targets[pair.like_actual] == e.decided[pair.like_actual] == pair.actual
 
 
 def test_tag_pairs_count_swaps():
     e = toys.tags()
-    truth, given = e.truth(), e.given()
+    truth, given = e.truth, e.predicted
     for missed, instead, n in tag_pairs(e).swapped:
         both = truth[:, missed] & ~given[:, missed] & ~truth[:, instead] & given[:, instead]
         assert both.sum() == n
     assert tag_pairs(toys.classes()) is None
 
 
-def test_guesses_put_mistakes_first():
+def test_shown_labels_put_mistakes_first():
     e = toys.tags()
     i = int(worst_first(e)[0])
-    marks = [g.mark != "right" for g in guesses(e, i)]
+    marks = [g.mark != "right" for g in shown_labels(e, i)]
     assert marks == sorted(marks, reverse=True)
     assert marks[0]
 
@@ -142,12 +145,14 @@ def test_bits_are_packed_row_after_row():
     assert (unpacked.astype(bool).reshape(3, 3) == flags).all()
 
 
-def test_in_use_ranks_give_the_decisions_of_the_evidence():
+def test_in_use_ranks_give_the_decisions():
     e = toys.tags()
-    s = make_sliders(e.decided, e.thresholds, exact=False)
+    s = make_sliders(e.compared, e.limits, exact=False)
     given = s.ranks > np.array(s.in_use)
-    assert (given == e.given()).all()
-    assert sample_f(given, e.truth(), 2).mean() == pytest.approx(sample_f(e.given(), e.truth(), 2).mean())
+    assert (given == e.predicted).all()
+    assert sample_fbeta_score(given, e.truth, 2).mean() == pytest.approx(
+        sample_fbeta_score(e.predicted, e.truth, 2).mean()
+    )
 
 
 # -- charts --------------------------------------------------------------------------------------------------
@@ -189,7 +194,7 @@ def test_the_reliability_diagram_has_a_row_a_bin():
 
 
 def test_pictures_are_made_until_the_budget_is_spent():
-    album = Album(toys.drawn, budget=9000)
+    album = PagePictures(toys.drawn, budget=9000)
     found = album.thumbnails(range(50), 64)
     assert 0 < len(found) < 50
     assert len(found) + len(album.left_out) == 50
@@ -197,7 +202,7 @@ def test_pictures_are_made_until_the_budget_is_spent():
 
 
 def test_a_picture_that_is_gone_is_a_placeholder():
-    album = Album(lambda i: None)
+    album = PagePictures(lambda i: None)
     assert album.shot(3, 64).src == ""
     assert album.gone == {3}
 

@@ -10,36 +10,38 @@ import numpy as np
 import pytest
 
 import report_toys as toys
-from onecycle.evaluation.certainty.intervals import Estimate
-from onecycle.evaluation.report.class_table import ClassRow, Span, class_rows
-from onecycle.evaluation.report.evidence import Evidence
-from onecycle.evaluation.report.scores import BLIND, FIXED, HELD_OUT, SAME_PICTURES, Scores, calibration_facts, measure
-from onecycle.evaluation.report.verdict import GRADES, HARD_ONES, LabelDoubts, Warned, grade_class, judge
+from onecycle.evaluation.certainty.intervals import UNIFORM, Estimate
+from onecycle.evaluation.class_table import ClassRow, Span, class_rows
+from onecycle.evaluation.headline import FIXED, HELD_OUT, SAME_PICTURES, Headline
+from onecycle.evaluation.predictions import Predictions
+from onecycle.evaluation.report.scores import Scores, calibration_facts, measure
+from onecycle.evaluation.report.verdict import GRADES, HARD_ONES, IssueCount, Warned, grade_class, judge
 
 
 def row(
     precision=(0.9, 0.8, 0.95), recall=(0.9, 0.8, 0.95), *, support=50, share=0.2, tp=45, fp=5, name="sea"
 ) -> ClassRow:
     return ClassRow(
-        0,
-        name,
-        support,
-        200,
-        share,
-        tp,
-        fp,
-        5,
-        Span(*precision),
-        Span(*recall),
-        Span(0.9),
-        Span(0.9),
-        0.5,
-        round(support / share) - support,
+        index=0,
+        name=name,
+        support=support,
+        absent=round(support / share) - support,
+        share=share,
+        train=200,
+        tp=tp,
+        fp=fp,
+        fn=5,
+        precision=Span(*precision),
+        recall=Span(*recall),
+        fbeta=Span(0.9),
+        ap=Span(0.9),
+        threshold=0.5,
     )
 
 
 def scores(value=0.9, low=0.85, high=0.93, baseline=0.6, chosen_on=FIXED) -> Scores:
-    return Scores(Estimate("sample-F2 at 0.2", value, low, high, baseline, 200, "prior"), chosen_on, ())
+    ends = {"value": value, "low": low, "high": high, "baseline": baseline}
+    return Scores(Headline(name="sample-F2 at 0.2", **ends, n=200, baseline_name="prior", thresholds=chosen_on), ())
 
 
 @pytest.mark.parametrize(
@@ -101,9 +103,9 @@ def test_false_alarms_as_common_as_the_tag_itself_are_no_find():
 
 
 def test_every_number_in_a_sentence_is_among_its_numbers():
-    evidence = toys.tags()
-    rows, found = class_rows(evidence), measure(evidence)
-    verdict = judge(found, rows, calibration_facts(evidence, calibrated=False), Warned(leaked=3), is_multi=True)
+    predictions = toys.tags()
+    rows, found = class_rows(predictions), measure(predictions)
+    verdict = judge(found, rows, calibration_facts(predictions), Warned(leaked=3), is_multi=True)
     for s in verdict.statements:
         if s.question in ("How good", "How sure", "Better than guessing", "Leaks"):
             for text in re.findall(r"\d+\.\d{3}", s.text):
@@ -122,7 +124,7 @@ def test_without_an_audit_leaks_are_not_ruled_out():
     assert any("not ruled out" in s.text for s in verdict.statements)
 
 
-def test_an_interval_that_reaches_the_guess_is_no_better_than_guessing():
+def test_an_interval_that_reaches_the_baseline_is_no_better_than_guessing():
     verdict = judge(scores(0.65, 0.59, 0.7), [row()], None, Warned(leaked=0), is_multi=True)
     assert verdict.bottom_line.tone == "bad"
     assert "Not shown to be better" in verdict.bottom_line.text
@@ -148,23 +150,23 @@ def test_all_trusted_some_trusted_none_trusted():
     assert "none of the 1 tags" in texts[2]
 
 
-def at_chance(*, right: int) -> Evidence:
+def at_chance(*, right: int) -> Predictions:
     """300 classes with 3 pictures each, 180 of which validate; the commonest class of training is not among them."""
-    evidence = toys.classes(180, 300)
+    predictions = toys.classes(180, 300)
     probs = np.full((180, 300), 0.003, np.float32)
-    given = (evidence.targets + np.where(np.arange(180) < right, 0, 7)) % 180
+    given = (predictions.targets + np.where(np.arange(180) < right, 0, 7)) % 180
     probs[np.arange(180), given] = 1 - 0.003 * 299
     counts = np.full(300, 3)
     counts[299] = 4
-    return replace(evidence, probs=probs, shown=probs, decided=probs, train_counts=counts, n_train=901)
+    return replace(predictions, probs=probs, decided=given, train_counts=counts, n_train=901)
 
 
 def test_chance_among_many_classes_is_not_better_than_guessing():
-    evidence = at_chance(right=2)
-    found = measure(evidence)
-    calibration = calibration_facts(evidence, calibrated=False)
-    verdict = judge(found, class_rows(evidence), calibration, Warned(leaked=0), is_multi=False)
-    assert (found.headline.baseline, found.headline.baseline_name) == (pytest.approx(1 / 300), BLIND)
+    predictions = at_chance(right=2)
+    found = measure(predictions)
+    calibration = calibration_facts(predictions)
+    verdict = judge(found, class_rows(predictions), calibration, Warned(leaked=0), is_multi=False)
+    assert (found.headline.baseline, found.headline.baseline_name) == (pytest.approx(1 / 300), UNIFORM)
     assert "Not shown to be better than guessing" in verdict.bottom_line.text
     said = {s.question: s for s in verdict.statements}
     assert "naming one of the 300 classes blindly scores 0.003" in said["Better than guessing"].text
@@ -175,7 +177,7 @@ def test_chance_among_many_classes_is_not_better_than_guessing():
     assert best.bottom_line.text.startswith("Better than guessing")
 
 
-def test_the_better_guess_counts_and_all_scores_have_the_same():
+def test_the_better_baseline_counts_and_all_scores_have_the_same():
     found = measure(at_chance(right=2))
     other = {e.name: e for e in found.others}
     assert other["error rate"].baseline == pytest.approx(299 / 300)
@@ -194,30 +196,29 @@ def test_the_better_guess_counts_and_all_scores_have_the_same():
         (2, 40, (0.5, 0.4, 0.6), "Do not read them as shares"),
     ],
 )
-def test_probabilities_are_called_good_only_with_enough_evidence(right, n, ends, words):
-    evidence = toys.classes()
-    facts = replace(
-        calibration_facts(evidence, calibrated=False), ece=Estimate("ECE", *ends, None, n), by_chance=0.02, n_true=right
-    )
-    verdict = judge(measure(evidence), class_rows(evidence), facts, Warned(leaked=0), is_multi=False)
+def test_probabilities_are_called_good_only_with_enough_pictures(right, n, ends, words):
+    predictions = toys.classes()
+    ece = Estimate(name="ECE", **dict(zip(("value", "low", "high"), ends, strict=True)), n=n)
+    facts = replace(calibration_facts(predictions), ece=ece, by_chance=0.02, n_true=right)
+    verdict = judge(measure(predictions), class_rows(predictions), facts, Warned(leaked=0), is_multi=False)
     assert words in next(s for s in verdict.statements if s.question == "Probabilities").text
 
 
 @pytest.mark.parametrize(
-    ("doubts", "is_multi", "text"),
+    ("count", "is_multi", "text"),
     [
-        (LabelDoubts(538, 339, 16999), True, "538 of 16,999 yes/no decisions on tags look doubtful (on 339 pictures)"),
-        (LabelDoubts(1, 1, 17), True, "1 of 17 yes/no decisions on tags looks doubtful (on 1 picture)"),
-        (LabelDoubts(3, 3), True, "3 yes/no decisions on tags look doubtful (on 3 pictures)"),
-        (LabelDoubts(1200, 1200, 9000), False, "1,200 of 9,000 labels look doubtful"),
-        (LabelDoubts(0, 0, 9), False, "no label looks doubtful"),
+        (IssueCount(538, 339, 16999), True, "538 of 16,999 yes/no decisions on tags look doubtful (on 339 pictures)"),
+        (IssueCount(1, 1, 17), True, "1 of 17 yes/no decisions on tags looks doubtful (on 1 picture)"),
+        (IssueCount(3, 3), True, "3 yes/no decisions on tags look doubtful (on 3 pictures)"),
+        (IssueCount(1200, 1200, 9000), False, "1,200 of 9,000 labels look doubtful"),
+        (IssueCount(0, 0, 9), False, "no label looks doubtful"),
     ],
 )
-def test_doubtful_labels_are_counted_with_their_unit(doubts, is_multi, text):
-    assert doubts.text(is_multi=is_multi) == text
-    verdict = judge(scores(), [row()], None, Warned(leaked=0, doubts=doubts), is_multi=is_multi)
+def test_doubtful_labels_are_counted_with_their_unit(count, is_multi, text):
+    assert count.text(is_multi=is_multi) == text
+    verdict = judge(scores(), [row()], None, Warned(leaked=0, issues=count), is_multi=is_multi)
     found = [s.text for s in verdict.statements if s.question == "Labels"]
-    assert found == ([] if not doubts.n else [f"{text}; {HARD_ONES}. The most doubtful are below."])
+    assert found == ([] if not count.n else [f"{text}; {HARD_ONES}. The most doubtful are below."])
 
 
 def test_too_few_pictures_are_not_called_a_bad_model():
@@ -226,33 +227,33 @@ def test_too_few_pictures_are_not_called_a_bad_model():
 
 
 def test_every_class_has_one_grade_and_is_named_once():
-    evidence = toys.classes(c=40, n=400)
-    verdict = judge(measure(evidence), class_rows(evidence), None, Warned(), is_multi=False)
+    predictions = toys.classes(c=40, n=400)
+    verdict = judge(measure(predictions), class_rows(predictions), None, Warned(), is_multi=False)
     assert sum(len(verdict.of(g)) for g in GRADES) == 40
     few = next(s for s in verdict.statements if "more:" in s.text or "more" in s.text)
     assert "and" in few.text
 
 
 def test_classes_say_accuracy_in_per_cent():
-    evidence = toys.classes()
-    found = measure(evidence)
-    verdict = judge(found, class_rows(evidence), None, Warned(leaked=0), is_multi=False)
-    right = (evidence.probs.argmax(axis=1) == evidence.targets).mean()
+    predictions = toys.classes()
+    found = measure(predictions)
+    verdict = judge(found, class_rows(predictions), None, Warned(leaked=0), is_multi=False)
+    right = (predictions.probs.argmax(axis=1) == predictions.targets).mean()
     assert f"{100 * right:.1f} %" in verdict.statements[0].text
     assert found.headline.baseline == pytest.approx(0.5)
 
 
 def test_probabilities_that_are_off_are_not_called_good():
-    evidence = toys.tags(400, 3)
-    off = replace(evidence, shown=np.clip(evidence.shown * 0.3, 0, 1).astype(np.float32))
+    predictions = toys.tags(400, 3)
+    off = replace(predictions, probs=np.clip(predictions.probs * 0.3, 0, 1).astype(np.float32))
     for e, tone in ((off, "care"),):
-        verdict = judge(measure(e), class_rows(e), calibration_facts(e, calibrated=False), Warned(), is_multi=True)
+        verdict = judge(measure(e), class_rows(e), calibration_facts(e), Warned(), is_multi=True)
         assert next(s for s in verdict.statements if s.question == "Probabilities").tone == tone
 
 
 def test_a_tag_without_any_picture_has_no_numbers():
-    evidence = toys.tags()
-    empty = replace(evidence, targets=np.where(np.arange(5) == 2, 0, evidence.targets))
+    predictions = toys.tags()
+    empty = replace(predictions, targets=np.where(np.arange(5) == 2, 0, predictions.targets))
     found = class_rows(empty)[2]
     assert math.isnan(found.recall.value)
     assert math.isnan(found.ap.value)

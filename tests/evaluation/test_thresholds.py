@@ -10,8 +10,8 @@ import sklearn.metrics as sk
 
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.constraints import apply_constraints, propose_constraints
-from onecycle.evaluation.certainty.intervals import sample_f
 from onecycle.evaluation.certainty.thresholds import TagThresholds, choose_thresholds
+from onecycle.evaluation.scores import sample_fbeta_score
 
 SHARES = np.array([0.6, 0.4, 0.3, 0.2])
 BIAS = np.array([0.0, -2.0, 1.5, -1.5])  # what the model's log-odds are off by: tags need different thresholds
@@ -46,10 +46,10 @@ def test_sample_f2_gains_on_held_out_folds_and_on_new_pictures():
     assert all(g.low > 0 for g in report.gains)
     new, truth = drawn(5000, seed=1)
     given = report.thresholds.decide(new)
-    at_default = sample_f(new >= 0.2, truth > 0, 2).mean()
-    assert sample_f(given, truth > 0, 2).mean() > at_default + 0.01
+    at_default = sample_fbeta_score(new >= 0.2, truth > 0, 2).mean()
+    assert sample_fbeta_score(given, truth > 0, 2).mean() > at_default + 0.01
     held_out = report.held_out[0]
-    assert held_out.low < sample_f(given, truth > 0, 2).mean() < held_out.high
+    assert held_out.low < sample_fbeta_score(given, truth > 0, 2).mean() < held_out.high
     assert max(map(len, str(report).splitlines())) <= 80
     assert report.held_out == choose_thresholds(probs, targets, beta=2, default=0.2).held_out
 
@@ -71,7 +71,7 @@ def test_few_data_do_no_harm_on_new_pictures(average):
         new = rng.beta(0.6, 0.9, (4000, 4))
         truth = rng.random(new.shape) < new
         chosen, default = report.thresholds.decide(new), new >= 0.4
-        lost.append((sample_f(default, truth, 1) - sample_f(chosen, truth, 1)).mean())
+        lost.append((sample_fbeta_score(default, truth, 1) - sample_fbeta_score(chosen, truth, 1)).mean())
     assert np.mean(lost) < 0.003
     assert max(lost) < 0.02
 

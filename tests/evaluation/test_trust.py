@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +32,10 @@ class FakeLabels:
         return chosen.sum(axis=0) if chosen.ndim == 2 else np.bincount(chosen, minlength=3)
 
 
+def pictures(rows: np.ndarray) -> SimpleNamespace:
+    return SimpleNamespace(rows=rows, items=[f"p{row}.jpg" for row in rows])
+
+
 @dataclass
 class FakeLearner:
     """A learner whose first half trains and whose second half was predicted."""
@@ -46,7 +51,13 @@ class FakeLearner:
         split = SimpleNamespace(train=np.arange(half), valid=np.arange(half, 2 * half))
         is_multi = self.targets.ndim == 2
         self.data = SimpleNamespace(
-            classes=self.classes, is_multi=is_multi, labels=FakeLabels(self.targets), split=split
+            classes=self.classes,
+            is_multi=is_multi,
+            labels=FakeLabels(self.targets),
+            split=split,
+            path=Path(),
+            valid_ds=pictures(split.valid),
+            dataset=lambda part: pictures(split.train if part is Part.Train else split.valid),
         )
 
     def interpret(self, part: Part | None = None) -> ClassificationInterpretation:

@@ -18,7 +18,7 @@ from onecycle.errors import ArgumentError
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.learner import Learner
-from onecycle.learner.report import Report, build_report, label_doubts, learning_plots, sweep_plot
+from onecycle.learner.report import Report, build_report, count_issues, learning_plots, sweep_plot
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.metrics import fbeta
 
@@ -107,7 +107,7 @@ def test_label_issues_become_questions(learn):
     assert picture.file == Path(path).relative_to(learn.data.path).as_posix()
     assert picture.shot.src.startswith("data:image/")
     assert picture.labels[0].tag == tag
-    assert (made.content.doubts.n, made.content.doubts.pictures) == (1, 1)
+    assert (made.content.issues.n, made.content.issues.pictures) == (1, 1)
     assert "1 yes/no decision on tags looks doubtful (on 1 picture) to heads that had not seen it;" in made.html
     assert payload_of(made)["columns"] == ["file", "tag", "given", "suggested", "score", "new_label"]
 
@@ -115,11 +115,11 @@ def test_label_issues_become_questions(learn):
 def test_only_what_is_doubtful_is_shown(learn):
     issues = learn.label_issues(folds=2)
     made = build_report(learn, label_issues=issues)
-    doubts = made.content.doubts
-    assert (doubts.n, doubts.judged) == (issues.n_likely, len(issues))
-    assert doubts.pictures == len({issue.row for issue in issues.top(issues.n_likely)})
+    count = made.content.issues
+    assert (count.n, count.judged) == (issues.n_likely, len(issues))
+    assert count.pictures == len({issue.row for issue in issues.top(issues.n_likely)})
     assert sum(len(p.labels) for p in made.content.doubtful) == min(60, issues.n_likely)
-    nothing = build_report(learn, label_issues=issues.top(5), doubts=label_doubts(issues.top(5), n=0))
+    nothing = build_report(learn, label_issues=issues.top(5), issue_count=count_issues(issues.top(5), n=0))
     assert nothing.content.doubtful == ()
     assert "No label looks doubtful." in nothing.html
 
@@ -128,7 +128,7 @@ def test_chosen_thresholds_are_reported_from_held_out_folds(tiles, tmp_path):
     learn = tag_learner(tiles, tmp_path)
     learn.choose_thresholds(rule="one for all tags")
     made = build_report(learn)
-    assert made.content.scores.chosen_on in ("held out", "same pictures")
+    assert made.content.scores.headline.thresholds in ("held out", "same pictures")
     assert "chosen thresholds" in made.content.scores.headline.name
     grids, places = made.content.sliders.grids, made.content.sliders.in_use
     assert [g[p] for g, p in zip(grids, places, strict=True)] == pytest.approx(list(learn.thresholds.values))
@@ -139,7 +139,7 @@ def test_pictures_that_are_gone_leave_placeholders(tiles, tmp_path):
     shutil.copytree(tiles, root)
     learn = tag_learner(root, tmp_path)
     interpretation = learn.interpret()
-    interpretation._picture = lambda index: (_ for _ in ()).throw(FileNotFoundError("gone"))  # type: ignore[method-assign]
+    interpretation.picture = lambda index: (_ for _ in ()).throw(FileNotFoundError("gone"))  # type: ignore[method-assign]
     made = build_report(learn, interpretation=interpretation)
     assert made.content.gone == len(learn.data.valid_ds)
     assert made.content.thumbs == {}

@@ -139,7 +139,7 @@ def test_the_environment_names_versions_and_no_user():
 
 
 def test_metrics_have_intervals_baselines_and_shares(learner):
-    found = metrics_of_run(learner, learner.interpret().metrics(), None)
+    found = metrics_of_run(learner, learner.interpret().predictions)
     first = found["metrics"][0]
     assert first["name"] == "accuracy"
     assert first["low"] <= first["value"] <= first["high"]

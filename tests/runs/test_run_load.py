@@ -12,7 +12,6 @@ import pytest
 from onecycle.errors import CheckpointError, DataError, DataWarning
 from onecycle.learner.predictor import Predictor
 from onecycle.runs.build import layout_of, make_bunch, make_learner, settled
-from onecycle.runs.checkpoints import predictions_of
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import interpretation_of, load_bunch, load_learner
@@ -41,7 +40,7 @@ def made(tmp_path_factory, colour_path):
     run.write_text(run.config, config.to_yaml())
     run.write_text(run.split, split_text(data))
     run.write_json(run.data, {"classes": [str(c) for c in data.classes]})
-    write_predictions(predictions_of(learn, found), run.predictions)
+    write_predictions(found.predictions, run.predictions)
     return run, learn, root
 
 

@@ -15,11 +15,11 @@ from onecycle.cli.compare_page import comparison_page
 from onecycle.cli.screen import LABEL_WIDTH, Screen
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.intervals import Estimate
-from onecycle.evaluation.comparison import ChangedPicture, ClassDifference, Comparison, Judged, compare
-from onecycle.runs.checkpoints import estimate_values
+from onecycle.evaluation.comparison import Candidate, ChangedPicture, ClassDifference, Comparison, compare
+from onecycle.evaluation.headline import Headline, headline
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, write_output
-from onecycle.runs.predictions import read_predictions
+from onecycle.runs.predictions import run_predictions
 from onecycle.runs.split import read_split
 from onecycle.text import cut, plural
 
@@ -31,21 +31,13 @@ _NO_SETTINGS = ("name", "out", "track")  # they say where a run lies and who wat
 
 @dataclass(frozen=True)
 class Compared:
-    """A run beside the first one.
-
-    Attributes:
-        run: its folder.
-        found: what differs on the common pictures.
-        settings: (name, of the first, of this one) of those that differ.
-        other_data: the data lies in another place, so pictures were matched by name alone.
-        tuned: one of the two decides about tags by thresholds that its validation pictures chose.
-    """
+    """A run beside the first one."""
 
     run: RunFolder
-    found: Comparison
-    settings: tuple[tuple[str, Any, Any], ...]
-    other_data: bool
-    tuned: bool
+    comparison: Comparison  # what differs on the common pictures
+    settings: tuple[tuple[str, Any, Any], ...]  # (name, of the first, of this one) of those that differ
+    other_data: bool  # the data lies in another place, so pictures were matched by name alone
+    tuned: bool  # one of the two decides about tags by thresholds that its validation pictures chose
 
 
 def run_compare(
@@ -74,12 +66,14 @@ def run_compare(
         raise ArgumentError(f"{html} is there already; --force replaces it, --html FILE writes another")
     screen = Screen(as_json=as_json, quiet=quiet)
     with screen.running():
-        judged = [_judged(folder) for folder in folders]
-        others = [_compared(folders[0], f, judged[0], j) for f, j in zip(folders[1:], judged[1:], strict=True)]
-        facts = _facts(folders, others)
+        candidates = [_candidate(folder) for folder in folders]
+        first = candidates[0]
+        others = [_compared(folders[0], f, first, c) for f, c in zip(folders[1:], candidates[1:], strict=True)]
+        headlines = [headline(c.predictions) for c in candidates]
+        facts = _facts(folders, headlines, others)
         if html is not None:
             write_output(html, comparison_page(facts).encode("utf-8", "replace"))
-        _say(screen, folders, others, html)
+        _say(screen, folders, facts["runs"], others, html)
     if as_json:
         print(json.dumps(facts, indent=2))
     return 0
@@ -97,19 +91,16 @@ def _opened(runs: Sequence[str | Path]) -> list[RunFolder]:
     return folders
 
 
-def _judged(run: RunFolder) -> Judged:
-    kept = read_predictions(run.predictions)
-    trained = frozenset(file for file, part in read_split(run.split) if part == "train")
-    return Judged(
-        run.name, kept.files, kept.probs, kept.known_targets, kept.decided, kept.classes, trained, kept.groups
-    )
+def _candidate(run: RunFolder) -> Candidate:
+    trained = frozenset(file for file, side in read_split(run.split) if side == "train")
+    return Candidate(run.name, run_predictions(run), trained)
 
 
-def _compared(first: RunFolder, run: RunFolder, a: Judged, b: Judged) -> Compared:
-    found = compare(a, b)
+def _compared(first: RunFolder, run: RunFolder, a: Candidate, b: Candidate) -> Compared:
+    comparison = compare(a, b)
     roots = [r.read_json(r.data).get("layout", {}).get("root") for r in (first, run)]
-    tuned = any(r.read_json(r.metrics).get("thresholds") is not None for r in (first, run))
-    return Compared(run, found, _settings(first, run), roots[0] != roots[1], tuned)
+    tuned = any(c.predictions.thresholds is not None for c in (a, b))
+    return Compared(run, comparison, _settings(first, run), roots[0] != roots[1], tuned)
 
 
 def _settings(first: RunFolder, run: RunFolder) -> tuple[tuple[str, Any, Any], ...]:
@@ -120,31 +111,34 @@ def _settings(first: RunFolder, run: RunFolder) -> tuple[tuple[str, Any, Any], .
 # -- as plain values ------------------------------------------------------------------------------------------
 
 
-def _facts(folders: Sequence[RunFolder], others: Sequence[Compared]) -> dict[str, Any]:
+def _facts(folders: Sequence[RunFolder], headlines: Sequence[Headline], others: Sequence[Compared]) -> dict[str, Any]:
     """Return everything that was found, for JSON and for the page."""
-    return {
-        "runs": [{"name": f.name, "path": str(f.path), "metrics": _metrics(f)} for f in folders],
-        "first": folders[0].name,
-        "comparisons": [_comparison_facts(c) for c in others],
-    }
+    runs = [
+        {"name": f.name, "path": str(f.path), "headline": first.to_dict(), "metrics": _metrics(f, first)}
+        for f, first in zip(folders, headlines, strict=True)
+    ]
+    return {"runs": runs, "first": folders[0].name, "comparisons": [_comparison_facts(c) for c in others]}
 
 
-def _metrics(run: RunFolder) -> list[dict[str, Any]]:
-    return [m for m in run.read_json(run.metrics).get("metrics", []) if m.get("name") != "error rate"]
+def _metrics(run: RunFolder, first: Headline) -> list[dict[str, Any]]:
+    """Return the scores of a run, the headline first."""
+    kept = run.read_json(run.metrics).get("metrics", [])
+    return [first.to_dict(), *(m for m in kept if m.get("name") not in ("error rate", first.name))]
 
 
 def _comparison_facts(c: Compared) -> dict[str, Any]:
-    found = c.found
-    plain = {k: v for k, v in asdict(found).items() if k not in ("scores", "per_class", "fixed", "broken", "first")}
+    plain = asdict(c.comparison)
+    del plain["first"], plain["scores"]
+    per_class = plain.pop("per_class")
+    for d, values in zip(c.comparison.per_class, per_class, strict=True):
+        values |= {"change": d.change, "beyond_chance": d.sure}
     return {
-        "run": found.other,
+        "run": plain.pop("other"),
         **plain,
         "matched_by_name_alone": c.other_data,
         "thresholds_chosen_on_these_pictures": c.tuned,
-        "differences": [estimate_values(e) for e in found.scores],
-        "classes_compared": [{**asdict(d), "change": d.change, "beyond_chance": d.sure} for d in found.per_class],
-        "fixed": [asdict(p) for p in found.fixed],
-        "broken": [asdict(p) for p in found.broken],
+        "differences": [e.to_dict() for e in c.comparison.scores],
+        "classes_compared": per_class,
         "settings": [{"name": name, "first": a, "other": b} for name, a, b in c.settings],
     }
 
@@ -152,18 +146,24 @@ def _comparison_facts(c: Compared) -> dict[str, Any]:
 # -- on the screen --------------------------------------------------------------------------------------------
 
 
-def _say(screen: Screen, folders: Sequence[RunFolder], others: Sequence[Compared], html: Path | None) -> None:
+def _say(
+    screen: Screen,
+    folders: Sequence[RunFolder],
+    runs: Sequence[Mapping[str, Any]],
+    others: Sequence[Compared],
+    html: Path | None,
+) -> None:
     first = folders[0].name
     if screen.quiet:
         for c in others:
-            for e in c.found.scores:
+            for e in c.comparison.scores:
                 screen.row("", f"{c.run.name}: {e.name} {_change(e)} {_verdict(e)}", always=True)
         return
     screen.say(
         f"Each score is of a run's own validation part; differences are those from {first} on the pictures that both "
         "validated and neither trained on. In brackets the 95 % intervals."
     )
-    _say_scores(screen, folders, others)
+    _say_scores(screen, runs, others)
     for other in others:
         _say_one(screen, first, other)
     screen.say()
@@ -176,19 +176,21 @@ def _say(screen: Screen, folders: Sequence[RunFolder], others: Sequence[Compared
         screen.command(f"onecycle compare {names} --html compare.html")
 
 
-def _say_scores(screen: Screen, folders: Sequence[RunFolder], others: Sequence[Compared]) -> None:
+def _say_scores(screen: Screen, runs: Sequence[Mapping[str, Any]], others: Sequence[Compared]) -> None:
     """Show each score of each run, and its difference on the common pictures."""
-    width = min(max(cell_len(f.name) for f in folders), max(8, screen.width - _NUMBERS))
-    own = [{m["name"]: m for m in _metrics(f)} for f in folders]
-    changes: list[dict[str, Estimate]] = [{}, *({e.name: e for e in c.found.scores} for c in others)]
-    for score in dict.fromkeys(name for of_run in changes for name in of_run):
+    names = [str(r["name"]) for r in runs]
+    width = min(max(map(cell_len, names)), max(8, screen.width - _NUMBERS))
+    own = [{m["name"]: m for m in r["metrics"]} for r in runs]
+    changes: list[dict[str, Estimate]] = [{}, *({e.name: e for e in c.comparison.scores} for c in others)]
+    headlines = [r["headline"]["name"] for r in runs]
+    for score in dict.fromkeys([*headlines, *(name for of_run in changes for name in of_run)]):
         screen.say()
         screen.line(score, style="bold")
         rows = []
-        for folder, scores, differences in zip(folders, own, changes, strict=True):
+        for name, scores, differences in zip(names, own, changes, strict=True):
             change = differences.get(score)
             against = ("", "") if change is None else (_change(change), _verdict(change))
-            rows.append((cut(folder.name, width), _own(scores.get(score)), *against))
+            rows.append((cut(name, width), _own(scores.get(score)), *against))
         screen.table(rows, least=(width, 20, 23), indent=2)
 
 
@@ -209,51 +211,48 @@ def _verdict(e: Estimate) -> str:
 
 def _say_one(screen: Screen, first: str, other: Compared) -> None:
     """Show one run against the first: pictures, classes, changes, settings."""
-    found = other.found
+    c = other.comparison
     screen.say()
-    screen.line(f"{first} → {found.other}", style="bold")
-    screen.row("pictures", _judged_on(found))
+    screen.line(f"{first} → {c.other}", style="bold")
+    screen.row("pictures", _judged_on(c))
     if other.other_data:
         screen.row("", "the data of the two lies in different folders: pictures were matched by name alone")
-    if found.relabelled:
-        some = ", ".join(cut(f, _NAME_WIDTH) for f in found.relabelled[:_PICTURES])
-        screen.row("labels", f"left out as relabelled in between: {plural(len(found.relabelled), 'picture')} ({some})")
-    for name, only in ((first, found.only_first), (found.other, found.only_other)):
+    if c.relabelled:
+        some = ", ".join(cut(f, _NAME_WIDTH) for f in c.relabelled[:_PICTURES])
+        screen.row("labels", f"left out as relabelled in between: {plural(len(c.relabelled), 'picture')} ({some})")
+    for name, only in ((first, c.only_first), (c.other, c.only_other)):
         if only:
-            some = ", ".join(cut(c, _NAME_WIDTH) for c in only[:_CLASSES])
-            what = "tags" if found.measure == "F2" else "classes"
+            some = ", ".join(cut(one, _NAME_WIDTH) for one in only[:_CLASSES])
+            what = "tags" if c.measure == "F2" else "classes"
             screen.row(what, f"{len(only)} that only {name} knows are left out: {some}")
-    _say_classes(screen, found)
+    _say_classes(screen, c)
     if other.tuned:
         screen.row("", "by what predict decides: thresholds that these pictures chose flatter both runs alike")
-    _say_pictures(screen, "fixed", f"wrong in {first}, right in {found.other}", found.fixed)
-    _say_pictures(screen, "broken", f"right in {first}, wrong in {found.other}", found.broken)
+    _say_pictures(screen, "fixed", f"wrong in {first}, right in {c.other}", c.fixed)
+    _say_pictures(screen, "broken", f"right in {first}, wrong in {c.other}", c.broken)
     _say_settings(screen, other)
 
 
-def _judged_on(found: Comparison) -> str:
-    of = f"{found.n_first:,} that {found.first} validated and {found.n_other:,} of {found.other}"
+def _judged_on(c: Comparison) -> str:
+    of = f"{c.n_first:,} that {c.first} validated and {c.n_other:,} of {c.other}"
     unfair = [
         f"{n:,} of {a}'s were trained on by {b}"
-        for n, a, b in (
-            (found.trained_by_other, found.first, found.other),
-            (found.trained_by_first, found.other, found.first),
-        )
+        for n, a, b in ((c.trained_by_other, c.first, c.other), (c.trained_by_first, c.other, c.first))
         if n
     ]
-    return f"{found.n:,} judged, of {of}" + (f"; left out as unfair: {', '.join(unfair)}" if unfair else "")
+    return f"{c.n:,} judged, of {of}" + (f"; left out as unfair: {', '.join(unfair)}" if unfair else "")
 
 
-def _say_classes(screen: Screen, found: Comparison) -> None:
+def _say_classes(screen: Screen, comparison: Comparison) -> None:
     """Show the classes that changed most; those beyond chance come first."""
-    changed = [c for c in found.per_class if c.change]
+    changed = [c for c in comparison.per_class if c.change]
     sure = [c for c in changed if c.sure]
     shown = sorted(changed, key=lambda c: not c.sure)[:_CLASSES]
-    looks = f"{len(found.per_class)} looks"
+    looks = f"{len(comparison.per_class)} looks"
     if not shown:
-        screen.row("classes", f"none has another {found.measure}")
+        screen.row("classes", f"none has another {comparison.measure}")
         return
-    screen.row("classes", f"{len(sure)} changed beyond chance (p for all {looks} together); by {found.measure}:")
+    screen.row("classes", f"{len(sure)} changed beyond chance (p for all {looks} together); by {comparison.measure}:")
     screen.table([(cut(c.name, _NAME_WIDTH), _class_numbers(c)) for c in shown], indent=LABEL_WIDTH)
 
 

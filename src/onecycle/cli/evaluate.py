@@ -6,7 +6,7 @@ import datetime
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,22 +18,22 @@ from onecycle.cli.new_data import Labelled, Seen, labelled_pictures, seen_by
 from onecycle.cli.screen import Screen
 from onecycle.data.layout import LayoutOptions
 from onecycle.errors import ArgumentError, DataError
-from onecycle.evaluation.certainty.intervals import Estimate, accuracy, default_scores, estimate, sample_fbeta, wilson
-from onecycle.evaluation.interpretation import tag_counts, tag_measures
-from onecycle.evaluation.predictions import decide
-from onecycle.evaluation.slices import SliceReport, find_slices, label_columns
+from onecycle.evaluation.certainty.intervals import MAJORITY, PRIOR, UNIFORM, Estimate, accuracy, sample_fbeta
+from onecycle.evaluation.class_table import ClassRow, class_rows, worst_first
+from onecycle.evaluation.headline import Headline, default_estimates, headline, other_scores
+from onecycle.evaluation.predictions import Predictions
+from onecycle.evaluation.scores import fbeta_score
+from onecycle.evaluation.slices import Slice, SliceReport, find_slices, label_columns
 from onecycle.files import plain_json
 from onecycle.learner.predictor import Calibrated, Predictor
-from onecycle.runs.checkpoints import estimate_values
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, folder_name
 from onecycle.runs.load import load_bunch, load_learner
-from onecycle.runs.predictions import read_predictions
-from onecycle.runs.split import valid_names
+from onecycle.runs.predictions import run_predictions, training_counts
 from onecycle.text import cut, shown
 
 if TYPE_CHECKING:
-    from onecycle.learner.learner import Learner
+    pass
 
 SAME = 1e-3
 """Probabilities of the same pictures may differ by so much between machines and releases of libraries."""
@@ -41,60 +41,36 @@ SAME = 1e-3
 _WORST, _NAMED, _NAME_WIDTH = 5, 5, 24
 
 
-@dataclass(frozen=True)
-class ClassScore:
-    """How one class fares.
-
-    Attributes:
-        name: of the class or tag.
-        n: pictures that have it.
-        recall, low, high: the share of them that is given it, with its interval.
-        precision: of the pictures given it, the share that has it; NaN where it is never given.
-        f2: of both.
-    """
-
-    name: str
-    n: int
-    recall: float
-    low: float
-    high: float
-    precision: float
-    f2: float
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was found on N pictures.
+    """What was found on some pictures."""
 
-    Attributes:
-        n: pictures.
-        part: what they are.
-        scores: with intervals; the first is the headline.
-        classes: of each class that occurs, the worst first.
-        slices: parts of the pictures; None where there are too few pictures for any.
-        notes: what to know about these numbers, as (label, text).
-        facts: more for the file.
-        n_unreadable: pictures that could not be read.
-    """
+    predictions: Predictions
+    what: str  # what these pictures are
+    headline: Headline
+    others: tuple[Estimate, ...]  # further scores
+    classes: tuple[ClassRow, ...]  # of each class that occurs, the worst first
+    slices: SliceReport
+    notes: tuple[tuple[str, str], ...]  # what to know about these numbers, as (label, text)
+    facts: Mapping[str, Any]  # more for the file
+    n_unreadable: int = 0  # pictures that could not be read
 
-    n: int
-    part: str
-    scores: tuple[Estimate, ...]
-    classes: tuple[ClassScore, ...]
-    slices: SliceReport | None
-    notes: tuple[tuple[str, str], ...]
-    facts: Mapping[str, Any]
-    n_unreadable: int = 0
+    @classmethod
+    def of(cls, predictions: Predictions, **known: Any) -> Evaluation:
+        """Score predictions; ``known`` are the fields that do not follow from them."""
+        rows = worst_first(class_rows(predictions, intervals=False), is_multi=predictions.is_multi)
+        first, others = headline(predictions), tuple(other_scores(predictions))
+        return cls(predictions=predictions, headline=first, others=others, classes=tuple(rows), **known)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        found = {} if self.slices is None else {"score": self.slices.score, "parts": _parts(self.slices)}
         return {
-            "n": self.n,
-            "part": self.part,
-            "metrics": [estimate_values(e) for e in self.scores],
-            "classes": [asdict(c) for c in self.classes],
-            "slices": found,
+            "n": len(self.predictions),
+            "part": self.what,
+            "headline": self.headline.to_dict(),
+            "metrics": [e.to_dict() for e in default_estimates(self.predictions)],
+            "classes": [_class_values(row) for row in self.classes],
+            "slices": {"score": self.slices.score, "parts": [_slice_values(s) for s in self.slices.slices]},
             "notes": [text for _, text in self.notes],
             **self.facts,
         }
@@ -129,19 +105,19 @@ def run_evaluate(
         raise ArgumentError(f"--fail-under is a score, 0 to 1; received {fail_under}")
     folder, screen = RunFolder.open(run), Screen(as_json=as_json, quiet=quiet)
     with screen.running():
-        found = _own(folder, screen) if data is None else _new(folder, data, options, screen)
+        judged = _own(folder, screen) if data is None else _new(folder, data, options, screen)
         name = "validation" if data is None else folder_name(Path(data).stem)
-        path = _write(folder, name, found, screen)
-        below = fail_under is not None and not found.scores[0].low >= fail_under
-        _say_scores(screen, found, fail_under)
-        _say_rest(screen, folder, found, path)
+        path = _write(folder, name, judged, screen)
+        below = fail_under is not None and not judged.headline.low >= fail_under
+        _say_scores(screen, judged, fail_under)
+        _say_rest(screen, folder, judged, path)
     if as_json:
-        whole = {"run": str(folder.path), "file": None if path is None else str(path), **found.to_dict()}
+        whole = {"run": str(folder.path), "file": None if path is None else str(path), **judged.to_dict()}
         whole |= {} if fail_under is None else {"fail_under": fail_under, "held": not below}
         print(json.dumps(plain_json(whole), indent=2))
     if below:
         return FAILED
-    return DATA if found.n_unreadable else 0
+    return DATA if judged.n_unreadable else 0
 
 
 # -- the run's own validation part ----------------------------------------------------------------------------
@@ -152,38 +128,40 @@ def _own(run: RunFolder, screen: Screen) -> Evaluation:
     with screen.status(f"loading {run.name}"):
         learn = load_learner(run, bunch=load_bunch(run))
     interpretation = learn.interpret()
-    probs, targets = interpretation.preds.numpy(), interpretation.y_true.numpy()
-    shown_probs = learn.calibrated.probs(interpretation.preds).numpy()
-    decided = decide(probs, shown_probs, is_multi=learn.data.is_multi, thresholds=learn.thresholds)
-    difference, note = _agreement(run, learn, probs)
+    predictions, kept = interpretation.predictions, None
+    if run.predictions.exists():
+        kept = run_predictions(run)
+    difference, note = _agreement(run, predictions, kept)
+    if kept is not None and difference is not None and difference <= SAME:
+        # The same pictures and probabilities: the folds decide as they did when the run ended.
+        predictions = replace(predictions, held_out=kept.held_out)
     notes = [("again", note)]
     if learn.calibrated:
-        notes.append(
-            (
-                "note",
-                f"these pictures chose the run's {_chosen(learn.calibrated)}; the scores above are of the model's own "
-                "probabilities, which they did not choose",
-            )
-        )
-    return Evaluation(
-        len(probs),
-        f"validation pictures of {run.name}",
-        tuple(interpretation.metrics()),
-        _classes(decided, targets, [str(c) for c in learn.data.classes]),
-        interpretation.slices(),
-        tuple(notes),
-        {"largest difference from predictions.parquet": difference},
+        fair = _FAIR[learn.thresholds is not None]
+        notes.append(("note", f"these pictures chose the run's {_chosen(learn.calibrated)}; {fair}"))
+    return Evaluation.of(
+        predictions,
+        what=f"validation pictures of {run.name}",
+        slices=interpretation.slices(),
+        notes=tuple(notes),
+        facts={"largest difference from predictions.parquet": difference},
     )
 
 
-def _agreement(run: RunFolder, learn: Learner, probs: np.ndarray) -> tuple[float | None, str]:
+_FAIR = {
+    True: "in the first score each fold is decided by thresholds that the others chose, and the scores after it are of "
+    "the model's own probabilities",
+    False: "the scores above are of the model's own probabilities, which they did not choose",
+}
+
+
+def _agreement(run: RunFolder, anew: Predictions, kept: Predictions | None) -> tuple[float | None, str]:
     """Return the largest difference from the probabilities that the run kept, and what to say about it."""
-    if not run.predictions.exists():
+    if kept is None:
         return None, "the run kept no predictions to compare with"
-    kept = read_predictions(run.predictions)
-    if kept.files != tuple(valid_names(learn.data)):
+    if kept.files != anew.files:
         return None, f"{run.predictions.name} is of other pictures, so nothing could be compared"
-    each = np.abs(kept.probs - probs).max(axis=1)
+    each = np.abs(kept.probs - anew.probs).max(axis=1)
     largest, at = float(each.max()), int(each.argmax())
     if largest <= SAME:
         by = f"to within {largest:.1g}" if largest else "exactly"
@@ -214,46 +192,36 @@ def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> E
     at = use[predicted.rows]
     if not len(at):
         raise DataError(f"not one of the {len(use)} pictures of {data} can be read: {predicted.failed[0].reason}")
-    targets, groups = given.targets[at], None if given.groups is None else given.groups[at]
-    prior = _shares(run, names)
-    scores = [
-        estimate(s, predicted.probs, targets, prior=prior, groups=groups)
-        for s in default_scores(len(names), is_multi=is_multi)
-    ]
-    if is_multi and predicted.thresholds is not None:
-        as_given = replace(sample_fbeta(2, 0.5), name="sample-F2 as predict decides")
-        scores.insert(0, estimate(as_given, predicted.decided.astype(float), targets, groups=groups))
     failed = [f"{given.rows.row_name(int(use[f.position]))} ({f.reason})" for f in predicted.failed]
-    return Evaluation(
-        len(at),
-        f"pictures of {data}",
-        tuple(scores),
-        _classes(predicted.decided, targets, names),
-        _slices(given, at, predicted.probs, targets, names),
-        tuple(_notes(run, predictor.calibrated, given, seen, failed)),
-        {
+    counts, n_train = training_counts(run, names)
+    predictions = replace(
+        predicted,
+        unseen=True,
+        targets=given.targets[at],
+        groups=None if given.groups is None else given.groups[at],
+        train_counts=counts,
+        n_train=n_train,
+    )
+    return Evaluation.of(
+        predictions,
+        what=f"pictures of {data}",
+        slices=_slices(given, at, predictions),
+        notes=tuple(_notes(run, predictor.calibrated, given, seen, failed)),
+        facts={
             "data": given.layout.describe(),
             "left out as trained on": [given.rows.row_name(i) for i in seen.trained],
             "of the validation part": len(seen.validated),
             "unreadable": failed,
         },
-        len(failed),
+        n_unreadable=len(failed),
     )
 
 
-def _shares(run: RunFolder, names: Sequence[str]) -> np.ndarray:
-    """Return the share of each class in the training part, float ``(C,)``."""
-    shares = run.read_json(run.metrics).get("training_shares", {})
-    return np.array([float(shares.get(name, 0.0)) for name in names])
-
-
-def _slices(
-    given: Labelled, at: np.ndarray, probs: np.ndarray, targets: np.ndarray, names: Sequence[str]
-) -> SliceReport:
-    frame = given.columns
+def _slices(given: Labelled, at: np.ndarray, p: Predictions) -> SliceReport:
+    frame, targets = given.columns, p.known_targets
     columns: dict[str, Any] = {} if frame is None else {str(c): frame[c].iloc[at] for c in frame.columns}
-    score = sample_fbeta() if targets.ndim == 2 else accuracy()
-    return find_slices(score, probs, targets, columns | label_columns(targets, names))
+    score = sample_fbeta() if p.is_multi else accuracy()
+    return find_slices(score, p.probs, targets, columns | label_columns(targets, p.classes))
 
 
 def _notes(
@@ -297,45 +265,24 @@ def _chosen(calibrated: Calibrated) -> str:
     return " and ".join(names + (["calibration"] if calibrated.calibration is not None else []))
 
 
-def _classes(decided: np.ndarray, targets: np.ndarray, names: Sequence[str]) -> tuple[ClassScore, ...]:
-    """Return how each class that occurs fares by what predict decides, the worst first."""
-    if targets.ndim == 1:
-        every = np.arange(len(names))
-        truth, given = targets[:, None] == every, decided[:, None] == every
-    else:
-        truth, given = targets > 0, decided > 0
-    tables = tag_counts(truth, given)
-    measures, n = tag_measures(tables), tables[:, 1].sum(axis=1)
-    found = []
-    for c in np.flatnonzero(n).tolist():
-        recall = float(measures["recall"][c])
-        low, high = wilson(recall, int(n[c]))
-        precision, f2 = float(measures["precision"][c]), float(measures["fbeta"][c])
-        found.append(ClassScore(names[c], int(n[c]), recall, float(low), float(high), precision, f2))
-    by = (lambda s: s.f2) if targets.ndim == 2 else (lambda s: s.recall)
-    return tuple(sorted(found, key=by))
+def _class_values(row: ClassRow) -> dict[str, Any]:
+    """Return a class as plain values, with F1 and F2."""
+    f1, f2 = (float(fbeta_score(np.array(row.tp), np.array(row.fp), np.array(row.fn), beta=beta)) for beta in (1, 2))
+    recall, precision = row.recall, row.precision.value
+    ends = {"recall": recall.value, "low": recall.low, "high": recall.high}
+    return {"name": row.name, "n": row.support, **ends, "precision": precision, "f1": f1, "f2": f2}
 
 
-def _parts(report: SliceReport) -> list[dict[str, Any]]:
-    return [
-        {
-            "column": s.column,
-            "value": s.value,
-            "n": s.n,
-            "score": s.score.value,
-            "low": s.score.low,
-            "high": s.score.high,
-            "rest": s.rest,
-            "p_value": s.p_value,
-        }
-        for s in report.slices
-    ]
+def _slice_values(s: Slice) -> dict[str, Any]:
+    """Return a slice as plain values."""
+    ends = {"n": s.n, "score": s.score.value, "low": s.score.low, "high": s.score.high}
+    return {"column": s.column, "value": s.value, **ends, "rest": s.rest, "p_value": s.p_value}
 
 
-def _write(run: RunFolder, name: str, found: Evaluation, screen: Screen) -> Path | None:
+def _write(run: RunFolder, name: str, judged: Evaluation, screen: Screen) -> Path | None:
     """Write the evaluation under the next free number; None, with a warning, where the folder cannot be written."""
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    content = {"onecycle": __version__, "when": when, "run": run.name, **found.to_dict()}
+    content = {"onecycle": __version__, "when": when, "run": run.name, **judged.to_dict()}
     folder = run.path / "evaluations"
     try:
         folder.mkdir(exist_ok=True)
@@ -363,28 +310,28 @@ def _reserved(folder: Path, name: str) -> Path:
 # -- what is said ---------------------------------------------------------------------------------------------
 
 
-def _say_scores(screen: Screen, found: Evaluation, limit: float | None) -> None:
-    first, *others = found.scores
-    screen.row("result", f"{_score(first)} on {found.n:,} {found.part}", style="bold", always=True)
+def _say_scores(screen: Screen, judged: Evaluation, limit: float | None) -> None:
+    first, others = judged.headline, judged.others
+    screen.row("result", f"{_score(first)} on {len(judged.predictions):,} {judged.what}", style="bold", always=True)
     if limit is not None:
         _say_limit(screen, first, limit)
     for i, other in enumerate(others):
         screen.row("also" if i == 0 else "", _score(other))
 
 
-def _say_rest(screen: Screen, run: RunFolder, found: Evaluation, path: Path | None) -> None:
-    for label, text in found.notes:
+def _say_rest(screen: Screen, run: RunFolder, judged: Evaluation, path: Path | None) -> None:
+    for label, text in judged.notes:
         screen.row(label, text)
-    _say_classes(screen, found)
-    if found.slices is not None and found.slices.slices:
+    _say_classes(screen, judged)
+    if judged.slices.slices:
         screen.say()
-        for line in str(found.slices).splitlines():
+        for line in str(judged.slices).splitlines():
             screen.line(line)
     screen.say()
     if path is not None:
         screen.row("written", str(path))
     quoted = shlex.quote(str(run.path))
-    if "data" in found.facts:
+    if "data" in judged.facts:
         screen.row("next", "compare with another run, or look at what this one gets wrong:")
         screen.command(f"onecycle compare {quoted} RUN")
         screen.command(f"onecycle report {quoted}")
@@ -393,28 +340,30 @@ def _say_rest(screen: Screen, run: RunFolder, found: Evaluation, path: Path | No
         screen.command(f"onecycle evaluate {quoted} DATA")
 
 
-def _say_classes(screen: Screen, found: Evaluation) -> None:
+def _say_classes(screen: Screen, judged: Evaluation) -> None:
     """Show the classes that fare worst."""
-    worst = found.classes[:_WORST]
+    worst = judged.classes[:_WORST]
     if not worst:
         return
-    rows = [["worst", "pictures", "recall (95 %)", "precision", "F2"]]
+    rows = [["worst", "pictures", "recall (95 %)", "precision", f"F{judged.predictions.beta:g}"]]
     for c in worst:
-        recall = f"{c.recall:.2f} ({c.low:.2f} to {c.high:.2f})"
-        precision = "–" if np.isnan(c.precision) else f"{c.precision:.2f}"
-        rows.append([cut(c.name, _NAME_WIDTH), f"{c.n:,}", recall, precision, f"{c.f2:.2f}"])
+        recall = f"{c.recall.value:.2f} ({c.recall.low:.2f} to {c.recall.high:.2f})"
+        precision = f"{c.precision.value:.2f}" if c.precision.known else "–"
+        rows.append([cut(c.name, _NAME_WIDTH), f"{c.support:,}", recall, precision, f"{c.fbeta.value:.2f}"])
     screen.say()
     screen.table(rows, "<><>", least=(5, 8, 20, 9, 5))
 
 
 def _score(e: Estimate) -> str:
     text = f"{e.name} {e.value:.3f}, 95 % interval {e.low:.3f} to {e.high:.3f}"
-    return (
-        text if e.baseline is None else f"{text} ({_GUESSES.get(e.baseline_name, e.baseline_name)}: {e.baseline:.3f})"
-    )
+    return text if e.baseline is None else f"{text} ({_BASELINES.get(e.baseline_name, 'baseline')}: {e.baseline:.3f})"
 
 
-_GUESSES = {"prior": "a guess without looking", "majority class": "always the commonest class"}
+_BASELINES = {
+    PRIOR: "baseline, the shares of the tags",
+    MAJORITY: "always the commonest class",
+    UNIFORM: "any class, each as likely",
+}
 
 
 def _say_limit(screen: Screen, first: Estimate, limit: float) -> None:

@@ -19,9 +19,10 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.cells import with_cells
 from onecycle.data.labels.items import Labels
 from onecycle.data.labels.read import PARQUET, delimiter_of
-from onecycle.data.labels.relabel import FILE, NEW, file_name, relabelled
+from onecycle.data.labels.relabel import FILE, NEW, relabelled
 from onecycle.data.layout import DataLayout, LayoutOptions, find_layout
 from onecycle.errors import ArgumentError, DataError, DataWarning
+from onecycle.files import name_below
 from onecycle.runs.build import layout_of
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, write_output
@@ -139,7 +140,7 @@ def _changes(bunch: ImageDataBunch, new: Labels) -> list[Change]:
     differs = new.targets != bunch.labels.targets
     rows = np.flatnonzero(differs.any(axis=1) if new.is_multi else differs).tolist()
     return [
-        Change(row, file_name(bunch.store.paths[row], bunch.path), _names(bunch.labels, row), _names(new, row))
+        Change(row, name_below(bunch.store.paths[row], bunch.path), _names(bunch.labels, row), _names(new, row))
         for row in rows
     ]
 
@@ -167,7 +168,7 @@ def _table_of_folders(bunch: ImageDataBunch, labels: Labels) -> bytes:
     writer = csv_module.writer(text, lineterminator="\n")
     writer.writerow([FILE, "label"])
     for row, path in enumerate(bunch.store.paths):
-        writer.writerow([file_name(path, bunch.path), *_names(labels, row)])
+        writer.writerow([name_below(path, bunch.path), *_names(labels, row)])
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 

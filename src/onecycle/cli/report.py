@@ -10,11 +10,10 @@ from typing import Any
 
 from onecycle.cli.screen import Screen
 from onecycle.errors import DataError
-from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.learner.fine_tune.plan import ALL, HEAD
 from onecycle.learner.learner import Learner
-from onecycle.learner.report import METRIC_NAMES, Issues, Report, build_report, label_doubts
+from onecycle.learner.report import METRIC_NAMES, Issues, Report, build_report, count_issues
 from onecycle.runs.checkpoints import read_history, read_issues, read_stages, read_sweeps
 from onecycle.runs.folder import RunFolder, write_output
 from onecycle.runs.load import interpretation_of, load_bunch, load_learner
@@ -41,8 +40,8 @@ def run_report(run: Path, *, out: Path | None = None) -> int:
         data = load_bunch(folder)
         learn = load_learner(folder, bunch=data)
         learn.recorder = read_history(folder)
-        found = interpretation_of(folder, learn)
-        made = report_of_run(folder, learn, found, issues=read_issues(folder, data))
+        interpretation = interpretation_of(folder, learn)
+        made = report_of_run(folder, learn, interpretation, issues=read_issues(folder, data))
         path = write_output(out or folder.report, made.html.encode("utf-8"))
     screen.row("answer", made.content.verdict.bottom_line.text)
     screen.row("report", f"{path} ({len(made.html) / 1e6:.1f} MB, one file, opens in any browser)")
@@ -76,17 +75,8 @@ def report_of_run(
         env=run.read_json(run.env),
         notes=notes_of(run, audit),
         training_note=stages_note(run),
-        held_out=_held_out(metrics),
-        doubts=label_doubts(issues, n=metrics.get("label_issues"), judged=metrics.get("labels_judged")),
+        issue_count=count_issues(issues, n=metrics.get("label_issues"), judged=metrics.get("labels_judged")),
     )
-
-
-def _held_out(metrics: Mapping[str, Any]) -> Estimate | None:
-    """Return the score of the run's thresholds on held-out folds, where one was written down."""
-    found = metrics.get("with_thresholds")
-    if not found or None in (found[0]["value"], found[0]["low"], found[0]["high"]):
-        return None
-    return Estimate(**found[0])
 
 
 def notes_of(run: RunFolder, audit: Mapping[str, Any] | None) -> list[str]:
@@ -97,7 +87,7 @@ def notes_of(run: RunFolder, audit: Mapping[str, Any] | None) -> list[str]:
     elif audit["leaked"]:
         n = len(audit["leaked"])
         notes.append(f"{n} validation pictures are copies of training pictures, so the numbers are too good.")
-    left_out = sum(part == "left out" for _, part in read_split(run.split))
+    left_out = sum(side == "left out" for _, side in read_split(run.split))
     if left_out:
         notes.append(f"{left_out} pictures of the data are in neither part: missing, unreadable, or elsewhere.")
     return notes

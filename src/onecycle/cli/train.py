@@ -17,6 +17,7 @@ from onecycle.cli.training.progress import RunProgress, show_plan
 from onecycle.cli.training.results import judge, show_results, write_report, write_results
 from onecycle.cli.training.start import TrainingStart, check_writable, create_run, prepare_data, show_machine
 from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError
+from onecycle.evaluation.headline import scores_of
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.run import DEFAULT_LR, FineTuneOptions
 from onecycle.learner.learner import Learner
@@ -199,21 +200,22 @@ class TrainingRun:
         """Judge the run, write everything down and show the last screen; returns the scores by name."""
         run, learn, screen = self.run_folder, self.learn, self.screen
         audit: Mapping[str, Any] | None = run.read_json(run.data)["audit"]
-        judged = judge(progress.config, learn, screen)
+        interpretation = judge(progress.config, learn, screen)
+        predictions = None if interpretation is None else interpretation.predictions
         issues = progress.issues if progress.issues is not None else read_issues(run, learn.data)
-        write_results(run, learn, judged, audit=audit, issues=(checkpoints.done.label_issues, issues))
+        write_results(run, learn, predictions, audit=audit, issues=(checkpoints.done.label_issues, issues))
         checkpoints.clear()
-        report = write_report(run, learn, judged, issues=issues, screen=screen)
+        report = write_report(run, learn, interpretation, issues=issues, screen=screen)
         show_results(
             run,
-            judged,
+            predictions,
             audit=audit,
             label_issues=(checkpoints.done.label_issues, issues),
             report=report,
             seconds=time.monotonic() - self.start_s,
             screen=screen,
         )
-        return {} if judged is None else {e.name: e.value for e in judged.estimates}
+        return {} if predictions is None else {e.name: e.value for e in scores_of(predictions)}
 
     def _stopped(self, checkpoints: RunCheckpoints) -> None:
         """Save what there is after Ctrl-C, and say how to go on; a second Ctrl-C waits for that."""

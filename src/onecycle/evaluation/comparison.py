@@ -6,14 +6,17 @@ given different truths (it was relabelled in between) is left out and counted: t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from onecycle.errors import ArgumentError
-from onecycle.evaluation.certainty.intervals import Estimate, default_scores, difference
-from onecycle.evaluation.interpretation import tag_counts, tag_measures
+from onecycle.evaluation.certainty.intervals import Estimate, default_scores, difference, sample_fbeta
+from onecycle.evaluation.headline import AT_CHOSEN, held_out_decisions
+from onecycle.evaluation.predictions import Predictions
+from onecycle.evaluation.scores import count_classes
 from onecycle.evaluation.slices import SURE, holm
 
 _MOST_RELABELLED = 0.5
@@ -21,51 +24,23 @@ _MOST_RELABELLED = 0.5
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What one run said about its validation pictures.
-
-    Attributes:
-        name: of the run.
-        files: N names.
-        probs: float ``(N, C)``.
-        targets: int ``(N,)``, or 0/1 ``(N, C)``.
-        predicted: as ``targets``: what it decided.
-        classes: C names.
-        trained: names of the files that it trained on.
-        groups: an id for each picture, for the intervals; None where pictures are independent.
-    """
+class Candidate:
+    """A run to compare: what it says about its validation pictures, and what it trained on."""
 
     name: str
-    files: Sequence[str]
-    probs: np.ndarray
-    targets: np.ndarray
-    predicted: np.ndarray
-    classes: Sequence[str]
-    trained: frozenset[str] = frozenset()
-    groups: np.ndarray | None = None
-
-    @property
-    def is_multi(self) -> bool:
-        """Whether a picture can have several tags."""
-        return self.targets.ndim == 2
+    predictions: Predictions
+    trained: frozenset[str] = frozenset()  # names of the files that it trained on
 
 
 @dataclass(frozen=True)
 class ClassDifference:
-    """How one class fares.
+    """How one class fares."""
 
-    Attributes:
-        name: of the class or tag.
-        n: pictures that have it.
-        first, other: recall of the class; for a tag F2 of the decisions; NaN where there is none.
-        p_value: of McNemar's exact test, for all classes together (Holm).
-    """
-
-    name: str
-    n: int
-    first: float
-    other: float
-    p_value: float
+    name: str  # of the class or tag
+    n: int  # pictures that have it
+    first: float  # recall of the class; for a tag F2 of the decisions; NaN where there is none
+    other: float  # the same of the other run
+    p_value: float  # of McNemar's exact test, for all classes together (Holm)
 
     @property
     def change(self) -> float:
@@ -80,57 +55,37 @@ class ClassDifference:
 
 @dataclass(frozen=True)
 class ChangedPicture:
-    """A picture that one of the two got wholly right and the other did not.
+    """A picture that one of the two got wholly right and the other did not."""
 
-    Attributes:
-        file: its name.
-        truth, first, other: class names; of tags several.
-    """
-
-    file: str
-    truth: tuple[str, ...]
-    first: tuple[str, ...]
-    other: tuple[str, ...]
+    file: str  # its name
+    truth: tuple[str, ...]  # class names; of tags several
+    first: tuple[str, ...]  # what the first decided
+    other: tuple[str, ...]  # what the other decided
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Everything that differs between two runs on their common pictures.
+    """Everything that differs between two runs on their common pictures."""
 
-    Attributes:
-        first, other: their names.
-        n: common pictures that are judged.
-        n_first, n_other: pictures that each validated.
-        trained_by_other: pictures that the first validated and the other trained on; ``trained_by_first`` the reverse.
-        relabelled: common pictures that have different truths.
-        classes: those that both know.
-        only_first, only_other: classes that only one knows; pictures of these classes are left out.
-        measure: what is compared class by class.
-        scores: differences with their intervals.
-        per_class: the largest differences first.
-        fixed: pictures that the first had wrong and the other has right.
-        broken: the reverse.
-    """
-
-    first: str
+    first: str  # names of the runs
     other: str
-    n: int
-    n_first: int
-    n_other: int
-    trained_by_other: int
-    trained_by_first: int
-    relabelled: tuple[str, ...]
-    classes: tuple[str, ...]
-    only_first: tuple[str, ...]
-    only_other: tuple[str, ...]
-    measure: str
-    scores: tuple[Estimate, ...]
-    per_class: tuple[ClassDifference, ...]
-    fixed: tuple[ChangedPicture, ...]
-    broken: tuple[ChangedPicture, ...]
+    n: int  # common pictures that are judged
+    n_first: int  # pictures that the first validated
+    n_other: int  # pictures that the other validated
+    trained_by_other: int  # pictures that the first validated and the other trained on
+    trained_by_first: int  # the reverse
+    relabelled: tuple[str, ...]  # common pictures that have different truths
+    classes: tuple[str, ...]  # those that both know
+    only_first: tuple[str, ...]  # classes that only the first knows; pictures of these are left out
+    only_other: tuple[str, ...]  # classes that only the other knows
+    measure: str  # what is compared class by class
+    scores: tuple[Estimate, ...]  # differences with their intervals, the headline's first
+    per_class: tuple[ClassDifference, ...]  # the largest differences first
+    fixed: tuple[ChangedPicture, ...]  # pictures that the first had wrong and the other has right
+    broken: tuple[ChangedPicture, ...]  # the reverse
 
 
-def compare(first: Judged, other: Judged, *, seed: int = 0) -> Comparison:
+def compare(first: Candidate, other: Candidate, *, seed: int = 0) -> Comparison:
     """Compare two runs on the pictures that both validated and neither trained on.
 
     Args:
@@ -145,47 +100,57 @@ def compare(first: Judged, other: Judged, *, seed: int = 0) -> Comparison:
         ``slices``; intervals as ``intervals.difference``.
     """
     _check_kinds(first, other)
-    classes = tuple(c for c in first.classes if c in set(other.classes))
+    mine, theirs = first.predictions, other.predictions
+    classes = tuple(c for c in mine.classes if c in set(theirs.classes))
     if not classes:
         raise ArgumentError(f"{first.name} and {other.name} have no class in common; nothing can be compared")
     files = _common_files(first, other)
-    a, b = _aligned(first, files, classes), _aligned(other, files, classes)
-    same = (a.targets == b.targets).all(axis=1) if first.is_multi else a.targets == b.targets
-    known = np.ones(len(files), dtype=bool) if first.is_multi else (a.targets >= 0) & (b.targets >= 0)
+    a, b = _aligned(mine, files, classes), _aligned(theirs, files, classes)
+    same = _rows_equal(a.known_targets, b.known_targets)
+    known = np.ones(len(files), dtype=bool) if a.is_multi else (a.known_targets >= 0) & (b.known_targets >= 0)
     relabelled = [f for f, agree in zip(files, same, strict=True) if not agree]
     if len(relabelled) > _MOST_RELABELLED * len(files):
         raise ArgumentError(
             f"{len(relabelled)} of {len(files)} files that {first.name} and {other.name} have in common have "
             f"different labels (first: {relabelled[0]!r}); the runs seem to be of different data sets"
         )
-    keep = np.flatnonzero(same & known)
-    if not len(keep):
+    at = np.flatnonzero(same & known)
+    if not len(at):
         raise ArgumentError(f"no picture that {first.name} and {other.name} both validated has a class that both know")
-    a, b, kept = a.taken(keep), b.taken(keep), [files[i] for i in keep]
-    wider = first.classes if len(first.classes) >= len(other.classes) else other.classes
-    scores = [s for s in default_scores(len(wider), is_multi=first.is_multi) if s.name != "error rate"]
-    fixed, broken = _changed(kept, a, b)
+    a, b = a.taken(at), b.taken(at)
+    fixed, broken = _changed(a, b)
     return Comparison(
-        first.name,
-        other.name,
-        len(kept),
-        len(first.files),
-        len(other.files),
-        len(set(first.files) & other.trained),
-        len(set(other.files) & first.trained),
-        tuple(relabelled),
-        classes,
-        tuple(c for c in first.classes if c not in classes),
-        tuple(c for c in other.classes if c not in classes),
-        "F2" if first.is_multi else "recall",
-        tuple(
-            _within_reach(difference(s, b.probs, a.probs, a.targets, name=s.name, groups=a.groups, seed=seed))
-            for s in scores
-        ),
-        _per_class(a, b, classes),
-        fixed,
-        broken,
+        first=first.name,
+        other=other.name,
+        n=len(a),
+        n_first=len(mine),
+        n_other=len(theirs),
+        trained_by_other=len(set(mine.files) & other.trained),
+        trained_by_first=len(set(theirs.files) & first.trained),
+        relabelled=tuple(relabelled),
+        classes=classes,
+        only_first=tuple(c for c in mine.classes if c not in classes),
+        only_other=tuple(c for c in theirs.classes if c not in classes),
+        measure="F2" if a.is_multi else "recall",
+        scores=tuple(_differences(a, b, max(len(mine.classes), len(theirs.classes)), seed)),
+        per_class=_per_class(a, b, classes),
+        fixed=fixed,
+        broken=broken,
     )
+
+
+def _differences(a: Predictions, b: Predictions, n_classes: int, seed: int) -> list[Estimate]:
+    """Return the differences in each score, first in the headline's: of tags at chosen thresholds, held out."""
+    pairs = [
+        (s.name, s, b.probs, a.probs) for s in default_scores(n_classes, is_multi=a.is_multi) if s.name != "error rate"
+    ]
+    if a.held_out is not None and b.held_out is not None:
+        name, score = f"sample-F{a.beta:g} {AT_CHOSEN}", sample_fbeta(a.beta, 0.5)
+        pairs.insert(0, (name, score, b.held_out.astype(float), a.held_out.astype(float)))
+    return [
+        _within_reach(difference(s, other, own, a.known_targets, name=name, groups=a.groups, seed=seed))
+        for name, s, other, own in pairs
+    ]
 
 
 def _within_reach(e: Estimate) -> Estimate:
@@ -200,88 +165,81 @@ def _within_reach(e: Estimate) -> Estimate:
     return replace(e, low=max(low, -1.0), high=min(high, 1.0))
 
 
-@dataclass(frozen=True)
-class _Aligned:
-    """One run on the common pictures, with the common classes first (the rest of single labels after them)."""
-
-    names: tuple[str, ...]
-    probs: np.ndarray
-    targets: np.ndarray
-    predicted: np.ndarray
-    groups: np.ndarray | None
-
-    def taken(self, keep: np.ndarray) -> _Aligned:
-        groups = None if self.groups is None else self.groups[keep]
-        return _Aligned(self.names, self.probs[keep], self.targets[keep], self.predicted[keep], groups)
-
-
-def _check_kinds(first: Judged, other: Judged) -> None:
-    if first.is_multi == other.is_multi:
+def _check_kinds(first: Candidate, other: Candidate) -> None:
+    if first.predictions.is_multi == other.predictions.is_multi:
         return
-    tags, single = (first, other) if first.is_multi else (other, first)
+    tags, single = (first, other) if first.predictions.is_multi else (other, first)
     raise ArgumentError(
         f"{tags.name} gives several tags a picture and {single.name} one class; they cannot be compared"
     )
 
 
-def _common_files(first: Judged, other: Judged) -> list[str]:
+def _common_files(first: Candidate, other: Candidate) -> list[str]:
     """Return files that both validated and neither trained on (a file may be listed twice), in the first's order."""
-    both = set(first.files) & set(other.files)
+    mine = first.predictions.files
+    both = set(mine) & set(other.predictions.files)
     fair = both - first.trained - other.trained
     if not fair:
         why = f"the {len(both)} that both validated were trained on, too" if both else "none validated in both"
-        trained = len(set(first.files) & other.trained)
+        trained = len(set(mine) & other.trained)
         hint = f"; {other.name} trained on {trained} of those that {first.name} validated" if trained else ""
         raise ArgumentError(
             f"{first.name} and {other.name} have no picture to be compared on: {why}{hint}. "
             "Train with the same data, --seed and --valid-pct, or judge both on new pictures with "
             "`onecycle evaluate RUN DATA`"
         )
-    return [f for f in dict.fromkeys(first.files) if f in fair]
+    return [f for f in dict.fromkeys(mine) if f in fair]
 
 
-def _aligned(run: Judged, files: Sequence[str], classes: Sequence[str]) -> _Aligned:
-    """Bring one run to the common order of pictures and classes.
+def _aligned(p: Predictions, files: Sequence[str], classes: Sequence[str]) -> Predictions:
+    """Bring one run to the common order of pictures and classes, with the truth and what was decided.
 
     For single labels, the run's other classes follow, so that a picture given to one of them counts as wrong; a truth
     among them is −1.
     """
-    at = {f: i for i, f in reversed(list(enumerate(run.files)))}
-    rows = np.array([at[f] for f in files], dtype=np.int64)
-    index = {c: i for i, c in enumerate(run.classes)}
+    at = {f: i for i, f in reversed(list(enumerate(p.files)))}
+    held_out = held_out_decisions(p)
+    p = replace(p, held_out=held_out).taken(np.array([at[f] for f in files], dtype=np.int64))
+    index = {c: i for i, c in enumerate(p.classes)}
     common = [index[c] for c in classes]
-    groups = None if run.groups is None else run.groups[rows]
-    if run.is_multi:
-        probs, targets, predicted = (m[rows][:, common] for m in (run.probs, run.targets, run.predicted))
-        return _Aligned(tuple(classes), probs, (targets > 0).astype(np.int64), predicted, groups)
-    order = [*common, *(i for i in range(len(run.classes)) if i not in set(common))]
+    if p.is_multi:
+        columns: dict[str, Any] = {
+            name: None if (matrix := getattr(p, name)) is None else matrix[:, common]
+            for name in ("probs", "shown", "decided", "held_out")
+        }
+        targets = (p.known_targets[:, common] > 0).astype(np.int64)
+        return replace(p, classes=tuple(classes), targets=targets, thresholds=None, train_counts=None, **columns)
+    order = [*common, *(i for i in range(len(p.classes)) if i not in set(common))]
     place = np.argsort(order)
-    targets, predicted = place[run.targets[rows]], place[run.predicted[rows]]
-    targets = np.where(targets < len(common), targets, -1)
-    names = tuple(str(run.classes[i]) for i in order)
-    return _Aligned(names, run.probs[rows][:, order], targets, predicted, groups)
+    targets = place[p.known_targets]
+    return replace(
+        p,
+        classes=tuple(p.classes[i] for i in order),
+        probs=p.probs[:, order],
+        shown=None,
+        decided=place[p.decided],
+        targets=np.where(targets < len(common), targets, -1),
+        train_counts=None,
+    )
 
 
-def _per_class(a: _Aligned, b: _Aligned, classes: Sequence[str]) -> tuple[ClassDifference, ...]:
-    """Compare class by class, the largest differences first; classes that no picture has are left out."""
-    if a.targets.ndim == 2:
-        truth = a.targets > 0
-        first, other = (tag_measures(tag_counts(truth, run.predicted > 0))["fbeta"] for run in (a, b))
-        n, hits = truth.sum(axis=0), [(run.predicted > 0) == truth for run in (a, b)]
-        p = [_mcnemar(hits[0][:, c], hits[1][:, c]) for c in range(len(classes))]
-    else:
-        inside = [a.targets == c for c in range(len(classes))]
-        hits = [run.predicted == run.targets for run in (a, b)]
-        n = np.array([i.sum() for i in inside])
-        first, other = (np.array([h[i].mean() if i.any() else np.nan for i in inside]) for h in hits)
-        p = [_mcnemar(hits[0][i], hits[1][i]) for i in inside]
-    seen = np.flatnonzero(n > 0)
-    p_values = holm(np.array(p)[seen])
-    found = [
-        ClassDifference(classes[int(c)], int(n[c]), float(first[c]), float(other[c]), float(together))
+def _per_class(a: Predictions, b: Predictions, classes: Sequence[str]) -> tuple[ClassDifference, ...]:
+    """Compare class by class, the largest differences first; classes that no picture has are left out.
+
+    Tags are right or wrong on every picture; classes are compared on the pictures that have them.
+    """
+    truth = a.truth[:, : len(classes)]
+    counts = [count_classes(truth, run.predicted[:, : len(classes)]) for run in (a, b)]
+    first, other = (c.fbeta(a.beta) if a.is_multi else c.recall for c in counts)
+    hits = [run.predicted[:, : len(classes)] == truth for run in (a, b)]
+    seen = np.flatnonzero(truth.any(axis=0))
+    asked = [slice(None) if a.is_multi else truth[:, c] for c in seen]
+    p_values = holm(np.array([_mcnemar(*(h[on, c] for h in hits)) for c, on in zip(seen, asked, strict=True)]))
+    differences = [
+        ClassDifference(classes[int(c)], int(counts[0].support[c]), float(first[c]), float(other[c]), float(together))
         for c, together in zip(seen, p_values, strict=True)
     ]
-    return tuple(sorted(found, key=lambda d: -abs(d.change)))
+    return tuple(sorted(differences, key=lambda d: -abs(d.change)))
 
 
 def _mcnemar(first: np.ndarray, other: np.ndarray) -> float:
@@ -292,32 +250,20 @@ def _mcnemar(first: np.ndarray, other: np.ndarray) -> float:
     return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-def _changed(
-    files: Sequence[str], a: _Aligned, b: _Aligned
-) -> tuple[tuple[ChangedPicture, ...], tuple[ChangedPicture, ...]]:
-    right = [
-        run.predicted == run.targets if run.targets.ndim == 1 else (run.predicted == run.targets).all(axis=1)
-        for run in (a, b)
-    ]
+def _changed(a: Predictions, b: Predictions) -> tuple[tuple[ChangedPicture, ...], tuple[ChangedPicture, ...]]:
+    """Return the pictures that the first had wrong and the other has right, and the reverse."""
+    truth = a.known_targets
+    right = [_rows_equal(run.decided, truth) for run in (a, b)]
 
-    def listed(rows: Iterable[int]) -> tuple[ChangedPicture, ...]:
+    def listed(rows: np.ndarray) -> tuple[ChangedPicture, ...]:
         return tuple(
-            ChangedPicture(
-                files[i],
-                _words(a.targets[i], a.names),
-                _words(a.predicted[i], a.names),
-                _words(b.predicted[i], b.names),
-            )
-            for i in rows
+            ChangedPicture(a.files[i], a.names_of(truth[i]), a.names_of(a.decided[i]), b.names_of(b.decided[i]))
+            for i in rows.tolist()
         )
 
-    return (
-        listed(np.flatnonzero(~right[0] & right[1]).tolist()),
-        listed(np.flatnonzero(right[0] & ~right[1]).tolist()),
-    )
+    return listed(np.flatnonzero(~right[0] & right[1])), listed(np.flatnonzero(right[0] & ~right[1]))
 
 
-def _words(label: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
-    if np.ndim(label) == 0:
-        return (str(names[int(label)]),)
-    return tuple(str(names[i]) for i in np.flatnonzero(label).tolist())
+def _rows_equal(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Return for each picture whether two labels are wholly the same, bool ``(N,)``."""
+    return np.asarray((one == two) if one.ndim == 1 else (one == two).all(axis=1))

@@ -1,4 +1,4 @@
-"""Grad-CAM: where in the picture a network finds evidence for one class.
+"""Grad-CAM: where in the picture a network speaks for one class.
 
 Source: Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
 Localization", ICCV 2017, equations 1 and 2, at the output of the body.

@@ -1,4 +1,4 @@
-"""What a classifier gets wrong: arrays in, findings out; ``plots`` draws them.
+"""What a classifier gets wrong, and how far its numbers can be trusted: arrays in, findings out; ``plots`` draws them.
 
 Several labels a picture are counted tag by tag. A tag is predicted when its probability is **at
 least** the threshold, as in ``predict``. Where a measure is 0/0 it is NaN in tables, "–" in plots.
@@ -6,136 +6,54 @@ least** the threshold, as in ``predict``. Where a measure is 0/0 it is NaN in ta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from onecycle.errors import ArgumentError
-from onecycle.evaluation.certainty.trust import Trust
+from onecycle.errors import ArgumentError, DataWarning, warn
+from onecycle.evaluation.certainty.calibration import CalibrationReport, calibration_report
+from onecycle.evaluation.certainty.constraints import Constraint, propose_constraints
+from onecycle.evaluation.certainty.intervals import Estimate, SumScore, WeightedScore, accuracy, sample_fbeta
+from onecycle.evaluation.certainty.thresholds import Average, Rule, TagThresholds, ThresholdReport, choose_thresholds
 from onecycle.evaluation.gradcam import grad_cam
-from onecycle.evaluation.parts import Parts
+from onecycle.evaluation.headline import HELD_OUT, default_estimates, headline, other_scores
+from onecycle.evaluation.predictions import DEFAULT_THRESH, Predictions
+from onecycle.evaluation.scores import (
+    ClassCounts,
+    average_precision,
+    confusion_counts,
+    count_classes,
+    normalize_rows,
+    ranked_pairs,
+    swap_counts,
+)
+from onecycle.evaluation.slices import LEAST_PICTURES, SliceReport, columns_of, find_slices, label_columns
+from onecycle.evaluation.tags import TagCurve, co_occurrence, tag_curves, unfounded_pairs
+from onecycle.files import text_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Thresholds = float | Sequence[float] | np.ndarray
 """One threshold for all tags, or one for each of the C tags."""
-DEFAULT_THRESH = 0.5
+
+GroupIds = Sequence[object] | np.ndarray
+FEW = 5
+TRAINED_ON = "The model was fitted to these very pictures, so all of this flatters it."
 
 
-class LearnerLike(Protocol):
-    """What interpretation needs of a learner; ``ds_type`` is handed through."""
-
-    @property
-    def data(self) -> Any: ...  # classes, is_multi, valid_ds, dataset(ds_type)
-    @property
-    def model(self) -> nn.Module: ...
-    def get_preds(self, *, ds_type: Any = ..., activ: Any, with_loss: bool) -> Sequence[Tensor]: ...
-    def TTA(self, *, ds_type: Any = ..., activ: Any, with_loss: bool) -> Sequence[Tensor]: ...
-    def dataset_tensor(self, ds_type: Any, index: int) -> Tensor: ...  # (1, 3, H, W); None: validation set
-
-
-def confusion_counts(y_true: np.ndarray, y_pred: np.ndarray, c: int) -> np.ndarray:
-    """Count pictures by actual and predicted class, from int ``(N,)`` each in 0..c−1.
-
-    Returns:
-        int64 ``(c, c)``, rows actual, columns predicted, absent classes included; the sum is N.
-    """
-    counts: np.ndarray = np.bincount(y_true * c + y_pred, minlength=c * c).reshape(c, c).astype(np.int64)
-    return counts
-
-
-def normalize_rows(matrix: np.ndarray) -> np.ndarray:
-    """Divide each row by its sum, float64; a row without any item stays 0."""
-    totals = matrix.sum(axis=-1, keepdims=True)
-    shares: np.ndarray = np.divide(matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
-    return shares
-
-
-def tag_counts(y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-    """Count, for each tag, pictures by truth and prediction, from bool ``(N, C)`` each.
-
-    Returns:
-        int64 ``(C, 2, 2)``: ``[[tn, fp], [fn, tp]]`` of each tag.
-    """
-    tp = (y_true & y_pred).sum(axis=0)
-    fp = (~y_true & y_pred).sum(axis=0)
-    fn = (y_true & ~y_pred).sum(axis=0)
-    tn = len(y_true) - tp - fp - fn
-    return np.stack([np.stack([tn, fp], axis=-1), np.stack([fn, tp], axis=-1)], axis=-2).astype(np.int64)
-
-
-def swap_counts(y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-    """Count, for each pair of tags, pictures in which the first was missed and the second predicted wrongly.
-
-    A picture that misses m tags and has w wrong ones counts once in each of m·w pairs; a picture that only
-    misses tags, or only has too many, counts in none. Truth and prediction are bool ``(N, C)``.
-
-    Returns:
-        int64 ``(C, C)``: rows the missed tag, columns the tag predicted though not true; the diagonal is 0.
-    """
-    missed, wrong = (y_true & ~y_pred).astype(np.int64), (~y_true & y_pred).astype(np.int64)
-    pairs: np.ndarray = missed.T @ wrong
-    return pairs
-
-
-def ranked_pairs(matrix: np.ndarray, names: Sequence[Any], min_val: int = 1) -> list[tuple[Any, Any, int]]:
-    """List off-diagonal cells of ``(C, C)`` with at least ``min_val``, most first, ties in row order.
-
-    Raises:
-        ArgumentError: ``min_val`` below 1, which would list every pair that never occurred.
-    """
-    if min_val < 1:
-        raise ArgumentError(f"min_val is the smallest count to list, at least 1; received {min_val}")
-    rows, columns = np.nonzero((matrix >= min_val) & ~np.eye(len(matrix), dtype=bool))
-    order = np.argsort(-matrix[rows, columns], kind="stable")
-    return [(names[rows[i]], names[columns[i]], int(matrix[rows[i], columns[i]])) for i in order]
-
-
-def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Return Σ (Rᵢ − Rᵢ₋₁)·Pᵢ over the distinct scores ``(N,)``, highest first; NaN without a positive."""
-    if not truth.any():
-        return float("nan")
-    order = np.argsort(-scores, kind="stable")
-    hits, ranked = np.cumsum(truth[order]), scores[order]
-    last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
-    hits, seen = hits[last_of_tie], np.arange(1, len(truth) + 1)[last_of_tie]
-    return float((np.diff(hits, prepend=0) / hits[-1] * hits / seen).sum())
-
-
-def tag_measures(tables: np.ndarray, beta: float = 2.0) -> dict[str, np.ndarray]:
-    """Return precision, recall and F-beta of each tag, float64 ``(C,)``; 0/0 is NaN.
-
-    F-beta = (1+β²)·tp / ((1+β²)·tp + β²·fn + fp): 0, not NaN, for a tag that occurs and is never predicted.
-
-    Args:
-        tables: int ``(C, 2, 2)`` of ``tag_counts``.
-        beta: weight of recall against precision.
-    """
-    fp, fn, tp = tables[:, 0, 1], tables[:, 1, 0], tables[:, 1, 1]
-    weighted = (1 + beta**2) * tp
-    return {
-        "precision": _ratio(tp, tp + fp),
-        "recall": _ratio(tp, tp + fn),
-        "fbeta": _ratio(weighted, weighted + beta**2 * fn + fp),
-    }
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    quotient: np.ndarray = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
-    return quotient
-
-
-class ClassificationInterpretation(Trust, Parts):
+class ClassificationInterpretation:
     """Predictions of one part of the data, compared with the truth, for one or several labels a picture.
 
     Args:
-        learn: the learner that predicted; its ``data.is_multi`` decides the kind.
+        learn: the learner that predicted; its ``data.is_multi`` decides the kind, its calibration and thresholds, as
+            they are now, what is shown and decided.
         preds: float ``(N, C)`` probabilities.
         y_true: int64 ``(N,)`` class indices, or 0/1 ``(N, C)`` for several labels a picture.
         losses: float ``(N,)``, one a picture (for several labels the mean over its tags).
@@ -145,18 +63,17 @@ class ClassificationInterpretation(Trust, Parts):
         ArgumentError: shapes that do not fit each other or the class list.
     """
 
-    def __init__(self, learn: LearnerLike, preds: Tensor, y_true: Tensor, losses: Tensor, ds_type: Any = None) -> None:
+    def __init__(self, learn: Any, preds: Tensor, y_true: Tensor, losses: Tensor, ds_type: Any = None) -> None:
         self.learn, self.data, self.ds_type = learn, learn.data, ds_type
         self.classes: list[Any] = list(learn.data.classes)
         self.is_multi = bool(learn.data.is_multi)
         self.preds, self.losses = preds.detach().float().cpu(), losses.detach().float().cpu()
         self.y_true = y_true.detach().cpu()
         _check_shapes(self.preds, self.y_true, self.losses, len(self.classes), self.is_multi)
+        self._held_out: tuple[TagThresholds, np.ndarray] | None = None  # 0/1 (N, C), each fold decided by the others
 
     @classmethod
-    def from_learner(
-        cls, learn: LearnerLike, ds_type: Any = None, activ: Any = None, *, tta: bool = False
-    ) -> ClassificationInterpretation:
+    def from_learner(cls, learn: Any, ds_type: Any = None, activ: Any = None, *, tta: bool = False) -> Self:
         """Predict one part of the data and interpret it; the learner's recorder stays as it is.
 
         Args:
@@ -176,6 +93,37 @@ class ClassificationInterpretation(Trust, Parts):
             raise ArgumentError("these pictures have no labels to compare predictions with; use get_preds")
         preds, y_true, losses = predict(ds_type=ds_type, activ=activ, with_loss=True)
         return cls(learn, preds, y_true, losses, ds_type)
+
+    @classmethod
+    def from_predictions(cls, learn: Any, predictions: Predictions) -> Self:
+        """Interpret predictions of the validation set that were kept; nothing is predicted again."""
+        p = predictions
+        made = cls(learn, *(torch.from_numpy(a) for a in (p.probs, p.known_targets, p.known_losses)))
+        if p.thresholds is not None and p.held_out is not None:
+            made._held_out = p.thresholds, p.held_out
+        return made
+
+    @property
+    def predictions(self) -> Predictions:
+        """What is said of these pictures by the learner's calibration and thresholds as they are now."""
+        data, learn, part = self.data, self.learn, self._dataset()
+        chosen = getattr(learn, "thresholds", None) if self.is_multi else None
+        of, held_out = self._held_out or (None, None)
+        return Predictions.of(
+            self.preds.numpy(),
+            is_multi=self.is_multi,
+            calibration=getattr(learn, "calibration", None),
+            thresholds=chosen,
+            held_out=held_out if of == chosen else None,
+            files=tuple(text_name(path, data.path) for path in part.items),
+            classes=tuple(map(str, self.classes)),
+            rows=part.rows,
+            targets=self.y_true.numpy(),
+            losses=self.losses.numpy(),
+            groups=self._own_groups(None),
+            train_counts=np.asarray(data.labels.counts(data.split.train), dtype=np.int64),
+            n_train=len(data.split.train),
+        )
 
     def __len__(self) -> int:
         return len(self.preds)
@@ -234,7 +182,7 @@ class ClassificationInterpretation(Trust, Parts):
             picture ``(C, 2, 2)``, a table ``[[tn, fp], [fn, tp]]`` for each tag.
         """
         if self.is_multi:
-            return tag_counts(*self._tags(thresh))
+            return self._counts(thresh).tables
         self._need_no_thresh(thresh)
         return confusion_counts(self.y_true.numpy(), self.pred_class.numpy(), len(self.classes))
 
@@ -256,7 +204,7 @@ class ClassificationInterpretation(Trust, Parts):
     def tag_tables(self, thresh: Thresholds = DEFAULT_THRESH) -> np.ndarray:
         """Return ``[[tn, fp], [fn, tp]]`` of each tag, int64 ``(C, 2, 2)``."""
         self._need_tags("tag_tables")
-        return tag_counts(*self._tags(thresh))
+        return self._counts(thresh).tables
 
     def tag_report(
         self, thresh: Thresholds = DEFAULT_THRESH, beta: float = 2.0, *, worst_first: bool = False
@@ -267,29 +215,29 @@ class ClassificationInterpretation(Trust, Parts):
             beta: weight of recall against precision in ``fbeta``.
             worst_first: sort by ``fbeta`` upward instead of keeping the class order; undefined values last.
         """
-        tables = self.tag_tables(thresh)
-        truth, preds = self._tags(thresh)[0], self.preds.numpy()
-        counts = {"tp": tables[:, 1, 1], "fp": tables[:, 0, 1], "fn": tables[:, 1, 0], "tn": tables[:, 0, 0]}
-        ranking = [average_precision(truth[:, i], preds[:, i]) for i in range(len(self.classes))]
+        self._need_tags("tag_report")
+        counts, truth, preds = self._counts(thresh), self.y_true.numpy() > 0, self.preds.numpy()
         report = pd.DataFrame(
-            {"tag": self.classes, "support": tables[:, 1].sum(axis=1)}
-            | counts
-            | tag_measures(tables, beta)
-            | {"average_precision": ranking}
+            {
+                "tag": self.classes,
+                "support": counts.support,
+                **{name: getattr(counts, name) for name in ("tp", "fp", "fn", "tn", "precision", "recall")},
+                "fbeta": counts.fbeta(beta),
+                "average_precision": [average_precision(truth[:, i], preds[:, i]) for i in range(len(self.classes))],
+            }
         )
         return report.sort_values("fbeta", kind="stable", ignore_index=True) if worst_first else report
 
     def grad_cam(self, index: int, class_index: int | None = None) -> np.ndarray:
-        """Return where picture ``index`` shows evidence for a class, float32 ``(h, w)`` as the body's output.
+        """Return where picture ``index`` speaks for a class, float32 ``(h, w)`` as the body's output.
 
         Args:
             index: position in the data set.
             class_index: None for the actual class, as in v1, or the tag with the largest loss.
         """
-        chosen = self._explained_class(index) if class_index is None else class_index
+        chosen = self.explained_class(index) if class_index is None else class_index
         x = self.learn.dataset_tensor(self.ds_type, index)
-        found: np.ndarray = grad_cam(self.learn.model, x, chosen)[0]
-        return found
+        return np.asarray(grad_cam(self.learn.model, x, chosen)[0])
 
     def plot_top_losses(
         self,
@@ -315,7 +263,7 @@ class ClassificationInterpretation(Trust, Parts):
             largest: False for the smallest losses.
             figsize: (width, height) in inches.
             heatmap: lay Grad-CAM over each picture, for the class that ``grad_cam`` explains by default.
-            heatmap_thresh: maps with fewer cells (h·w) than this are not drawn, nor those without evidence.
+            heatmap_thresh: maps with fewer cells (h·w) than this are not drawn, nor those that are 0 everywhere.
             alpha: opacity of the heatmap.
             cmap: its colours.
             show_text: draw titles.
@@ -328,7 +276,7 @@ class ClassificationInterpretation(Trust, Parts):
         titles = self._titles(order, thresh, heatmap)
         kind = "Wrong (+) and missed (−) tags/Loss" if self.is_multi else "Prediction/Actual/Loss/Probability"
         figure = plots.grid_of_pictures(
-            [self._picture(i) for i in order],
+            [self.picture(i) for i in order],
             titles if show_text else None,
             figsize=figsize,
             suptitle=kind if show_text else None,
@@ -365,7 +313,7 @@ class ClassificationInterpretation(Trust, Parts):
         shown, probs = order[:samples], self.preds.numpy()
         titles = [plots.sample_title(self.classes, truth[i], pred[i], probs[i], float(self.losses[i])) for i in shown]
         if shown:
-            plots.grid_of_pictures([self._picture(i) for i in shown], titles, figsize=figsize)
+            plots.grid_of_pictures([self.picture(i) for i in shown], titles, figsize=figsize)
         return [self._dataset()[i][0] for i in order] if save_misclassified else None
 
     def plot_confusion_matrix(
@@ -401,11 +349,232 @@ class ClassificationInterpretation(Trust, Parts):
         names = [str(name) for name in self.classes]
         look = plots.Look(title, cmap, norm_dec if normalize else 0, plot_txt, figsize, dpi)
         if self.is_multi:
-            shades, measures = normalize_rows(counts), tag_measures(counts)
-            figure = plots.tag_tables_figure(values, shades, names, measures, look)
+            by_tag = self._counts(thresh)
+            measures = {"precision": by_tag.precision, "recall": by_tag.recall, "fbeta": by_tag.fbeta(2.0)}
+            figure = plots.tag_tables_figure(values, normalize_rows(counts), names, measures, look)
         else:
             figure = plots.confusion_figure(values, names, look)
         return figure if return_fig else None
+
+    def slices(
+        self,
+        columns: pd.DataFrame | Mapping[str, Sequence[object]] | str | Sequence[str] | None = None,
+        *,
+        score: SumScore | None = None,
+        least: int = LEAST_PICTURES,
+        seed: int = 0,
+    ) -> SliceReport:
+        """Find the parts of the pictures on which the model does worse: "worst on site B".
+
+        Args:
+            columns: names of columns that the table had beside names and labels; or a value of each column for every
+                picture of this part, or for every row of the labelled table. Default: all columns of the table, and
+                the truth itself.
+            score: a mean over pictures; default accuracy, for tags sample-F2 at 0.2.
+            least: pictures that a part must have.
+            seed: of the intervals.
+
+        Raises:
+            ArgumentError: no such column, or columns of another length.
+        """
+        truth = self.y_true.numpy()
+        taken = columns_of(columns, self.data.lists.pictures.frame, self._dataset().rows, len(self.data.labels))
+        if columns is None:
+            taken |= label_columns(truth, self.classes)
+        chosen = score or (sample_fbeta() if self.is_multi else accuracy())
+        return find_slices(chosen, self.preds.numpy(), truth, taken, least=least, seed=seed)
+
+    def tag_curves(self) -> list[TagCurve]:
+        """Return precision and recall of each tag at every threshold."""
+        self._need_tags("tag_curves")
+        return tag_curves(self.y_true.numpy(), self.preds.numpy(), self.classes)
+
+    def plot_tag_curves(
+        self, *, figsize: tuple[float, float] | None = None, return_fig: bool | None = None
+    ) -> Figure | None:
+        """Draw precision against recall for each tag, the worst average precision first."""
+        from onecycle.evaluation.certainty import trust_plots
+
+        figure = trust_plots.tag_curves_figure(self.tag_curves(), figsize=figsize)
+        return figure if return_fig else None
+
+    def co_occurrence(self, thresh: float = 0.5) -> pd.DataFrame:
+        """Count for each pair of tags the pictures that have the one (rows) and are given the other (columns)."""
+        self._need_tags("co_occurrence")
+        return co_occurrence(self.y_true.numpy(), self.preds.numpy() >= thresh, self.classes)
+
+    def unfounded_pairs(self, thresh: float = 0.5, *, min_val: int = 1) -> list[tuple[str, str, int, int]]:
+        """Return tags that are given together more often than they are: (tag, tag, given both, have both)."""
+        self._need_tags("unfounded_pairs")
+        return unfounded_pairs(self.y_true.numpy(), self.preds.numpy() >= thresh, self.classes, min_val=min_val)
+
+    def plot_grad_cam(
+        self, index: int, *, figsize: tuple[float, float] | None = None, return_fig: bool | None = None
+    ) -> Figure | None:
+        """Draw a picture beside where it speaks for the predicted and for the true class.
+
+        For tags: for the three tags with the largest losses among those that are true or given (at 0.5).
+
+        Args:
+            index: position in the data set, as ``top_losses()`` gives it.
+            figsize: (width, height) in inches.
+            return_fig: return the figure.
+        """
+        from onecycle.evaluation import plots
+
+        picture, explained = self.picture(index), self._explained(index)
+        figure = plots.grid_of_pictures(
+            [picture] * (1 + len(explained)),
+            ["picture", *explained.values()],
+            ncols=1 + len(explained),
+            figsize=figsize or (3.2 * (1 + len(explained)), 3.6),
+            heatmaps=[None, *(self.grad_cam(index, c) for c in explained)],
+        )
+        return figure if return_fig else None
+
+    def _explained(self, index: int) -> dict[int, str]:
+        """Return the classes to explain and what to call them."""
+        probs, truth = self.preds[index], self.y_true[index]
+        if not self.is_multi:
+            said, true = int(probs.argmax()), int(truth)
+            words = {said: "predicted", true: "true"} if said != true else {true: "predicted and true"}
+            return {c: f"{word}: {self.classes[c]} {float(probs[c]):.2f}" for c, word in words.items()}
+        wrong = (probs - truth.float()).abs()
+        concerned = np.flatnonzero(((truth > 0) | (probs >= 0.5)).numpy())
+        worst = sorted(concerned.tolist(), key=lambda c: -float(wrong[c]))[:3]
+        return {c: f"{self.classes[c]} {float(probs[c]):.2f}, {'true' if truth[c] > 0 else 'not true'}" for c in worst}
+
+    def metrics(
+        self, scores: Sequence[WeightedScore] | None = None, *, groups: GroupIds | None = None, seed: int = 0
+    ) -> list[Estimate]:
+        """Return scores with their 95 % intervals and their baselines, which know the training part's classes alone.
+
+        Args:
+            scores: of ``onecycle.evaluation.certainty.intervals``. Default: accuracy and error rate (and, from ten
+                classes on, top-5 accuracy); for tags sample-F2 at 0.2, micro-F1 at 0.5 and macro-AP.
+            groups: an id for each picture (its scene, its patient): pictures of a group are not independent,
+                and the interval then says how sure the number is for new groups. Default: those that the split
+                was made by (``group_col``), if any.
+            seed: of the bootstrap.
+        """
+        return default_estimates(self._grouped(groups), scores, seed=seed)
+
+    def summary(
+        self, scores: Sequence[WeightedScore] | None = None, *, groups: GroupIds | None = None, seed: int = 0
+    ) -> str:
+        """Return the headline and the other scores as lines to print, with what they were measured on.
+
+        Args:
+            scores, groups, seed: as in ``metrics``; with ``scores`` these alone.
+        """
+        p = self._grouped(groups)
+        first = None if scores is not None else headline(p)
+        lines = default_estimates(p, scores, seed=seed) if first is None else [first, *other_scores(p)]
+        drawn = "pictures" if p.groups is None else f"{len(set(p.groups)):,} groups of pictures"
+        head = f"{len(p):,} pictures of the {self._part_name()}; in brackets the 95 % interval over"
+        text = [f"{head}\n{drawn}, and the baseline:", *(f"  {e}" for e in lines)]
+        few = int((p.truth.sum(axis=0) < FEW).sum()) if p.is_multi else 0
+        if few:
+            text.append(f"{few} of {len(self.classes)} tags have fewer than {FEW} pictures here: a mean over tags is")
+            text.append("unsure because of them, more so than its interval shows.")
+        if first is not None and first.thresholds == HELD_OUT:
+            text.append("The first is by the thresholds that predict uses: each fold of the pictures")
+            text.append("was decided by those that the other folds chose.")
+        return "\n".join(text + ([TRAINED_ON] if self.is_training_part else []))
+
+    def calibration(self, *, n_folds: int = 10, seed: int = 0, groups: GroupIds | None = None) -> CalibrationReport:
+        """Judge the probabilities, as they are and calibrated on pictures other than those judged.
+
+        ``learn.calibrate()`` does the same and has ``predict`` use it.
+
+        Args:
+            n_folds: each is judged by what the others gave.
+            seed: of folds and bootstrap.
+            groups: as in ``metrics``; a group stays in one fold.
+
+        Warns:
+            DataWarning: of the training part, whose probabilities say little about new pictures.
+        """
+        self._warn_of_training_part()
+        return calibration_report(
+            self.preds.numpy(),
+            self.y_true.numpy(),
+            classes=self.classes,
+            n_folds=n_folds,
+            seed=seed,
+            groups=self._own_groups(groups),
+        )
+
+    def plot_calibration(
+        self, *, figsize: tuple[float, float] | None = None, return_fig: bool | None = None
+    ) -> Figure | None:
+        """Draw the reliability curves before and after calibration, each fold calibrated by the others."""
+        from onecycle.evaluation.certainty import trust_plots
+
+        report = self.calibration()
+        curves = {"as the model gives it": report.curve_before, "calibrated (held out)": report.curve_after}
+        figure = trust_plots.reliability_figure(curves, figsize=figsize)
+        return figure if return_fig else None
+
+    def choose_thresholds(
+        self,
+        beta: float = 2.0,
+        *,
+        average: Average = "sample",
+        precision: float | None = None,
+        default: float = 0.5,
+        rule: Rule | None = None,
+        exactly_one: Sequence[Sequence[Any]] = (),
+        n_folds: int = 5,
+        seed: int = 0,
+        groups: GroupIds | None = None,
+    ) -> ThresholdReport:
+        """Choose from which probability on each tag is given, and report by cross-fitting what that gains.
+
+        ``learn.choose_thresholds()`` does the same and has ``predict`` use them.
+
+        Args:
+            beta: how many times recall matters as much as precision.
+            average: ``sample``: F-beta of each picture's tags (Planet's score); ``tag``: of each tag's pictures.
+            precision: choose for this precision of each tag instead.
+            default: the threshold that is kept unless another is clearly better.
+            rule: take this rule in any case: ``default``, ``one for all tags`` or ``per tag``.
+            exactly_one: groups of tag names of which the most probable is given, always; see ``constraints``.
+            n_folds, seed, groups: as in ``calibration``.
+
+        Raises:
+            ArgumentError: one label a picture, a tag that is not there, or a value out of its range.
+
+        Warns:
+            DataWarning: of the training part, whose probabilities say little about new pictures.
+        """
+        self._warn_of_training_part()
+        report = choose_thresholds(
+            self.preds.numpy(),
+            self.y_true.numpy(),
+            beta=beta,
+            average=average,
+            precision=precision,
+            default=default,
+            rule=rule,
+            exactly_one=[[self._tag_index(name) for name in group] for group in exactly_one],
+            classes=self.classes,
+            n_folds=n_folds,
+            seed=seed,
+            groups=self._own_groups(groups),
+        )
+        self._held_out = report.thresholds, report.decided
+        return report
+
+    def constraints(self) -> list[Constraint]:
+        """Return groups of tags of which every labelled picture has exactly one; nothing is applied.
+
+        Where such a group is a rule and no accident, pass its ``tags`` as ``exactly_one=[tags]`` to
+        ``choose_thresholds``.
+        """
+        if not self.is_multi:
+            raise ArgumentError("with one label a picture there is always exactly one class; nothing to find")
+        return propose_constraints(self.data.labels.targets, self.classes)
 
     def _titles(self, order: list[int], thresh: Thresholds | None, heatmap: bool) -> list[str]:
         from onecycle.evaluation import plots
@@ -413,7 +582,7 @@ class ClassificationInterpretation(Trust, Parts):
         losses = self.losses.tolist()
         if self.is_multi:
             truth, pred = self._tags(thresh)
-            mapped = [f" / map: {self.classes[self._explained_class(i)]}" if heatmap else "" for i in order]
+            mapped = [f" / map: {self.classes[self.explained_class(i)]}" if heatmap else "" for i in order]
             titles = [plots.tag_title(self.classes, truth[i], pred[i], losses[i]) for i in order]
             return [title + text for title, text in zip(titles, mapped, strict=True)]
         self._need_no_thresh(thresh)
@@ -424,19 +593,20 @@ class ClassificationInterpretation(Trust, Parts):
     def _tags(self, thresh: Thresholds | None) -> tuple[np.ndarray, np.ndarray]:
         return self.y_true.numpy() > 0, self.pred_tags(DEFAULT_THRESH if thresh is None else thresh)
 
-    def _explained_class(self, index: int) -> int:
+    def explained_class(self, index: int) -> int:
+        """Return the class that ``grad_cam`` explains by default."""
         return int(self.tag_losses()[index].argmax()) if self.is_multi else int(self.y_true[index])
 
     def _drawn_map(self, index: int, heatmap_thresh: int) -> np.ndarray | None:
-        found = self.grad_cam(index)
-        return found if found.size >= heatmap_thresh and found.any() else None
+        heat = self.grad_cam(index)
+        return heat if heat.size >= heatmap_thresh and heat.any() else None
 
     def _dataset(self) -> Any:
         return self.data.valid_ds if self.ds_type is None else self.data.dataset(self.ds_type)
 
-    def _picture(self, index: int) -> np.ndarray:
-        pixels: np.ndarray = self._dataset()[index][0].px.permute(1, 2, 0).numpy()
-        return pixels
+    def picture(self, index: int) -> np.ndarray:
+        """Return the pixels of picture ``index`` as evaluation sees it, ``(H, W, 3)``."""
+        return np.asarray(self._dataset()[index][0].px.permute(1, 2, 0).numpy())
 
     def _need_tags(self, what: str) -> None:
         if not self.is_multi:
@@ -448,6 +618,39 @@ class ClassificationInterpretation(Trust, Parts):
     def _need_no_thresh(self, thresh: Thresholds | None) -> None:
         if thresh is not None:
             raise ArgumentError(f"thresh={thresh} has no meaning with one label a picture; leave it out")
+
+    def _own_groups(self, groups: GroupIds | None) -> GroupIds | None:
+        """Return the given groups, else those of the split, for the pictures of this part."""
+        made_by = getattr(self.data.split, "groups", None)
+        if groups is not None or made_by is None:
+            return groups
+        return np.asarray(made_by[self._dataset().rows])
+
+    def _grouped(self, groups: GroupIds | None) -> Predictions:
+        """Return the predictions, with the caller's groups where there are some."""
+        p = self.predictions
+        return p if groups is None else replace(p, groups=np.asarray(groups, dtype=object))
+
+    def _counts(self, thresh: Thresholds | None) -> ClassCounts:
+        return count_classes(*self._tags(thresh))
+
+    def _tag_index(self, name: Any) -> int:
+        if name not in self.classes:
+            raise ArgumentError(f"there is no tag {name!r}; the tags are {', '.join(map(str, self.classes))}")
+        return self.classes.index(name)
+
+    @property
+    def is_training_part(self) -> bool:
+        """Whether these pictures trained the model."""
+        return getattr(self.ds_type, "name", "Valid") in ("Train", "Fix")
+
+    def _warn_of_training_part(self) -> None:
+        if self.is_training_part:
+            warn(f"{TRAINED_ON} Use the validation set, which does not.", DataWarning)
+
+    def _part_name(self) -> str:
+        name = getattr(self.ds_type, "name", "Valid")
+        return f"{ {'Valid': 'validation', 'Train': 'training', 'Fix': 'training'}.get(name, name) } set"
 
 
 def _ranked(losses: Tensor, k: int | None, largest: bool) -> tuple[Tensor, Tensor]:

@@ -106,7 +106,7 @@ def grid_of_pictures(
 def _draw_picture(ax: Axes, image: np.ndarray, heatmap: np.ndarray | None, alpha: float, cmap: str) -> None:
     drawn = ax.imshow(image)
     if heatmap is not None:
-        top = float(heatmap.max()) or 1.0  # a map of zeros: no evidence anywhere
+        top = float(heatmap.max()) or 1.0  # a map of zeros: nothing speaks for the class
         ax.imshow(
             heatmap, alpha=alpha, cmap=cmap, vmin=0, vmax=top, extent=drawn.get_extent(), interpolation="bilinear"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -168,12 +169,12 @@ class Predictions:
         """Share of each class among the training pictures, float64 ``(C,)``; None where nothing is known of them."""
         return None if self.train_counts is None else np.asarray(self.train_counts / max(self.n_train, 1), dtype=float)
 
-    @property
+    @cached_property
     def truth(self) -> np.ndarray:
         """Which labels are true, bool ``(N, C)``."""
         return self.as_flags(self.known_targets)
 
-    @property
+    @cached_property
     def predicted(self) -> np.ndarray:
         """Which labels are predicted, bool ``(N, C)``; ``decided`` in the form that single labels and tags share."""
         return self.as_flags(self.decided)
@@ -188,6 +189,13 @@ class Predictions:
         if self.targets is None:
             raise ArgumentError("these pictures have no labels to compare predictions with")
         return self.targets
+
+    @property
+    def known_losses(self) -> np.ndarray:
+        """The losses, where they must be known."""
+        if self.losses is None:
+            raise ArgumentError("these predictions come without the loss of each picture")
+        return self.losses
 
     def as_flags(self, labels: np.ndarray) -> np.ndarray:
         """Return labels of these pictures, ``(N,)`` or 0/1 ``(N, C)``, as bool ``(N, C)``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,19 +29,12 @@ _COLUMNS = 80
 
 @dataclass(frozen=True)
 class Slice:
-    """The pictures with one value of one column.
+    """The pictures with one value of one column."""
 
-    Attributes:
-        column: its name.
-        value: the value, or the range of numbers, as text.
-        score: of these pictures, with its interval; its ``baseline`` is the score of all others.
-        p_value: how likely a difference from the rest as large as this is by chance, for all looks together.
-    """
-
-    column: str
-    value: str
-    score: Estimate
-    p_value: float
+    column: str  # its name
+    value: str  # the value, or the range of numbers, as text
+    score: Estimate  # of these pictures, with its interval; its ``baseline`` is the score of all others
+    p_value: float  # of a difference from the rest as large as this by chance, for all slices together
 
     @property
     def n(self) -> int:
@@ -61,19 +54,12 @@ class Slice:
 
 @dataclass(frozen=True)
 class SliceReport:
-    """All parts that were looked at, those furthest below the rest first.
+    """All parts that were looked at, those furthest below the rest first."""
 
-    Attributes:
-        slices: of every column.
-        score: what was compared.
-        n: pictures in all.
-        left_out: columns of which no value has enough pictures.
-    """
-
-    slices: tuple[Slice, ...]
-    score: str
-    n: int
-    left_out: tuple[str, ...] = ()
+    slices: tuple[Slice, ...]  # of every column
+    score: str  # what was compared
+    n: int  # pictures in all
+    left_out: tuple[str, ...] = ()  # columns of which no value has enough pictures
 
     @property
     def worse(self) -> tuple[Slice, ...]:
@@ -98,12 +84,12 @@ class SliceReport:
         return "\n".join(lines)
 
 
-def _row(part: Slice) -> str:
-    name = f"{part.column} = {part.value}"
+def _row(s: Slice) -> str:
+    name = f"{s.column} = {s.value}"
     name = name if len(name) <= 34 else f"{name[:33]}…"
-    p = "<0.001" if part.p_value < 0.001 else f"{part.p_value:.3f}"
-    score = f"{part.score.value:.3f} ({part.score.low:.2f} to {part.score.high:.2f})"
-    return f"{name:<34} {part.n:>8,}  {score:<21} {part.rest:>5.3f} {p:>6}"
+    p = "<0.001" if s.p_value < 0.001 else f"{s.p_value:.3f}"
+    score = f"{s.score.value:.3f} ({s.score.low:.2f} to {s.score.high:.2f})"
+    return f"{name:<34} {s.n:>8,}  {score:<21} {s.rest:>5.3f} {p:>6}"
 
 
 def find_slices(
@@ -135,15 +121,15 @@ def find_slices(
     """
     check_arrays(probs, targets)
     values = _per_picture(score, probs, targets)
-    looks = [(name, *part) for name, column in columns.items() for part in _parts(name, column, len(probs), least)]
-    p_values = holm(np.array([_p_value(values[inside], values[~inside]) for _, _, inside in looks]))
-    found = []
-    for (name, value, inside), p in zip(looks, p_values.tolist(), strict=True):
+    compared = [(name, *part) for name, column in columns.items() for part in _parts(name, column, len(probs), least)]
+    p_values = holm(np.array([_p_value(values[inside], values[~inside]) for _, _, inside in compared]))
+    slices = []
+    for (name, value, inside), p in zip(compared, p_values.tolist(), strict=True):
         own = estimate(score, probs[inside], targets[inside], seed=seed)
-        with_rest = Estimate(own.name, own.value, own.low, own.high, float(values[~inside].mean()), own.n, "the rest")
-        found.append(Slice(name, value, with_rest, p))
-    seen = {name for name, _, _ in looks}
-    ranked = tuple(sorted(found, key=lambda s: s.gap))
+        with_rest = replace(own, baseline=float(values[~inside].mean()), baseline_name="the rest")
+        slices.append(Slice(name, value, with_rest, p))
+    seen = {name for name, _, _ in compared}
+    ranked = tuple(sorted(slices, key=lambda s: s.gap))
     return SliceReport(ranked, score.name, len(probs), tuple(name for name in columns if name not in seen))
 
 
@@ -155,6 +141,48 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     adjusted = np.empty(m)
     adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
+
+
+def columns_of(
+    asked: pd.DataFrame | Mapping[str, Sequence[object]] | str | Sequence[str] | None,
+    frame: pd.DataFrame | None,
+    rows: np.ndarray,
+    n_all: int,
+) -> dict[str, Any]:
+    """Return columns for ``find_slices``, a value for each picture of a part of the data.
+
+    Args:
+        asked: names of the table's columns, or values for the part or for the whole table; None: all of its columns.
+        frame: what the table has beside names and labels; None: nothing.
+        rows: int ``(N,)``, the part's rows in the table.
+        n_all: rows of the table.
+
+    Raises:
+        ArgumentError: no such column, or columns of another length.
+    """
+    own = {} if frame is None else {str(name): frame[name] for name in frame.columns}
+    table: Any = own if asked is None else asked
+    if isinstance(asked, (str, list, tuple)):
+        names = [asked] if isinstance(asked, str) else asked
+        unknown = [name for name in names if name not in own]
+        if unknown:
+            known = ", ".join(map(repr, own)) or "no column beside names and labels"
+            raise ArgumentError(f"the table has no column {unknown[0]!r} to look at; it has {known}")
+        table = {name: own[name] for name in names}
+    return {str(name): _of_rows(str(name), table[name], rows, n_all) for name in table}
+
+
+def _of_rows(name: str, column: Any, rows: np.ndarray, n_all: int) -> pd.Series[Any]:
+    """Return a column's values for this part's rows, from values for them or for all rows of the table."""
+    cells = pd.Series(column).reset_index(drop=True)
+    if len(cells) == len(rows):
+        return cells
+    if len(cells) != n_all:
+        raise ArgumentError(
+            f"column {name!r} has {len(cells):,} values; expected one for each of the {len(rows):,} pictures of this "
+            f"part, or for each of the {n_all:,} rows of the table"
+        )
+    return cells.iloc[rows].reset_index(drop=True)
 
 
 def label_columns(targets: np.ndarray, classes: Sequence[object]) -> dict[str, np.ndarray]:

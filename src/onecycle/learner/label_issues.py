@@ -26,7 +26,7 @@ from onecycle.data.labels.stratified import stratified_folds
 from onecycle.data.progress import counting_bar
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.label_issues import LabelIssue, RankedLabels, as_issues, rank_labels
-from onecycle.files import write_whole
+from onecycle.files import name_below, write_whole
 from onecycle.learner.features import LabelledFeatures
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten, bn_drop_lin, init_head, set_prior_bias
 from onecycle.text import aligned, cut
@@ -101,7 +101,7 @@ class LabelIssues:
         return target
 
     def _cells(self, issue: LabelIssue) -> tuple[str, str | None, str, str, str, str]:
-        file = relabel.file_name(issue.path, self.data.path)
+        file = name_below(issue.path, self.data.path)
         return file, issue.tag, issue.given, issue.suggested, f"{issue.score:.3g}", ""
 
     def show(self, k: int = 9, *, figsize: tuple[float, float] = (12, 12), return_fig: bool = False) -> Figure | None:
@@ -264,7 +264,7 @@ def _score(score: float) -> str:
 def _table(issues: Sequence[LabelIssue], root: Path) -> list[str]:
     """Lay issues out in columns, 80 characters at most."""
     with_tags = any(issue.tag is not None for issue in issues)
-    files = [relabel.file_name(issue.path, root) for issue in issues]
+    files = [name_below(issue.path, root) for issue in issues]
     widths = (30, 22, 5, 9, 6) if with_tags else (30, 19, 19, 6)
     tag = ["tag"] if with_tags else []
     rows = [["picture", *tag, "given", "suggested", "score"]]

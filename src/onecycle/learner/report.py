@@ -16,30 +16,26 @@ from onecycle.data.audit.findings import AuditReport
 from onecycle.data.datasets import ImageDataset
 from onecycle.data.labels import relabel
 from onecycle.errors import ArgumentError, OnecycleError
-from onecycle.evaluation.certainty.constraints import apply_constraints
-from onecycle.evaluation.certainty.intervals import Estimate
+from onecycle.evaluation.class_table import class_rows
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.evaluation.label_issues import LabelIssue
-from onecycle.evaluation.report import content as parts
+from onecycle.evaluation.report import content as say
 from onecycle.evaluation.report.charts import Plot, Series, line_plot, reliability_plot
-from onecycle.evaluation.report.class_table import class_rows
 from onecycle.evaluation.report.confusion import confused_pairs, confusion_table
 from onecycle.evaluation.report.content import DoubtfulLabel, DoubtfulPicture, PairShots, ReportContent, TopLoss
-from onecycle.evaluation.report.evidence import Evidence
 from onecycle.evaluation.report.page import render
-from onecycle.evaluation.report.pictures import LARGE_PX, MEDIUM_PX, Album, thumbnail_px
+from onecycle.evaluation.report.pictures import LARGE_PX, MEDIUM_PX, PagePictures, thumbnail_px
 from onecycle.evaluation.report.scores import calibration_facts, measure
 from onecycle.evaluation.report.sliders import make_sliders
-from onecycle.evaluation.report.verdict import LabelDoubts, Warned, judge
+from onecycle.evaluation.report.verdict import IssueCount, Warned, judge
 from onecycle.evaluation.slices import SliceReport
-from onecycle.files import write_whole
+from onecycle.files import name_below, write_whole
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.train.log.recorder import Recorder
 
 if TYPE_CHECKING:
     from onecycle.learner.learner import Learner
 
-DEFAULT_THRESH = 0.5
 NO_COLUMNS = "There is no column beside names and labels, and no class with enough pictures to look at apart."
 Sweeps = Sequence[tuple[Sequence[float], Sequence[float]]]
 Issues = LabelIssues | Sequence[LabelIssue] | None
@@ -47,15 +43,10 @@ Issues = LabelIssues | Sequence[LabelIssue] | None
 
 @dataclass(frozen=True)
 class Report:
-    """A report as one HTML page; a notebook shows it inline.
-
-    Attributes:
-        html: the page.
-        content: what it says, as values and arrays.
-    """
+    """A report as one HTML page; a notebook shows it inline."""
 
     html: str = field(repr=False)
-    content: ReportContent = field(repr=False)
+    content: ReportContent = field(repr=False)  # what it says, as values and arrays
 
     def save(self, path: str | Path) -> Path:
         """Write the page, whole or not at all, and return its path."""
@@ -89,8 +80,7 @@ def build_report(
     env: Mapping[str, object] | None = None,
     notes: Sequence[str] = (),
     training_note: str = "",
-    held_out: Estimate | None = None,
-    doubts: LabelDoubts | None = None,
+    issue_count: IssueCount | None = None,
 ) -> Report:
     """Put what is known of a trained model into one page; what is not known is left out, with the reason.
 
@@ -106,9 +96,7 @@ def build_report(
         env: versions, machine and the like, by name.
         notes: sentences to show below the verdict.
         training_note: a sentence on the history of training.
-        held_out: the score of the learner's thresholds on folds that did not choose them; default: found again
-            where the same choice can be made again.
-        doubts: how many labels are doubtful; default: counted in ``label_issues``.
+        issue_count: how many labels are doubtful; default: counted in ``label_issues``.
 
     Raises:
         ArgumentError: no picture to report on.
@@ -126,8 +114,7 @@ def build_report(
         env=env or {},
         notes=tuple(notes),
         training_note=training_note,
-        held_out=held_out,
-        doubts=label_doubts(label_issues) if doubts is None else doubts,
+        issue_count=count_issues(label_issues) if issue_count is None else issue_count,
     )
 
 
@@ -141,8 +128,8 @@ class _Builder:
 
     def __init__(self, learn: Learner, found: ClassificationInterpretation) -> None:
         self.learn, self.found = learn, found
-        self.evidence = evidence_of(learn, found)
-        self.album = Album(_reader(found._picture))
+        self.predictions = found.predictions
+        self.pictures = PagePictures(_reader(found.picture))
         self.missing: dict[str, str] = {}
 
     def build(
@@ -157,40 +144,38 @@ class _Builder:
         env: Mapping[str, object],
         notes: tuple[str, ...],
         training_note: str,
-        held_out: Estimate | None,
-        doubts: LabelDoubts | None,
+        issue_count: IssueCount | None,
     ) -> Report:
         """Make every part, numbers first, then pictures in the order of their worth."""
-        e, learn = self.evidence, self.learn
-        rows, scores = class_rows(e), measure(e, held_out)
-        calibration = calibration_facts(e, calibrated=learn.calibration is not None)
-        data = None if audit is None else parts.data_facts(audit)
+        p, scores = self.predictions, measure(self.predictions)
+        rows, calibration = class_rows(p), calibration_facts(p)
+        data = None if audit is None else say.data_facts(audit)
         warned = Warned(
             leaked=None if data is None else len(data.leaked),
             errors=0 if data is None else sum(f.severity == "error" for f in data.findings),
-            doubts=doubts,
-            trained_on=self.found._is_training_part(),
+            issues=issue_count,
+            trained_on=self.found.is_training_part,
         )
         curve = calibration.curve
         made = ReportContent(
-            title,
-            e,
-            judge(scores, rows, calibration, warned, is_multi=e.is_multi),
-            scores,
-            calibration,
-            rows,
-            reliability_plot(curve.confidence, curve.observed, curve.low, curve.high, curve.count),
-            data,
-            self._curves(),
-            sweep_plot(_sweeps(sweep)),
-            None if e.is_multi else confusion_table(e),
-            parts.tag_pairs(e),
+            title=title,
+            predictions=p,
+            verdict=judge(scores, rows, calibration, warned, is_multi=p.is_multi),
+            scores=scores,
+            calibration=calibration,
+            rows=rows,
+            reliability=reliability_plot(curve.confidence, curve.observed, curve.low, curve.high, curve.count),
+            data=data,
+            curves=self._curves(),
+            sweep=sweep_plot(_sweeps(sweep)),
+            matrix=None if p.is_multi else confusion_table(p),
+            tag_pairs=say.tag_pairs(p),
             pairs=(),
             top=self._top_losses(),
             sliders=self._sliders(),
-            doubtful=self._doubtful(issues, doubts),
-            doubts=doubts,
-            columns=tuple(c for c in relabel.COLUMNS if e.is_multi or c != relabel.TAG),
+            doubtful=self._doubtful(issues, issue_count),
+            issues=issue_count,
+            columns=tuple(c for c in relabel.COLUMNS if p.is_multi or c != relabel.TAG),
             slices=self._slices(),
             thumbs={},
             config=config,
@@ -202,7 +187,7 @@ class _Builder:
             version=__version__,
             made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
-        return _finished(made, self.album, self._pairs())
+        return _finished(made, self.pictures, self._pairs())
 
     def _curves(self) -> tuple[Plot, ...]:
         recorder = getattr(self.learn, "recorder", None)
@@ -213,30 +198,29 @@ class _Builder:
 
     def _pairs(self) -> tuple[PairShots, ...]:
         def shot(index: int | None) -> Any:
-            return None if index is None else (index, self.album.shot(index, MEDIUM_PX))
+            return None if index is None else (index, self.pictures.shot(index, MEDIUM_PX))
 
         return tuple(
-            PairShots(p, tuple(map(shot, p.pictures)), shot(p.like_actual), shot(p.like_predicted))
-            for p in confused_pairs(self.evidence)
+            PairShots(pair, tuple(map(shot, pair.pictures)), shot(pair.like_actual), shot(pair.like_predicted))
+            for pair in confused_pairs(self.predictions)
         )
 
     def _top_losses(self) -> tuple[TopLoss, ...]:
-        order = np.argsort(-self.evidence.losses, kind="stable")[: parts.MOST_TOP_LOSSES]
+        order = np.argsort(-self.predictions.known_losses, kind="stable")[: say.MOST_TOP_LOSSES]
         return tuple(self._top_loss(int(i)) for i in order)
 
     def _top_loss(self, index: int) -> TopLoss:
-        e = self.evidence
-        explained = self.found._explained_class(index)
+        p, explained = self.predictions, self.found.explained_class(index)
         heat = self._heat(index, explained)
         return TopLoss(
-            index,
-            e.names[index],
-            float(e.losses[index]),
-            parts.true_names(e, index),
-            parts.guesses(e, index),
-            self.album.shot(index, LARGE_PX),
-            None if heat is None else self.album.shot(index, LARGE_PX, heat=heat),
-            e.classes[explained],
+            index=index,
+            name=p.files[index],
+            loss=float(p.known_losses[index]),
+            truth=p.names_of(p.known_targets[index]),
+            labels=say.shown_labels(p, index),
+            plain=self.pictures.shot(index, LARGE_PX),
+            heat=None if heat is None else self.pictures.shot(index, LARGE_PX, heat=heat),
+            explained=p.classes[explained],
         )
 
     def _heat(self, index: int, explained: int) -> np.ndarray | None:
@@ -244,55 +228,56 @@ class _Builder:
         if "heat" in self.missing:
             return None
         try:
-            found = self.found.grad_cam(index, explained)
+            heat = self.found.grad_cam(index, explained)
         except (OnecycleError, OSError) as error:
             self.missing["heat"] = f"No heat maps: {error}"
             return None
-        return found if found.any() else None
+        return heat if heat.any() else None
 
     def _sliders(self) -> Any:
-        if not self.evidence.is_multi:
+        p, chosen = self.predictions, self.predictions.thresholds
+        if not p.is_multi:
             return None
-        chosen = self.learn.thresholds
         fixed = () if chosen is None else tuple(sorted(t for group in chosen.exactly_one for t in group))
-        e = self.evidence
-        return make_sliders(e.decided, e.thresholds, exact=chosen is not None, fixed=fixed)
+        return make_sliders(p.compared, p.limits, exact=chosen is not None, fixed=fixed)
 
-    def _doubtful(self, issues: Issues, doubts: LabelDoubts | None) -> tuple[DoubtfulPicture, ...] | None:
-        if issues is None or doubts is None:
+    def _doubtful(self, issues: Issues, count: IssueCount | None) -> tuple[DoubtfulPicture, ...] | None:
+        if issues is None or count is None:
             return None
-        most = min(parts.MOST_ISSUES, doubts.n)
+        most = min(say.MOST_ISSUES, count.n)
         listed = issues.top(most) if isinstance(issues, LabelIssues) else list(issues[:most])
         by_row: dict[int, list[LabelIssue]] = {}
         for issue in listed:
             by_row.setdefault(issue.row, []).append(issue)
         data = self.learn.data
-        part = ImageDataset(data.store, np.array(list(by_row), dtype=np.int64), data.labels, data.classes)
-        album = Album(_reader(lambda i: part.image(i).numpy()), self.album.budget)
+        dataset = ImageDataset(data.store, np.array(list(by_row), dtype=np.int64), data.labels, data.classes)
+        pictures = PagePictures(_reader(lambda i: dataset.image(i).numpy()), self.pictures.budget)
         made = tuple(
             DoubtfulPicture(
-                relabel.file_name(found[0].path, data.path),
-                album.shot(i, MEDIUM_PX),
-                tuple(DoubtfulLabel(x.tag, x.given, x.suggested, x.score) for x in found),
+                name_below(asked[0].path, data.path),
+                pictures.shot(i, MEDIUM_PX),
+                tuple(DoubtfulLabel(x.tag, x.given, x.suggested, x.score) for x in asked),
             )
-            for i, found in enumerate(by_row.values())
+            for i, asked in enumerate(by_row.values())
         )
-        self.album.budget = album.budget
+        self.pictures.budget = pictures.budget
         return made
 
     def _slices(self) -> SliceReport | None:
-        if len(self.evidence.classes) > _MOST_SLICED:
-            self.missing["slices"] = f"More than {_MOST_SLICED} {self.evidence.words}: ask learn.interpret().slices()."
+        if len(self.predictions.classes) > _MOST_SLICED:
+            self.missing["slices"] = (
+                f"More than {_MOST_SLICED} {self.predictions.words}: ask learn.interpret().slices()."
+            )
             return None
         try:
-            found = self.found.slices()
+            report = self.found.slices()
         except OnecycleError as error:
             self.missing["slices"] = str(error)
             return None
-        if not found.slices:
+        if not report.slices:
             self.missing["slices"] = NO_COLUMNS
             return None
-        return found
+        return report
 
 
 METRIC_NAMES = {"fbeta": "sample-F2"}
@@ -300,31 +285,6 @@ METRIC_NAMES = {"fbeta": "sample-F2"}
 
 _MOST_SLICED = 100
 _DOTTED = 40
-
-
-def evidence_of(learn: Learner, found: ClassificationInterpretation) -> Evidence:
-    """Return the predictions as arrays, with the thresholds and the calibration of the learner."""
-    probs = found.preds.numpy()
-    shown = learn.calibrated.probs(found.preds).numpy()
-    chosen = learn.thresholds if found.is_multi else None
-    c = len(found.classes)
-    thresholds = np.full(c, DEFAULT_THRESH) if chosen is None else np.array(chosen.values)
-    data, train = found.data, found.data.split.train
-    return Evidence(
-        tuple(map(str, found.classes)),
-        found.is_multi,
-        probs,
-        shown,
-        shown if chosen is None else apply_constraints(probs, chosen.exactly_one),
-        thresholds,
-        chosen is not None,
-        found.y_true.numpy(),
-        found.losses.numpy(),
-        tuple(relabel.file_name(path, data.path) for path in found._dataset().items),
-        np.asarray(data.labels.counts(train), dtype=np.int64),
-        len(train),
-        found._own_groups(None),
-    )
 
 
 def learning_plots(recorder: Recorder) -> tuple[Plot, ...]:
@@ -378,15 +338,15 @@ def _sweeps(sweep: Sweeps | Recorder | None) -> Sweeps:
     return sweep or ()
 
 
-def _finished(content: ReportContent, album: Album, pairs: tuple[PairShots, ...]) -> Report:
+def _finished(content: ReportContent, pictures: PagePictures, pairs: tuple[PairShots, ...]) -> Report:
     """Spend the rest of the budget on the pictures behind the tables, wrong ones first, and write the page."""
-    e = content.evidence
-    thumbs = album.thumbnails(parts.worst_first(e).tolist(), thumbnail_px(e.n))
-    whole = replace(content, pairs=pairs, thumbs=thumbs, left_out=len(album.left_out), gone=len(album.gone))
+    p = content.predictions
+    thumbs = pictures.thumbnails(say.worst_first(p).tolist(), thumbnail_px(len(p)))
+    whole = replace(content, pairs=pairs, thumbs=thumbs, left_out=len(pictures.left_out), gone=len(pictures.gone))
     return Report(render(whole), whole)
 
 
-def label_doubts(issues: Issues, *, n: int | None = None, judged: int | None = None) -> LabelDoubts | None:
+def count_issues(issues: Issues, *, n: int | None = None, judged: int | None = None) -> IssueCount | None:
     """Count doubtful labels and the pictures that they are on; None where nobody looked.
 
     Args:
@@ -400,7 +360,7 @@ def label_doubts(issues: Issues, *, n: int | None = None, judged: int | None = N
         listed, judged = issues.top(issues.n_likely), len(issues)
     else:
         listed = list(issues[:n])
-    return LabelDoubts(len(listed), len({issue.row for issue in listed}), judged)
+    return IssueCount(len(listed), len({issue.row for issue in listed}), judged)
 
 
 def _reader(read: Callable[[int], np.ndarray]) -> Callable[[int], np.ndarray | None]:

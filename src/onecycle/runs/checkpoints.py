@@ -16,19 +16,18 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from onecycle import __version__
 from onecycle.errors import DataError
 from onecycle.evaluation.certainty.intervals import Estimate
+from onecycle.evaluation.headline import HELD_OUT, default_estimates, headline
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
-from onecycle.files import csv_text
+from onecycle.files import csv_text, text_name
 from onecycle.learner.fine_tune.plan import ALL, Stage
 from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.split import name_of, valid_names
 from onecycle.train.callbacks import TrainerLike
 from onecycle.train.device.machine import n_cores
 from onecycle.train.log.recorder import EpochRow, Recorder
@@ -36,8 +35,6 @@ from onecycle.train.lr_finder import Sweep
 
 if TYPE_CHECKING:
     from onecycle.data.bunch import ImageDataBunch
-    from onecycle.evaluation.certainty.thresholds import ThresholdReport
-    from onecycle.evaluation.interpretation import ClassificationInterpretation
     from onecycle.learner.learner import Learner
 
 LAST, INTERRUPTED = "last", "interrupted"
@@ -270,7 +267,7 @@ def read_issues(run: RunFolder, data: ImageDataBunch) -> list[LabelIssue] | None
     """Return the labels to look at again that an earlier session wrote down; None where it did not."""
     if not run.label_issues.exists():
         return None
-    row_of = {name_of(path, data.path): row for row, path in enumerate(data.store.paths)}
+    row_of = {text_name(path, data.path): row for row, path in enumerate(data.store.paths)}
     with run.label_issues.open(newline="", encoding="utf-8") as file:
         return [
             LabelIssue(
@@ -286,47 +283,29 @@ def read_issues(run: RunFolder, data: ImageDataBunch) -> list[LabelIssue] | None
         ]
 
 
-def predictions_of(learn: Learner, interpretation: ClassificationInterpretation) -> Predictions:
-    """Return the predictions of the validation part as a table."""
-    data = learn.data
-    rows, groups, train = data.split.valid, data.split.groups, data.split.train
-    return Predictions.of(
-        interpretation.preds.numpy(),
-        is_multi=data.is_multi,
-        calibration=learn.calibration,
-        thresholds=learn.thresholds if data.is_multi else None,
-        files=tuple(valid_names(data)),
-        classes=tuple(str(c) for c in data.classes),
-        rows=rows,
-        targets=interpretation.y_true.numpy().astype(np.int64),
-        losses=interpretation.losses.numpy(),
-        groups=None if groups is None else groups[rows],
-        train_counts=np.asarray(data.labels.counts(train), dtype=np.int64),
-        n_train=len(train),
-    )
+def metrics_of_run(learn: Learner, predictions: Predictions | None) -> dict[str, Any]:
+    """Return what ``metrics.json`` holds: the headline, all scores, thresholds, calibration, counts.
 
-
-def metrics_of_run(learn: Learner, estimates: Sequence[Estimate], thresholds: ThresholdReport | None) -> dict[str, Any]:
-    """Return what ``metrics.json`` holds: scores with intervals and baselines, thresholds, calibration, counts."""
+    Args:
+        learn: the trained learner.
+        predictions: of its validation pictures; None where nothing validates.
+    """
     data = learn.data
     train = data.split.train
     shares = data.labels.counts(train) / max(len(train), 1)
+    first = None if predictions is None else headline(predictions)
+    chosen = first is not None and first.thresholds == HELD_OUT
     return {
-        "metrics": [estimate_values(e) for e in estimates],
+        "headline": None if first is None else first.to_dict(),
+        "metrics": [] if predictions is None else [e.to_dict() for e in default_estimates(predictions)],
         **learn.calibrated.manifest(),
-        "with_thresholds": [] if thresholds is None else [estimate_values(e) for e in thresholds.held_out],
+        "with_thresholds": [Estimate.to_dict(first)] if first is not None and chosen else [],
         "n_train": len(train),
         "n_valid": len(data.split.valid),
         "classes": [str(c) for c in data.classes],
         "is_multi": data.is_multi,
         "training_shares": {str(c): float(s) for c, s in zip(data.classes, shares, strict=True)},
     }
-
-
-def estimate_values(estimate: Estimate) -> dict[str, Any]:
-    """Return an estimate as plain values."""
-    names = ("name", "value", "low", "high", "baseline", "baseline_name", "n")
-    return {name: getattr(estimate, name) for name in names}
 
 
 def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:

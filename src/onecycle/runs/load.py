@@ -81,8 +81,6 @@ def interpretation_of(run: RunFolder, learn: Learner) -> ClassificationInterpret
     Raises:
         DataError: no predictions, or they are of other pictures than the learner's validation part.
     """
-    import torch
-
     from onecycle.evaluation.interpretation import ClassificationInterpretation
 
     kept = run_predictions(run)
@@ -93,8 +91,7 @@ def interpretation_of(run: RunFolder, learn: Learner) -> ClassificationInterpret
             f"{run.predictions} has {len(kept)} pictures, and of these the data has {there}: "
             f"put the data back as it was. The report that was written when the run ended is {run.report}"
         )
-    probs, targets, losses = (torch.from_numpy(a) for a in (kept.probs, kept.known_targets, kept.losses))
-    return ClassificationInterpretation(learn, probs, targets, losses)
+    return ClassificationInterpretation.from_predictions(learn, kept)
 
 
 def _difference(before: Sequence[str], now: Sequence[str]) -> str:

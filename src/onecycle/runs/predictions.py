@@ -68,12 +68,17 @@ def run_predictions(run: RunFolder) -> Predictions:
     kept = read_predictions(run.predictions)
     if kept.train_counts is not None or not run.metrics.exists():
         return kept
-    metrics = run.read_json(run.metrics)
-    n_train, shares = int(metrics.get("n_train", 0)), metrics.get("training_shares", {})
-    counts = np.array([round(n_train * float(shares.get(name, 0.0))) for name in kept.classes], dtype=np.int64)
-    chosen = metrics.get("thresholds")
+    counts, n_train = training_counts(run, kept.classes)
+    chosen = run.read_json(run.metrics).get("thresholds")
     thresholds = None if chosen is None else TagThresholds.from_dict(chosen)
     return replace(kept, train_counts=counts, n_train=n_train, thresholds=thresholds)
+
+
+def training_counts(run: RunFolder, classes: Sequence[str]) -> tuple[np.ndarray, int]:
+    """Return how many training pictures of a run have each class, int64 ``(C,)``, and how many there are."""
+    metrics = run.read_json(run.metrics)
+    n_train, shares = int(metrics.get("n_train", 0)), metrics.get("training_shares", {})
+    return np.array([round(n_train * float(shares.get(c, 0.0))) for c in classes], dtype=np.int64), n_train
 
 
 def _as_table(p: Predictions) -> pa.Table:

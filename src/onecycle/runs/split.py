@@ -12,10 +12,9 @@ from typing import Literal
 import numpy as np
 
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.labels.relabel import file_name
 from onecycle.data.labels.splits import Split
 from onecycle.errors import DataError, DataWarning, warn
-from onecycle.files import csv_text
+from onecycle.files import csv_text, text_name
 from onecycle.text import plural, shown
 
 Part = Literal["train", "valid", "left out"]
@@ -31,17 +30,12 @@ def parts_of(data: ImageDataBunch) -> list[Part]:
 
 def valid_names(data: ImageDataBunch) -> list[str]:
     """Return the names of the validation pictures below the folder of the data set, in order."""
-    return [name_of(data.store.paths[row], data.path) for row in data.split.valid]
-
-
-def name_of(path: str, root: Path) -> str:
-    """Return a picture's name below the folder of the data set, as the run's tables have it."""
-    return file_name(path, root).encode("utf-8", "backslashreplace").decode("utf-8")
+    return [text_name(data.store.paths[row], data.path) for row in data.split.valid]
 
 
 def split_text(data: ImageDataBunch) -> str:
     """Return the split as ``split.csv`` has it: one line a row of the table, in order."""
-    names = (name_of(path, data.path) for path in data.store.paths)
+    names = (text_name(path, data.path) for path in data.store.paths)
     return csv_text([("file", "part"), *zip(names, parts_of(data), strict=True)])
 
 
@@ -77,7 +71,7 @@ def split_like(paths: Sequence[str], root: Path, table: Path) -> Split:
     """
     rows: dict[str, list[int]] = defaultdict(list)
     for row, path in reversed(list(enumerate(paths))):
-        rows[name_of(path, root)].append(row)
+        rows[text_name(path, root)].append(row)
     found: dict[Part, list[int]] = {"train": [], "valid": [], "left out": []}
     gone = []
     for file, part in read_split(table):

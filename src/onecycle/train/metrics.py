@@ -1,5 +1,7 @@
 """Scores of predictions against the truth, each computed once over the whole validation set.
 
+The formulas are those of ``onecycle.evaluation.scores``; here they meet logits and check what they are given.
+
 A metric is any callable ``(logits, targets) -> 0-d float tensor``. The loop concatenates the logits of all
 batches and calls each metric once, so nothing is averaged over batches and no value depends on their size.
 
@@ -27,7 +29,6 @@ import inspect
 import math
 import re
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
@@ -38,8 +39,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onecycle.errors import ArgumentError, DataWarning
+from onecycle.evaluation import scores
+from onecycle.evaluation.scores import roc_points
 
 Metric = Callable[[Tensor, Tensor], Tensor]
+Formula = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]  # tp, fp, fn (C,) → of each class (C,)
 Ranking = Callable[[np.ndarray, np.ndarray], float]  # of one class: bool truth (N,), scores (N,)
 # The metrics of this module that fit one label a picture, and those that fit tags.
 SINGLE_LABEL_METRICS: tuple[str, ...] = (
@@ -173,13 +177,7 @@ def top_k_accuracy(logits: Tensor, targets: Tensor, k: int = 5) -> Tensor:
             lower class index comes first, so that k=1 is ``accuracy``.
     """
     _checked("top_k_accuracy", logits, targets)
-    if k < 1:
-        raise ArgumentError(f"top_k_accuracy expects k >= 1, got {k}")
-    truth = targets.long()[:, None]
-    own = logits.gather(1, truth)
-    earlier = torch.arange(logits.shape[1], device=logits.device) < truth
-    n_before = ((logits > own) | ((logits == own) & earlier)).sum(1)
-    return _result(logits, _share(n_before < k))
+    return _result(logits, float(scores.top_k_hits(_array(logits), targets.cpu().long().numpy(), k).mean()))
 
 
 def accuracy_thresh(logits: Tensor, targets: Tensor, thresh: float = 0.5, sigmoid: bool = True) -> Tensor:
@@ -217,11 +215,8 @@ def fbeta(
     """
     _checked("fbeta", logits, targets)
     _check_beta("fbeta", beta, eps)
-    predicted, true = _predicted_tags(logits, thresh, sigmoid), targets == 1
-    tp, n_predicted, n_true = (x.sum(1).cpu().double() for x in (predicted & true, predicted, true))
-    precision, recall = tp / (n_predicted + eps), tp / (n_true + eps)
-    scores = (1 + beta**2) * precision * recall / (beta**2 * precision + recall + eps)
-    return _result(logits, scores.mean())
+    predicted, true = _predicted_tags(logits, thresh, sigmoid).cpu().numpy(), (targets == 1).cpu().numpy()
+    return _result(logits, float(scores.sample_fbeta_score(predicted, true, beta, eps=eps).mean()))
 
 
 def mean_average_precision(logits: Tensor, targets: Tensor) -> Tensor:
@@ -231,11 +226,9 @@ def mean_average_precision(logits: Tensor, targets: Tensor) -> Tensor:
         logits: (N, C), or any scores that grow with the probability; no threshold is involved.
         targets: (N, C) of 0 and 1.
 
-    Source: ``sklearn.metrics.average_precision_score``.
+    As ``sklearn.metrics.average_precision_score``.
     """
-    from sklearn.metrics import average_precision_score
-
-    return _mean_ranking("mean_average_precision", average_precision_score, logits, targets, both=False)
+    return _mean_ranking("mean_average_precision", scores.average_precision, logits, targets, both=False)
 
 
 def _predicted_tags(logits: Tensor, thresh: float, sigmoid: bool) -> Tensor:
@@ -256,10 +249,10 @@ def _check_beta(name: str, beta: float, eps: float) -> None:
 def _mean_ranking(name: str, score: Ranking, logits: Tensor, targets: Tensor, *, both: bool) -> Tensor:
     """Return the mean of a ranking score over the classes with positives and, for ``both``, negatives."""
     single = not _checked(name, logits, targets)
-    scores, truth = torch.nan_to_num(logits.detach().float()).cpu().double(), targets.cpu()
+    values, truth = torch.nan_to_num(logits.detach().float()).cpu().double(), targets.cpu()
     if single:  # float32 again, or rounding breaks ties; tags stay logits, which a sigmoid would tie at 1
-        scores, truth = scores.log_softmax(1).float(), F.one_hot(truth.long(), logits.shape[1])
-    ranked, true = scores.numpy(), truth.numpy() == 1
+        values, truth = values.log_softmax(1).float(), F.one_hot(truth.long(), logits.shape[1])
+    ranked, true = values.numpy(), truth.numpy() == 1
     usable = true.any(0) & ~(true.all(0) & both)
     if not usable.any():
         lacks = "both positives and negatives" if both else "positives"
@@ -269,30 +262,19 @@ def _mean_ranking(name: str, score: Ranking, logits: Tensor, targets: Tensor, *,
     return _result(logits, sum(each) / len(each))
 
 
-def _confusion(logits: Tensor, targets: Tensor) -> Tensor:
+def _array(logits: Tensor) -> np.ndarray:
+    """Return logits on the CPU as float64, which holds every type of theirs exactly."""
+    return np.asarray(logits.detach().cpu().double().numpy())
+
+
+def _confusion(logits: Tensor, targets: Tensor) -> np.ndarray:
     """Return the (C, C) int64 counts, rows actual, columns predicted."""
-    n_classes = logits.shape[1]
-    cells = targets.cpu().long() * n_classes + logits.argmax(1).cpu()
-    return torch.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
-
-
-def _class_counts(logits: Tensor, targets: Tensor, thresh: float, sigmoid: bool) -> Tensor:
-    """Return true positives, false positives and false negatives of each class, (3, C) float64."""
-    if targets.ndim == 1:
-        matrix = _confusion(logits, targets).double()
-        tp, predicted, true = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
-        return torch.stack((tp, predicted - tp, true - tp))
-    yes, is_true = _predicted_tags(logits, thresh, sigmoid), targets == 1
-    return torch.stack([x.sum(0) for x in (yes & is_true, yes & ~is_true, ~yes & is_true)]).cpu().double()
-
-
-def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Return part/whole, and 0 for nothing out of nothing."""
-    return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1.0), 0.0)
+    predicted = logits.argmax(1).cpu().numpy()
+    return scores.confusion_counts(targets.cpu().long().numpy(), predicted, logits.shape[1])
 
 
 @dataclass(frozen=True)
-class _ClassAverage(ABC):
+class _ClassAverage:
     """Options shared by ``Precision``, ``Recall`` and ``FBeta``, explained there."""
 
     average: str = "binary"
@@ -309,25 +291,31 @@ class _ClassAverage(ABC):
             raise ArgumentError(f"{name} expects pos_label 0 or 1, got {self.pos_label!r}")
         _check_thresh(self.thresh, self.sigmoid)
 
-    @abstractmethod
-    def _score(self, tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor: ...
 
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        average = self._average_for(_checked(type(self).__name__, logits, targets), logits.shape[1])
-        counts = _class_counts(logits, targets, self.thresh, self.sigmoid)
-        tp, fp, fn = counts.sum(1, keepdim=True) if average == "micro" else counts
-        scores = self._score(tp, fp, fn)
-        if average == "binary":
-            return _result(logits, scores[self.pos_label])
-        weights = tp + fn if average == "weighted" else (tp + fp + fn > 0).double()
-        return _result(logits, _ratio((scores * weights).sum(), weights.sum()))
+def _class_average(options: _ClassAverage, logits: Tensor, targets: Tensor, formula: Formula) -> Tensor:
+    """Return the average over classes of a formula of their true positives, false positives and false negatives."""
+    name, n_classes = type(options).__name__, logits.shape[-1]
+    average = _average_for(options, _checked(name, logits, targets), n_classes)
+    if targets.ndim == 1:
+        predicted, true = logits.argmax(1).cpu().numpy(), targets.cpu().numpy()
+    else:
+        predicted = _predicted_tags(logits, options.thresh, options.sigmoid).cpu().numpy()
+        true = (targets == 1).cpu().numpy()
+    counts = scores.count_classes(*(scores.one_hot(labels, n_classes) for labels in (true, predicted)))
+    tp, fp, fn = np.stack([counts.tp, counts.fp, counts.fn]).astype(float)
+    if average == "micro":
+        tp, fp, fn = (k.sum(keepdims=True) for k in (tp, fp, fn))
+    each = formula(tp, fp, fn)
+    value = float(each[options.pos_label]) if average == "binary" else scores.averaged(each, tp, fp, fn, average)
+    return _result(logits, value)
 
-    def _average_for(self, is_multi: bool, n_classes: int) -> str:
-        if self.average != "binary" or (n_classes == 2 and not is_multi):
-            return self.average
-        here = f"with {n_classes} {'tags' if is_multi else 'classes'} {type(self).__name__} uses 'macro'"
-        warnings.warn(f"average='binary' is for two classes; {here}", DataWarning, stacklevel=3)
-        return "macro"
+
+def _average_for(options: _ClassAverage, is_multi: bool, n_classes: int) -> str:
+    if options.average != "binary" or (n_classes == 2 and not is_multi):
+        return options.average
+    here = f"with {n_classes} {'tags' if is_multi else 'classes'} {type(options).__name__} uses 'macro'"
+    warnings.warn(f"average='binary' is for two classes; {here}", DataWarning, stacklevel=4)
+    return "macro"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,8 +324,8 @@ class Precision(_ClassAverage):
 
     name: str = "precision"
 
-    def _score(self, tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
-        return _ratio(tp, tp + fp)
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return _class_average(self, logits, targets, lambda tp, fp, _: scores.precision_score(tp, fp, empty=0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,8 +334,8 @@ class Recall(_ClassAverage):
 
     name: str = "recall"
 
-    def _score(self, tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
-        return _ratio(tp, tp + fn)
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return _class_average(self, logits, targets, lambda tp, _, fn: scores.recall_score(tp, fn, empty=0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,10 +362,9 @@ class FBeta(_ClassAverage):
         super().__post_init__()
         _check_beta(type(self).__name__, self.beta, self.eps)
 
-    def _score(self, tp: Tensor, fp: Tensor, fn: Tensor) -> Tensor:
-        # (1 + b²)PR/(b²P + R), multiplied out so that it has a value where P or R has none
-        hits = (1 + self.beta**2) * tp
-        return hits / (hits + self.beta**2 * fn + fp + self.eps)
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        formula = functools.partial(scores.fbeta_score, beta=self.beta, eps=self.eps, empty=0.0)
+        return _class_average(self, logits, targets, formula)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -399,7 +386,7 @@ class ConfusionMatrix:
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         _checked("ConfusionMatrix", logits, targets)
-        return _confusion(logits, targets)
+        return torch.from_numpy(_confusion(logits, targets))
 
 
 @dataclass(frozen=True)
@@ -420,15 +407,8 @@ class KappaScore:
             raise ArgumentError(f"KappaScore knows weights None, 'linear', 'quadratic', got {self.weights!r}")
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        # From the matrix: scikit-learn warns where there are nearly as many classes as pictures.
         _checked("KappaScore", logits, targets)
-        counts = _confusion(logits, targets).double()
-        expected = torch.outer(counts.sum(1), counts.sum(0)) / counts.sum()
-        index = torch.arange(len(counts), dtype=torch.float64)
-        distance = (index[:, None] - index).abs()
-        cost = distance ** {None: 0, "linear": 1, "quadratic": 2}[self.weights] * (distance > 0)
-        by_chance = (cost * expected).sum()
-        return _result(logits, _ratio(by_chance - (cost * counts).sum(), by_chance))
+        return _result(logits, scores.kappa(_confusion(logits, targets), self.weights))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -442,11 +422,7 @@ class MatthewsCorreff:
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         _checked("MatthewsCorreff", logits, targets)
-        counts = _confusion(logits, targets).double()
-        true, predicted, n = counts.sum(1), counts.sum(0), counts.sum()
-        covariance = counts.trace() * n - true @ predicted
-        spread = (n**2 - true @ true) * (n**2 - predicted @ predicted)
-        return _result(logits, _ratio(covariance, spread.sqrt()))
+        return _result(logits, scores.matthews(_confusion(logits, targets)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -459,9 +435,7 @@ class AUROC:
     name: str = "auroc"
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        from sklearn.metrics import roc_auc_score
-
-        return _mean_ranking("AUROC", roc_auc_score, logits, targets, both=True)
+        return _mean_ranking("AUROC", scores.auroc, logits, targets, both=True)
 
 
 def roc_curve(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -474,15 +448,13 @@ def roc_curve(scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         False-positive and true-positive rates, each (M,) float32 on the CPU, ascending from 0 to 1.
     """
-    from sklearn.metrics import roc_curve as sk_roc_curve
-
     if scores.ndim != 1 or scores.shape != targets.shape or not bool(scores.isfinite().all()):
         shapes = f"{tuple(scores.shape)} and {tuple(targets.shape)}"
         raise ArgumentError(f"expected finite scores and targets (N,), got {shapes}; for logits use AUROC()")
     truth = targets.cpu().numpy()
     if np.unique(truth).tolist() != [0, 1]:
         raise ArgumentError(f"expected targets with both 0 and 1 and nothing else, got {np.unique(truth)}")
-    fpr, tpr, _ = sk_roc_curve(truth, scores.detach().float().cpu().numpy(), drop_intermediate=False)
+    fpr, tpr = roc_points(truth == 1, scores.detach().float().cpu().numpy())
     return torch.from_numpy(fpr).float(), torch.from_numpy(tpr).float()
 
 

@@ -11,7 +11,7 @@ from onecycle.learner.fine_tune.plan import ALL, HEAD, Plan, Stage
 from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
-from onecycle.learner.report import label_doubts
+from onecycle.learner.report import count_issues
 from onecycle.runs.checkpoints import RunCheckpoints, write_sweeps
 from onecycle.runs.config import DEFAULT, RunConfig
 from onecycle.text import format_time
@@ -161,9 +161,9 @@ class RunProgress(StageCallback):
             return
         self.issues.to_csv(self.checkpoints.run.label_issues)
         self.checkpoints.note_issues(self.issues.n_likely)
-        doubts = label_doubts(self.issues)
-        if doubts is not None:
-            self.screen.say(f"labels checked: {doubts.text(is_multi=self.learn.data.is_multi)}")
+        count = count_issues(self.issues)
+        if count is not None:
+            self.screen.say(f"labels checked: {count.text(is_multi=self.learn.data.is_multi)}")
         self.screen.event("label_issues", likely=self.issues.n_likely, judged=len(self.issues))
 
     def _write_config(self) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from onecycle.data.labels.items import Label, Labels, Source
 from onecycle.errors import DataError, LabelError
+from onecycle.files import name_below
 from onecycle.text import shown
 
 FILE, TAG, GIVEN, SUGGESTED, SCORE, NEW = "file", "tag", "given", "suggested", "score", "new_label"
@@ -33,18 +34,6 @@ class _Change:
     rows: tuple[int, ...]
     c: int
     value: int
-
-
-def file_name(path: str, root: Path) -> str:
-    """Return a picture's path as the table has it: below ``root`` where it lies there, else in full."""
-    whole = PurePosixPath(Path(path).as_posix())
-    base = PurePosixPath(root.as_posix())
-    if whole.is_relative_to(base):
-        return str(whole.relative_to(base))
-    if whole.is_absolute():  # the root may be named from the working directory, or by a link
-        real, top = Path(path).parent.resolve() / whole.name, root.resolve()
-        return real.relative_to(top).as_posix() if real.is_relative_to(top) else str(whole)
-    return str(whole)
 
 
 def relabelled(
@@ -105,7 +94,7 @@ def _read(table: Path, delimiter: str) -> pd.DataFrame:
 def _rows_by_file(paths: Sequence[str], root: Path) -> dict[str, tuple[int, ...]]:
     found: dict[str, list[int]] = {}
     for row, path in enumerate(paths):
-        found.setdefault(file_name(path, root), []).append(row)
+        found.setdefault(name_below(path, root), []).append(row)
     return {name: tuple(rows) for name, rows in found.items()}
 
 

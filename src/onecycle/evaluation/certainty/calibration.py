@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_BINS = 15  # as Guo et al. 2017
 PER_BIN = 20  # with fewer in a bin, its observed share says little
 MIN_EACH = 5  # positives and negatives from which on a tag gets a slope and a bias of its own
-SLOPE_SD, BIAS_SD = 0.25, 0.5  # how far a tag leaves the common slope (as a share of it) on little evidence
+SLOPE_SD, BIAS_SD = 0.25, 0.5  # how far a tag leaves the common slope (as a share of it) with few pictures
 LOG_TEMPERATURE_SD = 1.0
 LEAST_SLOPE = 0.02
 TINY = 1e-7  # float32 probabilities nearer to 0 or 1 are rounding

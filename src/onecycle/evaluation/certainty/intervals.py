@@ -1,4 +1,4 @@
-"""How sure a number is: scores of predictions, their 95 % intervals, and what guessing would have scored.
+"""How sure a number is: scores of predictions, their 95 % intervals, and their baselines.
 
 A score is computed from ``probs`` float ``(N, C)`` and ``targets``: int ``(N,)`` class indices, or 0/1 ``(N, C)``
 for tags. It takes a weight for each picture too, so that a bootstrap sample is a row of weights and a thousand
@@ -15,15 +15,27 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.scores import (
+    average_precisions,
+    fbeta_score,
+    mean_without_nan,
+    one_hot,
+    precision_score,
+    ratio,
+    recall_score,
+    sample_fbeta_score,
+    top_k_hits,
+)
 
 N_BOOT = 1000  # half-samples; only their spread is used, which 1,000 give to about 2 % and 200 to 5 %
 MIN_BOOT, BOOT_CELLS = 200, 2_000_000  # fewer of them where there are more than 2,000 pictures
 LEVEL = 0.95
+MAJORITY, UNIFORM, PRIOR = "majority class", "uniform", "prior"  # baselines
 MAX_CELLS = 4_000_000  # weights held at a time (32 MB): bounds the memory for any number of pictures
 Rows = Callable[[np.ndarray, np.ndarray], np.ndarray]
 PlainScore = Callable[[np.ndarray, np.ndarray], float]
@@ -33,17 +45,12 @@ PlainScore = Callable[[np.ndarray, np.ndarray], float]
 
 
 class WeightedScore(Protocol):
-    """A score that can count a picture several times.
-
-    Attributes:
-        name: as printed.
-        bounded: whether it lies in [0, 1].
-    """
+    """A score that can count a picture several times."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str: ...  # as printed
     @property
-    def bounded(self) -> bool: ...
+    def bounded(self) -> bool: ...  # whether it lies in [0, 1]
     def weighted(self, probs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the score for each row of ``weights`` float ``(B, N)``, float64 ``(B,)``."""
         ...
@@ -51,19 +58,13 @@ class WeightedScore(Protocol):
 
 @dataclass(frozen=True)
 class SumScore:
-    """A score that is a function of sums over pictures: a mean, a ratio of counts.
+    """A score that is a function of sums over pictures: a mean, a ratio of counts."""
 
-    Args:
-        name: as printed.
-        rows: (probs, targets) → what each picture adds, float ``(N, K)``.
-        total: sums ``(..., K)`` → score ``(...)``.
-        bounded: whether it lies in [0, 1].
-    """
-
-    name: str
-    rows: Rows
-    total: Callable[[np.ndarray], np.ndarray]
-    bounded: bool = True
+    name: str  # as printed
+    rows: Rows  # (probs, targets) → what each picture adds, float (N, K)
+    total: Callable[[np.ndarray], np.ndarray]  # sums (..., K) → score (...)
+    bounded: bool = True  # whether it lies in [0, 1]
+    uniform: Callable[[int], float] | None = None  # of naming any of C classes, each as likely; None: unknown
 
     def weighted(self, probs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the score for each row of ``weights`` float ``(B, N)``, float64 ``(B,)``."""
@@ -79,27 +80,21 @@ class MacroAveragePrecision:
 
     def weighted(self, probs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the score for each row of ``weights`` float ``(B, N)``, float64 ``(B,)``."""
-        truth = _one_hot(targets, probs.shape[1])
+        truth = one_hot(targets, probs.shape[1])
         occurring = np.flatnonzero(truth.any(axis=0))
         if not len(occurring):
             return np.full(len(weights), np.nan)
-        found = np.stack([_weighted_ap(truth[:, c], probs[:, c], weights) for c in occurring])
-        return _mean_without_nan(found, axis=0)
+        each = np.stack([average_precisions(truth[:, c], probs[:, c], weights) for c in occurring])
+        return mean_without_nan(each, axis=0)
 
 
 @dataclass(frozen=True)
 class AnyScore:
-    """Any function ``(probs, targets) → number`` as a score; it is called once a bootstrap sample.
+    """Any function ``(probs, targets) → number`` as a score; it is called once a bootstrap sample."""
 
-    Args:
-        function: of arrays whose rows may repeat.
-        name: as printed.
-        bounded: whether it lies in [0, 1].
-    """
-
-    function: PlainScore
-    name: str
-    bounded: bool = False
+    function: PlainScore  # of arrays whose rows may repeat
+    name: str  # as printed
+    bounded: bool = False  # whether it lies in [0, 1]
 
     def weighted(self, probs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the score for each row of whole-number ``weights`` ``(B, N)``, float64 ``(B,)``."""
@@ -108,35 +103,33 @@ class AnyScore:
         return np.array([float(self.function(probs[i], targets[i])) for i in drawn])
 
 
-def _mean_of(name: str, per_picture: Rows, *, bounded: bool = True) -> SumScore:
+def _mean_of(
+    name: str, per_picture: Rows, *, bounded: bool = True, uniform: Callable[[int], float] | None = None
+) -> SumScore:
     """Return the score that is the mean of a value a picture, float ``(N,)``."""
 
     def rows(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         return np.stack([per_picture(probs, targets), np.ones(len(probs))], axis=1)
 
-    return SumScore(name, rows, lambda t: ratio(t[..., 0], t[..., 1]), bounded)
+    return SumScore(name, rows, lambda t: ratio(t[..., 0], t[..., 1]), bounded, uniform)
 
 
 def accuracy() -> SumScore:
     """Share of pictures whose most probable class (of equal ones the first) is the true one."""
-    return _mean_of("accuracy", lambda p, y: (p.argmax(axis=1) == y).astype(float))
+    return _mean_of("accuracy", lambda p, y: (p.argmax(axis=1) == y).astype(float), uniform=lambda c: 1 / c)
 
 
 def error_rate() -> SumScore:
     """1 − ``accuracy``."""
-    return _mean_of("error rate", lambda p, y: (p.argmax(axis=1) != y).astype(float))
+    return _mean_of("error rate", lambda p, y: (p.argmax(axis=1) != y).astype(float), uniform=lambda c: 1 - 1 / c)
 
 
 def top_k_accuracy(k: int = 5) -> SumScore:
     """Share of pictures whose true class is among the k most probable; ties go to the lower class index."""
-    if k < 1:
-        raise ArgumentError(f"top_k_accuracy expects k >= 1, received {k}")
-
-    def hits(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-        ranked = np.argsort(-p, axis=1, kind="stable")[:, :k]
-        return np.asarray((ranked == y[:, None]).any(axis=1), dtype=float)
-
-    return _mean_of(f"top-{k} accuracy", hits)
+    top_k_hits(np.zeros((1, 1)), np.zeros(1, dtype=np.int64), k)  # a bad k is told now, not at the first use
+    return _mean_of(
+        f"top-{k} accuracy", lambda p, y: top_k_hits(p, y, k).astype(float), uniform=lambda c: min(1.0, k / c)
+    )
 
 
 def log_loss() -> SumScore:
@@ -158,22 +151,16 @@ def sample_fbeta(beta: float = 2.0, thresh: float | Sequence[float] | np.ndarray
     """
 
     def values(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return sample_f(p >= np.asarray(thresh), y > 0, beta)
+        return sample_fbeta_score(p >= np.asarray(thresh), y > 0, beta)
 
     return _mean_of(f"sample-F{beta:g}{_at(thresh)}", values)
-
-
-def sample_f(given: np.ndarray, truth: np.ndarray, beta: float) -> np.ndarray:
-    """Return F-beta of each picture's tags from bool ``(..., N, C)``: (1+β²)·tp / (given + β²·true), 0 for 0/0."""
-    hits = (given & truth).sum(axis=-1)
-    return ratio((1 + beta**2) * hits, given.sum(axis=-1) + beta**2 * truth.sum(axis=-1), empty=0.0)
 
 
 def micro_fbeta(beta: float = 1.0, thresh: float | Sequence[float] | np.ndarray = 0.5) -> SumScore:
     """F-beta over all decisions (pictures × tags) together."""
 
     def total(t: np.ndarray) -> np.ndarray:
-        return _f_of_counts(t.reshape(*t.shape[:-1], 3, -1).sum(axis=-1)[..., None], beta)[..., 0]
+        return fbeta_score(*_summed(t), beta=beta)
 
     return SumScore(f"micro-F{beta:g}{_at(thresh)}", partial(_tag_rows, thresh=thresh), total)
 
@@ -182,7 +169,7 @@ def macro_fbeta(beta: float = 1.0, thresh: float | Sequence[float] | np.ndarray 
     """Mean over tags of each tag's F-beta; tags that neither occur nor are given are left out."""
 
     def total(t: np.ndarray) -> np.ndarray:
-        return _mean_without_nan(_f_of_counts(t.reshape(*t.shape[:-1], 3, -1), beta), axis=-1)
+        return mean_without_nan(fbeta_score(*_counts(t), beta=beta), axis=-1)
 
     return SumScore(f"macro-F{beta:g}{_at(thresh)}", partial(_tag_rows, thresh=thresh), total)
 
@@ -191,8 +178,8 @@ def micro_precision(thresh: float | Sequence[float] | np.ndarray = 0.5) -> SumSc
     """Of all tags given, the share that is true; NaN where none is given."""
 
     def total(t: np.ndarray) -> np.ndarray:
-        hits, wrong, _ = np.moveaxis(t.reshape(*t.shape[:-1], 3, -1).sum(axis=-1), -1, 0)
-        return ratio(hits, hits + wrong)
+        tp, fp, _ = _summed(t)
+        return precision_score(tp, fp)
 
     return SumScore(f"precision{_at(thresh)}", partial(_tag_rows, thresh=thresh), total)
 
@@ -201,8 +188,8 @@ def micro_recall(thresh: float | Sequence[float] | np.ndarray = 0.5) -> SumScore
     """Of all true tags, the share that is given."""
 
     def total(t: np.ndarray) -> np.ndarray:
-        hits, _, missed = np.moveaxis(t.reshape(*t.shape[:-1], 3, -1).sum(axis=-1), -1, 0)
-        return ratio(hits, hits + missed)
+        tp, _, fn = _summed(t)
+        return recall_score(tp, fn)
 
     return SumScore(f"recall{_at(thresh)}", partial(_tag_rows, thresh=thresh), total)
 
@@ -220,42 +207,18 @@ def default_scores(n_classes: int, *, is_multi: bool) -> list[WeightedScore]:
 
 def _tag_rows(probs: np.ndarray, targets: np.ndarray, *, thresh: float | Sequence[float] | np.ndarray) -> np.ndarray:
     """Return tp, fp, fn of each tag side by side, float ``(N, 3C)``."""
-    given, truth = probs >= np.asarray(thresh), _one_hot(targets, probs.shape[1])
-    return np.concatenate([given & truth, given & ~truth, ~given & truth], axis=1).astype(float)
+    predicted, truth = probs >= np.asarray(thresh), one_hot(targets, probs.shape[1])
+    return np.concatenate([predicted & truth, predicted & ~truth, ~predicted & truth], axis=1).astype(float)
 
 
-def _f_of_counts(counts: np.ndarray, beta: float) -> np.ndarray:
-    """Return F-beta from ``(..., 3, C)`` (tp, fp, fn), ``(..., C)``; 0/0 is NaN."""
-    hits, wrong, missed = np.moveaxis(counts, -2, 0)
-    weighted = (1 + beta**2) * hits
-    return ratio(weighted, weighted + wrong + beta**2 * missed)
+def _counts(sums: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return tp, fp, fn of each tag, ``(..., C)`` each, from sums of ``_tag_rows`` ``(..., 3C)``."""
+    return tuple(np.moveaxis(sums.reshape(*sums.shape[:-1], 3, -1), -2, 0))
 
 
-def _weighted_ap(truth: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return average precision of one tag for each row of ``weights``, float64 ``(B,)``; NaN without a positive."""
-    order = np.argsort(-scores, kind="stable")
-    ranked = scores[order]
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    taken = weights[:, order]
-    seen = np.cumsum(taken, axis=1)[:, ends]
-    hits = np.cumsum(taken * truth[order], axis=1)[:, ends]
-    precision = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
-    return ratio((np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1), hits[:, -1])
-
-
-def ratio(part: np.ndarray, whole: np.ndarray, *, empty: float = math.nan) -> np.ndarray:
-    """Return part / whole, and ``empty`` where there is nothing, float64."""
-    out = np.full(np.broadcast(part, whole).shape, empty)
-    return np.asarray(np.divide(part, whole, out=out, where=np.asarray(whole) > 0))
-
-
-def _mean_without_nan(values: np.ndarray, axis: int) -> np.ndarray:
-    known = ~np.isnan(values)
-    return ratio(np.where(known, values, 0.0).sum(axis=axis), known.sum(axis=axis))
-
-
-def _one_hot(targets: np.ndarray, c: int) -> np.ndarray:
-    return targets > 0 if targets.ndim == 2 else targets[:, None] == np.arange(c)
+def _summed(sums: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return tp, fp, fn of all tags together, ``(...)`` each."""
+    return tuple(count.sum(axis=-1) for count in _counts(sums))
 
 
 def _at(thresh: float | Sequence[float] | np.ndarray) -> str:
@@ -265,35 +228,30 @@ def _at(thresh: float | Sequence[float] | np.ndarray) -> str:
 # -- intervals -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A number with its 95 % interval, next to what a guess would have scored.
-
-    Attributes:
-        name: what it is.
-        value: over all pictures.
-        low, high: ends of the interval.
-        baseline: the same score of a prediction that has not seen the picture; None where there is none.
-        n: pictures.
-        baseline_name: which prediction that is.
-        signed: whether it is a difference, printed with its sign.
-    """
+    """A number with its 95 % interval, next to the baseline: what the same score would be without the pictures."""
 
     name: str
-    value: float
-    low: float
-    high: float
-    baseline: float | None
-    n: int
-    baseline_name: str = ""
-    signed: bool = False
+    value: float  # over all pictures
+    low: float  # lower end of the interval
+    high: float  # upper end
+    baseline: float | None = None  # the same score of a prediction that has not seen the picture; None: there is none
+    n: int  # pictures
+    baseline_name: str = ""  # which prediction that is: MAJORITY, UNIFORM or PRIOR
+    signed: bool = False  # whether it is a difference, printed with its sign
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON has them."""
+        names = ("name", "value", "low", "high", "baseline", "baseline_name", "n")
+        return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
         digits = 2 if self.high - self.low >= 0.02 else 3
         sign = "+" if self.signed else ""
-        guess = "" if self.baseline is None else f"; {self.baseline_name} {self.baseline:.2f}"
+        than = "" if self.baseline is None else f"; {self.baseline_name} {self.baseline:.2f}"
         ends = f"{self.low:{sign}.{digits}f} to {self.high:{sign}.{digits}f}"
-        return f"{self.name} {self.value:{sign}.3f} ({ends}{guess})"
+        return f"{self.name} {self.value:{sign}.3f} ({ends}{than})"
 
 
 def estimate(
@@ -320,8 +278,7 @@ def estimate(
         score: one of this module, or ``AnyScore(function, name)``.
         probs: float ``(N, C)``.
         targets: int ``(N,)``, or 0/1 ``(N, C)``.
-        prior: float ``(C,)`` share of each class in the **training** part; as a prediction of every picture it
-            is the majority class, or for tags their prevalence.
+        prior: float ``(C,)`` share of each class in the **training** part, for the baseline; see ``baseline_of``.
         groups: an id for each picture; pictures of one group are drawn together. With few groups the interval
             is wide, as it should be.
         n_boot: half-samples; default 1,000, down to 200 for more than 10,000 pictures.
@@ -342,10 +299,8 @@ def estimate(
         score.weighted(probs, targets, counts[:, units]) for counts in _resampled(n_units, n_boot, seed, len(probs))
     ]
     low, high = _interval(value, np.concatenate(draws), n_units, level, bounded=score.bounded)
-    known = prior is not None
-    baseline = baseline_value(score, np.asarray(prior), targets) if known else None
-    name = "" if not known else "majority class" if targets.ndim == 1 else "prior"
-    return Estimate(score.name, value, low, high, baseline, len(probs), name)
+    baseline, by = (None, "") if prior is None else baseline_of(score, np.asarray(prior), targets)
+    return Estimate(name=score.name, value=value, low=low, high=high, baseline=baseline, n=len(probs), baseline_name=by)
 
 
 def difference(
@@ -384,13 +339,30 @@ def difference(
         for counts in _resampled(n_units, n_boot, seed, len(probs))
     ]
     low, high = _interval(value, np.concatenate(draws), n_units, level, bounded=False)
-    return Estimate(name or f"difference in {score.name}", value, low, high, None, len(probs), "", signed=True)
+    name = name or f"difference in {score.name}"
+    return Estimate(name=name, value=value, low=low, high=high, n=len(probs), signed=True)
 
 
-def baseline_value(score: WeightedScore, prior: np.ndarray, targets: np.ndarray) -> float:
-    """Return the score of predicting the training shares ``(C,)`` for every picture."""
-    constant = np.broadcast_to(prior.astype(float), (len(targets), len(prior)))
-    return float(score.weighted(constant, targets, np.ones((1, len(targets))))[0])
+def baseline_of(score: WeightedScore, prior: np.ndarray, targets: np.ndarray) -> tuple[float, str]:
+    """Return what a score would be without the pictures, and by which prediction.
+
+    Tags: the training shares as probabilities (``PRIOR``). Single labels: the class that is commonest in training
+    (``MAJORITY``); where any class, each as likely, would be right more often (``UNIFORM``), that, the stricter of the
+    two: the commonest class of training may be rare, or missing, among these pictures, and to beat it shows nothing.
+
+    Args:
+        score: of this module.
+        prior: float ``(C,)`` training shares.
+        targets: int ``(N,)``, or 0/1 ``(N, C)``.
+    """
+    constant, once = np.broadcast_to(prior.astype(float), (len(targets), len(prior))), np.ones((1, len(targets)))
+    value = float(score.weighted(constant, targets, once)[0])
+    if targets.ndim == 2:
+        return value, PRIOR
+    uniform, c = getattr(score, "uniform", None), len(prior)
+    if uniform is not None and (targets == prior.argmax()).mean() < 1 / c:
+        return float(uniform(c)), UNIFORM
+    return value, MAJORITY
 
 
 def wilson(share: np.ndarray | float, n: np.ndarray | float, z: float = 1.959964) -> tuple[np.ndarray, np.ndarray]:

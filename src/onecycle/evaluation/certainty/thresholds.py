@@ -27,10 +27,9 @@ from onecycle.evaluation.certainty.intervals import (
     macro_fbeta,
     micro_precision,
     micro_recall,
-    ratio,
-    sample_f,
     sample_fbeta,
 )
+from onecycle.evaluation.scores import count_classes, ratio, sample_fbeta_score
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,17 +202,11 @@ def choose_thresholds(
 
 @dataclass(frozen=True)
 class _Goal:
-    """What thresholds are chosen for.
+    """What thresholds are chosen for."""
 
-    Attributes:
-        name: in words.
-        scores: of decisions given as 0.0 and 1.0; the first is what counts.
-        rule: (probs, truth) → the rule that these pictures bear out, and its fit.
-    """
-
-    name: str
-    scores: tuple[SumScore, ...]
-    rule: Callable[[np.ndarray, np.ndarray], tuple[Rule, Fit]]
+    name: str  # in words
+    scores: tuple[SumScore, ...]  # of decisions as 0.0 and 1.0; the first is what counts
+    rule: Callable[[np.ndarray, np.ndarray], tuple[Rule, Fit]]  # (probs, truth) → the rule they bear out, and its fit
 
     def refit(self, probs: np.ndarray, truth: np.ndarray) -> np.ndarray:
         """Choose rule and thresholds on these pictures alone, float64 ``(C,)``."""
@@ -276,14 +269,14 @@ def _one_for_all(probs: np.ndarray, truth: np.ndarray, *, beta: float, average: 
 def _per_tag(probs: np.ndarray, truth: np.ndarray, *, beta: float, average: Average) -> np.ndarray:
     """Return a threshold for each tag, the nearer to the common one the fewer positives (or negatives) it has."""
     values = _one_for_all(probs, truth, beta=beta, average=average)
-    common, evidence = float(values[0]), np.minimum(truth.sum(axis=0), (~truth).sum(axis=0))
-    own = [int(c) for c in np.argsort(-evidence, kind="stable") if evidence[c] >= MIN_EACH]
+    common, support = float(values[0]), np.minimum(truth.sum(axis=0), (~truth).sum(axis=0))
+    own = [int(c) for c in np.argsort(-support, kind="stable") if support[c] >= MIN_EACH]
     curves = _tag_curves(probs, truth, beta)
     given = probs >= common
     for _ in range(1 if average == "tag" else 2):  # a picture's F depends on all of its tags: twice round
         for c in own:
             curve = curves[:, c] if average == "tag" else _picture_curve(probs, truth, given, c, beta)
-            values[c] = _towards(common, float(GRID[_peak(curve, near=common)]), int(evidence[c]))
+            values[c] = _towards(common, float(GRID[_peak(curve, near=common)]), int(support[c]))
             given[:, c] = probs[:, c] >= values[c]
     return values
 
@@ -292,7 +285,7 @@ def _picture_curve(probs: np.ndarray, truth: np.ndarray, given: np.ndarray, c: i
     """Return how the sum of F over pictures changes with the threshold of tag c, the others as they are."""
     without, with_it = given.copy(), given.copy()
     without[:, c], with_it[:, c] = False, True
-    gained = sample_f(with_it, truth, beta) - sample_f(without, truth, beta)
+    gained = sample_fbeta_score(with_it, truth, beta) - sample_fbeta_score(without, truth, beta)
     return np.asarray(_from_on(probs[:, c][None], gained[None])[0])
 
 
@@ -321,9 +314,9 @@ def _peak(curve: np.ndarray, *, near: float) -> int:
     return int(top[np.abs(GRID[top] - near).argmin()])
 
 
-def _towards(common: float, own: float, evidence: int) -> float:
-    """Return the threshold between two, by evidence, on the scale of log-odds."""
-    trust = evidence / (evidence + HALF_TRUST)
+def _towards(common: float, own: float, support: int) -> float:
+    """Return the threshold between two, by support, on the scale of log-odds."""
+    trust = support / (support + HALF_TRUST)
     odds = trust * math.log(own / (1 - own)) + (1 - trust) * math.log(common / (1 - common))
     return 1 / (1 + math.exp(-odds))
 
@@ -355,14 +348,14 @@ def _tag_table(
 ) -> pd.DataFrame:
     import pandas as pd
 
-    hits, n_given, positives = ((given & truth).sum(axis=0), given.sum(axis=0), truth.sum(axis=0))
+    counts = count_classes(truth, given)
     return pd.DataFrame(
         {
             "tag": list(range(len(values))) if classes is None else list(classes),
             "threshold": values,
-            "positives": positives,
-            "precision": ratio(hits, n_given),
-            "recall": ratio(hits, positives),
+            "positives": counts.support,
+            "precision": counts.precision,
+            "recall": counts.recall,
         }
     )
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onecycle.evaluation.interpretation import confusion_counts, swap_counts
-from onecycle.evaluation.report.evidence import Evidence
+from onecycle.evaluation.predictions import Predictions
+from onecycle.evaluation.scores import confusion_counts, normalize_rows, swap_counts
 
 MOST_CLASSES = 30
 """With more classes, the matrix shows those that are confused most."""
@@ -16,70 +16,51 @@ LEVELS = 9
 MOST_PAIRS, PICTURES_A_PAIR = 8, 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """A table of truth against prediction.
+    """A table of truth against prediction."""
 
-    Attributes:
-        classes: int, which classes are shown, in class order.
-        names: of them.
-        counts: int64 ``(K, K)``, rows actual, columns predicted.
-        levels: int ``(K, K)``, 0 to 9: the share of the row, for the shade.
-        left_out: classes that are not shown.
-        errors, errors_shown: wrong pictures in all, and those inside the table.
-    """
-
-    classes: tuple[int, ...]
-    names: tuple[str, ...]
-    counts: np.ndarray
-    levels: np.ndarray
-    left_out: int
-    errors: int
-    errors_shown: int
+    classes: tuple[int, ...]  # which are shown, in class order
+    names: tuple[str, ...]  # of them
+    counts: np.ndarray  # int64 (K, K), rows actual, columns predicted
+    levels: np.ndarray  # int (K, K), 0 to 9: the share of the row, for the shade
+    left_out: int  # classes that are not shown
+    errors: int  # wrong pictures
+    errors_shown: int  # those inside the table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two classes that are confused.
+    """Two classes that are confused."""
 
-    Attributes:
-        actual, predicted: class numbers; for tags the missed one and the one given though not true.
-        actual_name, predicted_name: their names.
-        count: pictures in which it happened.
-        pictures: positions of the first of them, the largest loss first.
-        like_actual, like_predicted: a picture each that is right about the one and the other; None where there is none.
-    """
-
-    actual: int
-    predicted: int
+    actual: int  # class; for tags the missed one
+    predicted: int  # class; for tags the one given though not true
     actual_name: str
     predicted_name: str
-    count: int
-    pictures: tuple[int, ...]
-    like_actual: int | None
-    like_predicted: int | None
+    count: int  # pictures in which it happened
+    pictures: tuple[int, ...]  # positions of the first of them, the largest loss first
+    like_actual: int | None  # a picture that is right about the one; None where there is none
+    like_predicted: int | None  # and about the other
 
 
-def confusion_table(evidence: Evidence) -> Matrix:
+def confusion_table(p: Predictions) -> Matrix:
     """Return the matrix of single labels; of many classes those with most mistakes in their row and column."""
-    counts = confusion_counts(evidence.targets, evidence.predicted(), len(evidence.classes))
+    counts = confusion_counts(p.known_targets, p.decided, len(p.classes))
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
-    kept = np.arange(len(counts))
+    chosen = np.arange(len(counts))
     if len(counts) > MOST_CLASSES:
-        kept = _most_confused(wrong)
-    part = counts[np.ix_(kept, kept)]
-    totals = counts.sum(axis=1)[kept]
-    shares = np.divide(part, totals[:, None], out=np.zeros(part.shape), where=totals[:, None] > 0)
-    levels = np.where(part > 0, np.maximum(1, np.ceil(shares * LEVELS)), 0).astype(np.int64)
+        chosen = _most_confused(wrong)
+    inside = np.ix_(chosen, chosen)
+    shares = normalize_rows(counts)[inside]
     return Matrix(
-        tuple(kept.tolist()),
-        tuple(evidence.classes[c] for c in kept),
-        part,
-        levels,
-        len(counts) - len(kept),
-        int(wrong.sum()),
-        int(wrong[np.ix_(kept, kept)].sum()),
+        classes=tuple(chosen.tolist()),
+        names=tuple(p.classes[c] for c in chosen),
+        counts=counts[inside],
+        levels=np.where(counts[inside] > 0, np.maximum(1, np.ceil(shares * LEVELS)), 0).astype(np.int64),
+        left_out=len(counts) - len(chosen),
+        errors=int(wrong.sum()),
+        errors_shown=int(wrong[inside].sum()),
     )
 
 
@@ -98,32 +79,31 @@ def _most_confused(wrong: np.ndarray) -> np.ndarray:
     return np.array(sorted(chosen))
 
 
-def confused_pairs(evidence: Evidence, most: int = MOST_PAIRS) -> tuple[Pair, ...]:
+def confused_pairs(p: Predictions, most: int = MOST_PAIRS) -> tuple[Pair, ...]:
     """Return the pairs that are confused most, with pictures; pairs of a single picture come last."""
-    truth, given = evidence.truth(), evidence.given()
-    counts = swap_counts(truth, given)
+    counts = swap_counts(p.truth, p.predicted)
     rows, columns = np.nonzero(counts)
     order = np.argsort(-counts[rows, columns], kind="stable")[:most]
-    return tuple(_pair(evidence, truth, given, int(rows[i]), int(columns[i])) for i in order)
+    return tuple(_pair(p, int(rows[i]), int(columns[i])) for i in order)
 
 
-def _pair(evidence: Evidence, truth: np.ndarray, given: np.ndarray, a: int, p: int) -> Pair:
-    both = truth[:, a] & ~given[:, a] & ~truth[:, p] & given[:, p]
-    found = np.flatnonzero(both)
-    ranked = found[np.argsort(-evidence.losses[found], kind="stable")]
+def _pair(p: Predictions, actual: int, predicted: int) -> Pair:
+    truth, said = p.truth, p.predicted
+    both = np.flatnonzero(truth[:, actual] & ~said[:, actual] & ~truth[:, predicted] & said[:, predicted])
+    ranked = both[np.argsort(-p.known_losses[both], kind="stable")]
     return Pair(
-        a,
-        p,
-        evidence.classes[a],
-        evidence.classes[p],
-        len(found),
-        tuple(ranked[:PICTURES_A_PAIR].tolist()),
-        _typical(evidence, truth, given, a, without=p),
-        _typical(evidence, truth, given, p, without=a),
+        actual=actual,
+        predicted=predicted,
+        actual_name=p.classes[actual],
+        predicted_name=p.classes[predicted],
+        count=len(both),
+        pictures=tuple(ranked[:PICTURES_A_PAIR].tolist()),
+        like_actual=_typical(p, actual, without=predicted),
+        like_predicted=_typical(p, predicted, without=actual),
     )
 
 
-def _typical(evidence: Evidence, truth: np.ndarray, given: np.ndarray, c: int, *, without: int) -> int | None:
+def _typical(p: Predictions, c: int, *, without: int) -> int | None:
     """Return the picture that is right about one class with the highest probability, and is not of the other."""
-    right = np.flatnonzero(truth[:, c] & given[:, c] & ~truth[:, without])
-    return int(right[np.argmax(evidence.probs[right, c])]) if len(right) else None
+    right = np.flatnonzero(p.truth[:, c] & p.predicted[:, c] & ~p.truth[:, without])
+    return int(right[np.argmax(p.probs[right, c])]) if len(right) else None

@@ -19,7 +19,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from onecycle.evaluation.report.class_table import Span
+from onecycle.evaluation.class_table import Span
 from onecycle.evaluation.report.content import MOST_SLICES, ReportContent
 from onecycle.evaluation.report.sliders import STEPS, as_text, packed_bits
 from onecycle.evaluation.report.verdict import GRADE_WORDS, GRADES, HARD_ONES
@@ -39,7 +39,7 @@ def render(content: ReportContent) -> str:
         .get_template("report.html.j2")
         .render(
             c=content,
-            e=content.evidence,
+            e=content.predictions,
             policy=policy,
             style=Markup(style),
             script=Markup(script),
@@ -64,25 +64,25 @@ def json_for_page(value: object) -> Markup:
 
 def payload(content: ReportContent) -> dict[str, Any]:
     """Return what the page's script needs, as plain values."""
-    e = content.evidence
+    p = content.predictions
     made: dict[str, Any] = {
-        "multi": e.is_multi,
-        "classes": list(e.classes),
-        "names": list(e.names),
+        "multi": p.is_multi,
+        "classes": list(p.classes),
+        "names": list(p.files),
         "thumbs": {str(i): src for i, src in content.thumbs.items()},
         "columns": list(content.columns),
     }
     if content.sliders is None:
-        made["truth"] = e.targets.tolist()
-        made["given"] = e.predicted().tolist()
-        made["probs"] = np.round(e.shown.max(axis=1).astype(float), 3).tolist()
+        made["truth"] = p.known_targets.tolist()
+        made["given"] = p.decided.tolist()
+        made["probs"] = np.round(p.shown_probs.max(axis=1).astype(float), 3).tolist()
         return made
     s = content.sliders
-    made["truth"] = packed_bits(e.truth())
+    made["truth"] = packed_bits(p.truth)
     made["ranks"] = as_text(s.ranks)
     made["inUse"] = list(s.in_use)
     # The common grid is steps/200; the threshold in use is added where it is another: [place, value].
-    made["extra"] = [[p, g[p]] if len(g) > STEPS + 1 else None for g, p in zip(s.grids, s.in_use, strict=True)]
+    made["extra"] = [[at, g[at]] if len(g) > STEPS + 1 else None for g, at in zip(s.grids, s.in_use, strict=True)]
     made["fixed"] = list(s.fixed)
     return made
 
@@ -131,11 +131,11 @@ def _sort_key(value: float) -> str:
 
 def _flat(values: Mapping[str, object], above: str = "") -> list[tuple[str, str]]:
     """Return nested values as (name, text)."""
-    found: list[tuple[str, str]] = []
+    flat: list[tuple[str, str]] = []
     for key, value in values.items():
         name = f"{above}{key}"
         if isinstance(value, Mapping):
-            found += _flat(value, f"{name} · ")
+            flat += _flat(value, f"{name} · ")
         else:
-            found.append((name, str(value)))
-    return found
+            flat.append((name, str(value)))
+    return flat

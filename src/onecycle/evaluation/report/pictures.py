@@ -24,36 +24,22 @@ Read = Callable[[int], np.ndarray | None]
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture inside the page.
+    """A picture inside the page."""
 
-    Attributes:
-        src: a data URL; empty where there is no picture.
-        width, height: px.
-        note: why there is none.
-    """
-
-    src: str
-    width: int
-    height: int
-    note: str = ""
+    src: str  # a data URL; empty where there is no picture
+    width: int  # px
+    height: int  # px
+    note: str = ""  # why there is none
 
 
 @dataclass
-class Album:
-    """Makes small copies until the budget is spent.
-
-    Attributes:
-        read: from a position to pixels.
-        budget: bytes that are left.
-        left_out: positions whose picture did not fit, once each.
-        gone: positions whose picture cannot be read.
-    """
+class PagePictures:
+    """Makes small copies until the budget is spent."""
 
     read: Read
-    budget: int = BUDGET_BYTES
-    left_out: set[int] = field(default_factory=set)
-    gone: set[int] = field(default_factory=set)
-    _pixels: dict[int, np.ndarray | None] = field(default_factory=dict)
+    budget: int = BUDGET_BYTES  # bytes that are left
+    left_out: set[int] = field(default_factory=set)  # positions whose picture did not fit, once each
+    gone: set[int] = field(default_factory=set)  # positions whose picture cannot be read
 
     def shot(self, index: int, side: int, *, heat: np.ndarray | None = None) -> Shot:
         """Return picture ``index`` with its longer side at most ``side`` px, with a heat map ``(h, w)`` if given."""
@@ -76,8 +62,8 @@ class Album:
 
     def pixels(self, index: int) -> np.ndarray | None:
         """Return the pixels of a picture, uint8 ``(H, W, 3)``; None where it cannot be read."""
-        found = self.read(index)
-        return None if found is None else as_bytes(found)
+        pixels = self.read(index)
+        return None if pixels is None else as_bytes(pixels)
 
 
 def as_bytes(pixels: np.ndarray) -> np.ndarray:
@@ -93,15 +79,15 @@ def thumbnail_px(n: int) -> int:
 
 
 def blended(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Lay a heat map ``(h, w)`` over uint8 ``(H, W, 3)``: the stronger the evidence, the more opaque."""
+    """Lay a heat map ``(h, w)`` over uint8 ``(H, W, 3)``: the higher, the more opaque."""
     h, w = pixels.shape[:2]
     peak = float(heat.max())
     scaled = np.asarray(heat, dtype=np.float32) / (peak if peak > 0 else 1.0)
     large = np.asarray(Image.fromarray(scaled).resize((w, h), Image.Resampling.BICUBIC)).clip(0, 1)
     place = large * (len(_HEAT) - 1)
     low = np.minimum(place.astype(int), len(_HEAT) - 2)
-    part = (place - low)[..., None]
-    colour = _HEAT[low] * (1 - part) + _HEAT[low + 1] * part
+    above = (place - low)[..., None]
+    colour = _HEAT[low] * (1 - above) + _HEAT[low + 1] * above
     opacity = (0.25 + 0.45 * large)[..., None]
     return as_bytes((pixels * (1 - opacity) + colour * opacity) / 255)
 

@@ -20,19 +20,12 @@ _SAME = 1e-9
 
 @dataclass(frozen=True)
 class Sliders:
-    """Ranks of N pictures' probabilities on each tag's grid.
+    """Ranks of N pictures' probabilities on each tag's grid."""
 
-    Attributes:
-        ranks: uint8 ``(N, C)``: how many of the tag's thresholds the probability reaches.
-        grids: C tuples of thresholds, rising: the common grid, and the threshold in use where that is another.
-        in_use: for each tag the place of the threshold in use in its grid.
-        fixed: tags that no threshold decides (the most probable of a group is given).
-    """
-
-    ranks: np.ndarray
-    grids: tuple[tuple[float, ...], ...]
-    in_use: tuple[int, ...]
-    fixed: tuple[int, ...] = ()
+    ranks: np.ndarray  # uint8 (N, C): how many of the tag's thresholds the probability reaches
+    grids: tuple[tuple[float, ...], ...]  # C, rising: the common grid, and the threshold in use where that is another
+    in_use: tuple[int, ...]  # for each tag the place of the threshold in use in its grid
+    fixed: tuple[int, ...] = ()  # tags that no threshold decides (the most probable of a group is given)
 
 
 def make_sliders(decided: np.ndarray, thresholds: np.ndarray, *, exact: bool, fixed: tuple[int, ...] = ()) -> Sliders:

@@ -17,9 +17,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from onecycle.evaluation.certainty.intervals import wilson
-from onecycle.evaluation.report.class_table import ClassRow, Span
-from onecycle.evaluation.report.scores import BLIND, HELD_OUT, SAME_PICTURES, CalibrationFacts, Scores
+import numpy as np
+
+from onecycle.evaluation.certainty.intervals import MAJORITY, UNIFORM
+from onecycle.evaluation.class_table import ClassRow, Span, share_spans
+from onecycle.evaluation.headline import HELD_OUT, SAME_PICTURES
+from onecycle.evaluation.report.scores import CalibrationFacts, Scores
+from onecycle.text import plural
 
 GOOD = 0.7
 LEAST_SUPPORT = 10
@@ -50,19 +54,12 @@ Tone = Literal["good", "care", "bad", "plain"]
 
 @dataclass(frozen=True)
 class Statement:
-    """A sentence and the numbers that it rests on.
+    """A sentence and the numbers that it rests on."""
 
-    Attributes:
-        question: what it answers, in a word or three.
-        text: the sentence.
-        tone: ``good``, ``care``, ``bad``, or ``plain``.
-        numbers: by name.
-    """
-
-    question: str
+    question: str  # what it answers, in a word or three
     text: str
     tone: Tone
-    numbers: Mapping[str, float]
+    numbers: Mapping[str, float]  # by name
 
 
 @dataclass(frozen=True)
@@ -75,18 +72,12 @@ class GradedClass:
 
 
 @dataclass(frozen=True)
-class LabelDoubts:
-    """How many labels look doubtful to heads that had not seen them.
+class IssueCount:
+    """How many labels look doubtful to heads that had not seen them."""
 
-    Attributes:
-        n: of them; for tags, decisions (this picture, this tag).
-        pictures: that they are on.
-        judged: labels that were looked at; None where that is not known.
-    """
-
-    n: int
-    pictures: int
-    judged: int | None = None
+    n: int  # for tags, decisions (this picture, this tag)
+    pictures: int  # that they are on
+    judged: int | None = None  # labels that were looked at; None where that is not known
 
     def text(self, *, is_multi: bool) -> str:
         """Return the number with its unit, as the beginning of a sentence."""
@@ -95,8 +86,7 @@ class LabelDoubts:
             return f"no {one} looks doubtful"
         among = self.n if self.judged is None else self.judged
         of = "" if self.judged is None else f" of {self.judged:,}"
-        pictures = "picture" if self.pictures == 1 else "pictures"
-        where = f" (on {self.pictures:,} {pictures})" if is_multi else ""
+        where = f" (on {plural(self.pictures, 'picture')})" if is_multi else ""
         looks = "looks" if self.n == 1 else "look"
         return f"{self.n:,}{of} {one if among == 1 else several} {looks} doubtful{where}"
 
@@ -106,34 +96,21 @@ HARD_ONES = "hard pictures with right labels can be among them"
 
 @dataclass(frozen=True)
 class Warned:
-    """What other parts of the report found.
+    """What the audit and the label check say."""
 
-    Attributes:
-        leaked: validation pictures that are in training too; None where nobody looked.
-        errors: findings of the audit that are errors.
-        doubts: labels worth a second look; None where nobody looked.
-        trained_on: whether these pictures trained the model.
-    """
-
-    leaked: int | None = None
-    errors: int = 0
-    doubts: LabelDoubts | None = None
-    trained_on: bool = False
+    leaked: int | None = None  # validation pictures that are in training too; None where nobody looked
+    errors: int = 0  # findings of the audit that are errors
+    issues: IssueCount | None = None  # labels worth a second look; None where nobody looked
+    trained_on: bool = False  # whether these pictures trained the model
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The first screen.
+    """The first screen."""
 
-    Attributes:
-        bottom_line: one sentence.
-        statements: how good, how sure, better than what, for what, what to be careful of.
-        graded: every class, in the order of the class list.
-    """
-
-    bottom_line: Statement
-    statements: tuple[Statement, ...]
-    graded: tuple[GradedClass, ...] = field(repr=False)
+    bottom_line: Statement  # one sentence
+    statements: tuple[Statement, ...]  # how good, how sure, better than what, for what, what to be careful of
+    graded: tuple[GradedClass, ...] = field(repr=False)  # every class, in the order of the class list
 
     def of(self, grade: Grade) -> list[GradedClass]:
         """Return the classes of a grade, those with most pictures first."""
@@ -144,8 +121,7 @@ def grade_class(row: ClassRow) -> GradedClass:
     """Judge one class by its intervals."""
     precision, recall = row.precision, row.recall
     if row.support < LEAST_SUPPORT:
-        pictures = "picture" if row.support == 1 else "pictures"
-        return GradedClass(row, "few", f"{row.support} validation {pictures}; {LEAST_SUPPORT} are the least")
+        return GradedClass(row, "few", f"{_pictures(row.support)}; {LEAST_SUPPORT} are the least")
     if not row.tp + row.fp:
         return GradedClass(row, "weak", f"never given, though {row.support} pictures have it")
     precise, finds = precision.low >= GOOD, recall.low >= GOOD
@@ -179,7 +155,7 @@ def judge(
         scores: with the headline.
         rows: a row for each class.
         calibration: None where nothing is known.
-        warned: what the audit and the label check found.
+        warned: by the audit and the label check.
         is_multi: whether the classes are tags.
     """
     graded = tuple(map(grade_class, rows))
@@ -230,7 +206,7 @@ def _how_good(scores: Scores, *, is_multi: bool) -> Statement:
             f"{best.name[0].upper()}{best.name[1:]} is {best.value:.3f} on {_pictures(best.n)}: 1 means that every "
             "picture gets exactly its tags; a missed tag costs more than a wrong one."
         )
-        if scores.chosen_on == HELD_OUT:
+        if scores.headline.thresholds == HELD_OUT:
             text += " Each fold was decided by thresholds chosen on the others."
     else:
         text = f"{100 * best.value:.1f} % of {_pictures(best.n)} get the right class."
@@ -249,18 +225,18 @@ def _how_sure(scores: Scores) -> Statement:
 def _better_than(scores: Scores, c: int) -> Statement:
     best = scores.headline
     if best.baseline is None:
-        return Statement("Better than what", "There is no guess to compare with.", "care", {})
-    guesses = {
-        BLIND: f"naming one of the {c:,} classes blindly",
-        "majority class": "always naming the class that is commonest in training",
+        return Statement("Better than what", "There is no baseline to compare with.", "care", {})
+    baselines = {
+        UNIFORM: f"naming one of the {c:,} classes blindly",
+        MAJORITY: "always naming the class that is commonest in training",
     }
-    guess = guesses.get(best.baseline_name, "a guess that knows only how common each tag is")
+    baseline = baselines.get(best.baseline_name, "knowing only how common each tag is")
     numbers = {"baseline": best.baseline, "low": best.low}
     if _above_baseline(scores):
-        text = f"Yes: {guess} scores {best.baseline:.3f}, and the whole interval lies above."
+        text = f"Yes: {baseline} scores {best.baseline:.3f}, and the whole interval lies above."
         return Statement("Better than guessing", text, "good", numbers)
     text = (
-        f"Not shown: {guess} scores {best.baseline:.3f}, and the interval, from {best.low:.3f} on, does not lie "
+        f"Not shown: {baseline} scores {best.baseline:.3f}, and the interval, from {best.low:.3f} on, does not lie "
         "above that."
     )
     return Statement("Better than guessing", text, "bad", numbers)
@@ -268,7 +244,7 @@ def _better_than(scores: Scores, c: int) -> Statement:
 
 def _what_for(graded: Sequence[GradedClass], words: str, *, is_multi: bool) -> list[Statement]:
     """Name the classes of each grade; grades without a class are left out."""
-    found = []
+    said = []
     pattern: dict[Grade, tuple[str, str, Tone]] = {
         "trusted": (
             "Trust",
@@ -293,48 +269,48 @@ def _what_for(graded: Sequence[GradedClass], words: str, *, is_multi: bool) -> l
             names = _with_shares(mine) if grade == "always" else [_short(r.name) for r in mine]
             text = f"{_names(names)}: {why}."
             numbers = {"count": float(len(mine)), "of": float(len(graded)), "limit": GOOD}
-            found.append(Statement(head, text, tone, numbers))
+            said.append(Statement(head, text, tone, numbers))
     if not any(g.grade == "trusted" for g in graded):
         text = f"None of the {len(graded)} {words} reaches {100 * GOOD:.0f} % at the low end of both its intervals."
-        found.insert(0, Statement("Trust", text, "bad", {"count": 0.0, "limit": GOOD}))
-    return found
+        said.insert(0, Statement("Trust", text, "bad", {"count": 0.0, "limit": GOOD}))
+    return said
 
 
 def _cautions(
     scores: Scores, calibration: CalibrationFacts | None, warned: Warned, *, is_multi: bool
 ) -> list[Statement]:
-    found = []
+    said = []
     if warned.trained_on:
         text = "The model was fitted to these very pictures, so all of this flatters it."
-        found.append(Statement("Split", text, "bad", {}))
+        said.append(Statement("Split", text, "bad", {}))
     if warned.leaked:
         text = f"Training saw copies of {_pictures(warned.leaked)}, so the numbers are too good."
-        found.append(Statement("Leaks", text, "bad", {"leaked": float(warned.leaked)}))
+        said.append(Statement("Leaks", text, "bad", {"leaked": float(warned.leaked)}))
     elif warned.leaked == 0:
-        found.append(Statement("Leaks", "The audit found no validation picture in training.", "good", {"leaked": 0.0}))
+        said.append(Statement("Leaks", "The audit found no validation picture in training.", "good", {"leaked": 0.0}))
     else:
         text = "The data were not audited, so leaks between training and validation are not ruled out."
-        found.append(Statement("Leaks", text, "care", {}))
+        said.append(Statement("Leaks", text, "care", {}))
     if warned.errors:
         n = warned.errors
         text = f"The audit reports {n} {'error' if n == 1 else 'errors'} in the data; see below."
-        found.append(Statement("Data", text, "bad", {"errors": float(n)}))
-    if scores.chosen_on == HELD_OUT:
+        said.append(Statement("Data", text, "bad", {"errors": float(n)}))
+    if scores.headline.thresholds == HELD_OUT:
         text = (
             "Chosen on these pictures. The score above is not flattered by that (held-out folds); the numbers of "
             "single tags, and what is said of them here, are a little."
         )
-        found.append(Statement("Thresholds", text, "care", {}))
-    if scores.chosen_on == SAME_PICTURES:
+        said.append(Statement("Thresholds", text, "care", {}))
+    if scores.headline.thresholds == SAME_PICTURES:
         text = "The thresholds were chosen on these very pictures or elsewhere: the score is somewhat too good."
-        found.append(Statement("Thresholds", text, "care", {}))
+        said.append(Statement("Thresholds", text, "care", {}))
     if calibration is not None:
-        found.append(_probabilities(calibration, is_multi=is_multi))
-    if warned.doubts is not None and warned.doubts.n:
-        text = f"{warned.doubts.text(is_multi=is_multi)}; {HARD_ONES}. The most doubtful are below."
-        numbers = {"doubtful": float(warned.doubts.n), "pictures": float(warned.doubts.pictures)}
-        found.append(Statement("Labels", text, "care", numbers))
-    return found
+        said.append(_probabilities(calibration, is_multi=is_multi))
+    if warned.issues is not None and warned.issues.n:
+        text = f"{warned.issues.text(is_multi=is_multi)}; {HARD_ONES}. The most doubtful are below."
+        numbers = {"doubtful": float(warned.issues.n), "pictures": float(warned.issues.pictures)}
+        said.append(Statement("Labels", text, "care", numbers))
+    return said
 
 
 def _probabilities(facts: CalibrationFacts, *, is_multi: bool) -> Statement:
@@ -385,9 +361,7 @@ def _wrongly(row: ClassRow) -> str:
 
 def _absences(row: ClassRow) -> Span:
     """Return which share of the pictures without a class is not given it."""
-    share = (row.absent - row.fp) / row.absent
-    low, high = wilson(share, row.absent)
-    return Span(share, float(low), float(high))
+    return share_spans(np.array([row.absent - row.fp]), np.array([row.absent]))[0]
 
 
 def _with_shares(rows: Sequence[ClassRow]) -> list[str]:
@@ -401,7 +375,7 @@ def _ends(span: Span) -> str:
 
 
 def _pictures(n: int) -> str:
-    return f"{n:,} validation {'picture' if n == 1 else 'pictures'}"
+    return plural(n, "validation picture")
 
 
 def _names(names: Sequence[str]) -> str:

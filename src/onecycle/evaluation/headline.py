@@ -1,0 +1,118 @@
+"""The score that comes first, with its interval and its baseline: one function, so that it is the same everywhere.
+
+``train``, the report, ``evaluate``, ``compare``, ``metrics.json``, ``summary()`` and ``--fail-under`` all show what
+``headline`` returns for the predictions that they speak of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from onecycle.evaluation.certainty.intervals import (
+    Estimate,
+    WeightedScore,
+    baseline_of,
+    default_scores,
+    estimate,
+    sample_fbeta,
+)
+from onecycle.evaluation.certainty.thresholds import choose_thresholds
+from onecycle.evaluation.predictions import Predictions
+
+FIXED, HELD_OUT = "fixed", "held out"
+SAME_PICTURES, OTHER_PICTURES = "same pictures", "other pictures"
+CUSTOM_THRESH = 0.2
+"""What tags are scored at where no thresholds were chosen: the field's custom."""
+
+AT_CHOSEN = "at chosen thresholds"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline(Estimate):
+    """The score that comes first."""
+
+    thresholds: str | None = None
+    """How the thresholds of tags came about: FIXED (not chosen from data), HELD_OUT (each fold decided by those that
+    the other folds chose), OTHER_PICTURES (chosen elsewhere), or SAME_PICTURES (chosen on these very pictures: the
+    score is somewhat too good). None for single labels."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON has them."""
+        return {**super().to_dict(), "thresholds": self.thresholds}
+
+    @classmethod
+    def of(cls, score: Estimate, thresholds: str | None) -> Self:
+        """Make a score the headline."""
+        return cls(**vars(score), thresholds=thresholds)
+
+
+def headline(predictions: Predictions) -> Headline:
+    """Return the score that comes first, with its 95 % interval and its baseline.
+
+    Single labels: accuracy. Tags: the mean over pictures of F2, at the chosen thresholds (on pictures that chose them
+    by cross-fitting, so that the choice does not flatter it), else at 0.2. For the baseline see ``baseline_of``.
+
+    Raises:
+        ArgumentError: no picture, or pictures without labels.
+    """
+    p = predictions
+    if not p.is_multi:
+        return Headline.of(_estimate(default_scores(len(p.classes), is_multi=False)[0], p), None)
+    at_custom = sample_fbeta(p.beta, CUSTOM_THRESH)
+    if p.thresholds is None:
+        return Headline.of(_estimate(at_custom, p), FIXED)
+    decided, how = p.decided, OTHER_PICTURES if p.unseen else SAME_PICTURES
+    held_out = None if p.unseen else held_out_decisions(p)
+    if held_out is not None:
+        decided, how = held_out, HELD_OUT
+    score = estimate_decisions(sample_fbeta(p.beta, 0.5), p, decided)
+    baseline, by = (None, "") if p.prior is None else baseline_of(at_custom, p.prior, p.known_targets)
+    name = f"sample-F{p.beta:g} {AT_CHOSEN}"
+    return Headline.of(replace(score, name=name, baseline=baseline, baseline_name=by), how)
+
+
+def other_scores(predictions: Predictions) -> list[Estimate]:
+    """Return the scores beside the headline that are reported unless others are asked for."""
+    by_default = default_estimates(predictions)
+    return by_default if predictions.is_multi and predictions.thresholds is not None else by_default[1:]
+
+
+def scores_of(predictions: Predictions) -> list[Estimate]:
+    """Return the headline, then the other scores."""
+    return [headline(predictions), *other_scores(predictions)]
+
+
+def default_estimates(
+    predictions: Predictions, scores: Sequence[WeightedScore] | None = None, *, seed: int = 0
+) -> list[Estimate]:
+    """Return scores of the model's own probabilities with intervals and baselines; ``scores`` as in ``metrics()``."""
+    chosen = default_scores(len(predictions.classes), is_multi=predictions.is_multi) if scores is None else scores
+    return [_estimate(score, predictions, seed=seed) for score in chosen]
+
+
+def estimate_decisions(score: WeightedScore, predictions: Predictions, decided: np.ndarray | None = None) -> Estimate:
+    """Return a score of decisions (0/1 ``(N, C)``, default what the model decides), which a threshold of 0.5 reads."""
+    labels = predictions.predicted if decided is None else decided
+    return estimate(score, labels.astype(float), predictions.known_targets, groups=predictions.groups)
+
+
+def held_out_decisions(predictions: Predictions) -> np.ndarray | None:
+    """Return which tags each picture is given by thresholds that other folds chose, 0/1 ``(N, C)``.
+
+    Where nobody kept them, the choice is made again; None where it then is another than the one in use, which was made
+    in another way or elsewhere.
+    """
+    p, chosen = predictions, predictions.thresholds
+    if p.held_out is not None or chosen is None or len(p) < 2:
+        return p.held_out
+    again = choose_thresholds(p.probs, p.known_targets, classes=p.classes, groups=p.groups)
+    same = not chosen.exactly_one and np.allclose(again.thresholds.values, chosen.values, atol=1e-6)
+    return again.decided if same else None
+
+
+def _estimate(score: WeightedScore, p: Predictions, *, seed: int = 0) -> Estimate:
+    return estimate(score, p.probs, p.known_targets, prior=p.prior, groups=p.groups, seed=seed)

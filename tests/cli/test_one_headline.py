@@ -30,7 +30,7 @@ NAMES = {"classes": "accuracy", "tags": "sample-F2 at chosen thresholds"}
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
-def trained(request, colour_path, tmp_path_factory, _session_home) -> tuple[str, RunFolder, dict[str, Any]]:
+def trained(request, colour_path, tmp_path_factory) -> tuple[str, RunFolder, dict[str, Any]]:
     """The kind of labels, a run of it, and the last event of its training."""
     out = tmp_path_factory.mktemp(request.param)
     settings = {

@@ -17,6 +17,7 @@ from onecycle.data.pixels.decode import decode_for
 from onecycle.data.pixels.image import open_image
 from onecycle.errors import ArgumentError, CheckpointError, DataWarning, OnecycleWarning
 from onecycle.evaluation.certainty.calibration import Calibration
+from onecycle.evaluation.certainty.intervals import sample_fbeta
 from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.learner import Learner
@@ -214,13 +215,15 @@ def test_the_groups_of_the_split_are_those_of_the_intervals(colour_path, tmp_pat
     assert f"{len(set(own.tolist()))} groups of pictures" in found.summary()
 
 
-def test_a_summary_says_that_predict_decides_by_other_thresholds(tagger):
-    assert "predict uses other thresholds" not in tagger.interpret().summary()
+def test_a_summary_says_by_which_thresholds_its_scores_are(tagger):
+    assert "thresholds that predict uses" not in tagger.interpret().summary()
     tagger.silent = True
     tagger.choose_thresholds(2)
-    said = tagger.interpret().summary()
-    assert "predict uses other thresholds" in said
-    assert max(map(len, said.splitlines())) <= 80
+    said, asked = tagger.interpret().summary(), tagger.interpret().summary([sample_fbeta(2, 0.2)])
+    assert "  sample-F2 at chosen thresholds" in said
+    assert "thresholds that predict uses" in said
+    assert "predict uses other thresholds" in asked
+    assert max(map(len, (said + asked).splitlines())) <= 80
 
 
 @pytest.mark.parametrize("options", [{"size": 24}, {"size": (20, 28)}, {"size": 24, "resize_method": "PAD"}])

@@ -478,8 +478,11 @@ class ClassificationInterpretation:
             text.append(f"{few} of {len(self.classes)} tags have fewer than {FEW} pictures here: a mean over tags is")
             text.append("unsure because of them, more so than its interval shows.")
         if first is not None and first.thresholds == HELD_OUT:
-            text.append("The first is by the thresholds that predict uses: each fold of the pictures")
+            text.append("The first is at the thresholds that predict uses: each fold of the pictures")
             text.append("was decided by those that the other folds chose.")
+        if scores is not None and p.thresholds is not None:
+            text.append("predict uses other thresholds, those of choose_thresholds(): its report has")
+            text.append("their score, on pictures that did not choose them.")
         return "\n".join(text + ([TRAINED_ON] if self.is_training_part else []))
 
     def calibration(self, *, n_folds: int = 10, seed: int = 0, groups: GroupIds | None = None) -> CalibrationReport:

@@ -223,7 +223,7 @@ def test_a_summary_says_by_which_thresholds_its_scores_are(tagger):
     assert "  sample-F2 at chosen thresholds" in said
     assert "thresholds that predict uses" in said
     assert "predict uses other thresholds" in asked
-    assert max(map(len, (said + asked).splitlines())) <= 80
+    assert max(map(len, [*said.splitlines(), *asked.splitlines()])) <= 80
 
 
 @pytest.mark.parametrize("options", [{"size": 24}, {"size": (20, 28)}, {"size": 24, "resize_method": "PAD"}])

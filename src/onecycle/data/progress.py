@@ -1,9 +1,11 @@
-"""Bars for work that takes a while: downloads, decoding, drawing. In a terminal only; nothing elsewhere."""
+"""Work that takes a while (downloads, decoding, drawing) and its bars: in a terminal only, nothing elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +28,34 @@ def download_bar(title: str, total: int | None, done: int) -> AbstractContextMan
     return _bar(title, total, done, DownloadColumn(), TransferSpeedColumn())
 
 
+def work_through(
+    title: str, items: Sequence[int], work: Callable[[int], object], *, threads: int, silent: bool = False
+) -> None:
+    """Call ``work`` with every item, in threads, under a bar; the first error stops them all."""
+    stop, threads = threading.Event(), max(1, min(threads, len(items)))
+
+    def every_so_many(first: int) -> None:
+        for item in items[first::threads]:
+            if stop.is_set():
+                return
+            work(item)
+            advance(1)
+
+    bar = nullcontext(_no_advance) if silent else counting_bar(title, len(items))
+    with bar as advance, ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        running = [pool.submit(every_so_many, first) for first in range(threads)]
+        try:
+            wait(running, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+        for job in running:
+            job.result()
+
+
+def _no_advance(n: int) -> None:
+    """Stand in for a bar."""
+
+
 @contextmanager
 def _bar(title: str, total: int | None, done: int, *columns: ProgressColumn) -> Iterator[Advance]:
     from rich.console import Console
@@ -33,7 +63,7 @@ def _bar(title: str, total: int | None, done: int, *columns: ProgressColumn) -> 
 
     console = Console()
     if not console.is_terminal:
-        yield lambda _: None
+        yield _no_advance
         return
     shown = (TextColumn("{task.description}"), BarColumn(), *columns, TimeRemainingColumn())
     with Progress(*shown, console=console, transient=True) as progress:

@@ -9,8 +9,7 @@ import shlex
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +23,7 @@ from onecycle.data.audit.fingerprints import Fingerprints
 from onecycle.data.labels.items import IMAGE_SUFFIXES
 from onecycle.data.pixels.decode import UNREADABLE, decode_for, open_picture, reason, scaled_by, whole_pixels
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
-from onecycle.data.progress import counting_bar
+from onecycle.data.progress import work_through
 
 if TYPE_CHECKING:
     from onecycle.data.pixels.store import PixelStore
@@ -111,14 +110,7 @@ def scan(
     if store is not None and not store.filled:
         store.fill(None, decode=lambda row: scanning.sized(of_row[row], store.paths[row], store.spec))
     left = [i for i, facts in enumerate(scanning.facts) if facts is None]
-    bar = nullcontext(_count_nothing) if silent or not left else counting_bar("reading pictures", len(left))
-    pool = ThreadPoolExecutor(max(1, threads))
-    try:
-        with bar as advance:
-            for _ in pool.map(scanning.look, left):
-                advance(1)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    work_through("reading pictures", left, scanning.look, threads=threads, silent=silent or not left)
     return [facts for facts in scanning.facts if facts is not None], scanning.prints
 
 
@@ -156,10 +148,6 @@ class _Scan:
         if spec is None:
             return None
         return resize_pixels(pixels, spec) if factor == 1 else decode_for(data, spec)
-
-
-def _count_nothing(n: int) -> None:
-    """Stand in for a bar."""
 
 
 def _facts(picture: ImageFile) -> FileFacts:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,7 +29,7 @@ from onecycle.data.pixels.image import Image, unreadable
 from onecycle.data.pixels.packed import Failures, PackedPixels, PixelLayout, on_one_canvas
 from onecycle.data.pixels.pixel_file import CacheUnusable, Manifest, Say, UnfinishedFile
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
-from onecycle.data.progress import counting_bar
+from onecycle.data.progress import work_through
 from onecycle.errors import ArgumentError, UnreadableImagesError
 from onecycle.settings import pixel_folder
 from onecycle.text import human_bytes, shown_path
@@ -195,25 +194,8 @@ class PixelStore:
         return self._pool[1]
 
     def _each(self, function: Callable[[int], None], title: str) -> None:
-        """Call a function with every position, in threads; the first error stops them all."""
-        stop, n, workers = threading.Event(), len(self), self._workers()
-
-        def work(first: int) -> None:
-            for position in range(first, n, self.threads):
-                if stop.is_set():
-                    return
-                function(position)
-                advance(1)
-
-        with counting_bar(title, n) as advance:
-            running = [workers.submit(work, first) for first in range(min(n, self.threads))]
-            try:
-                wait(running, return_when=FIRST_EXCEPTION)
-            finally:
-                stop.set()
-                wait(running)
-            for job in running:
-                job.result()
+        """Call a function with every position, in threads."""
+        work_through(title, range(len(self)), function, threads=self.threads)
 
     def _layout(self) -> PixelLayout:
         """Find the shape of every picture; from its header, where it decides."""

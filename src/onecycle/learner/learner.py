@@ -165,7 +165,8 @@ class Learner:
         self.speed.options.check(data.device)
         self._data = data
         data.backbone_stats = stats
-        self.path, self.model_dir = Path(options.get("path") or data.path), Path(options.get("model_dir", "models"))
+        path = options.get("path")
+        self.path, self.model_dir = Path(data.path if path is None else path), Path(options.get("model_dir", "models"))
         self.callback_fns = listed(options.get("callback_fns"))
         self.callbacks = list(options.get("callbacks", ()))
         self.recorder = self._new_recorder()
@@ -831,9 +832,9 @@ class Learner:
 
     def model_folder(self) -> Path:
         """Return the folder of saved models, made if missing: ``path/model_dir``, else a run folder, said once."""
-        folder = saving.writable_folder(Path(self.path), Path(self.model_dir))
-        if folder != Path(self.path) / self.model_dir and not self._told_folder:
-            print(f"{self.path / self.model_dir} is not writable, so models go to {folder}; learn.path = changes that")
+        wanted, folder = Path(self.path) / self.model_dir, saving.writable_folder(Path(self.path), Path(self.model_dir))
+        if folder != wanted and not self._told_folder:
+            print(f"{wanted} is not writable, so models go to {folder}; learn.path = ... changes that")
             self._told_folder = True
         return folder
 

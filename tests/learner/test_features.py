@@ -98,10 +98,10 @@ def test_create_cnn_precomputes_views_and_validates_as_on_pictures(colour_path, 
     learn.fit_one_cycle(2, 0.01)
     assert "precomputed" not in capsys.readouterr().out
     assert learn._features.describe() == ("features of the frozen body computed once (4 views of 48 pictures, 2 MB)")
-    kept = learn._features._kept
-    assert kept.train.features.shape == (4, 48, 2560)
-    assert not torch.allclose(kept.train.features[0], kept.train.features[1], atol=1e-3)
-    assert not torch.allclose(kept.train.features[1], kept.train.features[2], atol=1e-3)
+    views = learn._features._cached.sets[0].features
+    assert views.shape == (4, 48, 2560)
+    assert not torch.allclose(views[0], views[1], atol=1e-3)
+    assert not torch.allclose(views[1], views[2], atol=1e-3)
     check_fresh(learn)
 
 
@@ -116,7 +116,7 @@ def test_the_number_of_views_is_the_argument(colour_path, tmp_path):
     ):
         learn = learner(data, tmp_path, precompute=precompute)
         learn.fit(1)
-        assert len(learn._features._kept.train.features) == views
+        assert len(learn._features._cached.sets[0].features) == views
     for wrong in (-1, 1.5, "yes"):
         with pytest.raises(ArgumentError, match="number of augmented views"):
             learner(with_tfms, tmp_path, precompute=wrong)

@@ -139,11 +139,11 @@ class _Shown:
         self.top = min(top, len(self.classes))
 
     def names(self, i: int) -> tuple[str, ...]:
-        """Return the labels that picture ``i`` is given."""
+        """Return the predicted labels of picture ``i``."""
         return self.predictions.names_of(self.predictions.decided[i])
 
     def best(self, i: int) -> list[tuple[str, float]]:
-        """Return the most probable classes of picture ``i``; a class that is given comes first."""
+        """Return the most probable classes of picture ``i``; the predicted class comes first."""
         shown, rank = self.probs[i], self.probs[i].copy()
         if not self.is_multi:  # equal probabilities, and a calibration that swaps two classes
             rank[int(self.predictions.decided[i])] = np.inf
@@ -159,8 +159,8 @@ class _Shown:
         names, best = list(self.names(i)), dict(self.best(i))
         shown = dict(zip(self.classes, self.probs[i].tolist(), strict=True))
         if self.is_multi:
-            given = {name: round(shown[name], 6) for name in names}
-            return {"file": self.files[i], "labels": names, "probabilities": {**given, **best}}
+            predicted = {name: round(shown[name], 6) for name in names}
+            return {"file": self.files[i], "labels": names, "probabilities": {**predicted, **best}}
         return {
             "file": self.files[i],
             "label": names[0],
@@ -239,7 +239,7 @@ def _say(
 
 
 def _list(screen: Screen, shown: _Shown, *, always: bool) -> None:
-    """List the pictures with what they are given."""
+    """List the pictures with their predicted labels."""
     if not shown.files:
         return
     limit = screen.width // 2
@@ -249,15 +249,15 @@ def _list(screen: Screen, shown: _Shown, *, always: bool) -> None:
 def _verdict(shown: _Shown, i: int) -> str:
     if shown.is_multi:
         p = dict(zip(shown.classes, shown.probs[i].tolist(), strict=True))
-        given = sorted(shown.names(i), key=lambda name: -p[name])
-        return ", ".join(f"{name} {p[name]:.2f}" for name in given) or "(no tag)"
+        tags = sorted(shown.names(i), key=lambda name: -p[name])
+        return ", ".join(f"{name} {p[name]:.2f}" for name in tags) or "(no tag)"
     first, *others = shown.best(i)
     rest = ", ".join(f"{name} {p:.2f}" for name, p in others if p >= 0.005)
     return f"{first[0]} {first[1]:.2f}{f'  ({rest})' if rest else ''}"
 
 
 def _sum_up(screen: Screen, shown: _Shown) -> None:
-    """Say how often each label was given, the most frequent first."""
+    """Say how often each label was predicted, the most frequent first."""
     counts = Counter(name for i in range(len(shown.files)) for name in shown.names(i))
     none = sum(not shown.names(i) for i in range(len(shown.files))) if shown.is_multi else 0
     ranked = counts.most_common(MOST_ON_SCREEN)
@@ -320,5 +320,5 @@ def _free(path: Path, *, force: bool) -> Path:
 
 
 def _delimiter(run: RunFolder) -> str:
-    """Return what parts the tags in the table that the run was trained on: no tag has it in it."""
+    """Return what stands between the tags in the table that the run was trained on: no tag has it in it."""
     return RunConfig.read(run.config).label_delim or ";"

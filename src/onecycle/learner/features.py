@@ -1,4 +1,4 @@
-"""Features of a frozen body: computed once from the pictures, kept while they hold, handed to the training loop."""
+"""Features of a frozen body: computed once from the pictures, cached while they hold, handed to the training loop."""
 
 from __future__ import annotations
 
@@ -42,8 +42,6 @@ EfficientNet-Lite0 folded, 224 px, one AVX-512 core, pictures a second of proces
 
 EXAMPLES = 4
 """Pictures on which the folded body is compared with the body."""
-
-_FED_PICTURES = "The network is fed pictures, not precomputed features: {}."
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,8 @@ class _Origin:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """One part of the data in order, and what makes its views beside the plain one."""
+class _Viewed:
+    """Pictures in order, and what makes their views beside the plain one."""
 
     loader: BatchLoader
     augmenters: tuple[BatchAugmenter, ...] = ()
@@ -110,16 +108,15 @@ class _Part:
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _Cached:
     """Features, and what they were made from."""
 
     origin: _Origin
-    train: FeatureSet
-    valid: FeatureSet | None
+    sets: list[FeatureSet]  # of training, and of validation where there is any
 
 
 class FrozenFeatures:
-    """The features of one learner's pictures, kept from fit to fit.
+    """The features of one learner's pictures, cached from fit to fit.
 
     Args:
         max_bytes: the most memory that they may take; beyond it they go to a temporary file in the cache folder.
@@ -128,12 +125,12 @@ class FrozenFeatures:
 
     def __init__(self, *, max_bytes: int | None = None) -> None:
         self.max_bytes = max_bytes
-        self._kept: _Kept | None = None
+        self._cached: _Cached | None = None
         self._said: set[str] = set()
 
     def forget(self) -> None:
         """Give the memory back; what is asked for next is computed anew."""
-        self._kept = None
+        self._cached = None
 
     def stage(
         self,
@@ -163,22 +160,18 @@ class FrozenFeatures:
         Raises:
             DataError: pictures of different sizes give features of different shapes.
         """
-        parts = feature_parts(model)
-        if isinstance(parts, str):
+        split = split_at_head(model)
+        if isinstance(split, str):
             self.forget()  # training goes on below the head: the memory is worth more than the way back
-            self._say(_FED_PICTURES.format(parts), silent=silent)
-            return None
+            return self._refused(split, silent=silent)
         reason = _needs_pictures(data, callbacks)
         if reason is not None:
-            self._say(_FED_PICTURES.format(reason), silent=silent)
-            return None
+            return self._refused(reason, silent=silent)
         try:
-            kept = self._refreshed(parts.fixed, data, stats, views, silent=silent)
+            sets = self._refreshed(split.fixed, data, stats, views, silent=silent)
         except OSError as error:
-            no_room = f"{settings.cache_folder()} has no room for them ({error})"
-            self._say(_FED_PICTURES.format(no_room), silent=silent)
-            return None
-        return _head_stage(parts.rest, data, kept, weights)
+            return self._refused(f"{settings.cache_folder()} has no room for them ({error})", silent=silent)
+        return _head_stage(split.rest, data, sets, weights)
 
     def of_labelled(
         self, model: nn.Module, data: ImageDataBunch, *, stats: Stats | None, silent: bool = False
@@ -197,79 +190,75 @@ class FrozenFeatures:
             ArgumentError: the model cannot be cut behind its body.
         """
         frozen = copy.deepcopy(model)
-        for part in list(frozen.children())[:-1]:
-            part.requires_grad_(False)
-        parts = feature_parts(frozen)
-        if isinstance(parts, str):
-            raise ArgumentError(f"features of the body cannot be computed: {parts}")
-        sets = self._at_hand(parts.fixed, data, stats)
+        for child in list(frozen.children())[:-1]:
+            child.requires_grad_(False)
+        split = split_at_head(frozen)
+        if isinstance(split, str):
+            raise ArgumentError(f"features of the body cannot be computed: {split}")
+        sets = self._at_hand(split.fixed, data, stats)
         if sets is None:
-            kinds = [DatasetType.Fix, *([DatasetType.Valid] if len(data.split.valid) else [])]
-            loaders = [_Part(_plain_loader(data, kind, stats)) for kind in kinds]
-            sets = _compute(parts.fixed, loaders, max_bytes=default_store_bytes() // 2, silent=silent)
+            plain = _with_validation(_Viewed(_plain_loader(data, DatasetType.Fix, stats)), data, stats)
+            sets = _compute(split.fixed, plain, max_bytes=default_store_bytes() // 2, silent=silent)
         return LabelledFeatures(
-            features=torch.cat([found.features[0] for found in sets]),
-            targets=torch.cat([found.targets for found in sets]),
+            features=torch.cat([one.features[0] for one in sets]),
+            targets=torch.cat([one.targets for one in sets]),
             rows=np.concatenate([data.split.train, data.split.valid]),
         )
 
     def _at_hand(self, fixed: nn.Module, data: ImageDataBunch, stats: Stats | None) -> list[FeatureSet] | None:
-        """Return what is kept of training and validation, None where it does not hold; views do not matter."""
-        if self._kept is None:
+        """Return the features that are cached, None where they do not hold; views do not matter."""
+        if self._cached is None:
             return None
-        views = self._kept.origin.views
+        views = self._cached.origin.views
         wanted = _Origin(weakref.ref(data), _pixels_of(data, stats), views, _fingerprint(fixed))
-        if self._kept.origin.change_to(wanted) is not None:
-            return None
-        return [kept for kept in (self._kept.train, self._kept.valid) if kept is not None]
+        return None if self._cached.origin.change_to(wanted) is not None else self._cached.sets
 
     def describe(self) -> str:
-        """Say what is kept, as a clause: how many views of how many pictures, and where."""
-        if self._kept is None:
+        """Say what is cached, as a clause: how many views of how many pictures, and where."""
+        if self._cached is None:
             return "no features computed"
-        sets = [kept for kept in (self._kept.train, self._kept.valid) if kept is not None]
-        n_views, n = self._kept.train.features.shape[:2]
+        sets = self._cached.sets
+        n_views, n = sets[0].features.shape[:2]
         count = f"{n_views} views of {n:,} pictures" if n_views > 1 else f"{n:,} pictures"
-        where = " in a temporary file" if any(kept.on_disk for kept in sets) else ""
-        size = f"{sum(kept.n_bytes for kept in sets) / 1e6:,.0f} MB{where}"
+        where = " in a temporary file" if any(one.on_disk for one in sets) else ""
+        size = f"{sum(one.n_bytes for one in sets) / 1e6:,.0f} MB{where}"
         return f"features of the frozen body computed once ({count}, {size})"
 
     def _refreshed(
         self, fixed: nn.Module, data: ImageDataBunch, stats: Stats | None, views: bool | int, *, silent: bool
-    ) -> _Kept:
+    ) -> list[FeatureSet]:
         """Return the features at hand if they hold, else new ones."""
         training = _training_part(data, stats, views)
         origin = _Origin(weakref.ref(data), _pixels_of(data, stats), training.n_views, _fingerprint(fixed))
-        if self._kept is not None:
-            changed = self._kept.origin.change_to(origin)
+        if self._cached is not None:
+            changed = self._cached.origin.change_to(origin)
             if changed is None:
-                return self._kept
+                return self._cached.sets
             if not silent:
                 print(f"Features are computed again: {changed}.")
             self.forget()
         elif not silent:
             print("Features of the frozen body are computed once;\nprecompute=False trains on pictures instead.")
-        parts = [training]
-        if len(data.split.valid):
-            parts.append(_Part(_plain_loader(data, DatasetType.Valid, stats)))
         max_bytes = default_store_bytes() // 2 if self.max_bytes is None else self.max_bytes
-        train, *valid = _compute(fixed, parts, max_bytes=max_bytes, silent=silent)
-        self._kept = _Kept(origin, train, valid[0] if valid else None)
-        return self._kept
+        sets = _compute(fixed, _with_validation(training, data, stats), max_bytes=max_bytes, silent=silent)
+        self._cached = _Cached(origin, sets)
+        return sets
 
-    def _say(self, text: str, *, silent: bool) -> None:
-        if not silent and text not in self._said:
-            print(text)
-            self._said.add(text)
+    def _refused(self, reason: str, *, silent: bool) -> HeadStage | None:
+        """Say once why the network is fed pictures, and return no stage."""
+        if not silent and reason not in self._said:
+            print(f"The network is fed pictures, not precomputed features: {reason}.")
+            self._said.add(reason)
+        return None
 
 
-def _head_stage(head: nn.Module, data: ImageDataBunch, kept: _Kept, weights: np.ndarray | None) -> HeadStage:
+def _head_stage(head: nn.Module, data: ImageDataBunch, sets: list[FeatureSet], weights: np.ndarray | None) -> HeadStage:
     pictures = data.loader(DatasetType.Train).replace(weights=weights)
-    train = FeatureLoader(kept.train, bs=pictures.bs, order=pictures.order, seed=data.seed, device=data.device)
-    if kept.valid is None:
+    train = FeatureLoader(sets[0], bs=pictures.bs, order=pictures.order, seed=data.seed, device=data.device)
+    if len(sets) == 1:
         return HeadStage(head, train, None)
     pictures = data.loader(DatasetType.Valid)
-    return HeadStage(head, train, FeatureLoader(kept.valid, bs=pictures.bs, order=pictures.order, device=data.device))
+    return HeadStage(head, train, FeatureLoader(sets[1], bs=pictures.bs, order=pictures.order, device=data.device))
 
 
 def why_pictures(model: nn.Module, data: ImageDataBunch, callbacks: Sequence[Callback] = ()) -> str | None:
@@ -280,11 +269,11 @@ def why_pictures(model: nn.Module, data: ImageDataBunch, callbacks: Sequence[Cal
         data: the bunch.
         callbacks: of the coming fit.
     """
-    parts = feature_parts(model)
-    return parts if isinstance(parts, str) else _needs_pictures(data, callbacks)
+    split = split_at_head(model)
+    return split if isinstance(split, str) else _needs_pictures(data, callbacks)
 
 
-def feature_parts(model: nn.Module) -> SplitModel | str:
+def split_at_head(model: nn.Module) -> SplitModel | str:
     """Cut a model into what gives features and the rest of its head, or say why that cannot be done."""
     return split_frozen(model, (AdaptiveConcatPool2d, Flatten))
 
@@ -316,15 +305,22 @@ def _needs_pictures(data: ImageDataBunch, callbacks: Sequence[Callback]) -> str 
 
 def _takes_features(callback: Callback) -> bool:
     """Whether a callback is fine with features; one that looks at batches is not, unless it says so itself."""
-    looks = type(callback).on_batch_begin is not Callback.on_batch_begin
-    return bool(getattr(callback, "takes_features", not looks or isinstance(callback, AccumulateScheduler)))
+    sees_batches = type(callback).on_batch_begin is not Callback.on_batch_begin
+    return bool(getattr(callback, "takes_features", not sees_batches or isinstance(callback, AccumulateScheduler)))
 
 
-def _training_part(data: ImageDataBunch, stats: Stats | None, views: bool | int) -> _Part:
+def _training_part(data: ImageDataBunch, stats: Stats | None, views: bool | int) -> _Viewed:
     augmenter = data.loader(DatasetType.Train).augmenter
     n_augmented = DEFAULT_VIEWS if views is True else int(views)
     augmenters = () if augmenter is None else (augmenter,) * n_augmented
-    return _Part(_plain_loader(data, DatasetType.Fix, stats), augmenters)
+    return _Viewed(_plain_loader(data, DatasetType.Fix, stats), augmenters)
+
+
+def _with_validation(training: _Viewed, data: ImageDataBunch, stats: Stats | None) -> list[_Viewed]:
+    """Return training pictures and, where there are any, the plain validation pictures."""
+    if not len(data.split.valid):
+        return [training]
+    return [training, _Viewed(_plain_loader(data, DatasetType.Valid, stats))]
 
 
 def _plain_loader(data: ImageDataBunch, part: DatasetType, stats: Stats | None) -> BatchLoader:
@@ -347,44 +343,44 @@ def _fingerprint(fixed: nn.Module) -> str:
 # --- the pass over the pictures -------------------------------------------------------------------
 
 
-def _compute(fixed: nn.Module, parts: Sequence[_Part], *, max_bytes: int, silent: bool) -> list[FeatureSet]:
-    """Pass all views of each part of the data through the fixed function, in evaluation mode and float32."""
-    n_passes = sum(part.n_views * part.loader.n_items for part in parts)
+def _compute(fixed: nn.Module, viewed: Sequence[_Viewed], *, max_bytes: int, silent: bool) -> list[FeatureSet]:
+    """Pass all views of the pictures through the fixed function, in evaluation mode and float32."""
+    n_passes = sum(pictures.n_views * pictures.loader.n_items for pictures in viewed)
     bar = nullcontext(lambda _: None) if silent else counting_bar("computing features", n_passes)
     with keep_freed_memory(), eval_mode(fixed), torch.no_grad(), bar as advance:
-        example = parts[0].loader.batch_at(0, 0).x[:EXAMPLES]
+        example = viewed[0].loader.batch_at(0, 0).x[:EXAMPLES]
         shape = tuple(fixed(example).shape[1:])
         network = fuse_batchnorm(fixed, example)
         fits = 4 * n_passes * math.prod(shape) <= max_bytes
         made = []
-        for part in parts:
+        for pictures in viewed:
             room, on_disk = empty_features(
-                (part.n_views, part.loader.n_items, *shape),
+                (pictures.n_views, pictures.loader.n_items, *shape),
                 max_bytes=max_bytes if fits else 0,
                 folder=settings.cache_folder() / "features",
             )
-            _fill(room, network, part, advance)
-            made.append(FeatureSet(room, part.loader.dataset.targets, on_disk))
+            _fill(room, network, pictures, advance)
+            made.append(FeatureSet(room, pictures.loader.dataset.targets, on_disk))
     return made
 
 
-def _fill(room: Tensor, network: nn.Module, part: _Part, advance: Advance) -> None:
+def _fill(room: Tensor, network: nn.Module, pictures: _Viewed, advance: Advance) -> None:
     split = BatchSplit()
-    for view, batch in _views(part):
-        found = split.forward(network, batch.x)
-        if found.shape[1:] != room.shape[2:]:
+    for view, batch in _views(pictures):
+        outputs = split.forward(network, batch.x)
+        if outputs.shape[1:] != room.shape[2:]:
             raise DataError(
-                f"pictures of different sizes give features of different shapes, {tuple(found.shape[1:])} and "
+                f"pictures of different sizes give features of different shapes, {tuple(outputs.shape[1:])} and "
                 f"{tuple(room.shape[2:])}; pass size=224, say, or precompute=False"
             )
-        room[view, batch.indices] = found.float().cpu()
-        advance(len(found))
+        room[view, batch.indices] = outputs.float().cpu()
+        advance(len(outputs))
 
 
-def _views(part: _Part) -> Iterator[tuple[int, Batch]]:
+def _views(pictures: _Viewed) -> Iterator[tuple[int, Batch]]:
     """Give every batch plain, then every batch once for each augmenter (its pixels are gathered once)."""
-    for batch in part.loader:
+    for batch in pictures.loader:
         yield 0, batch
-    if part.augmenters:
-        for i, batch in enumerate(part.loader.views(part.augmenters)):
-            yield 1 + i % len(part.augmenters), batch
+    if pictures.augmenters:
+        for i, batch in enumerate(pictures.loader.views(pictures.augmenters)):
+            yield 1 + i % len(pictures.augmenters), batch

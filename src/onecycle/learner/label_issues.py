@@ -110,12 +110,12 @@ class LabelIssues:
 
         if k < 1:
             raise ArgumentError(f"k is the number of pictures to draw, at least 1; received {k}")
-        found = self.top(k)
-        rows = np.array([issue.row for issue in found], dtype=np.int64)
+        listed = self.top(k)
+        rows = np.array([issue.row for issue in listed], dtype=np.int64)
         part = ImageDataset(self.data.store, rows, self.data.labels, self.data.classes)
         figure = grid_of_pictures(
-            [part.image(i).numpy() for i in range(len(found))],
-            [_title(issue) for issue in found],
+            [part.image(i).numpy() for i in range(len(listed))],
+            [_title(issue) for issue in listed],
             figsize=figsize,
             suptitle="Given / Suggested / Probability of the given label",
         )
@@ -135,7 +135,7 @@ class LabelIssues:
 
 
 def check_labels(
-    found: LabelledFeatures,
+    features: LabelledFeatures,
     data: ImageDataBunch,
     *,
     folds: int = 5,
@@ -146,7 +146,7 @@ def check_labels(
     """Judge all labels of a bunch by out-of-fold predictions.
 
     Args:
-        found: the body's features of its labelled pictures.
+        features: of the body, of its labelled pictures.
         data: the bunch.
         folds: number of heads, 2 or more; one a group where the split has fewer groups.
         seed: of the folds and the heads; default the bunch's.
@@ -156,27 +156,27 @@ def check_labels(
     Raises:
         ArgumentError: a number of folds that cannot work.
     """
-    if len(found.rows) < 4:
-        raise ArgumentError(f"judging labels takes at least 4 labelled pictures; received {len(found.rows)}")
+    if len(features.rows) < 4:
+        raise ArgumentError(f"judging labels takes at least 4 labelled pictures; received {len(features.rows)}")
     used = data.seed if seed is None else seed
-    labels = Labels(data.classes, data.labels.targets[found.rows], data.is_multi)
-    groups = None if data.split.groups is None else data.split.groups[found.rows]
-    names = [data.store.paths[row] for row in found.rows]
+    labels = Labels(data.classes, data.labels.targets[features.rows], data.is_multi)
+    groups = None if data.split.groups is None else data.split.groups[features.rows]
+    names = [data.store.paths[row] for row in features.rows]
     if groups is not None and folds > (n_groups := len(np.unique(groups))) >= 2:
         folds = n_groups  # a group stays in one fold
     fold_of = stratified_folds(names, labels, folds, seed=used, groups=groups)
-    probs = out_of_fold_probs(found, fold_of, data, seed=used, silent=silent)
+    probs = out_of_fold_probs(features, fold_of, data, seed=used, silent=silent)
     ranked = rank_labels(probs.numpy(), labels.targets, judged=taught(labels, fold_of))
-    return LabelIssues(data, ranked, found.rows, probs.numpy(), folds, _body_sentence(body_trained))
+    return LabelIssues(data, ranked, features.rows, probs.numpy(), folds, _body_sentence(body_trained))
 
 
 def out_of_fold_probs(
-    found: LabelledFeatures, fold_of: np.ndarray, data: ImageDataBunch, *, seed: int, silent: bool = False
+    features: LabelledFeatures, fold_of: np.ndarray, data: ImageDataBunch, *, seed: int, silent: bool = False
 ) -> Tensor:
     """Predict each picture with a head that learned from the other folds.
 
     Args:
-        found: features of N pictures.
+        features: of N pictures.
         fold_of: int64 ``(N,)``.
         data: for the classes, the kind of labels and the device.
         seed: of the heads.
@@ -192,8 +192,8 @@ def out_of_fold_probs(
         for fold in range(n_folds):
             held = torch.from_numpy(np.flatnonzero(fold_of == fold))
             rest = torch.from_numpy(np.flatnonzero(fold_of != fold))
-            head = _trained_head(found.features[rest], found.targets[rest], data, seed=seed + fold)
-            probs[held] = _predict(head, found.features[held], data)
+            head = _trained_head(features.features[rest], features.targets[rest], data, seed=seed + fold)
+            probs[held] = _predict(head, features.features[held], data)
             advance(1)
     return probs
 

@@ -22,7 +22,7 @@ from onecycle.data.labels.items import Category, DatasetType, MultiCategory
 from onecycle.errors import ArgumentError, check_keywords
 from onecycle.evaluation.predictions import Thresh
 from onecycle.learner import saving, tta
-from onecycle.learner.features import FrozenFeatures, LabelledFeatures, check_views, feature_parts
+from onecycle.learner.features import FrozenFeatures, LabelledFeatures, check_views, split_at_head
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.plan import Plan
 from onecycle.learner.fine_tune.run import FineTuneOptions
@@ -280,7 +280,7 @@ class Learner:
         self.recorder = self._new_recorder()
         partners = self.all_callbacks(callbacks)
         with self._batches(partners) as (train, valid):
-            if isinstance(feature_parts(self.model), str):
+            if isinstance(split_at_head(self.model), str):
                 self.body_trained = True
             self._choose_speed(train, epochs * len(train))
             self.trainer.fit(

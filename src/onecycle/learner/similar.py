@@ -62,11 +62,11 @@ class SimilarPictures:
         return figure if return_fig else None
 
 
-def similar_pictures(found: LabelledFeatures, data: ImageDataBunch, index: int, *, k: int = 5) -> SimilarPictures:
+def similar_pictures(features: LabelledFeatures, data: ImageDataBunch, index: int, *, k: int = 5) -> SimilarPictures:
     """Return the ``k`` training pictures nearest to validation picture ``index``, by the cosine of features.
 
     Args:
-        found: features of all labelled pictures, float ``(N, …)``; maps are averaged over their cells.
+        features: of all labelled pictures, float ``(N, …)``; maps are averaged over their cells.
         data: their bunch.
         index: position in the validation set.
         k: how many, at least 1.
@@ -81,13 +81,13 @@ def similar_pictures(found: LabelledFeatures, data: ImageDataBunch, index: int, 
         raise ArgumentError(f"index is a position in the validation set, 0 to {n_valid - 1}; received {index}")
     if k < 1:
         raise ArgumentError(f"k is the number of training pictures to return, at least 1; received {k}")
-    unit = torch.nn.functional.normalize(found.vectors(), dim=1)
+    unit = torch.nn.functional.normalize(features.vectors(), dim=1)
     place = n_train + index % n_valid
     cosines = (unit[:n_train] @ unit[place]).numpy()
     nearest = np.argsort(-cosines, kind="stable")[:k]
 
     def described(position: int, cosine: float) -> SimilarPicture:
-        row = int(found.rows[position])
+        row = int(features.rows[position])
         return SimilarPicture(row, data.store.paths[row], str(data.labels.label(row)), cosine)
 
     asked = described(place, 1.0)

@@ -104,6 +104,6 @@ def _put(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), child, module)
 
 
-def _agree(found: Tensor, expected: Tensor) -> bool:
+def _agree(outputs: Tensor, expected: Tensor) -> bool:
     """Whether the outputs are the same up to rounding; never where one is not a number."""
-    return bool((found - expected).abs().max() <= TOLERANCE * expected.abs().max())
+    return bool((outputs - expected).abs().max() <= TOLERANCE * expected.abs().max())

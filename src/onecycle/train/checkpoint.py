@@ -203,7 +203,7 @@ def _with_ending(stem: Path | str, ending: str) -> Path:
 
 def _distinct(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Split a state into tensors to store, and names of tied tensors with the name they are stored under."""
-    kept: dict[str, torch.Tensor] = {}
+    stored: dict[str, torch.Tensor] = {}
     aliases: dict[str, str] = {}
     seen: dict[tuple[Any, ...], str] = {}
     for name, t in state.items():
@@ -212,8 +212,8 @@ def _distinct(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor
             aliases[name] = seen[key]
         else:
             seen[key] = name
-            kept[name] = _plain(t)
-    return kept, aliases
+            stored[name] = _plain(t)
+    return stored, aliases
 
 
 def _plain(t: torch.Tensor) -> torch.Tensor:
@@ -288,8 +288,8 @@ def _read(path: Path) -> _Content:
         raise CheckpointError(_damaged(path, "its tensors do not give the digest in its header"))
     _check_beside(path, header)
     weights = {name.removeprefix(_MODEL): t for name, t in tensors.items() if name.startswith(_MODEL)}
-    for name, kept in header["aliases"].items():
-        weights[name.removeprefix(_MODEL)] = tensors[kept]
+    for name, stored in header["aliases"].items():
+        weights[name.removeprefix(_MODEL)] = tensors[stored]
     opt = {name.removeprefix(_OPT): t for name, t in tensors.items() if name.startswith(_OPT)}
     return _Content(weights, opt, header)
 
@@ -312,7 +312,7 @@ def _check_beside(path: Path, header: Mapping[str, Any]) -> None:
 
 
 def _read_pickled(path: Path) -> dict[str, torch.Tensor]:
-    # fastai v1 kept NumPy numbers and slices among the optimizer's settings; they build nothing that could act.
+    # fastai v1 saved NumPy numbers and slices among the optimizer's settings; they build nothing that could act.
     plain_types: list[Any] = [
         slice, np.dtype, type(np.dtype(np.float64)), type(np.dtype(np.float32)), type(np.dtype(np.int64)),
         (multiarray.scalar, "numpy.core.multiarray.scalar"), multiarray.scalar,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from onecycle.learner.features import feature_parts
+from onecycle.learner.features import split_at_head
 from onecycle.learner.fine_tune.plan import Speeds, Task, small_size
 from onecycle.model import cnn
 from onecycle.train.callbacks import BatchLike, Callback, TrainerLike
@@ -103,7 +103,7 @@ def _scratch(learn: Learner, *, head_only: bool = False) -> Iterator[None]:
 
 def _head_step_s(trainer: Trainer, batch: BatchLike, times: _Stopwatch) -> float:
     """Time a step of the head on features of a batch."""
-    split = feature_parts(trainer.model)
+    split = split_at_head(trainer.model)
     if isinstance(split, str):
         return 0.0
     trainer.model.eval()

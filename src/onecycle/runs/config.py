@@ -45,19 +45,25 @@ STOPS, AFTER, RUN = "What stops a run", "After training", "The run"
 OPTION, FILE, DEFAULT = "option", "config file", "default"
 
 
-def setting(default: Any, panel: str, help: str, *, metavar: str = "", above: str = "", **bounds: float) -> Any:
+GROUPS = {
+    "data": "The data", "split": "Which pictures validate", "size": NETWORK, "arch": TRAINING, "thresholds": AFTER,
+    "name": "Where the run goes", "audit": "What stops a run before it starts, and what does not",
+}  # fmt: skip
+"""Comments of config.yaml, by the setting that each stands above."""
+
+
+def setting(default: Any, panel: str, metavar: str, help: str, **bounds: float) -> Any:
     """Declare a setting of a run.
 
     Args:
         default: its value where nobody says one; ``MISSING`` where somebody must, a list for what may be said often.
         panel: heading of the help page that it stands under.
+        metavar: what the help page calls its value; empty for yes or no.
         help: for the help page; ``{}`` is where the default stands.
-        metavar: what the help page calls its value.
-        above: comment above it in config.yaml, where a group begins.
-        **bounds: ``ge``, ``gt``, ``le`` or ``lt``, and others of pydantic's ``Field``.
+        **bounds: ``ge``, ``gt``, ``le`` or ``lt`` of pydantic's ``Field``.
     """
     shown = {True: "yes", False: "no"}[default] if isinstance(default, bool) else default
-    about = {"panel": panel, "help": help.format(shown), "metavar": metavar, "above": above, "bounds": bounds}
+    about = {"panel": panel, "metavar": metavar, "help": help.format(shown), "bounds": bounds}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=about)
     return field(default=default, metadata=about)
@@ -73,82 +79,57 @@ class RunConfig:
         ArgumentError: a value that cannot work, or two that do not go together.
     """
 
-    data: str = setting(
-        MISSING, "", "Folder with a table or with class folders; a table; or a name in URLs.", above="The data"
-    )
-    csv: str | None = setting(None, TABLE, "Table below DATA.", metavar="FILE")
-    folder: str | None = setting(None, TABLE, "Folder of the pictures below DATA.", metavar="FOLDER")
-    suffix: str | None = setting(None, TABLE, "Added to each file name of the table, e.g. .jpg.", metavar="TEXT")
+    data: str = setting(MISSING, "", "", "Folder with a table or with class folders; a table; or a name in URLs.")
+    csv: str | None = setting(None, TABLE, "FILE", "Table below DATA.")
+    folder: str | None = setting(None, TABLE, "FOLDER", "Folder of the pictures below DATA.")
+    suffix: str | None = setting(None, TABLE, "TEXT", "Added to each file name of the table, e.g. .jpg.")
     label_delim: str | None = setting(
-        None, TABLE, "Parts the tags of a cell, e.g. ' '; '' for one label a picture.", metavar="TEXT"
+        None, TABLE, "TEXT", "Parts the tags of a cell, e.g. ' '; '' for one label a picture."
     )
-    fn_col: Column = setting(None, TABLE, "Column of the file names: name or position.", metavar="COLUMN")
-    label_col: Column = setting(None, TABLE, "Column of the labels: name or position.", metavar="COLUMN")
+    fn_col: Column = setting(None, TABLE, "COLUMN", "Column of the file names: name or position.")
+    label_col: Column = setting(None, TABLE, "COLUMN", "Column of the labels: name or position.")
     group_col: Column = setting(
-        None, SPLIT, "Column of what must not be in both parts: site, patient, flight.", metavar="COLUMN"
+        None, SPLIT, "COLUMN", "Column of what must not be in both parts: site, patient, flight."
     )
-    # With a split of another run, the three settings below it draw nothing.
-    split: str | None = setting(
-        None, SPLIT, "Take the split of another run: its split.csv.", metavar="FILE", above="Which pictures validate"
-    )
-    valid_pct: float = setting(
-        0.2, SPLIT, "Share of the pictures that validate; default {}.", metavar="SHARE", ge=0, lt=1
-    )
-    seed: int = setting(42, SPLIT, "Of the split, the order and every draw; default {}.", metavar="NUMBER", ge=0)
-    stratify: bool = setting(True, SPLIT, "Both parts with the same share of each class or tag; default: {}.")
-    audit: bool = setting(
-        True,
-        STOPS,
-        "Look at every file first; default: {}.",
-        above="What stops a run before it starts, and what does not",
-    )
-    together: bool = setting(False, STOPS, "Keep copies of a picture on one side; default: {}.")
+    split: str | None = setting(None, SPLIT, "FILE", "Take the split of another run: its split.csv.")
+    # With a split of another run, these three draw nothing.
+    valid_pct: float = setting(0.2, SPLIT, "SHARE", "Share of the pictures that validate; default {}.", ge=0, lt=1)
+    seed: int = setting(42, SPLIT, "NUMBER", "Of the split, the order and every draw; default {}.", ge=0)
+    stratify: bool = setting(True, SPLIT, "", "Both parts with the same share of each class or tag; default: {}.")
+    audit: bool = setting(True, STOPS, "", "Look at every file first; default: {}.")
+    together: bool = setting(False, STOPS, "", "Keep copies of a picture on one side; default: {}.")
     allow: list[Allowed] = setting(
         [],
         STOPS,
+        "FAULT",
         "unreadable or missing: train without those pictures; leaks: with them as they are. "
         "May be given several times.",
-        metavar="FAULT",
     )
-    label_check: bool = setting(True, AFTER, "Look for wrong labels; default: {}.")
-    size: int | None = setting(
-        None, NETWORK, "Picture size; default: from the pictures.", metavar="PX", above=NETWORK, ge=1
-    )
-    bs: int | None = setting(
-        None, NETWORK, "Pictures in a batch; default: 64, or fewer for few pictures.", metavar="N", ge=2
-    )
-    flip: bool = setting(True, NETWORK, "Mirror pictures; default: {}.")
-    flip_vert: bool = setting(False, NETWORK, "All 8 positions, as for pictures from above; default: {}.")
-    max_rotate: float = setting(10.0, NETWORK, "Degrees; default {:g}.", metavar="ANGLE", ge=0, le=180)
-    max_zoom: float = setting(1.1, NETWORK, "Default {}.", metavar="FACTOR", ge=1, le=10)
-    max_lighting: float = setting(0.2, NETWORK, "Default {}.", metavar="SHARE", ge=0, lt=1)
-    max_warp: float = setting(0.2, NETWORK, "Perspective; default {}.", metavar="SHARE", ge=0, lt=1)
+    label_check: bool = setting(True, AFTER, "", "Look for wrong labels; default: {}.")
+    size: int | None = setting(None, NETWORK, "PX", "Picture size; default: from the pictures.", ge=1)
+    bs: int | None = setting(None, NETWORK, "N", "Pictures in a batch; default: 64, or fewer for few pictures.", ge=2)
+    flip: bool = setting(True, NETWORK, "", "Mirror pictures; default: {}.")
+    flip_vert: bool = setting(False, NETWORK, "", "All 8 positions, as for pictures from above; default: {}.")
+    max_rotate: float = setting(10.0, NETWORK, "ANGLE", "Degrees; default {:g}.", ge=0, le=180)
+    max_zoom: float = setting(1.1, NETWORK, "FACTOR", "Default {}.", ge=1, le=10)
+    max_lighting: float = setting(0.2, NETWORK, "SHARE", "Default {}.", ge=0, lt=1)
+    max_warp: float = setting(0.2, NETWORK, "SHARE", "Perspective; default {}.", ge=0, lt=1)
     arch: str = setting(
-        DEFAULT_ARCH,
-        TRAINING,
-        "Any timm network; default {}, whose weights come with onecycle.",
-        metavar="NAME",
-        above=TRAINING,
+        DEFAULT_ARCH, TRAINING, "NAME", "Any timm network; default {}, whose weights come with onecycle."
     )
-    weights: str | None = setting(None, TRAINING, "File or folder of pretrained weights.", metavar="PATH")
+    weights: str | None = setting(None, TRAINING, "PATH", "File or folder of pretrained weights.")
     epochs: int | None = setting(
-        None, TRAINING, f"With all layers; 0: the head alone; default {DEFAULT_EPOCHS}.", metavar="N", ge=0
+        None, TRAINING, "N", f"With all layers; 0: the head alone; default {DEFAULT_EPOCHS}.", ge=0
     )
-    minutes: float | None = setting(
-        None, TRAINING, "Train so long instead.", metavar="MINUTES", gt=0, allow_inf_nan=False
-    )
-    lr: float | None = setting(
-        None, TRAINING, "Peak learning rate of the head; default: found.", metavar="RATE", gt=0, allow_inf_nan=False
-    )
-    freeze_epochs: int | None = setting(None, TRAINING, "Of the head alone; default: planned.", metavar="N", ge=0)
-    thresholds: bool = setting(True, AFTER, "Choose them for tags; default: {}.", above=AFTER)
-    calibrate: bool = setting(True, AFTER, "Make probabilities right; default: {}.")
-    name: str | None = setting(
-        None, RUN, "Of the run; default: that of DATA.", metavar="NAME", above="Where the run goes"
-    )
-    out: str = setting("runs", RUN, "Folder of the runs; default {}.", metavar="FOLDER")
+    minutes: float | None = setting(None, TRAINING, "MINUTES", "Train so long instead.", gt=0)
+    lr: float | None = setting(None, TRAINING, "RATE", "Peak learning rate of the head; default: found.", gt=0)
+    freeze_epochs: int | None = setting(None, TRAINING, "N", "Of the head alone; default: planned.", ge=0)
+    thresholds: bool = setting(True, AFTER, "", "Choose them for tags; default: {}.")
+    calibrate: bool = setting(True, AFTER, "", "Make probabilities right; default: {}.")
+    name: str | None = setting(None, RUN, "NAME", "Of the run; default: that of DATA.")
+    out: str = setting("runs", RUN, "FOLDER", "Folder of the runs; default {}.")
     track: list[Tracker] = setting(
-        [], RUN, "Log to tensorboard, mlflow or wandb, too. May be given several times.", metavar="TRACKER"
+        [], RUN, "TRACKER", "Log to tensorboard, mlflow or wandb, too. May be given several times."
     )
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)  # where values came from
 
@@ -171,20 +152,20 @@ class RunConfig:
         return cls.merged(Path(path), {})
 
     @classmethod
-    def merged(cls, file: str | Path | None, given: Mapping[str, Any]) -> Self:
-        """Put settings together: those given on the command line win over those of a file.
+    def merged(cls, file: str | Path | None, options: Mapping[str, Any]) -> Self:
+        """Put settings together: options of the command line win over settings of a file.
 
         ``epochs`` on the command line replaces ``minutes`` of the file, and the reverse.
 
         Args:
             file: YAML, or None.
-            given: settings by name; None counts as not given.
+            options: settings by name; None counts as not said.
 
         Raises:
             ArgumentError: as in ``read``; the message names the option where the value came from there.
         """
         values, lines = ({}, {}) if file is None else _read_yaml(Path(file))
-        options = {name: _simple(value) for name, value in given.items() if value is not None}
+        options = {name: _simple(value) for name, value in options.items() if value is not None}
         if "epochs" in options or "minutes" in options:
             values = {k: v for k, v in values.items() if k not in ("epochs", "minutes")}
         where = {name: f"{file}, line {lines.get(name, 1)}: " for name in values if name not in options}
@@ -217,9 +198,9 @@ class RunConfig:
         import yaml
 
         lines = ["# All settings of a run. Again: onecycle train --config THIS_FILE"]
-        for name, declared in settings().items():
-            if declared.metadata["above"]:
-                lines += ["", f"# {declared.metadata['above']}"]
+        for name in settings():
+            if name in GROUPS:
+                lines += ["", f"# {GROUPS[name]}"]
             value = yaml.safe_dump(getattr(self, name), allow_unicode=True, default_flow_style=True, width=10_000)
             text = value.removesuffix("...\n").strip()
             lines.append(f"{name}: {text}  # {_one_line(self.origin(name))}")
@@ -256,7 +237,7 @@ def _model() -> type[BaseModel]:
         name: (kinds()[name], Field(_default(declared), **declared.metadata["bounds"]))
         for name, declared in settings().items()
     }
-    return create_model("RunConfig", __config__=ConfigDict(strict=True), **checks)
+    return create_model("RunConfig", __config__=ConfigDict(strict=True, allow_inf_nan=False), **checks)
 
 
 def _default(declared: Field[Any]) -> Any:

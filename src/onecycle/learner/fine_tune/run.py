@@ -276,7 +276,7 @@ class _Run:
             learn.precompute = stage.views
         learn.freeze()
         if self.base_lr is None:
-            self.base_lr = self._found_lr(late=self._is_late(stage))
+            self.base_lr = self._choose_lr(late=self._is_late(stage))
             for callback in _callbacks(learn):
                 callback.on_lr_chosen(self.base_lr)
         cycle = TimedCycle(learn.lr_range(stage.max_lr(self.base_lr)), clock=self.clock)
@@ -286,7 +286,7 @@ class _Run:
         """Whether not even this stage fits into the time."""
         return self.plan.budget_s is not None and self.spent_s + stage.forecast_s > self.plan.budget_s
 
-    def _found_lr(self, *, late: bool) -> float:
+    def _choose_lr(self, *, late: bool) -> float:
         if late:
             self._say(f"No time for sweeps: the default learning rate {DEFAULT_LR:.0e} is taken (base_lr=).")
             return DEFAULT_LR

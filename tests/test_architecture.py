@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -147,6 +148,9 @@ def faults_in(node: ast.AST) -> Iterator[str]:
             yield "star import"
         case ast.ImportFrom(module="pickle"):
             yield "no pickle"
+        case ast.ClassDef() if any(ast.unparse(b).split("[")[0] in ("Protocol", "ABC") for b in node.bases):
+            names = [n.name for n in node.body if isinstance(n, ast.FunctionDef)]
+            yield from (f"{node.name}.{n}: a protocol has no private method" for n in names if re.match("_[^_]", n))
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             body = node.body[1:] if ast.get_docstring(node) else node.body
             length = body[-1].end_lineno - body[0].lineno + 1 if body else 0

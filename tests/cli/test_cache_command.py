@@ -74,7 +74,7 @@ def test_clearing_by_age_keeps_what_was_used_since(tmp_path):
     keep(tmp_path / "a", days=40)
     keep(tmp_path / "b", days=3)
     assert command("--clear", "--older-than", "30").startswith("Removed 1 set of decoded pictures: ")
-    assert [Path(s.note.folder).name for s in cache.stores()] == ["b"]
+    assert [Path(s.manifest.folder).name for s in cache.stores()] == ["b"]
     assert command("--clear", "--older-than", "0.5").startswith("Removed 1 set ")
 
 

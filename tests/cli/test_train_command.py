@@ -118,7 +118,8 @@ def test_the_first_screen_has_what_it_promises(tags):
 
 def test_no_line_is_wider_than_80_columns(tags):
     said, _, _ = tags
-    assert [line for line in said.out.splitlines() if len(line) > 80 and "onecycle " not in line] == []
+    lines = [line for line in said.out.splitlines() if " " in line.strip()]  # a path alone stays whole
+    assert [line for line in lines if len(line) > 80 and "onecycle " not in line] == []
     assert "\x1b" not in said.out
 
 

@@ -44,17 +44,13 @@ from onecycle.train.optimizer import AdamW_v1
 from onecycle.train.schedules import Constant, LrLike, OneCycle, Schedule, lr_range
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from matplotlib.figure import Figure
 
-    from onecycle.data.audit.findings import AuditReport
     from onecycle.evaluation.certainty.calibration import Calibration, CalibrationReport
     from onecycle.evaluation.certainty.thresholds import TagThresholds, ThresholdOptions, ThresholdReport
     from onecycle.evaluation.interpretation import ClassificationInterpretation
-    from onecycle.evaluation.label_issues import LabelIssue
     from onecycle.learner.label_issues import LabelIssues
-    from onecycle.learner.report import Report, Sweeps
+    from onecycle.learner.report import Report, ReportOptions
     from onecycle.learner.similar import SimilarPictures
 
 DEFAULT_LR = slice(3e-3)
@@ -789,40 +785,22 @@ class Learner:
         features, trained = self._labelled_features(), self.body_trained
         return check_labels(features, self._data, folds=folds, seed=seed, body_trained=trained, silent=self.silent)
 
-    def report(
-        self,
-        *,
-        interpretation: ClassificationInterpretation | None = None,
-        audit: AuditReport | Mapping[str, Any] | None = None,
-        label_issues: LabelIssues | Sequence[LabelIssue] | None = None,
-        sweep: Sweeps | None = None,
-        title: str = "",
-        notes: Sequence[str] = (),
-    ) -> Report:
+    def report(self, **options: Unpack[ReportOptions]) -> Report:
         """Put what is known of this model into one HTML page; a notebook shows it, ``.save(path)`` writes it.
 
         Args:
-            interpretation: predictions to report; default those of the validation part, made now.
-            audit: of ``data.audit()``.
-            label_issues: of ``learn.label_issues()``.
-            sweep: of the learning-rate finder: pairs (learning rates, losses).
-            title: of the page.
-            notes: sentences to show below the verdict.
+            options: ``interpretation`` (default: of the validation part, made now), ``audit`` (of ``data.audit()``),
+                ``label_issues`` (of ``learn.label_issues()``), ``sweep`` of the learning-rate finder, ``title``, and
+                ``notes`` to show below the verdict; see ``ReportOptions``.
 
         Raises:
+            TypeError: a keyword that is not among them.
             ArgumentError: the validation part is empty.
         """
-        from onecycle.learner.report import build_report
+        from onecycle.learner.report import ReportOptions, build_report
 
-        return build_report(
-            self,
-            interpretation=interpretation,
-            audit=audit,
-            label_issues=label_issues,
-            sweep=sweep,
-            title=title,
-            notes=notes,
-        )
+        check_keywords("Learner.report", options, ReportOptions.__annotations__)
+        return build_report(self, **options)
 
     def _labelled_features(self) -> LabelledFeatures:
         self._data.prepare(silent=self.silent)

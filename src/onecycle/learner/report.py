@@ -7,7 +7,7 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from onecycle import __version__
 from onecycle.data.audit.findings import AuditReport
 from onecycle.data.datasets import ImageDataset
 from onecycle.data.labels import relabel
-from onecycle.errors import ArgumentError, OnecycleError
+from onecycle.errors import ArgumentError, OnecycleError, check_keywords
 from onecycle.evaluation.class_table import class_rows
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.evaluation.label_issues import LabelIssue
@@ -67,98 +67,79 @@ class Report:
         return f"Report({self.content.title!r}, {len(self.html) / 1e6:.1f} MB: {said})"
 
 
-def build_report(
-    learn: Learner,
-    *,
-    interpretation: ClassificationInterpretation | None = None,
-    audit: AuditReport | Mapping[str, Any] | None = None,
-    label_issues: Issues = None,
-    sweep: Sweeps | Recorder | None = None,
-    title: str = "",
-    config: str = "",
-    command: str = "",
-    env: Mapping[str, object] | None = None,
-    notes: Sequence[str] = (),
-    training_note: str = "",
-    issue_count: IssueCount | None = None,
-) -> Report:
+class ReportOptions(TypedDict, total=False):
+    """What ``learn.report`` puts into its page; what is not there is left out, with the reason."""
+
+    interpretation: ClassificationInterpretation | None  # predictions to report; default: of validation, made now
+    audit: AuditReport | Mapping[str, Any] | None  # of data.audit(), or its to_dict()
+    label_issues: Issues  # of learn.label_issues(), or a list, the most doubtful first
+    sweep: Sweeps | Recorder | None  # of the finder: pairs (learning rates, losses), or the recorder of a sweep
+    title: str  # of the page; default the network's and the data's names
+    notes: Sequence[str]  # sentences to show below the verdict
+
+
+class RunReportOptions(ReportOptions, total=False):
+    """What a run knows besides."""
+
+    config: str  # its settings as text
+    command: str  # what reproduces it
+    env: Mapping[str, object]  # versions, machine and the like, by name
+    training_note: str  # a sentence on the history of training
+    issue_count: IssueCount | None  # how many labels are doubtful; default: counted in label_issues
+
+
+def build_report(learn: Learner, **options: Unpack[RunReportOptions]) -> Report:
     """Put what is known of a trained model into one page; what is not known is left out, with the reason.
 
     Args:
         learn: the learner.
-        interpretation: predictions to report; default those of the validation part, made now.
-        audit: of ``data.audit()``, or its ``to_dict()``.
-        label_issues: of ``learn.label_issues()``, or a list, the most doubtful first.
-        sweep: of the learning-rate finder: pairs (learning rates, losses), or the recorder of a sweep.
-        title: of the page; default the network's and the data's names.
-        config: the run's settings as text.
-        command: what reproduces the run.
-        env: versions, machine and the like, by name.
-        notes: sentences to show below the verdict.
-        training_note: a sentence on the history of training.
-        issue_count: how many labels are doubtful; default: counted in ``label_issues``.
+        options: see ``ReportOptions`` and ``RunReportOptions``.
 
     Raises:
+        TypeError: a keyword that is not among them.
         ArgumentError: no picture to report on.
     """
-    found = learn.interpret() if interpretation is None else interpretation
-    if not len(found):
+    check_keywords("build_report", options, RunReportOptions.__annotations__)
+    interpretation = options.get("interpretation")
+    interpretation = learn.interpret() if interpretation is None else interpretation
+    if not len(interpretation):
         raise ArgumentError("a report needs labelled pictures that were predicted; the validation part is empty")
-    return _Builder(learn, found).build(
-        audit=audit.to_dict() if isinstance(audit, AuditReport) else audit,
-        issues=label_issues,
-        sweep=sweep,
-        title=title or _default_title(learn),
-        config=config,
-        command=command,
-        env=env or {},
-        notes=tuple(notes),
-        training_note=training_note,
-        issue_count=count_issues(label_issues) if issue_count is None else issue_count,
-    )
+    return _Builder(learn, interpretation, options).build()
 
 
 class _Builder:
-    """Gathers the parts of one report.
+    """Gathers what one report shows.
 
     Args:
         learn: the learner.
-        found: its predictions.
+        interpretation: its predictions.
+        options: what else is known.
     """
 
-    def __init__(self, learn: Learner, found: ClassificationInterpretation) -> None:
-        self.learn, self.found = learn, found
-        self.predictions = found.predictions
-        self.pictures = PagePictures(_reader(found.picture))
+    def __init__(self, learn: Learner, interpretation: ClassificationInterpretation, options: RunReportOptions) -> None:
+        self.learn, self.interpretation, self.options = learn, interpretation, options
+        self.predictions = interpretation.predictions
+        self.pictures = PagePictures(_reader(interpretation.picture))
         self.missing: dict[str, str] = {}
+        counted = options.get("issue_count")
+        self.issue_count = count_issues(options.get("label_issues")) if counted is None else counted
 
-    def build(
-        self,
-        *,
-        audit: Mapping[str, Any] | None,
-        issues: Issues,
-        sweep: Sweeps | Recorder | None,
-        title: str,
-        config: str,
-        command: str,
-        env: Mapping[str, object],
-        notes: tuple[str, ...],
-        training_note: str,
-        issue_count: IssueCount | None,
-    ) -> Report:
+    def build(self) -> Report:
         """Make every part, numbers first, then pictures in the order of their worth."""
-        p, scores = self.predictions, measure(self.predictions)
+        p, o, scores = self.predictions, self.options, measure(self.predictions)
         rows, calibration = class_rows(p), calibration_facts(p)
-        data = None if audit is None else say.data_facts(audit)
+        audit = o.get("audit")
+        facts = audit.to_dict() if isinstance(audit, AuditReport) else audit
+        data = None if facts is None else say.data_facts(facts)
         warned = Warned(
             leaked=None if data is None else len(data.leaked),
             errors=0 if data is None else sum(f.severity == "error" for f in data.findings),
-            issues=issue_count,
-            trained_on=self.found.is_training_part,
+            issues=self.issue_count,
+            trained_on=self.interpretation.is_training_part,
         )
         curve = calibration.curve
         made = ReportContent(
-            title=title,
+            title=o.get("title") or _default_title(self.learn),
             predictions=p,
             verdict=judge(scores, rows, calibration, warned, is_multi=p.is_multi),
             scores=scores,
@@ -167,22 +148,22 @@ class _Builder:
             reliability=reliability_plot(curve.confidence, curve.observed, curve.low, curve.high, curve.count),
             data=data,
             curves=self._curves(),
-            sweep=sweep_plot(_sweeps(sweep)),
+            sweep=sweep_plot(_sweeps(o.get("sweep"))),
             matrix=None if p.is_multi else confusion_table(p),
             tag_pairs=say.tag_pairs(p),
             pairs=(),
             top=self._top_losses(),
             sliders=self._sliders(),
-            doubtful=self._doubtful(issues, issue_count),
-            issues=issue_count,
+            doubtful=self._doubtful(o.get("label_issues"), self.issue_count),
+            issues=self.issue_count,
             columns=tuple(c for c in relabel.COLUMNS if p.is_multi or c != relabel.TAG),
             slices=self._slices(),
             thumbs={},
-            config=config,
-            command=command,
-            env=env,
-            notes=notes,
-            training_note=training_note,
+            config=o.get("config", ""),
+            command=o.get("command", ""),
+            env=o.get("env") or {},
+            notes=tuple(o.get("notes", ())),
+            training_note=o.get("training_note", ""),
             missing=self.missing,
             version=__version__,
             made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -210,7 +191,7 @@ class _Builder:
         return tuple(self._top_loss(int(i)) for i in order)
 
     def _top_loss(self, index: int) -> TopLoss:
-        p, explained = self.predictions, self.found.explained_class(index)
+        p, explained = self.predictions, self.interpretation.explained_class(index)
         heat = self._heat(index, explained)
         return TopLoss(
             index=index,
@@ -228,7 +209,7 @@ class _Builder:
         if "heat" in self.missing:
             return None
         try:
-            heat = self.found.grad_cam(index, explained)
+            heat = self.interpretation.grad_cam(index, explained)
         except (OnecycleError, OSError) as error:
             self.missing["heat"] = f"No heat maps: {error}"
             return None
@@ -270,7 +251,7 @@ class _Builder:
             )
             return None
         try:
-            report = self.found.slices()
+            report = self.interpretation.slices()
         except OnecycleError as error:
             self.missing["slices"] = str(error)
             return None

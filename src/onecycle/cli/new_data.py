@@ -80,17 +80,11 @@ def labelled_pictures(
 
 @dataclass(frozen=True)
 class Seen:
-    """Which of N pictures a run had.
+    """Which of N pictures a run had."""
 
-    Attributes:
-        trained: positions of those that it trained on.
-        validated: positions of those that it validated, by which thresholds and calibration were chosen.
-        n_gone: training pictures that are no longer there to be compared with.
-    """
-
-    trained: tuple[int, ...]
-    validated: tuple[int, ...]
-    n_gone: int
+    trained: tuple[int, ...]  # positions of those that it trained on
+    validated: tuple[int, ...]  # of those that it validated, by which thresholds and calibration were chosen
+    n_gone: int  # training pictures that are no longer there to be compared with
 
 
 def seen_by(run: RunFolder, paths: Sequence[str]) -> Seen:

@@ -6,7 +6,6 @@ import csv as csv_module
 import io
 import json
 import shlex
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from onecycle.cli.screen import Screen
-from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.cells import with_cells
 from onecycle.data.labels.items import Labels
 from onecycle.data.labels.read import PARQUET, delimiter_of
 from onecycle.data.labels.relabel import FILE, NEW, relabelled
+from onecycle.data.labels.table import LabelTable
 from onecycle.data.layout import DataLayout, LayoutOptions, find_layout
-from onecycle.errors import ArgumentError, DataError, DataWarning
+from onecycle.errors import ArgumentError, DataError
 from onecycle.files import name_below
 from onecycle.runs.build import layout_of
 from onecycle.runs.config import RunConfig
@@ -33,17 +32,11 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Change:
-    """One row that gets another label.
+    """One row that gets another label."""
 
-    Attributes:
-        row: of the data, from 0.
-        file: below the folder of the data set.
-        before, after: class names; of tags several.
-    """
-
-    row: int
-    file: str
-    before: tuple[str, ...]
+    row: int  # of the data, from 0
+    file: str  # below the folder of the data set
+    before: tuple[str, ...]  # class names; of tags several
     after: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -89,13 +82,12 @@ def run_relabel(
             raise ArgumentError(f"which labels change? Name the edited table: onecycle relabel {data} TABLE.csv")
         csv = run.label_issues
     target = _target(layout, out, force=force)
-    bunch = _bunch_of(layout)
-    labels, _ = relabelled(
-        bunch.labels, bunch.store.paths, bunch.path, csv, delimiter=delimiter_of(csv) if csv.is_file() else ","
-    )
-    changes = _changes(bunch, labels)
+    table = layout.whole_table()
+    delimiter = delimiter_of(csv) if csv.is_file() else ","
+    labels, _ = relabelled(table.labels, table.paths, table.path, csv, delimiter=delimiter)
+    changes = _changes(table, labels)
     if changes:
-        write_output(target, _new_table(layout, bunch, labels, changes))
+        write_output(target, _new_table(layout, labels, changes))
     screen = Screen(as_json=as_json, quiet=quiet)
     if changes and layout.kind == "train and valid folders":
         screen.warn("the new table does not say which folder validates: training on it draws a split (--valid-pct)")
@@ -130,17 +122,11 @@ def _target(layout: DataLayout, out: Path | None, *, force: bool) -> Path:
     return target
 
 
-def _bunch_of(layout: DataLayout) -> ImageDataBunch:
-    with warnings.catch_warnings():  # what is odd about the data is for `check` and `train` to say
-        warnings.simplefilter("ignore", DataWarning)
-        return layout.bunch(stratify=False, no_check=True, pixel_cache="off")
-
-
-def _changes(bunch: ImageDataBunch, new: Labels) -> list[Change]:
-    differs = new.targets != bunch.labels.targets
+def _changes(table: LabelTable, new: Labels) -> list[Change]:
+    differs = new.targets != table.labels.targets
     rows = np.flatnonzero(differs.any(axis=1) if new.is_multi else differs).tolist()
     return [
-        Change(row, name_below(bunch.store.paths[row], bunch.path), _names(bunch.labels, row), _names(new, row))
+        Change(row, name_below(table.paths[row], table.path), _names(table.labels, row), _names(new, row))
         for row in rows
     ]
 
@@ -153,22 +139,22 @@ def _names(labels: Labels, row: int) -> tuple[str, ...]:
 # -- the new table --------------------------------------------------------------------------------------------
 
 
-def _new_table(layout: DataLayout, bunch: ImageDataBunch, labels: Labels, changes: Sequence[Change]) -> bytes:
+def _new_table(layout: DataLayout, labels: Labels, changes: Sequence[Change]) -> bytes:
     if layout.csv is None:
-        return _table_of_folders(bunch, labels)
+        return _table_of_folders(layout.pictures, labels)
     table = layout.root / layout.csv
     if table.suffix.lower() == PARQUET:
         return _parquet_with(table, layout, changes)
     return _text_with(table, layout, changes)
 
 
-def _table_of_folders(bunch: ImageDataBunch, labels: Labels) -> bytes:
+def _table_of_folders(table: LabelTable, labels: Labels) -> bytes:
     """Return a table of all pictures of class folders."""
     text = io.StringIO()
     writer = csv_module.writer(text, lineterminator="\n")
     writer.writerow([FILE, "label"])
-    for row, path in enumerate(bunch.store.paths):
-        writer.writerow([name_below(path, bunch.path), *_names(labels, row)])
+    for row, path in enumerate(table.paths):
+        writer.writerow([name_below(path, table.path), *_names(labels, row)])
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 

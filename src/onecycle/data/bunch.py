@@ -100,15 +100,8 @@ class ImageDataBunch:
 
     Made by ``from_csv``, ``from_df``, ``from_folder``, ``from_name_re``, ``from_name_func``,
     ``from_lists`` or the data-block chain; see ``BunchOptions`` for the keywords that all of them take.
-
-    Attributes:
-        path: folder of the data set; models are saved below it.
-        classes: sorted names, from all rows.
-        is_multi: whether a picture can have several tags.
-        stats: normalisation set by ``normalize``, or None.
-        backbone_stats: what loaders normalise with where ``stats`` is None; a learner sets it.
-        train_ds, valid_ds, test_ds: ``ds[i] → (Image, label)``.
-        train_dl, valid_dl, fix_dl, test_dl: batches ``(x, y)``.
+    ``train_ds``, ``valid_ds`` and ``test_ds`` give ``ds[i] → (Image, label)``; ``train_dl``, ``valid_dl``, ``fix_dl``
+    and ``test_dl`` give batches ``(x, y)``.
     """
 
     def __init__(
@@ -129,10 +122,10 @@ class ImageDataBunch:
     ) -> None:
         if unreadable not in ("stop", "skip"):
             raise ArgumentError(f"unreadable is 'stop' or 'skip'; received {unreadable!r}")
-        self.path = Path(path) if path is not None else lists.pictures.path
+        self.path = Path(path) if path is not None else lists.pictures.path  # models are saved below it
         self.lists, self.labels, self.split = lists, lists.labels, lists.split
-        self.stats: Stats | None = None
-        self.backbone_stats: Stats | None = None
+        self.stats: Stats | None = None  # normalisation set by ``normalize``
+        self.backbone_stats: Stats | None = None  # what loaders normalise with without it; a learner sets it
         threads = LOADING_THREADS if num_workers is None else num_workers
         self._make_store = partial(PixelStore, cache=pixel_cache, threads=threads)
         self.store, self._test_store = self._stores(lists, store)
@@ -192,7 +185,7 @@ class ImageDataBunch:
         )
         table = table if group_col is None else table.grouped(group_col).check()
         table = table.with_label_columns(label_col, label_delim=label_delim)
-        return cls._from_split(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, options)
+        return cls._assembled(table.labeled(table.split(valid_pct, seed=seed, stratify=stratify)), seed, options)
 
     @classmethod
     def from_df(
@@ -216,7 +209,7 @@ class ImageDataBunch:
         table = LabelTable.from_df(df, path, cols=fn_col, folder=folder, suffix=suffix)
         table = table if group_col is None else table.grouped(group_col).check()
         table = table.with_label_columns(label_col, label_delim=label_delim)
-        return cls._from_split(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, options)
+        return cls._assembled(table.labeled(table.split(valid_pct, seed=seed, stratify=stratify)), seed, options)
 
     @classmethod
     def from_folder(
@@ -255,7 +248,7 @@ class ImageDataBunch:
             split = folder_split(table.paths, table.path, train=train, valid=valid)
         else:
             split = table.split(valid_pct, seed=seed, stratify=stratify)
-        return cls._from_split(table, split, seed, {**options, "test": test})
+        return cls._assembled(table.labeled(split), seed, {**options, "test": test})
 
     @classmethod
     def from_lists(
@@ -283,7 +276,7 @@ class ImageDataBunch:
         check_options(options)
         table = LabelTable(fnames, path).with_labels(labels, label_delim=label_delim)
         table = table if groups is None else table.with_groups(groups)
-        return cls._from_split(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, options)
+        return cls._assembled(table.labeled(table.split(valid_pct, seed=seed, stratify=stratify)), seed, options)
 
     @classmethod
     def from_table(
@@ -308,7 +301,7 @@ class ImageDataBunch:
             DataError, LabelError: rows that are not whole, each one named.
         """
         check_options(options)
-        return cls._from_split(table, split, seed, options, store)
+        return cls._assembled(table.labeled(split), seed, options, store)
 
     @classmethod
     def from_name_func(
@@ -362,12 +355,6 @@ class ImageDataBunch:
         split = Split(nobody, nobody, "none, for predictions only")
         lists = Labeled(LabelTable([], path), split, Labels(list(classes), targets, is_multi))
         return cls._assembled(lists, None, {**options, "test": None})
-
-    @classmethod
-    def _from_split(
-        cls, table: LabelTable, split: Split, seed: int | None, options: BunchOptions, store: PixelStore | None = None
-    ) -> Self:
-        return cls._assembled(table.labeled(split), seed, options, store)
 
     @classmethod
     def _assembled(
@@ -572,11 +559,11 @@ class ImageDataBunch:
         Raises:
             ArgumentError: there is no such part.
         """
-        found = self._datasets.get(ds_type)
-        if found is None or len(found) == 0:
+        dataset = self._datasets.get(ds_type)
+        if dataset is None or len(dataset) == 0:
             hint = {DatasetType.Test: "pass test=", DatasetType.Valid: "pass valid_pct=0.2"}.get(ds_type, "")
             raise ArgumentError(f"this bunch has no pictures in its part {ds_type.name}{': ' + hint if hint else ''}")
-        return found
+        return dataset
 
     def loader(self, ds_type: DatasetType = DatasetType.Train) -> BatchLoader:
         """Return the batches of one part; only ``Train`` is shuffled and augmented."""
@@ -732,7 +719,7 @@ def _pictures_of_classes(
     return [p for p in pictures if wanted is None or p.parent.name in wanted]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Loading:
     """How batches are made: settings shared by all loaders of a bunch."""
 

@@ -104,18 +104,16 @@ class DataLayout:
             store: of the pixels, where some of them are decoded already.
 
         Raises:
-            LabelError: pictures beside the folders of the classes, which would be a class of their own.
-            DataError: an empty folder train/ or valid/.
+            DataError, LabelError: as ``whole_table``; an empty folder train/ or valid/.
         """
         from onecycle.data.bunch import ImageDataBunch  # an audit of the rows needs no torch
 
-        if self.csv is None:
-            self._check_none_beside()
+        table = self.whole_table()
         if self.kind == "train and valid folders":
-            folder_split(self.pictures.paths, self.root)
+            folder_split(table.paths, self.root)
         if split is None:
             split = self.split(valid_pct=valid_pct, seed=seed, stratify=stratify)
-        return ImageDataBunch.from_table(self.pictures, split, seed, store=store, **options)
+        return ImageDataBunch.from_table(table, split, seed, store=store, **options)
 
     def like(self, *, group_col: str | None = None, **changes: Any) -> DataLayout:
         """Return the layout with another ``label_delim`` or column of groups; nothing is read again."""
@@ -124,8 +122,15 @@ class DataLayout:
             pictures, changes = pictures.grouped(group_col), {**changes, "group_col": group_col}
         return replace(self, table=replace(self.table, **changes), pictures=pictures)
 
-    def _check_none_beside(self) -> None:
-        """Refuse pictures beside the folders of the classes: the folder's name would become a class."""
+    def whole_table(self) -> LabelTable:
+        """Return the table; each of its rows has a file, and pictures in folders have one of a class.
+
+        Raises:
+            DataError: rows that are not whole, each named.
+            LabelError: pictures beside the folders of the classes: the folder's name would become a class.
+        """
+        if self.csv is not None:
+            return self.pictures.check()
         beside = [
             path for path, label in zip(self.pictures.paths, self.pictures.cells or (), strict=True) if label is None
         ]
@@ -135,6 +140,7 @@ class DataLayout:
                 f"{plural(len(beside), 'picture')} in {self.root} beside the folders of the classes, so without a "
                 f"class: {names}; move each into the folder of its class, or away"
             )
+        return self.pictures
 
     def describe(self) -> dict[str, Any]:
         """Return what finds this data set again, as plain values: the options of the command line."""

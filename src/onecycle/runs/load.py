@@ -56,7 +56,7 @@ def load_bunch(run: RunFolder) -> ImageDataBunch:
     classes = run.read_json(run.data).get("classes")
     try:
         layout = layout_of(config)
-        now = [str(c) for c in layout.pictures.check().labels.classes]
+        now = [str(c) for c in layout.whole_table().labels.classes]
     except DataError as error:
         raise DataError(f"the data of {run.path} cannot be read again: {error}") from error
     if now != classes:

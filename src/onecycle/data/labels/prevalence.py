@@ -17,20 +17,13 @@ _NAME_WIDTH = 32
 
 @dataclass(frozen=True)
 class Prevalence:
-    """Counts of each class in training and validation; ``str()`` is a table.
+    """Counts of each class in training and validation; ``str()`` is a table."""
 
-    Attributes:
-        classes: names, length C.
-        is_multi: whether a picture can have several tags; shares then do not add up to 1.
-        train, valid: int64 ``(C,)``, pictures with each class.
-        n_train, n_valid: pictures.
-    """
-
-    classes: tuple[Label, ...]
-    is_multi: bool
-    train: np.ndarray
+    classes: tuple[Label, ...]  # names, length C
+    is_multi: bool  # whether a picture can have several tags; shares then do not add up to 1
+    train: np.ndarray  # int64 (C,), pictures with each class
     valid: np.ndarray
-    n_train: int
+    n_train: int  # pictures
     n_valid: int
 
     @property

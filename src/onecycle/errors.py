@@ -13,7 +13,7 @@
     │       └── UnsafeFileError           one that would have to run code to be read
     ├── OutputError (OSError)             a file or folder cannot be written
     ├── DivergedError (ArithmeticError)   the training loss became NaN or infinite
-    └── OutOfMemoryError (MemoryError)    the smallest part of a batch does not fit into memory
+    └── OutOfMemoryError (MemoryError)    the smallest slice of a batch does not fit into memory
 
     OnecycleWarning (UserWarning)
     ├── DataWarning                       the data is usable, but the result may mislead
@@ -84,7 +84,7 @@ class DivergedError(OnecycleError, ArithmeticError):
 
 
 class OutOfMemoryError(OnecycleError, MemoryError):
-    """Not even the smallest part of a batch fits into memory."""
+    """Not even the smallest slice of a batch fits into memory."""
 
 
 class OnecycleWarning(UserWarning):

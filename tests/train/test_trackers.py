@@ -12,7 +12,7 @@ from train_toys import ToyLoader, accuracy, toy_trainer
 from onecycle.errors import ArgumentError
 from onecycle.train.log import trackers
 from onecycle.train.log.recorder import Recorder
-from onecycle.train.log.trackers import TRACKERS, tracker_for
+from onecycle.train.log.trackers import _BOARDS, tracker_for
 from onecycle.train.schedules import Constant
 
 CONFIG = {"arch": "resnet34", "size": 128, "odd\nname": "=1+1"}
@@ -207,7 +207,7 @@ def test_ctrl_c_in_a_tracker_still_stops_the_run(tensorboard, tmp_path, monkeypa
         fit([tracker_for("tensorboard", tmp_path, "run", {})])
 
 
-@pytest.mark.parametrize("name", TRACKERS)
+@pytest.mark.parametrize("name", _BOARDS)
 def test_a_tracker_that_is_not_installed_is_named_with_its_extra(name, tmp_path, monkeypatch):
     module = trackers._BOARDS[name][0]
     monkeypatch.setitem(sys.modules, module, None)

@@ -264,9 +264,6 @@ _BOARDS: dict[str, tuple[str, Callable[[Path, str], Board]]] = {
     "wandb": ("wandb", _Wandb),
 }
 
-TRACKERS = tuple(_BOARDS)
-"""The names that ``tracker_for`` takes."""
-
 # No reports to their makers, which both send by default, and no lines between those of the run.
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING", "WANDB_ERROR_REPORTING": "false"}
 

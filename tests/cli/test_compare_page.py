@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from onecycle.cli.compare_page import comparison_page
+from onecycle.cli.compare import comparison_page
 
 CHROMIUM = shutil.which("chromium")
 HOSTILE = "</title><script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.calibration import reliability_curve
 from onecycle.evaluation.plots import (
     MAX_PANELS,
     MAX_VALUES,
@@ -21,6 +22,7 @@ from onecycle.evaluation.plots import (
     confusion_figure,
     fit_name,
     grid_of_pictures,
+    reliability_figure,
     tag_tables_figure,
     wrap_title,
 )
@@ -255,3 +257,24 @@ def test_counts_that_do_not_match_are_errors() -> None:
         grid_of_pictures([grey(1)], heatmaps=[])
     with pytest.raises(ArgumentError, match="no picture to draw"):
         grid_of_pictures([])
+
+
+def test_each_curve_is_drawn_with_its_intervals_and_its_error():
+    rng = np.random.default_rng(0)
+    p = rng.random(300)
+    curves = {"before": reliability_curve(p, rng.random(300) < p**2), "after": reliability_curve(p, p > 0.5)}
+    figure = reliability_figure(curves)
+    figure.draw_without_rendering()
+    for ax, (name, curve) in zip(figure.axes, curves.items(), strict=True):
+        drawn = ax.lines[1]
+        assert np.asarray(drawn.get_xdata()).tolist() == curve.confidence.tolist()
+        assert np.asarray(drawn.get_ydata()).tolist() == curve.observed.tolist()
+        assert ax.get_title() == f"{name}\nECE {curve.ece:.3f} (by chance {curve.ece_by_chance:.3f})"
+        reach = ax.collections[0].get_segments()
+        assert [s[0][1] for s in reach] == pytest.approx(curve.low.tolist(), abs=1e-9)
+    assert reliability_figure({"one": curves["after"]}, figsize=(3, 3)).get_size_inches().tolist() == [3, 3]
+
+
+def test_no_curve_is_no_figure():
+    with pytest.raises(ArgumentError, match="no curve"):
+        reliability_figure({})

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.cells import cell_len
 
-from onecycle.cli.compare_page import comparison_page
+from onecycle import __version__
 from onecycle.cli.screen import LABEL_WIDTH, Screen
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.intervals import Estimate
@@ -24,6 +25,8 @@ from onecycle.runs.split import read_split
 from onecycle.text import cut, plural
 
 MOST_RUNS = 8
+MOST_PICTURES = 200
+"""Changed pictures that the page names in each list; JSON has all."""
 _CLASSES, _PICTURES, _SETTINGS, _NAME_WIDTH = 5, 5, 12, 24
 _NUMBERS = 57  # columns of a line of scores, without the run's name
 _NO_SETTINGS = ("name", "out", "track")  # they say where a run lies and who watches, not what it is
@@ -141,6 +144,40 @@ def _comparison_facts(c: Compared) -> dict[str, Any]:
         "classes_compared": per_class,
         "settings": [{"name": name, "first": a, "other": b} for name, a, b in c.settings],
     }
+
+
+# -- as a page -------------------------------------------------------------------------------------------------
+
+
+def comparison_page(facts: Mapping[str, Any]) -> str:
+    """Return the page of what ``onecycle compare --json`` prints; names are escaped, and nothing in them runs.
+
+    Args:
+        facts: runs, their scores, and a comparison with the first for each other one.
+    """
+    engine = Environment(
+        loader=PackageLoader("onecycle.cli"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    engine.filters |= {"signed": _signed, "plain": _number, "setting": _setting}
+    return engine.get_template("compare.html").render(**facts, most=MOST_PICTURES, version=__version__)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:.3f}"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None or value != value else f"{value:+.3f}".replace("-", "−")
+
+
+def _setting(value: object) -> str:
+    if value is None:
+        return "(found)"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 # -- on the screen --------------------------------------------------------------------------------------------

@@ -393,9 +393,9 @@ class ClassificationInterpretation:
         self, *, figsize: tuple[float, float] | None = None, return_fig: bool | None = None
     ) -> Figure | None:
         """Draw precision against recall for each tag, the worst average precision first."""
-        from onecycle.evaluation.certainty import trust_plots
+        from onecycle.evaluation import plots
 
-        figure = trust_plots.tag_curves_figure(self.tag_curves(), figsize=figsize)
+        figure = plots.tag_curves_figure(self.tag_curves(), figsize=figsize)
         return figure if return_fig else None
 
     def co_occurrence(self, thresh: float = 0.5) -> pd.DataFrame:
@@ -512,11 +512,11 @@ class ClassificationInterpretation:
         self, *, figsize: tuple[float, float] | None = None, return_fig: bool | None = None
     ) -> Figure | None:
         """Draw the reliability curves before and after calibration, each fold calibrated by the others."""
-        from onecycle.evaluation.certainty import trust_plots
+        from onecycle.evaluation import plots
 
         report = self.calibration()
         curves = {"as the model gives it": report.curve_before, "calibrated (held out)": report.curve_after}
-        figure = trust_plots.reliability_figure(curves, figsize=figsize)
+        figure = plots.reliability_figure(curves, figsize=figsize)
         return figure if return_fig else None
 
     def choose_thresholds(

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -22,46 +21,27 @@ YES, NO = "yes", "no"
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """One label to look at again.
+    """One label to look at again."""
 
-    Attributes:
-        row: of the labelled table, 0 for its first picture.
-        path: the picture.
-        tag: the tag in question; None with one label a picture.
-        given: the label as it is; for a tag, ``yes`` or ``no``.
-        suggested: the label that the probabilities speak for.
-        score: how likely the given label is right, in [0, 1]; low ones come first.
-    """
-
-    row: int
-    path: str
-    tag: str | None
-    given: str
-    suggested: str
-    score: float
+    row: int  # of the labelled table, 0 for its first picture
+    path: str  # the picture
+    tag: str | None  # the tag in question; None with one label a picture
+    given: str  # the label as it is; for a tag, "yes" or "no"
+    suggested: str  # the label that the probabilities speak for
+    score: float  # how likely the given label is right, in [0, 1]; low ones come first
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RankedLabels:
-    """All judged labels, the most doubtful first.
+    """All judged labels, the most doubtful first."""
 
-    Attributes:
-        items: int64 ``(M,)``, numbers of the pictures.
-        classes: int64 ``(M,)``: the tag in question; with one label a picture, the class that is given.
-        given: int64 ``(M,)``: 1 or 0 for a tag, else the class.
-        suggested: int64 ``(M,)``: 1 or 0 for a tag, else the class that the probabilities speak for.
-        scores: float64 ``(M,)``, ascending.
-        n_likely: how many of them cleanlab counts as wrong.
-        n_unjudged: labels left out because no other picture could teach them.
-    """
-
-    items: np.ndarray
-    classes: np.ndarray
-    given: np.ndarray
-    suggested: np.ndarray
-    scores: np.ndarray
-    n_likely: int
-    n_unjudged: int
+    items: np.ndarray  # int64 (M,), numbers of the pictures
+    classes: np.ndarray  # int64 (M,): the tag in question; with one label a picture, the class that is given
+    given: np.ndarray  # int64 (M,): 1 or 0 for a tag, else the class
+    suggested: np.ndarray  # int64 (M,): 1 or 0 for a tag, else the class that the probabilities speak for
+    scores: np.ndarray  # float64 (M,), ascending
+    n_likely: int  # how many of them cleanlab counts as wrong
+    n_unjudged: int  # labels left out because no other picture could teach them
 
     def __len__(self) -> int:
         return len(self.items)
@@ -163,8 +143,9 @@ def _of_tags(probs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.nda
     wrong = np.zeros(targets.shape, dtype=bool)
     if len(varied):  # a tag that all or no pictures have cannot be confused
         with _rare_classes_accepted():
-            found: Any = find_multilabel_issues_per_class(as_lists(targets[:, varied]), probs[:, varied], n_jobs=1)
-        wrong[:, varied] = found
+            wrong[:, varied] = find_multilabel_issues_per_class(
+                as_lists(targets[:, varied]), probs[:, varied], n_jobs=1
+            )
     return np.asarray(scores), wrong, (probs > 0.5).astype(np.int64)
 
 

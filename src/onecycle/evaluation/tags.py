@@ -9,29 +9,20 @@ import numpy as np
 import pandas as pd
 
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.scores import average_precision, precision_recall
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TagCurve:
-    """Precision and recall of one tag at every threshold that makes a difference.
+    """Precision and recall of one tag at every threshold that makes a difference."""
 
-    Attributes:
-        name: of the tag.
-        thresholds: float ``(K,)``, rising.
-        precision: float ``(K,)``, of the pictures with a probability from the threshold on.
-        recall: float ``(K,)``, falling.
-        average_precision: Σ (Rᵢ − Rᵢ₋₁)·Pᵢ.
-        positives: pictures that have the tag.
-        n: pictures.
-    """
-
-    name: str
-    thresholds: np.ndarray
-    precision: np.ndarray
-    recall: np.ndarray
+    name: str  # of the tag
+    thresholds: np.ndarray  # float (K,), rising
+    precision: np.ndarray  # float (K,), of the pictures with a probability from the threshold on
+    recall: np.ndarray  # float (K,), falling
     average_precision: float
-    positives: int
-    n: int
+    positives: int  # pictures that have the tag
+    n: int  # pictures
 
     def threshold_for(self, precision: float) -> float | None:
         """Return the lowest threshold with at least this precision on these pictures, None where there is none."""
@@ -49,21 +40,23 @@ def tag_curves(truth: np.ndarray, probs: np.ndarray, names: Sequence[object]) ->
 
     Raises:
         ArgumentError: shapes that do not fit.
-
-    Source: ``sklearn.metrics.precision_recall_curve`` and ``average_precision_score``.
     """
-    from sklearn.metrics import average_precision_score, precision_recall_curve
-
     _check(truth, probs, names)
-    curves = []
-    for i, name in enumerate(names):
-        mine, scores = truth[:, i] > 0, probs[:, i]
-        if not mine.any():
-            continue
-        precision, recall, thresholds = precision_recall_curve(mine, scores)
-        ap = float(average_precision_score(mine, scores))
-        curves.append(TagCurve(str(name), thresholds, precision[:-1], recall[:-1], ap, int(mine.sum()), len(mine)))
-    return curves
+    seen = np.flatnonzero((truth > 0).any(axis=0)).tolist()
+    return [_curve(str(names[i]), truth[:, i] > 0, probs[:, i]) for i in seen]
+
+
+def _curve(name: str, truth: np.ndarray, scores: np.ndarray) -> TagCurve:
+    precision, recall, thresholds = precision_recall(truth, scores)
+    return TagCurve(
+        name=name,
+        thresholds=thresholds,
+        precision=precision,
+        recall=recall,
+        average_precision=average_precision(truth, scores),
+        positives=int(truth.sum()),
+        n=len(truth),
+    )
 
 
 def co_occurrence(truth: np.ndarray, given: np.ndarray, names: Sequence[object]) -> pd.DataFrame:

@@ -42,26 +42,17 @@ Fitted = TypeVar("Fitted")
 # -- measuring -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reliability:
-    """What was said against what came true, in bins with equal counts.
+    """What was said against what came true, in bins with equal counts."""
 
-    Attributes:
-        confidence: float64 ``(B,)``, mean probability in each bin, ascending.
-        observed: float64 ``(B,)``, share that came true.
-        count: int64 ``(B,)``.
-        low, high: float64 ``(B,)``, 95 % interval (Wilson) of ``observed``.
-        ece: Σ count/N · |observed − confidence|.
-        ece_by_chance: what a perfectly calibrated model would show on so few items.
-    """
-
-    confidence: np.ndarray
-    observed: np.ndarray
-    count: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    ece: float
-    ece_by_chance: float
+    confidence: np.ndarray  # float64 (B,), mean probability in each bin, ascending
+    observed: np.ndarray  # float64 (B,), share that came true
+    count: np.ndarray  # int64 (B,)
+    low: np.ndarray  # float64 (B,), 95 % interval (Wilson) of ``observed``
+    high: np.ndarray  # float64 (B,)
+    ece: float  # Σ count/N · |observed − confidence|
+    ece_by_chance: float  # what a perfectly calibrated model would show on so few items
 
 
 def reliability_curve(confidence: np.ndarray, outcome: np.ndarray, n_bins: int | None = None) -> Reliability:
@@ -80,14 +71,14 @@ def reliability_curve(confidence: np.ndarray, outcome: np.ndarray, n_bins: int |
     spread = np.bincount(bins, confidence * (1 - confidence), minlength=b)
     low, high = wilson(true / count, count)
     return Reliability(
-        said / count,
-        true / count,
-        count.astype(np.int64),
-        low,
-        high,
-        float(np.abs(true - said).sum() / len(bins)),
+        confidence=said / count,
+        observed=true / count,
+        count=count.astype(np.int64),
+        low=low,
+        high=high,
+        ece=float(np.abs(true - said).sum() / len(bins)),
         # mean of |normal(0, σ)|: sums of Bernoulli draws about their own probabilities
-        float(np.sqrt(2 / math.pi * spread).sum() / len(bins)),
+        ece_by_chance=float(np.sqrt(2 / math.pi * spread).sum() / len(bins)),
     )
 
 
@@ -141,19 +132,12 @@ def _bins(confidence: np.ndarray, n_bins: int | None) -> tuple[np.ndarray, int]:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How logits become probabilities: softmax(slope·z) or, for tags, sigmoid(slope·z + bias).
+    """How logits become probabilities: softmax(slope·z) or, for tags, sigmoid(slope·z + bias)."""
 
-    Attributes:
-        kind: ``temperature`` (one label a picture) or ``platt`` (tags).
-        slope: one a class, > 0; with ``temperature`` the same for all: 1/T.
-        bias: one a class; with ``temperature`` 0.
-        n: pictures that it was fitted on.
-    """
-
-    kind: Literal["temperature", "platt"]
-    slope: tuple[float, ...]
-    bias: tuple[float, ...]
-    n: int
+    kind: Literal["temperature", "platt"]  # one label a picture, or tags
+    slope: tuple[float, ...]  # one a class, > 0; with "temperature" the same for all: 1/T
+    bias: tuple[float, ...]  # one a class; with "temperature" 0
+    n: int  # pictures that it was fitted on
 
     def apply(self, probs: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities for a model's own, float64 ``(N, C)`` in [0, 1].
@@ -257,8 +241,8 @@ def _platt(z: np.ndarray, truth: np.ndarray, common: float) -> tuple[float, floa
         return float(fit), np.array([(wrong * z).sum(), wrong.sum()]) + away / sd
 
     # A slope that is not positive would turn the ranking of the pictures round.
-    found = minimize(cost, prior, jac=True, method="L-BFGS-B", bounds=[(LEAST_SLOPE, None), (None, None)])
-    return float(found.x[0]), float(found.x[1])
+    line = minimize(cost, prior, jac=True, method="L-BFGS-B", bounds=[(LEAST_SLOPE, None), (None, None)]).x
+    return float(line[0]), float(line[1])
 
 
 def _logits(probs: np.ndarray, *, is_multi: bool) -> np.ndarray:
@@ -339,38 +323,27 @@ def cross_fit(
         folds: of ``make_folds``.
     """
     check_arrays(probs, targets, folds)
-    parts = [(held, apply(fit(probs[~held], targets[~held]), probs[held])) for held in _each_fold(folds)]
-    out = np.empty((len(probs), *parts[0][1].shape[1:]), dtype=parts[0][1].dtype)
-    for held, part in parts:
-        out[held] = part
+    fitted = [(held, apply(fit(probs[~held], targets[~held]), probs[held])) for held in _each_fold(folds)]
+    out = np.empty((len(probs), *fitted[0][1].shape[1:]), dtype=fitted[0][1].dtype)
+    for held, values in fitted:
+        out[held] = values
     return out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CalibrationReport:
-    """How wrong probabilities are as the model gives them, and calibrated on pictures other than those judged.
+    """How wrong probabilities are as the model gives them, and calibrated on pictures other than those judged."""
 
-    Attributes:
-        before, after: ECE with its interval.
-        gain: ECE after − before on the same pictures; below 0 is better.
-        log_loss: the same difference in log loss, which also pays for sharpness.
-        by_chance: ECE that a perfectly calibrated model would show on so many pictures.
-        curve_before, curve_after: what ``trust_plots.reliability_figure`` draws.
-        per_class: of tags, a row each: positives, ECE before and after and by chance; empty for single labels.
-        n_folds: folds; each was judged by what the others gave.
-        calibration: fitted on all pictures, for use on new ones.
-    """
-
-    before: Estimate
-    after: Estimate
-    gain: Estimate
-    log_loss: Estimate
-    by_chance: float
-    curve_before: Reliability
+    before: Estimate  # ECE as the model gives them
+    after: Estimate  # ECE calibrated
+    gain: Estimate  # ECE after − before on the same pictures; below 0 is better
+    log_loss: Estimate  # the same difference in log loss, which also pays for sharpness
+    by_chance: float  # ECE that a perfectly calibrated model would show on so many pictures
+    curve_before: Reliability  # what ``plots.reliability_figure`` draws
     curve_after: Reliability
-    per_class: pd.DataFrame
-    n_folds: int
-    calibration: Calibration
+    per_class: pd.DataFrame  # of tags, a row each: positives, ECE before, after and by chance; empty for single labels
+    n_folds: int  # each was judged by what the others gave
+    calibration: Calibration  # fitted on all pictures, for use on new ones
 
     @property
     def helps(self) -> bool:
@@ -419,8 +392,18 @@ def calibration_report(
     gain, sharper = (difference(s, held_out, probs, targets, groups=groups, seed=seed) for s in (score, log_loss()))
     first, second = (reliability_curve(*top_class(p, targets)) for p in (probs, held_out))
     table = _per_tag(probs, held_out, targets, classes)
-    n_used = int(folds.max()) + 1
-    return CalibrationReport(before, after, gain, sharper, second.ece_by_chance, first, second, table, n_used, fitted)
+    return CalibrationReport(
+        before=before,
+        after=after,
+        gain=gain,
+        log_loss=sharper,
+        by_chance=second.ece_by_chance,
+        curve_before=first,
+        curve_after=second,
+        per_class=table,
+        n_folds=int(folds.max()) + 1,
+        calibration=fitted,
+    )
 
 
 def _per_tag(

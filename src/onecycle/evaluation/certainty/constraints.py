@@ -17,17 +17,11 @@ MAX_NODES = 20_000  # of the search for exactly-one groups; real data take some 
 
 @dataclass(frozen=True)
 class Constraint:
-    """Tags of which every picture seen has exactly one.
+    """Tags of which every picture seen has exactly one."""
 
-    Attributes:
-        tags: their names, in the order of the classes.
-        counts: pictures of each.
-        n: pictures seen.
-    """
-
-    tags: tuple[Any, ...]
-    counts: tuple[int, ...]
-    n: int
+    tags: tuple[Any, ...]  # their names, in the order of the classes
+    counts: tuple[int, ...]  # pictures of each
+    n: int  # pictures seen
 
     @property
     def exceptions_up_to(self) -> float:
@@ -35,8 +29,8 @@ class Constraint:
         return min(1.0, 3 / self.n)
 
     def __str__(self) -> str:
-        parts = ", ".join(f"{t} ({k:,})" for t, k in zip(self.tags, self.counts, strict=True))
-        text = f"exactly one of {parts}; in up to {self.exceptions_up_to:.1%} of pictures it may still be otherwise"
+        tags = ", ".join(f"{t} ({k:,})" for t, k in zip(self.tags, self.counts, strict=True))
+        text = f"exactly one of {tags}; in up to {self.exceptions_up_to:.1%} of pictures it may still be otherwise"
         return textwrap.fill(text, 80)
 
 
@@ -64,12 +58,12 @@ def propose_constraints(
     if len(truth) < min_pictures:
         return []
     counts = truth.sum(axis=0)
-    found = [
+    constraints = [
         Constraint(tuple(classes[t] for t in tags), tuple(int(counts[t]) for t in tags), len(truth))
         for tags in _exact_covers(truth, counts >= min_count)
         if len(tags) > 1
     ]
-    return sorted(found, key=lambda c: -min(c.counts))
+    return sorted(constraints, key=lambda c: -min(c.counts))
 
 
 def _exact_covers(truth: np.ndarray, allowed: np.ndarray) -> list[tuple[int, ...]]:
@@ -78,14 +72,14 @@ def _exact_covers(truth: np.ndarray, allowed: np.ndarray) -> list[tuple[int, ...
     Some picture has not been covered yet; one of its own tags must be in the set. So few branches are open.
     """
     together = truth.T.astype(np.int64) @ truth.astype(np.int64) > 0
-    found: list[tuple[int, ...]] = []
+    covers: list[tuple[int, ...]] = []
     open_sets: list[tuple[tuple[int, ...], np.ndarray, np.ndarray]] = [((), np.zeros(len(truth), dtype=bool), allowed)]
     for _ in range(MAX_NODES):
         if not open_sets:
             break
         chosen, covered, left = open_sets.pop()
         if covered.all():
-            found.append(tuple(sorted(chosen)))
+            covers.append(tuple(sorted(chosen)))
             continue
         uncovered = np.flatnonzero(~covered)
         options = truth[uncovered] & left
@@ -93,7 +87,7 @@ def _exact_covers(truth: np.ndarray, allowed: np.ndarray) -> list[tuple[int, ...
         open_sets += [
             ((*chosen, int(t)), covered | truth[:, t], left & ~together[t]) for t in np.flatnonzero(narrowest)
         ]
-    return found
+    return covers
 
 
 def apply_constraints(probs: np.ndarray, groups: Groups) -> np.ndarray:

@@ -24,19 +24,12 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """A series as it is drawn.
+    """A series as it is drawn."""
 
-    Attributes:
-        name: in the legend.
-        look: number of the style, 0 or more.
-        path: of SVG; empty where there is nothing finite.
-        dots: places of single values (px), where they are few.
-    """
-
-    name: str
-    look: int
-    path: str
-    dots: tuple[tuple[float, float], ...]
+    name: str  # in the legend
+    look: int  # number of the style, 0 or more
+    path: str  # of SVG; empty where there is nothing finite
+    dots: tuple[tuple[float, float], ...]  # places of single values (px), where they are few
 
 
 @dataclass(frozen=True)
@@ -49,31 +42,20 @@ class Whisker:
     high: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plot:
-    """A chart.
+    """A chart."""
 
-    Attributes:
-        title: what it shows.
-        summary: the same in a sentence, for those who do not see it.
-        x_label, y_label: of the axes.
-        x_ticks, y_ticks: marks.
-        lines: series.
-        whiskers: values with intervals.
-        diagonal: path of the line x = y; empty for none.
-        head, rows: the numbers as a table of text.
-    """
-
-    title: str
-    summary: str
+    title: str  # what it shows
+    summary: str  # the same in a sentence, for those who do not see it
     x_label: str
     y_label: str
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
-    lines: tuple[Line, ...] = ()
-    whiskers: tuple[Whisker, ...] = ()
-    diagonal: str = ""
-    head: tuple[str, ...] = ()
+    lines: tuple[Line, ...] = ()  # series
+    whiskers: tuple[Whisker, ...] = ()  # values with intervals
+    diagonal: str = ""  # path of the line x = y; empty for none
+    head: tuple[str, ...] = ()  # the numbers as a table of text
     rows: tuple[tuple[str, ...], ...] = ()
     width: int = WIDTH
     height: int = HEIGHT
@@ -95,17 +77,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: from data to px.
+    """One axis: from data to px."""
 
-    Attributes:
-        low, high: ends in data units (of the logarithm, for a logarithmic axis).
-        start, stop: ends in px.
-        log: logarithmic.
-    """
-
-    low: float
+    low: float  # ends in data units (of the logarithm, for a logarithmic axis)
     high: float
-    start: float
+    start: float  # ends in px
     stop: float
     log: bool = False
 
@@ -141,16 +117,26 @@ def line_plot(
 ) -> Plot | None:
     """Return a chart of lines over one pair of axes; None where no point is finite."""
     cleaned = [_finite(s, log_x=log_x) for s in series]
-    kept = [s for s in cleaned if len(s.x)]
-    if not kept:
+    drawn = [s for s in cleaned if len(s.x)]
+    if not drawn:
         return None
-    xs, ys = np.concatenate([s.x for s in kept]), np.concatenate([s.y for s in kept])
+    xs, ys = np.concatenate([s.x for s in drawn]), np.concatenate([s.y for s in drawn])
     x_axis = _axis(np.log10(xs) if log_x else xs, LEFT, WIDTH - RIGHT, log=log_x, pad=0.0)
     y_axis = _axis(ys, HEIGHT - BOTTOM, TOP, pad=0.06)
-    lines = tuple(_line(s, i, x_axis, y_axis) for i, s in enumerate(kept))
-    head, rows = _table(kept, x_label)
-    said = summary or "; ".join(_said(s) for s in kept)
-    return Plot(title, said, x_label, y_label, x_axis.ticks(6), y_axis.ticks(6), lines, head=head, rows=rows)
+    lines = tuple(_line(s, i, x_axis, y_axis) for i, s in enumerate(drawn))
+    head, rows = _table(drawn, x_label)
+    said = summary or "; ".join(_said(s) for s in drawn)
+    return Plot(
+        title=title,
+        summary=said,
+        x_label=x_label,
+        y_label=y_label,
+        x_ticks=x_axis.ticks(6),
+        y_ticks=y_axis.ticks(6),
+        lines=lines,
+        head=head,
+        rows=rows,
+    )
 
 
 def reliability_plot(
@@ -173,12 +159,12 @@ def reliability_plot(
     y0, y1 = y_axis.place(np.array([0.0, 1.0]))
     inside = int(((low <= confidence) & (confidence <= high)).sum())
     return Plot(
-        "Reliability",
-        f"In {inside} of {len(count)} bins the mean probability lies inside the interval of what came true.",
-        "probability said",
-        "share that came true",
-        x_axis.ticks(),
-        y_axis.ticks(),
+        title="Reliability",
+        summary=f"In {inside} of {len(count)} bins the mean probability lies inside the interval of what came true.",
+        x_label="probability said",
+        y_label="share that came true",
+        x_ticks=x_axis.ticks(),
+        y_ticks=y_axis.ticks(),
         whiskers=whiskers,
         diagonal=f"M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}",
         head=("said", "came true", "95 % interval", "decisions"),
@@ -204,8 +190,8 @@ def _axis(values: np.ndarray, start: float, stop: float, *, log: bool = False, p
 
 
 def _line(series: Series, look: int, x_axis: Axis, y_axis: Axis) -> Line:
-    kept = thinned(series.y)
-    x, y = x_axis.place(series.x[kept]), y_axis.place(series.y[kept])
+    at = thinned(series.y)
+    x, y = x_axis.place(series.x[at]), y_axis.place(series.y[at])
     points = [(round(a, 1), round(b, 1)) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
     path = "M" + "L".join(f"{a:g} {b:g}" for a, b in points)
     return Line(series.name, look, path, tuple(points) if series.dotted or len(points) == 1 else ())
@@ -224,8 +210,8 @@ def _table(series: Sequence[Series], x_label: str) -> tuple[tuple[str, ...], tup
     """Return the numbers as text, at most 30 rows of each series."""
     rows: list[tuple[str, ...]] = []
     for s in series:
-        kept = np.unique(np.linspace(0, len(s.x) - 1, min(30, len(s.x))).astype(int))
-        rows += [(s.name, f"{s.x[i]:.4g}", f"{s.y[i]:.4g}") for i in kept]
+        at = np.unique(np.linspace(0, len(s.x) - 1, min(30, len(s.x))).astype(int))
+        rows += [(s.name, f"{s.x[i]:.4g}", f"{s.y[i]:.4g}") for i in at]
     return ("series", x_label, "value"), tuple(rows)
 
 

@@ -19,7 +19,6 @@ from onecycle.runs.checkpoints import (
     RunCheckpoints,
     environment,
     metrics_of_run,
-    peak_memory_mb,
     read_issues,
     read_sweeps,
     uninterrupted,
@@ -27,6 +26,7 @@ from onecycle.runs.checkpoints import (
 )
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
+from onecycle.train.device.machine import peak_memory_mb
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,11 @@ import datetime
 import math
 import platform
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ from onecycle.learner.fine_tune.plan import ALL, Stage
 from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.runs.folder import RunFolder
 from onecycle.train.callbacks import TrainerLike
-from onecycle.train.device.machine import n_cores
+from onecycle.train.device.machine import device_name, n_cores
 from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.lr_finder import Sweep
 
@@ -68,11 +67,6 @@ def environment(seed: int, device: torch.device) -> dict[str, Any]:
     }
 
 
-def device_name(device: torch.device) -> str:
-    """Return what a device is called by its maker."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Done:
     """How far a run got, beside its weights."""
@@ -81,9 +75,7 @@ class Done:
     head: bool = False  # whether the head's stage is over
     epochs: int = 0  # with all layers
     seconds: float = 0.0  # of training
-    held_norms: bool | None = (
-        None  # whether the body's batch-norm layers stay as they are; None before all layers train
-    )
+    held_norms: bool | None = None  # the body's batch-norm layers stay as they are; None before all layers train
     trained: bool = False  # whether training is over
     label_issues: int | None = None  # doubtful labels; None where nobody looked yet
     rows: int = 0  # of the history, up to these weights
@@ -101,24 +93,24 @@ class Done:
             raise DataError(f"{path} is damaged ({error}); train again") from error
 
 
-@dataclass
 class RunCheckpoints(StageCallback):
-    """Writes history and weights of a run after every epoch."""
+    """Writes history and weights of a run after every epoch.
+
+    Args:
+        run: the folder.
+        learn: whose weights they are.
+        done: how far the run got in earlier sessions.
+    """
 
     order = 35
-    run: RunFolder
-    learn: Learner  # whose weights they are
-    done: Done = field(default_factory=Done)  # how far the run got, over all its sessions
-    rows: list[list[str]] = field(default_factory=list)  # cells of ``history.csv``
-    _stage: Stage | None = None
-    _began_s: float = field(default_factory=time.monotonic)
-    _before_s: float = 0.0  # of earlier sessions
-    _saved_s: float = -math.inf
 
-    def __post_init__(self) -> None:
-        self._before_s = self.done.seconds
-        if self.run.history.exists():  # an earlier session's
-            with self.run.history.open(newline="", encoding="utf-8") as file:
+    def __init__(self, run: RunFolder, learn: Learner, done: Done | None = None) -> None:
+        self.run, self.learn, self.done = run, learn, done or Done()
+        self.rows: list[list[str]] = []  # cells of ``history.csv``
+        self._stage: Stage | None = None
+        self._began_s, self._before_s, self._saved_s = time.monotonic(), self.done.seconds, -math.inf
+        if run.history.exists():  # an earlier session's
+            with run.history.open(newline="", encoding="utf-8") as file:
                 self.rows = list(csv.reader(file))[1 : 1 + self.done.rows]
 
     def on_stage_begin(self, stage: Stage, base_lr: float | None) -> None:
@@ -176,7 +168,7 @@ class RunCheckpoints(StageCallback):
 
     def _note(self, **changes: Any) -> None:
         seconds = self._before_s + time.monotonic() - self._began_s
-        self.done = Done(**{**asdict(self.done), "seconds": seconds, **changes})
+        self.done = replace(self.done, seconds=seconds, **changes)
 
     def _cells(self, stage: Stage, row: EpochRow) -> list[str]:
         size = "" if stage.size is None else "x".join(str(side) for side in stage.size)
@@ -306,16 +298,3 @@ def metrics_of_run(learn: Learner, predictions: Predictions | None) -> dict[str,
         "is_multi": data.is_multi,
         "training_shares": {str(c): float(s) for c, s in zip(data.classes, shares, strict=True)},
     }
-
-
-def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:
-    """Return the most memory that this process has had, and the most on its GPU, in MB; None without a GPU."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        host = math.nan
-    else:
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        host = used / 1e6 if sys.platform == "darwin" else used / 1e3  # bytes there, KB on Linux
-    gpu = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
-    return host, gpu

@@ -10,8 +10,8 @@ from onecycle.cli.screen import Screen
 from onecycle.learner.fine_tune.pace import trainable_groups
 from onecycle.learner.fine_tune.plan import Plan
 from onecycle.learner.learner import Learner
-from onecycle.runs.checkpoints import peak_memory_mb
 from onecycle.text import format_time
+from onecycle.train.device.machine import peak_memory_mb
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.loop import set_training_mode

@@ -20,12 +20,12 @@ from onecycle.data.pixels.store import PixelStore
 from onecycle.errors import ArgumentError, DataError, OutputError, UnreadableImagesError
 from onecycle.learner.learner import Learner
 from onecycle.runs import build
-from onecycle.runs.checkpoints import device_name, environment
+from onecycle.runs.checkpoints import environment
 from onecycle.runs.config import FILE, OPTION, RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.split import split_text
 from onecycle.text import plural
-from onecycle.train.device.machine import n_cores
+from onecycle.train.device.machine import device_name, n_cores
 
 MOST_LEAKED = 0.01
 """A larger share of the validation pictures that training sees too stops a run: the numbers would be too good."""

@@ -1,10 +1,14 @@
-"""What this machine is: its processor and the cores that may be used."""
+"""What this machine is: its processor and device, the cores that may be used, the memory that was used."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import sys
 from contextlib import suppress
+
+import torch
 
 
 def n_cores() -> int:
@@ -19,3 +23,21 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called by its maker."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
+
+
+def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:
+    """Return the most memory that this process has had, and the most on its GPU, in MB; None without a GPU."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        host = math.nan
+    else:
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        host = used / 1e6 if sys.platform == "darwin" else used / 1e3  # bytes there, KB on Linux
+    gpu = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
+    return host, gpu

@@ -7,7 +7,7 @@ cached features of a frozen body.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,8 +16,11 @@ from torch import nn
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import Labels
 from onecycle.errors import ArgumentError
-from onecycle.train.callbacks import Callback, LearnerCallback, TrainerLike
+from onecycle.train.callbacks import Callback, LearnerCallback
 from onecycle.train.losses import ClassWeights, LossFunc, make_loss
+
+if TYPE_CHECKING:
+    from onecycle.train.loop import Trainer
 
 
 def oversampling_weights(labels: Labels, rows: np.ndarray) -> np.ndarray:
@@ -68,7 +71,7 @@ class OverSamplingCallback(LearnerCallback):
         """Return how often to draw each training picture, float64 ``(n,)``, only relative to one another."""
         return oversampling_weights(self.learn.data.labels, self.learn.data.split.train)
 
-    def on_train_begin(self, trainer: TrainerLike) -> None:
+    def on_train_begin(self, trainer: Trainer) -> None:
         """Say what is drawn how often."""
         if not getattr(self.learn, "silent", False):
             print(self.describe())

@@ -27,7 +27,6 @@ from onecycle.files import csv_text, text_name
 from onecycle.learner.fine_tune.plan import ALL, Stage
 from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.runs.folder import RunFolder
-from onecycle.train.callbacks import TrainerLike
 from onecycle.train.device.machine import device_name, n_cores
 from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.lr_finder import Sweep
@@ -35,6 +34,7 @@ from onecycle.train.lr_finder import Sweep
 if TYPE_CHECKING:
     from onecycle.data.bunch import ImageDataBunch
     from onecycle.learner.learner import Learner
+    from onecycle.train.loop import Trainer
 
 LAST, INTERRUPTED = "last", "interrupted"
 """Names of the weights below ``checkpoints``."""
@@ -126,7 +126,7 @@ class RunCheckpoints(StageCallback):
         self._stage = None
         self.save(LAST)
 
-    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+    def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Write the history; save the weights where that is due."""
         if self._stage is None:
             return

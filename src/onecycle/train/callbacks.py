@@ -1,9 +1,9 @@
 """Callbacks: seven moments of a fit, explicit arguments, nothing returned.
 
-A callback acts by calling what :class:`TrainerLike` shows: it stops the fit with ``trainer.stop_training =
-True``, holds back an update with ``trainer.skip_step = True``, weighs a batch with ``trainer.loss_weight``
-and scales the schedule with ``trainer.lr_scale``. Random draws come from the generator that the hook is
-given, so that they are a function of (seed, epoch, step).
+A callback acts by what it sets on the trainer: it stops the fit with ``trainer.stop_training = True``, holds back an
+update with ``trainer.skip_step = True``, weighs a batch with ``trainer.loss_weight`` and scales the schedule with
+``trainer.lr_scale``. Random draws come from the generator that the hook is given, so that they are a function of
+(seed, epoch, step).
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from torch import nn
 from onecycle.errors import ArgumentError
 from onecycle.files import csv_text, write_whole
 from onecycle.train.log.progress import LiveFigure, format_row
-from onecycle.train.log.recorder import EpochRow, Recorder
-from onecycle.train.optimizer import Optimizer, hold_frozen_norms
+from onecycle.train.log.recorder import EpochRow
+from onecycle.train.optimizer import hold_frozen_norms
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from onecycle.train.loop import Trainer
 
 
 class BatchLike(Protocol):
@@ -33,27 +35,6 @@ class BatchLike(Protocol):
     x: torch.Tensor
     y: torch.Tensor
     indices: torch.Tensor
-
-
-class TrainerLike(Protocol):
-    """What a callback may read and set."""
-
-    model: nn.Module
-    stop_training: bool
-    skip_step: bool
-    loss_weight: float
-    lr_scale: float
-
-    @property
-    def recorder(self) -> Recorder: ...
-    @property
-    def optimizer(self) -> Optimizer | None: ...
-    @property
-    def has_validation(self) -> bool: ...
-    @property
-    def batch_no(self) -> int: ...
-    @property
-    def n_batches(self) -> int: ...
 
 
 class LearnerLike(Protocol):
@@ -77,25 +58,25 @@ class Callback:
     order: ClassVar[int] = 0
     in_lr_find: ClassVar[bool] = False
 
-    def on_train_begin(self, trainer: TrainerLike) -> None:
+    def on_train_begin(self, trainer: Trainer) -> None:
         """Before the first epoch of a fit."""
 
-    def on_epoch_begin(self, trainer: TrainerLike, epoch: int) -> None:
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
         """Before the first batch of an epoch; the model is in training mode."""
 
-    def on_batch_begin(self, trainer: TrainerLike, batch: BatchLike, rng: np.random.Generator) -> None:
+    def on_batch_begin(self, trainer: Trainer, batch: BatchLike, rng: np.random.Generator) -> None:
         """Before the forward pass; the batch's attributes may be replaced."""
 
-    def on_backward_end(self, trainer: TrainerLike) -> None:
+    def on_backward_end(self, trainer: Trainer) -> None:
         """After the backward pass, before the update."""
 
-    def on_batch_end(self, trainer: TrainerLike, loss: torch.Tensor) -> None:
+    def on_batch_end(self, trainer: Trainer, loss: torch.Tensor) -> None:
         """After the update; ``loss`` is a detached 0-d tensor on the device."""
 
-    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+    def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """After validation."""
 
-    def on_train_end(self, trainer: TrainerLike) -> None:
+    def on_train_end(self, trainer: Trainer) -> None:
         """After the last epoch, also when the fit was interrupted."""
 
 
@@ -135,7 +116,7 @@ class TrackerCallback(LearnerCallback):
         self.sign = -1.0 if falls else 1.0
         self.best = -math.inf * self.sign
 
-    def on_train_begin(self, trainer: TrainerLike) -> None:
+    def on_train_begin(self, trainer: Trainer) -> None:
         """Forget the best value, and check that the column will be there."""
         self.best = -math.inf * self.sign
         columns = trainer.recorder.names[1:-1] if trainer.has_validation else ["train_loss"]
@@ -146,7 +127,7 @@ class TrackerCallback(LearnerCallback):
                 f"choose one of: {', '.join(columns)}"
             )
 
-    def value(self, trainer: TrainerLike, row: EpochRow) -> float:
+    def value(self, trainer: Trainer, row: EpochRow) -> float:
         """Return the monitored value of an epoch; NaN, which never improves, where a stop left no validation."""
         if row.valid_loss is None and self.monitor != "train_loss":
             return math.nan
@@ -193,13 +174,13 @@ class SaveModelCallback(TrackerCallback):
             raise ArgumentError(f"every is 'improvement' or 'epoch', got {every!r}")
         self.every, self.name, self.saved = every, name, False
 
-    def on_train_begin(self, trainer: TrainerLike) -> None:
+    def on_train_begin(self, trainer: Trainer) -> None:
         """Start afresh."""
         self.saved = False
         if self.every == "improvement":
             super().on_train_begin(trainer)
 
-    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+    def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Save."""
         if self.every == "epoch":
             self.learn.save(f"{self.name}_{row.epoch}")
@@ -210,7 +191,7 @@ class SaveModelCallback(TrackerCallback):
             self.learn.save(self.name)
             self.saved = True
 
-    def on_train_end(self, trainer: TrainerLike) -> None:
+    def on_train_end(self, trainer: Trainer) -> None:
         """Load the best model of this fit."""
         if self.saved:
             self.learn.load(self.name)
@@ -230,12 +211,12 @@ class _PatienceCallback(TrackerCallback):
         super().__init__(learn, monitor, mode)
         self.min_delta, self.patience, self.wait = abs(min_delta), patience, 0
 
-    def on_train_begin(self, trainer: TrainerLike) -> None:
+    def on_train_begin(self, trainer: Trainer) -> None:
         """Start counting."""
         super().on_train_begin(trainer)
         self.wait = 0
 
-    def is_over(self, trainer: TrainerLike, row: EpochRow) -> bool:
+    def is_over(self, trainer: Trainer, row: EpochRow) -> bool:
         """Count an epoch; say whether that is more than ``patience`` of them."""
         self.wait = 0 if self.improved(self.value(trainer, row), self.min_delta) else self.wait + 1
         return self.wait > self.patience
@@ -254,7 +235,7 @@ class EarlyStoppingCallback(_PatienceCallback):
 
     order = 20
 
-    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+    def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Count, and stop."""
         if self.is_over(trainer, row):
             print(f"Epoch {row.epoch}: early stopping")
@@ -287,7 +268,7 @@ class ReduceLROnPlateauCallback(_PatienceCallback):
             raise ArgumentError(f"factor shrinks the learning rates and lies between 0 and 1, got {factor}")
         self.factor = factor
 
-    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+    def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Count, and reduce."""
         if self.is_over(trainer, row):
             trainer.lr_scale *= self.factor
@@ -310,12 +291,12 @@ class CSVLogger(LearnerCallback):
         super().__init__(learn)
         self.path, self.append, self.lines = Path(learn.path) / f"{filename}.csv", append, ""
 
-    def on_train_begin(self, trainer: TrainerLike) -> None:
+    def on_train_begin(self, trainer: Trainer) -> None:
         """Write the header."""
         self.lines = self.path.read_text(encoding="utf-8") if self.append and self.path.exists() else ""
         self._write(trainer.recorder.names)
 
-    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+    def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Write a row."""
         self._write(format_row(row, len(trainer.recorder.metric_names)))
 
@@ -339,16 +320,16 @@ class ShowGraph(LearnerCallback):
         super().__init__(learn)
         self.figure = LiveFigure()
 
-    def on_train_begin(self, trainer: TrainerLike) -> None:
+    def on_train_begin(self, trainer: Trainer) -> None:
         """Start a new picture."""
         self.figure = LiveFigure()
 
-    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+    def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Redraw."""
         if self.figure.live:
             self.figure.show(trainer.recorder.plot_losses(return_fig=True))
 
-    def on_train_end(self, trainer: TrainerLike) -> None:
+    def on_train_end(self, trainer: Trainer) -> None:
         """Draw once where nothing is live."""
         if not self.figure.live and trainer.recorder.rows:
             trainer.recorder.plot_losses()
@@ -371,7 +352,7 @@ class GradientClipping(LearnerCallback):
             raise ArgumentError(f"clip is a norm of 0 or more, got {clip}")
         self.clip = clip
 
-    def on_backward_end(self, trainer: TrainerLike) -> None:
+    def on_backward_end(self, trainer: Trainer) -> None:
         """Clip, unless gradients are still being collected."""
         if self.clip and not trainer.skip_step:
             nn.utils.clip_grad_norm_(trainer.model.parameters(), self.clip)
@@ -385,7 +366,7 @@ class BnFreeze(LearnerCallback):
 
     in_lr_find = True
 
-    def on_epoch_begin(self, trainer: TrainerLike, epoch: int) -> None:
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
         """Put those layers into eval mode."""
         hold_frozen_norms(trainer.model)
 
@@ -407,17 +388,17 @@ class AccumulateScheduler(LearnerCallback):
             raise ArgumentError(f"n_step is a number of batches, at least 1, got {n_step}")
         self.n_step, self.drop_last, self.batches, self.items = n_step, drop_last, 0, 0
 
-    def on_epoch_begin(self, trainer: TrainerLike, epoch: int) -> None:
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
         """Start with nothing collected."""
         self.batches = self.items = 0
 
-    def on_batch_begin(self, trainer: TrainerLike, batch: BatchLike, rng: np.random.Generator) -> None:
+    def on_batch_begin(self, trainer: Trainer, batch: BatchLike, rng: np.random.Generator) -> None:
         """Weigh the batch's mean loss by its items, so that unequal batches average right."""
         trainer.loss_weight = float(len(batch.x))
         self.batches += 1
         self.items += len(batch.x)
 
-    def on_backward_end(self, trainer: TrainerLike) -> None:
+    def on_backward_end(self, trainer: Trainer) -> None:
         """Hold the update back, or make the sum a mean."""
         last = trainer.batch_no == trainer.n_batches - 1
         full = self.batches == self.n_step
@@ -456,7 +437,7 @@ class MixUpCallback(LearnerCallback):
             raise ArgumentError(f"alpha is the shape of a Beta distribution, above 0, got {alpha}")
         self.alpha, self.stack_y = alpha, stack_y
 
-    def on_batch_begin(self, trainer: TrainerLike, batch: BatchLike, rng: np.random.Generator) -> None:
+    def on_batch_begin(self, trainer: Trainer, batch: BatchLike, rng: np.random.Generator) -> None:
         """Blend the batch."""
         n = len(batch.x)
         draws = rng.beta(self.alpha, self.alpha, n)
@@ -486,7 +467,7 @@ class TerminateOnNaNCallback(LearnerCallback):
     Looking makes the host wait for the device every batch.
     """
 
-    def on_batch_end(self, trainer: TrainerLike, loss: torch.Tensor) -> None:
+    def on_batch_end(self, trainer: Trainer, loss: torch.Tensor) -> None:
         """Look, and stop."""
         if not math.isfinite(loss.item()):
             print(f"Batch {trainer.batch_no}: invalid loss, terminating training.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from onecycle.cli.screen import Screen
 from onecycle.errors import ArgumentError, DataError
@@ -15,8 +16,10 @@ from onecycle.learner.report import count_issues
 from onecycle.runs.checkpoints import RunCheckpoints, write_sweeps
 from onecycle.runs.config import DEFAULT, RunConfig
 from onecycle.text import format_time
-from onecycle.train.callbacks import TrainerLike
 from onecycle.train.log.recorder import EpochRow
+
+if TYPE_CHECKING:
+    from onecycle.train.loop import Trainer
 
 
 def show_plan(config: RunConfig, plan: Plan, screen: Screen) -> None:
@@ -123,7 +126,7 @@ class RunProgress(StageCallback):
             write_sweeps(self.checkpoints.run, self.learn.lr_sweeps)
         self.screen.event("lr", lr=lr, reason=self.config.origin("lr"))
 
-    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+    def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Write the epoch as JSON, where that is asked for."""
         self.screen.event(
             "epoch",

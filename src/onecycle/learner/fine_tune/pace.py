@@ -16,7 +16,7 @@ from torch import nn
 from onecycle.learner.features import split_at_head
 from onecycle.learner.fine_tune.plan import Speeds, Task, small_size
 from onecycle.model import cnn
-from onecycle.train.callbacks import BatchLike, Callback, TrainerLike
+from onecycle.train.callbacks import BatchLike, Callback
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.loop import Trainer, set_training_mode
@@ -211,10 +211,10 @@ class TimedCycle(Callback):
         """Return the values of the next step."""
         return self._cycle.at(round(min(self.position, 1.0) * _RESOLUTION))
 
-    def on_epoch_begin(self, trainer: TrainerLike, epoch: int) -> None:
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
         self._last_s = self._clock()
 
-    def on_batch_end(self, trainer: TrainerLike, loss: torch.Tensor) -> None:
+    def on_batch_end(self, trainer: Trainer, loss: torch.Tensor) -> None:
         self._time_step()
         self._left -= 1
         left = self._fitting(trainer.n_batches)
@@ -222,7 +222,7 @@ class TimedCycle(Callback):
         if left == 0 and trainer.batch_no + 1 < trainer.n_batches:
             self.shortened, trainer.stop_training = True, True
 
-    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+    def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         self._valid_s = self._clock() - self._last_s
         if self._left > 0 and self._fitting(trainer.n_batches) == 0:
             self.shortened, trainer.stop_training = True, True

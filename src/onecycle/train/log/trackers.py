@@ -15,11 +15,14 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from onecycle.errors import ArgumentError
-from onecycle.train.callbacks import Callback, TrainerLike
+from onecycle.train.callbacks import Callback
 from onecycle.train.log.recorder import EpochRow
+
+if TYPE_CHECKING:
+    from onecycle.train.loop import Trainer
 
 _LONGEST = 500  # characters of a setting: older MLflow servers refuse more
 
@@ -63,18 +66,18 @@ class Tracker(Callback):
         self._board: Board | None = None
         self._off = False
 
-    def on_train_begin(self, trainer: TrainerLike) -> None:
+    def on_train_begin(self, trainer: Trainer) -> None:
         """Begin the run at the first fit."""
         if self._board is None:
             self._guarded(self._begin)
 
-    def on_epoch_end(self, trainer: TrainerLike, row: EpochRow) -> None:
+    def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Hand on losses, metrics and learning rate; they are on the host already, so nothing waits for a device."""
         self.last = epoch_values(trainer, row)
         step, self.epochs = self.epochs, self.epochs + 1
         self._with_board(lambda board: board.values(self.last, step))
 
-    def on_train_end(self, trainer: TrainerLike) -> None:
+    def on_train_end(self, trainer: Trainer) -> None:
         """Leave nothing waiting: another fit may follow, or not."""
         self._with_board(lambda board: board.flush())
 
@@ -144,7 +147,7 @@ def tracker_for(name: str, folder: Path, run_name: str, config: Mapping[str, Any
     return Tracker(name, lambda: board(Path(folder), run_name), config)
 
 
-def epoch_values(trainer: TrainerLike, row: EpochRow) -> dict[str, float]:
+def epoch_values(trainer: Trainer, row: EpochRow) -> dict[str, float]:
     """Return the curves' values of an epoch by name; tables and what was not measured are left out."""
     measured: dict[str, Any] = {"train_loss": row.train_loss, "valid_loss": row.valid_loss}
     measured |= dict(zip(trainer.recorder.metric_names, row.metrics, strict=False))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Clock = Callable[[], float]
 
 MEASURED_SHARE = 0.02
-"""Share of the time given that timing one kind of work may take; the first two calls may take ``FIRST`` times that."""
+"""Share of the time budget that timing one kind of work may take; the first two calls may take ``FIRST`` times that."""
 
 FIRST = 4
 """The first call builds what the others use and is many times slower, so a plan made from it alone would be wrong."""
@@ -61,7 +61,7 @@ def measure_speeds(
     Args:
         learn: the learner, its data prepared.
         task: says the batch size.
-        budget_s: the time given for everything; a small share of it may be used.
+        budget_s: time for everything; a small share of it may be used.
         all_layers: whether there may be a stage in which they train; without, that and decoding at another size are
             not timed, and are 0 in the answer.
         clock: seconds that never go back.

@@ -57,8 +57,8 @@ SWEEP_STEPS = 300
 """Steps of the three sweeps that find the learning rate."""
 
 VIEWS = (0, 1, 3)
-"""Augmented views for the head to choose from where a time is given, the last only where the head trains alone; for a
-number of epochs it is the second.
+"""Augmented views for the head to choose from where there is a time budget, the last only where the head trains alone;
+for a number of epochs it is the second.
 
 Measured on Planet (features at 224 px, three splits, batches of 32, 200 steps): sample-F2 0.894 without, 0.900 with 3.
 """

@@ -1,4 +1,4 @@
-"""``fine_tune``: measure this machine, plan, train the head and then all layers, and keep to the time given."""
+"""``fine_tune``: measure this machine, plan, train the head and then all layers, and keep to a time budget."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ class _Run:
         self.history: Recorder | None = None
 
     def stages(self) -> None:
-        """Run them in turn, planning the rest anew after each where a time was given."""
+        """Run them in turn, planning the rest anew after each where there is a time budget."""
         while self.rest:
             stage = self.rest.pop(0)
             before_s = self.clock()
@@ -335,7 +335,7 @@ class _Run:
         return self.data.resized(stage.size, bs=stage.bs)
 
     def _replan(self, stage: Stage, took_s: float) -> None:
-        """Plan the rest anew from what was really seen; not for a given number of epochs."""
+        """Plan the rest anew from what was really measured; not for a number of epochs."""
         if self.plan.budget_s is None:
             return
         if stage.trains == HEAD:

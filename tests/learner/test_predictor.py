@@ -251,6 +251,8 @@ def test_what_a_saved_model_needs_is_saved_with_it(tagger, colour_path, tmp_path
     stem = learn.save("m", return_path=True).with_suffix("")
     loaded = Predictor.load(stem)
     assert loaded.calibrated == learn.calibrated
+    filters = next(p for p in loaded.model.parameters() if p.ndim == 4)
+    assert filters.is_contiguous(memory_format=torch.channels_last), "as a learner's, so that sums round alike"
     assert repr(loaded).startswith("Predictor: 4 tags, 16×16 px, on ")
     said, label = loaded.predict(data.valid_ds.items[:2]), learn.predict(data.valid_ds.items[1])
     assert said.decided[1].tolist() == label[1].tolist()

@@ -143,8 +143,9 @@ class Predictor:
                 "are not saved: here pictures are resized and cut in the centre alone",
                 OnecycleWarning,
             )
+        where = _device(device)
         return cls(
-            model=made.model.to(where := _device(device)).eval(),
+            model=made.model.to(where, memory_format=torch.channels_last).eval(),  # type: ignore[call-overload]
             device=where,
             classes=classes,
             is_multi=manifest["is_multi"],

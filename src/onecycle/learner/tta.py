@@ -1,25 +1,20 @@
-"""Predictions beyond one pass over a loader: given pictures, one tensor, and test-time views."""
+"""Predictions beyond one pass over a loader: one batch, and test-time views."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-import PIL.Image
 import torch
 from torch import nn
 
 from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.transforms import Transform
 from onecycle.data.batches import Batch, BatchLoader
-from onecycle.data.pixels.decode import Source
-from onecycle.data.pixels.image import Image
 from onecycle.errors import ArgumentError
 from onecycle.train.device.batch_split import BatchSplit
 from onecycle.train.evaluate import eval_mode, evaluate
 from onecycle.train.losses import LossFunc, activation_for, per_item_loss
 
-Picture = Image | Source | np.ndarray | torch.Tensor | PIL.Image.Image
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
 

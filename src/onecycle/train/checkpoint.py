@@ -37,19 +37,12 @@ _MODEL, _OPT = "model.", "optimizer."
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What was loaded.
+    """What was loaded."""
 
-    Args:
-        path: the file.
-        manifest: what its writer noted; empty for a foreign file.
-        opt_loaded: whether optimizer state was taken over.
-        note: what the user should know, empty if nothing.
-    """
-
-    path: Path
-    manifest: dict[str, Any]
-    opt_loaded: bool
-    note: str = ""
+    path: Path  # the file
+    manifest: dict[str, Any]  # what its writer noted; empty for a foreign file
+    opt_loaded: bool  # whether optimizer state was taken over
+    note: str = ""  # what the user should know, empty if nothing
 
 
 @dataclass(frozen=True)

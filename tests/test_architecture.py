@@ -23,7 +23,7 @@ FLOORS = {
 FORMULAS = "evaluation.scores"
 """Each score stands once, in numpy, for the room beside it, too: training's metrics wrap these."""
 
-MODULE_LINES, CLASS_LINES, FUNCTION_LINES = 500, 900, 50
+MODULE_LINES, CLASS_LINES, FUNCTION_LINES, KEYWORD_FIELDS = 500, 900, 50, 6
 
 
 @cache
@@ -148,14 +148,25 @@ def faults_in(node: ast.AST) -> Iterator[str]:
             yield "star import"
         case ast.ImportFrom(module="pickle"):
             yield "no pickle"
-        case ast.ClassDef() if any(ast.unparse(b).split("[")[0] in ("Protocol", "ABC") for b in node.bases):
-            names = [n.name for n in node.body if isinstance(n, ast.FunctionDef)]
-            yield from (f"{node.name}.{n}: a protocol has no private method" for n in names if re.match("_[^_]", n))
+        case ast.ClassDef():
+            yield from faults_in_class(node)
         case ast.FunctionDef() | ast.AsyncFunctionDef():
             body = node.body[1:] if ast.get_docstring(node) else node.body
             length = body[-1].end_lineno - body[0].lineno + 1 if body else 0
             if length > FUNCTION_LINES:
                 yield f"{node.name} has {length} lines"
+
+
+def faults_in_class(node: ast.ClassDef) -> Iterator[str]:
+    if "Attributes:" in (ast.get_docstring(node) or ""):
+        yield f"{node.name}: what a field means stands beside it"
+    if any(ast.unparse(b).split("[")[0] in ("Protocol", "ABC") for b in node.bases):
+        names = [n.name for n in node.body if isinstance(n, ast.FunctionDef)]
+        yield from (f"{node.name}.{n}: a protocol has no private method" for n in names if re.match("_[^_]", n))
+    made = [ast.unparse(d) for d in node.decorator_list if "dataclass" in ast.unparse(d)]
+    fields = [n for n in node.body if isinstance(n, ast.AnnAssign) and "init=False" not in ast.unparse(n)]
+    if made and len(fields) > KEYWORD_FIELDS and "kw_only=True" not in made[0]:
+        yield f"{node.name} has {len(fields)} fields: build it by keyword"
 
 
 def test_house_style():

@@ -353,7 +353,8 @@ class ImageDataBunch:
         targets = np.zeros((0, len(classes)), np.float32) if is_multi else np.zeros(0, np.int64)
         nobody = np.zeros(0, dtype=np.int64)
         split = Split(nobody, nobody, "none, for predictions only")
-        lists = Labeled(LabelTable([], path), split, Labels(list(classes), targets, is_multi))
+        labels = Labels(list(classes), targets, is_multi)
+        lists = Labeled(pictures=LabelTable([], path), split=split, labels=labels)
         return cls._assembled(lists, None, {**options, "test": None})
 
     @classmethod

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     TransformLists = tuple[Sequence[Transform], Sequence[Transform]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Labeled:
     """Pictures, split and labelled, with the transforms and the size that they are brought to."""
 

@@ -331,7 +331,9 @@ class LabelTable:
         tag_lists = None if labels.is_multi else items.find_tag_lists(cells)
         if tag_lists is not None:
             warn(tag_lists.message(), DataWarning)
-        return Labeled(self._with(cells=None), split, labels)  # the cells are as large as all the rest
+        return Labeled(
+            pictures=self._with(cells=None), split=split, labels=labels
+        )  # the cells are as large as all the rest
 
     def targets(self, classes: Sequence[str], *, is_multi: bool) -> np.ndarray:
         """Write the labels in the classes of a model.

@@ -217,7 +217,7 @@ class SplitList:
 
     def _labeled(self, table: LabelTable) -> LabeledLists:
         labeled = table.labeled(self.split)
-        return LabeledLists(labeled.pictures, labeled.split, labeled.labels)
+        return LabeledLists(pictures=labeled.pictures, split=labeled.split, labels=labeled.labels)
 
     def transform(self, *_: object, **__: object) -> NoReturn:
         """Transforms come after labelling."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, is_typeddict
 
 WIDTH = 80  # columns of plain text
 Display = Callable[[dict[str, str]], object]
@@ -76,7 +76,7 @@ def describe(obj: object) -> Documentation:
         parameters=parameters,
         returns=returns,
         source=_source(target),
-        text="\n\n".join(part for part in (_docstring(target), _members(obj)) if part),
+        text="\n\n".join(part for part in (_docstring(target), _options(obj), _members(obj)) if part),
     )
 
 
@@ -94,6 +94,20 @@ def _describe_partial(obj: functools.partial[Any]) -> Documentation:
     parameters, returns = _call_parts(obj)
     kind = f"partial of {inner.kind} with {', '.join(given) or 'no arguments'}"
     return Documentation(kind, inner.name, parameters, returns, inner.source, inner.text)
+
+
+def _options(obj: Any) -> str:
+    """Return what the keywords mean that a function takes as ``**options: Unpack[SomeOptions]``."""
+    function = inspect.unwrap(getattr(obj, "__init__", obj) if inspect.isclass(obj) else obj)
+    annotation = getattr(function, "__annotations__", {}).get("options", "")
+    names = vars(sys.modules.get(getattr(function, "__module__", ""), function)) if annotation else {}
+    whole = names.get(str(annotation).removeprefix("Unpack[").removesuffix("]"))
+    if not is_typeddict(whole):
+        return ""
+    # A TypedDict does not say what it is made of, so those with a part of its keys are looked up.
+    own = {v for v in names.values() if is_typeddict(v) and v.__annotations__.keys() <= whole.__annotations__.keys()}
+    listed = sorted(own, key=lambda kind: (kind is not whole, kind.__name__))
+    return "\n\n".join(f"{kind.__name__}: {inspect.getdoc(kind)}" for kind in listed)
 
 
 def _is_enum(obj: object) -> bool:

@@ -17,6 +17,7 @@ from onecycle.data.batches import imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels.image import open_image
+from onecycle.doc import describe
 from onecycle.errors import ArgumentError, CheckpointError
 from onecycle.learner.cnn import cnn_learner, create_cnn
 from onecycle.learner.learner import Learner
@@ -367,6 +368,17 @@ def test_a_misspelt_keyword_fails_at_once_and_the_nearest_is_named(learn):
         cnn_learner(learn.data, "test_resnet", pretrained=False, lin_ftr=[4])
     with pytest.raises(TypeError, match="'stats'"):  # chosen by normalize=
         create_cnn(learn.data, "test_resnet", pretrained=False, stats=None)
+
+
+def test_doc_says_what_the_options_mean():
+    for function, words in (
+        (cnn_learner, ("lin_ftrs: widths", "bn_wd: decay", "normalize: normalise")),
+        (create_cnn, ("ps: dropout", "silent: print")),
+        (Learner, ("channels_last: layout", "model_dir: folder")),
+        (ImageDataBunch.from_csv, ("padding_mode: ``reflection``", "test: a folder")),
+    ):
+        text = " ".join(describe(function).text.replace("``test``", "test").split())
+        assert [word for word in words if word not in text] == []
 
 
 def test_other_forms_of_a_picture_and_clear_errors(learn):

@@ -108,31 +108,31 @@ def seen_by(run: RunFolder, paths: Sequence[str]) -> Seen:
 
 
 def _by_size(paths: Iterable[str]) -> dict[int, list[int]]:
-    found: dict[int, list[int]] = defaultdict(list)
+    positions: dict[int, list[int]] = defaultdict(list)
     for i, path in enumerate(paths):
         size = _size(path)
         if size is not None:
-            found[size].append(i)
-    return found
+            positions[size].append(i)
+    return positions
 
 
 def _same(by_size: dict[int, list[int]], paths: Sequence[str], others: Iterable[str]) -> set[int]:
     """Return positions of the paths that are one of ``others``, or have the bytes of one."""
     digests: dict[int, bytes] = {}
-    found: set[int] = set()
+    same: set[int] = set()
     for other in others:
-        candidates = [i for i in by_size.get(_size(other) or -1, ()) if i not in found]
+        candidates = [i for i in by_size.get(_size(other) or -1, ()) if i not in same]
         if not candidates:
             continue
         same_file = {i for i in candidates if os.path.samefile(paths[i], other)}
         rest = [i for i in candidates if i not in same_file]
-        found |= same_file
+        same |= same_file
         for i in rest:
             digests[i] = digests[i] if i in digests else _digest(paths[i])
         if rest:
             wanted = _digest(other)
-            found |= {i for i in rest if digests[i] == wanted}
-    return found
+            same |= {i for i in rest if digests[i] == wanted}
+    return same
 
 
 def _size(path: str) -> int | None:
@@ -145,8 +145,8 @@ def _size(path: str) -> int | None:
 def _digest(path: str) -> bytes:
     import hashlib
 
-    found = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):
-            found.update(block)
-    return found.digest()
+            digest.update(block)
+    return digest.digest()

@@ -227,8 +227,8 @@ def _same_split(run: RunFolder) -> list[str]:
 def _say(screen: Screen, changes: Sequence[Change], csv: Path, target: Path, then: str) -> None:
     if screen.as_json:
         listed = [{"row": c.row, "file": c.file, "from": list(c.before), "to": list(c.after)} for c in changes]
-        found = {"changed": listed, "out": str(target) if changes else None, "next": then if changes else None}
-        print(json.dumps(found, indent=2))
+        changed = {"changed": listed, "out": str(target) if changes else None, "next": then if changes else None}
+        print(json.dumps(changed, indent=2))
         return
     if not changes:
         screen.say(f"Nothing to change: no cell under {NEW} in {csv} asks for another label. Nothing was written.")

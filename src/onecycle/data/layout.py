@@ -115,12 +115,15 @@ class DataLayout:
             split = self.split(valid_pct=valid_pct, seed=seed, stratify=stratify)
         return ImageDataBunch.from_table(table, split, seed, store=store, **options)
 
-    def like(self, *, group_col: str | None = None, **changes: Any) -> DataLayout:
-        """Return the layout with another ``label_delim`` or column of groups; nothing is read again."""
-        pictures = self.pictures._with(**changes)
-        if group_col is not None:
-            pictures, changes = pictures.grouped(group_col), {**changes, "group_col": group_col}
-        return replace(self, table=replace(self.table, **changes), pictures=pictures)
+    def like(self, **changes: Any) -> DataLayout:
+        """Return the layout with another ``label_delim`` or ``group_col``; nothing is read again."""
+        roles, pictures = replace(self.table, **changes), self.pictures
+        if "label_delim" in changes:
+            cells, others = pictures.cells or (), pictures.frame
+            pictures = pictures.with_labels(cells, label_delim=roles.label_delim, frame=others)
+        if "group_col" in changes:
+            pictures = pictures.grouped(changes["group_col"])
+        return replace(self, table=roles, pictures=pictures)
 
     def whole_table(self) -> LabelTable:
         """Return the table; each of its rows has a file, and pictures in folders have one of a class.

@@ -22,10 +22,10 @@ Part = Literal["train", "valid", "left out"]
 
 def parts_of(data: ImageDataBunch) -> list[Part]:
     """Return the part of each row of the table."""
-    found: np.ndarray = np.full(len(data.store), "left out", dtype=object)
-    found[data.split.train] = "train"
-    found[data.split.valid] = "valid"
-    return list(found)
+    parts: np.ndarray = np.full(len(data.store), "left out", dtype=object)
+    parts[data.split.train] = "train"
+    parts[data.split.valid] = "valid"
+    return list(parts)
 
 
 def valid_names(data: ImageDataBunch) -> list[str]:
@@ -72,11 +72,11 @@ def split_like(paths: Sequence[str], root: Path, table: Path) -> Split:
     rows: dict[str, list[int]] = defaultdict(list)
     for row, path in reversed(list(enumerate(paths))):
         rows[text_name(path, root)].append(row)
-    found: dict[Part, list[int]] = {"train": [], "valid": [], "left out": []}
+    rows_in: dict[Part, list[int]] = {"train": [], "valid": [], "left out": []}
     gone = []
     for file, part in read_split(table):
         if rows.get(file):
-            found[part].append(rows[file].pop())
+            rows_in[part].append(rows[file].pop())
         elif part != "left out":
             gone.append(file)
     if gone:
@@ -90,5 +90,5 @@ def split_like(paths: Sequence[str], root: Path, table: Path) -> Split:
             f"{plural(new, 'picture')} came to {root} after {table} was written, and will be in neither part",
             DataWarning,
         )
-    train, valid = (np.sort(np.array(found[part], dtype=np.int64)) for part in ("train", "valid"))
+    train, valid = (np.sort(np.array(rows_in[part], dtype=np.int64)) for part in ("train", "valid"))
     return Split(train, valid, f"that of {table.parent.name}/{table.name}")

@@ -170,9 +170,9 @@ def _duplicate_groups(rows: _Rows, keys: Sequence[str], there: Sequence[str], co
         root = int(copies.groups[link.a])
         furthest[root] = max(link.kind, furthest.get(root, "same file"), key=COPY_KINDS.index)
     return [
-        DuplicateGroup(tuple(found), tuple(rows.name(rows.paths[r]) for r in found), furthest.get(root, "same file"))
-        for root, found in members.items()
-        if len(found) > 1
+        DuplicateGroup(tuple(same), tuple(rows.name(rows.paths[r]) for r in same), furthest.get(root, "same file"))
+        for root, same in members.items()
+        if len(same) > 1
     ]
 
 
@@ -231,9 +231,9 @@ def _contradiction_findings(rows: _Rows, duplicates: Sequence[DuplicateGroup]) -
             each = [f"{n} ({label_text(rows.labels[r])})" for n, r in zip(group.names, group.rows, strict=True)]
             (exact if group.kind == "exact" else alike).append(" ~ ".join(each[:3]))
     what, advice = "in several files with the same pixels and different labels", "look at them and correct the labels"
-    found = finding_of("error", "contradicting-copies", exact, what, advice)
+    findings = finding_of("error", "contradicting-copies", exact, what, advice)
     what = "of near or turned copies with different labels"
-    return found + finding_of("warning", "contradicting-lookalikes", alike, what, advice, unit="group")
+    return findings + finding_of("warning", "contradicting-lookalikes", alike, what, advice, unit="group")
 
 
 # -------------------------------------------------------------------- rows and parts
@@ -242,15 +242,15 @@ def _contradiction_findings(rows: _Rows, duplicates: Sequence[DuplicateGroup]) -
 def _label_findings(rows: _Rows, keys: Sequence[str]) -> list[Finding]:
     where = [rows.table.row_name(r) for r in range(len(rows.paths))]
     names = [rows.name(key) if key else "" for key in keys]
-    found = [
+    findings = [
         *label_checks.missing_label_findings(rows.labels, where, is_multi=rows.table.is_multi),
         *label_checks.repeated_row_findings(keys, names, rows.labels),
         *label_checks.name_findings(label_checks.tag_counts(rows.labels)),
         *label_checks.class_findings(rows.labels, rows.split),
     ]
     if rows.table.is_multi:
-        return found + label_checks.together_findings(rows.labels)
-    return found + label_checks.tag_list_findings(rows.labels)
+        return findings + label_checks.together_findings(rows.labels)
+    return findings + label_checks.tag_list_findings(rows.labels)
 
 
 def _missing_findings(rows: _Rows, keys: Sequence[str], gone: set[str]) -> list[Finding]:
@@ -261,14 +261,14 @@ def _missing_findings(rows: _Rows, keys: Sequence[str], gone: set[str]) -> list[
 
 
 def _part_findings(labels: Sequence[Tags | None], split: Split) -> list[Finding]:
-    found = []
+    findings = []
     if not len(split.train):
-        found.append(Finding("error", "no-training-part", 0, f"no picture trains (split {split.how})"))
+        findings.append(Finding("error", "no-training-part", 0, f"no picture trains (split {split.how})"))
     if not len(split.valid):
         message = f"no picture validates (split {split.how}), so nothing will be measured"
         advice = _advice_to_validate(labels, split)
-        found.append(Finding("warning", "no-validation-part", 0, message, advice=advice))
-    return found
+        findings.append(Finding("warning", "no-validation-part", 0, message, advice=advice))
+    return findings
 
 
 def _advice_to_validate(labels: Sequence[Tags | None], split: Split) -> str:
@@ -366,14 +366,14 @@ def feature_neighbours(
 
 
 def _checked(features: np.ndarray, split: Split) -> np.ndarray:
-    found = np.asarray(features, dtype=np.float32)
+    matrix = np.asarray(features, dtype=np.float32)
     last = max((int(part.max()) for part in (split.train, split.valid) if len(part)), default=-1)
-    if found.ndim != 2 or len(found) <= last:
+    if matrix.ndim != 2 or len(matrix) <= last:
         raise ArgumentError(
             f"features is a matrix with one row a picture of the table, at least {last + 1}; "
-            f"received shape {found.shape}"
+            f"received shape {matrix.shape}"
         )
-    if not np.isfinite(found).all():
-        row = int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
+    if not np.isfinite(matrix).all():
+        row = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
         raise ArgumentError(f"features must be finite numbers, but row {row} has NaN or infinity")
-    return found
+    return matrix

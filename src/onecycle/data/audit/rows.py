@@ -54,12 +54,12 @@ def unseen_message(labels: Labels, split: Split) -> str | None:
 
 def part_messages(labels: Labels, split: Split) -> list[str]:
     """Say what is odd about the classes and the parts."""
-    found = []
+    messages = []
     if len(labels.classes) == 1:
-        found.append(f"there is only one class, {labels.classes[0]!r}, so there is nothing to tell apart")
+        messages.append(f"there is only one class, {labels.classes[0]!r}, so there is nothing to tell apart")
     if not len(split.valid) and not split.how.startswith("none") and "valid_pct=0.0," not in split.how:
-        found.append(f"the validation part is empty (split {split.how}), so nothing will be measured")
-    return found
+        messages.append(f"the validation part is empty (split {split.how}), so nothing will be measured")
+    return messages
 
 
 def check_files_exist(paths: Sequence[str], source: Source, *, all_gone_only: bool = False) -> None:
@@ -93,8 +93,8 @@ def duplicate_message(paths: Sequence[str], split: Split) -> str | None:
 
 def oddities(labels: Labels, split: Split, paths: Sequence[str]) -> list[str]:
     """Describe what is usable, but may mislead: one message a finding."""
-    found = [unseen_message(labels, split), duplicate_message(paths, split), *part_messages(labels, split)]
-    return [message for message in found if message]
+    messages = [unseen_message(labels, split), duplicate_message(paths, split), *part_messages(labels, split)]
+    return [message for message in messages if message]
 
 
 def check_same_classes(old: Labels, new: Labels) -> None:

@@ -133,10 +133,10 @@ def list_images(folder: Path, *, recurse: bool = True, suffixes: Iterable[str] =
     if not folder.is_dir():
         raise DataError(f"expected a folder of pictures at {folder}, but there is no such folder")
     wanted = {s.lower() for s in suffixes}
-    found = folder.rglob("*") if recurse else folder.iterdir()
+    files = folder.rglob("*") if recurse else folder.iterdir()
     return sorted(
         p
-        for p in found
+        for p in files
         if p.suffix.lower() in wanted and not any(part.startswith(".") for part in p.relative_to(folder).parts)
     )
 
@@ -151,8 +151,8 @@ def get_image_files(c: str | Path, check_ext: bool = True, recurse: bool = False
     """
     if check_ext:
         return list_images(Path(c), recurse=recurse)
-    found = Path(c).rglob("*") if recurse else Path(c).iterdir()
-    return sorted(p for p in found if p.is_file() and not p.name.startswith("."))
+    files = Path(c).rglob("*") if recurse else Path(c).iterdir()
+    return sorted(p for p in files if p.is_file() and not p.name.startswith("."))
 
 
 def labels_from_pattern(paths: Sequence[str], pattern: str | re.Pattern[str], *, full_path: bool = True) -> list[str]:

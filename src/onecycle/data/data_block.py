@@ -156,9 +156,8 @@ class ImageList(LabelTable):
 
     def _too_early(self, call: str) -> NoReturn:
         raise ArgumentError(
-            f"Your data is neither split nor labeled, so {call} cannot work yet: call one of the split_… "
-            "methods (split_none to train on everything), then one of label_…, then "
-            f"{call}"
+            f"Your data is neither split nor labeled, so {call} cannot work yet: call one of the split_… methods "
+            f"(split_none to train on everything), then one of label_…, then {call}"
         )
 
     def label_from_folder(self) -> NoReturn:

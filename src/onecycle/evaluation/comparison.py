@@ -184,9 +184,8 @@ def _common_files(first: Candidate, other: Candidate) -> list[str]:
         trained = len(set(mine) & other.trained)
         hint = f"; {other.name} trained on {trained} of those that {first.name} validated" if trained else ""
         raise ArgumentError(
-            f"{first.name} and {other.name} have no picture to be compared on: {why}{hint}. "
-            "Train with the same data, --seed and --valid-pct, or judge both on new pictures with "
-            "`onecycle evaluate RUN DATA`"
+            f"{first.name} and {other.name} have no picture to be compared on: {why}{hint}. Train with the same data, "
+            "--seed and --valid-pct, or judge both on new pictures with `onecycle evaluate RUN DATA`"
         )
     return [f for f in dict.fromkeys(mine) if f in fair]
 

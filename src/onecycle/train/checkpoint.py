@@ -1,10 +1,8 @@
-"""Saved weights and optimizer state: one safetensors file that says what it is, and the same words as JSON
-beside it.
+"""Saved weights and optimizer state: one safetensors file that says what it is, and the same words as JSON beside it.
 
 ``<stem>.safetensors`` holds everything: tensors, and a manifest and a SHA-256 of the tensors in its header.
-``<stem>.json`` repeats manifest and digest for people and tools; it is checked when it is there and never
-needed. The old ``.json`` is removed before the weights are replaced, so a crash between the two leaves a
-checkpoint that loads.
+``<stem>.json`` repeats manifest and digest for people and tools; it is checked when it is there and never needed. The
+old ``.json`` is removed before the weights are replaced, so a crash between the two leaves a checkpoint that loads.
 """
 
 from __future__ import annotations
@@ -298,9 +296,8 @@ def _check_beside(path: Path, header: Mapping[str, Any]) -> None:
         same = False
     if not same:
         raise CheckpointError(
-            f"{beside} does not belong to {path.name}: its digest or manifest is another one. If "
-            f"{path.name} is the file you want, delete {beside.name}, which is only a copy of its header; "
-            f"otherwise copy the pair again."
+            f"{beside} does not belong to {path.name}: its digest or manifest is another one. If {path.name} is the "
+            f"file you want, delete {beside.name}, which is only a copy of its header; otherwise copy the pair again."
         )
 
 
@@ -356,9 +353,8 @@ def _check_expected(path: Path, manifest: Mapping[str, Any], expected: Mapping[s
         theirs, ours = manifest.get(key), _as_json(value)
         if theirs != ours:
             raise CheckpointError(
-                f"{path} was saved for other {key}: {_first_difference(theirs, ours)}. Load it into a "
-                f"learner whose data has the same {key} (pass classes=... or use the same table), or train "
-                "a new head."
+                f"{path} was saved for other {key}: {_first_difference(theirs, ours)}. Load it into a learner whose "
+                f"data has the same {key} (pass classes=... or use the same table), or train a new head."
             )
 
 

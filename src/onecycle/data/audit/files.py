@@ -265,9 +265,8 @@ def _spread(rows: Sequence[tuple[str, FileFacts]], resize: ResizeSpec) -> list[F
     middle = len(rows) // 2
     advice = "" if resize.size else "--size (size=) brings them to one, so that they can share a batch"
     message = (
-        f"{len(shapes):,} different sizes: height {heights[0]}–{heights[-1]} px (median {heights[middle]}), "
-        f"width {widths[0]}–{widths[-1]} px (median {widths[middle]}), "
-        f"width/height {ratios[0]:.2f}–{ratios[-1]:.2f}"
+        f"{len(shapes):,} different sizes: height {heights[0]}–{heights[-1]} px (median {heights[middle]}), width "
+        f"{widths[0]}–{widths[-1]} px (median {widths[middle]}), width/height {ratios[0]:.2f}–{ratios[-1]:.2f}"
     )
     return [Finding("note", "sizes", len(shapes), message, advice=advice)]
 

@@ -109,7 +109,6 @@ def check_same_classes(old: Labels, new: Labels) -> None:
         gone = [c for c in old.classes if c not in new.classes][:3]
         extra = [c for c in new.classes if c not in old.classes][:3]
         raise ArgumentError(
-            f"the learner was made for {len(old.classes)} classes and the new data has {len(new.classes)}: "
-            f"missing {gone}, new {extra}; label both with the same classes= (label_from_df takes it), or make a new "
-            "learner"
+            f"the learner was made for {len(old.classes)} classes and the new data has {len(new.classes)}: missing "
+            f"{gone}, new {extra}; label both with the same classes= (label_from_df takes it), or make a new learner"
         )

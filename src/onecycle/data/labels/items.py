@@ -191,8 +191,7 @@ def plain_label(value: object, *, source: Source, position: int) -> Label:
         return int(value)
     raise LabelError(
         f"a label must be text or a whole number, but {source} row {source.rows([position])} has {value!r} "
-        f"({type(value).__name__}); "
-        "regression is not supported: turn the numbers into classes first"
+        f"({type(value).__name__}); regression is not supported: turn the numbers into classes first"
     )
 
 

@@ -57,17 +57,19 @@ class LoaderOptions(TypedDict, total=False):
 class CommonOptions(LoaderOptions, total=False):
     """The keywords that every factory of ``ImageDataBunch`` takes.
 
-    bs: pictures in a training batch (64). val_bs: in a validation batch (as ``bs``). ds_tfms: what ``get_transforms()``
-    returns; None for no augmentation. size: px; a number crops by default, a (height, width) pair squishes; None keeps
-    the pictures' own. resize_method: ``ResizeMethod.CROP``, ``PAD``, ``SQUISH`` or ``NO``. mult: round the size to a
-    multiple. padding_mode: ``reflection``, ``border`` or ``zeros``. mode: interpolation of the augmentation.
+    bs: pictures in a training batch (64). val_bs: in a validation batch (as ``bs``).
+    ds_tfms: what ``get_transforms()`` returns; None for no augmentation.
+    size: px; a number crops by default, a (height, width) pair squishes; None keeps the pictures' own.
+    resize_method: ``ResizeMethod.CROP``, ``PAD``, ``SQUISH`` or ``NO``. mult: round the size to a multiple.
+    padding_mode: ``reflection``, ``border`` or ``zeros``. mode: interpolation of the augmentation.
     scaled_decode: decode a JPEG far larger than ``size`` at 1/2, 1/4 or 1/8 (True), in training and prediction alike.
-    num_workers: decoding threads; they never change the result. device: ``'cpu'``, ``'cuda'``, … dl_tfms: functions
-    called on each batch ``(x, y)``. no_check: do not look whether all files exist. unreadable: ``'stop'`` (default: an
-    error that names every bad picture before training starts) or ``'skip'`` (leave them out and say how many).
-    pixel_cache: where decoded pictures are kept, so that each is decoded once: ``'disk'`` (default: a file of the cache
-    folder that later runs find again; ``onecycle cache`` lists and clears), ``'memory'`` (of this run) or ``'off'``
-    (decoded for each batch). It never changes the result.
+    num_workers: decoding threads; they never change the result. device: ``'cpu'``, ``'cuda'``, …
+    dl_tfms: functions called on each batch ``(x, y)``. no_check: do not look whether all files exist.
+    unreadable: ``'stop'`` (default: an error that names every bad picture before training starts) or
+    ``'skip'`` (leave them out and say how many).
+    pixel_cache: where decoded pictures are kept, so that each is decoded once: ``'disk'`` (default: a file of the
+    cache folder that later runs find again; ``onecycle cache`` lists and clears), ``'memory'`` (of this run) or
+    ``'off'`` (decoded for each batch). It never changes the result.
     """
 
     ds_tfms: TransformLists | None

@@ -59,19 +59,22 @@ DEFAULT_LR = slice(3e-3)
 class LearnerOptions(TypedDict, total=False):
     """The keywords that every way of making a ``Learner`` takes.
 
-    class_weights: ``balanced``, or one factor a class in the order of ``data.classes``: rare classes then count more in
-    the loss (for tags: their presences). Probabilities then no longer match the frequencies. None. true_wd: decoupled
-    weight decay (True); False adds it to the gradient. bn_wd: decay batch-norm parameters, too (True). wd: weight decay
-    (0.01). train_bn: batch-norm layers of frozen groups go on training (True), unless ``precompute`` is on. precompute:
-    train the head on features of the frozen body, computed once, of the plain pictures and this many augmented views
-    (False; True: 3 where there are training transforms, else 0): see ``Learner.precompute``. precision: ``auto``
-    measures before a fit whether bf16 (or, on a GPU, fp16) is faster than fp32 for this network; or one of ``fp32``,
-    ``bf16``, ``fp16``. Weights, losses and all that is reported are float32 in any case. What was measured is
-    remembered in the cache folder, and said at the first fit. channels_last: layout of the activations; None measures.
+    class_weights: ``balanced``, or one factor a class in the order of ``data.classes``: rare classes then count
+    more in the loss (for tags: their presences). Probabilities then no longer match the frequencies. None.
+    true_wd: decoupled weight decay (True); False adds it to the gradient. bn_wd: decay batch-norm parameters, too
+    (True). wd: weight decay (0.01).
+    train_bn: batch-norm layers of frozen groups go on training (True), unless ``precompute`` is on.
+    precompute: train the head on features of the frozen body, computed once, of the plain pictures and this many
+    augmented views (False; True: 3 where there are training transforms, else 0): see ``Learner.precompute``.
+    precision: ``auto`` measures before a fit whether bf16 (or, on a GPU, fp16) is faster than fp32 for this
+    network; or one of ``fp32``, ``bf16``, ``fp16``. Weights, losses and all that is reported are float32 in any
+    case. What was measured is remembered in the cache folder, and said at the first fit.
+    channels_last: layout of the activations; None measures.
     compile: send the network through ``torch.compile``; None: in long fits on a GPU, where that is faster. True works
-    on a CPU too, where compiling takes a minute and a C++ compiler. path: where models are saved (the data's folder).
-    model_dir: folder below ``path`` (``models``). callback_fns: called with the learner at each fit, to make callbacks.
-    callbacks: callbacks of every fit. silent: print no table and no bar.
+    on a CPU too, where compiling takes a minute and a C++ compiler.
+    path: where models are saved (the data's folder). model_dir: folder below ``path`` (``models``).
+    callback_fns: called with the learner at each fit, to make callbacks. callbacks: callbacks of every fit.
+    silent: print no table and no bar.
     """
 
     class_weights: ClassWeights | None
@@ -850,7 +853,8 @@ class Learner:
         trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         return (
             f"Learner: {total:,} parameters, {trainable:,} of them train, in {len(self.layer_groups)} layer groups; "
-            f"{self._data.c} {'tags' if self._data.is_multi else 'classes'}; {self.trainer.epochs_done} epochs trained"
+            f"{self._data.c} {'tags' if self._data.is_multi else 'classes'}; "
+            f"{self.trainer.epochs_done} epochs trained"
         )
 
     def say(self, text: str) -> None:

@@ -172,10 +172,12 @@ def _check_reachable(url: str) -> None:
 def _unreachable(published: Published, place: str, reason: Exception | None) -> WeightsError:
     target = settings.weights_folder() / f"{published.file_names[0]}.safetensors"
     return WeightsError(
-        f"the pretrained weights {published.name} are not on this machine and could not be fetched from {place} "
-        f"({type(reason).__name__}: {_first_line(reason)}). Ways on:\n  1. put the file at {target} (or .pth);\n  2. "
-        f"pass pretrained='path/to/the/file';\n  3. use models.{PACKAGED}, whose weights are installed with onecycle; "
-        "or pretrained=False for random weights."
+        f"the pretrained weights {published.name} are not on this machine and could not be fetched "
+        f"from {place} ({type(reason).__name__}: {_first_line(reason)}). Ways on:\n"
+        f"  1. put the file at {target} (or .pth);\n"
+        f"  2. pass pretrained='path/to/the/file';\n"
+        f"  3. use models.{PACKAGED}, whose weights are installed with onecycle; or pretrained=False for "
+        f"random weights."
     )
 
 
@@ -289,7 +291,8 @@ def _check_shapes(state: State, target: State, path: Path, in_chans: int) -> Non
         key = wrong[0]
         raise WeightsError(
             f"{path} does not fit the network: {key} has shape {tuple(state[key].shape)}, expected "
-            f"{tuple(target[key].shape)} ({len(wrong)} tensors differ). It is probably from another network"
+            f"{tuple(target[key].shape)} ({len(wrong)} tensors differ). "
+            f"It is probably from another network"
         )
 
 

@@ -52,9 +52,10 @@ def stratified_split(
 ) -> Split:
     """Draw a split in which both parts have about the same share of each class or tag.
 
-    One label a picture: of each class, its share of the pictures validates, rounded up or down so that ``int(valid_pct
-    · N)`` validate in all. Tags, or groups: iterative stratification, see ``deal``. A class or tag that a single
-    picture (group) has goes to training, with a warning: it would otherwise never be learned.
+    One label a picture: of each class, its share of the pictures validates, rounded up or down so that
+    ``int(valid_pct · N)`` validate in all. Tags, or groups: iterative stratification, see ``deal``.
+    A class or tag that a single picture (group) has goes to training, with a warning: it would otherwise never be
+    learned.
 
     Args:
         names: N names; they settle the order before the draws.

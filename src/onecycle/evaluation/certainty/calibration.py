@@ -353,10 +353,13 @@ class CalibrationReport:
     def __str__(self) -> str:
         what = "all decisions" if self.calibration.kind == "platt" else "the top class"
         return (
-            f"Calibration of {what}, {self.before.n:,} pictures:\n  as the model gives it  {self.before}\n  calibrated "
-            f"            {self.after}\n  change in ECE          {_signed(self.gain)}\n  change in log loss     "
-            f"{_signed(self.log_loss)}\nEach of {self.n_folds} folds was calibrated by what the others gave. A "
-            f"perfectly\ncalibrated model would show an ECE of {self.by_chance:.3f} on so many pictures."
+            f"Calibration of {what}, {self.before.n:,} pictures:\n"
+            f"  as the model gives it  {self.before}\n"
+            f"  calibrated             {self.after}\n"
+            f"  change in ECE          {_signed(self.gain)}\n"
+            f"  change in log loss     {_signed(self.log_loss)}\n"
+            f"Each of {self.n_folds} folds was calibrated by what the others gave. A perfectly\n"
+            f"calibrated model would show an ECE of {self.by_chance:.3f} on so many pictures."
         )
 
 

@@ -24,7 +24,7 @@ from onecycle.data.data_block import ImageList
 from onecycle.errors import DataWarning
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.learner import Learner
-from onecycle.train.callbacks import Callback
+from onecycle.train.loop import Callback
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "planet_sample"
 MAX_LR, WD, BS = 2e-3, 0.01, 32

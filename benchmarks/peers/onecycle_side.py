@@ -27,8 +27,8 @@ from onecycle.data.data_block import ImageList
 from onecycle.errors import OnecycleWarning
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.learner import Learner
-from onecycle.train.callbacks import Callback
 from onecycle.train.device.host_memory import keep_freed_memory
+from onecycle.train.loop import Callback
 from onecycle.train.metrics import fbeta
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

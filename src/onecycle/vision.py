@@ -60,7 +60,6 @@ from onecycle.settings import Config
 from onecycle.train.callbacks import (
     AccumulateScheduler,
     BnFreeze,
-    Callback,
     CSVLogger,
     EarlyStoppingCallback,
     GradientClipping,
@@ -70,6 +69,7 @@ from onecycle.train.callbacks import (
     ShowGraph,
     TerminateOnNaNCallback,
 )
+from onecycle.train.loop import Callback
 from onecycle.train.losses import (
     AsymmetricLoss,
     BCEWithLogitsFlat,

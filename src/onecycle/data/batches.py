@@ -15,18 +15,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from onecycle.data.augment.threads import chunk_length, in_threads
-from onecycle.data.pixels.resize import centre_window
+from onecycle.data.datasets import ImageDataset
+from onecycle.data.pixels.resize import ResizeSpec, centre_window
+from onecycle.data.pixels.store import PicturesInMemory
 from onecycle.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
     from onecycle.data.augment.augmenter import BatchAugmenter, PixelFunction
-    from onecycle.data.datasets import ImageDataset
+    from onecycle.data.labels.items import Label
+    from onecycle.data.pixels.decode import Source
+    from onecycle.data.pixels.image import Image
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
 """Channel means and standard deviations of pixels in [0, 1]."""
@@ -344,3 +348,26 @@ def normalise_(x: torch.Tensor, stats: Stats) -> torch.Tensor:
 
 def _by(shape: np.ndarray) -> str:
     return f"{shape[0]}×{shape[1]}"
+
+
+def picture_batches(
+    pictures: Sequence[Image | Source | np.ndarray],
+    spec: ResizeSpec,
+    classes: Sequence[Label],
+    *,
+    is_multi: bool,
+    **settings: Any,
+) -> BatchLoader:
+    """Return batches of given pictures, in order, with the one evaluation preprocess; their targets are zeros.
+
+    Args:
+        pictures: files or Images, or pixels that are decoded and resized already, see ``PicturesInMemory``.
+        spec: the preprocess.
+        classes: the class list.
+        is_multi: whether targets have one column a class.
+        settings: of ``BatchLoader``.
+    """
+    part = ImageDataset(
+        PicturesInMemory(pictures, spec), np.arange(len(pictures)), None, list(classes), is_multi=is_multi
+    )
+    return BatchLoader(part, **settings)

@@ -19,8 +19,8 @@ from onecycle.data.audit.findings import AuditReport
 from onecycle.data.audit.rows import check_files_exist, oddities, unreadable_message, unseen_items
 from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.transforms import Transform, flatten
-from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats
-from onecycle.data.datasets import ImageDataset, draw_grid, make_datasets, picture_batches
+from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats, picture_batches
+from onecycle.data.datasets import ImageDataset, draw_grid, make_datasets
 from onecycle.data.labels.items import DatasetType, Label, Labels, labels_from_pattern, list_images
 from onecycle.data.labels.labeled import Labeled
 from onecycle.data.labels.prevalence import Prevalence, prevalence

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import torch
 
-from onecycle.data.batches import BatchLoader
 from onecycle.data.labels.items import DatasetType, EmptyLabel, Label, LabelObject, Labels
-from onecycle.data.pixels.decode import Source
 from onecycle.data.pixels.image import Image
-from onecycle.data.pixels.resize import ResizeSpec, centre_window
-from onecycle.data.pixels.store import PicturesInMemory, PixelStore
+from onecycle.data.pixels.resize import centre_window
+from onecycle.data.pixels.store import PixelStore
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -116,29 +114,6 @@ class ImageDataset:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} ({len(self):,} pictures, {self.c} classes)\n  {self.y!r}"
-
-
-def picture_batches(
-    pictures: Sequence[Image | Source | np.ndarray],
-    spec: ResizeSpec,
-    classes: Sequence[Label],
-    *,
-    is_multi: bool,
-    **settings: Any,
-) -> BatchLoader:
-    """Return batches of given pictures, in order, with the one evaluation preprocess; their targets are zeros.
-
-    Args:
-        pictures: files or Images, or pixels that are decoded and resized already, see ``PicturesInMemory``.
-        spec: the preprocess.
-        classes: the class list.
-        is_multi: whether targets have one column a class.
-        settings: of ``BatchLoader``.
-    """
-    part = ImageDataset(
-        PicturesInMemory(pictures, spec), np.arange(len(pictures)), None, list(classes), is_multi=is_multi
-    )
-    return BatchLoader(part, **settings)
 
 
 def make_datasets(

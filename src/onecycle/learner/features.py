@@ -23,12 +23,13 @@ from onecycle.data.progress import Advance, counting_bar
 from onecycle.errors import ArgumentError, DataError
 from onecycle.model.fuse import fuse_batchnorm
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten
-from onecycle.train.callbacks import AccumulateScheduler, Callback
+from onecycle.train.callbacks import AccumulateScheduler
 from onecycle.train.checkpoint import digest
 from onecycle.train.device.batch_split import BatchSplit
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.evaluate import eval_mode
 from onecycle.train.frozen import FeatureLoader, FeatureSet, SplitModel, empty_features, split_frozen
+from onecycle.train.loop import Callback
 
 DEFAULT_VIEWS = 3
 """Augmented views of each picture, beside the plain one, where ``precompute=True`` leaves the number open."""

@@ -31,12 +31,12 @@ from onecycle.learner.precision import TrainingSpeed, precision_asked
 from onecycle.learner.predictor import Calibrated, Picture, Predictor, as_given, predictor_of
 from onecycle.model import cnn
 from onecycle.train import lr_finder
-from onecycle.train.callbacks import Callback, GradientClipping, MixUpCallback
+from onecycle.train.callbacks import GradientClipping, MixUpCallback
 from onecycle.train.device.precision import Choice
 from onecycle.train.evaluate import Loader, evaluate, validate
 from onecycle.train.log.progress import Progress, make_progress
 from onecycle.train.log.recorder import MetricValue, Recorder
-from onecycle.train.loop import Trainer, TrainerAttribute
+from onecycle.train.loop import Callback, Trainer, TrainerAttribute
 from onecycle.train.losses import ClassWeights, activation_for
 from onecycle.train.lr_finder import LrAnswer, Sweep
 from onecycle.train.metrics import Metric, check_metric, metric_name

@@ -16,7 +16,8 @@ from torch import nn
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import Labels
 from onecycle.errors import ArgumentError
-from onecycle.train.callbacks import Callback, LearnerCallback
+from onecycle.train.callbacks import LearnerCallback
+from onecycle.train.loop import Callback
 from onecycle.train.losses import ClassWeights, LossFunc, make_loss
 
 if TYPE_CHECKING:

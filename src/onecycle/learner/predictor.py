@@ -14,7 +14,7 @@ import PIL.Image
 import torch
 from torch import nn
 
-from onecycle.data.datasets import picture_batches
+from onecycle.data.batches import picture_batches
 from onecycle.data.pixels.decode import UNREADABLE, Source, decode_for, reason
 from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.resize import ResizeSpec

@@ -22,7 +22,7 @@ from onecycle.learner.learner import Learner
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import folder_name
 from onecycle.runs.split import split_like
-from onecycle.train.callbacks import Callback
+from onecycle.train.loop import Callback
 from onecycle.train.metrics import Metric, accuracy, fbeta
 
 USUAL_PX, LEAST_PX, STEP_PX = 224, 64, 32

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -19,22 +19,14 @@ from torch import nn
 
 from onecycle.errors import ArgumentError
 from onecycle.files import csv_text, write_whole
+from onecycle.train.evaluate import BatchLike
 from onecycle.train.log.progress import LiveFigure, format_row
 from onecycle.train.log.recorder import EpochRow
+from onecycle.train.loop import Callback, Trainer
 from onecycle.train.optimizer import hold_frozen_norms
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from onecycle.train.loop import Trainer
-
-
-class BatchLike(Protocol):
-    """Pictures ``x`` float (N, 3, H, W), targets ``y`` int64 (N,) or float (N, C), ``indices`` int64 (N,)."""
-
-    x: torch.Tensor
-    y: torch.Tensor
-    indices: torch.Tensor
 
 
 class LearnerLike(Protocol):
@@ -46,38 +38,6 @@ class LearnerLike(Protocol):
 
     def save(self, name: str) -> Any: ...
     def load(self, name: str) -> Any: ...
-
-
-class Callback:
-    """Base of all callbacks; override the moments you need.
-
-    ``order`` sorts callbacks, low first; callbacks of one order keep the order in which they were given.
-    ``in_lr_find`` says whether the callback also takes part in the learning-rate finder.
-    """
-
-    order: ClassVar[int] = 0
-    in_lr_find: ClassVar[bool] = False
-
-    def on_train_begin(self, trainer: Trainer) -> None:
-        """Before the first epoch of a fit."""
-
-    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
-        """Before the first batch of an epoch; the model is in training mode."""
-
-    def on_batch_begin(self, trainer: Trainer, batch: BatchLike, rng: np.random.Generator) -> None:
-        """Before the forward pass; the batch's attributes may be replaced."""
-
-    def on_backward_end(self, trainer: Trainer) -> None:
-        """After the backward pass, before the update."""
-
-    def on_batch_end(self, trainer: Trainer, loss: torch.Tensor) -> None:
-        """After the update; ``loss`` is a detached 0-d tensor on the device."""
-
-    def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
-        """After validation."""
-
-    def on_train_end(self, trainer: Trainer) -> None:
-        """After the last epoch, also when the fit was interrupted."""
 
 
 class LearnerCallback(Callback):

@@ -17,10 +17,17 @@ from onecycle.train.device.precision import Precision
 from onecycle.train.losses import LossFunc, per_item_loss
 
 if TYPE_CHECKING:
-    from onecycle.train.callbacks import BatchLike
     from onecycle.train.log.recorder import MetricValue
 
 Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class BatchLike(Protocol):
+    """Pictures ``x`` float (N, 3, H, W), targets ``y`` int64 (N,) or float (N, C), ``indices`` int64 (N,)."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+    indices: torch.Tensor
 
 
 class Loader(Sized, Protocol):

@@ -12,19 +12,18 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from onecycle.errors import ArgumentError, DivergedError, OnecycleWarning, warn
-from onecycle.train.callbacks import BatchLike, Callback
 from onecycle.train.device.batch_split import BatchSplit, is_out_of_memory, loss_shares, split_message, take_rows
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.precision import Precision
 from onecycle.train.device.random_state import keep_random_state, mix_seed, seed_device
-from onecycle.train.evaluate import Loader, Metric, validate
+from onecycle.train.evaluate import BatchLike, Loader, Metric, validate
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import EpochRow, MetricValue, Recorder
 from onecycle.train.losses import LossFunc
@@ -32,6 +31,38 @@ from onecycle.train.optimizer import AdamW_v1, LayerGroup, OptFunc, Optimizer, h
 from onecycle.train.schedules import Schedule
 
 Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Callback:
+    """Base of all callbacks; override the moments you need.
+
+    ``order`` sorts callbacks, low first; callbacks of one order keep the order in which they were given.
+    ``in_lr_find`` says whether the callback also takes part in the learning-rate finder.
+    """
+
+    order: ClassVar[int] = 0
+    in_lr_find: ClassVar[bool] = False
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Before the first epoch of a fit."""
+
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+        """Before the first batch of an epoch; the model is in training mode."""
+
+    def on_batch_begin(self, trainer: Trainer, batch: BatchLike, rng: np.random.Generator) -> None:
+        """Before the forward pass; the batch's attributes may be replaced."""
+
+    def on_backward_end(self, trainer: Trainer) -> None:
+        """After the backward pass, before the update."""
+
+    def on_batch_end(self, trainer: Trainer, loss: torch.Tensor) -> None:
+        """After the update; ``loss`` is a detached 0-d tensor on the device."""
+
+    def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
+        """After validation."""
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """After the last epoch, also when the fit was interrupted."""
 
 
 @dataclass(kw_only=True)

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 
 from onecycle.errors import ArgumentError
-from onecycle.train.callbacks import BatchLike, Callback
-from onecycle.train.evaluate import Loader
+from onecycle.train.evaluate import BatchLike, Loader
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import Recorder, Suggestion, suggest
-from onecycle.train.loop import Trainer, set_training_mode
+from onecycle.train.loop import Callback, Trainer, set_training_mode
 from onecycle.train.schedules import ExponentialSweep, LrLike, Schedule, lr_range
 
 __all__ = ["DIVERGED_FACTOR", "FINISHED", "LrAnswer", "Suggestion", "find_lr", "robust_lr", "suggest"]

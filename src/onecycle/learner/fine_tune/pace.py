@@ -16,10 +16,10 @@ from torch import nn
 from onecycle.learner.features import split_at_head
 from onecycle.learner.fine_tune.plan import Speeds, Task, small_size
 from onecycle.model import cnn
-from onecycle.train.callbacks import BatchLike, Callback
+from onecycle.train.evaluate import BatchLike
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import EpochRow, Recorder
-from onecycle.train.loop import Trainer, set_training_mode
+from onecycle.train.loop import Callback, Trainer, set_training_mode
 from onecycle.train.lr_finder import unchanged
 from onecycle.train.schedules import OneCycle, StepValues
 

@@ -16,9 +16,9 @@ from onecycle.learner.fine_tune.pace import Clock, TimedCycle, hold_norms, measu
 from onecycle.learner.fine_tune.plan import ALL, HEAD, WIDTH, Plan, Size, Speeds, Stage, Task, make_plan, replan
 from onecycle.model import cnn
 from onecycle.text import format_time
-from onecycle.train.callbacks import Callback
 from onecycle.train.log.progress import format_cell
 from onecycle.train.log.recorder import Recorder
+from onecycle.train.loop import Callback
 
 if TYPE_CHECKING:
     from onecycle.learner.learner import Learner

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from onecycle.errors import ArgumentError
-from onecycle.train.callbacks import Callback
 from onecycle.train.log.recorder import EpochRow
+from onecycle.train.loop import Callback
 
 if TYPE_CHECKING:
     from onecycle.train.loop import Trainer

@@ -103,6 +103,23 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
+def csv_records(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file, each by the names of its columns; none where there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def parquet_bytes(table: Any, compression: str = "snappy") -> bytes:
+    """Return a table of pyarrow as the content of a parquet file."""
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression=compression)
+    return buffer.getvalue()
+
+
 def short_digest(value: Any) -> str:
     """Return 16 hex digits of the SHA-256 of a value's JSON: a key under which what was measured is kept."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
@@ -110,16 +127,16 @@ def short_digest(value: Any) -> str:
 
 def name_below(path: str, root: Path) -> str:
     """Return a picture's path as the table has it: below ``root`` where it lies there, else in full."""
-    whole = PurePosixPath(Path(path).as_posix())
-    base = PurePosixPath(root.as_posix())
+    whole, base = PurePosixPath(Path(path).as_posix()), PurePosixPath(root.as_posix())
     if whole.is_relative_to(base):
         return str(whole.relative_to(base))
-    if whole.is_absolute():  # the root may be named from the working directory, or by a link
-        real, top = Path(path).parent.resolve() / whole.name, root.resolve()
-        return real.relative_to(top).as_posix() if real.is_relative_to(top) else str(whole)
+    real, top = Path(path).parent.resolve() / whole.name, root.resolve()
+    if whole.is_absolute() and real.is_relative_to(top):  # the root is named from the working directory, or by a link
+        return real.relative_to(top).as_posix()
     return str(whole)
 
 
-def text_name(path: str, root: Path) -> str:
-    """Return ``name_below`` as text that any file can hold: bytes that are no UTF-8 are written as ``\\udc80``."""
-    return name_below(path, root).encode("utf-8", "backslashreplace").decode("utf-8")
+def text_name(path: str, root: Path | None = None) -> str:
+    """Return a name, ``name_below`` a root, as text that any file can hold: bytes that are no UTF-8 as ``\\udc80``."""
+    name = path if root is None else name_below(path, root)
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

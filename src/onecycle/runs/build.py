@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,6 @@ from onecycle.learner.learner import Learner
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import folder_name
 from onecycle.runs.split import split_like
-from onecycle.train.loop import Callback
 from onecycle.train.metrics import Metric, accuracy, fbeta
 
 USUAL_PX, LEAST_PX, STEP_PX = 224, 64, 32
@@ -61,8 +61,9 @@ def settled(config: RunConfig, layout: DataLayout) -> RunConfig:
     if config.split is not None:
         config = config.found("split", str(Path(config.split).expanduser().resolve()), config.origin("split"))
     if config.name is None:
-        name = layout.data if Path(layout.data).name == "" else Path(layout.data).stem
-        name = layout.root.name if layout.csv and name == Path(layout.csv).stem else name
+        name = Path(layout.data).stem or layout.data
+        if layout.csv and name == Path(layout.csv).stem:
+            name = layout.root.name
         config = config.found("name", folder_name(name.lower()), "that of the data set")
     return config
 
@@ -85,20 +86,11 @@ def with_size(
 
 def some_shapes(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Read (height, width) of some pictures from all over the list, the same ones each time, from their headers."""
-    return {path: shape for path in _spread(paths) if (shape := _shape(path)) is not None}
-
-
-def _spread(paths: Sequence[str]) -> list[str]:
-    """Return some paths from all over the list, the same ones each time."""
-    step = max(1, len(paths) // LOOKED_AT)
-    return list(paths[::step][:LOOKED_AT])
-
-
-def _shape(path: str) -> tuple[int, int] | None:
-    try:
-        return picture_shape(path)
-    except UNREADABLE:
-        return None
+    shapes: dict[str, tuple[int, int]] = {}
+    for path in paths[:: max(1, len(paths) // LOOKED_AT)][:LOOKED_AT]:
+        with suppress(*UNREADABLE):
+            shapes[path] = picture_shape(path)
+    return shapes
 
 
 def split_of(config: RunConfig, layout: DataLayout) -> Split:
@@ -124,23 +116,15 @@ def make_bunch(
         split: what ``split_of`` returned; drawn here where it is None.
         store: of the pixels, where some of them are decoded already.
     """
-    tfms = get_transforms(
-        do_flip=config.flip,
-        flip_vert=config.flip_vert,
-        max_rotate=config.max_rotate,
-        max_zoom=config.max_zoom,
-        max_lighting=config.max_lighting,
-        max_warp=config.max_warp,
-    )
-    skip = {"unreadable", "missing"} & set(config.allow)
+    strengths = ("flip_vert", "max_rotate", "max_zoom", "max_lighting", "max_warp")
     return layout.bunch(
         split_of(config, layout) if split is None else split,
         seed=config.seed,
         store=store,
         size=config.size,
         bs=config.bs or 64,
-        ds_tfms=tfms,
-        unreadable="skip" if skip else "stop",
+        ds_tfms=get_transforms(do_flip=config.flip, **{name: getattr(config, name) for name in strengths}),
+        unreadable="skip" if {"unreadable", "missing"} & set(config.allow) else "stop",
     )
 
 
@@ -157,8 +141,8 @@ def with_batches(config: RunConfig, data: ImageDataBunch) -> tuple[RunConfig, Im
     if config.bs is not None:
         return config, data
     n = len(data.split.train)
-    task = Task(n_train=n, n_valid=0, size=None, bs=data.batch_size)
-    bs = max(2, n // 4) if n < FEW_PICTURES else task.batch
+    usual = Task(n_train=n, n_valid=0, size=None, bs=data.batch_size).batch
+    bs = max(2, n // 4) if n < FEW_PICTURES else usual
     how = f"for {n:,} training pictures: {max(1, n // bs)} steps an epoch"
     return config.found("bs", bs, how), data.resized(data.lists.resize.size, bs=bs)
 
@@ -168,35 +152,25 @@ def metrics_of(*, is_multi: bool) -> list[Metric]:
     return [partial(fbeta, thresh=MULTI_THRESH)] if is_multi else [accuracy]
 
 
-def make_learner(
-    config: RunConfig,
-    data: ImageDataBunch,
-    folder: Path,
-    *,
-    callbacks: Sequence[Callback] = (),
-    pretrained: bool = True,
-) -> Learner:
+def make_learner(config: RunConfig, data: ImageDataBunch, folder: Path, *, pretrained: bool = True) -> Learner:
     """Make the learner of the settings; it prints nothing.
 
     Args:
         config: the settings.
         data: of the run, or a bunch without pictures.
         folder: of the run: models go to ``model`` below it.
-        callbacks: of every fit.
         pretrained: False where weights are loaded afterwards.
 
     Raises:
         WeightsError, ArgumentError: as ``cnn_learner``.
     """
-    weights: bool | str = (config.weights or True) if pretrained else False
     return cnn_learner(
         data,
         config.arch,
-        pretrained=weights,
+        pretrained=(config.weights or True) if pretrained else False,
         metrics=metrics_of(is_multi=data.is_multi),
         path=folder,
         model_dir="model",
-        callbacks=callbacks,
         silent=True,
     )
 

@@ -23,7 +23,7 @@ from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.headline import HELD_OUT, default_estimates, headline
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
-from onecycle.files import csv_text, text_name
+from onecycle.files import csv_records, csv_text, text_name
 from onecycle.learner.fine_tune.plan import ALL, Stage
 from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.runs.folder import RunFolder
@@ -162,8 +162,7 @@ class RunCheckpoints(StageCallback):
 
     def write_history(self) -> None:
         """Write ``history.csv``."""
-        names = self.learn.recorder.metric_names
-        head = ["epoch", "stage", "size", "train_loss", "valid_loss", *names, "time_s"]
+        head = [*_HISTORY_COLUMNS[:-1], *self.learn.recorder.metric_names, _HISTORY_COLUMNS[-1]]
         self.run.write_text(self.run.history, csv_text([head, *self.rows]))
 
     def _note(self, **changes: Any) -> None:
@@ -184,38 +183,27 @@ def read_history(run: RunFolder) -> Recorder:
     Raises:
         DataError: a damaged table; the line is named.
     """
-    if not run.history.exists():
-        return Recorder()
-    with run.history.open(newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
-        names = [name for name in table.fieldnames or () if name not in _HISTORY_COLUMNS]
-        rows = []
-        for cells in table:
-            try:
-                rows.append(_epoch_row(cells, names))
-            except (KeyError, TypeError, ValueError) as error:
-                raise DataError(f"{run.history}, line {table.line_num}: no row of a history ({error!r})") from error
+    records = csv_records(run.history)
+    names = [name for name in (records[0] if records else ()) if name not in _HISTORY_COLUMNS]
+    rows = []
+    for line, cells in enumerate(records, 2):
+        try:
+            rows.append(_epoch_row(cells, names))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{run.history}, line {line}: no row of a history ({error!r})") from error
     return Recorder.of_epochs(names, rows)
 
 
 def read_stages(run: RunFolder) -> list[str]:
     """Return what each epoch trained, the head or all layers, for the rows of ``read_history``."""
-    if not run.history.exists():
-        return []
-    with run.history.open(newline="", encoding="utf-8") as file:
-        return [cells.get("stage") or "" for cells in csv.DictReader(file)]
+    return [cells.get("stage") or "" for cells in csv_records(run.history)]
 
 
 def _epoch_row(cells: dict[str, str], names: list[str]) -> EpochRow:
     valid = cells["valid_loss"]
     metrics = tuple(float(cells[name]) for name in names) if all(cells[name] for name in names) else ()
-    return EpochRow(
-        int(cells["epoch"]),
-        float(cells["train_loss"]),
-        float(valid) if valid else None,
-        metrics,
-        float(cells["time_s"]),
-    )
+    losses = float(cells["train_loss"]), float(valid) if valid else None
+    return EpochRow(int(cells["epoch"]), *losses, metrics, float(cells["time_s"]))
 
 
 @contextmanager
@@ -244,14 +232,11 @@ def write_sweeps(run: RunFolder, sweeps: Sequence[Sweep]) -> None:
 
 def read_sweeps(run: RunFolder) -> list[Sweep]:
     """Return the sweeps that ``write_sweeps`` wrote; none where there are none."""
-    if not run.lr_find.exists():
-        return []
     sweeps: dict[str, Sweep] = {}
-    with run.lr_find.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            lrs, losses = sweeps.setdefault(row["sweep"], ([], []))
-            lrs.append(float(row["lr"]))
-            losses.append(float(row["loss"]))
+    for row in csv_records(run.lr_find):
+        lrs, losses = sweeps.setdefault(row["sweep"], ([], []))
+        lrs.append(float(row["lr"]))
+        losses.append(float(row["loss"]))
     return list(sweeps.values())
 
 
@@ -260,19 +245,10 @@ def read_issues(run: RunFolder, data: ImageDataBunch) -> list[LabelIssue] | None
     if not run.label_issues.exists():
         return None
     row_of = {text_name(path, data.path): row for row, path in enumerate(data.store.paths)}
-    with run.label_issues.open(newline="", encoding="utf-8") as file:
-        return [
-            LabelIssue(
-                row_of[cells["file"]],
-                data.store.paths[row_of[cells["file"]]],
-                cells.get("tag"),
-                cells["given"],
-                cells["suggested"],
-                float(cells["score"]),
-            )
-            for cells in csv.DictReader(file)
-            if cells["file"] in row_of
-        ]
+    rows = [(row_of[cells["file"]], cells) for cells in csv_records(run.label_issues) if cells["file"] in row_of]
+    return [
+        LabelIssue(i, data.store.paths[i], c.get("tag"), c["given"], c["suggested"], float(c["score"])) for i, c in rows
+    ]
 
 
 def metrics_of_run(learn: Learner, predictions: Predictions | None) -> dict[str, Any]:
@@ -282,16 +258,14 @@ def metrics_of_run(learn: Learner, predictions: Predictions | None) -> dict[str,
         learn: the trained learner.
         predictions: of its validation pictures; None where nothing validates.
     """
-    data = learn.data
-    train = data.split.train
+    data, train = learn.data, learn.data.split.train
     shares = data.labels.counts(train) / max(len(train), 1)
     first = None if predictions is None else headline(predictions)
-    chosen = first is not None and first.thresholds == HELD_OUT
     return {
         "headline": None if first is None else first.to_dict(),
         "metrics": [] if predictions is None else [e.to_dict() for e in default_estimates(predictions)],
         **learn.calibrated.manifest(),
-        "with_thresholds": [Estimate.to_dict(first)] if first is not None and chosen else [],
+        "with_thresholds": [Estimate.to_dict(first)] if first is not None and first.thresholds == HELD_OUT else [],
         "n_train": len(train),
         "n_valid": len(data.split.valid),
         "classes": [str(c) for c in data.classes],

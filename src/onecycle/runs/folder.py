@@ -30,7 +30,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
-from onecycle.errors import DataError, OutputError
+from onecycle.errors import ArgumentError, DataError, OutputError
 from onecycle.files import plain_json, write_whole
 from onecycle.settings import RUN_CONFIG, RUN_MODEL
 
@@ -39,9 +39,6 @@ RUNS = "runs"
 
 LATEST = "latest"
 """Name that stands for the newest run."""
-
-_DIGITS = 3
-_NUMBERED = re.compile(r"-(\d{3,})$")
 
 
 class _Inside:
@@ -96,9 +93,10 @@ class RunFolder:
         base = Path(base)
         base.mkdir(parents=True, exist_ok=True)
         stem = folder_name(name)
-        number = 1 + max((_number(p.name, stem) for p in base.iterdir()), default=0)
+        taken = (re.fullmatch(rf"{re.escape(stem)}-(\d{{3,}})", p.name) for p in base.iterdir())
+        number = 1 + max((int(match[1]) for match in taken if match), default=0)
         while True:
-            path = base / f"{stem}-{number:0{_DIGITS}d}"
+            path = base / f"{stem}-{number:03d}"
             try:
                 path.mkdir()
             except FileExistsError:
@@ -125,10 +123,8 @@ class RunFolder:
             if folder is not None and (folder / RUN_CONFIG).is_file():
                 return cls(folder)
         if _followed(named) is not None:
-            raise DataError(
-                f"{named} is a folder, but no run: it has no config.yaml, which `onecycle train` writes"
-                + _runs_there(named)
-            )
+            why = "is a folder, but no run: it has no config.yaml, which `onecycle train` writes"
+            raise DataError(f"{named} {why}{_runs_there(named)}")
         raise DataError(f"there is no run {str(path)!r}{_runs_there(named)}")
 
     def read_json(self, path: Path) -> dict[str, Any]:
@@ -140,10 +136,8 @@ class RunFolder:
         try:
             value = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise DataError(
-                f"{self.path} has no {path.name}: the run ended before it was written. "
-                f"Go on with `onecycle train --resume {self.path}`"
-            ) from None
+            again = f"Go on with `onecycle train --resume {self.path}`"
+            raise DataError(f"{self.path} has no {path.name}: the run ended before it was written. {again}") from None
         except (OSError, ValueError) as error:
             raise DataError(f"{path} cannot be read ({error}); copy the run again") from error
         if not isinstance(value, dict):
@@ -168,16 +162,24 @@ def write_output(path: Path, data: bytes) -> Path:
     try:
         write_whole(path, data)
     except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written: {error.strerror or error}; choose another place with --out"
-        ) from error
+        why = error.strerror or error
+        raise OutputError(f"{path} cannot be written: {why}; choose another place with --out") from error
     return path
+
+
+def check_free(path: Path | None, *, force: bool, option: str = "--out") -> None:
+    """Fail where a file that the user named is there already, unless it may be replaced.
+
+    Raises:
+        ArgumentError: it is there.
+    """
+    if path is not None and path.exists() and not force:
+        raise ArgumentError(f"{path} is there already; --force replaces it, {option} FILE writes another")
 
 
 def folder_name(name: str) -> str:
     """Return ``name`` with everything that a folder's name should not have turned into ``-``."""
-    plain = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")
-    return plain[:60].rstrip("-.") or "run"
+    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")[:60].rstrip("-.") or "run"
 
 
 def point_latest(base: Path, name: str) -> None:
@@ -209,24 +211,12 @@ def _followed(path: Path) -> Path | None:
     return None
 
 
-def _number(folder: str, stem: str) -> int:
-    """Return the number in a folder's name that begins with ``stem``, else 0."""
-    match = _NUMBERED.search(folder)
-    return int(match[1]) if match and folder[: match.start()] == stem else 0
-
-
 def _runs_there(named: Path) -> str:
     """Name the runs that could have been meant, as the end of a message."""
-    bases = dict.fromkeys((named.parent, Path(RUNS), named))
-    there = [
-        (base, p.name)
-        for base in bases
-        if base.is_dir()
-        for p in sorted(base.iterdir())
-        if p.name != LATEST and (p / "config.yaml").is_file()
-    ]
-    if not there:
+    bases = [base for base in dict.fromkeys((named.parent, Path(RUNS), named)) if base.is_dir()]
+    runs = [p for base in bases for p in sorted(base.iterdir()) if p.name != LATEST and (p / RUN_CONFIG).is_file()]
+    if not runs:
         return "; make one with `onecycle train DATA`"
-    names = [name for _, name in there]
+    names = [p.name for p in runs]
     near = get_close_matches(named.name, names, n=3) or names[-3:]
-    return f"; the runs in {there[0][0]}/ are, among {len(names)}: {', '.join(near)}"
+    return f"; the runs in {runs[0].parent}/ are, among {len(names)}: {', '.join(near)}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,20 +54,26 @@ def load_bunch(run: RunFolder) -> ImageDataBunch:
         DataError: the data is gone, pictures of the split are (each named), or the classes are others.
     """
     config = replace(RunConfig.read(run.config), split=None)  # the run has its own
-    classes = run.read_json(run.data).get("classes")
-    try:
+    before = run.read_json(run.data).get("classes") or []
+    with _read_again(run):
         layout = layout_of(config)
         now = [str(c) for c in layout.whole_table().labels.classes]
-    except DataError as error:
-        raise DataError(f"the data of {run.path} cannot be read again: {error}") from error
-    if now != classes:
+    if now != before:
+        gone, new = [c for c in before if c not in now], [c for c in now if c not in before]
+        changes = [f"{what} {shown(names, most=5)}" for what, names in (("gone", gone), ("new", new)) if names]
         raise DataError(
             f"the data at {config.data} has other classes than when {run.path} was trained: "
-            f"{_difference(classes or [], now)}; put the data back, or train again"
+            f"{'; '.join(changes) or 'in another order'}; put the data back, or train again"
         )
     split = split_of(replace(config, split=str(run.split)), layout)
-    try:
+    with _read_again(run):
         return make_bunch(config, layout, split)
+
+
+@contextmanager
+def _read_again(run: RunFolder) -> Iterator[None]:
+    try:
+        yield
     except DataError as error:
         raise DataError(f"the data of {run.path} cannot be read again: {error}") from error
 
@@ -83,18 +90,11 @@ def interpretation_of(run: RunFolder, learn: Learner) -> ClassificationInterpret
     """
     from onecycle.evaluation.interpretation import ClassificationInterpretation
 
-    kept = run_predictions(run)
-    names = tuple(valid_names(learn.data))
-    if kept.files != names:
-        there = len(set(kept.files) & set(names))
+    predictions, names = run_predictions(run), tuple(valid_names(learn.data))
+    if predictions.files != names:
         raise DataError(
-            f"{run.predictions} has {len(kept)} pictures, and of these the data has {there}: "
-            f"put the data back as it was. The report that was written when the run ended is {run.report}"
+            f"{run.predictions} has {len(predictions)} pictures, and of these the data has "
+            f"{len(set(predictions.files) & set(names))}: put the data back as it was. The report that was written "
+            f"when the run ended is {run.report}"
         )
-    return ClassificationInterpretation.from_predictions(learn, kept)
-
-
-def _difference(before: Sequence[str], now: Sequence[str]) -> str:
-    gone, new = [c for c in before if c not in now], [c for c in now if c not in before]
-    texts = [f"{what} {shown(names, most=5)}" for what, names in (("gone", gone), ("new", new)) if names]
-    return "; ".join(texts) or "in another order"
+    return ClassificationInterpretation.from_predictions(learn, predictions)

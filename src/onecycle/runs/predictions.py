@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import numpy as np
 from onecycle.errors import DataError
 from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.evaluation.predictions import Predictions
-from onecycle.files import write_whole
+from onecycle.files import parquet_bytes, text_name, write_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,11 +31,7 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
     Columns: file, row, truth, predicted, loss, group?, held out? (decided by thresholds that other folds chose), a
     ``p <class>`` each, and ``calibrated <class>`` where there is a calibration; of tags, labels are lists.
     """
-    import pyarrow.parquet as pq
-
-    buffer = io.BytesIO()
-    pq.write_table(_as_table(predictions), buffer, compression="zstd")
-    write_whole(path, buffer.getvalue())
+    write_whole(path, parquet_bytes(_as_table(predictions), "zstd"))
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -61,17 +56,20 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def run_predictions(run: RunFolder) -> Predictions:
-    """Return what a run kept of its validation pictures, with its thresholds and training shares.
+    """Return the predictions that a run wrote, of its validation pictures, with its thresholds and training shares.
 
     Runs of onecycle 0.1.0 have those in ``metrics.json`` alone.
     """
-    kept = read_predictions(run.predictions)
-    if kept.train_counts is not None or not run.metrics.exists():
-        return kept
-    counts, n_train = training_counts(run, kept.classes)
-    chosen = run.read_json(run.metrics).get("thresholds")
-    thresholds = None if chosen is None else TagThresholds.from_dict(chosen)
-    return replace(kept, train_counts=counts, n_train=n_train, thresholds=thresholds)
+    predictions = read_predictions(run.predictions)
+    if predictions.train_counts is not None or not run.metrics.exists():
+        return predictions
+    counts, n_train = training_counts(run, predictions.classes)
+    thresholds = _thresholds(run.read_json(run.metrics))
+    return replace(predictions, train_counts=counts, n_train=n_train, thresholds=thresholds)
+
+
+def _thresholds(record: Mapping[str, Any]) -> TagThresholds | None:
+    return None if record.get("thresholds") is None else TagThresholds.from_dict(record["thresholds"])
 
 
 def training_counts(run: RunFolder, classes: Sequence[str]) -> tuple[np.ndarray, int]:
@@ -85,7 +83,7 @@ def _as_table(p: Predictions) -> pa.Table:
     import pyarrow as pa
 
     columns: dict[str, Any] = {
-        "file": pa.array([_utf8(name) for name in p.files], pa.string()),
+        "file": pa.array([text_name(name) for name in p.files], pa.string()),
         "row": pa.array(p.rows, pa.int64()),
         "truth": _label_names(p, p.known_targets),
         "predicted": _label_names(p, p.decided),
@@ -125,7 +123,7 @@ def _label_names(p: Predictions, labels: np.ndarray) -> pa.Array:
 
 def _from_table(table: pa.Table, header: dict[str, Any]) -> Predictions:
     classes, is_multi = tuple(str(c) for c in header["classes"]), bool(header["is_multi"])
-    chosen, counts = header.get("thresholds"), header.get("train_counts")
+    counts = header.get("train_counts")
 
     def numbers(name: str, dtype: type) -> np.ndarray:
         return np.array(table.column(name).to_numpy(), dtype=dtype)  # a copy, which can be written to
@@ -149,15 +147,10 @@ def _from_table(table: pa.Table, header: dict[str, Any]) -> Predictions:
         groups=numbers("group", np.int64) if "group" in table.column_names else None,
         decided=labels("predicted"),
         held_out=labels(_HELD_OUT) if _HELD_OUT in table.column_names else None,
-        thresholds=None if chosen is None else TagThresholds.from_dict(chosen),
+        thresholds=_thresholds(header),
         train_counts=None if counts is None else np.array(counts, dtype=np.int64),
         n_train=int(header.get("n_train", 0)),
     )
-
-
-def _utf8(name: str) -> str:
-    """Return a file's name; bytes of it that are no UTF-8, which the disk allows, are written as ``\\udc80``."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _header(table: pa.Table, path: Path) -> dict[str, Any]:

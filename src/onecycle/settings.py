@@ -69,8 +69,7 @@ def weights_folder() -> Path:
     """The folder of the pretrained weights.
 
     Returns:
-        $ONECYCLE_WEIGHTS, else `weights` of config.toml, else <home>/weights, as an absolute path. It need
-        not exist.
+        $ONECYCLE_WEIGHTS, else `weights` of config.toml, else <home>/weights, as an absolute path. It need not exist.
 
     Raises:
         ArgumentError: config.toml is needed and cannot be used.

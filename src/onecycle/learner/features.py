@@ -165,8 +165,7 @@ class FrozenFeatures:
         if isinstance(split, str):
             self.forget()  # training goes on below the head: the memory is worth more than the way back
             return self._refused(split, silent=silent)
-        reason = _needs_pictures(data, callbacks)
-        if reason is not None:
+        if (reason := _needs_pictures(data, callbacks)) is not None:
             return self._refused(reason, silent=silent)
         try:
             sets = self._refreshed(split.fixed, data, stats, views, silent=silent)
@@ -196,9 +195,11 @@ class FrozenFeatures:
         split = split_at_head(frozen)
         if isinstance(split, str):
             raise ArgumentError(f"features of the body cannot be computed: {split}")
-        sets = self._at_hand(split.fixed, data, stats)
-        if sets is None:
-            plain = _with_validation(_Viewed(_plain_loader(data, DatasetType.Fix, stats)), data, stats)
+        cached = self._cached
+        if cached and cached.origin.change_to(_origin(split.fixed, data, stats, cached.origin.views)) is None:
+            sets = cached.sets  # their other views do not matter
+        else:
+            plain = _viewed(data, stats, n_augmented=0)
             sets = _compute(split.fixed, plain, max_bytes=default_store_bytes() // 2, silent=silent)
         return LabelledFeatures(
             features=torch.cat([one.features[0] for one in sets]),
@@ -206,31 +207,23 @@ class FrozenFeatures:
             rows=np.concatenate([data.split.train, data.split.valid]),
         )
 
-    def _at_hand(self, fixed: nn.Module, data: ImageDataBunch, stats: Stats | None) -> list[FeatureSet] | None:
-        """Return the features that are cached, None where they do not hold; views do not matter."""
-        if self._cached is None:
-            return None
-        views = self._cached.origin.views
-        wanted = _Origin(weakref.ref(data), _pixels_of(data, stats), views, _fingerprint(fixed))
-        return None if self._cached.origin.change_to(wanted) is not None else self._cached.sets
-
     def describe(self) -> str:
         """Say what is cached, as a clause: how many views of how many pictures, and where."""
         if self._cached is None:
             return "no features computed"
         sets = self._cached.sets
         n_views, n = sets[0].features.shape[:2]
-        count = f"{n_views} views of {n:,} pictures" if n_views > 1 else f"{n:,} pictures"
+        views = f"{n_views} views of " if n_views > 1 else ""
         where = " in a temporary file" if any(one.on_disk for one in sets) else ""
-        size = f"{sum(one.n_bytes for one in sets) / 1e6:,.0f} MB{where}"
-        return f"features of the frozen body computed once ({count}, {size})"
+        n_mb = sum(one.n_bytes for one in sets) / 1e6
+        return f"features of the frozen body computed once ({views}{n:,} pictures, {n_mb:,.0f} MB{where})"
 
     def _refreshed(
         self, fixed: nn.Module, data: ImageDataBunch, stats: Stats | None, views: bool | int, *, silent: bool
     ) -> list[FeatureSet]:
         """Return the features at hand if they hold, else new ones."""
-        training = _training_part(data, stats, views)
-        origin = _Origin(weakref.ref(data), _pixels_of(data, stats), training.n_views, _fingerprint(fixed))
+        viewed = _viewed(data, stats, n_augmented=DEFAULT_VIEWS if views is True else int(views))
+        origin = _origin(fixed, data, stats, viewed[0].n_views)
         if self._cached is not None:
             changed = self._cached.origin.change_to(origin)
             if changed is None:
@@ -241,9 +234,8 @@ class FrozenFeatures:
         elif not silent:
             print("Features of the frozen body are computed once;\nprecompute=False trains on pictures instead.")
         max_bytes = default_store_bytes() // 2 if self.max_bytes is None else self.max_bytes
-        sets = _compute(fixed, _with_validation(training, data, stats), max_bytes=max_bytes, silent=silent)
-        self._cached = _Cached(origin, sets)
-        return sets
+        self._cached = _Cached(origin, _compute(fixed, viewed, max_bytes=max_bytes, silent=silent))
+        return self._cached.sets
 
     def _refused(self, reason: str, *, silent: bool) -> HeadStage | None:
         """Say once why the network is fed pictures, and return no stage."""
@@ -254,12 +246,13 @@ class FrozenFeatures:
 
 
 def _head_stage(head: nn.Module, data: ImageDataBunch, sets: list[FeatureSet], weights: np.ndarray | None) -> HeadStage:
-    pictures = data.loader(DatasetType.Train).replace(weights=weights)
-    train = FeatureLoader(sets[0], bs=pictures.bs, order=pictures.order, seed=data.seed, device=data.device)
-    if len(sets) == 1:
-        return HeadStage(head, train, None)
-    pictures = data.loader(DatasetType.Valid)
-    return HeadStage(head, train, FeatureLoader(sets[1], bs=pictures.bs, order=pictures.order, device=data.device))
+    pictures = [data.loader(DatasetType.Train).replace(weights=weights)]
+    pictures += [data.loader(DatasetType.Valid)] if len(sets) > 1 else []
+    train, *valid = (
+        FeatureLoader(features, bs=loader.bs, order=loader.order, seed=data.seed, device=data.device)
+        for features, loader in zip(sets, pictures, strict=True)
+    )
+    return HeadStage(head, train, valid[0] if valid else None)
 
 
 def why_pictures(model: nn.Module, data: ImageDataBunch, callbacks: Sequence[Callback] = ()) -> str | None:
@@ -310,35 +303,23 @@ def _takes_features(callback: Callback) -> bool:
     return bool(getattr(callback, "takes_features", not sees_batches or isinstance(callback, AccumulateScheduler)))
 
 
-def _training_part(data: ImageDataBunch, stats: Stats | None, views: bool | int) -> _Viewed:
-    augmenter = data.loader(DatasetType.Train).augmenter
-    n_augmented = DEFAULT_VIEWS if views is True else int(views)
-    augmenters = () if augmenter is None else (augmenter,) * n_augmented
-    return _Viewed(_plain_loader(data, DatasetType.Fix, stats), augmenters)
-
-
-def _with_validation(training: _Viewed, data: ImageDataBunch, stats: Stats | None) -> list[_Viewed]:
-    """Return training pictures and, where there are any, the plain validation pictures."""
-    if not len(data.split.valid):
-        return [training]
-    return [training, _Viewed(_plain_loader(data, DatasetType.Valid, stats))]
-
-
-def _plain_loader(data: ImageDataBunch, part: DatasetType, stats: Stats | None) -> BatchLoader:
+def _viewed(data: ImageDataBunch, stats: Stats | None, *, n_augmented: int) -> list[_Viewed]:
+    """Return the training pictures with so many views and, where there are any, the plain validation pictures."""
     bs = min(data.batch_size, CPU_BATCH) if data.device.type == "cpu" else data.batch_size
-    return data.loader(part).replace(stats=stats, bs=bs)
+    augmenter = data.loader(DatasetType.Train).augmenter
+    augmenters = () if augmenter is None else (augmenter,) * n_augmented
+    viewed = [_Viewed(data.loader(DatasetType.Fix).replace(stats=stats, bs=bs), augmenters)]
+    if len(data.split.valid):
+        viewed.append(_Viewed(data.loader(DatasetType.Valid).replace(stats=stats, bs=bs)))
+    return viewed
 
 
-def _pixels_of(data: ImageDataBunch, stats: Stats | None) -> str:
-    """Describe everything between the stored pictures and the network."""
-    augmenters = [data.loader(part).augmenter for part in (DatasetType.Train, DatasetType.Fix)]
-    return repr((data.lists.resize, data.lists.mode, augmenters, stats, data.seed, data.device))
-
-
-def _fingerprint(fixed: nn.Module) -> str:
-    """Name a function: a digest of its tensors (28 ms for Lite0), and its layers with their settings."""
+def _origin(fixed: nn.Module, data: ImageDataBunch, stats: Stats | None, n_views: int) -> _Origin:
+    """Describe all that lies between the stored pictures and the features; digesting Lite0's tensors takes 28 ms."""
+    augmenters = [data.loader(ds_type).augmenter for ds_type in (DatasetType.Train, DatasetType.Fix)]
+    pixels = repr((data.lists.resize, data.lists.mode, augmenters, stats, data.seed, data.device))
     tensors: dict[str, Tensor] = {**dict(fixed.named_parameters()), **dict(fixed.named_buffers())}
-    return f"{digest(tensors)} {fixed!r}"
+    return _Origin(weakref.ref(data), pixels, n_views, f"{digest(tensors)} {fixed!r}")
 
 
 # --- the pass over the pictures -------------------------------------------------------------------

@@ -6,7 +6,6 @@ from the others and predicts it, so that no head has seen the label that it is a
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -91,18 +90,15 @@ class LabelIssues:
             path: of the table; it is replaced if it exists.
             n: as in ``top``.
         """
-        target = Path(path)
-        frame = pd.DataFrame([self._cells(issue) for issue in self.top(n)], columns=[*relabel.COLUMNS])
+        rows = [
+            (name_below(issue.path, self.data.path), issue.tag, issue.given, issue.suggested, f"{issue.score:.3g}", "")
+            for issue in self.top(n)
+        ]
+        frame = pd.DataFrame(rows, columns=[*relabel.COLUMNS])
         if not self.data.is_multi:
             frame = frame.drop(columns=relabel.TAG)
-        text = io.StringIO()
-        frame.to_csv(text, index=False, lineterminator="\n")
-        write_whole(target, text.getvalue().encode())
-        return target
-
-    def _cells(self, issue: LabelIssue) -> tuple[str, str | None, str, str, str, str]:
-        file = name_below(issue.path, self.data.path)
-        return file, issue.tag, issue.given, issue.suggested, f"{issue.score:.3g}", ""
+        write_whole(Path(path), frame.to_csv(index=False, lineterminator="\n").encode())
+        return Path(path)
 
     def show(self, k: int = 9, *, figsize: tuple[float, float] = (12, 12), return_fig: bool = False) -> Figure | None:
         """Draw the ``k`` pictures with the most doubtful labels: given, suggested, how likely the given one is."""
@@ -112,10 +108,11 @@ class LabelIssues:
             raise ArgumentError(f"k is the number of pictures to draw, at least 1; received {k}")
         listed = self.top(k)
         rows = np.array([issue.row for issue in listed], dtype=np.int64)
-        part = ImageDataset(self.data.store, rows, self.data.labels, self.data.classes)
+        dataset = ImageDataset(self.data.store, rows, self.data.labels, self.data.classes)
+        tags = ["" if issue.tag is None else f"{issue.tag}: " for issue in listed]
         figure = grid_of_pictures(
-            [part.image(i).numpy() for i in range(len(listed))],
-            [_title(issue) for issue in listed],
+            [dataset.image(i).numpy() for i in range(len(listed))],
+            [f"{tag}{i.given} / {i.suggested} / {_score(i.score)}" for tag, i in zip(tags, listed, strict=True)],
             figsize=figsize,
             suptitle="Given / Suggested / Probability of the given label",
         )
@@ -165,37 +162,25 @@ def check_labels(
     if groups is not None and folds > (n_groups := len(np.unique(groups))) >= 2:
         folds = n_groups  # a group stays in one fold
     fold_of = stratified_folds(names, labels, folds, seed=used, groups=groups)
-    probs = out_of_fold_probs(features, fold_of, data, seed=used, silent=silent)
-    ranked = rank_labels(probs.numpy(), labels.targets, judged=taught(labels, fold_of))
-    return LabelIssues(data, ranked, features.rows, probs.numpy(), folds, _body_sentence(body_trained))
+    probs = _out_of_fold_probs(features, fold_of, data, seed=used, silent=silent)
+    ranked = rank_labels(probs, labels.targets, judged=taught(labels, fold_of))
+    return LabelIssues(data, ranked, features.rows, probs, folds, _body_sentence(body_trained))
 
 
-def out_of_fold_probs(
-    features: LabelledFeatures, fold_of: np.ndarray, data: ImageDataBunch, *, seed: int, silent: bool = False
-) -> Tensor:
-    """Predict each picture with a head that learned from the other folds.
-
-    Args:
-        features: of N pictures.
-        fold_of: int64 ``(N,)``.
-        data: for the classes, the kind of labels and the device.
-        seed: of the heads.
-        silent: show no bar.
-
-    Returns:
-        float32 ``(N, C)`` probabilities.
-    """
+def _out_of_fold_probs(
+    features: LabelledFeatures, fold_of: np.ndarray, data: ImageDataBunch, *, seed: int, silent: bool
+) -> np.ndarray:
+    """Return float32 ``(N, C)``: each picture's probabilities by a head that learned from the other folds."""
     n_folds = int(fold_of.max()) + 1
     probs = torch.empty(len(fold_of), data.c)
-    bar = nullcontext(lambda _: None) if silent else counting_bar("checking labels, fold", n_folds)
-    with bar as advance:
+    with nullcontext(lambda _: None) if silent else counting_bar("checking labels, fold", n_folds) as advance:
         for fold in range(n_folds):
             held = torch.from_numpy(np.flatnonzero(fold_of == fold))
             rest = torch.from_numpy(np.flatnonzero(fold_of != fold))
             head = _trained_head(features.features[rest], features.targets[rest], data, seed=seed + fold)
             probs[held] = _predict(head, features.features[held], data)
             advance(1)
-    return probs
+    return probs.numpy()
 
 
 def taught(labels: Labels, fold_of: np.ndarray) -> np.ndarray:
@@ -231,15 +216,14 @@ def _trained_head(features: Tensor, targets: Tensor, data: ImageDataBunch, *, se
     loader = FeatureLoader(FeatureSet(features[None], targets), bs=bs, order=order, device=data.device)
     epochs = max(3, -(-HEAD_STEPS // len(loader)))
     trainer = Trainer(model=head, layer_groups=[head], loss_func=loss_for(is_multi), seed=seed)
-    schedule = OneCycle(epochs * len(loader), (_MAX_LR,))
-    trainer.fit(epochs, schedule, loader, recorder=Recorder())
+    trainer.fit(epochs, OneCycle(epochs * len(loader), (_MAX_LR,)), loader, recorder=Recorder())
     return head
 
 
 def _predict(head: nn.Sequential, features: Tensor, data: ImageDataBunch) -> Tensor:
     activ = activation_for(loss_for(data.is_multi))
     with eval_mode(head), torch.no_grad():
-        return torch.cat([activ(head(part.to(data.device))).cpu() for part in torch.split(features, 1024)])
+        return torch.cat([activ(head(some.to(data.device))).cpu() for some in torch.split(features, 1024)])
 
 
 def _body_sentence(body_trained: bool | None) -> str:
@@ -252,11 +236,6 @@ def _body_sentence(body_trained: bool | None) -> str:
     )
 
 
-def _title(issue: LabelIssue) -> str:
-    tag = f"{issue.tag}: " if issue.tag is not None else ""
-    return f"{tag}{issue.given} / {issue.suggested} / {_score(issue.score)}"
-
-
 def _score(score: float) -> str:
     return "<0.001" if score < 0.001 else f"{score:.3f}"
 
@@ -264,10 +243,9 @@ def _score(score: float) -> str:
 def _table(issues: Sequence[LabelIssue], root: Path) -> list[str]:
     """Lay issues out in columns, 80 characters at most."""
     with_tags = any(issue.tag is not None for issue in issues)
-    files = [name_below(issue.path, root) for issue in issues]
     widths = (30, 22, 5, 9, 6) if with_tags else (30, 19, 19, 6)
-    tag = ["tag"] if with_tags else []
-    rows = [["picture", *tag, "given", "suggested", "score"]]
-    for name, i in zip(files, issues, strict=True):
-        rows.append([name, *([i.tag or ""] if with_tags else []), i.given, i.suggested, _score(i.score)])
+    rows = [["picture", *(["tag"] if with_tags else []), "given", "suggested", "score"]]
+    for i in issues:
+        tag = [i.tag or ""] if with_tags else []
+        rows.append([name_below(i.path, root), *tag, i.given, i.suggested, _score(i.score)])
     return aligned([[cut(c, w) for c, w in zip(row, widths, strict=True)] for row in rows], least=widths)

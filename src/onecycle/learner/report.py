@@ -50,17 +50,13 @@ class Report:
 
     def save(self, path: str | Path) -> Path:
         """Write the page, whole or not at all, and return its path."""
-        target = Path(path)
-        write_whole(target, self.html.encode("utf-8"))
-        return target
+        write_whole(Path(path), self.html.encode("utf-8"))
+        return Path(path)
 
     def _repr_html_(self) -> str:
         # Sandboxed: the page's script runs, without access to the notebook around it.
-        inner = html.escape(self.html, quote=True)
-        return (
-            '<iframe title="onecycle report" sandbox="allow-scripts allow-downloads" width="100%" height="800" '
-            f'srcdoc="{inner}"></iframe>'
-        )
+        frame = '<iframe title="onecycle report" sandbox="allow-scripts allow-downloads" width="100%" height="800"'
+        return f'{frame} srcdoc="{html.escape(self.html, quote=True)}"></iframe>'
 
     def __repr__(self) -> str:
         said = self.content.verdict.bottom_line.text
@@ -108,13 +104,7 @@ def build_report(learn: Learner, **options: Unpack[RunReportOptions]) -> Report:
 
 
 class _Builder:
-    """Gathers what one report shows.
-
-    Args:
-        learn: the learner.
-        interpretation: its predictions.
-        options: what else is known.
-    """
+    """Gathers what one report shows."""
 
     def __init__(self, learn: Learner, interpretation: ClassificationInterpretation, options: RunReportOptions) -> None:
         self.learn, self.interpretation, self.options = learn, interpretation, options
@@ -127,19 +117,19 @@ class _Builder:
     def build(self) -> Report:
         """Make every part, numbers first, then pictures in the order of their worth."""
         p, o, scores = self.predictions, self.options, measure(self.predictions)
-        rows, calibration = class_rows(p), calibration_facts(p)
+        rows, calibration, sweep = class_rows(p), calibration_facts(p), o.get("sweep")
         audit = o.get("audit")
-        facts = audit.to_dict() if isinstance(audit, AuditReport) else audit
-        data = None if facts is None else say.data_facts(facts)
+        data = None if audit is None else say.data_facts(audit.to_dict() if isinstance(audit, AuditReport) else audit)
         warned = Warned(
             leaked=None if data is None else len(data.leaked),
             errors=0 if data is None else sum(f.severity == "error" for f in data.findings),
             issues=self.issue_count,
             trained_on=self.interpretation.is_training_part,
         )
-        curve = calibration.curve
-        made = ReportContent(
-            title=o.get("title") or _default_title(self.learn),
+        worst = np.argsort(-p.known_losses, kind="stable")
+        curve, folder = calibration.curve, self.learn.data.path.name
+        content = ReportContent(
+            title=o.get("title") or (f"Report on {folder}" if folder else "Report"),
             predictions=p,
             verdict=judge(scores, rows, calibration, warned, is_multi=p.is_multi),
             scores=scores,
@@ -148,11 +138,11 @@ class _Builder:
             reliability=reliability_plot(curve.confidence, curve.observed, curve.low, curve.high, curve.count),
             data=data,
             curves=self._curves(),
-            sweep=sweep_plot(_sweeps(o.get("sweep"))),
+            sweep=sweep_plot([(sweep.lrs, sweep.raw_losses)] if isinstance(sweep, Recorder) else sweep or ()),
             matrix=None if p.is_multi else confusion_table(p),
             tag_pairs=say.tag_pairs(p),
             pairs=(),
-            top=self._top_losses(),
+            top=tuple(self._top_loss(int(i)) for i in worst[: say.MOST_TOP_LOSSES]),
             sliders=self._sliders(),
             doubtful=self._doubtful(o.get("label_issues"), self.issue_count),
             issues=self.issue_count,
@@ -168,11 +158,17 @@ class _Builder:
             version=__version__,
             made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         )
-        return _finished(made, self.pictures, self._pairs())
+        return self._finished(content)
+
+    def _finished(self, content: ReportContent) -> Report:
+        """Spend the rest of the budget on the pictures behind the tables, wrong ones first, and write the page."""
+        p, pictures, pairs = self.predictions, self.pictures, self._pairs()
+        thumbs = pictures.thumbnails(say.worst_first(p).tolist(), thumbnail_px(len(p)))
+        whole = replace(content, pairs=pairs, thumbs=thumbs, left_out=len(pictures.left_out), gone=len(pictures.gone))
+        return Report(render(whole), whole)
 
     def _curves(self) -> tuple[Plot, ...]:
-        recorder = getattr(self.learn, "recorder", None)
-        plots = () if recorder is None else learning_plots(recorder)
+        plots = learning_plots(self.learn.recorder)
         if not plots:
             self.missing["curves"] = "No history of training: this model was loaded, not trained, in this session."
         return plots
@@ -185,10 +181,6 @@ class _Builder:
             PairShots(pair, tuple(map(shot, pair.pictures)), shot(pair.like_actual), shot(pair.like_predicted))
             for pair in confused_pairs(self.predictions)
         )
-
-    def _top_losses(self) -> tuple[TopLoss, ...]:
-        order = np.argsort(-self.predictions.known_losses, kind="stable")[: say.MOST_TOP_LOSSES]
-        return tuple(self._top_loss(int(i)) for i in order)
 
     def _top_loss(self, index: int) -> TopLoss:
         p, explained = self.predictions, self.interpretation.explained_class(index)
@@ -226,39 +218,32 @@ class _Builder:
         if issues is None or count is None:
             return None
         most = min(say.MOST_ISSUES, count.n)
-        listed = issues.top(most) if isinstance(issues, LabelIssues) else list(issues[:most])
         by_row: dict[int, list[LabelIssue]] = {}
-        for issue in listed:
+        for issue in issues.top(most) if isinstance(issues, LabelIssues) else issues[:most]:
             by_row.setdefault(issue.row, []).append(issue)
         data = self.learn.data
         dataset = ImageDataset(data.store, np.array(list(by_row), dtype=np.int64), data.labels, data.classes)
         pictures = PagePictures(_reader(lambda i: dataset.image(i).numpy()), self.pictures.budget)
-        made = tuple(
-            DoubtfulPicture(
-                name_below(asked[0].path, data.path),
-                pictures.shot(i, MEDIUM_PX),
-                tuple(DoubtfulLabel(x.tag, x.given, x.suggested, x.score) for x in asked),
-            )
-            for i, asked in enumerate(by_row.values())
-        )
+        doubtful = []
+        for i, of_row in enumerate(by_row.values()):
+            labels = tuple(DoubtfulLabel(x.tag, x.given, x.suggested, x.score) for x in of_row)
+            name = name_below(of_row[0].path, data.path)
+            doubtful.append(DoubtfulPicture(name, pictures.shot(i, MEDIUM_PX), labels))
         self.pictures.budget = pictures.budget
-        return made
+        return tuple(doubtful)
 
     def _slices(self) -> SliceReport | None:
+        why, words = NO_COLUMNS, self.predictions.words
         if len(self.predictions.classes) > _MOST_SLICED:
-            self.missing["slices"] = (
-                f"More than {_MOST_SLICED} {self.predictions.words}: ask learn.interpret().slices()."
-            )
-            return None
-        try:
-            report = self.interpretation.slices()
-        except OnecycleError as error:
-            self.missing["slices"] = str(error)
-            return None
-        if not report.slices:
-            self.missing["slices"] = NO_COLUMNS
-            return None
-        return report
+            why = f"More than {_MOST_SLICED} {words}: ask learn.interpret().slices()."
+        else:
+            try:
+                if (report := self.interpretation.slices()).slices:
+                    return report
+            except OnecycleError as error:
+                why = str(error)
+        self.missing["slices"] = why
+        return None
 
 
 METRIC_NAMES = {"fbeta": "sample-F2"}
@@ -279,17 +264,9 @@ def learning_plots(recorder: Recorder) -> tuple[Plot, ...]:
         return np.asarray(np.interp(steps, ends, np.arange(len(ends))))
 
     few = len(losses.steps) <= _DOTTED
-    plots = [
-        line_plot(
-            "Loss",
-            [
-                Series("training (smoothed)", epochs(losses.steps + 1), losses.train, dotted=few),
-                Series("validation", epochs(losses.valid_steps), losses.valid, dotted=True),
-            ],
-            x_label="epoch",
-            y_label="loss",
-        )
-    ]
+    train = Series("training (smoothed)", epochs(losses.steps + 1), losses.train, dotted=few)
+    valid = Series("validation", epochs(losses.valid_steps), losses.valid, dotted=True)
+    plots = [line_plot("Loss", [train, valid], x_label="epoch", y_label="loss")]
     for name, (steps, values) in recorder.metric_curves().items():
         shown = METRIC_NAMES.get(name, name.replace("_", " "))
         series = Series(shown, epochs(steps), values, dotted=True)
@@ -300,8 +277,8 @@ def learning_plots(recorder: Recorder) -> tuple[Plot, ...]:
 def sweep_plot(sweeps: Sweeps) -> Plot | None:
     """Return the chart of loss against learning rate; None without a sweep."""
     series = [
-        Series(f"sweep {i + 1}", np.asarray(lrs[: len(losses)], dtype=float), _before_explosion(losses))
-        for i, (lrs, losses) in enumerate(sweeps)
+        Series(f"sweep {i}", np.asarray(lrs[: len(losses)], dtype=float), _before_explosion(losses))
+        for i, (lrs, losses) in enumerate(sweeps, 1)
     ]
     return line_plot("Learning-rate finder", series, x_label="learning rate", y_label="loss", log_x=True)
 
@@ -311,20 +288,6 @@ def _before_explosion(losses: Sequence[float]) -> np.ndarray:
     values = np.asarray(losses, dtype=float)
     start = float(np.nanmedian(values[:10])) if len(values) else 0.0
     return np.where(values > start + 3 * abs(start), np.nan, values)
-
-
-def _sweeps(sweep: Sweeps | Recorder | None) -> Sweeps:
-    if isinstance(sweep, Recorder):
-        return [(sweep.lrs, sweep.raw_losses)]
-    return sweep or ()
-
-
-def _finished(content: ReportContent, pictures: PagePictures, pairs: tuple[PairShots, ...]) -> Report:
-    """Spend the rest of the budget on the pictures behind the tables, wrong ones first, and write the page."""
-    p = content.predictions
-    thumbs = pictures.thumbnails(say.worst_first(p).tolist(), thumbnail_px(len(p)))
-    whole = replace(content, pairs=pairs, thumbs=thumbs, left_out=len(pictures.left_out), gone=len(pictures.gone))
-    return Report(render(whole), whole)
 
 
 def count_issues(issues: Issues, *, n: int | None = None, judged: int | None = None) -> IssueCount | None:
@@ -354,7 +317,3 @@ def _reader(read: Callable[[int], np.ndarray]) -> Callable[[int], np.ndarray | N
             return None
 
     return read_or_none
-
-
-def _default_title(learn: Learner) -> str:
-    return f"Report on {learn.data.path.name}" if learn.data.path.name else "Report"

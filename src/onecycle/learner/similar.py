@@ -51,11 +51,9 @@ class SimilarPictures:
         """Draw the picture and its neighbours."""
         from onecycle.evaluation.plots import grid_of_pictures
 
-        pictures = [self.asked, *self.found]
-        titles = [f"asked: {self.asked.label}", *(f"{p.label} / {p.cosine:.2f}" for p in self.found)]
         figure = grid_of_pictures(
-            [self.data.store.read(p.row) for p in pictures],
-            titles,
+            [self.data.store.read(p.row) for p in (self.asked, *self.found)],
+            [f"asked: {self.asked.label}", *(f"{p.label} / {p.cosine:.2f}" for p in self.found)],
             figsize=figsize,
             suptitle="A picture and the training pictures most like it: label / cosine",
         )
@@ -90,5 +88,5 @@ def similar_pictures(features: LabelledFeatures, data: ImageDataBunch, index: in
         row = int(features.rows[position])
         return SimilarPicture(row, data.store.paths[row], str(data.labels.label(row)), cosine)
 
-    asked = described(place, 1.0)
-    return SimilarPictures(asked, tuple(described(int(i), float(cosines[i])) for i in nearest), data)
+    neighbours = tuple(described(int(i), float(cosines[i])) for i in nearest)
+    return SimilarPictures(described(place, 1.0), neighbours, data)

@@ -125,9 +125,8 @@ def is_norm(module: nn.Module) -> bool:
 def flatten_leaves(module: nn.Module) -> list[nn.Module]:
     """List the leaf modules in order, so that every parameter is in exactly one of them.
 
-    A batch-norm is a leaf even if it holds an activation. A parameter that sits on a module with
-    children (a position embedding, a layer scale) gets a ``ParameterHolder``. Of a tensor that two modules
-    share, only the first counts.
+    A batch-norm is a leaf even if it holds an activation. A parameter that sits on a module with children (a position
+    embedding, a layer scale) gets a ``ParameterHolder``. Of a tensor that two modules share, only the first counts.
     """
     return list(_leaves(module, set()))
 

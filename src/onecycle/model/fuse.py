@@ -18,10 +18,9 @@ TOLERANCE = 1e-4
 def fuse_batchnorm(model: nn.Module, example: Tensor) -> nn.Module:
     """Copy a network for evaluation, with every batch-norm folded into the convolution that feeds it.
 
-    Which layer feeds which is seen while the example passes through, so a convolution that merely stands
-    beside a batch-norm (DenseNet) is left alone; and the result is compared on the example. Measured on one
-    AVX-512 core in float32, EfficientNet-Lite0, 224 px, 16 pictures a batch: 53 to 70 pictures a second of processor
-    time (torch 2.14).
+    Which layer feeds which is seen while the example passes through, so a convolution that merely stands beside a
+    batch-norm (DenseNet) is left alone; and the result is compared on the example. Measured on one AVX-512 core in
+    float32, EfficientNet-Lite0, 224 px, 16 pictures a batch: 53 to 70 pictures a second of processor time (torch 2.14).
 
     Args:
         model: from ``(N, C, H, W)`` to one tensor. Neither its weights nor its layers' modes are touched.

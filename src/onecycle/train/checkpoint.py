@@ -70,25 +70,17 @@ def save_checkpoint(
         CheckpointError: the manifest cannot be written as JSON.
         OSError: the folder cannot be written.
     """
-    path, beside = _with_ending(stem, ".safetensors"), _with_ending(stem, ".json")
+    path, beside = Path(f"{stem}.safetensors"), Path(f"{stem}.json")  # a dot in the stem is no ending
     tensors, aliases = _distinct({_MODEL + name: t for name, t in model.state_dict().items()})
     opt_header: dict[str, Any] | None = None
     if optimizer is not None:
         opt_tensors, opt_header = optimizer.state(_parameter_names(model))
         tensors |= {_OPT + name: _plain(t) for name, t in opt_tensors.items()}
-    header = {
-        "format": FORMAT,
-        "version": VERSION,
-        "digest": digest(tensors),
-        "manifest": dict(manifest),
-        "aliases": aliases,
-        "optimizer": opt_header,
-    }
-    text = _to_json(header)
+    summary = {"format": FORMAT, "version": VERSION, "digest": digest(tensors), "manifest": dict(manifest)}
+    text = _to_json({**summary, "aliases": aliases, "optimizer": opt_header})
     path.parent.mkdir(parents=True, exist_ok=True)
     beside.unlink(missing_ok=True)
     replace_whole(path, lambda tmp: save_file(tensors, tmp, metadata={"header": text}))
-    summary = {key: header[key] for key in ("format", "version", "digest", "manifest")}
     write_whole(beside, json.dumps(summary, indent=2, ensure_ascii=False).encode())
     return path
 
@@ -121,7 +113,7 @@ def load_checkpoint(
     Raises:
         CheckpointError: the file is missing, damaged or does not fit; the message names the first difference.
     """
-    path = _find(stem)
+    path = _existing(f"{stem}.safetensors", f"{stem}.pth")
     content = _read(path)
     manifest = dict(content.header.get("manifest", {}))
     if content.header:
@@ -130,10 +122,13 @@ def load_checkpoint(
     reason = _opt_obstacle(content, optimizer, model) if with_opt is not False else "with_opt=False"
     if with_opt and reason:
         raise CheckpointError(
-            f"{path} has weights that fit, but its optimizer state does not: {reason}. Freeze or unfreeze "
-            f"the learner as it was when saving, or load with with_opt=False."
+            f"{path} has weights that fit, but its optimizer state does not: {reason}. Freeze or unfreeze the learner "
+            "as it was when saving, or load with with_opt=False."
         )
-    _copy_weights(content.weights, model)
+    with torch.no_grad():
+        for name, t in model.state_dict().items():
+            if name in content.weights:
+                t.copy_(content.weights[name])
     if not reason and optimizer is not None:
         optimizer.load(content.opt_tensors, content.header["optimizer"], _parameter_names(model))
     saved_opt = bool(content.header.get("optimizer"))
@@ -147,9 +142,7 @@ def read_manifest(stem: Path | str) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is missing, damaged or of another kind.
     """
-    path = _with_ending(stem, ".safetensors")
-    if not path.exists():
-        raise CheckpointError(_missing(path))
+    path = _existing(f"{stem}.safetensors")
     try:
         with safe_open(path, framework="pt") as file:
             return dict(_header(path, file.metadata())["manifest"])
@@ -168,12 +161,8 @@ def read_weights(path: Path | str) -> dict[str, torch.Tensor]:
         WeightsFileError: it is damaged, or holds something else than named tensors.
         UnsafeFileError: it is a pickle that would have to run code to be read.
     """
-    path = Path(path)
-    if not path.exists():
-        raise CheckpointError(_missing(path))
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)[0]
-    return _read_pickled(path)
+    path = _existing(path)
+    return _read_safetensors(path)[0] if path.suffix == ".safetensors" else _read_pickled(path)
 
 
 def digest(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -185,11 +174,6 @@ def digest(tensors: Mapping[str, torch.Tensor]) -> str:
         if t.numel():
             sha.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return f"sha256:{sha.hexdigest()}"
-
-
-def _with_ending(stem: Path | str, ending: str) -> Path:
-    """``stem`` with an ending; a dot in its name is no ending."""
-    return Path(f"{stem}{ending}")
 
 
 def _distinct(state: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -225,17 +209,15 @@ def _to_json(header: Mapping[str, Any]) -> str:
         ) from err
 
 
-def _find(stem: Path | str) -> Path:
-    for ending in (".safetensors", ".pth"):
-        if (path := _with_ending(stem, ending)).exists():
+def _existing(*paths: Path | str) -> Path:
+    """Return the first of some files that is there."""
+    for path in map(Path, paths):
+        if path.exists():
             return path
-    raise CheckpointError(_missing(_with_ending(stem, ".safetensors")))
-
-
-def _missing(path: Path) -> str:
+    path = Path(paths[0])
     there = sorted(p.stem for p in path.parent.glob("*.safetensors")) if path.parent.is_dir() else []
     names = f"saved there: {', '.join(there)}" if there else "nothing is saved there"
-    return f"there is no {path}; {names}. Save one first with learn.save({path.stem!r})."
+    raise CheckpointError(f"there is no {path}; {names}. Save one first with learn.save({path.stem!r}).")
 
 
 def _damaged(path: Path, why: object) -> str:
@@ -350,17 +332,12 @@ def _named_tensors(content: object, path: Path) -> dict[str, torch.Tensor]:
 
 def _check_expected(path: Path, manifest: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     for key, value in expected.items():
-        theirs, ours = manifest.get(key), _as_json(value)
+        theirs, ours = manifest.get(key), json.loads(json.dumps(value))  # a tuple becomes a list
         if theirs != ours:
             raise CheckpointError(
                 f"{path} was saved for other {key}: {_first_difference(theirs, ours)}. Load it into a learner whose "
                 f"data has the same {key} (pass classes=... or use the same table), or train a new head."
             )
-
-
-def _as_json(value: object) -> object:
-    """``value`` as it comes back from JSON (a tuple becomes a list)."""
-    return json.loads(json.dumps(value))
 
 
 def _first_difference(theirs: object, ours: object) -> str:
@@ -391,20 +368,13 @@ def _check_weights(path: Path, weights: Mapping[str, torch.Tensor], model: nn.Mo
 
 def _gap(path: Path, difference: str) -> str:
     return (
-        f"{path} does not fit this model: {difference}. Make the learner with the architecture, head and "
-        f"classes that it was saved with; nothing was changed."
+        f"{path} does not fit this model: {difference}. Make the learner with the architecture, head and classes that "
+        "it was saved with; nothing was changed."
     )
 
 
 def _shape(t: torch.Tensor) -> str:
     return "×".join(map(str, t.shape)) or "scalar"
-
-
-@torch.no_grad()
-def _copy_weights(weights: Mapping[str, torch.Tensor], model: nn.Module) -> None:
-    for name, t in model.state_dict().items():
-        if name in weights:
-            t.copy_(weights[name])
 
 
 def _opt_obstacle(content: _Content, optimizer: Optimizer | None, model: nn.Module) -> str:

@@ -21,12 +21,8 @@ from onecycle.errors import ArgumentError
 _VIEW = 2  # purpose of a stream of random numbers; the loaders of pictures use 0 (order) and 1 (augmentation)
 
 _FIXED_TYPES: tuple[type[nn.Module], ...] = (
-    nn.Identity,
-    nn.Flatten,
-    nn.AvgPool2d,
-    nn.MaxPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveMaxPool2d,
+    *(nn.Identity, nn.Flatten),
+    *(nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
 )
 
 

@@ -150,8 +150,10 @@ class FocalLoss(nn.Module):
                 f"FocalLoss cannot tell tags from class probabilities here, got {_shapes(logits, targets)}; "
                 "pass is_multi=True for tags, is_multi=False for mixed classes"
             )
-        losses = self._of_tags(logits, targets) if self.is_multi else self._of_classes(logits, targets)
-        return _reduced(losses, self.reduction)
+        if not self.is_multi:
+            return _reduced(self._of_classes(logits, targets), self.reduction)
+        _check_tag_targets("FocalLoss", logits, targets)
+        return _reduced(_tag_losses(logits, targets, self.gamma, self.gamma, self.weight), self.reduction)
 
     def _of_classes(self, logits: Tensor, targets: Tensor) -> Tensor:
         _check_class_targets("FocalLoss", logits, targets)
@@ -160,10 +162,6 @@ class FocalLoss(nn.Module):
         log_p = logits.float().log_softmax(1)
         each = -truth * _power(1 - log_p.exp(), self.gamma) * log_p
         return (each if self.weight is None else each * self.weight).sum(1)
-
-    def _of_tags(self, logits: Tensor, targets: Tensor) -> Tensor:
-        _check_tag_targets("FocalLoss", logits, targets)
-        return _tag_losses(logits, targets, self.gamma, self.gamma, self.weight)
 
 
 class AsymmetricLoss(nn.Module):
@@ -333,9 +331,7 @@ def balanced_weights(class_counts: Tensor, *, is_multi: bool, n: int) -> Tensor:
         Tags: (n − count) / count, with which a tag's presences weigh as much as its absences. A class that never
         occurs counts as occurring once. Probabilities learned with such factors no longer match the frequencies.
     """
-    counts = class_counts.detach().double().cpu()
-    _check_counts(counts, is_multi, n)
-    counts = counts.clamp(min=1)
+    counts = _checked_counts(class_counts, is_multi, n).clamp(min=1)
     weights = (n - counts).clamp(min=0.5) / counts if is_multi else n / (len(counts) * counts)
     return weights.float()
 
@@ -410,37 +406,29 @@ def activation_for(loss_func: LossFunc) -> Callable[[Tensor], Tensor]:
     """
     while isinstance(loss_func, functools.partial):
         loss_func = loss_func.func
+    by_sigmoid = nn.BCEWithLogitsLoss | nn.MultiLabelSoftMarginLoss | AsymmetricLoss
+    name = "identity"
     if isinstance(loss_func, FocalLoss):
-        return _sigmoid if loss_func.is_multi else _softmax
-    if isinstance(loss_func, nn.CrossEntropyLoss) or loss_func is F.cross_entropy:
-        return _softmax
-    if (
-        isinstance(loss_func, nn.BCEWithLogitsLoss | nn.MultiLabelSoftMarginLoss | AsymmetricLoss)
-        or loss_func in _SIGMOID_FUNCTIONS
-    ):
-        return _sigmoid
-    if isinstance(loss_func, nn.NLLLoss) or loss_func is F.nll_loss:
-        return _exp
-    return _identity
+        name = "sigmoid" if loss_func.is_multi else "softmax"
+    elif isinstance(loss_func, nn.CrossEntropyLoss) or loss_func is F.cross_entropy:
+        name = "softmax"
+    elif isinstance(loss_func, by_sigmoid) or loss_func in _SIGMOID_FUNCTIONS:
+        name = "sigmoid"
+    elif isinstance(loss_func, nn.NLLLoss) or loss_func is F.nll_loss:
+        name = "exp"
+    return ACTIVATIONS[name]
 
 
 _SIGMOID_FUNCTIONS = (F.binary_cross_entropy_with_logits, F.multilabel_soft_margin_loss)
 
 
-def _softmax(logits: Tensor) -> Tensor:
-    return logits.float().softmax(-1)
-
-
-def _sigmoid(logits: Tensor) -> Tensor:
-    return logits.float().sigmoid()
-
-
-def _exp(log_probs: Tensor) -> Tensor:
-    return log_probs.float().exp()
-
-
-def _identity(outputs: Tensor) -> Tensor:
-    return outputs
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda logits: logits.float().softmax(-1),
+    "sigmoid": lambda logits: logits.float().sigmoid(),
+    "exp": lambda log_probs: log_probs.float().exp(),
+    "identity": lambda outputs: outputs,
+}
+"""What ``activation_for`` returns, by the names that saved models have for it."""
 
 
 def class_log_prior(class_counts: Tensor, *, is_multi: bool, n: int) -> Tensor:
@@ -462,14 +450,14 @@ def class_log_prior(class_counts: Tensor, *, is_multi: bool, n: int) -> Tensor:
 
     Source: Krichevsky and Trofimov 1981, "The performance of universal encoding" (one half to each count).
     """
-    counts = class_counts.detach().double().cpu()
-    _check_counts(counts, is_multi, n)
+    counts = _checked_counts(class_counts, is_multi, n)
     if is_multi:
         return ((counts + 0.5) / (n - counts + 0.5)).log().float()
     return ((counts + 0.5) / (n + len(counts) / 2)).log().float()
 
 
-def _check_counts(counts: Tensor, is_multi: bool, n: int) -> None:
+def _checked_counts(class_counts: Tensor, is_multi: bool, n: int) -> Tensor:
+    counts = class_counts.detach().double().cpu()
     if counts.ndim != 1 or not len(counts) or n < 1:
         raise ArgumentError(f"expected counts (C,) over n >= 1 pictures, got shape {tuple(counts.shape)}, n={n}")
     if not bool(((counts >= 0) & (counts <= n)).all()):
@@ -479,9 +467,4 @@ def _check_counts(counts: Tensor, is_multi: bool, n: int) -> None:
             f"with one label a picture the counts add up to n={n}, got {float(counts.sum()):g}; "
             "pass is_multi=True for tags"
         )
-
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "softmax": _softmax, "sigmoid": _sigmoid, "exp": _exp, "identity": _identity
-}  # fmt: skip
-"""What ``activation_for`` returns, by the names that saved models have for it."""
+    return counts

@@ -17,7 +17,7 @@ from onecycle.train.evaluate import BatchLike, Loader
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import Recorder, Suggestion, suggest
 from onecycle.train.loop import Callback, Trainer, set_training_mode
-from onecycle.train.schedules import ExponentialSweep, LrLike, Schedule, lr_range
+from onecycle.train.schedules import ExponentialSweep, LrLike, lr_range
 
 __all__ = ["DIVERGED_FACTOR", "FINISHED", "LrAnswer", "Suggestion", "find_lr", "robust_lr", "suggest"]
 
@@ -97,31 +97,17 @@ def find_lr(
     with unchanged(trainer), trainer.running(recorder, wd=wd, progress=progress, callbacks=partners):
         progress.start([], 1)
         progress.epoch(num_it)
-        batches = islice(_passes(trainer, loader, partners, skip_epochs), num_it)
-        _sweep(trainer, batches, schedule, partners, progress, num_it=num_it, stop_div=stop_div)
+        best = math.inf
+        for done, (epoch, batch) in enumerate(islice(_passes(trainer, loader, partners, skip_epochs), num_it)):
+            trainer.set_hypers(schedule, done)
+            trainer.train_step(batch, epoch, partners)
+            smooth = trainer.recorder.losses[-1]
+            best = min(best, smooth)
+            progress.batch(done + 1, num_it, trainer.recorder.last_loss)
+            if trainer.stop_training or (stop_div and not smooth <= DIVERGED_FACTOR * best):
+                break
     if not quiet:
         print(FINISHED)
-
-
-def _sweep(
-    trainer: Trainer,
-    batches: Iterator[tuple[int, BatchLike]],
-    schedule: Schedule,
-    callbacks: Sequence[Callback],
-    progress: Progress,
-    *,
-    num_it: int,
-    stop_div: bool,
-) -> None:
-    best = math.inf
-    for done, (epoch, batch) in enumerate(batches):
-        trainer.set_hypers(schedule, done)
-        trainer.train_step(batch, epoch, callbacks)
-        smooth = trainer.recorder.losses[-1]
-        best = min(best, smooth)
-        progress.batch(done + 1, num_it, trainer.recorder.last_loss)
-        if trainer.stop_training or (stop_div and not smooth <= DIVERGED_FACTOR * best):
-            return
 
 
 def _passes(
@@ -225,7 +211,9 @@ def _read_sweep(lrs: Sequence[float], losses: Sequence[float]) -> float | str:
         return f"{n} batches are too few; run {LEAST_POINTS} or more"
     start = float(np.median(y[: max(5, n // 5)]))
     # An explosion says that the rate is too high; how high the loss flew says no more than that.
-    smooth = _smoothed(log_lr, np.minimum(y, start + (DIVERGED_FACTOR - 1) * abs(start)))
+    y = np.minimum(y, start + (DIVERGED_FACTOR - 1) * abs(start))
+    bells = np.exp(-0.5 * ((log_lr[:, None] - log_lr) / SMOOTH) ** 2)
+    smooth = (bells @ y) / bells.sum(axis=1)
     lowest = int(np.argmin(smooth))
     fall = start - float(smooth[lowest])
     if not fall >= LEAST_FALL * abs(start):
@@ -238,9 +226,3 @@ def _read_sweep(lrs: Sequence[float], losses: Sequence[float]) -> float | str:
     if first == 0:
         return f"the loss was at its lowest from the first rate on, {np.exp(log_lr[0]):.1e}; pass a smaller start_lr"
     return float(np.exp(log_lr[first : last + 1].mean())) / BELOW_BASIN
-
-
-def _smoothed(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the mean of ``y`` (n,) around each ``x`` (n,), weighted by a bell of width ``SMOOTH``."""
-    weights = np.exp(-0.5 * ((x[:, None] - x[None, :]) / SMOOTH) ** 2)
-    return np.asarray((weights @ y) / weights.sum(axis=1))

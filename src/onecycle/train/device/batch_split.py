@@ -44,7 +44,9 @@ class BatchSplit:
         """Return the slices in which a batch ``(N, …)`` goes through the network; they cover 0 … N."""
         n = len(x)
         size = min(self._sizes.get(tuple(x.shape[1:]), n), n)
-        return even_slices(n, size, smallest=_smallest_slice(network) if size < n else 1)
+        # A head's batch-norm that trains has no statistics of a single row.
+        alone = size == n or not any(isinstance(m, nn.BatchNorm1d) and m.training for m in network.modules())
+        return even_slices(n, size, smallest=1 if alone else 2)
 
     def halve(self, network: nn.Module, x: Tensor, error: BaseException) -> list[slice]:
         """Return slices half as long, after those so far ran out of memory, and free what the failed pass held.
@@ -78,7 +80,8 @@ class BatchSplit:
         slices = self.slices(network, x)
         while True:
             try:
-                return _joined([network(x[rows]) for rows in slices])
+                outputs = [network(x[rows]) for rows in slices]
+                return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -139,15 +142,6 @@ def take_rows(values: Any, rows: slice) -> Any:
     if isinstance(values, (tuple, list)):
         return type(values)(take_rows(value, rows) for value in values)
     return values[rows]
-
-
-def _smallest_slice(network: nn.Module) -> int:
-    """Two where a head's batch-norm trains: it has no statistics of a single row."""
-    return 2 if any(isinstance(m, nn.BatchNorm1d) and m.training for m in network.modules()) else 1
-
-
-def _joined(outputs: list[Tensor]) -> Tensor:
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
 def _free_caches(device: torch.device) -> None:

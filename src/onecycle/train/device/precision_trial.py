@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from onecycle.files import short_digest, write_whole
 from onecycle.train.device.batch_split import take_rows
 from onecycle.train.device.host_memory import keep_freed_memory
-from onecycle.train.device.machine import processor_name
+from onecycle.train.device.machine import device_name, processor_name
 from onecycle.train.device.precision import Dtype, Precision, PrecisionOptions
 from onecycle.train.device.random_state import keep_random_state
 from onecycle.train.optimizer import hold_frozen_norms
@@ -101,7 +101,8 @@ def choose_precision(
     with keep_random_state(device):
         x, y = example(n)
         facts = _facts(model, x, options)
-        known = _recall(cache_file, facts)
+        entry = _read(cache_file).get(short_digest(facts)) if cache_file is not None else None
+        known = _as_answer(entry) if isinstance(entry, dict) and entry.get("of") == facts else None
         if known is None:
             trial = _Trial(model, x, y, loss_func)
             start = replace(plain, compile=False)  # compiling each candidate would take minutes
@@ -252,33 +253,19 @@ def _wait_for(device: torch.device) -> None:
 
 
 def _facts(model: nn.Module, x: Tensor, options: PrecisionOptions) -> dict[str, Any]:
-    """Everything that an answer depends on, as JSON."""
+    """Everything that an answer depends on, as JSON; a network is its layers, their shapes and which of them train."""
+    kind = x.device.type
+    name = processor_name() if kind == "cpu" else f"{kind} {platform.machine()} {platform.processor()}"
+    layers = [f"{name}:{type(module).__qualname__}" for name, module in model.named_modules()]
+    shapes = [f"{name}:{tuple(p.shape)}:{p.requires_grad}" for name, p in model.named_parameters()]
     return {
         "torch": torch.__version__,
-        "device": _device_name(x.device),
+        "device": device_name(x.device) if kind == "cuda" else name,
         "threads": torch.get_num_threads(),
-        "network": _signature(model),
+        "network": hashlib.sha256("\n".join([*layers, *shapes]).encode()).hexdigest()[:16],
         "batch": list(x.shape),
         "wish": asdict(options),  # the key that earlier versions wrote
     }
-
-
-def _signature(model: nn.Module) -> str:
-    """Name a network by its layers, the shapes of its parameters and which of them train."""
-    layers = [f"{name}:{type(module).__qualname__}" for name, module in model.named_modules()]
-    shapes = [f"{name}:{tuple(p.shape)}:{p.requires_grad}" for name, p in model.named_parameters()]
-    return hashlib.sha256("\n".join([*layers, *shapes]).encode()).hexdigest()[:16]
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return str(torch.cuda.get_device_name(device))
-    return processor_name() if device.type == "cpu" else f"{device.type} {platform.machine()} {platform.processor()}"
-
-
-def _recall(file: Path | None, facts: Mapping[str, Any]) -> _Answer | None:
-    entry = _read(file).get(short_digest(facts)) if file is not None else None
-    return _as_answer(entry) if isinstance(entry, dict) and entry.get("of") == facts else None
 
 
 def _as_answer(entry: Mapping[str, Any]) -> _Answer | None:
@@ -288,8 +275,8 @@ def _as_answer(entry: Mapping[str, Any]) -> _Answer | None:
         return None
     if entry["dtype"] not in get_args(Dtype) or not entry["plain_rate"] > 0:
         return None
-    names = ("dtype", "channels_last", "compile", "reason")
-    return _Answer(Precision(**{name: entry[name] for name in names}), entry["plain_rate"])
+    *names, rate = expected
+    return _Answer(Precision(**{name: entry[name] for name in names}), entry[rate])
 
 
 def _remember(file: Path | None, facts: Mapping[str, Any], answer: _Answer) -> _Answer:

@@ -145,31 +145,6 @@ class Progress:
         return f"epoch {len(self.rows) + 1}/{self.n_epochs}"
 
 
-class PlainProgress(Progress):
-    """A header, then a line an epoch, without control characters: for files and pipes.
-
-    Args:
-        stream: where the lines go; ``None`` is standard output at the time of writing.
-    """
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def start(self, names: Sequence[str], n_epochs: int) -> None:
-        """Write the header."""
-        super().start(names, n_epochs)
-        if names:
-            self._say(table_header(names))
-
-    def show_row(self, cells: Sequence[str]) -> None:
-        """Write the row."""
-        self._say(table_row(self.names, cells))
-
-    def _say(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
-
-
 class BarProgress(Progress):
     """A bar that runs on a terminal below what is printed, and vanishes at the end."""
 
@@ -205,11 +180,11 @@ class BarProgress(Progress):
             self._bar = None
 
 
-class TerminalProgress(BarProgress):
-    """The same table under which a bar runs and vanishes.
+class PlainProgress(BarProgress):
+    """A header, then a line an epoch, without bar and control characters: for files and pipes.
 
     Args:
-        stream: the terminal; ``None`` is standard output.
+        stream: where the lines go; ``None`` is standard output at the time of writing.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -217,21 +192,31 @@ class TerminalProgress(BarProgress):
         self._stream = stream
 
     def start(self, names: Sequence[str], n_epochs: int) -> None:
-        """Write the header and set up the bar."""
-        from rich.console import Console
-
+        """Write the header."""
         super().start(names, n_epochs)
-        self.start_bar(Console(file=self._stream, highlight=False, soft_wrap=True))
         if names:
-            self._print(table_header(names))
+            self._say(table_header(names))
 
     def show_row(self, cells: Sequence[str]) -> None:
-        """Print the row above the bar."""
-        self._print(table_row(self.names, cells))
+        """Write the row, above the bar if there is one."""
+        self._say(table_row(self.names, cells))
 
-    def _print(self, line: str) -> None:
-        if self._bar is not None:
+    def _say(self, line: str) -> None:
+        if self._bar is None:
+            print(line, file=self._stream, flush=True)
+        else:
             self._bar.console.print(line, markup=False)
+
+
+class TerminalProgress(PlainProgress):
+    """The same table under which a bar runs and vanishes; ``stream`` is the terminal."""
+
+    def start(self, names: Sequence[str], n_epochs: int) -> None:
+        """Set up the bar and write the header."""
+        from rich.console import Console
+
+        self.start_bar(Console(file=self._stream, highlight=False, soft_wrap=True))
+        super().start(names, n_epochs)
 
 
 class NotebookProgress(Progress):
@@ -265,12 +250,11 @@ class NotebookProgress(Progress):
     def finish(self) -> None:
         """Leave the table alone."""
         self._bar_html = ""
-        if self._output.shown:
+        if self._output.id is not None:
             self._show()
 
     def _show(self) -> None:
-        table = html_table(self.names, self.rows) if self.names else ""
-        text = text_table(self.names, self.rows) if self.names else ""
+        table, text = (make(self.names, self.rows) if self.names else "" for make in (html_table, text_table))
         self._output.show({"text/html": self._bar_html + table, "text/plain": text})
 
 
@@ -278,22 +262,17 @@ class LiveOutput:
     """A place in a notebook's output that can be shown again in place."""
 
     def __init__(self) -> None:
-        self._id: str | None = None
-
-    @property
-    def shown(self) -> bool:
-        """Whether there is something to show again."""
-        return self._id is not None
+        self.id: str | None = None  # of what is shown; None before
 
     def show(self, bundle: dict[str, Any]) -> None:
         """Show a MIME bundle: new the first time, in place afterwards."""
         from IPython.display import display, update_display
 
-        if self._id is None:
+        if self.id is None:
             handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
-            self._id = handle.display_id if handle is not None else None
+            self.id = handle.display_id if handle is not None else None
         else:
-            update_display(bundle, raw=True, display_id=self._id)  # type: ignore[no-untyped-call]
+            update_display(bundle, raw=True, display_id=self.id)  # type: ignore[no-untyped-call]
 
 
 class LiveFigure:

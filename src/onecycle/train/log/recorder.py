@@ -232,7 +232,10 @@ class Recorder:
         """
         curve = self.lr_curve(skip_start, skip_end, k=k)
         if len(curve.lrs) == 0:
-            print(_too_few(len(self.losses), skip_start, skip_end))
+            print(
+                f"There is nothing to plot: {len(self.losses)} points were recorded, and skip_start={skip_start} with "
+                f"skip_end={skip_end} leave none. Run lr_find first, with more iterations, or plot with smaller skips."
+            )
             return None
         fig, ax = _axes(xlabel="Learning Rate", ylabel="Loss", grid=show_grid)
         ax.plot(curve.lrs, curve.losses, color=_TRAIN)
@@ -329,13 +332,6 @@ def _kept(n: int, skip_start: int, skip_end: int) -> slice:
         raise ArgumentError(f"skips are 0 or more, got skip_start={skip_start}, skip_end={skip_end}")
     start = min(skip_start, n)
     return slice(start, max(start, n - skip_end))
-
-
-def _too_few(n: int, skip_start: int, skip_end: int) -> str:
-    return (
-        f"There is nothing to plot: {n} points were recorded, and skip_start={skip_start} with skip_end={skip_end} "
-        "leave none. Run lr_find first, with more iterations, or plot with smaller skips."
-    )
 
 
 def _spline(y: np.ndarray, k: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from onecycle.errors import ArgumentError
 from onecycle.train.log.recorder import EpochRow
@@ -27,23 +27,27 @@ if TYPE_CHECKING:
 _LONGEST = 500  # characters of a setting: older MLflow servers refuse more
 
 
-class Board(Protocol):
+class Board:
     """One run at a tracker, open from its making to ``close``."""
 
     def config(self, config: Mapping[str, Any]) -> None:
         """Note the settings of the run."""
+        raise NotImplementedError
 
     def values(self, values: Mapping[str, float], step: int) -> None:
         """Add a point to each of some curves."""
+        raise NotImplementedError
 
     def summary(self, values: Mapping[str, float], step: int) -> None:
         """Note the numbers that the run ended with."""
+        self.values(values, step)
 
     def flush(self) -> None:
-        """Bring what is waiting to where it belongs."""
+        """Bring what is waiting to where it belongs; some libraries send by themselves."""
 
     def close(self) -> None:
         """End the run."""
+        raise NotImplementedError
 
 
 class Tracker(Callback):
@@ -68,8 +72,7 @@ class Tracker(Callback):
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Begin the run at the first fit."""
-        if self._board is None:
-            self._guarded(self._begin)
+        self._with_board(lambda _: None)
 
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Hand on losses, metrics and learning rate; they are on the host already, so nothing waits for a device."""
@@ -87,36 +90,30 @@ class Tracker(Callback):
         Args:
             summary: the numbers that it ended with; default those of the last epoch.
         """
-        chosen = numbers(self.last if summary is None else summary)
-
-        def end(board: Board) -> None:
-            try:
-                board.summary(chosen, max(0, self.epochs - 1))
-            finally:
-                board.close()
-
-        self._with_board(end)
+        if self._board is not None:
+            chosen = numbers(self.last if summary is None else summary)
+            final = {f"final/{name}": value for name, value in chosen.items()}
+            self._with_board(lambda board: board.summary(final, max(0, self.epochs - 1)), last=True)
         self._board, self._off = None, True
 
-    def _begin(self) -> None:
-        self._board = self._open_board()
-        self._board.config(self.config)
-
-    def _with_board(self, call: Callable[[Board], None]) -> None:
-        board = self._board
-        if board is not None:
-            self._guarded(lambda: call(board))
-
-    def _guarded(self, call: Callable[[], None]) -> None:
+    def _with_board(self, call: Callable[[Board], None], *, last: bool = False) -> None:
         if self._off:
             return
         try:
-            call()
+            if self._board is None:
+                self._board = self._open_board()
+                self._board.config(self.config)
+            try:
+                call(self._board)
+            finally:
+                if last:
+                    self._board.close()
         # Whatever a tracker raises (a server that is away, a full disk, a change of its API), hours of training must
         # not end because of it. This is the one boundary where any error is caught.
         except Exception as error:  # noqa: BLE001
             self._off = True
-            print(_told(self.name, error), file=sys.stderr)
+            reason = "".join(c if c.isprintable() else " " for c in f"{type(error).__name__}: {error}")[:300]
+            print(f"{self.name} is off from here on ({reason}). The run goes on.", file=sys.stderr)
 
 
 def tracker_for(name: str, folder: Path, run_name: str, config: Mapping[str, Any]) -> Tracker:
@@ -162,7 +159,7 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in plain.items() if math.isfinite(value)}
 
 
-class _TensorBoard:
+class _TensorBoard(Board):
     """Event files in ``<run>/tensorboard``; look at them with ``tensorboard --logdir runs``."""
 
     def __init__(self, folder: Path, run_name: str) -> None:
@@ -178,9 +175,6 @@ class _TensorBoard:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
 
-    def summary(self, values: Mapping[str, float], step: int) -> None:
-        self.values({f"final/{name}": value for name, value in values.items()}, step)
-
     def flush(self) -> None:
         self._writer.flush()
 
@@ -188,14 +182,17 @@ class _TensorBoard:
         self._writer.close()
 
 
-class _MLflow:
+class _MLflow(Board):
     """A run of the experiment "onecycle": in ``<run>/mlruns``, or where ``MLFLOW_TRACKING_URI`` says."""
 
     def __init__(self, folder: Path, run_name: str) -> None:
         from mlflow.tracking import MlflowClient
 
         # A client of its own: the module's functions would change the tracker's state for the whole process.
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or _mlflow_place(folder)
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        if not uri:  # a database file: newer versions of MLflow write no plain folders any more
+            (folder / "mlflow").mkdir(parents=True, exist_ok=True)
+            uri = f"sqlite:///{(folder.resolve() / 'mlflow' / 'mlflow.db').as_posix()}"
         self._client = MlflowClient(tracking_uri=uri)
         known = self._client.get_experiment_by_name("onecycle")
         experiment = known.experiment_id if known else self._client.create_experiment("onecycle")
@@ -209,28 +206,15 @@ class _MLflow:
         for name, value in values.items():
             self._client.log_metric(self._run_id, _mlflow_name(name), value, step=step)
 
-    def summary(self, values: Mapping[str, float], step: int) -> None:
-        self.values({f"final/{name}": value for name, value in values.items()}, step)
-
-    def flush(self) -> None:
-        """Do nothing: every call has been sent."""
-
     def close(self) -> None:
         self._client.set_terminated(self._run_id)
-
-
-def _mlflow_place(folder: Path) -> str:
-    # A database file: newer versions of MLflow write no plain folders any more.
-    place = folder / "mlflow"
-    place.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{(place.resolve() / 'mlflow.db').as_posix()}"
 
 
 def _mlflow_name(name: str) -> str:
     return re.sub(r"[^\w\-. /]", "_", name)
 
 
-class _Wandb:
+class _Wandb(Board):
     """A run of the project "onecycle" in ``<run>/wandb``; ``wandb sync`` sends an offline one later."""
 
     def __init__(self, folder: Path, run_name: str) -> None:
@@ -252,10 +236,7 @@ class _Wandb:
         self._run.log(dict(values), step=step)
 
     def summary(self, values: Mapping[str, float], step: int) -> None:
-        self._run.summary.update({f"final/{name}": value for name, value in values.items()})
-
-    def flush(self) -> None:
-        """Do nothing: the library sends by itself."""
+        self._run.summary.update(dict(values))
 
     def close(self) -> None:
         self._run.finish()
@@ -269,8 +250,3 @@ _BOARDS: dict[str, tuple[str, Callable[[Path, str], Board]]] = {
 
 # No reports to their makers, which both send by default, and no lines between those of the run.
 _QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING", "WANDB_ERROR_REPORTING": "false"}
-
-
-def _told(name: str, error: Exception) -> str:
-    reason = "".join(c if c.isprintable() else " " for c in f"{type(error).__name__}: {error}")[:300]
-    return f"{name} is off from here on ({reason}). The run goes on."

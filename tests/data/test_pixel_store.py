@@ -96,6 +96,23 @@ def test_a_later_run_takes_the_pixels_from_the_file_without_decoding(paths, spec
 
 
 @pytest.mark.parametrize("spec", [EQUAL, MIXED])
+def test_a_file_that_several_rows_name_is_decoded_once(paths, spec, tmp_path, monkeypatch):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"nothing")
+    twice, decoded = [paths[3], str(bad), *paths, str(bad), paths[3]], []
+    monkeypatch.setattr(store_module, "decode_for", lambda path, spec: decoded.append(path) or decode_for(path, spec))
+    store = on_disk(twice, spec)
+    assert [f.position for f in store.fill()] == [1, len(twice) - 2]
+    assert len(decoded) == len(set(decoded))
+    assert set(decoded) >= set(paths)
+    assert store.decode_s > 0
+    assert all(np.array_equal(store.read(i), decode_for(paths[3], spec)) for i in (0, 5, len(twice) - 1))
+    again = on_disk(twice, spec)
+    assert [f.position for f in again.fill()] == [1, len(twice) - 2]
+    assert again.decode_s is None, "nothing was decoded here"
+
+
+@pytest.mark.parametrize("spec", [EQUAL, MIXED])
 def test_the_file_has_the_same_bytes_for_any_number_of_threads(paths, spec, monkeypatch, tmp_path):
     written = []
     for threads in (1, 4):

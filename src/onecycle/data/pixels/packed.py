@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import mmap
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,11 +21,12 @@ class Failures:
     reasons: dict[int, str] = field(default_factory=dict)
     passing: int | None = None
 
-    def add(self, position: int, error: Exception) -> None:
-        self.reasons[position] = reason(error)
+    def add(self, positions: Sequence[int], error: Exception) -> None:
+        """Note why the pictures of one file cannot be read."""
+        self.reasons |= dict.fromkeys(positions, reason(error))
         # Decoders' own errors have no number. A missing file is in the key; a refused or broken read is not.
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT):
-            self.passing = position
+            self.passing = max(positions)
 
 
 class PixelLayout:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -95,6 +96,7 @@ class PixelStore:
         self._why_streamed = ""  # why nothing is kept
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._decode: Callable[[int], np.ndarray] | None = None  # another one that ``fill`` was called with
+        self.decode_s: float | None = None  # that a picture took, in all threads; None where none was decoded here
         self.known_shapes: Mapping[str, tuple[int, int]] = {}  # of pictures whose headers were read already
 
     def __len__(self) -> int:
@@ -193,45 +195,56 @@ class PixelStore:
             self._pool = os.getpid(), ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
         return self._pool[1]
 
-    def _each(self, function: Callable[[int], None], title: str) -> None:
-        """Call a function with every position, in threads."""
-        work_through(title, range(len(self)), function, threads=self.threads)
+    def _each_file(self, function: Callable[[list[int]], None], title: str) -> None:
+        """Call a function with the positions of every file, in threads; several rows may name one."""
+        firsts: dict[str, int] = {}
+        others: dict[int, list[int]] = {}
+        for i, path in enumerate(self.paths):
+            first = firsts.setdefault(path, i)
+            if first != i:
+                others.setdefault(first, []).append(i)
+        work_through(title, list(firsts.values()), lambda i: function([i, *others.get(i, ())]), threads=self.threads)
 
     def _layout(self) -> PixelLayout:
         """Find the shape of every picture; from its header, where it decides."""
         shapes, failures = np.zeros((len(self), 2), dtype=np.int32), Failures()
 
-        def measure(position: int) -> None:
+        def measure(positions: list[int]) -> None:
             try:
-                path = self.paths[position]
-                shapes[position] = self.spec.stored_shape(*(self.known_shapes.get(path) or picture_shape(path)))
+                path = self.paths[positions[0]]
+                shapes[positions] = self.spec.stored_shape(*(self.known_shapes.get(path) or picture_shape(path)))
             except UNREADABLE as error:
-                failures.add(position, error)
+                failures.add(positions, error)
 
         if self.spec.method is ResizeMethod.SQUISH:
             shapes[:] = np.array(self.spec.size)
         else:
-            self._each(measure, "reading picture sizes")
+            self._each_file(measure, "reading picture sizes")
         return PixelLayout(shapes, failures)
 
     def _decode_all(self, layout: PixelLayout, put: Callable[[int, np.ndarray], None] | None) -> None:
         """Decode every picture, and hand its pixels on as flat uint8 with the byte that they start at."""
 
-        def decode(position: int) -> None:
-            if position in layout.failures.reasons:
+        decode_row = self._decode or (lambda row: decode_for(self.paths[row], self.spec))
+
+        def decode(positions: list[int]) -> None:
+            if positions[0] in layout.failures.reasons:
                 return
             try:
-                decoded = self._decode or (lambda i: decode_for(self.paths[i], self.spec))
-                pixels = decoded(position)
-                if pixels.shape[:2] != tuple(layout.shapes[position]):
+                pixels = decode_row(positions[0])
+                if pixels.shape[:2] != tuple(layout.shapes[positions[0]]):
                     raise ValueError("the picture's size differs from what its header says")
             except UNREADABLE as error:
-                layout.failures.add(position, error)
+                layout.failures.add(positions, error)
                 return
             if put is not None:
-                put(layout.offset(position), np.ascontiguousarray(pixels).reshape(-1))
+                flat = np.ascontiguousarray(pixels).reshape(-1)
+                for position in positions:
+                    put(layout.offset(position), flat)
 
-        self._each(decode, "decoding pictures")
+        started = time.monotonic()
+        self._each_file(decode, "decoding pictures")
+        self.decode_s = (time.monotonic() - started) / max(1, len(self))
 
     def _unreadable(self, reasons: Iterable[tuple[int, str]]) -> list[Unreadable]:
         return [Unreadable(i, self.paths[i], why) for i, why in sorted(reasons)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import asdict
 
 from onecycle.data.audit.audit import audit_table
 from onecycle.data.audit.findings import AuditReport
@@ -15,21 +14,13 @@ from onecycle.runs.config import RunConfig
 
 
 def run_check(
-    data: str,
-    options: LayoutOptions,
-    *,
-    valid_pct: float = 0.2,
-    seed: int | None = None,
-    stratify: bool = True,
-    size: int = 224,
-    as_json: bool = False,
-    fail_on: str = "never",
+    config: RunConfig, options: LayoutOptions, *, size: int = 224, as_json: bool = False, fail_on: str = "never"
 ) -> int:
     """Audit a data set with the split that ``train`` would draw, and print the findings.
 
     Args:
-        data, options: where the data is; see ``find_layout``.
-        valid_pct, seed, stratify: of the split.
+        config: the settings of ``train`` that say where the data is, and how it is split.
+        options: what the user said about the table; see ``find_layout``.
         size: px that you would train at.
         as_json: print JSON and nothing else.
         fail_on: ``error``, ``warning`` or ``never``.
@@ -37,19 +28,18 @@ def run_check(
     Returns:
         1 where a finding is as bad as ``fail_on``, else 0.
     """
-    layout = find_layout(data, options)
+    layout = find_layout(config.data, options)
     if not as_json:
         print("\n".join(layout.lines()), end="\n\n")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # the audit has a finding of its own for rare classes
-        split = layout.split(valid_pct=valid_pct, seed=seed, stratify=stratify)
+        split = layout.split(valid_pct=config.valid_pct, seed=config.seed, stratify=config.stratify)
     report = audit_table(layout.pictures, split, ResizeSpec.make(size), silent=as_json)
     if as_json:
         print(json.dumps({"layout": layout.describe(), **report.to_dict()}, indent=2))
     else:
         print(report, end="\n\n")
-        given = {"data": data, "valid_pct": valid_pct, "seed": seed, "stratify": stratify} | asdict(options)
-        print(_next(report, RunConfig.merged(None, given).command()))
+        print(_next(report, config.command()))
     return int(fail_on != "never" and report.reaches("error" if fail_on == "error" else "warning"))
 
 

@@ -36,20 +36,7 @@ def run_demo(
     )
     with counting_bar("drawing tiles", n_tiles) as advance:
         write_sample(folder, n_tiles, seed=seed, progress=lambda _: advance(1))
-    return run_training(
-        RunConfig.merged(
-            None,
-            {
-                "data": str(folder),
-                "name": "demo",
-                "out": str(out or RUNS),
-                "size": size_px,
-                "epochs": epochs,
-                "seed": seed,
-                "flip_vert": True,
-                "max_warp": 0.0,
-                "max_lighting": 0.1,
-                "max_zoom": 1.05,
-            },
-        )
-    )
+    where = {"data": str(folder), "name": "demo", "out": str(out or RUNS)}
+    augment = {"flip_vert": True, "max_warp": 0.0, "max_lighting": 0.1, "max_zoom": 1.05}
+    options = {**where, **augment, "size": size_px, "epochs": epochs, "seed": seed}
+    return run_training(RunConfig.merged(None, options))

@@ -8,55 +8,38 @@ import textwrap
 from itertools import chain
 from typing import TextIO
 
-from onecycle.errors import (
-    ArchiveError,
-    ArgumentError,
-    CheckpointError,
-    DataError,
-    DownloadError,
-    OnecycleError,
-    UnsafeFileError,
-    WeightsError,
-)
+from onecycle import errors
 from onecycle.text import safe_text
 
 FAILED, USAGE, DATA, RESOURCES, UNSAFE, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
-_CODES: tuple[tuple[type[BaseException], int], ...] = (
-    (UnsafeFileError, UNSAFE),
-    (ArchiveError, UNSAFE),
-    (ArgumentError, USAGE),
-    (DataError, DATA),
-    (DownloadError, DATA),
-    (WeightsError, DATA),
-    (CheckpointError, DATA),
-    (MemoryError, RESOURCES),
-    (FileNotFoundError, DATA),
-    (OSError, RESOURCES),
-    (KeyboardInterrupt, INTERRUPTED),
+_CODES: tuple[tuple[int, tuple[type[BaseException], ...]], ...] = (
+    (UNSAFE, (errors.UnsafeFileError, errors.ArchiveError)),
+    (USAGE, (errors.ArgumentError,)),
+    (DATA, (errors.DataError, errors.DownloadError, errors.WeightsError, errors.CheckpointError, FileNotFoundError)),
+    (RESOURCES, (MemoryError, OSError)),
+    (INTERRUPTED, (KeyboardInterrupt,)),
 )
+"""Codes with what ends in them; the first that fits counts."""
 _WIDEST = 100
 
 
 def exit_code(error: BaseException) -> int:
     """Return the exit code of an error."""
-    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
+    return next((code for code, kinds in _CODES if isinstance(error, kinds)), FAILED)
 
 
 def error_text(error: BaseException) -> str:
     """Return what is printed for an error: its message, and for one that nobody foresaw how to see more."""
-    if isinstance(error, OnecycleError):
+    if isinstance(error, errors.OnecycleError):
         return in_lines(f"error: {error}")
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
         return in_lines(f"error: {error.strerror or error}{where}")
     if isinstance(error, MemoryError):
         return in_lines("error: not enough memory; close other programs, or make --bs or --size smaller")
-    kind = type(error).__name__
-    return in_lines(
-        f"error: onecycle has a defect here: {kind}: {error}. The same command with --debug shows where; "
-        "please report it with that"
-    )
+    what = f"{type(error).__name__}: {error}. The same command with --debug shows where; please report it with that"
+    return in_lines(f"error: onecycle has a defect here: {what}")
 
 
 def show_warning(

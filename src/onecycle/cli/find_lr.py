@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from onecycle.cli.screen import LABEL_WIDTH, Screen
 from onecycle.cli.training.start import check_writable, create_run, prepare_data
-from onecycle.learner.learner import Learner
+from onecycle.files import replace_whole
 from onecycle.runs.build import make_learner
 from onecycle.runs.checkpoints import write_sweeps
 from onecycle.runs.config import RunConfig
@@ -19,6 +20,9 @@ from onecycle.train.lr_finder import LrAnswer, Sweep
 
 VIEWS = 1
 """Augmented views whose features the sweeps run over: as many as the head's stage of ``onecycle train`` has."""
+
+PICTURE = "lr_find.png"
+"""Name of the drawn sweeps in the run's folder."""
 
 _ROWS, _COLUMNS = 9, 60
 
@@ -41,37 +45,31 @@ def run_lr_find(config: RunConfig, *, as_json: bool = False, quiet: bool = False
     screen = Screen(as_json=as_json, quiet=quiet)
     with screen.running():
         check_writable(Path(config.out))
-        asked = config
         start = prepare_data(config.found("audit", False, "find-lr looks at the learning rate alone"), screen)
-        config = start.config
-        learn = make_learner(config, start.data, Path(config.out))
-        run = create_run(start, learn, f"{config.name}-lr", screen, latest=False)
+        learn = make_learner(start.config, start.data, Path(config.out))
+        run = create_run(start, learn, f"{start.config.name}-lr", screen, latest=False)
         learn.precompute = VIEWS
         learn.progress_to = screen.progress
         screen.busy("computing the features")
         answer = learn.lr_suggestion()
         screen.idle()
         write_sweeps(run, learn.lr_sweeps)
-        picture = _draw(run, learn)
-        _show(asked, answer, learn.lr_sweeps, run, picture=picture, screen=screen)
+        _draw(learn.lr_sweeps, answer.lr, run.path / PICTURE)
+        _show(config, answer, learn.lr_sweeps, run, screen)
     return 0
 
 
-def _show(
-    asked: RunConfig, answer: LrAnswer, sweeps: Sequence[Sweep], run: RunFolder, *, picture: Path, screen: Screen
-) -> None:
+def _show(asked: RunConfig, answer: LrAnswer, sweeps: Sequence[Sweep], run: RunFolder, screen: Screen) -> None:
     screen.say()
     for line in chart(sweeps, answer.lr):
-        screen.line(f"{'':<{LABEL_WIDTH}}{line}")
+        screen.line(" " * LABEL_WIDTH + line)
     screen.say()
     screen.row("answer", str(answer), style="bold", always=True)
-    screen.row("run", f"{run.path}: {run.lr_find.name}, {picture.name}", always=True)
+    screen.row("run", f"{run.path}: {run.lr_find.name}, {PICTURE}", always=True)
     command = asked.command() if answer.lr is None else asked.found("lr", round_lr(answer.lr), "option").command()
     screen.row("next", "train with it" if answer.lr is not None else "train with the default, or try larger batches")
     screen.command(command)
-    screen.event(
-        "lr", lr=answer.lr, low=answer.low, high=answer.high, reason=answer.reason, run=str(run.path), next=command
-    )
+    screen.event("lr", **asdict(answer), run=str(run.path), next=command)
 
 
 def round_lr(lr: float) -> float:
@@ -114,27 +112,17 @@ def chart(sweeps: Sequence[Sweep], lr: float | None) -> list[str]:
     return [*lines, f"{'':>8}{axis}"]
 
 
-def _draw(run: RunFolder, learn: Learner) -> Path:
-    """Draw the sweeps, whole, beside their numbers."""
-    import io
-
+def _draw(sweeps: Sequence[Sweep], lr: float | None, path: Path) -> None:
+    """Draw the sweeps into a file, whole."""
     from matplotlib.figure import Figure
-
-    from onecycle.files import write_whole
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axis = figure.subplots()
-    for i, (lrs, losses) in enumerate(learn.lr_sweeps, 1):
+    for i, (lrs, losses) in enumerate(sweeps, 1):
         axis.plot(lrs[: len(losses)], losses, lw=0.8, alpha=0.7, label=f"sweep {i}")
-    answer = learn.lr_answer
-    if answer is not None and answer.lr is not None:
-        axis.axvline(answer.lr, color="black", ls="--", lw=1, label=f"suggested {answer.lr:.1e}")
+    if lr is not None:
+        axis.axvline(lr, color="black", ls="--", lw=1, label=f"suggested {lr:.1e}")
     axis.set(xscale="log", xlabel="learning rate", ylabel="training loss of a batch")
-    first = [losses[0] for _, losses in learn.lr_sweeps]
-    axis.set_ylim(top=2 * max(first), bottom=0)
+    axis.set_ylim(top=2 * max(losses[0] for _, losses in sweeps), bottom=0)
     axis.legend(frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    path = run.path / "lr_find.png"
-    write_whole(path, buffer.getvalue())
-    return path
+    replace_whole(path, lambda tmp: figure.savefig(tmp, format="png", dpi=120))

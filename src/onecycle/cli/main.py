@@ -56,8 +56,8 @@ def check(
     """Report what is wrong with a data set before anyone trains on it: files, labels, copies, leaks."""
     from onecycle.cli.check import run_check
 
-    split = {"valid_pct": 0.2, "seed": None, "stratify": True} | {n: passed[n] for n in opt.SPLIT if n in passed}
-    code = run_check(data, opt.layout_options(passed), **split, size=size, as_json=as_json, fail_on=fail_on.value)
+    config = RunConfig.merged(None, passed | {"data": data})
+    code = run_check(config, opt.layout_options(passed), size=size, as_json=as_json, fail_on=fail_on.value)
     raise typer.Exit(code)
 
 
@@ -79,10 +79,9 @@ def train(
     from onecycle.cli.train import run_training
 
     if resume is not None and (passed or config is not None):
-        first = "config" if config is not None else next(iter(passed))
-        raise typer.BadParameter(
-            f"it goes on with the settings of that run: leave --{first.replace('_', '-')} out", param_hint="--resume"
-        )
+        first = "config" if config is not None else next(iter(passed)).replace("_", "-")
+        why = f"it goes on with the settings of that run: leave --{first} out"
+        raise typer.BadParameter(why, param_hint="--resume")
     chosen = None if resume is not None else RunConfig.merged(config, passed)
     raise typer.Exit(run_training(chosen, resume=resume, as_json=as_json, quiet=quiet, dry_run=dry_run))
 
@@ -117,8 +116,8 @@ def evaluate(
     """Measure a run's model again, on its own validation part or on new labelled pictures."""
     from onecycle.cli.evaluate import run_evaluate
 
-    options = opt.layout_options(passed)
-    raise typer.Exit(run_evaluate(run, data, options, as_json=as_json, quiet=quiet, fail_under=fail_under))
+    code = run_evaluate(run, data, opt.layout_options(passed), as_json=as_json, quiet=quiet, fail_under=fail_under)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -142,7 +141,7 @@ def predict(
         Path | None,
         typer.Option(help="Where they go: .csv, .json or .parquet.", rich_help_panel=opt.OUTPUT, metavar="FILE"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace that file.", rich_help_panel=opt.OUTPUT)] = False,
+    force: opt.Force = False,
     top: Annotated[int, typer.Option(min=1, help="How many classes are shown a picture.", metavar="N")] = 3,
     thresh: Annotated[
         float | None,
@@ -168,7 +167,7 @@ def compare(
     html: Annotated[
         Path | None, typer.Option(help="Write a page, too.", rich_help_panel=opt.OUTPUT, metavar="FILE")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace that page.", rich_help_panel=opt.OUTPUT)] = False,
+    force: opt.Force = False,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -188,9 +187,7 @@ def relabel(
     out: Annotated[
         Path | None, typer.Option(help="The new table of labels.", rich_help_panel=opt.OUTPUT, metavar="FILE")
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace that table where it exists.", rich_help_panel=opt.OUTPUT)
-    ] = False,
+    force: opt.Force = False,
     *,
     passed: opt.Passed,
     as_json: opt.AsJson = False,

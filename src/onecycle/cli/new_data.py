@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +21,6 @@ from onecycle.runs.split import read_split
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -97,56 +97,38 @@ def seen_by(run: RunFolder, paths: Sequence[str]) -> Seen:
         paths: of N pictures.
     """
     root = Path(str(run.read_json(run.data).get("layout", {}).get("root", "")))
-    parts: dict[str, list[str]] = {"train": [], "valid": [], "left out": []}
-    for file, part in read_split(run.split):
-        parts[part].append(os.path.join(root, file))
-    known = _by_size(paths)
-    trained = _same(known, paths, parts["train"])
-    validated = _same(known, paths, parts["valid"]) - trained
-    gone = sum(not os.path.exists(path) for path in parts["train"])
-    return Seen(tuple(sorted(trained)), tuple(sorted(validated)), gone)
-
-
-def _by_size(paths: Iterable[str]) -> dict[int, list[int]]:
-    positions: dict[int, list[int]] = defaultdict(list)
+    files: dict[str, list[str]] = {"train": [], "valid": [], "left out": []}
+    for file, side in read_split(run.split):
+        files[side].append(os.path.join(root, file))
+    known: dict[int, list[int]] = defaultdict(list)
     for i, path in enumerate(paths):
-        size = _size(path)
-        if size is not None:
-            positions[size].append(i)
-    return positions
+        known[_size(path)].append(i)
+    known.pop(0, None)
+    trained = _same(known, paths, files["train"])
+    validated = _same(known, paths, files["valid"]) - trained
+    gone = sum(not os.path.exists(path) for path in files["train"])
+    return Seen(tuple(sorted(trained)), tuple(sorted(validated)), gone)
 
 
 def _same(by_size: dict[int, list[int]], paths: Sequence[str], others: Iterable[str]) -> set[int]:
     """Return positions of the paths that are one of ``others``, or have the bytes of one."""
-    digests: dict[int, bytes] = {}
+    digest = cache(_digest)
     same: set[int] = set()
     for other in others:
-        candidates = [i for i in by_size.get(_size(other) or -1, ()) if i not in same]
-        if not candidates:
-            continue
-        same_file = {i for i in candidates if os.path.samefile(paths[i], other)}
-        rest = [i for i in candidates if i not in same_file]
-        same |= same_file
-        for i in rest:
-            digests[i] = digests[i] if i in digests else _digest(paths[i])
-        if rest:
-            wanted = _digest(other)
-            same |= {i for i in rest if digests[i] == wanted}
+        candidates = set(by_size.get(_size(other), ())) - same
+        one_file = {i for i in candidates if os.path.samefile(paths[i], other)}
+        same |= one_file | {i for i in candidates - one_file if digest(paths[i]) == digest(other)}
     return same
 
 
-def _size(path: str) -> int | None:
+def _size(path: str) -> int:
+    """Return the bytes of a file; 0 where there is none."""
     try:
         return os.stat(path).st_size
     except OSError:
-        return None
+        return 0
 
 
 def _digest(path: str) -> bytes:
-    import hashlib
-
-    digest = hashlib.blake2b(digest_size=16)
     with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.digest()
+        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).digest()

@@ -32,15 +32,10 @@ TRAIN = (
 Passed = dict[str, Any]
 """Settings that were passed as options, by name."""
 
-Data = Annotated[
-    str,
-    typer.Argument(
-        help="Folder with a table or with class folders; a table (CSV, TSV, parquet); or a name in URLs.",
-        show_default=False,
-    ),
-]
+Data = Annotated[str, typer.Argument(help=settings()["data"].metadata["help"], show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the result alone.", rich_help_panel=OUTPUT)]
+Force = Annotated[bool, typer.Option("--force", help="Replace that file.", rich_help_panel=OUTPUT)]
 Run = Annotated[Path, typer.Argument(help="Run folder, e.g. runs/planet-001; or latest.", show_default=False)]
 
 

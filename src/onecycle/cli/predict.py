@@ -18,13 +18,12 @@ import numpy as np
 from onecycle.cli.exit_codes import DATA
 from onecycle.cli.screen import Screen
 from onecycle.data.labels import items
-from onecycle.data.pixels.store import Unreadable
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.predictions import Predictions
-from onecycle.files import csv_text
+from onecycle.files import csv_text, parquet_bytes, text_name
 from onecycle.learner.predictor import Calibrated, Predictor
 from onecycle.runs.config import RunConfig
-from onecycle.runs.folder import RunFolder, write_output
+from onecycle.runs.folder import RunFolder, check_free, write_output
 from onecycle.text import cut, plural, shown
 
 MOST_ON_SCREEN = 20
@@ -74,17 +73,22 @@ def run_predict(
         raise ArgumentError(f"--top is a number of classes, 1 or more; received {top}")
     if thresh is not None and not 0 <= thresh <= 1:
         raise ArgumentError(f"--thresh is a probability, 0 to 1; received {thresh}")
-    _check_format(out)
+    if out is not None and out.suffix.lower() not in FORMATS:
+        raise ArgumentError(f"--out is a file that ends in {', '.join(FORMATS)}; received {out}")
     folder, screen = RunFolder.open(run), Screen(as_json=as_json, quiet=quiet)
     with screen.running():
         paths = files_of(pictures)
         if out is None and not as_json and len(paths) > MOST_ON_SCREEN:
             out = _free(Path("predictions.csv"), force=force)
-        _check_free(out, force=force)
+        check_free(out, force=force)
+        # Asked before an hour of predictions, not after it.
+        if out is not None and out.parent.is_dir() and not os.access(out.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, "the folder of --out cannot be written to", str(out.parent))
         with screen.status(f"loading {folder.name}"):
             predictor = Predictor.load(folder.path)
         predictions = predictor.predict(paths, thresh=thresh)
-        shown = _Shown(predictions, top, _delimiter(folder))
+        # What stands between the tags in the table that the run was trained on: no tag has it in it.
+        shown = _Shown(predictions, top, RunConfig.read(folder.config).label_delim or ";")
         if out is not None and len(predictions):
             write_output(out, shown.file(out.suffix.lower()))
         if as_json:
@@ -105,10 +109,10 @@ def files_of(pictures: Sequence[Path | str]) -> list[str]:
         if str(named) == STDIN:
             files += _listed_paths()
         elif Path(named).is_dir():
-            inside = [str(p) for p in items.list_images(Path(named))]
-            if not inside:
+            listed = [str(p) for p in items.list_images(Path(named))]
+            if not listed:
                 raise DataError(f"there is no picture in {named}: name a folder that holds some, or the files")
-            files += inside
+            files += listed
         else:
             files.append(str(named))
     if not files:
@@ -152,8 +156,8 @@ class _Shown:
 
     def records(self) -> list[dict[str, Any]]:
         """Return one JSON object a picture, those that could not be read last."""
-        good = [self._record(i) for i in range(len(self.files))]
-        return good + [{"file": f.path, "error": f.reason} for f in self.predictions.failed]
+        failed = [{"file": f.path, "error": f.reason} for f in self.predictions.failed]
+        return [*map(self._record, range(len(self.files))), *failed]
 
     def _record(self, i: int) -> dict[str, Any]:
         names, best = list(self.names(i)), dict(self.best(i))
@@ -161,12 +165,8 @@ class _Shown:
         if self.is_multi:
             predicted = {name: round(shown[name], 6) for name in names}
             return {"file": self.files[i], "labels": names, "probabilities": {**predicted, **best}}
-        return {
-            "file": self.files[i],
-            "label": names[0],
-            "probability": round(shown[names[0]], 6),
-            "probabilities": best,
-        }
+        probability = round(shown[names[0]], 6)
+        return {"file": self.files[i], "label": names[0], "probability": probability, "probabilities": best}
 
     def columns(self) -> dict[str, list[Any]]:
         """Return one entry a picture: file, label, probability and the runners-up; or file, labels, a column a tag."""
@@ -190,13 +190,8 @@ class _Shown:
         columns = self.columns()
         if suffix == ".parquet":
             import pyarrow as pa
-            import pyarrow.parquet as pq
 
-            # A name on the disk may be no UTF-8, which parquet cannot hold.
-            columns["file"] = [f.encode("utf-8", "backslashreplace").decode() for f in self.files]
-            buffer = io.BytesIO()
-            pq.write_table(pa.table(columns), buffer)
-            return buffer.getvalue()
+            return parquet_bytes(pa.table(columns | {"file": [text_name(f) for f in self.files]}))
         rows = zip(*columns.values(), strict=True)
         return csv_text([tuple(columns), *rows]).encode("utf-8", "surrogateescape")
 
@@ -214,10 +209,11 @@ def _say(
 ) -> None:
     n, failed = len(shown.files), shown.predictions.failed
     if not n:
-        _name_failed(screen, failed, len(failed))
+        _name_failed(screen, shown.predictions)
         return
     if out is None or n <= MOST_ON_SCREEN:
-        _list(screen, shown, always=out is None)
+        limit = screen.width // 2
+        screen.table([(cut(f, limit), _verdict(shown, i)) for i, f in enumerate(shown.files)], always=out is None)
     else:
         _sum_up(screen, shown)
     screen.say()
@@ -233,17 +229,9 @@ def _say(
                 "written as they are, so import these columns as text"
             )
     if failed:
-        _name_failed(screen, failed, n + len(failed))
+        _name_failed(screen, shown.predictions)
     screen.row("next", "where the labels of such pictures are known, judge the model by them:")
     screen.command(f"onecycle evaluate {shlex.quote(str(run.path))} DATA")
-
-
-def _list(screen: Screen, shown: _Shown, *, always: bool) -> None:
-    """List the pictures with their predicted labels."""
-    if not shown.files:
-        return
-    limit = screen.width // 2
-    screen.table([(cut(f, limit), _verdict(shown, i)) for i, f in enumerate(shown.files)], always=always)
 
 
 def _verdict(shown: _Shown, i: int) -> str:
@@ -258,23 +246,20 @@ def _verdict(shown: _Shown, i: int) -> str:
 
 def _sum_up(screen: Screen, shown: _Shown) -> None:
     """Say how often each label was predicted, the most frequent first."""
-    counts = Counter(name for i in range(len(shown.files)) for name in shown.names(i))
-    none = sum(not shown.names(i) for i in range(len(shown.files))) if shown.is_multi else 0
-    ranked = counts.most_common(MOST_ON_SCREEN)
-    rows = [(cut(name, screen.width // 2), f"{count:,}") for name, count in ranked]
-    if none:
-        rows.append(("(no tag)", f"{none:,}"))
+    named = [shown.names(i) for i in range(len(shown.files))]
+    counts = Counter(name for names in named for name in names)
+    rows = [(cut(name, screen.width // 2), f"{count:,}") for name, count in counts.most_common(MOST_ON_SCREEN)]
+    if () in named:
+        rows.append(("(no tag)", f"{named.count(()):,}"))
     screen.table(rows, "<>", least=(0, 7))
-    if len(counts) > len(ranked):
-        screen.line(f"… and {len(counts) - len(ranked)} more classes")
+    if len(counts) > MOST_ON_SCREEN:
+        screen.line(f"… and {len(counts) - MOST_ON_SCREEN} more classes")
 
 
 def _certainty(chosen: Calibrated) -> str:
     if chosen.calibration is None:
-        return (
-            "probabilities are the model's own, not calibrated: of pictures given 0.9, more or fewer than 90 % "
-            "may be right"
-        )
+        own = "probabilities are the model's own, not calibrated"
+        return f"{own}: of pictures given 0.9, more or fewer than 90 % may be right"
     return "probabilities are calibrated on the run's validation pictures"
 
 
@@ -290,25 +275,12 @@ def _rule(chosen: Calibrated, thresh: float | None) -> str:
     return f"given by the thresholds that the run chose for {thresholds.goal} on {thresholds.n:,} pictures: {span}{own}"
 
 
-def _name_failed(screen: Screen, failed: Sequence[Unreadable], n: int) -> None:
-    some = shown([f"{one.path} ({one.reason})" for one in failed], most=_NAMED)
-    screen.warn(f"{len(failed)} of {n} files could not be read and are left out: {some}")
+def _name_failed(screen: Screen, p: Predictions) -> None:
+    some = shown([f"{one.path} ({one.reason})" for one in p.failed], most=_NAMED)
+    screen.warn(f"{len(p.failed)} of {len(p) + len(p.failed)} files could not be read and are left out: {some}")
 
 
 # -- files ----------------------------------------------------------------------------------------------------
-
-
-def _check_format(out: Path | None) -> None:
-    if out is not None and out.suffix.lower() not in FORMATS:
-        raise ArgumentError(f"--out is a file that ends in {', '.join(FORMATS)}; received {out}")
-
-
-def _check_free(out: Path | None, *, force: bool) -> None:
-    if out is not None and out.exists() and not force:
-        raise ArgumentError(f"{out} is there already; --force replaces it, --out FILE writes another")
-    # Asked before an hour of predictions, not after it.
-    if out is not None and out.parent.is_dir() and not os.access(out.parent, os.W_OK):
-        raise PermissionError(errno.EACCES, "the folder of --out cannot be written to", str(out.parent))
 
 
 def _free(path: Path, *, force: bool) -> Path:
@@ -317,8 +289,3 @@ def _free(path: Path, *, force: bool) -> Path:
     while free.exists() and not force:
         free, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
     return free
-
-
-def _delimiter(run: RunFolder) -> str:
-    """Return what stands between the tags in the table that the run was trained on: no tag has it in it."""
-    return RunConfig.read(run.config).label_delim or ";"

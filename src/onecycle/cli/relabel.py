@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv as csv_module
-import io
 import json
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,11 @@ from onecycle.data.labels.relabel import FILE, NEW, relabelled
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.layout import DataLayout, LayoutOptions, find_layout
 from onecycle.errors import ArgumentError, DataError
-from onecycle.files import name_below
+from onecycle.files import csv_text, name_below, parquet_bytes
 from onecycle.runs.build import layout_of
 from onecycle.runs.config import RunConfig
-from onecycle.runs.folder import RunFolder, write_output
+from onecycle.runs.folder import RunFolder, check_free, write_output
+from onecycle.settings import RUN_CONFIG
 from onecycle.text import cut, plural
 
 _SHOWN = 20
@@ -97,28 +97,23 @@ def run_relabel(
 
 def _run_at(data: str) -> RunFolder | None:
     """Return the run that was named, None where ``data`` is a data set."""
-    if (Path(data) / "config.yaml").is_file():
+    if (Path(data) / RUN_CONFIG).is_file():
         return RunFolder.open(data)
-    if Path(data).is_dir() or Path(data).suffix:
-        return None
-    try:
-        return RunFolder.open(data)
-    except DataError:
-        return None
+    if not (Path(data).is_dir() or Path(data).suffix):
+        with suppress(DataError):
+            return RunFolder.open(data)
+    return None
 
 
 def _target(layout: DataLayout, out: Path | None, *, force: bool) -> Path:
-    name = layout.root.name if layout.csv is None else Path(layout.csv).stem
-    suffix = PARQUET if layout.csv is not None and Path(layout.csv).suffix.lower() == PARQUET else ".csv"
-    if layout.csv is not None and Path(layout.csv).suffix.lower() == ".tsv":
-        suffix = ".tsv"
-    target = Path(f"{name}.relabelled{suffix}") if out is None else out
+    table = Path(layout.csv or f"{layout.root.resolve().name}.csv")
+    suffix = table.suffix.lower() if table.suffix.lower() in (PARQUET, ".tsv") else ".csv"
+    target = Path(f"{table.stem}.relabelled{suffix}") if out is None else out
     if target.suffix.lower() != suffix:
         raise ArgumentError(f"the new table has the format of the old one, {suffix}; received --out {target}")
     if layout.csv is not None and target.exists() and target.samefile(layout.root / layout.csv):
         raise ArgumentError(f"{target} is the table of the data set itself, which stays as it is; choose another --out")
-    if target.exists() and not force:
-        raise ArgumentError(f"{target} is there already; --force replaces it, --out FILE writes another")
+    check_free(target, force=force)
     return target
 
 
@@ -150,12 +145,8 @@ def _new_table(layout: DataLayout, labels: Labels, changes: Sequence[Change]) ->
 
 def _table_of_folders(table: LabelTable, labels: Labels) -> bytes:
     """Return a table of all pictures of class folders."""
-    text = io.StringIO()
-    writer = csv_module.writer(text, lineterminator="\n")
-    writer.writerow([FILE, "label"])
-    for row, path in enumerate(table.paths):
-        writer.writerow([name_below(path, table.path), *_names(labels, row)])
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    rows = [(name_below(path, table.path), *_names(labels, row)) for row, path in enumerate(table.paths)]
+    return csv_text([(FILE, "label"), *rows]).encode("utf-8", "surrogateescape")
 
 
 def _text_with(table: Path, layout: DataLayout, changes: Sequence[Change]) -> bytes:
@@ -183,10 +174,7 @@ def _parquet_with(table: Path, layout: DataLayout, changes: Sequence[Change]) ->
         cell = _new_cell(str(old), c, layout.table.label_delim)
         cells[c.row] = type(old)(cell) if isinstance(old, (int, float)) else cell
     field = whole.schema.field(column)
-    changed = whole.set_column(column, field, pa.array(cells, field.type))
-    buffer = io.BytesIO()
-    pq.write_table(changed, buffer)
-    return buffer.getvalue()
+    return parquet_bytes(whole.set_column(column, field, pa.array(cells, field.type)))
 
 
 def _position(layout: DataLayout, columns: Sequence[Any]) -> int:
@@ -195,13 +183,13 @@ def _position(layout: DataLayout, columns: Sequence[Any]) -> int:
 
 
 def _new_cell(cell: str, change: Change, label_delim: str | None) -> str:
-    """Return what a label cell says from now on: kept tags keep their place, new ones come last."""
+    """Return what a label cell says from now on: tags that stay keep their place, new ones come last."""
     if label_delim is None:
         return change.after[0]
-    tags = [tag for tag in (part.strip() for part in cell.split(label_delim)) if tag]
-    kept = [tag for tag in tags if tag in change.after]
+    before = [tag.strip() for tag in cell.split(label_delim) if tag.strip()]
+    tags = [tag for tag in before if tag in change.after] + [tag for tag in change.after if tag not in before]
     between = f"{label_delim} " if label_delim.strip() and f"{label_delim} " in cell else label_delim
-    return between.join(kept + [tag for tag in change.after if tag not in tags])
+    return between.join(tags)
 
 
 # -- what is said ---------------------------------------------------------------------------------------------
@@ -211,17 +199,11 @@ def _next(layout: DataLayout, run: RunFolder | None, options: LayoutOptions, tar
     """Return the command that trains with the new table."""
     table = str(target.resolve())
     if run is not None:
-        return shlex.join(["onecycle", "train", "--config", str(run.config), "--csv", table, *_same_split(run)])
-    words = ["onecycle", "train", str(layout.root), "--csv", table]
-    for name in options.given:
-        if name != "csv":
-            words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
-    return shlex.join(words)
-
-
-def _same_split(run: RunFolder) -> list[str]:
-    """Return the option that keeps the run's split: new labels would stratify anew, and the scores not compare."""
-    return ["--split", str(run.split)] if run.split.exists() else []
+        # With the run's split: new labels would stratify anew, and the scores not compare.
+        split = ["--split", str(run.split)] if run.split.exists() else []
+        return shlex.join(["onecycle", "train", "--config", str(run.config), "--csv", table, *split])
+    named = {"data": str(layout.root)} | {name: getattr(options, name) for name in options.given} | {"csv": table}
+    return RunConfig.merged(None, named).command()
 
 
 def _say(screen: Screen, changes: Sequence[Change], csv: Path, target: Path, then: str) -> None:
@@ -233,16 +215,10 @@ def _say(screen: Screen, changes: Sequence[Change], csv: Path, target: Path, the
     if not changes:
         screen.say(f"Nothing to change: no cell under {NEW} in {csv} asks for another label. Nothing was written.")
         return
-    _list(screen, changes)
+    screen.table([(cut(c.file, screen.width // 2), str(c)) for c in changes[:_SHOWN]])
+    if len(changes) > _SHOWN:
+        screen.line(f"… and {len(changes) - _SHOWN:,} more (--json lists all)")
     screen.say()
     screen.row("written", f"{target}: {plural(len(changes), 'label')} changed, all else as it was", always=True)
     screen.row("next", "train on the new labels:")
     screen.command(then)
-
-
-def _list(screen: Screen, changes: Sequence[Change]) -> None:
-    """List the first changes: file, from, to."""
-    screen.table([(cut(c.file, screen.width // 2), str(c)) for c in changes[:_SHOWN]])
-    more = len(changes) - _SHOWN
-    if more > 0:
-        screen.line(f"… and {more:,} more (--json lists all)")

@@ -78,9 +78,7 @@ class Screen:
 
     def line(self, text: str, *, style: str = "", always: bool = False) -> None:
         """Show one line as it is laid out, cut where it is too long; ``always``: also with ``quiet``."""
-        plain = safe_text(text)
-        fitting = plain if cell_len(plain) <= self.width else chop_cells(plain, self.width)[0]
-        self._show(fitting, style=style, always=always)
+        self._show((chop_cells(safe_text(text), self.width) or [""])[0], style=style, always=always)
 
     def table(
         self,
@@ -111,9 +109,8 @@ class Screen:
     def command(self, text: str, what: str = "") -> None:
         """Show a command to run next; it is never broken, so that it can be copied."""
         plain = safe_text(text)
-        tail = f"   {what}" if what else ""
-        fits = cell_len(plain + tail) + LABEL_WIDTH <= self.width
-        self._show(" " * LABEL_WIDTH + plain + (tail if fits else ""))
+        line = " " * LABEL_WIDTH + plain
+        self._show(f"{line}   {what}" if cell_len(f"{line}   {what}") <= self.width else line)
 
     def event(self, name: str, /, **values: Any) -> None:
         """Write one JSON object on a line, where output is for machines."""
@@ -231,13 +228,16 @@ class ScreenProgress(BarProgress):
     def __init__(self, screen: Screen) -> None:
         super().__init__()
         self._screen = screen
+        self._widths: list[int] = []  # of the columns
 
     def start(self, names: Sequence[str], n_epochs: int) -> None:
         """Set up the bar."""
         super().start(names, n_epochs)
         self._screen.idle()
+        heads = [_HEADS.get(name, name.replace("_", " ")) for name in names]
+        self._widths = [max(9, len(head)) for head in heads]
         if names:
-            self._screen.line(_table_line(_heads(names)), style="dim")
+            self._screen.line(aligned([heads], ">", least=self._widths)[0], style="dim")
         if self._screen.is_live:
             self.start_bar(self._screen.console, indent="  ")
 
@@ -247,21 +247,8 @@ class ScreenProgress(BarProgress):
         values = [row.train_loss, row.valid_loss, *row.metrics]
         values += [None] * (len(self.names) - 2 - len(values))
         cells = ["–" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in values]
-        number = f"{len(self.rows)}/{self.n_epochs}"
-        self._screen.line(_table_line([number, *cells, _took(row.time_s)], self.names))
+        took = f"{row.time_s:.1f} s" if row.time_s < 10 else format_time(row.time_s)
+        self._screen.table([[f"{len(self.rows)}/{self.n_epochs}", *cells, took]], ">", least=self._widths)
 
 
 _HEADS = {"train_loss": "train loss", "valid_loss": "valid loss", "fbeta": "sample-F2"}
-
-
-def _took(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 10 else format_time(seconds)
-
-
-def _heads(names: Sequence[str]) -> list[str]:
-    return [_HEADS.get(name, name.replace("_", " ")) for name in names]
-
-
-def _table_line(cells: Sequence[str], names: Sequence[str] | None = None) -> str:
-    heads = _heads(names) if names is not None else cells
-    return aligned([cells], ">", least=[max(9, len(head)) for head in heads])[0]

@@ -44,7 +44,6 @@ STOPS, AFTER, RUN = "What stops a run", "After training", "The run"
 
 OPTION, FILE, DEFAULT = "option", "config file", "default"
 
-
 GROUPS = {
     "data": "The data", "split": "Which pictures validate", "size": NETWORK, "arch": TRAINING, "thresholds": AFTER,
     "name": "Where the run goes", "audit": "What stops a run before it starts, and what does not",
@@ -79,7 +78,9 @@ class RunConfig:
         ArgumentError: a value that cannot work, or two that do not go together.
     """
 
-    data: str = setting(MISSING, "", "", "Folder with a table or with class folders; a table; or a name in URLs.")
+    data: str = setting(
+        MISSING, "", "", "Folder with a table or with class folders; a table (CSV, TSV, parquet); or a name in URLs."
+    )
     csv: str | None = setting(None, TABLE, "FILE", "Table below DATA.")
     folder: str | None = setting(None, TABLE, "FOLDER", "Folder of the pictures below DATA.")
     suffix: str | None = setting(None, TABLE, "TEXT", "Added to each file name of the table, e.g. .jpg.")
@@ -201,9 +202,9 @@ class RunConfig:
         for name in settings():
             if name in GROUPS:
                 lines += ["", f"# {GROUPS[name]}"]
-            value = yaml.safe_dump(getattr(self, name), allow_unicode=True, default_flow_style=True, width=10_000)
-            text = value.removesuffix("...\n").strip()
-            lines.append(f"{name}: {text}  # {_one_line(self.origin(name))}")
+            text = yaml.safe_dump(getattr(self, name), allow_unicode=True, default_flow_style=True, width=10_000)
+            text = text.removesuffix("...\n").strip()
+            lines.append(f"{name}: {text}  # {safe_text(' '.join(self.origin(name).split()))}")
         return "\n".join(lines) + "\n"
 
     def command(self) -> str:
@@ -286,10 +287,6 @@ def _option_words(name: str, value: Any) -> list[str]:
     return [option, f"{value:g}" if isinstance(value, float) else str(value)]
 
 
-def _one_line(text: object) -> str:
-    return safe_text(" ".join(str(text).split()))
-
-
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """Return the settings of a file, and the line of each."""
     import yaml
@@ -301,8 +298,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"{path} cannot be read as settings: {error}") from error
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        node, values = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ArgumentError(f"{path} is not valid YAML: {safe_text(' '.join(str(error).split()))}") from error
     if values is None:
@@ -328,9 +324,7 @@ def _as_meant(name: str, value: Any) -> Any:
 
 def _check_keys(values: Mapping[str, Any], where: Mapping[str, str], file: str | Path | None) -> None:
     known = settings()
-    for name in values:
-        if name in known:
-            continue
+    for name in (n for n in values if n not in known):
         plain = name.replace("-", "_")
         near = [plain] if plain in known else get_close_matches(plain, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}"

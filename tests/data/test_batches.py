@@ -10,7 +10,7 @@ import torch
 
 from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.transforms import get_transforms, rotate
-from onecycle.data.batches import BatchLoader, _DeviceQueue, check_stats
+from onecycle.data.batches import BatchLoader, _on_device, check_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError, DataError
@@ -188,8 +188,7 @@ def test_on_a_processor_batches_are_handed_on_as_they_are():
             asked.append(i)
             yield FakeBatch(i, [])
 
-    queue = _DeviceQueue(torch.device("cpu"))
-    for i, batch in enumerate(queue.through(batches())):
+    for i, batch in enumerate(_on_device(batches(), torch.device("cpu"))):
         assert batch.number == i
         assert asked == list(range(i + 1))
 
@@ -227,8 +226,7 @@ def test_to_a_gpu_a_batch_goes_while_the_one_before_is_in_use(monkeypatch):
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: FakeStream("copies", log))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: FakeStream("network", log))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    queue = _DeviceQueue(torch.device("cuda"))
-    for batch in queue.through(iter([FakeBatch(i, log) for i in range(3)])):
+    for batch in _on_device(iter([FakeBatch(i, log) for i in range(3)]), torch.device("cuda")):
         log.append(f"use {batch.number}")
     assert log == [
         "copy 0",

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,45 +81,29 @@ class _Gathered:
         return replace(self, pixels=pixels, y=y)
 
 
-class _DeviceQueue:
-    """Sends batches to the device one ahead of the one in use.
+def _on_device(batches: Iterator[_Gathered], device: torch.device) -> Iterator[_Gathered]:
+    """Return the batches in their order, each on the device; to a GPU the next one is on its way meanwhile.
 
-    On a GPU the copies run on a stream of their own, beside the network's work. The stream that uses a batch waits for
-    that batch's copy alone, and its memory is not given to another batch before that stream is done with it.
+    There the copies (of pinned batches) run on a stream of their own, beside the network's work. The stream that uses a
+    batch waits for that batch's copy alone, and its memory is not given to another batch before it is done with it.
     """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._sent: deque[tuple[_Gathered, torch.cuda.Event | None]] = deque()
-
-    def send(self, batch: _Gathered) -> None:
-        """Start the copy of a batch (pinned, for a GPU)."""
-        if self._stream is None:
-            self._sent.append((batch.to(self.device), None))
-            return
-        with torch.cuda.stream(self._stream):
-            moved = batch.to(self.device)
-        self._sent.append((moved, self._stream.record_event()))
-
-    def receive(self) -> _Gathered:
-        """Return the batch that was sent first; the current stream may use it at once."""
-        batch, arrived = self._sent.popleft()
-        if arrived is not None:
-            user = torch.cuda.current_stream(self.device)
+    if device.type != "cuda":
+        yield from (batch.to(device) for batch in batches)
+        return
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    sent: deque[tuple[_Gathered, torch.cuda.Event]] = deque()
+    for batch in chain(batches, [None]):
+        if batch is not None:
+            with torch.cuda.stream(stream):
+                moved = batch.to(device)
+            sent.append((moved, stream.record_event()))
+        while len(sent) > (batch is not None):  # the latest one stays on its way, until there are no more
+            ready, arrived = sent.popleft()
+            user = torch.cuda.current_stream(device)
             user.wait_event(arrived)
-            batch.pixels.record_stream(user)
-            batch.y.record_stream(user)
-        return batch
-
-    def through(self, batches: Iterator[_Gathered]) -> Iterator[_Gathered]:
-        """Return the batches in their order, each on the device, the next one on its way."""
-        for batch in batches:
-            self.send(batch)
-            if len(self._sent) > (self._stream is not None):
-                yield self.receive()
-        while self._sent:
-            yield self.receive()
+            ready.pixels.record_stream(user)
+            ready.y.record_stream(user)
+            yield ready
 
 
 def check_stats(stats: Sequence[Sequence[float]]) -> Stats:
@@ -246,7 +231,7 @@ class BatchLoader:
                         waiting.append(ahead.submit(self._gather, chunks[step + _BATCHES_AHEAD], windowed))
                     yield batch
 
-            yield from _DeviceQueue(self.device).through(gathered())
+            yield from _on_device(gathered(), self.device)
 
     def _gather(self, positions: np.ndarray, windowed: bool) -> _Gathered:
         """Collect the pixels of some pictures on the CPU: the evaluation window, or all that is stored."""

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from onecycle.data.augment import warp
-from onecycle.data.augment.draws import Bools, ChannelNoise, Draws, Jitter, draw_batch
+from onecycle.data.augment.draws import Bools, Draws, Jitter, crop_size, draw_batch
 from onecycle.data.augment.threads import chunk_length, in_threads
-from onecycle.data.augment.transforms import PADDING_MODES, Size, Transform, Transforms, as_size, crop_pad, flatten
+from onecycle.data.augment.transforms import PADDING_MODES, Size, Transforms, as_size, crop_pad, flatten
 from onecycle.data.augment.warp import Floats, Ints
 from onecycle.errors import ArgumentError
 
@@ -60,10 +60,12 @@ class BatchAugmenter:
         self.tfms = listed if cuts else [*listed, crop_pad()]
         self.size = None if size is None else as_size(size)
         if self.size is None and own_sizes and not cuts:
-            self.size = _size_of(own_sizes[-1])
+            self.size = crop_size(own_sizes[-1])
         self.padding_mode = str(pads[-1].param("mode")) if pads else padding_mode
         self.mode = mode
-        _check_modes(self.padding_mode, mode)
+        for name, value, known in (("padding_mode", self.padding_mode, PADDING_MODES), ("mode", mode, MODES)):
+            if value not in known:
+                raise ArgumentError(f"{name} must be one of {', '.join(known)}; received {value!r}")
 
     def __repr__(self) -> str:
         how = f"size={self.size}, padding_mode={self.padding_mode!r}, mode={self.mode!r}"
@@ -107,7 +109,11 @@ class BatchAugmenter:
         def finished(rows: Ints) -> torch.Tensor:
             """Do all that is to do with some pictures: all of them move whole pixels or none, are lit or none."""
             mine, shape = draws.select(rows), checked[rows]
-            seen = pixels if len(rows) == len(pixels) else _chosen(pixels, rows)
+            seen = pixels
+            if len(rows) < len(pixels):
+                # Channels last, as they lie in memory, whole pictures are copied in one go: 10 µs each instead of 100.
+                taken = pixels.permute(0, 2, 3, 1).index_select(0, _rows(rows, pixels.device))
+                seen = taken.permute(0, 3, 1, 2)
             if whole[rows[0]]:
                 chunk = _copy(seen, shape, maps[rows], draws.size, self.padding_mode)
             else:
@@ -157,11 +163,6 @@ def _in_chunks(
 def _rows(rows: np.ndarray, device: torch.device) -> torch.Tensor:
     """Row numbers on the device, without waiting for it."""
     return torch.from_numpy(rows).to(device, non_blocking=True)
-
-
-def _chosen(pixels: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
-    # Channels last, as they lie in memory, whole pictures are copied in one go: 10 µs each instead of 100.
-    return pixels.permute(0, 2, 3, 1).index_select(0, _rows(rows, pixels.device)).permute(0, 3, 1, 2)
 
 
 def _moves_whole_pixels(maps: Floats, size: tuple[int, int]) -> Bools:
@@ -254,11 +255,8 @@ def _sample(pixels: torch.Tensor, shapes: Ints, draws: Draws, padding_mode: str,
         positions = _positions(draws, pixels.device)
         return _interpolate(pixels[:, :, :height, :width], positions, padding_mode, mode)
     if mode == "bicubic":  # its wider neighbourhood would reach past a picture's edge into the canvas
-        each = (
-            _sample(pixels[i : i + 1], shapes[i : i + 1], draws.select([i]), padding_mode, mode)
-            for i in range(len(draws))
-        )
-        return torch.cat(list(each))
+        rows = [slice(i, i + 1) for i in range(len(draws))]
+        return torch.cat([_sample(pixels[r], shapes[r], draws.select(r), padding_mode, mode) for r in rows])
     return _sample_ragged(pixels, shapes, _positions(draws, pixels.device), padding_mode, mode)
 
 
@@ -318,7 +316,9 @@ def _change_pixels_(chunk: torch.Tensor, draws: Draws) -> None:
     else:
         chunk.clamp_(0, 1)  # what interpolation leaves a little outside; light brings its own limits
     for noise in draws.channel_noise:
-        _replace_channels_(chunk, noise)
+        for i in np.flatnonzero(noise.channel >= 0):
+            drawn = np.random.default_rng(noise.seeds[i]).random(chunk.shape[2:], dtype=np.float32)
+            chunk[i, noise.channel[i]] = torch.from_numpy(drawn * np.float32(noise.level[i])).to(chunk.device)
     if draws.holes.size:
         _black_out_(chunk, draws.holes)
 
@@ -332,12 +332,6 @@ def _light_(chunk: torch.Tensor, draws: Draws) -> None:
     chunk.logit_(LOGIT_EPS).mul_(gain).add_(offset).sigmoid_()
 
 
-def _replace_channels_(out: torch.Tensor, noise: ChannelNoise) -> None:
-    for i in np.flatnonzero(noise.channel >= 0):
-        drawn = np.random.default_rng(noise.seeds[i]).random(out.shape[2:], dtype=np.float32)
-        out[i, noise.channel[i]] = torch.from_numpy(drawn * np.float32(noise.level[i])).to(out.device)
-
-
 def _black_out_(out: torch.Tensor, holes: Ints) -> None:
     edges = torch.from_numpy(holes).to(out.device, non_blocking=True)
     rows, cols = (torch.arange(k, device=out.device) for k in out.shape[2:])
@@ -348,11 +342,6 @@ def _black_out_(out: torch.Tensor, holes: Ints) -> None:
 
 
 # ---- checks ----
-
-
-def _size_of(crop: Transform) -> tuple[int, int]:
-    params = dict(crop.params)
-    return int(str(params["rows"])), int(str(params["cols"]))
 
 
 def _common_shape(shapes: Ints) -> tuple[int, int]:
@@ -381,10 +370,3 @@ def _check_batch(pixels: torch.Tensor, shapes: Ints, draws: Draws) -> None:
     if (shapes > np.array(pixels.shape[2:])).any():
         largest, canvas = tuple(shapes.max(axis=0).tolist()), tuple(pixels.shape[2:])
         raise ArgumentError(f"pictures of {largest} (rows, columns) do not fit into the canvas of {canvas}")
-
-
-def _check_modes(padding_mode: str, mode: str) -> None:
-    if padding_mode not in PADDING_MODES:
-        raise ArgumentError(f"padding_mode must be one of {', '.join(PADDING_MODES)}; received {padding_mode!r}")
-    if mode not in MODES:
-        raise ArgumentError(f"mode must be one of {', '.join(MODES)}; received {mode!r}")

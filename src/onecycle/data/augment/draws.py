@@ -128,6 +128,11 @@ def _number(value: Param) -> float:
     return float(value)
 
 
+def crop_size(tfm: Transform) -> tuple[int, int]:
+    """Return rows and columns that a ``crop`` cuts."""
+    return int(_number(tfm.param("rows"))), int(_number(tfm.param("cols")))
+
+
 def _position(rng: np.random.Generator, tfm: Transform, n: int) -> tuple[Floats, Floats]:
     return _uniform(rng, tfm.param("row_pct"), n), _uniform(rng, tfm.param("col_pct"), n)
 
@@ -217,14 +222,12 @@ def _draw_coords(
         if tfm.name == "jitter":
             magnitude = _uniform(rng, tfm.param("magnitude"), n) * _runs(rng, tfm, n)
             jitter.append(Jitter(_seeds(rng, n), magnitude[:, None, None] * np.eye(2)))
+            continue
+        if tfm.name == "zoom_squish":
+            drawn = _zoom_squish(tfm, rng, shapes)
         else:
-            is_window = tfm.name == "zoom_squish"
-            drawn = (
-                _zoom_squish(tfm, rng, shapes)
-                if is_window
-                else warp.perspective(_CORNER_TARGETS[tfm.name](tfm, rng, n))
-            )
-            product = _where_run(_runs(rng, tfm, n), drawn) @ product
+            drawn = warp.perspective(_CORNER_TARGETS[tfm.name](tfm, rng, n))
+        product = _where_run(_runs(rng, tfm, n), drawn) @ product
     return product, tuple(jitter)
 
 
@@ -269,10 +272,8 @@ def _flip(tfm: Transform, rng: np.random.Generator, now: _Sampled) -> _Sampled:
 
 
 def _cut(now: _Sampled, row_pct: Floats, col_pct: Floats, size: tuple[int, int]) -> _Sampled:
-    start = np.stack(
-        [warp.window_start(now.shapes[:, 0], size[0], row_pct), warp.window_start(now.shapes[:, 1], size[1], col_pct)],
-        axis=1,
-    )
+    starts = [warp.window_start(now.shapes[:, i], size[i], pct) for i, pct in enumerate((row_pct, col_pct))]
+    start = np.stack(starts, axis=1)
     shapes = np.broadcast_to(np.array(size, dtype=np.int64), now.shapes.shape)
     holes = now.holes - np.repeat(start, 2, axis=1)[:, None, :]
     view = now.view @ warp.pixel_window(now.shapes, start, size)
@@ -283,11 +284,6 @@ def _placed(tfm: Transform, rng: np.random.Generator, n: int) -> tuple[Floats, F
     row, col = _position(rng, tfm, n)
     run = _runs(rng, tfm, n)
     return np.where(run, row, 0.5), np.where(run, col, 0.5)
-
-
-def _crop(tfm: Transform, rng: np.random.Generator, now: _Sampled) -> _Sampled:
-    own = int(_number(tfm.param("rows"))), int(_number(tfm.param("cols")))
-    return _cut(now, *_placed(tfm, rng, len(now.view)), own)
 
 
 def _rgb_randomize(tfm: Transform, rng: np.random.Generator, now: _Sampled) -> _Sampled:
@@ -315,7 +311,7 @@ def _cutout(tfm: Transform, rng: np.random.Generator, now: _Sampled) -> _Sampled
 _AFTER_SAMPLING: dict[str, Callable[[Transform, np.random.Generator, _Sampled], _Sampled]] = {
     "flip_lr": _flip,
     "dihedral": _flip,
-    "crop": _crop,
+    "crop": lambda tfm, rng, now: _cut(now, *_placed(tfm, rng, len(now.view)), crop_size(tfm)),
     "rgb_randomize": _rgb_randomize,
     "cutout": _cutout,
 }

@@ -22,16 +22,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from onecycle.data.pixels.pixel_file import (
-    KEY_BYTES,
-    CacheUnusable,
-    Manifest,
-    Say,
-    UnfinishedFile,
-    file_path,
-    take,
-    why,
-)
+from onecycle.data.pixels import pixel_file
+from onecycle.data.pixels.pixel_file import CacheUnusable, Manifest, Say, UnfinishedFile, file_path, why
 from onecycle.files import NO_LOCK, locked, remove
 from onecycle.settings import cache_bytes, config_file, pixel_folder
 from onecycle.text import aligned, cut, human_bytes, plural, shown_path
@@ -78,7 +70,7 @@ def new_store(key: str, n_bytes: int, *, say: Say) -> Iterator[UnfinishedFile]:
         with FileLock(pixel_folder() / "room.lock"):  # two processes must not count on the same room
             _remove_set(key)
             _sweep(own=key)
-            _evict(n_bytes + KEY_BYTES, say)
+            _evict(n_bytes + pixel_file.KEY_BYTES, say)
             unfinished = UnfinishedFile(key, n_bytes)
     except NO_LOCK as error:
         raise CacheUnusable(why(error)) from error
@@ -153,16 +145,14 @@ def listing_text() -> str:
         return f"No decoded pictures are kept in {shown_path(pixel_folder())}"
     rows = [("size", "pictures", "px", "last used", "made from"), *(_row(s) for s in listed)]
     room = max(_COLUMNS - sum(max(len(row[i]) for row in rows) + 2 for i in range(4)), 12)
-    lines = aligned([(*row[:4], cut(row[4], room)) for row in rows], ">>><")
-    return "\n".join(
-        [
-            f"Decoded pictures in {shown_path(pixel_folder())}",
-            *lines,
-            f"{human_bytes(used)} of at most {human_bytes(cap)} (ONECYCLE_CACHE_GB, or cache_gb in config.toml).",
-            "`onecycle cache --clear` removes them, with `--older-than 30` those unused for",
-            "30 days.",
-        ]
-    )
+    lines = [
+        f"Decoded pictures in {shown_path(pixel_folder())}",
+        *aligned([(*row[:4], cut(row[4], room)) for row in rows], ">>><"),
+        f"{human_bytes(used)} of at most {human_bytes(cap)} (ONECYCLE_CACHE_GB, or cache_gb in config.toml).",
+        "`onecycle cache --clear` removes them, with `--older-than 30` those unused for",
+        "30 days.",
+    ]
+    return "\n".join(lines)
 
 
 def _row(stored: Stored) -> tuple[str, str, str, str, str]:
@@ -190,7 +180,7 @@ def _evict(n_bytes: int, say: Say) -> None:
         )
     free = shutil.disk_usage(pixel_folder()).free
     excess = max(used_bytes() + n_bytes - cap, n_bytes - free)
-    idle = [s for s in reversed(stores()) if excess > 0 and _is_idle(s.key)]
+    idle = [s for s in reversed(stores()) if excess > 0 and _discard(s.key, really=False)]
     if excess > sum(s.n_bytes for s in idle):
         spare, rest = human_bytes(free), human_bytes(used_bytes() - sum(s.n_bytes for s in idle))
         raise CacheUnusable(
@@ -212,14 +202,11 @@ def _evict(n_bytes: int, say: Say) -> None:
         )
 
 
-def _is_idle(key: str) -> bool:
+def _discard(key: str, *, really: bool = True) -> bool:
+    """Remove a set unless some process decodes or uses it; not ``really``: say whether that could be done."""
     with _alone(key) as idle:
-        return idle
-
-
-def _discard(key: str) -> bool:
-    """Remove a set unless some process decodes or uses it."""
-    with _alone(key) as idle:
+        if not really:
+            return idle
         if idle:
             _remove_set(key)
             # A process that waits for this lock may then decode beside one that comes later: twice the work, no harm.
@@ -236,7 +223,7 @@ def _alone(key: str) -> Iterator[bool]:
             held.enter_context(FileLock(file_path(key, ".lock"), timeout=0))
             if sys.platform != "win32":  # Windows removes nothing that is open, here neither
                 with suppress(FileNotFoundError):
-                    idle = take(held.enter_context(file_path(key, ".bin").open("rb")))
+                    idle = pixel_file.lock_file(held.enter_context(file_path(key, ".bin").open("rb")), alone=True)
         except NO_LOCK:
             idle = False
         yield idle

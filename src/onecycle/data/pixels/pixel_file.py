@@ -69,12 +69,9 @@ def stamps_of(paths: Sequence[str]) -> array[int]:
     for path in paths:
         try:
             status = os.stat(path)
+            stamps.extend((status.st_size, status.st_mtime_ns))
         except OSError:
-            stamps.append(_GONE)
-            stamps.append(_GONE)
-        else:
-            stamps.append(status.st_size)
-            stamps.append(status.st_mtime_ns)
+            stamps.extend((_GONE, _GONE))
     return stamps
 
 
@@ -168,7 +165,7 @@ def open_store(key: str, say: Say) -> tuple[BinaryIO, Manifest] | None:
         manifest = Manifest.from_json(file_path(key, ".json").read_text(encoding="utf-8"))
         with ExitStack() as opened:
             file = opened.enter_context(file_path(key, ".bin").open("rb"))
-            if not _share(file):
+            if not lock_file(file, alone=False):
                 return None  # it is being removed right now
             problem = _problem(file, key, manifest)
             if problem is None:
@@ -192,17 +189,13 @@ def _problem(file: BinaryIO, key: str, manifest: Manifest) -> str | None:
     return None if file.read() == bytes.fromhex(key) else "it is another set's"
 
 
-def _share(file: BinaryIO) -> bool:
-    """Mark a file as in use until its last duplicate is closed, a memory map's among them; False if it is going."""
-    return _lock(file, alone=False)
+def lock_file(file: BinaryIO, *, alone: bool) -> bool:
+    """Mark a file as in use until its last duplicate is closed, a memory map's among them; False if it is going.
 
-
-def take(file: BinaryIO) -> bool:
-    """Lock a file for its removal; False while any process has it in use."""
-    return _lock(file, alone=True)
-
-
-def _lock(file: BinaryIO, *, alone: bool) -> bool:
+    Args:
+        file: open for reading.
+        alone: lock it for its removal instead; False then says that a process has it in use.
+    """
     if fcntl is not None:  # Windows needs no lock: it refuses to remove a file that is open or mapped
         try:
             fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
@@ -273,10 +266,6 @@ class UnfinishedFile:
         except OSError as error:
             remove(beside)
             raise CacheUnusable(why(error)) from error
-
-    def reader(self) -> BinaryIO:
-        """Open what was written for reading, by this process alone: the name goes when the block ends."""
-        return self.path.open("rb")
 
     def close(self) -> None:
         """Remove what was not finished. Where another program has it open, the next sweep does."""

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -28,7 +27,7 @@ from onecycle.data.pixels.decode import (
 )
 from onecycle.data.pixels.image import Image, unreadable
 from onecycle.data.pixels.packed import Failures, PackedPixels, PixelLayout, on_one_canvas
-from onecycle.data.pixels.pixel_file import CacheUnusable, Manifest, Say, UnfinishedFile
+from onecycle.data.pixels.pixel_file import CacheUnusable, Manifest, Say
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import work_through
 from onecycle.errors import ArgumentError, UnreadableImagesError
@@ -162,7 +161,9 @@ class PixelStore:
         wanted = [int(p) for p in positions]
         if self._packed is not None or self.threads == 1:
             return [self.read(p) for p in wanted]
-        return list(self._workers().map(self.read, wanted))
+        if self._pool is None or self._pool[0] != os.getpid():  # made once, and anew in a forked process
+            self._pool = os.getpid(), ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
+        return list(self._pool[1].map(self.read, wanted))
 
     def fill(self, say: Say | None = print, *, decode: Callable[[int], np.ndarray] | None = None) -> list[Unreadable]:
         """Decode every picture once, or find that done: keep the pixels if there is room.
@@ -188,12 +189,6 @@ class PixelStore:
         return self._failed or []
 
     # ---------------------------------------------------------------- decoding
-
-    def _workers(self) -> ThreadPoolExecutor:
-        """Return the decoding threads: one set for the store's life, another one in a forked process."""
-        if self._pool is None or self._pool[0] != os.getpid():
-            self._pool = os.getpid(), ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
-        return self._pool[1]
 
     def _each_file(self, function: Callable[[list[int]], None], title: str) -> None:
         """Call a function with the positions of every file, in threads; several rows may name one."""
@@ -224,7 +219,6 @@ class PixelStore:
 
     def _decode_all(self, layout: PixelLayout, put: Callable[[int, np.ndarray], None] | None) -> None:
         """Decode every picture, and hand its pixels on as flat uint8 with the byte that they start at."""
-
         decode_row = self._decode or (lambda row: decode_for(self.paths[row], self.spec))
 
         def decode(positions: list[int]) -> None:
@@ -321,28 +315,25 @@ class PixelStore:
             self._decode_all(layout, lambda start, pixels: unfinished.write(start, pixels.data))
             if layout.shape is None:
                 unfinished.write(table_at, layout.table().data)
-            manifest = self._manifest(layout, unfinished)
+            manifest = Manifest(
+                n=len(self),
+                n_bytes=unfinished.n_bytes,
+                pixel_bytes=layout.n_bytes,
+                shape=layout.shape,
+                folder=os.path.dirname(os.path.abspath(self.paths[0])),
+                recipe=self._recipe(),
+                made=datetime.now(UTC).isoformat(timespec="seconds"),
+                unreadable=sorted(layout.failures.reasons.items()),
+            )
             unlasting = self._why_unlasting(stamps, layout)
             if unlasting:
                 say(f"{unlasting}: the decoded pictures are kept for this run only")
-                with closing(unfinished.reader()) as file:
+                with unfinished.path.open("rb") as file:
                     self._adopt(file, manifest)
                 return
             unfinished.finish(manifest)
         if not self._open(key, say):
             raise CacheUnusable(f"The pixel cache {shown_path(pixel_folder())} lost what was written to it")
-
-    def _manifest(self, layout: PixelLayout, unfinished: UnfinishedFile) -> Manifest:
-        return Manifest(
-            n=len(self),
-            n_bytes=unfinished.n_bytes,
-            pixel_bytes=layout.n_bytes,
-            shape=layout.shape,
-            folder=os.path.dirname(os.path.abspath(self.paths[0])),
-            recipe=self._recipe(),
-            made=datetime.now(UTC).isoformat(timespec="seconds"),
-            unreadable=sorted(layout.failures.reasons.items()),
-        )
 
     def _why_unlasting(self, stamps: array[int], layout: PixelLayout) -> str | None:
         """Say why the next run may not find the same pixels, None if it will."""
@@ -359,8 +350,9 @@ class PixelStore:
         opened = pixel_file.open_store(key, say)
         if opened is None:
             return False
-        with closing(opened[0]) as file:
-            self._adopt(file, opened[1])
+        file, manifest = opened
+        with file:
+            self._adopt(file, manifest)
         self._key = key
         return True
 

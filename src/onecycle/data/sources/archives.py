@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import contextlib
 import gzip
+import io
 import lzma
 import os
 import re
@@ -18,7 +19,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from typing import IO, NamedTuple
 
 from onecycle.errors import ArchiveError, ArgumentError, DataError
 from onecycle.files import sync_folder
@@ -30,10 +31,6 @@ _RATIO_FROM_BYTES = 16 * _MIB  # what is smaller does no harm, however well it w
 
 class _BadArchive(Exception):
     """Why an archive is refused, in a few words; `unpack` adds which archive and what to do."""
-
-
-class _Readable(Protocol):
-    def read(self, n: int, /) -> bytes: ...
 
 
 class _Entry(NamedTuple):
@@ -151,6 +148,11 @@ def _write_file(target: Path, chunks: Iterable[bytes], budget: _Budget) -> None:
             file.write(chunk)
 
 
+_NOT_ON_WINDOWS = re.compile(
+    r"""[<>:"|?*\x01-\x1f] | [.\ ]$ | ^(con|prn|aux|nul|com\d|lpt\d)\ *(\..*)?$""", re.IGNORECASE | re.VERBOSE
+)
+
+
 def name_flaw(parts: Sequence[str], *, windows: bool = sys.platform == "win32") -> str | None:
     """Why a name must not be used as a path; None if it may."""
     name = "/".join(parts)
@@ -162,13 +164,9 @@ def name_flaw(parts: Sequence[str], *, windows: bool = sys.platform == "win32") 
         return "it leaves the folder"
     if any(re.match("[A-Za-z]:", part) for part in parts):
         return "it starts with a drive"
-    if windows and any(re.search(r'[<>:"|?*\x01-\x1f]|[. ]$', part) or _is_device(part) for part in parts):
+    if windows and any(_NOT_ON_WINDOWS.search(part) for part in parts):
         return "Windows cannot store it"
     return None
-
-
-def _is_device(part: str) -> bool:
-    return re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d) *(\..*)?", part, re.IGNORECASE) is not None
 
 
 def _claim(seen: dict[str, tuple[str, bool]], parts: Sequence[str], is_folder: bool) -> None:
@@ -256,7 +254,7 @@ def _reading() -> Iterator[None]:
         raise _BadArchive(f"it is damaged or cut off ({type(err).__name__}: {err})") from err
 
 
-def _entries(file: IO[bytes], budget: _Budget) -> Iterator[_Entry]:
+def _entries(file: io.BufferedReader, budget: _Budget) -> Iterator[_Entry]:
     start = file.read(6)
     file.seek(0)
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
@@ -268,7 +266,7 @@ def _entries(file: IO[bytes], budget: _Budget) -> Iterator[_Entry]:
     return _tar_entries(lzma.LZMAFile(file) if start == b"\xfd7zXZ\0" else file, budget)
 
 
-def _zip_entries(file: IO[bytes], budget: _Budget) -> Iterator[_Entry]:
+def _zip_entries(file: io.BufferedReader, budget: _Budget) -> Iterator[_Entry]:
     with _reading():
         zipped = zipfile.ZipFile(file)
     for info in zipped.infolist():
@@ -293,12 +291,12 @@ def _zip_chunks(zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[byte
             yield chunk
 
 
-def _read(stream: _Readable, n: int) -> bytes:
+def _read(stream: io.BufferedIOBase | IO[bytes], n: int) -> bytes:
     with _reading():
         return stream.read(n)
 
 
-def _tar_entries(stream: _Readable, budget: _Budget) -> Iterator[_Entry]:
+def _tar_entries(stream: io.BufferedIOBase, budget: _Budget) -> Iterator[_Entry]:
     """The members of a tar stream, in ustar, GNU or pax form; everything that is not plain is refused.
 
     Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Header Block"; GNU tar manual, "Basic Tar Format".
@@ -311,7 +309,11 @@ def _tar_entries(stream: _Readable, budget: _Budget) -> Iterator[_Entry]:
             _tar_extra(kind, _tar_small(stream, size, budget), extra)
             continue
         name = extra.pop("path", name)
-        size = _decimal(extra.pop("size")) if "size" in extra else size
+        if "size" in extra:
+            digits = extra.pop("size")
+            if not re.fullmatch("[0-9]{1,18}", digits):
+                raise _BadArchive("a size in a pax header that is no number")
+            size = int(digits)
         if kind not in (b"\0", b"0", b"5", b"7"):
             raise _BadArchive(f"{name[:200]!r} is {_TAR_TYPES.get(kind, 'of a kind that is not unpacked')}")
         is_folder = kind == b"5" or name.endswith("/")
@@ -322,7 +324,7 @@ def _tar_entries(stream: _Readable, budget: _Budget) -> Iterator[_Entry]:
         budget.add_bytes(len(padding))
 
 
-def _tar_data(stream: _Readable, size: int) -> Iterator[bytes]:
+def _tar_data(stream: io.BufferedIOBase, size: int) -> Iterator[bytes]:
     """`size` bytes, then the rest of the last block, which is not given."""
     left = size
     while left:
@@ -336,7 +338,7 @@ def _tar_data(stream: _Readable, size: int) -> Iterator[bytes]:
         raise _BadArchive("it is cut off")
 
 
-def _tar_small(stream: _Readable, size: int, budget: _Budget) -> bytes:
+def _tar_small(stream: io.BufferedIOBase, size: int, budget: _Budget) -> bytes:
     if size > _MIB:
         raise _BadArchive(f"a header of {size:,} bytes")
     budget.add_bytes(size)
@@ -359,12 +361,6 @@ def _octal(field: bytes) -> int:
     if not re.fullmatch(b"[0-7]*", digits):
         raise _BadArchive("no tar or zip header where one should be")
     return int(digits or b"0", 8)
-
-
-def _decimal(digits: str) -> int:
-    if not re.fullmatch("[0-9]{1,18}", digits):
-        raise _BadArchive("a size in a pax header that is no number")
-    return int(digits)
 
 
 def _text(raw: bytes) -> str:

@@ -7,7 +7,7 @@ import http.client
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,25 +35,19 @@ class Check:
 
     def problem(self, path: Path) -> str | None:
         """How the file at `path` differs, as "expected …, got …"; None if it does not."""
-        wanted: dict[str, tuple[object, Callable[[Path], object]]] = {
-            "size in bytes": (self.size_bytes, lambda path: path.stat().st_size),
-            "md5 of the first MiB": (self.md5_head, _md5_head),
-            "sha256": (self.sha256, _sha256_of),
+        with path.open("rb") as file:
+            head = hashlib.md5(file.read(_MIB), usedforsecurity=False).hexdigest()
+            file.seek(0)
+            whole = None if self.sha256 is None else hashlib.file_digest(file, "sha256").hexdigest()
+        measured = {
+            "size in bytes": (self.size_bytes, path.stat().st_size),
+            "md5 of the first MiB": (self.md5_head, head),
+            "sha256": (self.sha256, whole),
         }
-        for name, (expected, measure) in wanted.items():
-            if expected is not None and (got := measure(path)) != expected:
+        for name, (expected, got) in measured.items():
+            if expected not in (None, got):
                 return f"expected {name} {expected}, got {got}"
         return None
-
-
-def _md5_head(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.md5(file.read(_MIB), usedforsecurity=False).hexdigest()
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class _Failure(Exception):
@@ -126,19 +120,15 @@ def _try_once(url: str, partial: Path, check: Check) -> None:
             start = _start_of(answer, url, partial, check)
             _receive(answer, partial, start, check)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as err:
-        cause = _root(err, (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError))
+        cause: BaseException = err  # the first one below their wrappers says what happened in one line
+        while isinstance(cause.__context__, (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)):
+            cause = cause.__context__
+        cause = cause.with_traceback(None)
         raise _Failure(f"{type(cause).__name__}: {cause}", retry=True, cause=cause) from err
     if problem := check.problem(partial):
         _drop(partial)
         # Two halves of different files, joined, deserve one clean start; the same wrong file twice does not.
         raise _Failure(f"the file is not the expected one: {problem}", retry=start > 0)
-
-
-def _root(err: BaseException, kinds: tuple[type[BaseException], ...]) -> BaseException:
-    """The first error below the wrappers of requests and urllib3: it says what happened in one line."""
-    while isinstance(err.__context__, kinds):
-        err = err.__context__
-    return err.with_traceback(None)
 
 
 def _note_of(partial: Path) -> Path:

@@ -70,12 +70,8 @@ def _clumps(rng: np.random.Generator, size_px: int, *, slope: float, stretch: fl
     length = k if stretch == 1 else np.maximum(np.hypot(along * stretch, across), 1)
     whole = _noise(rng, length**-slope * np.exp(-((k / (0.8 * half)) ** 2)))
     quarters = [whole[y : y + half, x : x + half] for y in (0, half) for x in (0, half)]
-    return [_grow(quarter, size_px) for quarter in quarters]
-
-
-def _grow(plane: Plane, size_px: int) -> Plane:
-    """Scale a plane to `size_px` without steps."""
-    return np.asarray(Image.fromarray(plane.copy()).resize((size_px, size_px), Image.Resampling.BICUBIC))
+    size, smooth = (size_px, size_px), Image.Resampling.BICUBIC
+    return [np.asarray(Image.fromarray(quarter.copy()).resize(size, smooth)) for quarter in quarters]
 
 
 def _shift(plane: Plane, dy: int, dx: int) -> Plane:

@@ -7,9 +7,7 @@ faint or half hidden: the tags can be learned, but not perfectly.
 
 from __future__ import annotations
 
-import csv
 import json
-import os
 import re
 import tempfile
 from collections.abc import Callable
@@ -23,6 +21,7 @@ from PIL import Image
 
 from onecycle.data.synthetic.scenery import draw_scene
 from onecycle.errors import ArgumentError, DataError
+from onecycle.files import csv_text, write_whole
 
 VERSION = 1  # raise it whenever the same seed draws other tiles: samples on disk are then drawn again
 STAMP = "onecycle_sample.json"
@@ -164,13 +163,9 @@ def _build(folder: Path, recipe: dict[str, Any], progress: Callable[[int], objec
         rows.append((tile.name, " ".join(tile.tags)))
         if progress is not None:
             progress(index + 1)
-    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as table:
-        csv.writer(table, lineterminator="\n").writerows(rows)
+    write_whole(folder / "labels.csv", csv_text(rows).encode())
     (folder / "README.txt").write_text(README, encoding="utf-8")
-    with (folder / STAMP).open("w", encoding="utf-8") as stamp:
-        json.dump({**recipe, "train_bytes": n_bytes}, stamp, indent=1)
-        stamp.flush()
-        os.fsync(stamp.fileno())
+    write_whole(folder / STAMP, json.dumps({**recipe, "train_bytes": n_bytes}, indent=1).encode())
 
 
 def _read_stamp(folder: Path) -> dict[str, Any]:

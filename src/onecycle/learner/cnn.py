@@ -9,7 +9,7 @@ from typing import Any, Unpack
 import torch
 from torch import nn
 
-from onecycle.data.batches import Stats, imagenet_stats
+from onecycle.data.batches import imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import check_keywords
 from onecycle.files import plain_json
@@ -65,17 +65,19 @@ def cnn_learner(
     check_views(options.get("precompute", False))
     of_head: Any = {name: value for name, value in options.items() if name in HeadOptions.__annotations__}
     of_learner: Any = {name: value for name, value in options.items() if name not in {"normalize", *of_head}}
-    built = create_cnn_model(
-        base_arch, data.c, cut=cut, pretrained=pretrained, seed=data.seed, log_prior=_log_prior(data), **of_head
-    )
+    made: Any = {"cut": cut, "pretrained": pretrained, "seed": data.seed, "log_prior": _log_prior(data), **of_head}
+    built = create_cnn_model(base_arch, data.c, **made)
     # A network of the user's own says nothing of its pixels; pretrained ones were fed ImageNet's statistics.
-    stats = (built.stats or (imagenet_stats if pretrained else None)) if options.get("normalize", True) else None
+    stats = (built.body.stats or (imagenet_stats if pretrained else None)) if options.get("normalize", True) else None
     learn = Learner(data, built.model, layer_groups=built.layer_groups, stats=stats, **of_learner)
     learn.network = _network(built.arch, cut, of_head)
     if pretrained:
         learn.freeze()
     if stats is not None and data.stats is None and not learn.silent:
-        _say_stats(built.weights_source, stats)
+        mean, std = (" ".join(f"{v:.3f}" for v in channels) for channels in stats)
+        source = built.body.weights_source
+        print(f"{source[0].upper()}{source[1:]}.\nPixels are normalised with mean {mean}, std {std}")
+        print("(the network's own); data.normalize(...) or normalize=False changes that.")
     return learn
 
 
@@ -93,13 +95,6 @@ def _log_prior(data: ImageDataBunch) -> torch.Tensor | None:
     if not len(train):
         return None
     return class_log_prior(torch.from_numpy(data.labels.counts(train)), is_multi=data.is_multi, n=len(train))
-
-
-def _say_stats(source: str, stats: Stats) -> None:
-    mean, std = (" ".join(f"{v:.3f}" for v in channels) for channels in stats)
-    print(f"{source[0].upper()}{source[1:]}.")
-    print(f"Pixels are normalised with mean {mean}, std {std}")
-    print("(the network's own); data.normalize(...) or normalize=False changes that.")
 
 
 def create_cnn(

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from onecycle.errors import ArgumentError
-from onecycle.model.weights import PACKAGED, BodyKeys, Published, State, find_weights, load_into
+from onecycle.model.weights import PACKAGED, BodyKeys, Published, find_weights, load_into
+from onecycle.train.evaluate import eval_mode
 
 Stats = tuple[tuple[float, float, float], tuple[float, float, float]]
 Cut = int | Callable[[nn.Module], nn.Module]
@@ -84,8 +85,7 @@ class Models:
 
     def __dir__(self) -> list[str]:
         """fastai v1's names and the packaged one; timm's too once timm is loaded (that takes seconds)."""
-        names = {*SEED_ERA, PACKAGED}
-        return sorted(names | (set(_timm_names()) if "timm" in sys.modules else set()))
+        return sorted({*SEED_ERA, PACKAGED, *(_timm_names() if "timm" in sys.modules else ())})
 
 
 models = Models()
@@ -120,8 +120,8 @@ def _by_name(name: str) -> Architecture:
 
     plain, _, tag = name.partition(".")
     if plain not in _timm_names():
-        known = {*SEED_ERA, *_timm_names()}
-        raise _UnknownArchitecture(f"there is no network named {name!r}{_nearest(plain, known)}")
+        nearest = _nearest(plain, {*SEED_ERA, *_timm_names()})
+        raise _UnknownArchitecture(f"there is no network named {name!r}{nearest}")
     tagged = timm.list_pretrained(f"{plain}.*")
     if tag and name not in tagged:
         raise _UnknownArchitecture(f"{plain} has no weights {tag!r}{_nearest(name, tagged, n=len(tagged))}")
@@ -131,9 +131,7 @@ def _by_name(name: str) -> Architecture:
 
 def _nearest(name: str, known: Sequence[str] | set[str], n: int = 5) -> str:
     close = difflib.get_close_matches(name, sorted(known), n=max(n, 1), cutoff=0.5)
-    if not close:
-        return "; timm.list_models() lists all names"
-    return f"; did you mean {', '.join(close)}?"
+    return f"; did you mean {', '.join(close)}?" if close else "; timm.list_models() lists all names"
 
 
 def _timm_names() -> list[str]:
@@ -153,8 +151,14 @@ class _Network:
     stats: Stats | None
     input_size: tuple[int, int]
     published: Published
+    in_chans: int = 3
     classifier: tuple[str, ...] = ()
     any_size: bool = True
+
+    def probe(self, forward: Callable[[Tensor], Any]) -> Any:
+        """Return what a function gives for a black picture."""
+        height, width = (PROBE_PX, PROBE_PX) if self.any_size else self.input_size
+        return forward(torch.zeros(1, self.in_chans, height, width))
 
 
 def build_body(
@@ -189,28 +193,27 @@ def build_body(
     # Names and stages are read before the cut, which may take modules out of the network.
     tensors = network.module.state_dict(keep_vars=True)
     stage_of = _stages(network.module)
-    module, splits = _cut(network, cut, in_chans)
+    module, splits = _cut(network, cut)
     keys = _body_keys(network, tensors, module)
     return Body(
         module=module.train(),
-        nf=_output_channels(module, network, in_chans),
+        nf=_output_channels(module, network),
         stats=network.stats,
         input_size=network.input_size,
-        weights_source=_load(module, keys, network, arch, pretrained, in_chans),
+        weights_source=_load(module, keys, network, arch, pretrained),
         splits=splits,
         stages={new: stage_of[old] for old, new in keys.of_network.items() if new is not None and old in stage_of},
     )
 
 
-def _load(
-    module: nn.Module, keys: BodyKeys, net: _Network, arch: Architecture, pretrained: bool | str | Path, in_chans: int
-) -> str:
+def _load(module: nn.Module, keys: BodyKeys, net: _Network, arch: Architecture, pretrained: bool | str | Path) -> str:
+    """Fill the body, and say with what."""
     if pretrained is False:
         return "random weights (pretrained=False)"
     if arch.source == "callable" and pretrained is True:
         return f"weights of {arch.name}(True)"
     file = find_weights(net.published, pretrained)
-    load_into(module, keys, file, in_chans=in_chans)
+    load_into(module, keys, file, in_chans=net.in_chans)
     return file.source
 
 
@@ -222,43 +225,35 @@ def _build(arch: Architecture, pretrained: bool | str | Path, in_chans: int) -> 
             f"{arch.name} takes pictures of 3 channels, received in_chans={in_chans}; use a timm network"
         )
     if arch.build is not None:
-        published = Published(arch.name, (arch.name,))
-        return _Network(arch.build(pretrained is True), None, (224, 224), published)
-    return _build_torchvision(arch)
-
-
-def _build_torchvision(arch: Architecture) -> _Network:
+        return _Network(arch.build(pretrained is True), None, (224, 224), Published(arch.name, (arch.name,)))
     import torchvision
 
     weights = next(iter(torchvision.models.get_model_weights(arch.name)))  # the first: the ones of fastai v1
     stem = weights.url.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     published = Published(arch.name, (arch.name, stem), url=weights.url)
     net = torchvision.models.get_model(arch.name, weights=None)
-    return _Network(net, IMAGENET_STATS, (224, 224), published, ("fc", "classifier", "head"))
+    return _Network(net, IMAGENET_STATS, (224, 224), published, classifier=("fc", "classifier", "head"))
 
 
 def _build_timm(arch: Architecture, in_chans: int) -> _Network:
     import timm
 
-    cfg = timm.models.get_pretrained_cfg(arch.weights)
+    cfg: Any = timm.models.get_pretrained_cfg(arch.weights)
     net = _create_timm(arch.weights, in_chans, any_size=cfg is None or not cfg.fixed_input_size)
     cfg = cfg or timm.models.PretrainedCfg()
     classifier = (cfg.classifier,) if isinstance(cfg.classifier, str) else tuple(cfg.classifier or ())
+    # The address ends in the name that PyTorch's users know the file by.
+    stems = (arch.weights, arch.name, (cfg.url or "").rsplit("/", 1)[-1].rsplit(".", 1)[0])
+    names = tuple(dict.fromkeys(stem for stem in stems if stem))
     return _Network(
         net,
         LITE_STATS if arch.name == PACKAGED else (_rgb(cfg.mean), _rgb(cfg.std)),
         (cfg.input_size[1], cfg.input_size[2]),
-        _published(arch, cfg),
+        Published(arch.weights, names, cfg.hf_hub_id or None, cfg.hf_hub_filename, cfg.url or None),
+        in_chans,
         (*classifier, "fc", "classifier"),
         not cfg.fixed_input_size and cfg.min_input_size is None,
     )
-
-
-def _published(arch: Architecture, cfg: Any) -> Published:
-    # cfg is timm's PretrainedCfg; its address ends in the name that PyTorch's users know the file by.
-    stems = (arch.weights, arch.name, (cfg.url or "").rsplit("/", 1)[-1].rsplit(".", 1)[0])
-    names = tuple(dict.fromkeys(stem for stem in stems if stem))
-    return Published(arch.weights, names, cfg.hf_hub_id or None, cfg.hf_hub_filename, cfg.url or None)
 
 
 def _rgb(values: Sequence[float]) -> tuple[float, float, float]:
@@ -300,7 +295,7 @@ _FAMILIES = {
 }
 
 
-def _cut(network: _Network, cut: Cut | None, in_chans: int) -> tuple[nn.Module, tuple[str, ...]]:
+def _cut(network: _Network, cut: Cut | None) -> tuple[nn.Module, tuple[str, ...]]:
     net = network.module
     if cut is not None:
         return (cut(net) if callable(cut) else nn.Sequential(*list(net.children())[:cut])), ()
@@ -308,9 +303,7 @@ def _cut(network: _Network, cut: Cut | None, in_chans: int) -> tuple[nn.Module, 
     family = _FAMILIES.get(type(net).__name__) if library in ("timm", "torchvision") else None
     if family is not None:
         return _cut_family(net, family)
-    if library == "timm":
-        return _cut_timm(network, in_chans), ()
-    return _cut_before_pool(net), ()
+    return _cut_timm(network) if library == "timm" else _cut_before_pool(net), ()
 
 
 def _cut_family(net: nn.Module, family: _Family) -> tuple[nn.Module, tuple[str, ...]]:
@@ -356,21 +349,18 @@ class TimmBody(nn.Module):
         return y.permute(0, 3, 1, 2) if self.layout == "NHWC" else y
 
 
-def _cut_timm(network: _Network, in_chans: int) -> nn.Module:
+def _cut_timm(network: _Network) -> nn.Module:
     net: Any = network.module
-    shape = _measure(net.forward_features, network, in_chans)
+    shape = _output_shape(net.forward_features, net, network)
     if len(shape) not in (3, 4) or (len(shape) == 3 and not hasattr(net, "forward_intermediates")):
         raise _no_map(net, f"its features have the shape {shape}" if shape else "its features are not one tensor")
-    body = TimmBody(net, "tokens" if len(shape) == 3 else _map_layout(shape, net.num_features))
+    is_last = len(shape) == 4 and shape[3] == net.num_features != shape[1]
+    body = TimmBody(net, "tokens" if len(shape) == 3 else "NHWC" if is_last else "NCHW")
     try:
-        _drop_unused(body, network, in_chans)
+        _drop_unused(body, network)
     except AssertionError as error:  # how timm says that it cannot put a network's tokens back on their grid
         raise _no_map(net, str(error)) from error
     return body
-
-
-def _map_layout(shape: tuple[int, ...], channels: int) -> Literal["NCHW", "NHWC"]:
-    return "NHWC" if shape[3] == channels != shape[1] else "NCHW"
 
 
 def _no_map(net: nn.Module, reason: str) -> ArgumentError:
@@ -380,16 +370,12 @@ def _no_map(net: nn.Module, reason: str) -> ArgumentError:
     )
 
 
-def _drop_unused(body: nn.Module, network: _Network, in_chans: int) -> None:
+def _drop_unused(body: nn.Module, network: _Network) -> None:
     """Take out what the output does not depend on: the classifier, a norm after pooling, extra heads."""
     params = [p for p in body.parameters() if p.requires_grad]
-    body.eval()
-    with torch.enable_grad():  # the caller may have switched gradients off
-        total = body(_probe_batch(network, in_chans)).sum()
-        grads = torch.autograd.grad(total, params, allow_unused=True)
-    body.train()
-    unused = {id(p) for p, grad in zip(params, grads, strict=True) if grad is None}
-    _replace_unused(body, unused)
+    with eval_mode(body), torch.enable_grad():  # the caller may have switched gradients off
+        grads = torch.autograd.grad(network.probe(body).sum(), params, allow_unused=True)
+    _replace_unused(body, {id(p) for p, grad in zip(params, grads, strict=True) if grad is None})
 
 
 def _replace_unused(module: nn.Module, unused: set[int]) -> None:
@@ -404,23 +390,15 @@ def _replace_unused(module: nn.Module, unused: set[int]) -> None:
 # --- measuring ------------------------------------------------------------------------------------
 
 
-def _probe_batch(network: _Network, in_chans: int) -> Tensor:
-    height, width = (PROBE_PX, PROBE_PX) if network.any_size else network.input_size
-    return torch.zeros(1, in_chans, height, width)
-
-
-def _measure(forward: Callable[[Tensor], Any], network: _Network, in_chans: int) -> tuple[int, ...]:
-    network.module.eval()
-    with torch.no_grad():
-        out = forward(_probe_batch(network, in_chans))
-    network.module.train()
+def _output_shape(forward: Callable[[Tensor], Any], module: nn.Module, network: _Network) -> tuple[int, ...]:
+    """Measure what a function of a module gives in evaluation mode; empty where it is not one tensor."""
+    with eval_mode(module), torch.no_grad():
+        out = network.probe(forward)
     return tuple(out.shape) if isinstance(out, Tensor) else ()
 
 
-def _output_channels(body: nn.Module, network: _Network, in_chans: int) -> int:
-    body.eval()
-    shape = _measure(body, network, in_chans)
-    body.train()
+def _output_channels(body: nn.Module, network: _Network) -> int:
+    shape = _output_shape(body, body, network)
     if len(shape) != 4:
         raise ArgumentError(f"a body must give (N, C, h, w), this one gives {shape or 'no tensor'}; pass another cut=")
     return shape[1]
@@ -455,10 +433,7 @@ def _body_keys(network: _Network, tensors: Mapping[str, Tensor], body: nn.Module
     # A body shares its tensors with the network that it was cut from, so the same object is the same tensor.
     of_body = {id(tensor): key for key, tensor in body.state_dict(keep_vars=True).items()}
     of_network = {key: of_body.get(id(tensor)) for key, tensor in tensors.items()}
-    return BodyKeys(of_network, network.classifier, _converter(network.module))
-
-
-def _converter(net: nn.Module) -> Callable[[State], State] | None:
-    """timm's own conversion from the layout in which a network's authors published it."""
-    convert = getattr(sys.modules.get(type(net).__module__), "checkpoint_filter_fn", None)
-    return None if convert is None else lambda state: convert(state, net)
+    # timm's own conversion from the layout in which a network's authors published it.
+    convert = getattr(sys.modules.get(type(network.module).__module__), "checkpoint_filter_fn", None)
+    converter = None if convert is None else lambda state: convert(state, network.module)
+    return BodyKeys(of_network, network.classifier, converter)

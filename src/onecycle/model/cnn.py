@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from onecycle.errors import ArgumentError
-from onecycle.model.backbones import Architecture, Body, Cut, Stats, architecture, build_body
+from onecycle.model.backbones import Architecture, Body, Cut, architecture, build_body
 from onecycle.model.heads import Init, create_head, init_head, seeded, set_prior_bias
 from onecycle.train.evaluate import eval_mode
 
@@ -39,18 +39,14 @@ class HeadOptions(TypedDict, total=False):
     concat_pool: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class CnnModel:
     """A model ready for training, and what is known about it."""
 
     model: nn.Sequential  # (body, head), from (N, 3, H, W) to logits (N, n_classes); nothing is frozen
     layer_groups: list[nn.ModuleList]  # the leaf modules from input to output; the last group is the head
-    stats: Stats | None  # mean and standard deviation of pixels in [0, 1] that the weights expect; None if unknown
-    pretrained: bool  # whether the body's weights were loaded, so that training usually starts frozen
-    weights_source: str  # what the weights are and where they came from, for a line in the log
+    body: Body  # with its statistics and what its weights are
     arch: Architecture
-    nf: int  # channels of the body's output
-    input_size: tuple[int, int]  # height and width (px) that the body's weights were trained at
 
 
 def create_cnn_model(
@@ -87,23 +83,13 @@ def create_cnn_model(
     if log_prior is not None and not set_prior_bias(head, log_prior) and own is None:
         raise ArgumentError(f"log_prior must hold {n_classes} numbers, received the shape {tuple(log_prior.shape)}")
     model = nn.Sequential(body.module, head)
-    return CnnModel(
-        model=model,
-        layer_groups=_layer_groups(model, body, options.get("split_on")),
-        stats=body.stats,
-        pretrained=pretrained is not False,
-        weights_source=body.weights_source,
-        arch=arch,
-        nf=body.nf,
-        input_size=body.input_size,
-    )
+    return CnnModel(model, _layer_groups(model, body, options.get("split_on")), body, arch)
 
 
 def _usual_head(nf: int, n_classes: int, options: HeadOptions) -> nn.Module:
-    concat_pool, bn_final = options.get("concat_pool", True), options.get("bn_final", False)
-    n_features = nf * (2 if concat_pool else 1)
-    widths, ps = options.get("lin_ftrs"), options.get("ps", 0.5)
-    return create_head(n_features, n_classes, widths, ps, concat_pool=concat_pool, bn_final=bn_final)
+    n_features = nf * (2 if options.get("concat_pool", True) else 1)
+    own: Any = {name: options[name] for name in ("lin_ftrs", "ps", "concat_pool", "bn_final") if name in options}
+    return create_head(n_features, n_classes, **own)
 
 
 # --- layer groups ---------------------------------------------------------------------------------
@@ -156,8 +142,7 @@ def split_model(model: nn.Module, splits: Sequence[nn.Module]) -> list[nn.Module
     """
     leaves = flatten_leaves(model)
     position = {_identity(leaf): i for i, leaf in enumerate(leaves)}
-    starts = {_start(split, position) for split in splits}
-    bounds = sorted({0, *starts, len(leaves)})
+    bounds = sorted({0, *(_start(split, position) for split in splits), len(leaves)})
     return [nn.ModuleList(leaves[a:b]) for a, b in pairwise(bounds)]
 
 
@@ -178,18 +163,12 @@ def _identity(leaf: nn.Module) -> int:
 
 def _layer_groups(model: nn.Sequential, body: Body, split_on: SplitOn | None) -> list[nn.ModuleList]:
     if split_on is not None:
-        return split_model(model, _asked_splits(model, split_on))
+        asked = split_on if isinstance(split_on, nn.Module) or not callable(split_on) else split_on(model)
+        return split_model(model, [asked] if isinstance(asked, nn.Module) else list(asked))
     head = model[1]
     if body.splits:
         return split_model(model, [*(body.module.get_submodule(name) for name in body.splits), head])
     return [*_stage_groups(body), nn.ModuleList(flatten_leaves(head))]
-
-
-def _asked_splits(model: nn.Module, split_on: SplitOn) -> Sequence[nn.Module]:
-    if isinstance(split_on, nn.Module):
-        return [split_on]
-    asked = split_on(model) if callable(split_on) else split_on
-    return [asked] if isinstance(asked, nn.Module) else list(asked)
 
 
 def _stage_groups(body: Body) -> list[nn.ModuleList]:

@@ -28,9 +28,7 @@ class AdaptiveConcatPool2d(nn.Module):
 
     def __init__(self, sz: int | tuple[int, int] | None = None) -> None:
         super().__init__()
-        size = sz or 1
-        self.ap = nn.AdaptiveAvgPool2d(size)
-        self.mp = nn.AdaptiveMaxPool2d(size)
+        self.ap, self.mp = nn.AdaptiveAvgPool2d(sz or 1), nn.AdaptiveMaxPool2d(sz or 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self.mp(x), self.ap(x)], dim=1)
@@ -65,9 +63,8 @@ def bn_drop_lin(
     Returns:
         The layers in order.
     """
-    layers: list[nn.Module] = [nn.BatchNorm1d(n_in)] if bn else []
-    layers += [nn.Dropout(p), nn.Linear(n_in, n_out)]
-    return layers + ([actn] if actn is not None else [])
+    norm = [nn.BatchNorm1d(n_in)] if bn else []
+    return [*norm, nn.Dropout(p), nn.Linear(n_in, n_out), *([] if actn is None else [actn])]
 
 
 def create_head(
@@ -142,16 +139,12 @@ def init_head(head: nn.Module, *, seed: int, init: Init | None = nn.init.kaiming
         return
     with seeded(seed):
         for layer in head.modules():
-            _init_layer(layer, init)
-
-
-def _init_layer(layer: nn.Module, init: Init) -> None:
-    weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")
-    if weight is None or weight.dim() < 2 or not weight.requires_grad:
-        return
-    init(weight)
-    if bias is not None:
-        nn.init.zeros_(bias)
+            weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")
+            if weight is None or weight.dim() < 2 or not weight.requires_grad:
+                continue
+            init(weight)
+            if bias is not None:
+                nn.init.zeros_(bias)
 
 
 def set_prior_bias(head: nn.Module, log_prior: Tensor) -> bool:

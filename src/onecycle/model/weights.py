@@ -63,20 +63,16 @@ def find_weights(published: Published, pretrained: bool | str | Path) -> Weights
     in_folder = _in_folder(settings.weights_folder(), published.file_names)
     if in_folder is not None:
         return WeightsFile(in_folder, f"weights {published.name} from {in_folder}")
-    packaged = _packaged(published)
-    if packaged is not None:
-        return packaged
-    return _from_hub(published)
+    return _packaged(published) or _from_hub(published)
 
 
 def _named(path: Path, published: Published) -> WeightsFile:
     if path.is_dir():
         file = _in_folder(path, (*published.file_names, *SNAPSHOT_NAMES))
         if file is None:
-            names = ", ".join(published.file_names)
             raise WeightsError(
-                f"the folder {path} holds no weights for {published.name}: expected one of {names} "
-                f"with one of the endings {', '.join(SUFFIXES)}"
+                f"the folder {path} holds no weights for {published.name}: expected one of "
+                f"{', '.join(published.file_names)} with one of the endings {', '.join(SUFFIXES)}"
             )
         path = file
     if not path.is_file():
@@ -117,8 +113,11 @@ def _from_hub(published: Published) -> WeightsFile:
 
 def _from_hugging_face(published: Published, hub_id: str) -> WeightsFile:
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
+    # The hub's errors and those of the HTTP library under it (requests, httpx or httpx2).
+    kinds = HfHubHTTPError.__mro__
+    unreachable = tuple(kind for kind in kinds if issubclass(kind, Exception) and kind is not Exception)
     names = (published.hub_file,) if published.hub_file else tuple(f"{n}.safetensors" for n in SNAPSHOT_NAMES)
     names = (*names, "pytorch_model.bin")
     for name in names:
@@ -134,17 +133,10 @@ def _from_hugging_face(published: Published, hub_id: str) -> WeightsFile:
         except EntryNotFoundError as error:
             reason = error  # this file is not in the repository; the next name may be
             continue
-        except _hub_errors() as error:
+        except unreachable as error:
             raise _unreachable(published, hf_hub_url(hub_id, name), error) from error
         return WeightsFile(Path(path), f"weights {published.name} from the hub ({hub_id})")
     raise _unreachable(published, hf_hub_url(hub_id, names[0]), reason) from reason
-
-
-def _hub_errors() -> tuple[type[Exception], ...]:
-    """The hub's errors and those of the HTTP library under it (requests, httpx or httpx2)."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    return tuple(kind for kind in HfHubHTTPError.__mro__ if issubclass(kind, Exception) and kind is not Exception)
 
 
 def _from_url(published: Published, url: str) -> WeightsFile:
@@ -171,18 +163,15 @@ def _check_reachable(url: str) -> None:
 
 def _unreachable(published: Published, place: str, reason: Exception | None) -> WeightsError:
     target = settings.weights_folder() / f"{published.file_names[0]}.safetensors"
+    said = (str(reason).strip().splitlines() or ["no details"])[0]
     return WeightsError(
         f"the pretrained weights {published.name} are not on this machine and could not be fetched "
-        f"from {place} ({type(reason).__name__}: {_first_line(reason)}). Ways on:\n"
+        f"from {place} ({type(reason).__name__}: {said}). Ways on:\n"
         f"  1. put the file at {target} (or .pth);\n"
         f"  2. pass pretrained='path/to/the/file';\n"
         f"  3. use models.{PACKAGED}, whose weights are installed with onecycle; or pretrained=False for "
         f"random weights."
     )
-
-
-def _first_line(error: Exception | None) -> str:
-    return (str(error).strip().splitlines() or ["no details"])[0]
 
 
 # --- fitting a file to a body ------------------------------------------------------
@@ -198,11 +187,10 @@ class BodyKeys:
 
     def to_body(self, state: State) -> State:
         """Rename the network's keys to the body's, drop the classifier's, keep unknown ones."""
-        renamed = {key: self.of_network.get(key, key) for key in state if not self._is_classifier(key)}
+        classifier = tuple(f"{name}." for name in self.ignored)
+        used = [key for key in state if key in self.of_network or not key.startswith(classifier)]
+        renamed = {key: self.of_network.get(key, key) for key in used}
         return {new: state[key] for key, new in renamed.items() if new is not None}
-
-    def _is_classifier(self, key: str) -> bool:
-        return key not in self.of_network and any(key.startswith(f"{name}.") for name in self.ignored)
 
 
 def load_into(body: nn.Module, keys: BodyKeys, file: WeightsFile, *, in_chans: int = 3) -> None:
@@ -222,19 +210,14 @@ def load_into(body: nn.Module, keys: BodyKeys, file: WeightsFile, *, in_chans: i
     """
     state = read_weights(file.path)
     if file.by_order:
-        state = _renamed_by_order(state, keys, file.path)
+        names = list(keys.of_network)
+        if len(names) != len(state):
+            raise WeightsError(f"{file.path} holds {len(state)} tensors, expected {len(names)}; reinstall its package")
+        state = dict(zip(names, state.values(), strict=True))
     target = body.state_dict()
     fitted = _best_layout(state, keys, target)
     _check_names(fitted, target, file.path)
-    _check_shapes(fitted, target, file.path, in_chans)
-    body.load_state_dict(_adapted(fitted, target, in_chans), strict=False)  # strict: checked above
-
-
-def _renamed_by_order(state: State, keys: BodyKeys, path: Path) -> State:
-    names = list(keys.of_network)
-    if len(names) != len(state):
-        raise WeightsError(f"{path} holds {len(state)} tensors, expected {len(names)}; reinstall its package")
-    return dict(zip(names, state.values(), strict=True))
+    body.load_state_dict(_adapted(fitted, target, file.path, in_chans), strict=False)  # strict: checked above
 
 
 def _best_layout(state: State, keys: BodyKeys, target: State) -> State:
@@ -269,45 +252,32 @@ def _fits(state: State, target: State) -> bool:
 def _check_names(state: State, target: State, path: Path) -> None:
     missing = _missing(state, target)
     unexpected = [key for key in state if key not in target]
-    if missing or unexpected:
-        parts = [
-            f"{len(names)} {what} (the first: {names[0]})"
-            for names, what in ((missing, "missing"), (unexpected, "that the network does not have"))
-            if names
-        ]
-        raise WeightsError(
-            f"{path} does not fit the network: of the body's {len(target)} tensors, {' and '.join(parts)}. "
-            f"It is probably from another network"
-        )
-
-
-def _check_shapes(state: State, target: State, path: Path, in_chans: int) -> None:
-    wrong = [
-        key
-        for key, value in state.items()
-        if value.shape != target[key].shape and not _is_first_layer(value, target[key], in_chans)
+    listed = [
+        (names, what) for names, what in ((missing, "missing"), (unexpected, "that the network does not have")) if names
     ]
+    if listed:
+        counts = " and ".join(f"{len(names)} {what} (the first: {names[0]})" for names, what in listed)
+        raise _misfit(path, f"of the body's {len(target)} tensors, {counts}")
+
+
+def _adapted(state: State, target: State, path: Path, in_chans: int) -> State:
+    """Fit a first layer for three channels to ``in_chans``, and check all other shapes."""
+    differ = [key for key, value in state.items() if value.shape != target[key].shape]
+    first = [key for key in differ if in_chans != 3 and _is_first_layer(state[key], target[key], in_chans)]
+    wrong = [key for key in differ if key not in first]
     if wrong:
-        key = wrong[0]
-        raise WeightsError(
-            f"{path} does not fit the network: {key} has shape {tuple(state[key].shape)}, expected "
-            f"{tuple(target[key].shape)} ({len(wrong)} tensors differ). "
-            f"It is probably from another network"
-        )
-
-
-def _is_first_layer(value: Tensor, wanted: Tensor, in_chans: int) -> bool:
-    if in_chans == 3 or value.dim() != 4:
-        return False
-    return value.shape[1] == 3 and wanted.shape == (value.shape[0], in_chans, *value.shape[2:])
-
-
-def _adapted(state: State, target: State, in_chans: int) -> State:
-    if in_chans == 3:
+        got, expected = tuple(state[wrong[0]].shape), tuple(target[wrong[0]].shape)
+        raise _misfit(path, f"{wrong[0]} has shape {got}, expected {expected} ({len(wrong)} tensors differ)")
+    if not first:
         return state
     from timm.models import adapt_input_conv
 
-    return {
-        key: adapt_input_conv(in_chans, value) if value.shape != target[key].shape else value
-        for key, value in state.items()
-    }
+    return state | {key: adapt_input_conv(in_chans, state[key]) for key in first}
+
+
+def _is_first_layer(value: Tensor, wanted: Tensor, in_chans: int) -> bool:
+    return value.dim() == 4 and value.shape[1] == 3 and wanted.shape == (len(value), in_chans, *value.shape[2:])
+
+
+def _misfit(path: Path, why: str) -> WeightsError:
+    return WeightsError(f"{path} does not fit the network: {why}. It is probably from another network")

@@ -151,14 +151,8 @@ class _Network:
     stats: Stats | None
     input_size: tuple[int, int]
     published: Published
-    in_chans: int = 3
     classifier: tuple[str, ...] = ()
-    any_size: bool = True
-
-    def probe(self, forward: Callable[[Tensor], Any]) -> Any:
-        """Return what a function gives for a black picture."""
-        height, width = (PROBE_PX, PROBE_PX) if self.any_size else self.input_size
-        return forward(torch.zeros(1, self.in_chans, height, width))
+    probe: Tensor = field(default_factory=lambda: torch.zeros(1, 3, PROBE_PX, PROBE_PX))  # a picture that it takes
 
 
 def build_body(
@@ -213,7 +207,7 @@ def _load(module: nn.Module, keys: BodyKeys, net: _Network, arch: Architecture, 
     if arch.source == "callable" and pretrained is True:
         return f"weights of {arch.name}(True)"
     file = find_weights(net.published, pretrained)
-    load_into(module, keys, file, in_chans=net.in_chans)
+    load_into(module, keys, file, in_chans=net.probe.shape[1])
     return file.source
 
 
@@ -232,7 +226,7 @@ def _build(arch: Architecture, pretrained: bool | str | Path, in_chans: int) -> 
     stem = weights.url.rsplit("/", 1)[-1].rsplit(".", 1)[0]
     published = Published(arch.name, (arch.name, stem), url=weights.url)
     net = torchvision.models.get_model(arch.name, weights=None)
-    return _Network(net, IMAGENET_STATS, (224, 224), published, classifier=("fc", "classifier", "head"))
+    return _Network(net, IMAGENET_STATS, (224, 224), published, ("fc", "classifier", "head"))
 
 
 def _build_timm(arch: Architecture, in_chans: int) -> _Network:
@@ -245,15 +239,12 @@ def _build_timm(arch: Architecture, in_chans: int) -> _Network:
     # The address ends in the name that PyTorch's users know the file by.
     stems = (arch.weights, arch.name, (cfg.url or "").rsplit("/", 1)[-1].rsplit(".", 1)[0])
     names = tuple(dict.fromkeys(stem for stem in stems if stem))
-    return _Network(
-        net,
-        LITE_STATS if arch.name == PACKAGED else (_rgb(cfg.mean), _rgb(cfg.std)),
-        (cfg.input_size[1], cfg.input_size[2]),
-        Published(arch.weights, names, cfg.hf_hub_id or None, cfg.hf_hub_filename, cfg.url or None),
-        in_chans,
-        (*classifier, "fc", "classifier"),
-        not cfg.fixed_input_size and cfg.min_input_size is None,
-    )
+    published = Published(arch.weights, names, cfg.hf_hub_id or None, cfg.hf_hub_filename, cfg.url or None)
+    stats = LITE_STATS if arch.name == PACKAGED else (_rgb(cfg.mean), _rgb(cfg.std))
+    any_size = not cfg.fixed_input_size and cfg.min_input_size is None
+    _, height, width = cfg.input_size
+    probe = torch.zeros(1, in_chans, *((PROBE_PX, PROBE_PX) if any_size else (height, width)))
+    return _Network(net, stats, (height, width), published, (*classifier, "fc", "classifier"), probe)
 
 
 def _rgb(values: Sequence[float]) -> tuple[float, float, float]:
@@ -374,7 +365,7 @@ def _drop_unused(body: nn.Module, network: _Network) -> None:
     """Take out what the output does not depend on: the classifier, a norm after pooling, extra heads."""
     params = [p for p in body.parameters() if p.requires_grad]
     with eval_mode(body), torch.enable_grad():  # the caller may have switched gradients off
-        grads = torch.autograd.grad(network.probe(body).sum(), params, allow_unused=True)
+        grads = torch.autograd.grad(body(network.probe).sum(), params, allow_unused=True)
     _replace_unused(body, {id(p) for p, grad in zip(params, grads, strict=True) if grad is None})
 
 
@@ -393,7 +384,7 @@ def _replace_unused(module: nn.Module, unused: set[int]) -> None:
 def _output_shape(forward: Callable[[Tensor], Any], module: nn.Module, network: _Network) -> tuple[int, ...]:
     """Measure what a function of a module gives in evaluation mode; empty where it is not one tensor."""
     with eval_mode(module), torch.no_grad():
-        out = network.probe(forward)
+        out = forward(network.probe)
     return tuple(out.shape) if isinstance(out, Tensor) else ()
 
 

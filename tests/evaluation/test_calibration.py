@@ -12,7 +12,6 @@ from onecycle.evaluation.certainty.calibration import (
     Calibration,
     calibration_report,
     cross_fit,
-    ece,
     ece_score,
     fit_calibration,
     make_folds,
@@ -79,14 +78,14 @@ def test_right_probabilities_show_no_more_than_chance():
     fair = [reliability_curve(p, rng.random(4000) < p) for _ in range(30)]
     assert len(fair[0].count) == 15
     assert np.mean([c.ece for c in fair]) == pytest.approx(fair[0].ece_by_chance, rel=0.1)
-    assert ece(np.clip(p * 1.3, 0, 1), rng.random(4000) < p) > 5 * fair[0].ece_by_chance
+    assert reliability_curve(np.clip(p * 1.3, 0, 1), rng.random(4000) < p).ece > 5 * fair[0].ece_by_chance
 
 
 def test_ece_as_a_score_is_ece():
     for z, targets in (classes(300, 2.0), tags(200, [0.5] * 3, [0.0] * 3)):
         probs = softmax(z) if targets.ndim == 1 else sigmoid(z)
         found = ece_score(8).weighted(probs, targets, np.ones((1, len(probs))))[0]
-        assert found == pytest.approx(ece(*top_class(probs, targets), 8))
+        assert found == pytest.approx(reliability_curve(*top_class(probs, targets), 8).ece)
 
 
 # -- fitting -------------------------------------------------------------------------------------------------------
@@ -100,7 +99,10 @@ def test_temperature_is_found_again_and_the_top_class_stays():
     mended = found.apply(softmax(z))
     assert mended.sum(axis=1) == pytest.approx(np.ones(4000))
     assert (mended.argmax(axis=1) == z.argmax(axis=1)).all()
-    assert ece(*top_class(mended, targets)) < 0.4 * ece(*top_class(softmax(z), targets))
+    assert (
+        reliability_curve(*top_class(mended, targets)).ece
+        < 0.4 * reliability_curve(*top_class(softmax(z), targets)).ece
+    )
     assert mended == pytest.approx(found.apply_logits(z), abs=1e-6)
 
 

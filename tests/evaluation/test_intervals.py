@@ -15,7 +15,6 @@ import torch
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty import intervals
 from onecycle.evaluation.certainty.intervals import (
-    AnyScore,
     Estimate,
     MacroAveragePrecision,
     accuracy,
@@ -102,9 +101,19 @@ def test_a_weight_is_a_repetition(score):
     assert found == pytest.approx([value(score, probs[i], targets[i]) for i in repeated])
 
 
-def test_any_function_is_a_score_and_gives_the_same_interval():
+class OwnAccuracy:
+    """A score of the user's, that repeats pictures instead of weighting them."""
+
+    name, bounded = "accuracy", True
+
+    def weighted(self, probs, targets, weights):
+        drawn = (np.repeat(np.arange(len(probs)), row.astype(int)) for row in weights)
+        return np.array([(probs[i].argmax(axis=1) == targets[i]).mean() for i in drawn])
+
+
+def test_any_object_with_weights_is_a_score_and_gives_the_same_interval():
     probs, targets = single()
-    own = AnyScore(lambda p, y: (p.argmax(axis=1) == y).mean(), "accuracy", bounded=True)
+    own = OwnAccuracy()
     assert estimate(own, probs, targets, n_boot=100) == estimate(accuracy(), probs, targets, n_boot=100)
 
 

@@ -20,9 +20,6 @@ def test_curves_by_hand():
     assert road.recall.tolist() == [1.0, 1.0, 0.5, 0.5]
     assert road.average_precision == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
     assert water.average_precision == 1.0
-    assert road.threshold_for(0.6) == 0.4
-    assert road.threshold_for(1.0) == 0.9
-    assert tag_curves(TRUTH, -PROBS, ["a", "b", "c"])[1].threshold_for(0.9) is None
 
 
 def test_given_by_true():

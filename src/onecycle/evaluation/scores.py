@@ -231,15 +231,6 @@ def average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
     return float(average_precisions(truth, scores)[0]) if len(truth) else math.nan
 
 
-def precision_recall(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return precision and recall of what reaches each distinct score, and the scores, rising, float64 ``(K,)`` each.
-
-    As ``sklearn.metrics.precision_recall_curve``, without its last point.
-    """
-    thresholds, (hits,), (seen,) = ranked_counts(truth, scores)
-    return (hits / seen)[::-1], (hits / hits[-1])[::-1], thresholds[::-1]
-
-
 def roc_points(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return false-positive and true-positive rates at each distinct score, from (0, 0) to (1, 1)."""
     _, (hits,), (seen,) = ranked_counts(truth, scores)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from onecycle.errors import ArgumentError
-from onecycle.evaluation.scores import average_precision, precision_recall
+from onecycle.evaluation.scores import average_precision, ranked_counts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +24,6 @@ class TagCurve:
     positives: int  # pictures that have the tag
     n: int  # pictures
 
-    def threshold_for(self, precision: float) -> float | None:
-        """Return the lowest threshold with at least this precision on these pictures, None where there is none."""
-        good = np.flatnonzero(self.precision >= precision)
-        return float(self.thresholds[good[0]]) if len(good) else None
-
 
 def tag_curves(truth: np.ndarray, probs: np.ndarray, names: Sequence[object]) -> list[TagCurve]:
     """Return the curve of each tag that some picture has, in the order of ``names``.
@@ -42,21 +37,21 @@ def tag_curves(truth: np.ndarray, probs: np.ndarray, names: Sequence[object]) ->
         ArgumentError: shapes that do not fit.
     """
     _check(truth, probs, names)
-    seen = np.flatnonzero((truth > 0).any(axis=0)).tolist()
-    return [_curve(str(names[i]), truth[:, i] > 0, probs[:, i]) for i in seen]
-
-
-def _curve(name: str, truth: np.ndarray, scores: np.ndarray) -> TagCurve:
-    precision, recall, thresholds = precision_recall(truth, scores)
-    return TagCurve(
-        name=name,
-        thresholds=thresholds,
-        precision=precision,
-        recall=recall,
-        average_precision=average_precision(truth, scores),
-        positives=int(truth.sum()),
-        n=len(truth),
-    )
+    curves = []
+    for name, own, scores in zip(names, truth.T > 0, probs.T, strict=True):
+        if own.any():
+            thresholds, (hits,), (seen,) = ranked_counts(own, scores)
+            curve = TagCurve(
+                name=str(name),
+                thresholds=thresholds[::-1],
+                precision=(hits / seen)[::-1],
+                recall=(hits / hits[-1])[::-1],
+                average_precision=average_precision(own, scores),
+                positives=int(own.sum()),
+                n=len(own),
+            )
+            curves.append(curve)
+    return curves
 
 
 def co_occurrence(truth: np.ndarray, given: np.ndarray, names: Sequence[object]) -> pd.DataFrame:
@@ -77,9 +72,8 @@ def co_occurrence(truth: np.ndarray, given: np.ndarray, names: Sequence[object])
         ArgumentError: shapes that do not fit.
     """
     _check(truth, given, names)
-    counts = (truth > 0).astype(np.int64).T @ given.astype(np.int64)
-    tags = [str(name) for name in names]
-    return pd.DataFrame(counts, index=pd.Index(tags, name="true"), columns=pd.Index(tags, name="given"))
+    rows, columns = (pd.Index([str(name) for name in names], name=of) for of in ("true", "given"))
+    return pd.DataFrame((truth > 0).astype(np.int64).T @ given.astype(np.int64), index=rows, columns=columns)
 
 
 def unfounded_pairs(
@@ -106,6 +100,6 @@ def unfounded_pairs(
 def _check(truth: np.ndarray, other: np.ndarray, names: Sequence[object]) -> None:
     if truth.ndim != 2 or truth.shape != other.shape or truth.shape[1] != len(names):
         raise ArgumentError(
-            "tags are looked at as two arrays (pictures, tags) of one shape, and a name a tag; received "
+            "tags are compared as two arrays (pictures, tags) of one shape, and a name a tag; received "
             f"{truth.shape}, {other.shape} and {len(names)} names"
         )

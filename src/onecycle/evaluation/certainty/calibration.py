@@ -22,6 +22,7 @@ from onecycle.evaluation.certainty.intervals import (
     check_arrays,
     difference,
     estimate,
+    group_numbers,
     log_loss,
     wilson,
 )
@@ -82,11 +83,6 @@ def reliability_curve(confidence: np.ndarray, outcome: np.ndarray, n_bins: int |
     )
 
 
-def ece(confidence: np.ndarray, outcome: np.ndarray, n_bins: int | None = None) -> float:
-    """Return the expected calibration error with adaptive bins; arguments as in ``reliability_curve``."""
-    return reliability_curve(confidence, outcome, n_bins).ece
-
-
 def top_class(probs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what is calibrated: float ``(M,)`` probabilities and bool ``(M,)`` outcomes.
 
@@ -145,13 +141,15 @@ class Calibration:
         Raises:
             ArgumentError: another number of classes, or values that are no probabilities.
         """
-        self._check(probs)
+        if probs.ndim != 2 or probs.shape[1] != len(self.slope):
+            raise ArgumentError(f"expected probs (N, {len(self.slope)}); received {probs.shape}")
+        _check_probs(probs, is_multi=self.kind == "platt")
         return self.apply_logits(_logits(probs, is_multi=self.kind == "platt"))
 
     def apply_logits(self, logits: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities for a model's logits, float64 ``(N, C)``."""
         scaled = logits.astype(float) * np.array(self.slope) + np.array(self.bias)
-        return _sigmoid(scaled) if self.kind == "platt" else _softmax(scaled)
+        return _sigmoid(scaled) if self.kind == "platt" else np.exp(scaled - _log_sum_exp(scaled)[:, None])
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; ``from_dict`` reads it."""
@@ -178,11 +176,6 @@ class Calibration:
         if self.kind == "temperature":
             return f"temperature {1 / self.slope[0]:.2f}, fitted on {self.n:,} pictures"
         return f"Platt scaling of {len(self.slope)} tags, fitted on {self.n:,} pictures"
-
-    def _check(self, probs: np.ndarray) -> None:
-        if probs.ndim != 2 or probs.shape[1] != len(self.slope):
-            raise ArgumentError(f"expected probs (N, {len(self.slope)}); received {probs.shape}")
-        _check_probs(probs, is_multi=self.kind == "platt")
 
 
 def fit_calibration(probs: np.ndarray, targets: np.ndarray) -> Calibration:
@@ -259,10 +252,6 @@ def _sigmoid(z: np.ndarray) -> np.ndarray:
     return np.asarray(expit(z))
 
 
-def _softmax(z: np.ndarray) -> np.ndarray:
-    return np.asarray(np.exp(z - _log_sum_exp(z)[:, None]))
-
-
 def _log_sum_exp(z: np.ndarray) -> np.ndarray:
     top = z.max(axis=1)
     return np.asarray(top + np.log(np.exp(z - top[:, None]).sum(axis=1)))
@@ -296,10 +285,15 @@ def make_folds(
         ArgumentError: fewer than two folds, or fewer than two pictures or groups.
     """
     n = len(targets)
-    rng = np.random.default_rng(seed)
+    units = n if groups is None else len(set(groups))
+    if n_folds < 2 or units < 2:
+        raise ArgumentError(
+            "judging on held-out folds needs at least 2 folds and 2 pictures (or groups); "
+            f"received {n_folds} and {units}"
+        )
+    k, rng = min(n_folds, units), np.random.default_rng(seed)
     if groups is not None:
-        return _grouped_folds(np.asarray(groups, dtype=object), _n_folds(n_folds, len(set(groups))), rng)
-    k = _n_folds(n_folds, n)
+        return _grouped_folds(groups, k, rng)
     stratum = targets if targets.ndim == 1 else _rarest_tag(targets > 0)
     order = np.lexsort((rng.permutation(n), stratum))
     folds = np.empty(n, dtype=np.int64)
@@ -323,9 +317,12 @@ def cross_fit(
         folds: of ``make_folds``.
     """
     check_arrays(probs, targets, folds)
-    fitted = [(held, apply(fit(probs[~held], targets[~held]), probs[held])) for held in _each_fold(folds)]
-    out = np.empty((len(probs), *fitted[0][1].shape[1:]), dtype=fitted[0][1].dtype)
-    for held, values in fitted:
+    held_out = [folds == fold for fold in np.unique(folds)]
+    if len(held_out) < 2:
+        raise ArgumentError("cross-fitting needs at least two folds; received one")
+    applied = [apply(fit(probs[~held], targets[~held]), probs[held]) for held in held_out]
+    out = np.empty((len(probs), *applied[0].shape[1:]), dtype=applied[0].dtype)
+    for held, values in zip(held_out, applied, strict=True):
         out[held] = values
     return out
 
@@ -352,12 +349,13 @@ class CalibrationReport:
 
     def __str__(self) -> str:
         what = "all decisions" if self.calibration.kind == "platt" else "the top class"
+        gain, log_loss = (f"{e.value:+.4f} ({e.low:+.4f} to {e.high:+.4f})" for e in (self.gain, self.log_loss))
         return (
             f"Calibration of {what}, {self.before.n:,} pictures:\n"
             f"  as the model gives it  {self.before}\n"
             f"  calibrated             {self.after}\n"
-            f"  change in ECE          {_signed(self.gain)}\n"
-            f"  change in log loss     {_signed(self.log_loss)}\n"
+            f"  change in ECE          {gain}\n"
+            f"  change in log loss     {log_loss}\n"
             f"Each of {self.n_folds} folds was calibrated by what the others gave. A perfectly\n"
             f"calibrated model would show an ECE of {self.by_chance:.3f} on so many pictures."
         )
@@ -391,7 +389,6 @@ def calibration_report(
     before, after = (estimate(score, p, targets, groups=groups, seed=seed) for p in (probs, held_out))
     gain, sharper = (difference(s, held_out, probs, targets, groups=groups, seed=seed) for s in (score, log_loss()))
     first, second = (reliability_curve(*top_class(p, targets)) for p in (probs, held_out))
-    table = _per_tag(probs, held_out, targets, classes)
     return CalibrationReport(
         before=before,
         after=after,
@@ -400,7 +397,7 @@ def calibration_report(
         by_chance=second.ece_by_chance,
         curve_before=first,
         curve_after=second,
-        per_class=table,
+        per_class=_per_tag(probs, held_out, targets, classes),
         n_folds=int(folds.max()) + 1,
         calibration=fitted,
     )
@@ -414,32 +411,19 @@ def _per_tag(
 
     if targets.ndim == 1:
         return pd.DataFrame()
-    c = probs.shape[1]
-    curves = [
-        [reliability_curve(p[:, i].astype(float), targets[:, i] > 0) for i in range(c)] for p in (probs, held_out)
-    ]
+    truth = targets > 0
+    before, after = (
+        [reliability_curve(*each) for each in zip(p.T.astype(float), truth.T, strict=True)] for p in (probs, held_out)
+    )
     return pd.DataFrame(
         {
-            "tag": list(range(c)) if classes is None else list(classes),
-            "positives": (targets > 0).sum(axis=0),
-            "ece_before": [curve.ece for curve in curves[0]],
-            "ece_after": [curve.ece for curve in curves[1]],
-            "ece_by_chance": [curve.ece_by_chance for curve in curves[1]],
+            "tag": range(len(after)) if classes is None else classes,
+            "positives": truth.sum(axis=0),
+            "ece_before": [curve.ece for curve in before],
+            "ece_after": [curve.ece for curve in after],
+            "ece_by_chance": [curve.ece_by_chance for curve in after],
         }
     )
-
-
-def _signed(change: Estimate) -> str:
-    return f"{change.value:+.4f} ({change.low:+.4f} to {change.high:+.4f})"
-
-
-def _n_folds(wanted: int, units: int) -> int:
-    if wanted < 2 or units < 2:
-        raise ArgumentError(
-            "judging on held-out folds needs at least 2 folds and 2 pictures (or groups); "
-            f"received {wanted} and {units}"
-        )
-    return min(wanted, units)
 
 
 def _rarest_tag(truth: np.ndarray) -> np.ndarray:
@@ -449,20 +433,12 @@ def _rarest_tag(truth: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(truth.any(axis=1), by_rarity[first], truth.shape[1]))
 
 
-def _grouped_folds(groups: np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
+def _grouped_folds(groups: Sequence[object] | np.ndarray, k: int, rng: np.random.Generator) -> np.ndarray:
     """Put whole groups, the largest first, each into the fold that is smallest so far."""
-    numbers: dict[object, int] = {}
-    units = np.array([numbers.setdefault(g, len(numbers)) for g in groups])
+    units = group_numbers(groups)
     sizes = np.bincount(units)
     fold_of, filled = np.empty(len(sizes), dtype=np.int64), np.zeros(k)
     for unit in np.lexsort((rng.permutation(len(sizes)), -sizes)):
         fold_of[unit] = int(filled.argmin())
         filled[fold_of[unit]] += sizes[unit]
     return np.asarray(fold_of[units])
-
-
-def _each_fold(folds: np.ndarray) -> list[np.ndarray]:
-    held = [folds == fold for fold in np.unique(folds)]
-    if len(held) < 2:
-        raise ArgumentError("cross-fitting needs at least two folds; received one")
-    return held

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -32,13 +32,15 @@ from onecycle.evaluation.scores import (
     top_k_hits,
 )
 
+if TYPE_CHECKING:
+    from onecycle.evaluation.predictions import Thresh
+
 N_BOOT = 1000  # half-samples; only their spread is used, which 1,000 give to about 2 % and 200 to 5 %
 MIN_BOOT, BOOT_CELLS = 200, 2_000_000  # fewer of them where there are more than 2,000 pictures
 LEVEL = 0.95
 MAJORITY, UNIFORM, PRIOR = "majority class", "uniform", "prior"  # baselines
 MAX_CELLS = 4_000_000  # weights held at a time (32 MB): bounds the memory for any number of pictures
 Rows = Callable[[np.ndarray, np.ndarray], np.ndarray]
-PlainScore = Callable[[np.ndarray, np.ndarray], float]
 
 
 # -- scores --------------------------------------------------------------------------------------------------
@@ -88,21 +90,6 @@ class MacroAveragePrecision:
         return mean_without_nan(each, axis=0)
 
 
-@dataclass(frozen=True)
-class AnyScore:
-    """Any function ``(probs, targets) → number`` as a score; it is called once a bootstrap sample."""
-
-    function: PlainScore  # of arrays whose rows may repeat
-    name: str  # as printed
-    bounded: bool = False  # whether it lies in [0, 1]
-
-    def weighted(self, probs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """Return the score for each row of whole-number ``weights`` ``(B, N)``, float64 ``(B,)``."""
-        every = np.arange(len(probs))
-        drawn = (np.repeat(every, row.astype(np.int64)) for row in weights)
-        return np.array([float(self.function(probs[i], targets[i])) for i in drawn])
-
-
 def _mean_of(
     name: str, per_picture: Rows, *, bounded: bool = True, uniform: Callable[[int], float] | None = None
 ) -> SumScore:
@@ -144,7 +131,7 @@ def log_loss() -> SumScore:
     return _mean_of("log loss", losses, bounded=False)
 
 
-def sample_fbeta(beta: float = 2.0, thresh: float | Sequence[float] | np.ndarray = 0.2) -> SumScore:
+def sample_fbeta(beta: float = 2.0, thresh: Thresh = 0.2) -> SumScore:
     """Mean over pictures of F-beta of that picture's tags; a tag is given from ``thresh`` on.
 
     A picture that neither has nor is given a tag counts 0, as in ``onecycle.train.metrics.fbeta``.
@@ -156,42 +143,25 @@ def sample_fbeta(beta: float = 2.0, thresh: float | Sequence[float] | np.ndarray
     return _mean_of(f"sample-F{beta:g}{_at(thresh)}", values)
 
 
-def micro_fbeta(beta: float = 1.0, thresh: float | Sequence[float] | np.ndarray = 0.5) -> SumScore:
+def micro_fbeta(beta: float = 1.0, thresh: Thresh = 0.5) -> SumScore:
     """F-beta over all decisions (pictures × tags) together."""
-
-    def total(t: np.ndarray) -> np.ndarray:
-        return fbeta_score(*_summed(t), beta=beta)
-
-    return SumScore(f"micro-F{beta:g}{_at(thresh)}", partial(_tag_rows, thresh=thresh), total)
+    return _tag_score(f"micro-F{beta:g}", thresh, lambda t: fbeta_score(*_summed(t), beta=beta))
 
 
-def macro_fbeta(beta: float = 1.0, thresh: float | Sequence[float] | np.ndarray = 0.5) -> SumScore:
+def macro_fbeta(beta: float = 1.0, thresh: Thresh = 0.5) -> SumScore:
     """Mean over tags of each tag's F-beta; tags that neither occur nor are given are left out."""
-
-    def total(t: np.ndarray) -> np.ndarray:
-        return mean_without_nan(fbeta_score(*_counts(t), beta=beta), axis=-1)
-
-    return SumScore(f"macro-F{beta:g}{_at(thresh)}", partial(_tag_rows, thresh=thresh), total)
+    name = f"macro-F{beta:g}"
+    return _tag_score(name, thresh, lambda t: mean_without_nan(fbeta_score(*_counts(t), beta=beta), axis=-1))
 
 
-def micro_precision(thresh: float | Sequence[float] | np.ndarray = 0.5) -> SumScore:
+def micro_precision(thresh: Thresh = 0.5) -> SumScore:
     """Of all tags given, the share that is true; NaN where none is given."""
-
-    def total(t: np.ndarray) -> np.ndarray:
-        tp, fp, _ = _summed(t)
-        return precision_score(tp, fp)
-
-    return SumScore(f"precision{_at(thresh)}", partial(_tag_rows, thresh=thresh), total)
+    return _tag_score("precision", thresh, lambda t: precision_score(*_summed(t)[:2]))
 
 
-def micro_recall(thresh: float | Sequence[float] | np.ndarray = 0.5) -> SumScore:
+def micro_recall(thresh: Thresh = 0.5) -> SumScore:
     """Of all true tags, the share that is given."""
-
-    def total(t: np.ndarray) -> np.ndarray:
-        tp, _, fn = _summed(t)
-        return recall_score(tp, fn)
-
-    return SumScore(f"recall{_at(thresh)}", partial(_tag_rows, thresh=thresh), total)
+    return _tag_score("recall", thresh, lambda t: recall_score(*_summed(t)[::2]))
 
 
 def default_scores(n_classes: int, *, is_multi: bool) -> list[WeightedScore]:
@@ -205,7 +175,12 @@ def default_scores(n_classes: int, *, is_multi: bool) -> list[WeightedScore]:
     return [accuracy(), error_rate(), *([top_k_accuracy(5)] if n_classes >= 10 else [])]
 
 
-def _tag_rows(probs: np.ndarray, targets: np.ndarray, *, thresh: float | Sequence[float] | np.ndarray) -> np.ndarray:
+def _tag_score(name: str, thresh: Thresh, total: Callable[[np.ndarray], np.ndarray]) -> SumScore:
+    """Return a score of the sums of ``_tag_rows``."""
+    return SumScore(f"{name}{_at(thresh)}", partial(_tag_rows, thresh=thresh), total)
+
+
+def _tag_rows(probs: np.ndarray, targets: np.ndarray, *, thresh: Thresh) -> np.ndarray:
     """Return tp, fp, fn of each tag side by side, float ``(N, 3C)``."""
     predicted, truth = probs >= np.asarray(thresh), one_hot(targets, probs.shape[1])
     return np.concatenate([predicted & truth, predicted & ~truth, ~predicted & truth], axis=1).astype(float)
@@ -221,7 +196,7 @@ def _summed(sums: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(count.sum(axis=-1) for count in _counts(sums))
 
 
-def _at(thresh: float | Sequence[float] | np.ndarray) -> str:
+def _at(thresh: Thresh) -> str:
     return f" at {float(np.asarray(thresh)):g}" if np.ndim(thresh) == 0 else ""
 
 
@@ -275,7 +250,7 @@ def estimate(
     precision of two positives; no interval mends that.
 
     Args:
-        score: one of this module, or ``AnyScore(function, name)``.
+        score: one of this module, or another ``WeightedScore``.
         probs: float ``(N, C)``.
         targets: int ``(N,)``, or 0/1 ``(N, C)``.
         prior: float ``(C,)`` share of each class in the **training** part, for the baseline; see ``baseline_of``.
@@ -293,12 +268,8 @@ def estimate(
         bootstrap". Coverage: simulated by ``benchmarks/harness/coverage.py``.
     """
     check_arrays(probs, targets, groups)
-    value = float(score.weighted(probs, targets, np.ones((1, len(probs))))[0])
-    units, n_units = _units(groups, len(probs))
-    draws = [
-        score.weighted(probs, targets, counts[:, units]) for counts in _resampled(n_units, n_boot, seed, len(probs))
-    ]
-    low, high = _interval(value, np.concatenate(draws), n_units, level, bounded=score.bounded)
+    weighted = partial(score.weighted, probs, targets)
+    value, low, high = _with_interval(weighted, len(probs), groups, level, n_boot, seed, bounded=score.bounded)
     baseline, by = (None, "") if prior is None else baseline_of(score, np.asarray(prior), targets)
     return Estimate(name=score.name, value=value, low=low, high=high, baseline=baseline, n=len(probs), baseline_name=by)
 
@@ -331,14 +302,11 @@ def difference(
     """
     check_arrays(probs, targets, groups)
     check_arrays(other, targets, groups)
-    once = np.ones((1, len(probs)))
-    value = float((score.weighted(probs, targets, once) - score.weighted(other, targets, once))[0])
-    units, n_units = _units(groups, len(probs))
-    draws = [
-        score.weighted(probs, targets, counts[:, units]) - score.weighted(other, targets, counts[:, units])
-        for counts in _resampled(n_units, n_boot, seed, len(probs))
-    ]
-    low, high = _interval(value, np.concatenate(draws), n_units, level, bounded=False)
+
+    def change(weights: np.ndarray) -> np.ndarray:
+        return np.asarray(score.weighted(probs, targets, weights) - score.weighted(other, targets, weights))
+
+    value, low, high = _with_interval(change, len(probs), groups, level, n_boot, seed, bounded=False)
     name = name or f"difference in {score.name}"
     return Estimate(name=name, value=value, low=low, high=high, n=len(probs), signed=True)
 
@@ -374,50 +342,59 @@ def wilson(share: np.ndarray | float, n: np.ndarray | float, z: float = 1.959964
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
-def _interval(value: float, draws: np.ndarray, n_units: int, level: float, *, bounded: bool) -> tuple[float, float]:
+def group_numbers(groups: Sequence[object] | np.ndarray) -> np.ndarray:
+    """Number groups in the order in which they appear, int64 ``(N,)`` from 0 on."""
+    numbers: dict[object, int] = {}
+    return np.array([numbers.setdefault(g, len(numbers)) for g in np.asarray(groups, dtype=object)])
+
+
+def _with_interval(
+    score: Callable[[np.ndarray], np.ndarray],
+    n: int,
+    groups: Sequence[object] | np.ndarray | None,
+    level: float,
+    n_boot: int | None,
+    seed: int,
+    *,
+    bounded: bool,
+) -> tuple[float, float, float]:
+    """Return value, low and high of a score of weights, ``(B, N)`` → ``(B,)``."""
     from scipy.special import stdtrit
 
+    units = np.arange(n) if groups is None else group_numbers(groups)
+    n_units = int(units.max()) + 1
+    value = float(score(np.ones((1, n)))[0])
+    draws = np.concatenate([score(counts[:, units]) for counts in _half_samples(n_units, n_boot, seed, n)])
     draws = draws[np.isfinite(draws)]
     if math.isnan(value) or len(draws) < 2:
-        return math.nan, math.nan
+        return value, math.nan, math.nan
     if n_units < 2:  # one group says nothing of how groups differ
-        return (0.0, 1.0) if bounded else (-math.inf, math.inf)
-    kept = n_units // 2
-    spread = float(draws.std()) * math.sqrt(kept / (n_units - kept))
+        return (value, 0.0, 1.0) if bounded else (value, -math.inf, math.inf)
+    half = n_units // 2
+    spread = float(draws.std()) * math.sqrt(half / (n_units - half))
     quantile = float(stdtrit(n_units - 1, (1 + level) / 2))
     if not bounded:
-        return value - quantile * spread, value + quantile * spread
+        return value, value - quantile * spread, value + quantile * spread
     inside = value * (1 - value)
     # Without any spread, as among three pictures that score alike, nothing is known but how many there are.
     effective = n_units if inside <= 0 or spread < 1e-9 else inside / spread**2
     low, high = wilson(value, effective, quantile)
-    return float(low), float(high)
+    return value, float(low), float(high)
 
 
-def _units(groups: Sequence[object] | np.ndarray | None, n: int) -> tuple[np.ndarray, int]:
-    """Return the number of each picture's unit (group, or the picture itself), int64 ``(N,)``, and how many."""
-    if groups is None:
-        return np.arange(n), n
-    numbers: dict[object, int] = {}
-    units = np.array([numbers.setdefault(g, len(numbers)) for g in np.asarray(groups, dtype=object)])
-    return units, len(numbers)
-
-
-def _resampled(n_units: int, n_boot: int | None, seed: int, n: int) -> Iterator[np.ndarray]:
+def _half_samples(n_units: int, n_boot: int | None, seed: int, n: int) -> Iterator[np.ndarray]:
     """Give which units are in each half-sample, 0.0 or 1.0 ``(b, n_units)``, ``n_boot`` rows in all."""
-    if n_boot is None:
-        n_boot = max(MIN_BOOT, min(N_BOOT, BOOT_CELLS // n))
+    n_boot = max(MIN_BOOT, min(N_BOOT, BOOT_CELLS // n)) if n_boot is None else n_boot
     if n_boot < 2:
         raise ArgumentError(f"n_boot is a number of half-samples, at least 2; received {n_boot}")
-    rng = np.random.default_rng(seed)
+    rng, half = np.random.default_rng(seed), max(1, n_units // 2)
     at_once = max(1, MAX_CELLS // n)  # a group may hold many pictures
     for start in range(0, n_boot, at_once):
         b = min(at_once, n_boot - start)
-        kept = max(1, n_units // 2)
-        first = np.argpartition(rng.random((b, n_units)), kept - 1, axis=1)[:, :kept]
-        taken = np.zeros((b, n_units))
-        np.put_along_axis(taken, first, 1.0, axis=1)
-        yield taken
+        first = np.argpartition(rng.random((b, n_units)), half - 1, axis=1)[:, :half]
+        drawn = np.zeros((b, n_units))
+        np.put_along_axis(drawn, first, 1.0, axis=1)
+        yield drawn
 
 
 def check_arrays(probs: np.ndarray, targets: np.ndarray, groups: Sequence[object] | np.ndarray | None = None) -> None:

@@ -170,6 +170,8 @@ def choose_thresholds(
     Raises:
         ArgumentError: one label a picture, shapes that do not fit, or a value out of its range.
     """
+    import pandas as pd
+
     _check_choice(probs, targets, beta, average, precision, default)
     if rule not in (None, *get_args(Rule)):
         raise ArgumentError(f"rule is one of {get_args(Rule)}, or None to let the pictures say; received {rule!r}")
@@ -180,24 +182,24 @@ def choose_thresholds(
     taken, fit = goal.rule(decided, truth)
     values = fit(decided, truth)
     folds = make_folds(targets, n_folds, seed=seed, groups=groups)
-    given = cross_fit(goal.refit, lambda v, p: p >= v, decided, truth, folds).astype(float)
+    given = cross_fit(lambda p, y: goal.rule(p, y)[1](p, y), lambda v, p: p >= v, decided, truth, folds)
     one_of = tuple(tuple(map(int, g)) for g in exactly_one)
-    thresholds = TagThresholds(tuple(map(float, values)), goal.name, len(probs), one_of, taken)
-    held_out = tuple(estimate(s, given, targets, groups=groups, seed=seed) for s in goal.scores)
-    gains = tuple(
-        difference(
-            goal.scores[0],
-            given,
-            (probs >= t).astype(float),
-            targets,
-            name=f"gain over {t:g} for all tags",
-            groups=groups,
-            seed=seed,
-        )
-        for t in dict.fromkeys((0.5, default))
+    counts = count_classes(truth, given)
+    per_tag = {"positives": counts.support, "precision": counts.precision, "recall": counts.recall}
+    names = range(len(values)) if classes is None else classes
+    judged = partial(estimate, probs=given.astype(float), targets=targets, groups=groups, seed=seed)
+    gain = partial(difference, goal.scores[0], given.astype(float), targets=targets, groups=groups, seed=seed)
+    return ThresholdReport(
+        thresholds=TagThresholds(tuple(map(float, values)), goal.name, len(probs), one_of, taken),
+        decided=given.astype(np.int64),
+        held_out=tuple(map(judged, goal.scores)),
+        gains=tuple(
+            gain((probs >= t).astype(float), name=f"gain over {t:g} for all tags")
+            for t in dict.fromkeys((0.5, default))
+        ),
+        per_tag=pd.DataFrame({"tag": names, "threshold": values, **per_tag}),
+        n_folds=int(folds.max()) + 1,
     )
-    table = _tag_table(values, given > 0, truth, classes)
-    return ThresholdReport(thresholds, given.astype(np.int64), held_out, gains, table, int(folds.max()) + 1)
 
 
 @dataclass(frozen=True)
@@ -207,10 +209,6 @@ class _Goal:
     name: str  # in words
     scores: tuple[SumScore, ...]  # of decisions as 0.0 and 1.0; the first is what counts
     rule: Callable[[np.ndarray, np.ndarray], tuple[Rule, Fit]]  # (probs, truth) → the rule they bear out, and its fit
-
-    def refit(self, probs: np.ndarray, truth: np.ndarray) -> np.ndarray:
-        """Choose rule and thresholds on these pictures alone, float64 ``(C,)``."""
-        return self.rule(probs, truth)[1](probs, truth)
 
 
 def _f_goal(beta: float, average: Average, default: float, rule: Rule | None, seed: int) -> _Goal:
@@ -324,12 +322,8 @@ def _towards(common: float, own: float, support: int) -> float:
 def _for_precision(probs: np.ndarray, truth: np.ndarray, *, wanted: float) -> np.ndarray:
     """Return the lowest threshold of each tag with the wanted precision; rare tags take that of all decisions."""
     common = _lowest(probs.ravel(), truth.ravel(), wanted)
-    return np.array(
-        [
-            _lowest(probs[:, c], truth[:, c], wanted) if truth[:, c].sum() >= MIN_EACH else common
-            for c in range(probs.shape[1])
-        ]
-    )
+    columns = zip(probs.T, truth.T, strict=True)
+    return np.array([_lowest(p, y, wanted) if y.sum() >= MIN_EACH else common for p, y in columns])
 
 
 def _lowest(probs: np.ndarray, truth: np.ndarray, wanted: float) -> float:
@@ -341,23 +335,6 @@ def _lowest(probs: np.ndarray, truth: np.ndarray, wanted: float) -> float:
         return 1.0
     last = int(places[-1])
     return float(ranked[last] + (ranked[last + 1] if last + 1 < len(ranked) else 0.0)) / 2
-
-
-def _tag_table(
-    values: np.ndarray, given: np.ndarray, truth: np.ndarray, classes: Sequence[object] | None
-) -> pd.DataFrame:
-    import pandas as pd
-
-    counts = count_classes(truth, given)
-    return pd.DataFrame(
-        {
-            "tag": list(range(len(values))) if classes is None else list(classes),
-            "threshold": values,
-            "positives": counts.support,
-            "precision": counts.precision,
-            "recall": counts.recall,
-        }
-    )
 
 
 def _check_choice(

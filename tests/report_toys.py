@@ -149,7 +149,7 @@ def content_of(p: Predictions, *, doubtful: bool = True, read=drawn, exact: bool
             sample_fbeta() if p.is_multi else accuracy(),
             p.probs,
             p.targets,
-            {HOSTILE[1]: [HOSTILE[i % 2] for i in range(p.n)]},
+            {HOSTILE[1]: [HOSTILE[i % 2] for i in range(len(p))]},
         ),
         thumbs={},
         config="lr: 1e-3\nname: <b>\n",
@@ -159,5 +159,5 @@ def content_of(p: Predictions, *, doubtful: bool = True, read=drawn, exact: bool
         version="0",
         made="today",
     )
-    thumbs = pictures.thumbnails(parts.worst_first(p).tolist(), thumbnail_px(p.n))
+    thumbs = pictures.thumbnails(parts.worst_first(p).tolist(), thumbnail_px(len(p)))
     return replace(pages, thumbs=thumbs, left_out=len(pictures.left_out), gone=len(pictures.gone))

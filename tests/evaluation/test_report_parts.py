@@ -72,7 +72,7 @@ def test_calibrated_probabilities_are_judged_on_other_folds():
 def test_the_matrix_shows_everything_of_few_classes():
     e = toys.classes(c=3)
     found = confusion_table(e)
-    assert found.counts.sum() == e.n
+    assert found.counts.sum() == len(e)
     assert found.left_out == 0
     assert found.levels.max() <= 9
     assert (found.levels[found.counts == 0] == 0).all()

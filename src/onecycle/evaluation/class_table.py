@@ -1,6 +1,7 @@
 """Each class by itself: how many pictures, precision, recall, F and average precision, with their intervals.
 
-The one table of classes: the report, ``evaluate`` and the last screen of ``train`` show rows of it.
+The one table of classes: the report, ``evaluate``, ``compare``, ``tag_report`` and the last screen of ``train`` show
+rows of it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from onecycle.evaluation.certainty.intervals import MacroAveragePrecision, WeightedScore, estimate, macro_fbeta, wilson
 from onecycle.evaluation.predictions import Predictions
@@ -57,23 +59,25 @@ class ClassRow:
     fn: int  # that have it and do not get it
     precision: Span  # Wilson's interval
     recall: Span  # Wilson's interval
-    fbeta: Span  # by the predictions' beta: F2 for tags, F1 for classes
+    fbeta: Span  # by the predictions' beta, F2 for tags and F1 for classes, unless another was asked for
     ap: Span  # average precision of the model's own probabilities
     threshold: float  # from which probability on it is given; NaN for classes
 
 
-def class_rows(p: Predictions, *, intervals: bool = True) -> tuple[ClassRow, ...]:
+def class_rows(p: Predictions, *, beta: float | None = None, intervals: bool = True) -> tuple[ClassRow, ...]:
     """Return a row for each class, in the order of the class list.
 
     Args:
         p: predictions of labelled pictures.
+        beta: weight of recall against precision in F; default that of the predictions.
         intervals: draw those of F and average precision, too, which takes half-samples.
     """
+    beta = p.beta if beta is None else beta
     truth, predicted = p.truth, p.predicted
     counts = count_classes(truth, predicted)
     precision, recall = (share_spans(counts.tp, counts.tp + other) for other in (counts.fp, counts.fn))
     few = len(p.classes) <= MOST_INTERVALS and intervals
-    fbeta = counts.fbeta(p.beta)
+    fbeta = counts.fbeta(beta)
 
     def row(c: int) -> ClassRow:
         support = int(counts.support[c])
@@ -91,7 +95,7 @@ def class_rows(p: Predictions, *, intervals: bool = True) -> tuple[ClassRow, ...
             fn=int(counts.fn[c]),
             precision=precision[c],
             recall=recall[c],
-            fbeta=_drawn(macro_fbeta(p.beta, 0.5), predicted[:, c], flags, p) if drawn else Span(float(fbeta[c])),
+            fbeta=_drawn(macro_fbeta(beta, 0.5), predicted[:, c], flags, p) if drawn else Span(float(fbeta[c])),
             ap=_drawn(MacroAveragePrecision(), p.probs[:, c], flags, p) if drawn else Span(ap),
             threshold=float(p.limits[c]) if p.is_multi else math.nan,
         )
@@ -99,10 +103,28 @@ def class_rows(p: Predictions, *, intervals: bool = True) -> tuple[ClassRow, ...
     return tuple(row(c) for c in range(len(p.classes)))
 
 
+def ranked_by(row: ClassRow, *, is_multi: bool) -> float:
+    """Return the score by which classes are ranked and compared: the F of a tag, the recall of a class."""
+    return (row.fbeta if is_multi else row.recall).value
+
+
 def worst_first(rows: tuple[ClassRow, ...], *, is_multi: bool) -> list[ClassRow]:
-    """Return the classes that occur, tags by their F and classes by their recall, the lowest first."""
-    seen = [r for r in rows if r.support]
-    return sorted(seen, key=lambda r: r.fbeta.value if is_multi else r.recall.value)
+    """Return the classes that occur, the lowest score first."""
+    return sorted((r for r in rows if r.support), key=lambda r: ranked_by(r, is_multi=is_multi))
+
+
+def as_frame(rows: tuple[ClassRow, ...]) -> pd.DataFrame:
+    """Return the numbers of tags without their intervals, a row a tag."""
+    return pd.DataFrame(
+        {
+            "tag": r.name,
+            **{name: getattr(r, name) for name in ("support", "tp", "fp", "fn")},
+            "tn": r.absent - r.fp,
+            **{name: getattr(r, name).value for name in ("precision", "recall", "fbeta")},
+            "average_precision": r.ap.value,
+        }
+        for r in rows
+    )
 
 
 def share_spans(part: np.ndarray, whole: np.ndarray) -> list[Span]:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.intervals import Estimate, default_scores, difference, sample_fbeta
+from onecycle.evaluation.class_table import class_rows, ranked_by
 from onecycle.evaluation.headline import AT_CHOSEN, held_out_decisions
 from onecycle.evaluation.predictions import Predictions
-from onecycle.evaluation.scores import count_classes
 from onecycle.evaluation.slices import SURE, holm
 
 _MOST_RELABELLED = 0.5
@@ -49,7 +50,7 @@ class ClassDifference:
 
     @property
     def sure(self) -> bool:
-        """Whether this is hardly chance, for all classes looked at together."""
+        """Whether this is hardly chance, for all classes tested together."""
         return self.p_value < SURE
 
 
@@ -133,7 +134,7 @@ def compare(first: Candidate, other: Candidate, *, seed: int = 0) -> Comparison:
         only_other=tuple(c for c in theirs.classes if c not in classes),
         measure="F2" if a.is_multi else "recall",
         scores=tuple(_differences(a, b, max(len(mine.classes), len(theirs.classes)), seed)),
-        per_class=_per_class(a, b, classes),
+        per_class=_per_class(a, b, len(classes)),
         fixed=fixed,
         broken=broken,
     )
@@ -141,9 +142,8 @@ def compare(first: Candidate, other: Candidate, *, seed: int = 0) -> Comparison:
 
 def _differences(a: Predictions, b: Predictions, n_classes: int, seed: int) -> list[Estimate]:
     """Return the differences in each score, first in the headline's: of tags at chosen thresholds, held out."""
-    pairs = [
-        (s.name, s, b.probs, a.probs) for s in default_scores(n_classes, is_multi=a.is_multi) if s.name != "error rate"
-    ]
+    scores = default_scores(n_classes, is_multi=a.is_multi)
+    pairs = [(s.name, s, b.probs, a.probs) for s in scores if s.name != "error rate"]
     if a.held_out is not None and b.held_out is not None:
         name, score = f"sample-F{a.beta:g} {AT_CHOSEN}", sample_fbeta(a.beta, 0.5)
         pairs.insert(0, (name, score, b.held_out.astype(float), a.held_out.astype(float)))
@@ -222,21 +222,20 @@ def _aligned(p: Predictions, files: Sequence[str], classes: Sequence[str]) -> Pr
     )
 
 
-def _per_class(a: Predictions, b: Predictions, classes: Sequence[str]) -> tuple[ClassDifference, ...]:
-    """Compare class by class, the largest differences first; classes that no picture has are left out.
+def _per_class(a: Predictions, b: Predictions, n_common: int) -> tuple[ClassDifference, ...]:
+    """Compare the first classes, which both know, the largest differences first; those without a picture are left out.
 
     Tags are right or wrong on every picture; classes are compared on the pictures that have them.
     """
-    truth = a.truth[:, : len(classes)]
-    counts = [count_classes(truth, run.predicted[:, : len(classes)]) for run in (a, b)]
-    first, other = (c.fbeta(a.beta) if a.is_multi else c.recall for c in counts)
-    hits = [run.predicted[:, : len(classes)] == truth for run in (a, b)]
-    seen = np.flatnonzero(truth.any(axis=0))
-    asked = [slice(None) if a.is_multi else truth[:, c] for c in seen]
-    p_values = holm(np.array([_mcnemar(*(h[on, c] for h in hits)) for c, on in zip(seen, asked, strict=True)]))
+    tables = [class_rows(run, intervals=False)[:n_common] for run in (a, b)]
+    rows = [pair for pair in zip(*tables, strict=True) if pair[0].support]
+    hits = [run.predicted[:, :n_common] == a.truth[:, :n_common] for run in (a, b)]
+    score = partial(ranked_by, is_multi=a.is_multi)
+    at = [(slice(None) if a.is_multi else a.truth[:, row.index], row.index) for row, _ in rows]
+    p_values = holm(np.array([_mcnemar(*(h[where] for h in hits)) for where in at])).tolist()
     differences = [
-        ClassDifference(classes[int(c)], int(counts[0].support[c]), float(first[c]), float(other[c]), float(together))
-        for c, together in zip(seen, p_values, strict=True)
+        ClassDifference(one.name, one.support, score(one), score(two), p_value)
+        for (one, two), p_value in zip(rows, p_values, strict=True)
     ]
     return tuple(sorted(differences, key=lambda d: -abs(d.change)))
 

@@ -29,6 +29,7 @@ CUSTOM_THRESH = 0.2
 """What tags are scored at where no thresholds were chosen: the field's custom."""
 
 AT_CHOSEN = "at chosen thresholds"
+TRAINED_ON = "The model was fitted to these very pictures, so all of this flatters it."
 
 
 @dataclass(frozen=True, kw_only=True)

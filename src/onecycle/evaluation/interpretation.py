@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 import pandas as pd
@@ -16,23 +16,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from onecycle.errors import ArgumentError, DataWarning, warn
+from onecycle.errors import ArgumentError, DataWarning, check_keywords, warn
 from onecycle.evaluation.certainty.calibration import CalibrationReport, calibration_report
 from onecycle.evaluation.certainty.constraints import Constraint, propose_constraints
 from onecycle.evaluation.certainty.intervals import Estimate, SumScore, WeightedScore, accuracy, sample_fbeta
-from onecycle.evaluation.certainty.thresholds import Average, Rule, TagThresholds, ThresholdReport, choose_thresholds
+from onecycle.evaluation.certainty.thresholds import TagThresholds, ThresholdOptions, ThresholdReport, choose_thresholds
+from onecycle.evaluation.class_table import as_frame, class_rows
 from onecycle.evaluation.gradcam import grad_cam
-from onecycle.evaluation.headline import HELD_OUT, default_estimates, headline, other_scores
-from onecycle.evaluation.predictions import DEFAULT_THRESH, Predictions
-from onecycle.evaluation.scores import (
-    ClassCounts,
-    average_precision,
-    confusion_counts,
-    count_classes,
-    normalize_rows,
-    ranked_pairs,
-    swap_counts,
-)
+from onecycle.evaluation.headline import HELD_OUT, TRAINED_ON, default_estimates, headline, other_scores
+from onecycle.evaluation.predictions import DEFAULT_THRESH, Predictions, Thresh, decide
+from onecycle.evaluation.scores import confusion_counts, count_classes, normalize_rows, ranked_pairs, swap_counts
 from onecycle.evaluation.slices import LEAST_PICTURES, SliceReport, columns_of, find_slices, label_columns
 from onecycle.evaluation.tags import TagCurve, co_occurrence, tag_curves, unfounded_pairs
 from onecycle.files import text_name
@@ -40,12 +33,8 @@ from onecycle.files import text_name
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Thresholds = float | Sequence[float] | np.ndarray
-"""One threshold for all tags, or one for each of the C tags."""
-
 GroupIds = Sequence[object] | np.ndarray
 FEW = 5
-TRAINED_ON = "The model was fitted to these very pictures, so all of this flatters it."
 
 
 class ClassificationInterpretation:
@@ -85,13 +74,11 @@ class ClassificationInterpretation:
         Raises:
             ArgumentError: a part without labels, as a test set.
         """
-        predict = learn.TTA if tta else learn.get_preds
-        if ds_type is None:
-            preds, y_true, losses = predict(activ=activ, with_loss=True)
-            return cls(learn, preds, y_true, losses)
-        if getattr(learn.data.dataset(ds_type), "labels", ...) is None:
+        of = {} if ds_type is None else {"ds_type": ds_type}
+        if of and getattr(learn.data.dataset(ds_type), "labels", ...) is None:
             raise ArgumentError("these pictures have no labels to compare predictions with; use get_preds")
-        preds, y_true, losses = predict(ds_type=ds_type, activ=activ, with_loss=True)
+        predict = learn.TTA if tta else learn.get_preds
+        preds, y_true, losses = predict(activ=activ, with_loss=True, **of)
         return cls(learn, preds, y_true, losses, ds_type)
 
     @classmethod
@@ -140,14 +127,17 @@ class ClassificationInterpretation:
             raise ArgumentError("pictures have several labels, not one predicted class; use pred_tags()")
         return self.preds.argmax(dim=1)
 
-    def pred_tags(self, thresh: Thresholds = DEFAULT_THRESH) -> np.ndarray:
+    def pred_tags(self, thresh: Thresh = DEFAULT_THRESH) -> np.ndarray:
         """Return which tags are predicted, bool ``(N, C)``: probability ≥ threshold (one, or one a tag).
 
         Raises:
             ArgumentError: one label a picture, or thresholds outside [0, 1] or of another number than tags.
         """
         self._need_tags("pred_tags")
-        return self.preds.numpy() >= _checked_thresh(thresh, len(self.classes))
+        limits = np.asarray(thresh)
+        if not ((limits >= 0) & (limits <= 1)).all():
+            raise ArgumentError(f"thresh is compared with probabilities, so it lies in [0, 1]; received {thresh}")
+        return decide(self.preds.numpy(), is_multi=True, thresh=thresh) > 0
 
     def top_losses(self, k: int | None = None, largest: bool = True, *, per_tag: bool = False) -> tuple[Any, Any]:
         """Return the k largest (or smallest) losses and where they are; ties in the data's order.
@@ -171,7 +161,7 @@ class ClassificationInterpretation:
         self._need_tags("tag_losses")
         return functional.binary_cross_entropy(self.preds.clamp(0, 1), self.y_true.float(), reduction="none")
 
-    def confusion_matrix(self, *, thresh: Thresholds | None = None) -> np.ndarray:
+    def confusion_matrix(self, *, thresh: Thresh | None = None) -> np.ndarray:
         """Count pictures by truth and prediction.
 
         Args:
@@ -182,11 +172,11 @@ class ClassificationInterpretation:
             picture ``(C, 2, 2)``, a table ``[[tn, fp], [fn, tp]]`` for each tag.
         """
         if self.is_multi:
-            return self._counts(thresh).tables
-        self._need_no_thresh(thresh)
-        return confusion_counts(self.y_true.numpy(), self.pred_class.numpy(), len(self.classes))
+            return self.tag_tables(DEFAULT_THRESH if thresh is None else thresh)
+        p = self._decided(thresh)
+        return confusion_counts(p.known_targets, p.decided, len(p.classes))
 
-    def most_confused(self, min_val: int = 1, *, thresh: Thresholds | None = None) -> list[tuple[Any, Any, int]]:
+    def most_confused(self, min_val: int = 1, *, thresh: Thresh | None = None) -> list[tuple[Any, Any, int]]:
         """List what is confused at least ``min_val`` times, most first, ties in class order.
 
         Args:
@@ -197,17 +187,18 @@ class ClassificationInterpretation:
             (actual, predicted, pictures); for several labels (a true tag that was missed, a tag predicted
             though not true, pictures in which both happened).
         """
-        if self.is_multi:
-            return ranked_pairs(swap_counts(*self._tags(thresh)), self.classes, min_val)
-        return ranked_pairs(self.confusion_matrix(thresh=thresh), self.classes, min_val)
+        p = self._decided(thresh)
+        counts = swap_counts(p.truth, p.predicted) if p.is_multi else self.confusion_matrix()
+        return ranked_pairs(counts, self.classes, min_val)
 
-    def tag_tables(self, thresh: Thresholds = DEFAULT_THRESH) -> np.ndarray:
+    def tag_tables(self, thresh: Thresh = DEFAULT_THRESH) -> np.ndarray:
         """Return ``[[tn, fp], [fn, tp]]`` of each tag, int64 ``(C, 2, 2)``."""
         self._need_tags("tag_tables")
-        return self._counts(thresh).tables
+        p = self._decided(thresh)
+        return count_classes(p.truth, p.predicted).tables
 
     def tag_report(
-        self, thresh: Thresholds = DEFAULT_THRESH, beta: float = 2.0, *, worst_first: bool = False
+        self, thresh: Thresh = DEFAULT_THRESH, beta: float = 2.0, *, worst_first: bool = False
     ) -> pd.DataFrame:
         """Return one row a tag: tag, support, tp, fp, fn, tn, precision, recall, fbeta, average_precision.
 
@@ -216,16 +207,7 @@ class ClassificationInterpretation:
             worst_first: sort by ``fbeta`` upward instead of keeping the class order; undefined values last.
         """
         self._need_tags("tag_report")
-        counts, truth, preds = self._counts(thresh), self.y_true.numpy() > 0, self.preds.numpy()
-        report = pd.DataFrame(
-            {
-                "tag": self.classes,
-                "support": counts.support,
-                **{name: getattr(counts, name) for name in ("tp", "fp", "fn", "tn", "precision", "recall")},
-                "fbeta": counts.fbeta(beta),
-                "average_precision": [average_precision(truth[:, i], preds[:, i]) for i in range(len(self.classes))],
-            }
-        )
+        report = as_frame(class_rows(self._decided(thresh), beta=beta, intervals=False))
         return report.sort_values("fbeta", kind="stable", ignore_index=True) if worst_first else report
 
     def grad_cam(self, index: int, class_index: int | None = None) -> np.ndarray:
@@ -251,7 +233,7 @@ class ClassificationInterpretation:
         cmap: str = "magma",
         show_text: bool = True,
         return_fig: bool | None = None,
-        thresh: Thresholds | None = None,
+        thresh: Thresh | None = None,
     ) -> Figure | None:
         """Show the pictures with the largest losses.
 
@@ -292,7 +274,7 @@ class ClassificationInterpretation:
         figsize: tuple[float, float] = (8, 8),
         save_misclassified: bool = False,
         *,
-        thresh: Thresholds = DEFAULT_THRESH,
+        thresh: Thresh = DEFAULT_THRESH,
     ) -> list[Any] | None:
         """Show the pictures with at least one wrong tag that have the largest losses, with all their tags.
 
@@ -306,9 +288,10 @@ class ClassificationInterpretation:
 
         if samples < 1:
             raise ArgumentError(f"samples is a number of pictures, at least 1; received {samples}")
-        truth, pred = self._tags(thresh)
-        wrong = (pred != truth).any(axis=1)
-        order = [i for i in _ranked(self.losses, None, True)[1].tolist() if wrong[i]]
+        self._need_tags("plot_multi_top_losses")
+        p = self._decided(thresh)
+        truth, pred = p.truth, p.predicted
+        order = [i for i in _ranked(self.losses, None, True)[1].tolist() if (pred[i] != truth[i]).any()]
         print(f"{len(order)} misclassified samples over {len(self)} samples in the {self._part_name()}.")
         shown, probs = order[:samples], self.preds.numpy()
         titles = [plots.sample_title(self.classes, truth[i], pred[i], probs[i], float(self.losses[i])) for i in shown]
@@ -327,7 +310,7 @@ class ClassificationInterpretation:
         return_fig: bool | None = None,
         figsize: tuple[float, float] | None = None,
         dpi: float | None = None,
-        thresh: Thresholds | None = None,
+        thresh: Thresh | None = None,
     ) -> Figure | None:
         """Draw the confusion matrix, or a small table for each tag where pictures have several labels.
 
@@ -349,8 +332,8 @@ class ClassificationInterpretation:
         names = [str(name) for name in self.classes]
         look = plots.Look(title, cmap, norm_dec if normalize else 0, plot_txt, figsize, dpi)
         if self.is_multi:
-            by_tag = self._counts(thresh)
-            measures = {"precision": by_tag.precision, "recall": by_tag.recall, "fbeta": by_tag.fbeta(2.0)}
+            report = self.tag_report(DEFAULT_THRESH if thresh is None else thresh)
+            measures = {name: report[name].to_numpy() for name in ("precision", "recall", "fbeta")}
             figure = plots.tag_tables_figure(values, normalize_rows(counts), names, measures, look)
         else:
             figure = plots.confusion_figure(values, names, look)
@@ -519,53 +502,28 @@ class ClassificationInterpretation:
         figure = plots.reliability_figure(curves, figsize=figsize)
         return figure if return_fig else None
 
-    def choose_thresholds(
-        self,
-        beta: float = 2.0,
-        *,
-        average: Average = "sample",
-        precision: float | None = None,
-        default: float = 0.5,
-        rule: Rule | None = None,
-        exactly_one: Sequence[Sequence[Any]] = (),
-        n_folds: int = 5,
-        seed: int = 0,
-        groups: GroupIds | None = None,
-    ) -> ThresholdReport:
+    def choose_thresholds(self, beta: float = 2.0, **options: Unpack[ThresholdOptions]) -> ThresholdReport:
         """Choose from which probability on each tag is given, and report by cross-fitting what that gains.
 
         ``learn.choose_thresholds()`` does the same and has ``predict`` use them.
 
         Args:
             beta: how many times recall matters as much as precision.
-            average: ``sample``: F-beta of each picture's tags (Planet's score); ``tag``: of each tag's pictures.
-            precision: choose for this precision of each tag instead.
-            default: the threshold that is kept unless another is clearly better.
-            rule: take this rule in any case: ``default``, ``one for all tags`` or ``per tag``.
-            exactly_one: groups of tag names of which the most probable is given, always; see ``constraints``.
-            n_folds, seed, groups: as in ``calibration``.
+            options: see ``ThresholdOptions``.
 
         Raises:
+            TypeError: a keyword that is not among them.
             ArgumentError: one label a picture, a tag that is not there, or a value out of its range.
 
         Warns:
             DataWarning: of the training part, whose probabilities say little about new pictures.
         """
+        check_keywords("choose_thresholds", options, ThresholdOptions.__annotations__)
         self._warn_of_training_part()
-        report = choose_thresholds(
-            self.preds.numpy(),
-            self.y_true.numpy(),
-            beta=beta,
-            average=average,
-            precision=precision,
-            default=default,
-            rule=rule,
-            exactly_one=[[self._tag_index(name) for name in group] for group in exactly_one],
-            classes=self.classes,
-            n_folds=n_folds,
-            seed=seed,
-            groups=self._own_groups(groups),
-        )
+        options["groups"] = self._own_groups(options.get("groups"))
+        options["exactly_one"] = [[self._tag_index(tag) for tag in group] for group in options.get("exactly_one", ())]
+        probs, targets = self.preds.numpy(), self.y_true.numpy()
+        report = choose_thresholds(probs, targets, beta=beta, classes=self.classes, **options)
         self._held_out = report.thresholds, report.decided
         return report
 
@@ -579,22 +537,30 @@ class ClassificationInterpretation:
             raise ArgumentError("with one label a picture there is always exactly one class; nothing to find")
         return propose_constraints(self.data.labels.targets, self.classes)
 
-    def _titles(self, order: list[int], thresh: Thresholds | None, heatmap: bool) -> list[str]:
+    def _titles(self, order: list[int], thresh: Thresh | None, heatmap: bool) -> list[str]:
         from onecycle.evaluation import plots
 
-        losses = self.losses.tolist()
+        p, losses, names = self._decided(thresh), self.losses.tolist(), self.classes
         if self.is_multi:
-            truth, pred = self._tags(thresh)
-            mapped = [f" / map: {self.classes[self.explained_class(i)]}" if heatmap else "" for i in order]
-            titles = [plots.tag_title(self.classes, truth[i], pred[i], losses[i]) for i in order]
+            mapped = [f" / map: {names[self.explained_class(i)]}" if heatmap else "" for i in order]
+            titles = [plots.tag_title(names, p.truth[i], p.predicted[i], losses[i]) for i in order]
             return [title + text for title, text in zip(titles, mapped, strict=True)]
-        self._need_no_thresh(thresh)
-        pairs = zip(order, self.pred_class[order].tolist(), self.y_true[order].tolist(), strict=True)
-        named = [(i, a, self.classes[p], self.classes[a]) for i, p, a in pairs]
-        return [plots.class_title(p, t, losses[i], float(self.preds[i, a])) for i, a, p, t in named]
+        pairs = [(i, p.decided[i], p.known_targets[i]) for i in order]
+        return [plots.class_title(names[said], names[true], losses[i], p.probs[i, true]) for i, said, true in pairs]
 
-    def _tags(self, thresh: Thresholds | None) -> tuple[np.ndarray, np.ndarray]:
-        return self.y_true.numpy() > 0, self.pred_tags(DEFAULT_THRESH if thresh is None else thresh)
+    def _decided(self, thresh: Thresh | None) -> Predictions:
+        """Return the predictions by thresholds of the caller's, by default 0.5, and the model's own probabilities."""
+        if thresh is not None and not self.is_multi:
+            raise ArgumentError(f"thresh={thresh} has no meaning with one label a picture; leave it out")
+        tags = self.pred_tags(DEFAULT_THRESH if thresh is None else thresh) if self.is_multi else None
+        return Predictions(
+            files=tuple(map(str, range(len(self)))),
+            classes=tuple(map(str, self.classes)),
+            is_multi=self.is_multi,
+            probs=self.preds.numpy(),
+            decided=self.pred_class.numpy() if tags is None else tags.astype(np.int64),
+            targets=self.y_true.numpy(),
+        )
 
     def explained_class(self, index: int) -> int:
         """Return the class that ``grad_cam`` explains by default."""
@@ -618,10 +584,6 @@ class ClassificationInterpretation:
                 "use confusion_matrix() and most_confused(), or label_delim=' ' when the data is read"
             )
 
-    def _need_no_thresh(self, thresh: Thresholds | None) -> None:
-        if thresh is not None:
-            raise ArgumentError(f"thresh={thresh} has no meaning with one label a picture; leave it out")
-
     def _own_groups(self, groups: GroupIds | None) -> GroupIds | None:
         """Return the given groups, else those of the split, for the pictures of this part."""
         made_by = getattr(self.data.split, "groups", None)
@@ -633,9 +595,6 @@ class ClassificationInterpretation:
         """Return the predictions, with the caller's groups where there are some."""
         p = self.predictions
         return p if groups is None else replace(p, groups=np.asarray(groups, dtype=object))
-
-    def _counts(self, thresh: Thresholds | None) -> ClassCounts:
-        return count_classes(*self._tags(thresh))
 
     def _tag_index(self, name: Any) -> int:
         if name not in self.classes:
@@ -661,15 +620,6 @@ def _ranked(losses: Tensor, k: int | None, largest: bool) -> tuple[Tensor, Tenso
         raise ArgumentError(f"k is how many to take, at least 1, or None for all; received {k}")
     values, order = torch.sort(losses, descending=largest, stable=True)
     return values[:k], order[:k]
-
-
-def _checked_thresh(thresh: Thresholds, c: int) -> np.ndarray:
-    values = np.asarray(thresh, dtype=np.float32)
-    if values.shape not in ((), (c,)):
-        raise ArgumentError(f"thresh is one number or one for each of {c} tags; received shape {values.shape}")
-    if not ((values >= 0) & (values <= 1)).all():
-        raise ArgumentError(f"thresh is compared with probabilities, so it lies in [0, 1]; received {thresh}")
-    return values
 
 
 def _check_shapes(preds: Tensor, y_true: Tensor, losses: Tensor, c: int, is_multi: bool) -> None:

@@ -127,11 +127,6 @@ class Predictions:
         return len(self.files)
 
     @property
-    def n(self) -> int:
-        """The number of pictures."""
-        return len(self.files)
-
-    @property
     def word(self) -> str:
         """What a class is called."""
         return "tag" if self.is_multi else "class"

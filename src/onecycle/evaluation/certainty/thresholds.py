@@ -46,7 +46,19 @@ Rule = Literal["default", "one for all tags", "per tag"]
 
 
 class ThresholdOptions(TypedDict, total=False):
-    """Keywords of ``choose_thresholds``, which says what each means."""
+    """How thresholds are chosen, beside beta.
+
+    average: ``sample``: the mean over pictures of F-beta of their tags (Planet's score); ``tag``: the mean over tags of
+    F-beta of their pictures.
+    precision: instead of F-beta: for each tag the lowest threshold that has this precision, were there one false alarm
+    more. A tag that never reaches it gets 1.
+    default: the threshold for all tags (0.5) that is kept if nothing is clearly better.
+    rule: take this rule for F-beta in any case: ``default``, ``one for all tags`` or ``per tag``.
+    exactly_one: groups of tags of which the most probable is given, always; see ``propose_constraints``. By name where
+    an interpretation or a learner is asked, else by index.
+    n_folds, seed: of the folds (5) that judge them.
+    groups: an id for each picture; a group stays in one fold, and intervals, too, are over groups.
+    """
 
     average: Average
     precision: float | None
@@ -55,7 +67,7 @@ class ThresholdOptions(TypedDict, total=False):
     exactly_one: Sequence[Sequence[Any]]
     n_folds: int
     seed: int
-    groups: Sequence[object] | None
+    groups: Sequence[object] | np.ndarray | None
 
 
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (probs, truth), each (N, C) → thresholds (C,)
@@ -157,15 +169,8 @@ def choose_thresholds(
         probs: float ``(N, C)``, as the model gives them.
         targets: 0/1 ``(N, C)``.
         beta: how many times recall matters as much as precision.
-        average: ``sample``: the mean over pictures of F-beta of their tags (Planet's score); ``tag``: the mean
-            over tags of F-beta of their pictures.
-        precision: instead of F-beta: for each tag the lowest threshold that has this precision, were there one
-            false alarm more. A tag that never reaches it gets 1.
-        default: the threshold for all tags that is kept if nothing is clearly better.
-        rule: take this rule for F-beta in any case.
-        exactly_one: groups of tag indices, see ``propose_constraints``.
         classes: names of the tags, for the table.
-        n_folds, seed, groups: as in ``make_folds``; intervals, too, are over groups.
+        average, precision, default, rule, exactly_one, n_folds, seed, groups: see ``ThresholdOptions``.
 
     Raises:
         ArgumentError: one label a picture, shapes that do not fit, or a value out of its range.

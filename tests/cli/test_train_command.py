@@ -113,7 +113,7 @@ def test_the_first_screen_has_what_it_promises(tags):
     for label in ("data ", "labels ", "split ", "audit ", "settings ", "plan "):
         assert any(line.startswith(label) for line in first), label
     assert "48 pictures train, 12 validate; each tag with the same share" in " ".join(text.split())
-    assert "epochs 1 (given)" in " ".join(text.split())
+    assert "epochs 1 (option)" in " ".join(text.split())
 
 
 def test_no_line_is_wider_than_80_columns(tags):

@@ -11,7 +11,7 @@ import torch
 
 from onecycle.cli.report import notes_of, stages_note
 from onecycle.cli.screen import Screen
-from onecycle.cli.training.dry_run import try_batch
+from onecycle.cli.train import try_batch
 from onecycle.cli.training.progress import show_plan
 from onecycle.cli.training.results import confused, weak_classes
 from onecycle.cli.training.start import audit_line, check_faults, guarantee
@@ -103,8 +103,8 @@ def test_every_value_of_the_plan_says_where_it_came_from(capsys, monkeypatch):
     show_plan(config, make_plan(task, Speeds(0.01, 0.03, 0.001, 0.01), budget_s=120), Screen())
     text = " ".join(capsys.readouterr().out.split())
     assert "tf_efficientnet_lite0 (default); size 96 (the pictures have 96 px); batch 16 (few pictures)" in text
-    assert "minutes 2 (given); lr by sweeps (--lr)" in text
-    assert "of 02:00 given" in text
+    assert "minutes 2 (option); lr by sweeps (--lr)" in text
+    assert "of a budget of 02:00" in text
 
 
 def predictions(probs, targets, classes, *, is_multi: bool = False, **known) -> Predictions:

@@ -10,7 +10,7 @@ from onecycle.data.audit.findings import AuditReport
 from onecycle.data.layout import LayoutOptions, find_layout
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.errors import DataWarning
-from onecycle.runs.config import RunConfig
+from onecycle.runs.config import SKIPPED, RunConfig
 
 
 def run_check(
@@ -43,9 +43,6 @@ def run_check(
     return int(fail_on != "never" and report.reaches("error" if fail_on == "error" else "warning"))
 
 
-_ALLOWED = (("missing-file", "missing"), ("unreadable", "unreadable"))
-
-
 def _next(report: AuditReport, train: str) -> str:
     """Return what to run next; ``train`` is the command that draws the split that was audited."""
     kinds = {finding.kind for finding in report.findings if finding.severity == "error"}
@@ -53,6 +50,6 @@ def _next(report: AuditReport, train: str) -> str:
         return f"Next: {train} --together\n(copies of a picture stay on one side; or mend the data)"
     if report.reaches("error"):
         ways = ["--together keeps copies on one side"] if "leak" in kinds else []
-        ways += [f"--allow {what} leaves files out" for kind, what in _ALLOWED if kind in kinds]
+        ways += [f"--allow {what} leaves files out" for kind, what in SKIPPED.items() if kind in kinds]
         return f"Next: mend the errors, then {train}" + (f"\n({'; '.join(ways)})" if ways else "")
     return f"Next: {train}"

@@ -6,19 +6,22 @@ import shlex
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from onecycle.cli.exit_codes import INTERRUPTED
 from onecycle.cli.screen import Screen
-from onecycle.cli.training.dry_run import show_trial, try_batch
 from onecycle.cli.training.progress import RunProgress, show_plan
 from onecycle.cli.training.results import judge, show_results, write_report, write_results
 from onecycle.cli.training.start import TrainingStart, check_writable, create_run, prepare_data, show_machine
 from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError
 from onecycle.evaluation.headline import scores_of
 from onecycle.learner.fine_tune import run as recipe
+from onecycle.learner.fine_tune.pace import trainable_groups
+from onecycle.learner.fine_tune.plan import Plan
 from onecycle.learner.fine_tune.run import DEFAULT_LR, FineTuneOptions
 from onecycle.learner.learner import Learner
 from onecycle.runs.build import make_learner
@@ -27,7 +30,13 @@ from onecycle.runs.checkpoints import Done, RunCheckpoints, read_issues, uninter
 from onecycle.runs.config import DEFAULT, DEFAULT_EPOCHS, RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner
+from onecycle.text import format_time
+from onecycle.train.device.machine import peak_memory_mb
+from onecycle.train.log.progress import Progress
+from onecycle.train.log.recorder import Recorder
 from onecycle.train.log.trackers import tracker_for
+from onecycle.train.loop import set_training_mode
+from onecycle.train.lr_finder import unchanged
 
 LEAST_MINUTES = 0.1
 """What a resumed run gets where its time is over: enough for the head's cycle."""
@@ -87,6 +96,50 @@ def _dry_run(start: TrainingStart, screen: Screen) -> int:
     show_plan(start.config, plan, screen)
     show_trial(trial, plan, screen)
     return 0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One batch end to end."""
+
+    train_loss: float  # of a step with all layers
+    valid_loss: float | None  # of a validation batch; None where no picture validates
+    bs: int  # pictures in the batch
+    host_mb: float  # most memory so far
+    gpu_mb: float | None  # the same on the GPU; None without one
+
+
+def try_batch(learn: Learner) -> Trial:
+    """Take one whole step with all layers, and predict a validation batch; the learner is afterwards as before."""
+    trainer, data = learn.trainer, learn.data
+    loader = data.train_dl.replace(stats=learn.norm_stats)
+    with trainable_groups(learn.layer_groups), unchanged(trainer):
+        trainer.optimizer = None
+        with trainer.running(Recorder(), progress=Progress(), callbacks=()):
+            set_training_mode(trainer.model)
+            batch = loader.batch_at(0, 0)
+            loss = float(trainer.train_step(batch, 0))
+    valid_loss = None
+    if len(data.split.valid):
+        trainer.model.eval()
+        with torch.inference_mode():
+            x, y = learn.loader().batch_at(0, 0)
+            valid_loss = float(trainer.loss_func(trainer.model(x).float(), y).mean())
+    return Trial(loss, valid_loss, loader.bs, *peak_memory_mb(trainer.device))
+
+
+def show_trial(trial: Trial, plan: Plan, screen: Screen) -> None:
+    """Show the forecast."""
+    valid = "" if trial.valid_loss is None else f", a validation batch {trial.valid_loss:.4f}"
+    screen.say()
+    screen.row("tried", f"one batch of {trial.bs} with all layers: loss {trial.train_loss:.4f}{valid}")
+    gpu = "" if trial.gpu_mb is None else f", on the GPU {trial.gpu_mb / 1e3:.1f} GB"
+    screen.row("memory", f"about {trial.host_mb / 1e3:.1f} GB at the peak{gpu}", always=True)
+    time_text = f"about {format_time(plan.forecast_s)} of training; judging and the report come on top"
+    screen.row("time", time_text, always=True)
+    screen.row("next", "the same command without --dry-run; nothing was written")
+    numbers = {name: value for name, value in asdict(trial).items() if name != "bs"}
+    screen.event("dry_run", **numbers, forecast_s=plan.forecast_s)
 
 
 def fine_tune_options(config: RunConfig, done: Done | None = None) -> FineTuneOptions:
@@ -163,6 +216,7 @@ class TrainingRun:
         run, screen = self.run_folder, self.screen
         checkpoints = RunCheckpoints(run, self.learn, self.done)
         progress = RunProgress(self.config, self.learn, checkpoints, screen)
+        again = f"onecycle train --config {shlex.quote(str(run.config))}"
         settings = self.config.values()
         trackers = [tracker_for(name, run.path, run.name, settings) for name in self.config.track]
         self.learn.callbacks += trackers
@@ -174,14 +228,11 @@ class TrainingRun:
             self._stopped(checkpoints)
             return INTERRUPTED
         except DivergedError as error:
-            again = f"onecycle train --config {shlex.quote(str(run.config))} --lr {_smaller(progress.config.lr)}"
-            raise DivergedError(f"{error}\nThe history is in {run.history}. Try: {again}") from error
+            lower = f"{again} --lr {(progress.config.lr or DEFAULT_LR) / 10:.1e}"
+            raise DivergedError(f"{error}\nThe history is in {run.history}. Try: {lower}") from error
         except OutOfMemoryError as error:
-            bs = max(2, (self.config.bs or 16) // 2)
-            raise OutOfMemoryError(
-                f"{error}\nTry smaller batches or pictures: onecycle train --config "
-                f"{shlex.quote(str(run.config))} --bs {bs}"
-            ) from error
+            smaller = f"{again} --bs {max(2, (self.config.bs or 16) // 2)}"
+            raise OutOfMemoryError(f"{error}\nTry smaller batches or pictures: {smaller}") from error
         finally:
             for tracker in trackers:
                 tracker.finish(scores)
@@ -202,19 +253,13 @@ class TrainingRun:
         audit: Mapping[str, Any] | None = run.read_json(run.data)["audit"]
         interpretation = judge(progress.config, learn, screen)
         predictions = None if interpretation is None else interpretation.predictions
-        issues = progress.issues if progress.issues is not None else read_issues(run, learn.data)
-        write_results(run, learn, predictions, audit=audit, issues=(checkpoints.done.label_issues, issues))
+        listed = progress.issues if progress.issues is not None else read_issues(run, learn.data)
+        issues = checkpoints.done.label_issues, listed
+        write_results(run, learn, predictions, audit=audit, issues=issues)
         checkpoints.clear()
-        report = write_report(run, learn, interpretation, issues=issues, screen=screen)
-        show_results(
-            run,
-            predictions,
-            audit=audit,
-            label_issues=(checkpoints.done.label_issues, issues),
-            report=report,
-            seconds=time.monotonic() - self.start_s,
-            screen=screen,
-        )
+        report = write_report(run, learn, interpretation, issues=listed, screen=screen)
+        took_s = time.monotonic() - self.start_s
+        show_results(run, predictions, audit=audit, issues=issues, report=report, seconds=took_s, screen=screen)
         return {} if predictions is None else {e.name: e.value for e in scores_of(predictions)}
 
     def _stopped(self, checkpoints: RunCheckpoints) -> None:
@@ -254,8 +299,3 @@ def _minutes_left(minutes: float, done: Done) -> float:
 
 
 _NEW_CYCLE = "they run as a new cycle: the learning rate rises and falls again"
-
-
-def _smaller(lr: float | None) -> str:
-    """Return a tenth of a learning rate, for a command."""
-    return f"{(lr or DEFAULT_LR) / 10:.1e}"

@@ -20,7 +20,7 @@ from onecycle.data.pixels.store import PixelStore
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.fine_tune.plan import Task
 from onecycle.learner.learner import Learner
-from onecycle.runs.config import RunConfig
+from onecycle.runs.config import SKIPPED, RunConfig
 from onecycle.runs.folder import folder_name
 from onecycle.runs.split import split_like
 from onecycle.train.metrics import Metric, accuracy, fbeta
@@ -124,7 +124,7 @@ def make_bunch(
         size=config.size,
         bs=config.bs or 64,
         ds_tfms=get_transforms(do_flip=config.flip, **{name: getattr(config, name) for name in strengths}),
-        unreadable="skip" if {"unreadable", "missing"} & set(config.allow) else "stop",
+        unreadable="skip" if {*SKIPPED.values()} & {*config.allow} else "stop",
     )
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Allowed = Literal["unreadable", "leaks", "missing"]
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
+SKIPPED = {"missing-file": "missing", "unreadable": "unreadable"}
+"""Findings of the audit that ``allow`` leaves the files of out, with its words for them."""
+
 DEFAULT_ARCH = "tf_efficientnet_lite0"
 """The network whose weights come with an installed package, so that a run needs no network."""
 

@@ -27,18 +27,18 @@ def show_plan(config: RunConfig, plan: Plan, screen: Screen) -> None:
     epochs, minutes = config.length
     length = f"minutes {minutes:g}" if minutes is not None else f"epochs {epochs}"
     origin = config.origin("minutes" if minutes is not None else "epochs")
-    size = config.size or 0
     values = [
-        f"{config.arch} ({_short(config.origin('arch'))})",
-        f"size {size} ({_short(config.origin('size'))})",
-        f"batch {config.bs} ({_short(config.origin('bs'))})",
-        f"{length} ({_short(origin)}{': --epochs, --minutes' if origin == DEFAULT else ''})",
-        f"lr {config.lr:.2g} ({_short(config.origin('lr'))})" if config.lr else "lr by sweeps (--lr)",
+        f"{config.arch} ({config.origin('arch')})",
+        f"size {config.size or 0} ({config.origin('size')})",
+        f"batch {config.bs} ({config.origin('bs')})",
+        f"{length} ({origin}{': --epochs, --minutes' if origin == DEFAULT else ''})",
+        f"lr {config.lr:.2g} ({config.origin('lr')})" if config.lr else "lr by sweeps (--lr)",
     ]
     screen.row("settings", "; ".join(values))
     for i, line in enumerate(str(replace(plan, notes=())).splitlines()):
         screen.line(f"{'plan' if i == 0 else '':<10}{line}")
-    screen.row("", f"about {format_time(plan.forecast_s)} in all" + _budget(plan))
+    budget = "" if plan.budget_s is None else f", of a budget of {format_time(plan.budget_s)}"
+    screen.row("", f"about {format_time(plan.forecast_s)} in all{budget}")
     for note in plan.notes:
         if "too little" in note or "would allow more" in note:
             screen.row("note", note)
@@ -57,14 +57,6 @@ def show_plan(config: RunConfig, plan: Plan, screen: Screen) -> None:
 
 
 _TOLD = ("arch", "size", "bs", "epochs", "minutes", "lr", "seed", "valid_pct", "stratify")
-
-
-def _short(origin: str) -> str:
-    return {"option": "given"}.get(origin, origin)
-
-
-def _budget(plan: Plan) -> str:
-    return "" if plan.budget_s is None else f", of {format_time(plan.budget_s)} given"
 
 
 class RunProgress(StageCallback):
@@ -115,10 +107,9 @@ class RunProgress(StageCallback):
     def on_lr_chosen(self, lr: float) -> None:
         """Show and keep the learning rate that was found."""
         answer = self.learn.lr_answer
-        told = answer is not None and answer.lr == lr
         if self.config.lr is None:
             why = answer.reason if answer is not None else "no time for sweeps"
-            how = f"found: {why}" if told else f"the default: {why}"
+            how = f"found: {why}" if answer is not None and answer.lr == lr else f"the default: {why}"
             self.config = self.config.found("lr", lr, how)
             self.screen.say(f"learning rate {lr:.1e}, {how}")
             self._write_config()

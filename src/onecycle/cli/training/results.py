@@ -134,7 +134,7 @@ def show_results(
     predictions: Predictions | None,
     *,
     audit: Mapping[str, Any] | None,
-    label_issues: tuple[int | None, Issues],
+    issues: tuple[int | None, Issues],
     report: Report | None,
     seconds: float,
     screen: Screen,
@@ -148,9 +148,9 @@ def show_results(
         _show_scores(predictions, first, screen)
         _show_weak(predictions, screen)
         _show_stages(run, screen)
-    n_issues, issues = label_issues
+    n_issues, listed = issues
     if n_issues is not None:
-        screen.row("labels", _issues_text(run, n_issues, issues))
+        screen.row("labels", _issues_text(run, n_issues, listed))
     leaked = [] if audit is None else list(audit["leaked"])
     if leaked:
         text = f"{len(leaked)} validation pictures are in training too, which flatters the numbers"

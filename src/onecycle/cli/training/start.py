@@ -21,7 +21,7 @@ from onecycle.errors import ArgumentError, DataError, OutputError, UnreadableIma
 from onecycle.learner.learner import Learner
 from onecycle.runs import build
 from onecycle.runs.checkpoints import environment
-from onecycle.runs.config import FILE, OPTION, RunConfig
+from onecycle.runs.config import FILE, OPTION, SKIPPED, RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.split import split_text
 from onecycle.text import plural
@@ -55,8 +55,7 @@ def prepare_data(config: RunConfig, screen: Screen) -> TrainingStart:
         raise ArgumentError("--together keeps copies on one side that the audit finds: leave --no-audit out")
     show_machine(config, screen)
     layout = build.layout_of(config)
-    lines = layout.lines()
-    for line in lines[:MOST_DATA_LINES]:
+    for line in layout.lines()[:MOST_DATA_LINES]:
         screen.line(line)
     config = build.settled(config, layout)
     screen.event("data", **build.described(layout), reasons=[list(r) for r in layout.reasons])
@@ -92,36 +91,26 @@ def check_faults(audit: AuditReport, config: RunConfig) -> None:
     Raises:
         UnreadableImagesError, DataError: what was found, with examples and the option that allows it.
     """
-    found = {finding.kind: finding for finding in audit.findings}
-    for kind, option, what in (
-        ("missing-file", "missing", "left out and counted"),
-        ("unreadable", "unreadable", "left out and counted"),
-    ):
-        if kind in found and option not in config.allow:
-            raise UnreadableImagesError(_stop_text(found[kind], option, what))
+    findings = {finding.kind: finding for finding in audit.findings}
+    for kind, option in SKIPPED.items():
+        if kind in findings and option not in config.allow:
+            raise UnreadableImagesError(_stop_text(findings[kind], option, "left out and counted"))
     share = len(audit.leaked) / max(audit.looked_at["valid"], 1)
     if share > MOST_LEAKED and "leaks" not in config.allow:
-        raise DataError(
-            _stop_text(
-                found["leak"],
-                "leaks",
-                "trained as it is; the report says that the numbers are too good",
-                first="Keep copies on one side with --together, or by a column of groups with --group-col.",
-            )
-        )
+        advice = "Keep copies on one side with --together, or by a column of groups with --group-col."
+        what = "trained as it is; the report says that the numbers are too good"
+        raise DataError(_stop_text(findings["leak"], "leaks", what, advice))
 
 
-def _stop_text(finding: Finding, option: str, what: str, *, first: str = "") -> str:
-    said = first or "--allow" in finding.advice  # by the lines below
-    hint = "" if said else finding.advice.rstrip(".")
+def _stop_text(finding: Finding, option: str, what: str, advice: str = "") -> str:
     lines = [finding.message, *(f"  {example}" for example in finding.examples)]
     more = finding.count - len(finding.examples)
     if finding.examples and more > 0:
         lines.append(f"  and {more:,} more")
-    if hint:
-        lines.append(f"{hint[0].upper()}{hint[1:]}.")
-    if first:
-        lines.append(first)
+    if not advice and finding.advice and "--allow" not in finding.advice:  # else the last line says it
+        advice = f"{finding.advice[0].upper()}{finding.advice[1:].rstrip('.')}."
+    if advice:
+        lines.append(advice)
     return "\n".join([*lines, f"Mend the data, or go on with --allow {option} ({what})."])
 
 
@@ -141,10 +130,10 @@ def _show_split(
     if audit is not None and config.together:
         text += f" (--together moved {moved:,} to training)"
     screen.row("split", text)
+    findings = None
     if audit is not None:
         screen.row("audit", audit_line(audit, config.data))
-    findings = None if audit is None else [{"kind": f.kind, "severity": f.severity, "count": f.count}
-                                           for f in audit.findings]  # fmt: skip
+        findings = [{"kind": f.kind, "severity": f.severity, "count": f.count} for f in audit.findings]
     screen.event("split", train=n_train, valid=n_valid, moved=moved, how=data.split.how, findings=findings)
 
 
@@ -153,19 +142,17 @@ def guarantee(config: RunConfig, data: ImageDataBunch, audit: AuditReport | None
     if not len(data.split.valid):
         return "nothing validates, so nothing will be measured"
     if config.split is not None:
-        found = [f"the split of {config.split}"]
+        how = f"the split of {config.split}"
     elif data.split.groups is not None:
-        found = [f"no {config.group_col} is in both"]
+        how = f"no {config.group_col} is in both"
     elif "folder" in data.split.how:
-        found = ["by the folders train/ and valid/"]
-    elif config.stratify:
-        found = [_stratified_text(data)]
+        how = "by the folders train/ and valid/"
     else:
-        found = ["at random"]
-    if audit is not None:
-        n = len(audit.leaked)
-        found.append(f"{n} of those that validate are copies of ones that train" if n else "no copies across")
-    return ", ".join(found)
+        how = _stratified_text(data) if config.stratify else "at random"
+    if audit is None:
+        return how
+    n = len(audit.leaked)
+    return f"{how}, {f'{n} of those that validate are copies of ones that train' if n else 'no copies across'}"
 
 
 def _stratified_text(data: ImageDataBunch) -> str:
@@ -198,12 +185,9 @@ def create_run(start: TrainingStart, learn: Learner, name: str, screen: Screen, 
     screen.log_to(run.log)
     run.write_text(run.config, start.config.to_yaml())
     run.write_json(run.env, environment(start.config.seed, start.data.device))
-    record = {
-        "layout": build.described(start.layout),
-        "classes": [str(c) for c in start.data.classes],
-        "is_multi": start.data.is_multi,
-        "audit": None if start.audit is None else start.audit.to_dict(),
-    }
+    audit = None if start.audit is None else start.audit.to_dict()
+    classes, is_multi = [str(c) for c in start.data.classes], start.data.is_multi
+    record = {"layout": build.described(start.layout), "classes": classes, "is_multi": is_multi, "audit": audit}
     run.write_json(run.data, record)
     run.write_text(run.split, split_text(start.data))
     return run
@@ -219,6 +203,5 @@ def check_writable(folder: Path) -> None:
     try:
         Path(tempfile.mkdtemp(prefix=".onecycle-", dir=there)).rmdir()
     except OSError as error:
-        raise OutputError(
-            f"runs cannot be written to {folder}: {error.strerror}; choose another folder with --out"
-        ) from error
+        why = f"runs cannot be written to {folder}: {error.strerror}"
+        raise OutputError(f"{why}; choose another folder with --out") from error

@@ -236,24 +236,24 @@ class BatchLoader:
     def _gather(self, positions: np.ndarray, windowed: bool) -> _Gathered:
         """Collect the pixels of some pictures on the CPU: the evaluation window, or all that is stored."""
         rows = self.dataset.rows[positions]
-        pixels, shapes = self._evaluation_pixels(rows) if windowed else self.dataset.store.gather(rows)
+        if windowed:
+            spec = self.dataset.store.spec
+            pictures = [centre_window(p, spec) for p in self.dataset.store.read_many(rows)]
+            shapes = np.array([p.shape[:2] for p in pictures], dtype=np.int64)
+            self._check_one_shape(shapes, rows)
+            pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+        else:
+            pixels, shapes = self.dataset.store.gather(rows)
         batch = _Gathered(pixels, shapes, self.dataset.targets[positions], positions)
         return batch.pinned() if self.device.type == "cuda" else batch
-
-    def _evaluation_pixels(self, rows: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
-        spec = self.dataset.store.spec
-        pictures = [centre_window(p, spec) for p in self.dataset.store.read_many(rows)]
-        shapes = np.array([p.shape[:2] for p in pictures], dtype=np.int64)
-        self._check_one_shape(shapes, rows)
-        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2), shapes
 
     def _check_one_shape(self, shapes: np.ndarray, rows: np.ndarray) -> None:
         odd = np.flatnonzero((shapes != shapes[0]).any(axis=1))
         if len(odd):
-            paths, i = self.dataset.store.paths, int(odd[0])
+            paths = self.dataset.store.paths
+            one, other = (f"{paths[rows[i]]} is {shapes[i][0]}×{shapes[i][1]} px" for i in (0, int(odd[0])))
             raise DataError(
-                f"pictures of one batch differ in size: {paths[rows[0]]} is {_by(shapes[0])} px and "
-                f"{paths[rows[i]]} is {_by(shapes[i])} px (height × width); pass size=224, say"
+                f"pictures of one batch differ in size: {one} and {other} (height × width); pass size=224, say"
             )
 
     def _finish(self, batch: _Gathered, augmenter: BatchAugmenter | None, epoch: int, step: int) -> Batch:
@@ -329,10 +329,6 @@ def normalise_(x: torch.Tensor, stats: Stats) -> torch.Tensor:
         rows.sub_(mean.repeat(width)).div_(std.repeat(width))
         return x
     return x.sub_(mean.view(1, -1, 1, 1)).div_(std.view(1, -1, 1, 1))
-
-
-def _by(shape: np.ndarray) -> str:
-    return f"{shape[0]}×{shape[1]}"
 
 
 def picture_batches(

@@ -77,7 +77,12 @@ def save_checkpoint(
         opt_tensors, opt_header = optimizer.state(_parameter_names(model))
         tensors |= {_OPT + name: _plain(t) for name, t in opt_tensors.items()}
     summary = {"format": FORMAT, "version": VERSION, "digest": digest(tensors), "manifest": dict(manifest)}
-    text = _to_json({**summary, "aliases": aliases, "optimizer": opt_header})
+    try:
+        text = json.dumps({**summary, "aliases": aliases, "optimizer": opt_header}, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as err:
+        raise CheckpointError(
+            f"the manifest holds something that JSON cannot ({err}); use strings, finite numbers, lists and dicts"
+        ) from err
     path.parent.mkdir(parents=True, exist_ok=True)
     beside.unlink(missing_ok=True)
     replace_whole(path, lambda tmp: save_file(tensors, tmp, metadata={"header": text}))
@@ -198,15 +203,6 @@ def _plain(t: torch.Tensor) -> torch.Tensor:
 
 def _parameter_names(model: nn.Module) -> dict[nn.Parameter, str]:
     return {p: name for name, p in model.named_parameters()}
-
-
-def _to_json(header: Mapping[str, Any]) -> str:
-    try:
-        return json.dumps(header, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as err:
-        raise CheckpointError(
-            f"the manifest holds something that JSON cannot ({err}); use strings, finite numbers, lists and dicts"
-        ) from err
 
 
 def _existing(*paths: Path | str) -> Path:

@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from onecycle.data.augment import warp
 from onecycle.data.augment.draws import Bools, Draws, Jitter, crop_size, draw_batch
 from onecycle.data.augment.threads import chunk_length, in_threads
-from onecycle.data.augment.transforms import PADDING_MODES, Size, Transforms, as_size, crop_pad, flatten
+from onecycle.data.augment.transforms import PADDING_MODES, Size, Transforms, crop_pad, flatten
 from onecycle.data.augment.warp import Floats, Ints
+from onecycle.data.pixels.resize import as_size
 from onecycle.errors import ArgumentError
 
 MODES = ("bilinear", "nearest", "bicubic")
 LOGIT_EPS = 1e-7  # pixels are kept this far from 0 and 1 before they pass through logit, as in fastai v1
 WHOLE_PIXEL_TOLERANCE_PX = 1e-3
 NEAREST_HORIZON = 1e-4  # of the perspective denominator: positions behind the viewer are pushed far away instead
-
 
 PixelFunction = Callable[[torch.Tensor], object]
 """Changes float pixels (n, 3, h, w) in place, each picture on its own."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Literal, NamedTuple
 
+from onecycle.data.pixels.resize import as_size
 from onecycle.errors import ArgumentError
 
 Kind = Literal["pad", "coord", "affine", "lighting", "pixel", "cutout", "crop"]
@@ -354,18 +355,6 @@ def tta_views(tfms: Transforms, scale: float = 1.35) -> list[list[Transform]]:
 
 
 # ---- checks ----
-
-
-def as_size(size: Size) -> tuple[int, int]:
-    """Return ``size`` as height and width in pixels.
-
-    Raises:
-        ArgumentError: not one or two whole numbers above 0.
-    """
-    pair: tuple[Any, ...] = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-    if len(pair) != 2 or not all(isinstance(v, Integral) and int(v) > 0 for v in pair):
-        raise ArgumentError(f"size is a side or (height, width) in pixels, each 1 or more; received {size!r}")
-    return int(pair[0]), int(pair[1])
 
 
 class _Limits(NamedTuple):

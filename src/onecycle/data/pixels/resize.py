@@ -13,7 +13,6 @@ from onecycle.errors import ArgumentError
 
 PaddingMode = Literal["reflection", "border", "zeros"]
 
-
 _NUMPY_PAD = {"reflection": "reflect", "border": "edge", "zeros": "constant"}
 
 # A decoder halves by averaging blocks of pixels. With at least two of those for each pixel of the result, the resize
@@ -68,13 +67,18 @@ class ResizeSpec:
         """
         if padding_mode not in _NUMPY_PAD:
             raise ArgumentError(f"padding_mode must be one of {sorted(_NUMPY_PAD)}; received {padding_mode!r}")
-        method = _checked_method(method)
+        names = [m.name for m in ResizeMethod]
+        if method is not None and not isinstance(method, ResizeMethod):
+            if str(method).upper() not in names:
+                known = f"ResizeMethod.{', '.join(names)} (or the name)"
+                raise ArgumentError(f"resize_method is {known}; received {method!r}")
+            method = ResizeMethod[str(method).upper()]
         if size is None:
             if method not in (None, ResizeMethod.NO):
                 raise ArgumentError(f"resize_method={method.name} needs a size; pass size=224, say")
             return cls(None, ResizeMethod.NO, padding_mode, scaled_decode)  # type: ignore[arg-type]
         default = ResizeMethod.SQUISH if isinstance(size, (tuple, list)) else ResizeMethod.CROP
-        height, width = _checked_size(size)
+        height, width = as_size(size)
         if mult:
             height, width = (max(mult, int(s / mult + 0.5) * mult) for s in (height, width))
         chosen = default if method is None else method
@@ -100,19 +104,15 @@ class ResizeSpec:
         return min(max(new[0], 1), self.size[0]), min(max(new[1], 1), self.size[1])
 
 
-def _checked_method(method: ResizeMethod | str | None) -> ResizeMethod | None:
-    if method is None or isinstance(method, ResizeMethod):
-        return method
-    names = [m.name for m in ResizeMethod]
-    if str(method).upper() not in names:
-        raise ArgumentError(f"resize_method is ResizeMethod.{', '.join(names)} (or the name); received {method!r}")
-    return ResizeMethod[str(method).upper()]
+def as_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return ``size`` as height and width in pixels.
 
-
-def _checked_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    Raises:
+        ArgumentError: not one or two whole numbers above 0.
+    """
     pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(pair) != 2 or not all(isinstance(s, (int, np.integer)) and s >= 1 for s in pair):
-        raise ArgumentError(f"size is a number of px, or a pair (height, width), each at least 1; received {size!r}")
+        raise ArgumentError(f"size is a side or (height, width) in pixels, each 1 or more; received {size!r}")
     return int(pair[0]), int(pair[1])
 
 

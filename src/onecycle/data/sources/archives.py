@@ -236,11 +236,7 @@ _DAMAGE = (EOFError, OSError, ValueError, RuntimeError, zlib.error, lzma.LZMAErr
 _TAR_BLOCK = 512
 _PAX_RECORD = re.compile(rb"([0-9]{1,7}) ([^=]+)=")
 _TAR_TYPES = {
-    b"1": "a hard link",
-    b"2": "a symbolic link",
-    b"3": "a device",
-    b"4": "a device",
-    b"6": "a pipe",
+    **{b"1": "a hard link", b"2": "a symbolic link", b"3": "a device", b"4": "a device", b"6": "a pipe"},
     b"S": "a sparse file",
 }
 
@@ -306,7 +302,10 @@ def _tar_entries(stream: io.BufferedIOBase, budget: _Budget) -> Iterator[_Entry]
         budget.add_member()
         kind, name, size = _tar_header(header)
         if kind in b"xgL":
-            _tar_extra(kind, _tar_small(stream, size, budget), extra)
+            if size > _MIB:
+                raise _BadArchive(f"a header of {size:,} bytes")
+            budget.add_bytes(size)
+            _tar_extra(kind, b"".join(_tar_data(stream, size)), extra)
             continue
         name = extra.pop("path", name)
         if "size" in extra:
@@ -336,13 +335,6 @@ def _tar_data(stream: io.BufferedIOBase, size: int) -> Iterator[bytes]:
     padding = -size % _TAR_BLOCK
     if padding and len(_read(stream, padding)) < padding:
         raise _BadArchive("it is cut off")
-
-
-def _tar_small(stream: io.BufferedIOBase, size: int, budget: _Budget) -> bytes:
-    if size > _MIB:
-        raise _BadArchive(f"a header of {size:,} bytes")
-    budget.add_bytes(size)
-    return b"".join(_tar_data(stream, size))
 
 
 def _tar_header(header: bytes) -> tuple[bytes, str, int]:

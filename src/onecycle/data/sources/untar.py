@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -202,21 +202,12 @@ class _Source:
             raise ArgumentError(f"untar_data needs a URL such as URLs.PLANET_SAMPLE, received {url!r}")
         file = last if ending else f"{name}.tgz"
         known = _CHECKS.get(url.removesuffix(".tgz"), Check())
-        check = Check(known.size_bytes, known.md5_head, _sha256(known_hash))
+        digits = None if known_hash is None else known_hash.removeprefix("sha256:").lower()
+        if digits is not None and not re.fullmatch("[0-9a-f]{64}", digits):
+            raise ArgumentError(f"known_hash must be a sha256 of 64 hex digits, received {known_hash!r}")
+        check = replace(known, sha256=digits)
         full = parts._replace(path=parts.path[: len(parts.path) - len(last)] + file).geturl()
         return cls(name, file, full, check)
-
-    def urls(self) -> list[str]:
-        return [*(mirror + self.file for mirror in settings.mirrors()), self.url]
-
-
-def _sha256(known_hash: str | None) -> str | None:
-    if known_hash is None:
-        return None
-    digits = known_hash.removeprefix("sha256:").lower()
-    if not re.fullmatch("[0-9a-f]{64}", digits):
-        raise ArgumentError(f"known_hash must be a sha256 of 64 hex digits, received {known_hash!r}")
-    return digits
 
 
 def _base_folder(source: _Source, data: bool) -> Path:
@@ -256,7 +247,8 @@ def _unpack_new(source: _Source, archive: Path, folder: Path, *, force: bool) ->
         "(The environment variable ONECYCLE_DATA names the folder that holds data sets, ONECYCLE_WEIGHTS the "
         f"one for weights.) To ask another server, add it to `mirrors` in {settings.config_file()}"
     )
-    download(source.urls(), fetched, check=source.check, hint=hint)
+    urls = [*(mirror + source.file for mirror in settings.mirrors()), source.url]
+    download(urls, fetched, check=source.check, hint=hint)
     try:
         unpack_into(fetched, folder, Limits(), replace=force)
     except (ArchiveError, OSError) as err:

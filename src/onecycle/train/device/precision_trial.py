@@ -138,30 +138,25 @@ class _Trial:
         self, plain: Precision, dtypes: list[Dtype], layouts: list[bool], n_pictures: int, *, may_compile: bool
     ) -> _Answer | None:
         """Try everything against the plainest; None where not even that runs."""
-        with suppress(RuntimeError, TypeError, ValueError):  # a network that cannot be copied or fed, or no memory
+        # A network may not be copied or fed, or there is no memory.
+        with suppress(RuntimeError, TypeError, ValueError), keep_freed_memory():
             self.network = copy.deepcopy(self.model).train()
             hold_frozen_norms(self.network)
-            with keep_freed_memory():
-                return self._compare(plain, dtypes, layouts, n_pictures, may_compile=may_compile)
+            self._warm_up(plain)
+            self.start_s = time.perf_counter()
+            plain_rate = self.rates[plain] = self._rate(plain, None)
+            if n_pictures / plain_rate < MIN_FIT_S:
+                return _Answer(plain, plain_rate, compared=False)
+            best = plain
+            for dtype in dtypes:
+                best = self._better(best, replace(best, dtype=dtype))
+            for channels_last in layouts:
+                best = self._better(best, replace(best, channels_last=channels_last))
+            if may_compile and n_pictures / self._known(best) >= COMPILE_FIT_S:
+                best = self._better(best, replace(best, compile=True))
+            choice = replace(best, reason=self._reason(best))
+            return _Answer(choice, self._known(plain), compared=len(self.rates) > 1)
         return None
-
-    def _compare(
-        self, plain: Precision, dtypes: list[Dtype], layouts: list[bool], n_pictures: int, *, may_compile: bool
-    ) -> _Answer:
-        self._warm_up(plain)
-        self.start_s = time.perf_counter()
-        plain_rate = self.rates[plain] = self._rate(plain, None)
-        if n_pictures / plain_rate < MIN_FIT_S:
-            return _Answer(plain, plain_rate, compared=False)
-        best = plain
-        for dtype in dtypes:
-            best = self._better(best, replace(best, dtype=dtype))
-        for channels_last in layouts:
-            best = self._better(best, replace(best, channels_last=channels_last))
-        if may_compile and n_pictures / self._known(best) >= COMPILE_FIT_S:
-            best = self._better(best, replace(best, compile=True))
-        reason = self._reason(best)
-        return _Answer(replace(best, reason=reason), self._known(plain), compared=len(self.rates) > 1)
 
     def _warm_up(self, plain: Precision) -> None:
         """Take the first steps, which build what the others use; a CPU that is slow with few pictures gets no more."""

@@ -180,14 +180,14 @@ class Recorder:
             k: degree of a smoothing spline over the steps, 1 to 5; ``None`` for no further smoothing.
         """
         losses = self.losses
-        keep = _kept(len(losses), skip_start, skip_end)
+        keep = _shown(len(losses), skip_start, skip_end)
         y = np.asarray(losses)[keep]
         return LrCurve(np.asarray(self.lrs[: len(losses)])[keep], y if k is None else _spline(y, k))
 
     def loss_curve(self, skip_start: int = 0, skip_end: int = 0) -> LossCurve:
         """Return what :meth:`plot_losses` draws."""
         losses = np.asarray(self.losses)
-        keep = _kept(len(losses), skip_start, skip_end)
+        keep = _shown(len(losses), skip_start, skip_end)
         ends = np.cumsum(self.nb_batches, dtype=np.int64)
         validated = [i for i, row in enumerate(self.rows) if row.valid_loss is not None]
         shown = [i for i in validated if keep.start < ends[i] <= keep.stop]
@@ -196,7 +196,7 @@ class Recorder:
 
     def schedule_curve(self, skip_start: int = 0, skip_end: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Return learning rates (steps, groups) and momenta (steps,); a missing momentum is NaN."""
-        keep = _kept(len(self.all_lrs), skip_start, skip_end)
+        keep = _shown(len(self.all_lrs), skip_start, skip_end)
         moms = [math.nan if mom is None else mom for mom in self.moms]
         return np.asarray(self.all_lrs)[keep], np.asarray(moms)[keep]
 
@@ -237,7 +237,7 @@ class Recorder:
                 f"skip_end={skip_end} leave none. Run lr_find first, with more iterations, or plot with smaller skips."
             )
             return None
-        fig, ax = _axes(xlabel="Learning Rate", ylabel="Loss", grid=show_grid)
+        fig, (ax,) = _figure(1, grid=show_grid, xlabel="Learning Rate", ylabel="Loss")
         ax.plot(curve.lrs, curve.losses, color=_TRAIN)
         _log_x(ax)
         if suggestion:
@@ -259,7 +259,7 @@ class Recorder:
     ) -> Figure | None:
         """Draw the smoothed training loss of each batch and the validation loss of each epoch."""
         curve = self.loss_curve(skip_start, skip_end)
-        fig, ax = _axes(xlabel="Batches processed", ylabel="Loss", grid=show_grid)
+        fig, (ax,) = _figure(1, grid=show_grid, xlabel="Batches processed", ylabel="Loss")
         ax.plot(curve.steps, curve.train, color=_TRAIN, label="Train")
         if len(curve.valid):
             ax.plot(curve.valid_steps, curve.valid, color=_VALID, label="Validation", marker="o", markersize=4)
@@ -276,12 +276,11 @@ class Recorder:
     ) -> Figure | None:
         """Draw the learning rate of the last layer group and, if asked, the momentum, step by step."""
         lrs, moms = self.schedule_curve(skip_start, skip_end)
-        fig, axes = _figure(2 if show_moms else 1, grid=show_grid)
+        fig, axes = _figure(2 if show_moms else 1, grid=show_grid, xlabel="Iterations", ylabel="Learning Rate")
         axes[0].plot(lrs[:, -1] if len(lrs) else lrs, color=_TRAIN)
-        axes[0].set(xlabel="Iterations", ylabel="Learning Rate")
         if show_moms:
             axes[1].plot(moms, color=_VALID)
-            axes[1].set(xlabel="Iterations", ylabel="Momentum")
+            axes[1].set_ylabel("Momentum")
         return fig if return_fig else None
 
     def plot_metrics(
@@ -295,11 +294,11 @@ class Recorder:
         curves = self.metric_curves()
         if not curves:
             raise ArgumentError("there are no metrics to plot; give the learner metrics=[...] and fit once")
-        fig, axes = _figure(len(curves), grid=show_grid)
+        fig, axes = _figure(len(curves), grid=show_grid, xlabel="Batches processed")
         for ax, (name, (steps, values)) in zip(axes, curves.items(), strict=True):
-            keep = _kept(len(values), skip_start, skip_end)
+            keep = _shown(len(values), skip_start, skip_end)
             ax.plot(steps[keep], values[keep], color=_TRAIN, marker="o", markersize=4)
-            ax.set(xlabel="Batches processed", ylabel=name)
+            ax.set_ylabel(name)
         return fig if return_fig else None
 
 
@@ -317,7 +316,7 @@ def suggest(
     Returns:
         The suggestion, or ``None`` when fewer than two points with a finite loss are left.
     """
-    keep = _kept(len(losses), skip_start, skip_end)
+    keep = _shown(len(losses), skip_start, skip_end)
     x, y = np.asarray(lrs[: len(losses)], dtype=float)[keep], np.asarray(losses, dtype=float)[keep]
     finite = np.flatnonzero(np.isfinite(y))
     if len(finite) < 2:
@@ -327,7 +326,7 @@ def suggest(
     return Suggestion(float(x[steepest]), float(x[lowest]) / 10, keep.start + steepest)
 
 
-def _kept(n: int, skip_start: int, skip_end: int) -> slice:
+def _shown(n: int, skip_start: int, skip_end: int) -> slice:
     if skip_start < 0 or skip_end < 0:
         raise ArgumentError(f"skips are 0 or more, got skip_start={skip_start}, skip_end={skip_end}")
     start = min(skip_start, n)
@@ -343,24 +342,19 @@ def _spline(y: np.ndarray, k: int) -> np.ndarray:
     return np.asarray(UnivariateSpline(steps, y, k=k)(steps))
 
 
-def _figure(n: int, *, grid: bool) -> tuple[Figure, list[Axes]]:
+def _figure(n: int, *, grid: bool, **labels: str) -> tuple[Figure, list[Axes]]:
     """A row of ``n`` plots with a thin frame."""
     from matplotlib import pyplot as plt
 
     fig, axes = plt.subplots(1, n, figsize=(6.0 * n, 4.0), squeeze=False, layout="constrained")
     for ax in axes[0]:
+        ax.set(**labels)
         for spine in ax.spines.values():
             spine.set(linewidth=0.6, color="#777777")
         ax.tick_params(width=0.6, color="#777777", labelsize=9)
         if grid:
             ax.grid(True, linewidth=0.4, color="#dddddd")
     return fig, list(axes[0])
-
-
-def _axes(*, xlabel: str, ylabel: str, grid: bool) -> tuple[Figure, Axes]:
-    fig, axes = _figure(1, grid=grid)
-    axes[0].set(xlabel=xlabel, ylabel=ylabel)
-    return fig, axes[0]
 
 
 def _log_x(ax: Axes) -> None:

@@ -112,7 +112,7 @@ def as_size(size: int | tuple[int, int]) -> tuple[int, int]:
     """
     pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(pair) != 2 or not all(isinstance(s, (int, np.integer)) and s >= 1 for s in pair):
-        raise ArgumentError(f"size is a side or (height, width) in pixels, each 1 or more; received {size!r}")
+        raise ArgumentError(f"size is a side or (height, width) in pixels, each at least 1; received {size!r}")
     return int(pair[0]), int(pair[1])
 
 

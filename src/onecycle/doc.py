@@ -68,16 +68,13 @@ def describe(obj: object) -> Documentation:
         return _describe_partial(obj)
     if isinstance(obj, property) and obj.fget is not None:
         return replace(describe(obj.fget), kind="property", parameters=None)
-    target = _documented(obj)
-    parameters, returns = (None, "") if _is_enum(obj) else _call_parts(obj)
-    return Documentation(
-        kind=_kind(obj),
-        name=_name(target),
-        parameters=parameters,
-        returns=returns,
-        source=_source(target),
-        text="\n\n".join(part for part in (_docstring(target), _options(obj), _members(obj)) if part),
-    )
+    named = inspect.isroutine(obj) or inspect.isclass(obj) or inspect.ismodule(obj)
+    target: Any = obj if named else type(obj)  # what carries name, docstring and source
+    target = inspect.unwrap(target) if callable(target) else target
+    parameters, returns = (None, "") if _is_enum(obj) else _signature(obj)
+    name = getattr(target, "__qualname__", None) or getattr(target, "__name__", repr(target))
+    text = "\n\n".join(filter(None, (_docstring(target), _options(obj), _members(obj))))
+    return Documentation(_kind(obj), str(name), parameters, returns, _source(target), text)
 
 
 def _docstring(target: Any) -> str:
@@ -90,10 +87,10 @@ def _docstring(target: Any) -> str:
 
 def _describe_partial(obj: functools.partial[Any]) -> Documentation:
     inner = describe(obj.func)
-    given = [_value(a) for a in obj.args] + [f"{k}={_value(v)}" for k, v in obj.keywords.items()]
-    parameters, returns = _call_parts(obj)
-    kind = f"partial of {inner.kind} with {', '.join(given) or 'no arguments'}"
-    return Documentation(kind, inner.name, parameters, returns, inner.source, inner.text)
+    arguments = [_value(a) for a in obj.args] + [f"{k}={_value(v)}" for k, v in obj.keywords.items()]
+    parameters, returns = _signature(obj)
+    kind = f"partial of {inner.kind} with {', '.join(arguments) or 'no arguments'}"
+    return replace(inner, kind=kind, parameters=parameters, returns=returns)
 
 
 def _options(obj: Any) -> str:
@@ -114,12 +111,6 @@ def _is_enum(obj: object) -> bool:
     return inspect.isclass(obj) and issubclass(obj, Enum)
 
 
-def _documented(obj: object) -> Any:
-    """Return what carries name, docstring and source: the object itself, or the class of an instance."""
-    named = inspect.isroutine(obj) or inspect.isclass(obj) or inspect.ismodule(obj)
-    return inspect.unwrap(obj) if named and callable(obj) else obj if named else type(obj)
-
-
 def _kind(obj: object) -> str:
     if inspect.ismodule(obj):
         return "module"
@@ -133,11 +124,7 @@ def _kind(obj: object) -> str:
     return f"instance of {type(obj).__name__}{shown if len(shown) <= WIDTH and shown.isprintable() else ''}"
 
 
-def _name(target: Any) -> str:
-    return str(getattr(target, "__qualname__", None) or getattr(target, "__name__", repr(target)))
-
-
-def _call_parts(obj: object) -> tuple[tuple[str, ...] | None, str]:
+def _signature(obj: object) -> tuple[tuple[str, ...] | None, str]:
     """Return parameters and result as text; ``self`` of bound methods and classes is left out."""
     if not callable(obj):
         return None, ""
@@ -172,8 +159,8 @@ def _parameters(parameters: Iterable[inspect.Parameter]) -> Iterable[str]:
 def _parameter(p: inspect.Parameter) -> str:
     stars = "*" if p.kind is p.VAR_POSITIONAL else "**" if p.kind is p.VAR_KEYWORD else ""
     typed = "" if p.annotation is p.empty else f": {_annotation(p.annotation)}"
-    equals = " = " if typed else "="
-    return f"{stars}{p.name}{typed}" + ("" if p.default is p.empty else f"{equals}{_value(p.default)}")
+    default = "" if p.default is p.empty else f"{' = ' if typed else '='}{_value(p.default)}"
+    return f"{stars}{p.name}{typed}{default}"
 
 
 def _annotation(annotation: Any) -> str:
@@ -207,18 +194,15 @@ def _source(target: Any) -> str:
 
 def _members(obj: object) -> str:
     """List what an enum or a module holds, each with the first line of its docstring."""
+    lines: list[str] = []
     if inspect.isclass(obj) and issubclass(obj, Enum):
-        return "Members:\n" + "\n".join(f"    {m.name}: {m.value!r}" for m in obj)
-    if not isinstance(obj, ModuleType):
-        return ""
-    own = [(n, v) for n, v in vars(obj).items() if not n.startswith("_") and _defined_in(v, obj)]
-    lines = [f"    {n}: {(inspect.getdoc(v) or '(no docstring)').splitlines()[0]}" for n, v in own]
-    return "Members:\n" + "\n".join(lines) if lines else ""
-
-
-def _defined_in(value: object, module: ModuleType) -> bool:
-    named = inspect.isroutine(value) or inspect.isclass(value)
-    return named and getattr(value, "__module__", None) == module.__name__
+        lines = [f"    {m.name}: {m.value!r}" for m in obj]
+    elif isinstance(obj, ModuleType):
+        public = [(n, v) for n, v in vars(obj).items() if not n.startswith("_")]
+        named = [(n, v) for n, v in public if inspect.isroutine(v) or inspect.isclass(v)]
+        own = [(n, v) for n, v in named if getattr(v, "__module__", None) == obj.__name__]
+        lines = [f"    {n}: {(inspect.getdoc(v) or '(no docstring)').splitlines()[0]}" for n, v in own]
+    return "\n".join(["Members:", *lines]) if lines else ""
 
 
 # -- text ------------------------------------------------------------------------------------------------------
@@ -253,16 +237,8 @@ def _filled(lines: list[str]) -> str:
 def _wrapped(line: str) -> str:
     indent = " " * (len(line) - len(line.lstrip()))
     hanging = indent + ("    " if _ITEM.match(line.strip()) and indent else "")
-    return "\n".join(
-        textwrap.wrap(
-            line.strip(),
-            WIDTH,
-            initial_indent=indent,
-            subsequent_indent=hanging,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    )
+    how: Any = {"initial_indent": indent, "subsequent_indent": hanging}
+    return textwrap.fill(line.strip(), WIDTH, break_long_words=False, break_on_hyphens=False, **how)
 
 
 # -- HTML ------------------------------------------------------------------------------------------------------
@@ -274,11 +250,11 @@ _PRE = "white-space:pre-wrap;margin:4px 0"
 
 def as_html(about: Documentation) -> str:
     """Return the documentation as HTML; everything that comes from the object is escaped."""
-    head = f'<pre style="{_PRE}"><b>{html.escape(about.name)}</b>'
     rest = html.escape(about.signature().removeprefix(about.name))
+    head = f'<pre style="{_PRE}"><b>{html.escape(about.name)}</b>{rest}</pre>'
     where = f'<div style="{_QUIET}">{html.escape(about.kind)} · {html.escape(about.source)}</div>'
     blocks = re.split(r"\n\s*\n", about.text.strip("\n"))
-    return f'<div style="{_BOX}">{head}{rest}</pre>{where}{"".join(_block(b) for b in blocks)}</div>'
+    return f'<div style="{_BOX}">{head}{where}{"".join(_block(b) for b in blocks)}</div>'
 
 
 def _block(block: str) -> str:
@@ -312,7 +288,5 @@ def _notebook_display() -> Display | None:
     from IPython import get_ipython
     from IPython.display import display
 
-    shell = get_ipython()
-    if shell is None or getattr(shell, "kernel", None) is None:
-        return None
-    return functools.partial(display, raw=True)
+    in_notebook = getattr(get_ipython(), "kernel", None) is not None
+    return functools.partial(display, raw=True) if in_notebook else None

@@ -101,7 +101,9 @@ def cache_bytes() -> int:
         return int(_number(value, "ONECYCLE_CACHE_GB") * _GB)
     if (asked := _config().get("cache_gb")) is not None:
         return int(asked * _GB)
-    return min(_MOST_CACHE_GB * _GB, (_free_bytes(pixel_folder()) + _used_bytes(pixel_folder())) // 2)
+    folder = pixel_folder()
+    there = next((f for f in (folder, *folder.parents) if f.exists()), folder)
+    return min(_MOST_CACHE_GB * _GB, (shutil.disk_usage(there).free + _used_bytes(folder)) // 2)
 
 
 def mirrors() -> list[str]:
@@ -132,11 +134,6 @@ class Config:
     def model_path(cls) -> Path:
         """The same as `weights_folder()`."""
         return weights_folder()
-
-
-def _free_bytes(folder: Path) -> int:
-    there = next((f for f in (folder, *folder.parents) if f.exists()), folder)
-    return shutil.disk_usage(there).free
 
 
 def _used_bytes(folder: Path) -> int:
@@ -196,14 +193,11 @@ def _check(path: Path, key: str, value: object) -> None:
     if key not in _KEYS:
         raise ArgumentError(f"{path}: unknown key {key!r}; the keys are {', '.join(_KEYS)}")
     if key == "mirrors":
-        if not isinstance(value, list) or not all(_is_url(base) for base in value):
+        bases = value if isinstance(value, list) else [None]
+        if not all(isinstance(base, str) and base.startswith(("http://", "https://")) for base in bases):
             raise ArgumentError(f"{path}: {key!r} must be a list of http:// or https:// addresses, received {value!r}")
     elif key == "cache_gb":
         if not _is_size(value):
             raise ArgumentError(f"{path}: {key!r} must be a number of GB, 0 or more, received {value!r}")
     elif not isinstance(value, str) or not value:
         raise ArgumentError(f"{path}: {key!r} must be the name of a folder, received {value!r}")
-
-
-def _is_url(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(("http://", "https://"))

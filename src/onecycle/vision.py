@@ -16,31 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn, optim
 
+# Names as tables, here and in __all__:
+# fmt: off
+# isort: off
 from onecycle.data.augment.transforms import (
-    brightness,
-    contrast,
-    crop,
-    crop_pad,
-    cutout,
-    dihedral,
-    dihedral_affine,
-    flip_affine,
-    flip_lr,
-    get_transforms,
-    jitter,
-    perspective_warp,
-    rand_crop,
-    rand_pad,
-    rand_resize_crop,
-    rand_zoom,
-    rgb_randomize,
-    rotate,
-    skew,
-    squish,
-    symmetric_warp,
-    tilt,
-    zoom,
-    zoom_crop,
+    brightness, contrast, crop, crop_pad, cutout, dihedral, dihedral_affine, flip_affine, flip_lr, get_transforms,
+    jitter, perspective_warp, rand_crop, rand_pad, rand_resize_crop, rand_zoom, rgb_randomize, rotate, skew, squish,
+    symmetric_warp, tilt, zoom, zoom_crop,
 )
 from onecycle.data.batches import cifar_stats, imagenet_stats, mnist_stats
 from onecycle.data.bunch import ImageDataBunch
@@ -58,41 +40,16 @@ from onecycle.model.backbones import models
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten, create_head
 from onecycle.settings import Config
 from onecycle.train.callbacks import (
-    AccumulateScheduler,
-    BnFreeze,
-    CSVLogger,
-    EarlyStoppingCallback,
-    GradientClipping,
-    MixUpCallback,
-    ReduceLROnPlateauCallback,
-    SaveModelCallback,
-    ShowGraph,
-    TerminateOnNaNCallback,
+    AccumulateScheduler, BnFreeze, CSVLogger, EarlyStoppingCallback, GradientClipping, MixUpCallback,
+    ReduceLROnPlateauCallback, SaveModelCallback, ShowGraph, TerminateOnNaNCallback,
 )
 from onecycle.train.loop import Callback
 from onecycle.train.losses import (
-    AsymmetricLoss,
-    BCEWithLogitsFlat,
-    CrossEntropyFlat,
-    FocalLoss,
-    LabelSmoothingCrossEntropy,
+    AsymmetricLoss, BCEWithLogitsFlat, CrossEntropyFlat, FocalLoss, LabelSmoothingCrossEntropy,
 )
 from onecycle.train.metrics import (
-    AUROC,
-    ConfusionMatrix,
-    FBeta,
-    KappaScore,
-    MatthewsCorreff,
-    MultiLabelFbeta,
-    Precision,
-    Recall,
-    accuracy,
-    accuracy_thresh,
-    error_rate,
-    exact_match_error,
-    fbeta,
-    mean_average_precision,
-    top_k_accuracy,
+    AUROC, ConfusionMatrix, FBeta, KappaScore, MatthewsCorreff, MultiLabelFbeta, Precision, Recall, accuracy,
+    accuracy_thresh, error_rate, exact_match_error, fbeta, mean_average_precision, top_k_accuracy,
 )
 
 ImageItemList = ImageList  # the older name, met in early notebooks
@@ -112,4 +69,4 @@ __all__ = [
     "perspective_warp", "plt", "rand_crop", "rand_pad", "rand_resize_crop", "rand_zoom", "re", "rgb_randomize",
     "rotate", "skew", "squish", "symmetric_warp", "sys", "tilt", "top_k_accuracy", "torch", "untar_data", "zoom",
     "zoom_crop",
-]  # fmt: skip
+]

@@ -20,9 +20,9 @@ from onecycle.cli.training.start import TrainingStart, check_writable, create_ru
 from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError
 from onecycle.evaluation.headline import scores_of
 from onecycle.learner.fine_tune import run as recipe
-from onecycle.learner.fine_tune.pace import trainable_groups
 from onecycle.learner.fine_tune.plan import Plan
 from onecycle.learner.fine_tune.run import DEFAULT_LR, FineTuneOptions
+from onecycle.learner.fine_tune.timing import trainable_groups
 from onecycle.learner.learner import Learner
 from onecycle.runs.build import make_learner
 from onecycle.runs.checkpoints import INTERRUPTED as INTERRUPTED_WEIGHTS

@@ -192,8 +192,8 @@ class Learner:
 
     def loader(self, ds_type: DatasetType | None = None) -> BatchLoader:
         """Return normalised batches (default: validation); ``Train`` is in order and not augmented."""
-        part = DatasetType.Fix if ds_type is DatasetType.Train else ds_type or DatasetType.Valid
-        return self._data.loader(part).replace(stats=self.norm_stats)
+        in_order = DatasetType.Fix if ds_type is DatasetType.Train else ds_type or DatasetType.Valid
+        return self._data.loader(in_order).replace(stats=self.norm_stats)
 
     def dataset_tensor(self, ds_type: DatasetType | None, index: int) -> torch.Tensor:
         """Return picture ``index`` as the network sees it, float32 ``(1, 3, H, W)`` on the device."""
@@ -245,12 +245,9 @@ class Learner:
         Source: Smith (2018), "A disciplined approach to neural network hyper-parameters: Part 1";
         cosine form as in fastai v1.
         """
+        n_steps, max_lrs = len(self._data.train_dl) * (tot_epochs or cyc_len), tuple(self.lr_range(max_lr))
+        schedule = OneCycle(n_steps, max_lrs, moms, div_factor=div_factor, pct_start=pct_start, final_div=final_div)
         start = start_epoch or 0
-        total = tot_epochs or cyc_len
-        n_steps = len(self._data.train_dl) * total
-        schedule = OneCycle(
-            n_steps, tuple(self.lr_range(max_lr)), moms, div_factor=div_factor, pct_start=pct_start, final_div=final_div
-        )
         epochs = cyc_len - start if tot_epochs is None else cyc_len
         self.fit_schedule(epochs, schedule, wd, callbacks, start_epoch=start)
 
@@ -275,6 +272,7 @@ class Learner:
         self.forget_calibration()
         self.recorder = self._new_recorder()
         partners = self.all_callbacks(callbacks)
+        progress = make_progress(silent=self.silent) if self.progress_to is None else self.progress_to()
         with self._batches(partners) as (train, valid):
             if isinstance(split_at_head(self.model), str):
                 self.body_trained = True
@@ -287,13 +285,10 @@ class Learner:
                 recorder=self.recorder,
                 metrics=listed(self.metrics),
                 callbacks=partners,
-                progress=self._progress(),
+                progress=progress,
                 wd=wd,
                 start_epoch=start_epoch,
             )
-
-    def _progress(self) -> Progress:
-        return make_progress(silent=self.silent) if self.progress_to is None else self.progress_to()
 
     @contextmanager
     def _batches(self, callbacks: Sequence[Callback]) -> Iterator[tuple[Loader, Loader | None]]:
@@ -375,8 +370,7 @@ class Learner:
             self._sweep(num_it, start_lr=1e-6, end_lr=10.0, wd=wd, skip_epochs=i * num_it, quiet=True)
             sweeps.append((self.recorder.lrs, self.recorder.raw_losses))
         self.lr_sweeps, self.lr_answer = tuple(sweeps), lr_finder.robust_lr(sweeps)
-        if not self.silent:
-            print(fill(str(self.lr_answer), 80))
+        self.say(str(self.lr_answer))
         return self.lr_answer
 
     def _sweep(self, num_it: int, **how: Any) -> None:
@@ -498,20 +492,17 @@ class Learner:
         are computed no deeper than group ``n``.
         """
         cnn.freeze_to(self.layer_groups, n, train_bn=self._frozen_norms_train)
-        self._frozen_to = n
-        self.trainer.optimizer = None  # a fresh one at the next fit, as in v1
+        self._frozen_to, self.trainer.optimizer = n, None  # a fresh one at the next fit, as in v1
 
     def freeze(self) -> None:
         """Train only the last layer group; see ``freeze_to`` and ``precompute``."""
         cnn.freeze(self.layer_groups, train_bn=self._frozen_norms_train)
-        self._frozen_to = -1
-        self.trainer.optimizer = None
+        self._frozen_to, self.trainer.optimizer = -1, None
 
     def unfreeze(self) -> None:
         """Train every layer group."""
         cnn.unfreeze(self.layer_groups)
-        self._frozen_to = None
-        self.trainer.optimizer = None
+        self._frozen_to = self.trainer.optimizer = None
 
     def mixup(self, alpha: float = 0.4, *, stack_x: bool = False, stack_y: bool = True) -> Learner:
         """Train on mixtures of two pictures from now on; returns this learner."""
@@ -550,10 +541,10 @@ class Learner:
             raise ArgumentError("calibrated=True needs learn.calibrate() first, and no activ=")
         if ds_type is not DatasetType.Test:
             self._data.prepare(silent=self.silent)
-        said = evaluate(self.model, self.loader(ds_type), self.loss_func)
-        probs = (activ or activation_for(self.loss_func))(said.logits)
+        outputs = evaluate(self.model, self.loader(ds_type), self.loss_func)
+        probs = (activ or activation_for(self.loss_func))(outputs.logits)
         probs = self.calibrated.probs(probs) if calibrated else probs
-        return [probs, said.targets, said.losses] if with_loss else [probs, said.targets]
+        return [probs, outputs.targets, *([outputs.losses] if with_loss else [])]
 
     def TTA(
         self,
@@ -619,9 +610,9 @@ class Learner:
         """
         predictor = self.predictor()
         own, thresh = predictor.probs([as_given(item)]), thresh if self._data.is_multi else None
-        said = predictor.decide(own.numpy(), ("",), thresh=thresh, raw=raw)
-        label = self._label(said.decided[0])
-        return label, torch.tensor(label.data), torch.from_numpy(said.shown_probs[0])
+        predictions = predictor.decide(own.numpy(), ("",), thresh=thresh, raw=raw)
+        label = self._label(predictions.decided[0])
+        return label, torch.tensor(label.data), torch.from_numpy(predictions.shown_probs[0])
 
     def predictor(self) -> Predictor:
         """Return all that decides about pictures, for the weights as they are; it shares the network."""
@@ -652,8 +643,8 @@ class Learner:
         n = min(rows * rows, loader.bs)
         shown = loader.replace(bs=n).batch_at(0, 0)
         probs = self.pred_batch(batch=self.loader(ds_type).replace(bs=n).batch_at(0, 0))
-        part = self._data.dataset(ds_type)
-        truths = [str(part.label(int(i))) for i in shown.indices]
+        dataset = self._data.dataset(ds_type)
+        truths = [str(dataset.label(int(i))) for i in shown.indices]
         labels = [str(self._label(d)) for d in self.predictor().decide(probs.numpy(), truths).decided]
         titles = [f"truth: {t}\nsaid: {label}" for t, label in zip(truths, labels, strict=True)]
         colors = ["black" if t == label else "firebrick" for t, label in zip(truths, labels, strict=True)]
@@ -853,8 +844,7 @@ class Learner:
         trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         return (
             f"Learner: {total:,} parameters, {trainable:,} of them train, in {len(self.layer_groups)} layer groups; "
-            f"{self._data.c} {'tags' if self._data.is_multi else 'classes'}; "
-            f"{self.trainer.epochs_done} epochs trained"
+            f"{self._data.c} {'tags' if self._data.is_multi else 'classes'}; {self.trainer.epochs_done} epochs trained"
         )
 
     def say(self, text: str) -> None:

@@ -79,13 +79,12 @@ class OverSamplingCallback(LearnerCallback):
 
     def describe(self) -> str:
         """Say how often the pictures of the rarest and of the most frequent class come in an epoch."""
-        labels, rows = self.learn.data.labels, self.learn.data.split.train
         weights = self.weights()
         times = len(weights) * weights / weights.sum()
-        kind = "tags" if labels.is_multi else "classes"
+        kind = "tags" if self.learn.data.is_multi else "classes"
         return (
             f"Oversampling: in an epoch, pictures of rare {kind} come up to {times.max():.1f} times,\n"
-            f"those of frequent ones {times.min():.2f} times on average ({len(rows):,} draws)."
+            f"those of frequent ones {times.min():.2f} times on average ({len(weights):,} draws)."
         )
 
 

@@ -18,8 +18,6 @@ from onecycle.train.loop import Trainer
 WIDTH = 80
 """Columns of the line that says what was chosen."""
 
-_HEAD_ALONE = "fp32 (the head alone trains, on features)"
-
 
 def precision_asked(options: Mapping[str, Any]) -> PrecisionOptions:
     """Return what the options of a learner fix of precision and layout."""
@@ -27,14 +25,10 @@ def precision_asked(options: Mapping[str, Any]) -> PrecisionOptions:
 
 
 class TrainingSpeed:
-    """The choice of precision and layout for one learner.
-
-    Args:
-        options: what the user has fixed.
-    """
+    """The choice of precision and layout for one learner."""
 
     def __init__(self, options: PrecisionOptions) -> None:
-        self.options = options
+        self.options = options  # what the user has fixed
         self._said: set[str] = set()
 
     def choose(self, trainer: Trainer, loader: Loader, *, n_batches: int) -> str:
@@ -53,7 +47,7 @@ class TrainingSpeed:
         self.options.check(trainer.device)
         if trainer.head is not None or not isinstance(loader, BatchLoader):
             trainer.use_precision(None)
-            return _HEAD_ALONE
+            return "fp32 (the head alone trains, on features)"
         pictures = loader  # a name of its own, so that its type is known inside the function below
 
         def example(n: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,13 +69,8 @@ class TrainingSpeed:
 
     def say(self, clauses: Sequence[str]) -> None:
         """Print what was chosen, unless just that has been said."""
-        text = textwrap.fill(
-            f"Speed: {'; '.join(clauses)}",
-            WIDTH,
-            subsequent_indent="  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        line = f"Speed: {'; '.join(clauses)}"
+        text = textwrap.fill(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
         if text not in self._said:
             print(text)
             self._said.add(text)

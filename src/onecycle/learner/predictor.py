@@ -143,7 +143,7 @@ class Predictor:
                 "are not saved: here pictures are resized and cut in the centre alone",
                 OnecycleWarning,
             )
-        where = _device(device)
+        where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         return cls(
             model=made.model.to(where, memory_format=torch.channels_last).eval(),  # type: ignore[call-overload]
             device=where,
@@ -230,9 +230,8 @@ class Predictor:
                 probs.append(self.probs(list(pixels.values())))
                 rows += pixels
                 advance(len(paths[start : start + AT_ONCE]))
-        names = [paths[i] for i in rows]
         more: dict[str, Any] = {"rows": np.array(rows, dtype=np.int64), "failed": tuple(failed)}
-        return self.decide(torch.cat(probs).numpy(), names, thresh=thresh, **more)
+        return self.decide(torch.cat(probs).numpy(), [paths[i] for i in rows], thresh=thresh, **more)
 
     def _decoded(self, paths: Sequence[str], start: int, failed: list[Unreadable]) -> dict[int, np.ndarray]:
         """Return the pixels of the readable files by their positions, counted from ``start``; note the others."""
@@ -311,22 +310,12 @@ def _model_of(path: Path) -> tuple[Path, str | None]:
 
 def _preprocess(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return the resize, the statistics and the activation of a saved model."""
-    size, stats = manifest["size"], manifest["stats"]
-    resize = ResizeSpec.make(
-        None if size is None else tuple(size),
-        None if size is None else manifest["resize_method"],
-        padding_mode=manifest["padding_mode"],
-        scaled_decode=manifest.get("scaled_decode", True),
-    )
+    size, stats, padding_mode = manifest["size"], manifest["stats"], manifest["padding_mode"]
+    size, method = (None, None) if size is None else (tuple(size), manifest["resize_method"])
+    scaled = manifest.get("scaled_decode", True)
     usual = "sigmoid" if manifest["is_multi"] else "softmax"
     return {
-        "resize": resize,
+        "resize": ResizeSpec.make(size, method, padding_mode=padding_mode, scaled_decode=scaled),
         "stats": None if stats is None else (tuple(stats[0]), tuple(stats[1])),
         "activation": ACTIVATIONS[manifest.get("activation") or usual],
     }
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)

@@ -42,12 +42,9 @@ class _Views:
 
     def rows(self, view: int) -> torch.Tensor:
         """Return where the pictures of one view are, in order, among all that an iteration gives."""
-        n, bs = self.loader.n_items, self.loader.bs
-        starts = torch.arange(0, n, bs)
-        lengths = torch.full_like(starts, bs)
-        lengths[-1] = n - starts[-1]
-        first = starts * len(self.augmenters) + lengths * view
-        return torch.cat([f + torch.arange(int(k)) for f, k in zip(first, lengths, strict=True)])
+        n, bs, n_views = self.loader.n_items, self.loader.bs, len(self.augmenters)
+        batches = [(start, min(bs, n - start)) for start in range(0, n, bs)]
+        return torch.cat([torch.arange(k) + start * n_views + k * view for start, k in batches])
 
 
 def mean_of_views(
@@ -76,10 +73,7 @@ def mean_of_views(
     augmenters = [BatchAugmenter(tfms, size=spec.size, padding_mode=spec.padding_mode, mode=mode) for tfms in views]
     batches = _Views(loader, augmenters)
     logits = evaluate(model, batches, loss_func).logits
-    total = torch.zeros(())
-    for view in range(len(views)):
-        total = total + activ(logits[batches.rows(view)])
-    return total / len(views)
+    return sum((activ(logits[batches.rows(i)]) for i in range(len(views))), torch.zeros(())) / len(views)
 
 
 def loss_of_probs(loss_func: LossFunc, probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ fixed list that does not depend on the time, so more time never means less train
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from itertools import product
 from textwrap import fill
@@ -172,11 +172,8 @@ class Stage:
         low, high = self.lr_shares
         if base_lr is not None:
             return f"{base_lr * high:.1e}" if low == high else f"{base_lr * low:.1e} to {base_lr * high:.1e}"
-        return "lr, found" if low == high else f"{_lr_share(low)} to {_lr_share(high)}"
-
-
-def _lr_share(share: float) -> str:
-    return "lr" if share == 1 else f"lr/{1 / share:.0f}"
+        first, last = ("lr" if share == 1 else f"lr/{1 / share:.0f}" for share in self.lr_shares)
+        return "lr, found" if low == high else f"{first} to {last}"
 
 
 @dataclass(frozen=True)
@@ -200,22 +197,19 @@ class Plan:
         return f"Plan({stages}: {format_time(self.forecast_s)})"
 
     def __str__(self) -> str:
-        rows = [
-            [f"{i} {s.trains}", _size_text(s.size), f"{s.bs}", f"{s.epochs}", s.lr_text(self.base_lr), _clock(s)]
-            for i, s in enumerate(self.stages, 1)
-        ]
-        head = ["stage", "size", "batch", "epochs", "learning rates", "forecast"]
-        return "\n".join([*aligned([head, *rows]), *(fill(note, WIDTH, subsequent_indent="  ") for note in self.notes)])
+        rows = [["stage", "size", "batch", "epochs", "learning rates", "forecast"]]
+        for i, s in enumerate(self.stages, 1):
+            time = f"about {format_time(s.forecast_s)}"
+            rows.append(
+                [f"{i} {s.trains}", _size_text(s.size), f"{s.bs}", f"{s.epochs}", s.lr_text(self.base_lr), time]
+            )
+        return "\n".join([*aligned(rows), *(fill(note, WIDTH, subsequent_indent="  ") for note in self.notes)])
 
 
 def _size_text(size: Size) -> str:
     if size is None:
         return "as stored"
     return f"{size[0]} px" if size[0] == size[1] else f"{size[0]}×{size[1]} px"
-
-
-def _clock(stage: Stage) -> str:
-    return f"about {format_time(stage.forecast_s)}"
 
 
 def make_plan(
@@ -244,7 +238,12 @@ def make_plan(
             raise ArgumentError("there is nothing to train: epochs=0 without a stage for the head; pass epochs=1")
         return Plan(stages, task.base_lr, notes=_notes(task, stages))
     room_s = ROOM * float(budget_s or 0.0) - spent_s
-    choices = [stages_for(task, speeds, n, views) for n, views in _choices(task)]
+    # From the poorest plan to the richest: epochs with all layers, and views for the head.
+    richer = [
+        *product((0,) if task.has_head_stage else (), _views(task)),
+        *product(_worthwhile(task), _views(task)[:2]),
+    ]
+    choices = [stages_for(task, speeds, n, views) for n, views in richer]
     fitting = [stages for stages in choices if _total(stages) <= room_s]
     stages = fitting[-1] if fitting else choices[0]
     notes = _notes(task, stages)
@@ -253,13 +252,6 @@ def make_plan(
     elif stages is choices[-1]:
         notes += (f"The time would allow more than {MOST_EPOCHS} epochs; epochs= overrides that limit.",)
     return Plan(stages, task.base_lr, budget_s, spent_s, notes)
-
-
-def _choices(task: Task) -> Iterator[tuple[int, int]]:
-    """Epochs with all layers and views for the head, from the poorest plan to the richest."""
-    if task.has_head_stage:
-        yield from product((0,), _views(task))
-    yield from product(_worthwhile(task), _views(task)[:2])
 
 
 def _worthwhile(task: Task) -> range:
@@ -298,7 +290,7 @@ def _head_stage(task: Task, speeds: Speeds, views: int) -> Stage:
 
 
 def _all_stage(task: Task, speeds: Speeds, size: Size, epochs: int, *, hold: bool) -> Stage:
-    share = _area_share(size, task.size)
+    share = 1.0 if size is None or task.size is None else math.prod(size) / math.prod(task.size)
     each_s = task.n_train * speeds.train_s + task.n_valid * speeds.forward_s
     decode_s = 0.0 if size == task.size else (task.n_train + task.n_valid) * speeds.decode_s
     return Stage(
@@ -331,19 +323,14 @@ def small_size(size: Size) -> Size:
     return height, width
 
 
-def _area_share(size: Size, full: Size) -> float:
-    return 1.0 if size is None or full is None else math.prod(size) / math.prod(full)
-
-
 def _total(stages: Sequence[Stage]) -> float:
     return sum(stage.forecast_s for stage in stages)
 
 
 def _notes(task: Task, stages: Sequence[Stage]) -> tuple[str, ...]:
     notes = []
-    first = stages[0]
-    if first.views is not None:
-        extra = f" and {plural(first.views, 'augmented view')}" if first.views else ""
+    if (views := stages[0].views) is not None:
+        extra = f" and {plural(views, 'augmented view')}" if views else ""
         notes.append(f"Head: on features of the plain pictures{extra}, computed once (freeze_epochs=).")
     if task.batch != task.bs and task.fixed_bs is None:
         notes.append(f"Batches of {task.batch} instead of {task.bs}: an epoch has {task.steps} steps then (bs=).")

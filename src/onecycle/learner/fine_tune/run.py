@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import ArgumentError
 from onecycle.learner.features import check_views, why_pictures
-from onecycle.learner.fine_tune.pace import Clock, TimedCycle, hold_norms, measure_speeds, trainable_groups
 from onecycle.learner.fine_tune.plan import ALL, HEAD, WIDTH, Plan, Size, Speeds, Stage, Task, make_plan, replan
+from onecycle.learner.fine_tune.timing import Clock, TimedCycle, hold_norms, measure_speeds, trainable_groups
 from onecycle.model import cnn
 from onecycle.text import format_time
 from onecycle.train.log.progress import format_cell
@@ -143,11 +143,9 @@ def fine_tune(
     prepared_s = clock() - start_s
     all_layers = options.epochs != 0 or not task.on_features
     speeds = measure_speeds(learn, task, budget_s=budget_s, all_layers=all_layers, clock=clock)
-    if not learn.silent:
-        print(_measured_text(speeds, clock() - start_s, prepared_s))
+    _say(learn, _measured_text(speeds, clock() - start_s, prepared_s))
     plan = make_plan(task, speeds, epochs=options.epochs, budget_s=budget_s, spent_s=clock() - start_s)
-    if not learn.silent:
-        print(plan)
+    _say(learn, plan)
     for callback in _callbacks(learn):
         callback.on_plan(plan)
     if plan_only:
@@ -158,6 +156,11 @@ def fine_tune(
         learn.data = data
         learn.precompute = precompute  # also where they compare equal: 0 and False are not the same here
     return plan
+
+
+def _say(learn: Learner, text: object) -> None:
+    if not learn.silent:
+        print(text)
 
 
 def _callbacks(learn: Learner) -> list[StageCallback]:
@@ -174,8 +177,8 @@ def task_for(learn: Learner, options: FineTuneOptions) -> Task:
     has_head = frozen and options.freeze_epochs != 0
     with trainable_groups(learn.layer_groups, head_only=True):
         obstacle = why_pictures(learn.trainer.model, data, learn.all_callbacks()) if has_head else None
-    if obstacle is not None and not learn.silent:
-        print(f"The head's stage is fed pictures, not features: {obstacle}.")
+    if obstacle is not None:
+        _say(learn, f"The head's stage is fed pictures, not features: {obstacle}.")
     views = options.precompute
     if views is None and learn.precompute is not False:
         views = learn.precompute
@@ -183,8 +186,8 @@ def task_for(learn: Learner, options: FineTuneOptions) -> Task:
     base_lr = options.base_lr
     if base_lr is None and not on_features:
         base_lr = DEFAULT_LR
-        if not learn.silent:
-            print(f"Learning rate {DEFAULT_LR:.0e}, the default: sweeps are run over features only (base_lr=).")
+        _say(learn, f"Learning rate {DEFAULT_LR:.0e}, the default: sweeps are run over features only (base_lr=).")
+    trains_norms = options.train_bn if frozen else True
     return Task(
         n_train=len(data.split.train),
         n_valid=len(data.split.valid),
@@ -198,28 +201,17 @@ def task_for(learn: Learner, options: FineTuneOptions) -> Task:
         freeze_epochs=options.freeze_epochs,
         fixed_bs=options.bs,
         base_lr=base_lr,
-        hold_norms=_hold_norms(options, pretrained=frozen),
+        hold_norms=None if trains_norms is None else not trains_norms,
     )
-
-
-def _hold_norms(options: FineTuneOptions, *, pretrained: bool) -> bool | None:
-    if not pretrained:
-        return False
-    return None if options.train_bn is None else not options.train_bn
 
 
 def _measured_text(speeds: Speeds, took_s: float, prepared_s: float) -> str:
-    training = f", {_rate(speeds.train_s)}/s training all layers" if speeds.train_s else ""
-    return fill(
-        f"Measured in {took_s:.0f} s ({prepared_s:.0f} s of it reading pictures): {_rate(speeds.forward_s)} "
-        f"pictures/s forward{training}.",
-        WIDTH,
-    )
+    def rate(each_s: float) -> str:
+        return f"{1 / each_s:,.0f}" if 1 / each_s >= 10 else f"{1 / each_s:.2g}"
 
-
-def _rate(each_s: float) -> str:
-    rate = 1 / each_s
-    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+    training = f", {rate(speeds.train_s)}/s training all layers" if speeds.train_s else ""
+    reading = f"Measured in {took_s:.0f} s ({prepared_s:.0f} s of it reading pictures)"
+    return fill(f"{reading}: {rate(speeds.forward_s)} pictures/s forward{training}.", WIDTH)
 
 
 # --- running --------------------------------------------------------------------------------------
@@ -257,13 +249,11 @@ class _Run:
                 callback.on_stage_end(stage)
             self._replan(stage, took_s)
             if self.rest:
-                self._say(self._forecast_text())
+                n, left_s = len(self.done), format_time(sum(s.forecast_s for s in self.rest))
+                done = f"Stage {n} of {n + len(self.rest)} done after {format_time(self.spent_s)}"
+                _say(self.learn, f"{done}, about {left_s} left.")
         self.learn.data = self.data
-        self._say(self._summary())
-
-    def _say(self, text: str) -> None:
-        if not self.learn.silent:
-            print(text)
+        _say(self.learn, self._summary())
 
     @property
     def spent_s(self) -> float:
@@ -276,28 +266,26 @@ class _Run:
             learn.precompute = stage.views
         learn.freeze()
         if self.base_lr is None:
-            self.base_lr = self._choose_lr(late=self._is_late(stage))
+            is_late = self.plan.budget_s is not None and self.spent_s + stage.forecast_s > self.plan.budget_s
+            self.base_lr = self._choose_lr(late=is_late)
             for callback in _callbacks(learn):
                 callback.on_lr_chosen(self.base_lr)
         cycle = TimedCycle(learn.lr_range(stage.max_lr(self.base_lr)), clock=self.clock)
         self._fit(cycle, stage, later_steps=0, start_epoch=0)
 
-    def _is_late(self, stage: Stage) -> bool:
-        """Whether not even this stage fits into the time."""
-        return self.plan.budget_s is not None and self.spent_s + stage.forecast_s > self.plan.budget_s
-
     def _choose_lr(self, *, late: bool) -> float:
+        """Find the base learning rate; ``late``: not even the head's stage fits into the time."""
         if late:
-            self._say(f"No time for sweeps: the default learning rate {DEFAULT_LR:.0e} is taken (base_lr=).")
+            _say(self.learn, f"No time for sweeps: the default learning rate {DEFAULT_LR:.0e} is taken (base_lr=).")
             return DEFAULT_LR
         again = self.learn.trainer.epochs_done > 0
-        self._say("Finding a learning rate: three sweeps over the features (base_lr= saves that).")
+        _say(self.learn, "Finding a learning rate: three sweeps over the features (base_lr= saves that).")
         answer = self.learn.lr_suggestion()
         if answer.lr is not None:
             return answer.lr
         lr = DEFAULT_LR * TRAINED_ALREADY if again else DEFAULT_LR
         why = "a tenth of the default, for a head that was trained before" if again else "the default"
-        self._say(f"So {lr:.0e} is taken, {why} (base_lr=).")
+        _say(self.learn, f"So {lr:.0e} is taken, {why} (base_lr=).")
         return lr
 
     def _all(self, stage: Stage) -> None:
@@ -308,7 +296,7 @@ class _Run:
             learn.precompute = False
             if stage.hold_norms:
                 hold_norms(learn.layer_groups)
-            self._say(f"All layers train now, with learning rates {stage.lr_text(self.base_lr)}.")
+            _say(learn, f"All layers train now, with learning rates {stage.lr_text(self.base_lr)}.")
             self.cycle = TimedCycle(learn.lr_range(stage.max_lr(self.base_lr or DEFAULT_LR)), clock=self.clock)
         later = sum(s.epochs for s in self.rest) * self.task.steps
         trained = sum(s.epochs for s in self.done if s.trains == ALL)
@@ -349,21 +337,15 @@ class _Run:
             again = Plan(tuple(self.rest), self.base_lr)
             for callback in _callbacks(self.learn):
                 callback.on_replan(again.stages)
-            self._say(f"Planned anew, from the speed that was seen:\n{again if self.rest else 'nothing more fits'}")
-
-    def _forecast_text(self) -> str:
-        left_s = sum(s.forecast_s for s in self.rest)
-        n, total = len(self.done), len(self.done) + len(self.rest)
-        return f"Stage {n} of {total} done after {format_time(self.spent_s)}, about {format_time(left_s)} left."
+            planned = again if self.rest else "nothing more fits"
+            _say(self.learn, f"Planned anew, from the speed that was seen:\n{planned}")
 
     def _summary(self) -> str:
         """Say the time and the last validation's numbers; they chose nothing."""
         budget = "" if self.plan.budget_s is None else f" of {format_time(self.plan.budget_s)}"
-        names = ["valid_loss", *self.learn.recorder.metric_names]
-        values: list[Any] = []
+        names, values = ["valid_loss", *self.learn.recorder.metric_names], list[Any]()
         if self.task.n_valid:
             last = self.learn.recorder.rows[-1]
-            measured = last.valid_loss is not None
-            values = [last.valid_loss, *last.metrics] if measured else list(self.learn.validate())
+            values = self.learn.validate() if last.valid_loss is None else [last.valid_loss, *last.metrics]
         numbers = ", ".join(f"{n} {format_cell(v)}" for n, v in zip(names, values, strict=False))
         return f"fine_tune took {format_time(self.spent_s)}{budget}: {numbers or 'no validation pictures'}."

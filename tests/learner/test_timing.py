@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from onecycle.learner.fine_tune.pace import TimedCycle, hold_norms, trainable_groups
+from onecycle.learner.fine_tune.timing import TimedCycle, hold_norms, trainable_groups
 from onecycle.model.cnn import split_model
 from onecycle.train.log.recorder import EpochRow
 from onecycle.train.schedules import OneCycle

@@ -220,7 +220,10 @@ class TimedCycle(Callback):
         self._last_s = self._clock()
 
     def on_batch_end(self, trainer: Trainer, loss: torch.Tensor) -> None:
-        self._time_step()
+        now = self._clock()
+        took_s, self._last_s = now - self._last_s, now
+        self._n_timed += 1
+        self.step_s += (took_s - self.step_s) / min(self._n_timed, 20)  # a mean of the latest twenty or so
         self._left -= 1
         left = self._fitting(trainer.n_batches)
         self.position += (1 - self.position) / (left + 1 + self._later)
@@ -231,13 +234,6 @@ class TimedCycle(Callback):
         self._valid_s = self._clock() - self._last_s
         if self._left > 0 and self._fitting(trainer.n_batches) == 0:
             self.shortened, trainer.stop_training = True, True
-
-    def _time_step(self) -> None:
-        """Keep a mean of the latest twenty or so steps."""
-        now = self._clock()
-        took, self._last_s = now - self._last_s, now
-        self._n_timed += 1
-        self.step_s += (took - self.step_s) / min(self._n_timed, 20)
 
     def _fitting(self, n_batches: int) -> int:
         """Return how many of the steps left fit into the time, with a validation after each epoch."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from onecycle.data.bunch import LabeledLists
 from onecycle.data.labels.items import Source
 from onecycle.data.labels.splits import no_split
 from onecycle.data.labels.table import LabelTable, Problem
@@ -29,7 +30,7 @@ def test_broken_rows_stay_until_the_table_is_used():
     assert table.problems() == [Problem("no-file-name", ("row 4",)), Problem("blanks", ("'dog '",))]
     assert table.split(0.4).how.startswith("until each row has a file and a label: random")
     with pytest.raises(DataError, match="no file name in column 'name' at row 4"):
-        table.labeled(no_split(3))
+        LabeledLists.of(table, no_split(3))
 
 
 def test_blanks_around_labels():
@@ -70,7 +71,7 @@ def test_a_row_without_a_group_is_one_of_its_own_until_a_bunch_is_made():
     table = LabelTable.from_df(frame, "d").grouped("site").with_label_columns("label")
     assert table.groups == ["s", "(row 1)", "s"]
     with pytest.raises(DataError, match="no group in column 'site' at row 1"):
-        table.labeled(no_split(3))
+        LabeledLists.of(table, no_split(3))
 
 
 def test_another_reading_of_the_labels_encodes_them_anew():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, get_type_hints
@@ -22,14 +22,13 @@ from onecycle.data.augment.transforms import Transform, flatten
 from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats, picture_batches
 from onecycle.data.datasets import ImageDataset, draw_grid, make_datasets
 from onecycle.data.labels.items import DatasetType, Label, Labels, labels_from_pattern, list_images
-from onecycle.data.labels.labeled import Labeled
 from onecycle.data.labels.prevalence import Prevalence, prevalence
 from onecycle.data.labels.relabel import relabelled
 from onecycle.data.labels.splits import DEFAULT_SEED, Split, folder_split, index_split, keep_together
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.pixels.decode import Source
 from onecycle.data.pixels.image import Image
-from onecycle.data.pixels.resize import ResizeMethod
+from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
 from onecycle.data.pixels.store import LOADING_THREADS, PixelStore
 from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, check_keywords, warn
 from onecycle.text import shown
@@ -95,6 +94,75 @@ def check_options(options: Mapping[str, object]) -> None:
     check_keywords("ImageDataBunch", options, list(get_type_hints(BunchOptions)), _OLD)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabeledLists:
+    """Pictures, split and labelled, with the transforms and the size that they are brought to."""
+
+    pictures: LabelTable
+    split: Split  # row numbers of the pictures
+    labels: Labels
+    tfms: TransformLists | None = None  # training list, validation list
+    resize: ResizeSpec = field(default_factory=ResizeSpec)
+    mode: str = "bilinear"  # interpolation of the augmentation
+    test_paths: tuple[str, ...] | None = None  # pictures without labels
+
+    @classmethod
+    def of(cls, table: LabelTable, split: Split) -> Self:
+        """Take the labels of a table; for its errors see ``LabelTable.whole_labels``."""
+        return cls(labels=table.whole_labels(), pictures=table.without_labels(), split=split)
+
+    def __repr__(self) -> str:
+        kind = "tags" if self.labels.is_multi else "classes"
+        return (
+            f"{len(self.split.train)} pictures train, {len(self.split.valid)} validate, "
+            f"{len(self.labels.classes)} {kind}; split {self.split.how}"
+        )
+
+    def transform(
+        self,
+        tfms: TransformLists | None = None,
+        *,
+        size: int | tuple[int, int] | None = None,
+        resize_method: ResizeMethod | str | None = None,
+        mult: int | None = None,
+        padding_mode: str = "reflection",
+        mode: str = "bilinear",
+        scaled_decode: bool = True,
+    ) -> Self:
+        """Set the transforms (training list, validation list) and the size.
+
+        Args:
+            tfms: what ``get_transforms()`` returns; None for no augmentation.
+            size: px; a number crops by default, a (height, width) pair squishes.
+            resize_method: CROP, PAD, SQUISH or NO instead of that default.
+            mult: round the size to a multiple of this.
+            padding_mode: ``reflection``, ``border`` or ``zeros``.
+            mode: interpolation of the augmentation: ``bilinear``, ``bicubic`` or ``nearest``.
+            scaled_decode: decode a JPEG far larger than ``size`` at 1/2, 1/4 or 1/8, in training and prediction alike.
+        """
+        if tfms is not None and (not isinstance(tfms, (tuple, list)) or len(tfms) != 2):
+            raise ArgumentError(
+                "tfms is a pair (training transforms, validation transforms), as get_transforms() returns; "
+                f"received {tfms!r}"
+            )
+        resize = ResizeSpec.make(size, resize_method, padding_mode=padding_mode, mult=mult, scaled_decode=scaled_decode)
+        return replace(self, tfms=None if tfms is None else (tfms[0], tfms[1]), resize=resize, mode=mode)
+
+    def add_test(self, items: Iterable[str | Path]) -> Self:
+        """Add pictures whose labels are not known, for ``get_preds(DatasetType.Test)``."""
+        return replace(self, test_paths=tuple(str(p) for p in items))
+
+    def add_test_folder(self, test_folder: str = "test") -> Self:
+        """Add the pictures below ``path/test_folder`` as the test set."""
+        return self.add_test(list_images(self.pictures.path / test_folder))
+
+    def databunch(
+        self, path: str | Path | None = None, *, seed: int | None = None, **options: Unpack[LoaderOptions]
+    ) -> ImageDataBunch:
+        """Make the bunch that a learner takes; see ``ImageDataBunch`` for the arguments."""
+        return ImageDataBunch(self, path=path, seed=seed, **options)
+
+
 class ImageDataBunch:
     """Training, validation and (optionally) test pictures, ready for a learner.
 
@@ -106,7 +174,7 @@ class ImageDataBunch:
 
     def __init__(
         self,
-        lists: Labeled,
+        lists: LabeledLists,
         *,
         path: str | Path | None = None,
         bs: int = 64,
@@ -183,9 +251,8 @@ class ImageDataBunch:
         table = LabelTable.from_csv(
             path, csv_labels, header=header, delimiter=delimiter, cols=fn_col, folder=folder, suffix=suffix
         )
-        table = table if group_col is None else table.grouped(group_col).check()
-        table = table.with_label_columns(label_col, label_delim=label_delim)
-        return cls._assembled(table.labeled(table.split(valid_pct, seed=seed, stratify=stratify)), seed, options)
+        table = table.with_label_columns(label_col, label_delim=label_delim, group_col=group_col).check()
+        return cls.from_table(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, **options)
 
     @classmethod
     def from_df(
@@ -207,9 +274,8 @@ class ImageDataBunch:
         """Take pictures and labels from a DataFrame; arguments as in ``from_csv``."""
         check_options(options)
         table = LabelTable.from_df(df, path, cols=fn_col, folder=folder, suffix=suffix)
-        table = table if group_col is None else table.grouped(group_col).check()
-        table = table.with_label_columns(label_col, label_delim=label_delim)
-        return cls._assembled(table.labeled(table.split(valid_pct, seed=seed, stratify=stratify)), seed, options)
+        table = table.with_label_columns(label_col, label_delim=label_delim, group_col=group_col).check()
+        return cls.from_table(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, **options)
 
     @classmethod
     def from_folder(
@@ -248,7 +314,7 @@ class ImageDataBunch:
             split = folder_split(table.paths, table.path, train=train, valid=valid)
         else:
             split = table.split(valid_pct, seed=seed, stratify=stratify)
-        return cls._assembled(table.labeled(split), seed, {**options, "test": test})
+        return cls.from_table(table, split, seed, test=test, **options)
 
     @classmethod
     def from_lists(
@@ -276,7 +342,7 @@ class ImageDataBunch:
         check_options(options)
         table = LabelTable(fnames, path).with_labels(labels, label_delim=label_delim)
         table = table if groups is None else table.with_groups(groups)
-        return cls._assembled(table.labeled(table.split(valid_pct, seed=seed, stratify=stratify)), seed, options)
+        return cls.from_table(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, **options)
 
     @classmethod
     def from_table(
@@ -301,7 +367,14 @@ class ImageDataBunch:
             DataError, LabelError: rows that are not whole, each one named.
         """
         check_options(options)
-        return cls._assembled(table.labeled(split), seed, options, store)
+        lists = LabeledLists.of(table, split)
+        test = options.get("test")
+        if test is not None:
+            lists = lists.add_test_folder(str(test)) if isinstance(test, (str, Path)) else lists.add_test(test)
+        said: dict[str, Any] = dict(options)
+        sizes = {name: said[name] for name in _TRANSFORM if name in said}
+        loaders = {name: said[name] for name in LoaderOptions.__annotations__ if name in said}
+        return cls(lists.transform(options.get("ds_tfms"), **sizes), seed=seed, store=store, **loaders)
 
     @classmethod
     def from_name_func(
@@ -349,26 +422,9 @@ class ImageDataBunch:
             is_multi: whether the classes are tags.
             options: see ``BunchOptions``; the size is that of the model, ``ds_tfms`` are for ``TTA``.
         """
-        check_options(options)
-        targets = np.zeros((0, len(classes)), np.float32) if is_multi else np.zeros(0, np.int64)
+        table = LabelTable([], path).with_labels([], label_delim=" " if is_multi else None, classes=classes)
         nobody = np.zeros(0, dtype=np.int64)
-        split = Split(nobody, nobody, "none, for predictions only")
-        labels = Labels(list(classes), targets, is_multi)
-        lists = Labeled(pictures=LabelTable([], path), split=split, labels=labels)
-        return cls._assembled(lists, None, {**options, "test": None})
-
-    @classmethod
-    def _assembled(
-        cls, lists: Labeled, seed: int | None, options: BunchOptions, store: PixelStore | None = None
-    ) -> Self:
-        """Apply the shared keywords through the same steps as the data-block chain."""
-        test = options.get("test")
-        if test is not None:
-            lists = lists.add_test_folder(str(test)) if isinstance(test, (str, Path)) else lists.add_test(test)
-        said: dict[str, Any] = dict(options)
-        sizes = {name: said[name] for name in _TRANSFORM if name in said}
-        loaders = {name: said[name] for name in LoaderOptions.__annotations__ if name in said}
-        return cls(lists.transform(options.get("ds_tfms"), **sizes), seed=seed, store=store, **loaders)
+        return cls.from_table(table, Split(nobody, nobody, "none, for predictions only"), **options)
 
     def resized(self, size: int | tuple[int, int] | None, *, bs: int | None = None) -> ImageDataBunch:
         """Return a bunch of the same pictures at another size; all else is the same, to the rows of the split.
@@ -389,7 +445,7 @@ class ImageDataBunch:
         other._datasets = make_datasets(other.store, other._test_store, self.labels, self.split)
         return other
 
-    def _stores(self, lists: Labeled, store: PixelStore | None = None) -> tuple[PixelStore, PixelStore | None]:
+    def _stores(self, lists: LabeledLists, store: PixelStore | None = None) -> tuple[PixelStore, PixelStore | None]:
         """Return the pixels of the labelled pictures, and those of the test pictures where there are any."""
         tests = lists.test_paths
         store = store or self._make_store(lists.pictures.paths, lists.resize)
@@ -451,7 +507,7 @@ class ImageDataBunch:
         split = replace(index_split(len(self.store), valid, train), how=how, groups=self.split.groups)
         return self._with(replace(self.lists, split=split))
 
-    def _with(self, lists: Labeled) -> Self:
+    def _with(self, lists: LabeledLists) -> Self:
         """Return a bunch of the same pictures with another split or other labels, all else the same."""
         other = copy.copy(self)
         other.lists, other.labels, other.split = lists, lists.labels, lists.split
@@ -734,7 +790,7 @@ class _Loading:
 
 
 def _make_loading(
-    lists: Labeled,
+    lists: LabeledLists,
     *,
     bs: int,
     val_bs: int | None,
@@ -755,7 +811,7 @@ def _make_loading(
     )
 
 
-def _augmenter(tfms: Sequence[Any], lists: Labeled) -> BatchAugmenter | None:
+def _augmenter(tfms: Sequence[Any], lists: LabeledLists) -> BatchAugmenter | None:
     """Return None where transforms only cut the window in the centre: that is the evaluation preprocess."""
     if all(t.name == "crop_pad" and t.param("row_pct") == t.param("col_pct") == 0.5 for t in flatten(tfms)):
         return None

@@ -17,15 +17,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Unpack
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 
-from onecycle.data.bunch import ImageDataBunch, LoaderOptions
+from onecycle.data.bunch import LabeledLists
 from onecycle.data.labels import splits
 from onecycle.data.labels.items import Label, labels_from_pattern
-from onecycle.data.labels.labeled import Labeled
 from onecycle.data.labels.read import column, flags
 from onecycle.data.labels.table import LabelTable
 from onecycle.errors import ArgumentError, DataError, RenamedWarning, warn
@@ -187,7 +186,8 @@ class SplitList:
         self, labels: Sequence[object], *, label_delim: str | None = None, classes: Sequence[Label] | None = None
     ) -> LabeledLists:
         """Label every picture; arguments as in ``LabelTable.with_labels``."""
-        return self._labeled(self.pictures.with_labels(labels, label_delim=label_delim, classes=classes))
+        table = self.pictures.with_labels(labels, label_delim=label_delim, classes=classes)
+        return LabeledLists.of(table, self.split)
 
     def label_from_df(
         self,
@@ -197,7 +197,8 @@ class SplitList:
         classes: Sequence[Label] | None = None,
     ) -> LabeledLists:
         """Label from column ``cols`` of the table; several columns are 0/1 flags, one a tag."""
-        return self._labeled(self.pictures.with_label_columns(cols, label_delim=label_delim, classes=classes))
+        table = self.pictures.with_label_columns(cols, label_delim=label_delim, classes=classes)
+        return LabeledLists.of(table, self.split)
 
     def label_from_folder(self, *, classes: Sequence[Label] | None = None) -> LabeledLists:
         """Label each picture with the name of its folder."""
@@ -214,10 +215,6 @@ class SplitList:
         labels = [func(Path(p)) for p in self.pictures.paths]
         return self.label_from_list(labels, label_delim=label_delim, classes=classes)
 
-    def _labeled(self, table: LabelTable) -> LabeledLists:
-        labeled = table.labeled(self.split)
-        return LabeledLists(pictures=labeled.pictures, split=labeled.split, labels=labeled.labels)
-
     def transform(self, *_: object, **__: object) -> NoReturn:
         """Transforms come after labelling."""
         raise ArgumentError("Your data isn't labeled, can't transform it yet: call one of the label_… methods first")
@@ -227,14 +224,3 @@ class SplitList:
         raise ArgumentError(
             "Your data isn't labeled, can't turn it into a `DataBunch` yet: call one of the label_… methods first"
         )
-
-
-@dataclass(frozen=True, repr=False)
-class LabeledLists(Labeled):
-    """Pictures, split and labelled: set the transforms, then make the bunch."""
-
-    def databunch(
-        self, path: str | Path | None = None, *, seed: int | None = None, **options: Unpack[LoaderOptions]
-    ) -> ImageDataBunch:
-        """Make the bunch that a learner takes; see ``ImageDataBunch`` for the arguments."""
-        return ImageDataBunch(self, path=path, seed=seed, **options)

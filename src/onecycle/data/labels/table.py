@@ -16,7 +16,6 @@ import pandas as pd
 
 from onecycle.data.labels import items
 from onecycle.data.labels.items import Label, Labels, Source
-from onecycle.data.labels.labeled import Labeled
 from onecycle.data.labels.read import column, flags, read_label_csv
 from onecycle.data.labels.splits import Split, group_numbers, random_split
 from onecycle.data.labels.stratified import draw_split
@@ -39,7 +38,7 @@ class LabelTable:
     """N pictures, and what a table, their folders or a list says about them.
 
     Rows without a file or a label stay in it: ``problems()`` and ``tags`` show them to an audit, and what needs whole
-    rows (``labeled``, ``targets``) refuses them, each one named.
+    rows (``whole_labels``, ``targets``) refuses them, each one named.
 
     Args:
         paths: the pictures' paths; ``""`` where a row names no file.
@@ -176,12 +175,19 @@ class LabelTable:
         return self._with(cells=labels, label_delim=label_delim, class_list=classes, frame=frame)
 
     def with_label_columns(
-        self, cols: Columns = 1, *, label_delim: str | None = None, classes: Sequence[Label] | None = None
+        self,
+        cols: Columns = 1,
+        *,
+        label_delim: str | None = None,
+        classes: Sequence[Label] | None = None,
+        group_col: int | str | None = None,
     ) -> Self:
         """Return the table labelled from its column ``cols``; several columns are 0/1 flags, one a tag.
 
         Its frame is then what it says beside names and labels (a site, a date): results are looked at by it.
         """
+        if group_col is not None:
+            return self.grouped(group_col).with_label_columns(cols, label_delim=label_delim, classes=classes)
         frame = self.needs_frame("labelling from a column")
         several = [] if isinstance(cols, (int, str)) else [column(frame, c, source=self.source) for c in cols]
         labels: list[object]
@@ -318,22 +324,24 @@ class LabelTable:
         except LabelError:
             return False
 
-    def labeled(self, split: Split) -> Labeled:
-        """Return the pictures with their labels and a split: what a bunch is made of.
+    def whole_labels(self) -> Labels:
+        """Return ``labels`` of a table whose rows are whole: what a bunch is made of.
 
         Raises:
             DataError: rows without a file or a group.
             LabelError: missing labels, mixed kinds, or labels outside of the classes that were asked for.
         """
         labels, cells = self.check().labels, [] if self.cells is None else self.cells
-        if self.label_delim and not any(self.label_delim in str(v) for v in cells):
+        if len(cells) and self.label_delim and not any(self.label_delim in str(v) for v in cells):
             warn(f"label_delim={self.label_delim!r} does not occur in a single label of {self.source}", DataWarning)
         tag_lists = None if labels.is_multi else items.find_tag_lists(cells)
         if tag_lists is not None:
             warn(tag_lists.message(), DataWarning)
-        return Labeled(
-            pictures=self._with(cells=None), split=split, labels=labels
-        )  # the cells are as large as all the rest
+        return labels
+
+    def without_labels(self) -> Self:
+        """Return the table without its labels as they stand, which are as large as all the rest."""
+        return self._with(cells=None)
 
     def targets(self, classes: Sequence[str], *, is_multi: bool) -> np.ndarray:
         """Write the labels in the classes of a model.

@@ -85,7 +85,7 @@ def test_the_split_is_that_of_a_bunch(clean):
     data = ImageDataBunch.from_csv(
         clean, folder="images", suffix=".png", valid_pct=0.3, seed=7, size=32, pixel_cache="off"
     )
-    split = find_layout(clean, LayoutOptions(folder="images", suffix=".png")).split(
+    split = find_layout(clean, LayoutOptions(folder="images", suffix=".png")).pictures.split(
         valid_pct=0.3, seed=7, stratify=False
     )
     assert split.valid.tolist() == data.split.valid.tolist()

@@ -148,7 +148,7 @@ def test_tag_lists_without_a_delimiter_train_as_asked_with_a_warning(colour_path
     with pytest.warns(DataWarning) as caught:
         data = ImageDataBunch.from_df(colour_path, frame, "train", suffix=".jpg", **COMMON)
     message = str(caught[0].message)
-    assert message.startswith(f"the labels look like lists of tags: {data.c} different label strings are made of 7")
+    assert message.startswith(f"the labels appear to be lists of tags: {data.c} different label strings are made of 7")
     assert "pass label_delim=' '" in message
     assert caught[0].filename == __file__
     assert not data.is_multi

@@ -59,7 +59,7 @@ def test_the_bunch_and_the_audit_split_alike(tiles):
         layout = find_layout(tiles, options)
         for stratify in (True, False):
             split = layout.bunch(size=32, stratify=stratify, seed=3).split
-            drawn = layout.split(stratify=stratify, seed=3)
+            drawn = layout.pictures.split(stratify=stratify, seed=3)
             np.testing.assert_array_equal(drawn.valid, split.valid)
             np.testing.assert_array_equal(drawn.train, split.train)
 
@@ -67,7 +67,7 @@ def test_the_bunch_and_the_audit_split_alike(tiles):
 def test_numbers_as_classes_split_alike_too(tiles):
     table(tiles, pd.DataFrame({"name": NAMES, "label": [i % 12 for i in range(40)]}))
     layout = find_layout(tiles)
-    np.testing.assert_array_equal(layout.split().valid, layout.bunch(size=32).split.valid)
+    np.testing.assert_array_equal(layout.pictures.split(stratify=True).valid, layout.bunch(size=32).split.valid)
     assert layout.bunch(size=32).classes == list(range(12))
 
 
@@ -92,14 +92,14 @@ def test_other_delimiters_between_cells(tiles, name, sep):
     assert layout.csv == name
     data = layout.bunch(size=32)
     assert (data.classes, len(data.labels)) == (["a", "b"], 40)
-    np.testing.assert_array_equal(layout.split().valid, data.split.valid)
+    np.testing.assert_array_equal(layout.pictures.split(stratify=True).valid, data.split.valid)
 
 
 def test_parquet(tiles):
     pd.DataFrame({"label": ["a", "b"] * 20, "name": NAMES}).to_parquet(tiles / "set.parquet")
     layout = find_layout(tiles / "set.parquet")
     assert (layout.table.fn_col, layout.table.label_col) == ("name", "label")
-    np.testing.assert_array_equal(layout.split().valid, layout.bunch(size=32).split.valid)
+    np.testing.assert_array_equal(layout.pictures.split(stratify=True).valid, layout.bunch(size=32).split.valid)
 
 
 def test_a_damaged_parquet_file_and_one_with_lists(tiles):
@@ -168,7 +168,7 @@ def test_folders_of_classes(tmp_path):
     assert (layout.kind, layout.csv) == ("class folders", None)
     data = layout.bunch(size=32)
     assert (data.classes, len(data.valid_ds)) == (["cat", "dog"], 4)
-    np.testing.assert_array_equal(layout.split().valid, data.split.valid)
+    np.testing.assert_array_equal(layout.pictures.split(stratify=True).valid, data.split.valid)
 
 
 def test_train_and_valid_folders_are_the_split(tmp_path):
@@ -176,7 +176,7 @@ def test_train_and_valid_folders_are_the_split(tmp_path):
     assert layout.kind == "train and valid folders"
     data = layout.bunch(size=32, valid_pct=0.1)
     assert len(data.valid_ds) == 20
-    np.testing.assert_array_equal(layout.split().valid, data.split.valid)
+    np.testing.assert_array_equal(layout.pictures.split(stratify=True).valid, data.split.valid)
 
 
 def test_only_a_train_folder(tmp_path):

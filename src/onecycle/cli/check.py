@@ -33,7 +33,7 @@ def run_check(
         print("\n".join(layout.lines()), end="\n\n")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # the audit has a finding of its own for rare classes
-        split = layout.split(valid_pct=config.valid_pct, seed=config.seed, stratify=config.stratify)
+        split = layout.pictures.split(config.valid_pct, seed=config.seed, stratify=config.stratify)
     report = audit_table(layout.pictures, split, ResizeSpec.make(size), silent=as_json)
     if as_json:
         print(json.dumps({"layout": layout.describe(), **report.to_dict()}, indent=2))

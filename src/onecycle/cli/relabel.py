@@ -89,7 +89,7 @@ def run_relabel(
     if changes:
         write_output(target, _new_table(layout, labels, changes))
     screen = Screen(as_json=as_json, quiet=quiet)
-    if changes and layout.kind == "train and valid folders":
+    if changes and table.by_folder:
         screen.warn("the new table does not say which folder validates: training on it draws a split (--valid-pct)")
     _say(screen, changes, csv, target, _next(layout, run, options, target))
     return 0

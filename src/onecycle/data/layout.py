@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -76,13 +77,11 @@ class DataLayout:
         if self.sample:
             rows.append(("e.g.", ", ".join(f"{name}={cell}" for name, cell in self.sample)))
         rows += [("note", hint) for hint in self.hints]
-        return [line for name, text in rows for line in _row(name, text)]
-
-    def split(self, *, valid_pct: float = 0.2, seed: int | None = None, stratify: bool = True) -> Split:
-        """Draw the split, or take that of the folders train/ and valid/, which may be empty."""
-        if self.kind != "train and valid folders":
-            return self.pictures.split(valid_pct, seed=seed, stratify=stratify)
-        return folder_split(self.pictures.paths, self.root, may_be_empty=True)
+        lines = []
+        for name, text in rows:
+            for i, line in enumerate(wrapped(safe_text(text), _WIDTH - _INDENT)):
+                lines.append(f"{'' if i else name:<{_INDENT}}{line}")
+        return lines
 
     def bunch(
         self,
@@ -109,18 +108,18 @@ class DataLayout:
         from onecycle.data.bunch import ImageDataBunch  # an audit of the rows needs no torch
 
         table = self.whole_table()
-        if self.kind == "train and valid folders":
+        if table.by_folder:
             folder_split(table.paths, self.root)
         if split is None:
-            split = self.split(valid_pct=valid_pct, seed=seed, stratify=stratify)
+            split = table.split(valid_pct, seed=seed, stratify=stratify)
         return ImageDataBunch.from_table(table, split, seed, store=store, **options)
 
     def like(self, **changes: Any) -> DataLayout:
         """Return the layout with another ``label_delim`` or ``group_col``; nothing is read again."""
         roles, pictures = replace(self.table, **changes), self.pictures
         if "label_delim" in changes:
-            cells, others = pictures.cells or (), pictures.frame
-            pictures = pictures.with_labels(cells, label_delim=roles.label_delim, frame=others)
+            cells = pictures.cells or ()
+            pictures = pictures.with_labels(cells, label_delim=roles.label_delim, frame=pictures.frame)
         if "group_col" in changes:
             pictures = pictures.grouped(changes["group_col"])
         return replace(self, table=roles, pictures=pictures)
@@ -134,11 +133,9 @@ class DataLayout:
         """
         if self.csv is not None:
             return self.pictures.check()
-        beside = [
-            path for path, label in zip(self.pictures.paths, self.pictures.cells or (), strict=True) if label is None
-        ]
+        beside = [row for row, label in enumerate(self.pictures.cells or ()) if label is None]
         if beside:
-            names = shown([self.pictures.name(path) for path in beside], most=5)
+            names = shown([self.pictures.name(self.pictures.paths[row]) for row in beside], most=5)
             raise LabelError(
                 f"{plural(len(beside), 'picture')} in {self.root} beside the folders of the classes, so without a "
                 f"class: {names}; move each into the folder of its class, or away"
@@ -147,11 +144,8 @@ class DataLayout:
 
     def describe(self) -> dict[str, Any]:
         """Return what finds this data set again, as plain values: the options of the command line."""
-        where = {"data": self.data, "csv": self.csv}
-        if self.csv is None:
-            return where
-        roles = asdict(self.table)
-        return where | roles | {"label_delim": roles["label_delim"] or ""}
+        roles = {} if self.csv is None else asdict(self.table) | {"label_delim": self.table.label_delim or ""}
+        return {"data": self.data, "csv": self.csv} | roles
 
 
 def find_layout(data: str | Path, options: LayoutOptions | None = None) -> DataLayout:
@@ -212,7 +206,10 @@ def _table_in(root: Path, options: LayoutOptions) -> str | _Read | None:
         return DEFAULT_TABLE if tables else None
     if len(tables) == 1 and (options.given or not _class_folders(root)):
         return tables[0]
-    fitting = [table for name in tables if (table := _if_it_fits(root, name, options)) is not None]
+    fitting = []
+    for name in tables:
+        with suppress(DataError, ArgumentError):
+            fitting.append(_read(root, name, options))
     if len(fitting) == 1:
         return fitting[0]
     if not fitting and _class_folders(root):
@@ -232,31 +229,18 @@ class _Read:
     roles: Roles
 
 
-def _if_it_fits(root: Path, csv: str, options: LayoutOptions) -> _Read | None:
-    try:
-        return _read(root, csv, options)
-    except (DataError, ArgumentError):
-        return None
-
-
 def _read(root: Path, csv: str, options: LayoutOptions) -> _Read:
-    asked = {name: value for name, value in asdict(options).items() if name != "csv"}
     frame = read_table(root / csv)
-    return _Read(csv, frame, find_roles(frame, root, name=csv, **asked))
+    return _Read(csv, frame, find_roles(frame, root, csv, options))
 
 
 def _of_table(data: str, root: Path, table: str | _Read, options: LayoutOptions) -> DataLayout:
     read = _read(root, table, options) if isinstance(table, str) else table
-    roles, cols = read.roles, read.roles.layout
+    cols = read.roles.table
     source = Source(str(root / read.csv), first_row=2, title=read.csv)
     pictures = LabelTable.from_frame(read.frame, root, cols.fn_col, cols.folder, cols.suffix, source)
-    if cols.group_col is not None:
-        pictures = pictures.grouped(cols.group_col)
-    pictures = pictures.with_label_columns(cols.label_col, label_delim=cols.label_delim)
-    return DataLayout(
-        data=data, root=root, csv=read.csv, table=cols, kind="table", pictures=pictures, reasons=roles.reasons,
-        sample=roles.sample, hints=roles.hints,
-    )  # fmt: skip
+    pictures = pictures.with_label_columns(cols.label_col, label_delim=cols.label_delim, group_col=cols.group_col)
+    return DataLayout(data=data, root=root, csv=read.csv, kind="table", pictures=pictures, **vars(read.roles))
 
 
 def _folders_in(root: Path) -> list[str]:
@@ -266,13 +250,12 @@ def _folders_in(root: Path) -> list[str]:
 
 def _class_folders(root: Path) -> bool:
     """Say whether two or more folders here, or in ``train``, hold pictures themselves."""
+
+    def holds_pictures(folder: Path) -> bool:
+        return any(os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES for name in os.listdir(folder))
+
     tops = [root, root / "train"] if (root / "train").is_dir() else [root]
-    return any(sum(_holds_pictures(top / name) for name in _folders_in(top)) > 1 for top in tops)
-
-
-def _holds_pictures(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(os.path.splitext(e.name)[1].lower() in IMAGE_SUFFIXES for e in entries)
+    return any(sum(holds_pictures(top / name) for name in _folders_in(top)) > 1 for top in tops)
 
 
 def _of_folders(data: str, root: Path) -> DataLayout:
@@ -339,9 +322,3 @@ def _way_out(root: Path, folders: Iterable[Path]) -> str:
 def _some(names: Sequence[str], what: str = "of them") -> str:
     first = ", ".join(names[:4])
     return f"{len(names)} {what}: {first}{' …' if len(names) > 4 else ''}"
-
-
-def _row(name: str, text: str) -> list[str]:
-    """Lay out ``name  text``, continued under the text."""
-    lines = wrapped(safe_text(text), _WIDTH - _INDENT)
-    return [f"{name if i == 0 else '':<{_INDENT}}{line}" for i, line in enumerate(lines)]

@@ -102,7 +102,7 @@ def split_of(config: RunConfig, layout: DataLayout) -> Split:
     if config.split is not None:
         split = split_like(layout.pictures.paths, layout.root, Path(config.split))
         return replace(split, groups=layout.pictures.group_numbers())
-    return layout.split(valid_pct=config.valid_pct, seed=config.seed, stratify=config.stratify)
+    return layout.pictures.split(config.valid_pct, seed=config.seed, stratify=config.stratify)
 
 
 def make_bunch(

@@ -207,8 +207,8 @@ def _leak_findings(rows: _Rows, leaks: Sequence[tuple[int, int, CopyKind]]) -> l
 
 _COPIES: tuple[tuple[CopyKind, Severity, str], ...] = (
     ("exact", "warning", "with the same pixels as another one"),
-    ("near", "warning", "that look like another one saved anew, resized or slightly cropped"),
-    ("turned", "note", "that look like another one flipped or rotated"),
+    ("near", "warning", "that appear to be another one saved anew, resized or slightly cropped"),
+    ("turned", "note", "that appear to be another one flipped or rotated"),
 )
 
 

@@ -114,12 +114,12 @@ def _letters_differ(a: str, b: str) -> bool:
 
 
 def tag_list_findings(labels: Sequence[Tags | None]) -> list[Finding]:
-    """Report single labels that look like lists of tags."""
+    """Report single labels that appear to be lists of tags."""
     finding = find_tag_lists([tags[0] for tags in labels if tags])
     if finding is None:
         return []
     message = (
-        f"the {finding.n_strings:,} different labels look like lists of {finding.n_tags} tags separated by "
+        f"the {finding.n_strings:,} different labels appear to be lists of {finding.n_tags} tags separated by "
         f"{finding.delimiter!r}"
     )
     advice = f"--label-delim {finding.delimiter!r} (label_delim={finding.delimiter!r}) trains on the tags"

@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, find_tag_lists, split_tags
 from onecycle.data.labels.read import column
 from onecycle.errors import ArgumentError, DataError
+
+if TYPE_CHECKING:
+    from onecycle.data.layout import LayoutOptions
 
 _LOOKED_AT = 50
 """Rows whose files are looked for; spread over the table."""
@@ -34,7 +37,7 @@ _GROUP_NAMES = {
     "study",
 }
 _LARGEST_SHARE = 0.5
-"""A column with more different values than this share of the rows does not look like classes."""
+"""A column with more different values than this share of the rows does not appear to hold classes."""
 
 
 @dataclass(frozen=True)
@@ -53,32 +56,20 @@ class TableLayout:
 class Roles:
     """Which column says what, and why."""
 
-    layout: TableLayout  # the columns by name
+    table: TableLayout  # the columns by name
     reasons: tuple[tuple[str, str], ...]  # (what, why) of each
     sample: tuple[tuple[str, str], ...]  # one row: (column, cell)
     hints: tuple[str, ...] = ()  # columns that may be worth an option
 
 
-def find_roles(
-    frame: pd.DataFrame,
-    root: Path,
-    *,
-    name: str,
-    fn_col: int | str | None = None,
-    label_col: int | str | None = None,
-    group_col: int | str | None = None,
-    folder: str | None = None,
-    suffix: str | None = None,
-    label_delim: str | None = None,
-) -> Roles:
-    """Find out which column names the pictures and which the labels; what is given is taken.
+def find_roles(frame: pd.DataFrame, root: Path, name: str, asked: LayoutOptions) -> Roles:
+    """Find out which column names the pictures and which the labels; what was asked for is taken.
 
     Args:
         frame: the table.
         root: folder of the data set.
         name: of the table, for messages.
-        fn_col, label_col, group_col, folder, suffix: as in ``TableLayout``; None to look.
-        label_delim: as there; None to look, "" for one label a picture.
+        asked: what the user said about it.
 
     Raises:
         DataError: an empty table, no names of columns, or no column names pictures that are there.
@@ -87,22 +78,23 @@ def find_roles(
     source = Source(name, first_row=2)
     if len(frame) == 0:
         raise DataError(f"{root / name} has no rows, so there is nothing to look at")
-    named = {
-        role: None if col is None else str(column(frame, col, source=source).name)
-        for role, col in (("fn", fn_col), ("label", label_col), ("group", group_col))
-    }
-    files = _find_files(frame, root, named, name=name, folder=folder, suffix=suffix)
+    fn_col, label_col, group_col = (
+        None if col is None else str(column(frame, col, source=source).name)
+        for col in (asked.fn_col, asked.label_col, asked.group_col)
+    )
+    names = [fn_col] if fn_col else [str(c) for c in frame.columns if str(c) not in (label_col, group_col)]
+    files = _find_files(frame, root, names, asked, name)
     _check_header(frame, root, files, name)
-    labels = named["label"] or _find_labels(frame, {files.column, named["group"]}, name)
-    why_label = "as asked" if named["label"] else _why_label(frame, labels)
-    delim, why_delim = _find_delim(frame[labels], label_delim)
+    labels = label_col or _find_labels(frame, {files.column, group_col}, name)
+    why_label = "as asked" if label_col else _why_label(frame, labels)
+    delim, why_delim = _find_delim(frame[labels], asked.label_delim)
     reasons = [("pictures", files.why), ("labels", f"column {labels} ({why_label}), {why_delim}")]
-    if named["group"]:
-        reasons.append(("groups", f"column {named['group']} (as asked): a group stays in one part"))
+    if group_col:
+        reasons.append(("groups", f"column {group_col} (as asked): a group stays in one part"))
     sample = tuple((str(c), _short(frame[c].iloc[0])) for c in frame.columns[:4])
-    hints = _hints(frame, {files.column, labels, named["group"]})
-    layout = TableLayout(files.folder, files.suffix, delim, files.column, labels, named["group"])
-    return Roles(layout, tuple(reasons), sample, hints)
+    hints = () if group_col else _hints(frame, {files.column, labels})
+    table = TableLayout(files.folder, files.suffix, delim, files.column, labels, group_col)
+    return Roles(table, tuple(reasons), sample, hints)
 
 
 # -------------------------------------------------------------------- pictures
@@ -124,14 +116,10 @@ class _Files:
         return f"{path} ({'as asked; ' if self.asked else ''}{count} {self.looked_at} rows looked at have it)"
 
 
-def _find_files(
-    frame: pd.DataFrame, root: Path, named: dict[str, str | None], *, name: str, folder: str | None, suffix: str | None
-) -> _Files:
-    taken = {named["label"], named["group"]}
-    columns = [named["fn"]] if named["fn"] else [str(c) for c in frame.columns if str(c) not in taken]
-    folders = [folder.strip("/")] if folder is not None else list(_picture_folders(root))
-    suffixes = [suffix] if suffix is not None else ["", *_suffixes(root, folders)]
-    asked = bool(named["fn"]) and folder is not None and suffix is not None
+def _find_files(frame: pd.DataFrame, root: Path, columns: list[str], said: LayoutOptions, name: str) -> _Files:
+    folders = [said.folder.strip("/")] if said.folder is not None else list(_picture_folders(root))
+    suffixes = [said.suffix] if said.suffix is not None else ["", *_suffixes(root, folders)]
+    asked = None not in (said.fn_col, said.folder, said.suffix)
     best = _Files(columns[0] if columns else "", "", "", 0, 0, asked)
     for col in columns:
         cells = _spread([str(v) for v in frame[col].dropna()])
@@ -155,7 +143,7 @@ def _check_header(frame: pd.DataFrame, root: Path, files: _Files, name: str) -> 
         picture = root / files.folder / f"{cell}{files.suffix}"
         if picture.suffix.lower() in IMAGE_SUFFIXES and picture.is_file():
             raise DataError(
-                f"the first line of {root / name} looks like a row, not like the names of columns: "
+                f"the first line of {root / name} appears to be a row, not the names of columns: "
                 f"{', '.join(_short(c) for c in frame.columns[:4])} ({picture} is a picture). "
                 "Add a first line such as file,label"
             )
@@ -227,7 +215,7 @@ def _find_labels(frame: pd.DataFrame, taken: set[str | None], name: str) -> str:
     by_name = [c for c in rest if c.strip().lower() in _LABEL_NAMES]
     if len(by_name) == 1 or len(rest) == 1:
         return (by_name or rest)[0]
-    likely = [c for c in by_name or rest if _looks_like_classes(frame[c])]
+    likely = [c for c in by_name or rest if _holds_classes(frame[c])]
     likely = [c for c in likely if c.strip().lower() not in _GROUP_NAMES] or likely
     if len(likely) == 1:
         return likely[0]
@@ -235,7 +223,7 @@ def _find_labels(frame: pd.DataFrame, taken: set[str | None], name: str) -> str:
     raise ArgumentError(f"{name} has several columns that could hold the labels: {shown}; choose one with --label-col")
 
 
-def _looks_like_classes(cells: pd.Series[Any]) -> bool:
+def _holds_classes(cells: pd.Series[Any]) -> bool:
     known = cells.dropna()
     if pd.api.types.is_float_dtype(known) and not (known == known.round()).all():
         return False
@@ -251,20 +239,14 @@ def _why_label(frame: pd.DataFrame, labels: str) -> str:
 def _find_delim(cells: pd.Series[Any], asked: str | None) -> tuple[str | None, str]:
     texts = [str(v) for v in cells.dropna()]
     strings = Counter(texts)
-    if asked is not None:
-        if asked == "":
-            return None, f"one label a picture (as asked): {len(strings)} classes"
-        n = len({t for text in strings for t in split_tags(text, asked)})
-        return asked, f"several tags a picture, parted by {asked!r} (as asked): {n} tags"
-    tag_lists = find_tag_lists(texts)
-    delim = tag_lists.delimiter if tag_lists is not None else _delim_of_few(strings)
-    if delim is None:
-        return None, f"one label a picture: {len(strings)} classes"
+    tag_lists = find_tag_lists(texts) if asked is None else None
+    delim = tag_lists.delimiter if tag_lists is not None else _delim_of_few(strings) if asked is None else asked
+    why = "" if asked is None else " (as asked)"
+    if not delim:
+        return None, f"one label a picture{why}: {len(strings)} classes"
     n = len({t for text in strings for t in split_tags(text, delim)})
-    return delim, (
-        f"several tags a picture, parted by {delim!r}: {len(strings)} different cells are made of {n} tags "
-        "(--label-delim '' for one label a picture)"
-    )
+    made_of = f"{len(strings)} different cells are made of {n} tags (--label-delim '' for one label a picture)"
+    return delim, f"several tags a picture, separated by {delim!r}{why}: {made_of if asked is None else f'{n} tags'}"
 
 
 def _delim_of_few(strings: Counter[str]) -> str | None:
@@ -279,10 +261,8 @@ def _delim_of_few(strings: Counter[str]) -> str | None:
     return None
 
 
-def _hints(frame: pd.DataFrame, taken: set[str | None]) -> tuple[str, ...]:
+def _hints(frame: pd.DataFrame, taken: set[str]) -> tuple[str, ...]:
     """Name a column that may say which pictures belong together; nothing is done with it."""
-    if len(taken - {None}) > 2:
-        return ()
     for col in map(str, frame.columns):
         values = frame[col].nunique()
         if col not in taken and col.strip().lower() in _GROUP_NAMES and 1 < values < len(frame):

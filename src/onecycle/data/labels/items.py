@@ -303,7 +303,7 @@ class TagListFinding:
     def message(self) -> str:
         """Say what was seen and which argument to pass."""
         return (
-            f"the labels look like lists of tags: {self.n_strings} different label strings are made of "
+            f"the labels appear to be lists of tags: {self.n_strings} different label strings are made of "
             f"{self.n_tags} tags separated by {self.delimiter!r}, and {self.n_once} of the strings occur once. "
             f"Training goes on as asked, with {self.n_strings} classes; to train on the {self.n_tags} tags, "
             f"pass label_delim={self.delimiter!r} (--label-delim)"

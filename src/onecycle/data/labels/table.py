@@ -17,7 +17,7 @@ import pandas as pd
 from onecycle.data.labels import items
 from onecycle.data.labels.items import Label, Labels, Source
 from onecycle.data.labels.read import column, flags, read_label_csv
-from onecycle.data.labels.splits import Split, group_numbers, random_split
+from onecycle.data.labels.splits import Split, folder_split, group_numbers, random_split
 from onecycle.data.labels.stratified import draw_split
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, warn
 from onecycle.text import shown
@@ -54,6 +54,7 @@ class LabelTable:
     group_cells: Sequence[object] | None = None  # what belongs together, as it stands
     group_col: Any = None  # name of the column with the groups
     empty_folders: tuple[str, ...] = ()  # folders of classes that hold no picture
+    by_folder: bool = False  # whether the folders train/ and valid/ are the split
 
     def __init__(
         self,
@@ -147,7 +148,7 @@ class LabelTable:
         )
         table = cls([p.as_posix() for p in pictures], root, source=Source(str(root)))
         cells = [None if p.parent in tops else p.parent.name for p in pictures]
-        return table._with(cells=cells, empty_folders=empty)
+        return table._with(cells=cells, empty_folders=empty, by_folder=len(tops) > 1)
 
     # -- what the rows say ----------------------------------------------------------------------------------------
 
@@ -303,7 +304,7 @@ class LabelTable:
             raise DataError(f"{self.source}: {what} at row {self.source.rows(rows)}; {advice}")
 
     def split(self, valid_pct: float = 0.2, *, seed: int | None = None, stratify: bool = False) -> Split:
-        """Draw which rows validate, whole groups where there are groups.
+        """Draw which rows validate, whole groups where there are groups, or take the folders that are the split.
 
         Where a row has no file or no label that can be used, the draw is at random: no bunch is made of such a table.
 
@@ -312,6 +313,8 @@ class LabelTable:
             seed: default 42.
             stratify: give both parts the same share of each class or tag.
         """
+        if self.by_folder:
+            return folder_split(self.paths, self.path, may_be_empty=True)
         if not all(self.paths) or not self._usable():
             split = random_split(self.paths, valid_pct, seed=seed)
             return Split(split.train, split.valid, f"until each row has a file and a label: {split.how}")

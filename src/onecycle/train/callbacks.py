@@ -112,9 +112,7 @@ class SaveModelCallback(TrackerCallback):
     little too good.
 
     Args:
-        learn: the learner.
-        monitor: name of the column to watch.
-        mode: see :class:`TrackerCallback`.
+        learn, monitor, mode: as in :class:`TrackerCallback`.
         every: ``improvement`` (one file, ``name``) or ``epoch`` (``name_0``, ``name_1``, …).
         name: name of the saved model.
     """
@@ -186,9 +184,7 @@ class EarlyStoppingCallback(_PatienceCallback):
     """Stop when the monitored value has not improved for more than ``patience`` epochs.
 
     Args:
-        learn: the learner.
-        monitor: name of the column to watch.
-        mode: see :class:`TrackerCallback`.
+        learn, monitor, mode: as in :class:`TrackerCallback`.
         min_delta: what counts as an improvement, 0 or more.
         patience: epochs without improvement that are borne.
     """
@@ -206,9 +202,7 @@ class ReduceLROnPlateauCallback(_PatienceCallback):
     """Multiply all learning rates when the monitored value stands still; their ratios stay.
 
     Args:
-        learn: the learner.
-        monitor: name of the column to watch.
-        mode: see :class:`TrackerCallback`.
+        learn, monitor, mode: as in :class:`TrackerCallback`.
         patience: epochs without improvement that are borne.
         factor: what the learning rates are multiplied with, in (0, 1).
         min_delta: what counts as an improvement, 0 or more.

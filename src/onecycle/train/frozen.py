@@ -52,10 +52,12 @@ def split_frozen(model: nn.Module, fixed_types: Sequence[type[nn.Module]] = ()) 
     *body, head = model.children()
     if any(p.requires_grad for module in body for p in module.parameters()):
         return "more than the head trains"
-    if any(_learns_statistics(m) for module in body for m in module.modules()):
+    norms = [m for module in body for m in module.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
+    if any(m.track_running_stats and not list(m.parameters(recurse=False)) for m in norms):  # nothing freezes them
         return "the body has norm layers without parameters, whose statistics go on changing"
     layers = list(head.children()) if _is_chain(head) else [head]
-    n = _count_fixed(layers, (*_FIXED_TYPES, *fixed_types))
+    fixed = (*_FIXED_TYPES, *fixed_types)
+    n = next((i for i, layer in enumerate(layers[:-1]) if type(layer) not in fixed), max(len(layers) - 1, 0))
     return SplitModel(nn.Sequential(*body, *layers[:n]), nn.Sequential(*layers[n:]))
 
 
@@ -63,20 +65,6 @@ def _is_chain(module: nn.Module) -> bool:
     """Whether a module does nothing but pass its input through its children in turn."""
     hooked = module._forward_hooks or module._forward_pre_hooks
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and not hooked
-
-
-def _learns_statistics(module: nn.Module) -> bool:
-    """Whether a norm layer without parameters keeps statistics: only its parameters could freeze it."""
-    norm = isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats
-    return norm and not any(True for _ in module.parameters(recurse=False))
-
-
-def _count_fixed(layers: Sequence[nn.Module], fixed_types: tuple[type[nn.Module], ...]) -> int:
-    """Count the leading layers that are one fixed function; at least one layer is left over."""
-    for n, layer in enumerate(layers[:-1]):
-        if type(layer) not in fixed_types:
-            return n
-    return max(len(layers) - 1, 0)
 
 
 # --- features and where they are kept -------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -237,11 +237,13 @@ def split_params(layer_groups: Sequence[LayerGroup]) -> list[list[nn.Parameter]]
     for layers in layer_groups:
         weights: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
-        for name, p, owner in _owned_params(layers):
-            if p.requires_grad and id(p) not in seen:
-                seen.add(id(p))
-                is_other = isinstance(owner, NORM_TYPES) or (name == "bias" and isinstance(owner, _BIAS_TYPES))
-                (others if is_other else weights).append(p)
+        tops = [layers] if isinstance(layers, nn.Module) else layers
+        for owner in (module for top in tops for module in top.modules()):
+            for name, p in owner.named_parameters(recurse=False):
+                if p.requires_grad and id(p) not in seen:
+                    seen.add(id(p))
+                    is_other = isinstance(owner, NORM_TYPES) or (name == "bias" and isinstance(owner, _BIAS_TYPES))
+                    (others if is_other else weights).append(p)
         split += [weights, others]
     return split
 
@@ -253,13 +255,6 @@ def hold_frozen_norms(model: nn.Module) -> None:
             own = list(module.parameters(recurse=False))
             if own and not any(p.requires_grad for p in own):
                 module.eval()
-
-
-def _owned_params(layers: LayerGroup) -> Iterator[tuple[str, nn.Parameter, nn.Module]]:
-    for top in [layers] if isinstance(layers, nn.Module) else layers:
-        for module in top.modules():
-            for name, p in module.named_parameters(recurse=False):
-                yield name, p, module
 
 
 def _build(opt_func: OptFunc, split: Sequence[list[nn.Parameter]]) -> torch.optim.Optimizer:

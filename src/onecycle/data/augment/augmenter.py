@@ -104,7 +104,8 @@ class BatchAugmenter:
         checked = _checked_shapes(shapes)
         _check_batch(pixels, checked, draws)
         maps = warp.to_pixels(draws.matrices, checked, draws.size)
-        whole = _moves_whole_pixels(maps, draws.size) & ~_jittered(draws)
+        jittered = np.any([j.spread.any(axis=(1, 2)) for j in draws.jitter], axis=0)
+        whole = _moves_whole_pixels(maps, draws.size) & ~jittered
 
         def finished(rows: Ints) -> torch.Tensor:
             """Do all that is to do with some pictures: all of them move whole pixels or none, are lit or none."""
@@ -174,13 +175,6 @@ def _moves_whole_pixels(maps: Floats, size: tuple[int, int]) -> Bools:
     flat = (rounded[:, 2] == np.array([0, 0, 1])).all(axis=1)
     whole: Bools = one_each & flat & (off < WHOLE_PIXEL_TOLERANCE_PX).all(axis=1)
     return whole
-
-
-def _jittered(draws: Draws) -> Bools:
-    moved = np.zeros(len(draws), dtype=np.bool_)
-    for jitter in draws.jitter:
-        moved |= jitter.spread.any(axis=(1, 2))
-    return moved
 
 
 def _copy(pixels: torch.Tensor, shapes: Ints, maps: Floats, size: tuple[int, int], padding_mode: str) -> torch.Tensor:
@@ -311,8 +305,10 @@ def _shifts(jitter: Jitter, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _change_pixels_(chunk: torch.Tensor, draws: Draws) -> None:
-    if draws.lit[0]:
-        _light_(chunk, draws)
+    if draws.lit[0]:  # sigmoid(gain · logit(x) + offset)
+        values = (torch.from_numpy(v.astype(np.float32)) for v in (draws.gain, draws.offset))
+        gain, offset = (v.to(chunk.device, non_blocking=True)[:, None, None, None] for v in values)
+        chunk.logit_(LOGIT_EPS).mul_(gain).add_(offset).sigmoid_()
     else:
         chunk.clamp_(0, 1)  # what interpolation leaves a little outside; light brings its own limits
     for noise in draws.channel_noise:
@@ -321,15 +317,6 @@ def _change_pixels_(chunk: torch.Tensor, draws: Draws) -> None:
             chunk[i, noise.channel[i]] = torch.from_numpy(drawn * np.float32(noise.level[i])).to(chunk.device)
     if draws.holes.size:
         _black_out_(chunk, draws.holes)
-
-
-def _light_(chunk: torch.Tensor, draws: Draws) -> None:
-    """Take pictures through sigmoid(gain · logit(x) + offset)."""
-    gain, offset = (
-        torch.from_numpy(v.astype(np.float32)).to(chunk.device, non_blocking=True)[:, None, None, None]
-        for v in (draws.gain, draws.offset)
-    )
-    chunk.logit_(LOGIT_EPS).mul_(gain).add_(offset).sigmoid_()
 
 
 def _black_out_(out: torch.Tensor, holes: Ints) -> None:

@@ -316,7 +316,13 @@ def get_transforms(
     """
     turn, light, warp = (v or 0.0 for v in (max_rotate, max_lighting, max_warp))
     largest = 1.0 if max_zoom is None else max_zoom
-    _check_maxima(turn, largest, light, warp)
+    if turn < 0:
+        raise ArgumentError(f"max_rotate is in degrees, 0 or more; received {turn}")
+    if largest < 1:
+        raise ArgumentError(f"max_zoom is a magnification, 1 or more (1: no zoom); received {largest}")
+    for name, value in (("max_lighting", light), ("max_warp", warp)):
+        if not 0 <= value < 1:
+            raise ArgumentError(f"{name} must be 0 or more and below 1; received {value}")
     train = [rand_crop()]
     if do_flip:
         train.append(dihedral_affine() if flip_vert else flip_lr(p=0.5))
@@ -409,14 +415,3 @@ def _magnitudes(name: str, value: Range | Sequence[float], n: int) -> Param:
     if len(value) != n:
         raise ArgumentError(f"{what} is a number, a pair, or {n} numbers; received {value!r}")
     return tuple(float(_checked(what, v, _WITHIN_1)) for v in value)  # type: ignore[arg-type]
-
-
-def _check_maxima(turn: float, largest: float, light: float, warp: float) -> None:
-    if turn < 0:
-        raise ArgumentError(f"max_rotate is in degrees, 0 or more; received {turn}")
-    if largest < 1:
-        raise ArgumentError(f"max_zoom is a magnification, 1 or more (1: no zoom); received {largest}")
-    if not 0 <= light < 1:
-        raise ArgumentError(f"max_lighting must be 0 or more and below 1; received {light}")
-    if not 0 <= warp < 1:
-        raise ArgumentError(f"max_warp must be 0 or more and below 1; received {warp}")

@@ -41,21 +41,15 @@ class _Entry(NamedTuple):
     chunks: Iterable[bytes]
 
 
-@dataclass(frozen=True)
-class Limits:
+@dataclass
+class Budget:
+    """Counts what really comes out of an archive, whatever its headers say, and stops at the limits."""
+
     max_members: int = 2_000_000
     max_bytes: int = 200 * 2**30
     max_ratio: float = 200.0
-
-
-class _Budget:
-    """Counts what really comes out of an archive, whatever its headers say, and stops at the limits."""
-
-    def __init__(self, archive_bytes: int, limits: Limits) -> None:
-        self.max_members = limits.max_members
-        self.members = 0
-        self.max_bytes = int(min(limits.max_bytes, max(limits.max_ratio * archive_bytes, _RATIO_FROM_BYTES)))
-        self.bytes = 0
+    members: int = 0
+    bytes: int = 0
 
     def add_member(self) -> None:
         self.members += 1
@@ -72,9 +66,9 @@ def unpack(
     archive: str | Path,
     folder: str | Path,
     *,
-    max_members: int = Limits.max_members,
-    max_bytes: int = Limits.max_bytes,
-    max_ratio: float = Limits.max_ratio,
+    max_members: int = Budget.max_members,
+    max_bytes: int = Budget.max_bytes,
+    max_ratio: float = Budget.max_ratio,
     replace: bool = False,
 ) -> Path:
     """Unpack a tar (plain, gzip, bzip2, xz) or zip archive into a folder, whole or not at all.
@@ -102,11 +96,12 @@ def unpack(
     archive, folder = Path(archive), Path(folder)
     if is_there(folder) and not replace:
         raise ArgumentError(f"{folder} is not empty; unpack into a new folder or pass replace=True")
-    return unpack_into(archive, folder, Limits(max_members, max_bytes, max_ratio), replace=replace)
+    return unpack_into(archive, folder, Budget(max_members, max_bytes, max_ratio), replace=replace)
 
 
-def unpack_into(archive: Path, folder: Path, limits: Limits, *, replace: bool) -> Path:
-    budget = _Budget(archive.stat().st_size, limits)
+def unpack_into(archive: Path, folder: Path, budget: Budget, *, replace: bool) -> Path:
+    from_ratio = max(budget.max_ratio * archive.stat().st_size, _RATIO_FROM_BYTES)
+    budget.max_bytes = int(min(budget.max_bytes, from_ratio))
     folder = Path(os.path.abspath(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.unpacking")
@@ -128,7 +123,7 @@ def unpack_into(archive: Path, folder: Path, limits: Limits, *, replace: bool) -
     return folder
 
 
-def _write_entries(entries: Iterable[_Entry], root: Path, budget: _Budget) -> None:
+def _write_entries(entries: Iterable[_Entry], root: Path, budget: Budget) -> None:
     seen: dict[str, tuple[str, bool]] = {}
     for entry in entries:
         parts = [part for part in entry.name.split("/") if part not in ("", ".")]
@@ -141,7 +136,7 @@ def _write_entries(entries: Iterable[_Entry], root: Path, budget: _Budget) -> No
             _write_file(target, entry.chunks, budget)
 
 
-def _write_file(target: Path, chunks: Iterable[bytes], budget: _Budget) -> None:
+def _write_file(target: Path, chunks: Iterable[bytes], budget: Budget) -> None:
     with open(target, "xb", opener=lambda path, flags: os.open(path, flags, 0o644)) as file:
         for chunk in chunks:
             budget.add_bytes(len(chunk))
@@ -250,7 +245,7 @@ def _reading() -> Iterator[None]:
         raise _BadArchive(f"it is damaged or cut off ({type(err).__name__}: {err})") from err
 
 
-def _entries(file: io.BufferedReader, budget: _Budget) -> Iterator[_Entry]:
+def _entries(file: io.BufferedReader, budget: Budget) -> Iterator[_Entry]:
     start = file.read(6)
     file.seek(0)
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
@@ -262,7 +257,7 @@ def _entries(file: io.BufferedReader, budget: _Budget) -> Iterator[_Entry]:
     return _tar_entries(lzma.LZMAFile(file) if start == b"\xfd7zXZ\0" else file, budget)
 
 
-def _zip_entries(file: io.BufferedReader, budget: _Budget) -> Iterator[_Entry]:
+def _zip_entries(file: io.BufferedReader, budget: Budget) -> Iterator[_Entry]:
     with _reading():
         zipped = zipfile.ZipFile(file)
     for info in zipped.infolist():
@@ -292,7 +287,7 @@ def _read(stream: io.BufferedIOBase | IO[bytes], n: int) -> bytes:
         return stream.read(n)
 
 
-def _tar_entries(stream: io.BufferedIOBase, budget: _Budget) -> Iterator[_Entry]:
+def _tar_entries(stream: io.BufferedIOBase, budget: Budget) -> Iterator[_Entry]:
     """The members of a tar stream, in ustar, GNU or pax form; everything that is not plain is refused.
 
     Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Header Block"; GNU tar manual, "Basic Tar Format".

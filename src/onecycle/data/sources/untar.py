@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from onecycle import settings
-from onecycle.data.sources.archives import Limits, is_there, name_flaw, unpack_into
+from onecycle.data.sources.archives import Budget, is_there, name_flaw, unpack_into
 from onecycle.data.sources.downloads import Check, download
 from onecycle.errors import ArchiveError, ArgumentError, DownloadError
 from onecycle.files import NO_LOCK, locked, remove
@@ -172,7 +172,10 @@ def untar_data(
         ArchiveError: the archive is damaged, too large, or tries to write outside its folder.
     """
     source = _Source.of(url, known_hash)
-    base = _base_folder(source, data)
+    base = settings.data_folder() if data else settings.weights_folder()
+    local = Path(URLs.LOCAL_PATH) / ("data" if data else "models")
+    if (local / source.name).exists() or (local / source.file).exists():
+        base = local
     folder = Path(dest).expanduser() / source.name if dest is not None else base / source.name
     archive = Path(fname).expanduser() if fname is not None else base / source.file
     if not is_there(folder) or force_download:
@@ -210,13 +213,6 @@ class _Source:
         return cls(name, file, full, check)
 
 
-def _base_folder(source: _Source, data: bool) -> Path:
-    local = Path(URLs.LOCAL_PATH) / ("data" if data else "models")
-    if (local / source.name).exists() or (local / source.file).exists():
-        return local
-    return settings.data_folder() if data else settings.weights_folder()
-
-
 def _bring(source: _Source, archive: Path, folder: Path, *, force: bool) -> None:
     if archive.is_file() and not force:
         _unpack_archive(source, archive, folder)
@@ -237,7 +233,7 @@ def _unpack_archive(source: _Source, archive: Path, folder: Path) -> None:
             f"{archive} is not the known archive of {source.name}: {problem}. "
             "Move it away, or fetch it anew with untar_data(..., force_download=True)"
         )
-    unpack_into(archive, folder, Limits(), replace=False)
+    unpack_into(archive, folder, Budget(), replace=False)
 
 
 def _unpack_new(source: _Source, archive: Path, folder: Path, *, force: bool) -> None:
@@ -250,7 +246,7 @@ def _unpack_new(source: _Source, archive: Path, folder: Path, *, force: bool) ->
     urls = [*(mirror + source.file for mirror in settings.mirrors()), source.url]
     download(urls, fetched, check=source.check, hint=hint)
     try:
-        unpack_into(fetched, folder, Limits(), replace=force)
+        unpack_into(fetched, folder, Budget(), replace=force)
     except (ArchiveError, OSError) as err:
         if force or isinstance(err, ArchiveError):
             fetched.unlink()  # of no use: the next call shall ask the servers again

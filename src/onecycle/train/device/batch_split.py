@@ -55,7 +55,9 @@ class BatchSplit:
             OutOfMemoryError: fewer pictures cannot be taken.
         """
         traceback.clear_frames(error.__traceback__)  # the frames of the failed pass hold its activations
-        _free_caches(x.device)
+        gc.collect()
+        if x.device.type in ("cuda", "mps"):
+            getattr(torch, x.device.type).empty_cache()
         failed, shape = self.slices(network, x), tuple(x.shape[1:])
         longest: int = failed[0].stop
         self._sizes[shape] = -(-longest // 2)
@@ -142,12 +144,3 @@ def take_rows(values: Any, rows: slice) -> Any:
     if isinstance(values, (tuple, list)):
         return type(values)(take_rows(value, rows) for value in values)
     return values[rows]
-
-
-def _free_caches(device: torch.device) -> None:
-    """Give back what nobody uses any more."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()

@@ -230,6 +230,8 @@ class Recorder:
             show_grid: draw grid lines.
             k: degree of a smoothing spline, see :meth:`lr_curve`.
         """
+        from matplotlib.ticker import FormatStrFormatter, NullFormatter
+
         curve = self.lr_curve(skip_start, skip_end, k=k)
         if len(curve.lrs) == 0:
             print(
@@ -239,7 +241,9 @@ class Recorder:
             return None
         fig, (ax,) = _figure(1, grid=show_grid, xlabel="Learning Rate", ylabel="Loss")
         ax.plot(curve.lrs, curve.losses, color=_TRAIN)
-        _log_x(ax)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(FormatStrFormatter("%.0e"))
+        ax.xaxis.set_minor_formatter(NullFormatter())
         if suggestion:
             self._mark_suggestion(ax, curve)
         return fig if return_fig else None
@@ -355,11 +359,3 @@ def _figure(n: int, *, grid: bool, **labels: str) -> tuple[Figure, list[Axes]]:
         if grid:
             ax.grid(True, linewidth=0.4, color="#dddddd")
     return fig, list(axes[0])
-
-
-def _log_x(ax: Axes) -> None:
-    from matplotlib.ticker import FormatStrFormatter, NullFormatter
-
-    ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(FormatStrFormatter("%.0e"))
-    ax.xaxis.set_minor_formatter(NullFormatter())

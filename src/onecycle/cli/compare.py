@@ -19,10 +19,10 @@ from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.comparison import Candidate, ChangedPicture, ClassDifference, Comparison, compare
 from onecycle.evaluation.headline import Headline, headline
 from onecycle.runs.config import RunConfig
-from onecycle.runs.folder import RunFolder, write_output
+from onecycle.runs.folder import RunFolder, check_free, write_output
 from onecycle.runs.predictions import run_predictions
 from onecycle.runs.split import read_split
-from onecycle.text import cut, plural
+from onecycle.text import cut, plural, shown
 
 MOST_RUNS = 8
 MOST_PICTURES = 200
@@ -65,15 +65,13 @@ def run_compare(
         DataError: no such run, or one without predictions.
     """
     folders = _opened(runs)
-    if html is not None and html.exists() and not force:
-        raise ArgumentError(f"{html} is there already; --force replaces it, --html FILE writes another")
+    check_free(html, force=force, option="--html")
     screen = Screen(as_json=as_json, quiet=quiet)
     with screen.running():
-        candidates = [_candidate(folder) for folder in folders]
-        first = candidates[0]
-        others = [_compared(folders[0], f, first, c) for f, c in zip(folders[1:], candidates[1:], strict=True)]
-        headlines = [headline(c.predictions) for c in candidates]
-        facts = _facts(folders, headlines, others)
+        candidates = [Candidate(f.name, run_predictions(f), _trained(f)) for f in folders]
+        first, *rest = candidates
+        others = [_compared(folders[0], f, first, c) for f, c in zip(folders[1:], rest, strict=True)]
+        facts = _facts(folders, [headline(c.predictions) for c in candidates], others)
         if html is not None:
             write_output(html, comparison_page(facts).encode("utf-8", "replace"))
         _say(screen, folders, facts["runs"], others, html)
@@ -87,28 +85,24 @@ def _opened(runs: Sequence[str | Path]) -> list[RunFolder]:
         raise ArgumentError(f"compare takes 2 to {MOST_RUNS} runs; received {len(runs)}: onecycle compare RUN RUN …")
     folders = [RunFolder.open(run) for run in runs]
     seen: dict[Path, str | Path] = {}
-    for given, folder in zip(runs, folders, strict=True):
-        before = seen.setdefault(folder.path.resolve(), given)
-        if before is not given:
-            raise ArgumentError(f"{before} and {given} are one run; name two different ones")
+    for named, folder in zip(runs, folders, strict=True):
+        before = seen.setdefault(folder.path.resolve(), named)
+        if before is not named:
+            raise ArgumentError(f"{before} and {named} are one run; name two different ones")
     return folders
 
 
-def _candidate(run: RunFolder) -> Candidate:
-    trained = frozenset(file for file, side in read_split(run.split) if side == "train")
-    return Candidate(run.name, run_predictions(run), trained)
+def _trained(run: RunFolder) -> frozenset[str]:
+    return frozenset(file for file, side in read_split(run.split) if side == "train")
 
 
 def _compared(first: RunFolder, run: RunFolder, a: Candidate, b: Candidate) -> Compared:
     comparison = compare(a, b)
-    roots = [r.read_json(r.data).get("layout", {}).get("root") for r in (first, run)]
+    root, other_root = (r.read_json(r.data).get("layout", {}).get("root") for r in (first, run))
     tuned = any(c.predictions.thresholds is not None for c in (a, b))
-    return Compared(run, comparison, _settings(first, run), roots[0] != roots[1], tuned)
-
-
-def _settings(first: RunFolder, run: RunFolder) -> tuple[tuple[str, Any, Any], ...]:
-    a, b = (RunConfig.read(r.config).values() for r in (first, run))
-    return tuple((name, a[name], b[name]) for name in a if a[name] != b[name] and name not in _NO_SETTINGS)
+    old, new = (RunConfig.read(r.config).values() for r in (first, run))
+    names = [name for name in old if old[name] != new[name] and name not in _NO_SETTINGS]
+    return Compared(run, comparison, tuple((n, old[n], new[n]) for n in names), root != other_root, tuned)
 
 
 # -- as plain values ------------------------------------------------------------------------------------------
@@ -116,17 +110,12 @@ def _settings(first: RunFolder, run: RunFolder) -> tuple[tuple[str, Any, Any], .
 
 def _facts(folders: Sequence[RunFolder], headlines: Sequence[Headline], others: Sequence[Compared]) -> dict[str, Any]:
     """Return everything that was found, for JSON and for the page."""
-    runs = [
-        {"name": f.name, "path": str(f.path), "headline": first.to_dict(), "metrics": _metrics(f, first)}
-        for f, first in zip(folders, headlines, strict=True)
-    ]
+    runs = []
+    for f, first in zip(folders, headlines, strict=True):
+        scores, doubled = f.read_json(f.metrics).get("metrics", []), ("error rate", first.name)
+        metrics = [first.to_dict(), *(m for m in scores if m.get("name") not in doubled)]
+        runs.append({"name": f.name, "path": str(f.path), "headline": first.to_dict(), "metrics": metrics})
     return {"runs": runs, "first": folders[0].name, "comparisons": [_comparison_facts(c) for c in others]}
-
-
-def _metrics(run: RunFolder, first: Headline) -> list[dict[str, Any]]:
-    """Return the scores of a run, the headline first."""
-    kept = run.read_json(run.metrics).get("metrics", [])
-    return [first.to_dict(), *(m for m in kept if m.get("name") not in ("error rate", first.name))]
 
 
 def _comparison_facts(c: Compared) -> dict[str, Any]:
@@ -155,29 +144,22 @@ def comparison_page(facts: Mapping[str, Any]) -> str:
     Args:
         facts: runs, their scores, and a comparison with the first for each other one.
     """
+    loader = PackageLoader("onecycle.cli")
     engine = Environment(
-        loader=PackageLoader("onecycle.cli"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    engine.filters |= {"signed": _signed, "plain": _number, "setting": _setting}
+    engine.filters |= {"number": _number, "setting": _setting}
     return engine.get_template("compare.html").render(**facts, most=MOST_PICTURES, version=__version__)
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{value:.3f}"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{value:+.3f}".replace("-", "−")
+def _number(value: float | None, sign: str = "") -> str:
+    return "–" if value is None or value != value else f"{value:{sign}.3f}".replace("-", "−")
 
 
 def _setting(value: object) -> str:
     if value is None:
         return "(found)"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value) or "''"
 
 
 # -- on the screen --------------------------------------------------------------------------------------------
@@ -260,8 +242,8 @@ def _say_one(screen: Screen, first: str, other: Compared) -> None:
     for name, only in ((first, c.only_first), (c.other, c.only_other)):
         if only:
             some = ", ".join(cut(one, _NAME_WIDTH) for one in only[:_CLASSES])
-            what = "tags" if c.measure == "F2" else "classes"
-            screen.row(what, f"{len(only)} that only {name} knows are left out: {some}")
+            text = f"{len(only)} that only {name} knows are left out: {some}"
+            screen.row("tags" if c.measure == "F2" else "classes", text)
     _say_classes(screen, c)
     if other.tuned:
         screen.row("", "by what predict decides: thresholds that these pictures chose flatter both runs alike")
@@ -271,26 +253,23 @@ def _say_one(screen: Screen, first: str, other: Compared) -> None:
 
 
 def _judged_on(c: Comparison) -> str:
-    of = f"{c.n_first:,} that {c.first} validated and {c.n_other:,} of {c.other}"
-    unfair = [
-        f"{n:,} of {a}'s were trained on by {b}"
-        for n, a, b in ((c.trained_by_other, c.first, c.other), (c.trained_by_first, c.other, c.first))
-        if n
-    ]
-    return f"{c.n:,} judged, of {of}" + (f"; left out as unfair: {', '.join(unfair)}" if unfair else "")
+    text = f"{c.n:,} judged, of {c.n_first:,} that {c.first} validated and {c.n_other:,} of {c.other}"
+    both = ((c.trained_by_other, c.first, c.other), (c.trained_by_first, c.other, c.first))
+    unfair = [f"{n:,} of {a}'s were trained on by {b}" for n, a, b in both if n]
+    return f"{text}; left out as unfair: {', '.join(unfair)}" if unfair else text
 
 
 def _say_classes(screen: Screen, comparison: Comparison) -> None:
     """Show the classes that changed most; those beyond chance come first."""
     changed = [c for c in comparison.per_class if c.change]
     sure = [c for c in changed if c.sure]
-    shown = sorted(changed, key=lambda c: not c.sure)[:_CLASSES]
-    looks = f"{len(comparison.per_class)} looks"
-    if not shown:
+    first = sorted(changed, key=lambda c: not c.sure)[:_CLASSES]
+    if not first:
         screen.row("classes", f"none has another {comparison.measure}")
         return
-    screen.row("classes", f"{len(sure)} changed beyond chance (p for all {looks} together); by {comparison.measure}:")
-    screen.table([(cut(c.name, _NAME_WIDTH), _class_numbers(c)) for c in shown], indent=LABEL_WIDTH)
+    chance = f"beyond chance (p for all {len(comparison.per_class)} comparisons together)"
+    screen.row("classes", f"{len(sure)} changed {chance}; by {comparison.measure}:")
+    screen.table([(cut(c.name, _NAME_WIDTH), _class_numbers(c)) for c in first], indent=LABEL_WIDTH)
 
 
 def _class_numbers(c: ClassDifference) -> str:
@@ -301,10 +280,10 @@ def _class_numbers(c: ClassDifference) -> str:
 def _say_pictures(screen: Screen, label: str, what: str, pictures: Sequence[ChangedPicture]) -> None:
     screen.row(label, f"{plural(len(pictures), 'picture')} {what}")
     for p in pictures[:_PICTURES]:
-        file = cut(p.file, max(16, (screen.width - 10) // 2))
-        screen.line(f"{'':10}{file}  {_errors(p)}")
+        file = cut(p.file, max(16, (screen.width - LABEL_WIDTH) // 2))
+        screen.line(f"{'':{LABEL_WIDTH}}{file}  {_errors(p)}")
     if len(pictures) > _PICTURES:
-        screen.line(f"{'':10}… and {len(pictures) - _PICTURES:,} more (--json lists all)")
+        screen.line(f"{'':{LABEL_WIDTH}}… and {len(pictures) - _PICTURES:,} more (--json lists all)")
 
 
 def _errors(p: ChangedPicture) -> str:
@@ -320,14 +299,6 @@ def _say_settings(screen: Screen, other: Compared) -> None:
     if not other.settings:
         screen.row("settings", "the same")
         return
-    texts = [f"{name}: {_value(a)} → {_value(b)}" for name, a, b in other.settings[:_SETTINGS]]
-    more = len(other.settings) - len(texts)
-    screen.row("settings", "; ".join(texts) + (f"; and {more} more" if more else ""))
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return "(found)"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return cut(str(value) if value != "" else "''", 2 * _NAME_WIDTH)
+    values = [(name, *(cut(_setting(v), 2 * _NAME_WIDTH) for v in (a, b))) for name, a, b in other.settings]
+    texts = [f"{name}: {a} → {b}" for name, a, b in values]
+    screen.row("settings", shown(texts, most=_SETTINGS, between="; "))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -31,9 +33,6 @@ from onecycle.runs.folder import RunFolder, folder_name
 from onecycle.runs.load import load_bunch, load_learner
 from onecycle.runs.predictions import run_predictions, training_counts
 from onecycle.text import cut, shown
-
-if TYPE_CHECKING:
-    pass
 
 SAME = 1e-3
 """Probabilities of the same pictures may differ by so much between machines and releases of libraries."""
@@ -124,17 +123,16 @@ def run_evaluate(
 
 
 def _own(run: RunFolder, screen: Screen) -> Evaluation:
-    """Predict the validation part anew, and compare with what the run kept."""
+    """Predict the validation part anew, and compare with the run's own predictions."""
     with screen.status(f"loading {run.name}"):
         learn = load_learner(run, bunch=load_bunch(run))
     interpretation = learn.interpret()
-    predictions, kept = interpretation.predictions, None
-    if run.predictions.exists():
-        kept = run_predictions(run)
-    difference, note = _agreement(run, predictions, kept)
-    if kept is not None and difference is not None and difference <= SAME:
+    predictions = interpretation.predictions
+    before = run_predictions(run) if run.predictions.exists() else None
+    difference, note = _agreement(run, predictions, before)
+    if before is not None and difference is not None and difference <= SAME:
         # The same pictures and probabilities: the folds decide as they did when the run ended.
-        predictions = replace(predictions, held_out=kept.held_out)
+        predictions = replace(predictions, held_out=before.held_out)
     notes = [("again", note)]
     if learn.calibrated:
         fair = _FAIR[learn.thresholds is not None]
@@ -155,21 +153,20 @@ _FAIR = {
 }
 
 
-def _agreement(run: RunFolder, anew: Predictions, kept: Predictions | None) -> tuple[float | None, str]:
-    """Return the largest difference from the probabilities that the run kept, and what to say about it."""
-    if kept is None:
-        return None, "the run kept no predictions to compare with"
-    if kept.files != anew.files:
+def _agreement(run: RunFolder, anew: Predictions, before: Predictions | None) -> tuple[float | None, str]:
+    """Return the largest difference from the probabilities that the run saved, and what to say about it."""
+    if before is None:
+        return None, "the run saved no predictions to compare with"
+    if before.files != anew.files:
         return None, f"{run.predictions.name} is of other pictures, so nothing could be compared"
-    each = np.abs(kept.probs - anew.probs).max(axis=1)
+    each = np.abs(before.probs - anew.probs).max(axis=1)
     largest, at = float(each.max()), int(each.argmax())
     if largest <= SAME:
         by = f"to within {largest:.1g}" if largest else "exactly"
         return largest, f"predicted anew: the run's own probabilities came out again, {by}"
-    return largest, (
-        f"probabilities differ from those that the run kept by up to {largest:.2g} ({kept.files[at]}): pictures or "
-        "libraries have changed since (env.json has the versions)"
-    )
+    most = f"by up to {largest:.2g} ({before.files[at]})"
+    why = "pictures or libraries have changed since (env.json has the versions)"
+    return largest, f"probabilities differ from those that the run saved {most}: {why}"
 
 
 # -- pictures that the run never saw --------------------------------------------------------------------------
@@ -180,36 +177,32 @@ def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> E
     with screen.status(f"loading {run.name}"):
         predictor = Predictor.load(run.path)
         names, is_multi = [str(c) for c in predictor.classes], predictor.is_multi
-        given = labelled_pictures(data, options, RunConfig.read(run.config), names, is_multi=is_multi)
-        seen = seen_by(run, given.paths)
-    use = np.setdiff1d(np.arange(len(given.paths)), seen.trained)
+        labelled = labelled_pictures(data, options, RunConfig.read(run.config), names, is_multi=is_multi)
+        seen = seen_by(run, labelled.paths)
+    use = np.setdiff1d(np.arange(len(labelled.paths)), seen.trained)
     if not len(use):
         raise DataError(
-            f"all {len(given.paths)} pictures of {data} are among those that {run.name} trained on; they say nothing "
-            "about new ones. Without DATA, its own validation part is evaluated"
+            f"all {len(labelled.paths)} pictures of {data} are among those that {run.name} trained on; they say "
+            "nothing about new ones. Without DATA, its own validation part is evaluated"
         )
-    predicted = predictor.predict([given.paths[i] for i in use])
+    predicted = predictor.predict([labelled.paths[i] for i in use])
     at = use[predicted.rows]
     if not len(at):
         raise DataError(f"not one of the {len(use)} pictures of {data} can be read: {predicted.failed[0].reason}")
-    failed = [f"{given.rows.row_name(int(use[f.position]))} ({f.reason})" for f in predicted.failed]
+    failed = [f"{labelled.rows.row_name(int(use[f.position]))} ({f.reason})" for f in predicted.failed]
     counts, n_train = training_counts(run, names)
+    groups = None if labelled.groups is None else labelled.groups[at]
     predictions = replace(
-        predicted,
-        unseen=True,
-        targets=given.targets[at],
-        groups=None if given.groups is None else given.groups[at],
-        train_counts=counts,
-        n_train=n_train,
+        predicted, unseen=True, targets=labelled.targets[at], groups=groups, train_counts=counts, n_train=n_train
     )
     return Evaluation.of(
         predictions,
         what=f"pictures of {data}",
-        slices=_slices(given, at, predictions),
-        notes=tuple(_notes(run, predictor.calibrated, given, seen, failed)),
+        slices=_slices(labelled, at, predictions),
+        notes=tuple(_notes(run, predictor.calibrated, labelled, seen, failed)),
         facts={
-            "data": given.layout.describe(),
-            "left out as trained on": [given.rows.row_name(i) for i in seen.trained],
+            "data": labelled.layout.describe(),
+            "left out as trained on": [labelled.rows.row_name(i) for i in seen.trained],
             "of the validation part": len(seen.validated),
             "unreadable": failed,
         },
@@ -217,40 +210,34 @@ def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> E
     )
 
 
-def _slices(given: Labelled, at: np.ndarray, p: Predictions) -> SliceReport:
-    frame, targets = given.columns, p.known_targets
+def _slices(labelled: Labelled, at: np.ndarray, p: Predictions) -> SliceReport:
+    frame, targets = labelled.columns, p.known_targets
     columns: dict[str, Any] = {} if frame is None else {str(c): frame[c].iloc[at] for c in frame.columns}
     score = sample_fbeta() if p.is_multi else accuracy()
     return find_slices(score, p.probs, targets, columns | label_columns(targets, p.classes))
 
 
 def _notes(
-    run: RunFolder, calibrated: Calibrated, given: Labelled, seen: Seen, failed: Sequence[str]
+    run: RunFolder, calibrated: Calibrated, labelled: Labelled, seen: Seen, failed: Sequence[str]
 ) -> list[tuple[str, str]]:
     """Say how far these numbers can be trusted."""
     notes = []
     if seen.trained:
-        rows = shown([given.rows.row_name(i) for i in seen.trained], most=_NAMED)
+        rows = shown([labelled.rows.row_name(i) for i in seen.trained], most=_NAMED)
         notes.append(("leaks", f"{len(seen.trained)} pictures that {run.name} trained on are left out: {rows}"))
     if seen.n_gone:
-        notes.append(
-            ("leaks", f"{seen.n_gone} training pictures of {run.name} are no longer there to be compared with")
-        )
+        text = f"{seen.n_gone} training pictures of {run.name} are no longer there to be compared with"
+        notes.append(("leaks", text))
     chosen = _chosen(calibrated)
     if seen.validated and chosen:
-        notes.append(
-            (
-                "note",
-                f"{len(seen.validated)} pictures are of the run's validation part, which chose its {chosen}: this "
-                "flatters what depends on them",
-            )
-        )
+        text = f"{len(seen.validated)} pictures are of the run's validation part, which chose its {chosen}"
+        notes.append(("note", f"{text}: this flatters what depends on them"))
     elif not seen.n_gone:
         what = f", nor did they choose its {chosen}" if chosen else ""
         notes.append(("clean", f"the model was not trained on any of these pictures{what}"))
-    if given.groups is not None:
-        column = given.layout.table.group_col
-        notes.append(("groups", f"the intervals are over {len(set(given.groups)):,} groups (column {column})"))
+    if labelled.groups is not None:
+        n, column = len(set(labelled.groups)), labelled.layout.table.group_col
+        notes.append(("groups", f"the intervals are over {n:,} groups (column {column})"))
     if failed:
         notes.append(("unread", f"{len(failed)} could not be read and are left out: {shown(failed, most=_NAMED)}"))
     return notes
@@ -282,12 +269,11 @@ def _slice_values(s: Slice) -> dict[str, Any]:
 def _write(run: RunFolder, name: str, judged: Evaluation, screen: Screen) -> Path | None:
     """Write the evaluation under the next free number; None, with a warning, where the folder cannot be written."""
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    content = {"onecycle": __version__, "when": when, "run": run.name, **judged.to_dict()}
     folder = run.path / "evaluations"
     try:
         folder.mkdir(exist_ok=True)
         path = _reserved(folder, name)
-        run.write_json(path, content)
+        run.write_json(path, {"onecycle": __version__, "when": when, "run": run.name, **judged.to_dict()})
     except OSError as error:
         screen.warn(f"the evaluation could not be written into {folder} ({error.strerror}); it is shown here alone")
         return None
@@ -296,26 +282,26 @@ def _write(run: RunFolder, name: str, judged: Evaluation, screen: Screen) -> Pat
 
 def _reserved(folder: Path, name: str) -> Path:
     """Make the next file ``<name>-001.json`` that nobody else has."""
-    number = 1
-    while True:
+    for number in itertools.count(1):
         path = folder / f"{name}-{number:03d}.json"
-        try:
+        with suppress(FileExistsError):
             path.touch(exist_ok=False)
-        except FileExistsError:
-            number += 1
-            continue
-        return path
+            break
+    return path
 
 
 # -- what is said ---------------------------------------------------------------------------------------------
 
 
 def _say_scores(screen: Screen, judged: Evaluation, limit: float | None) -> None:
-    first, others = judged.headline, judged.others
+    first = judged.headline
     screen.row("result", f"{_score(first)} on {len(judged.predictions):,} {judged.what}", style="bold", always=True)
-    if limit is not None:
-        _say_limit(screen, first, limit)
-    for i, other in enumerate(others):
+    if limit is not None and first.low >= limit:
+        screen.row("limit", f"held: {first.name} is at least {first.low:.3f}, and {limit:g} was asked for")
+    elif limit is not None:
+        text = f"not held: {first.name} may be as low as {first.low:.3f}, below {limit:g}"
+        screen.row("limit", f"{text} (--fail-under looks at the lower end of the interval)", always=True)
+    for i, other in enumerate(judged.others):
         screen.row("also" if i == 0 else "", _score(other))
 
 
@@ -331,13 +317,13 @@ def _say_rest(screen: Screen, run: RunFolder, judged: Evaluation, path: Path | N
     if path is not None:
         screen.row("written", str(path))
     quoted = shlex.quote(str(run.path))
-    if "data" in judged.facts:
-        screen.row("next", "compare with another run, or look at what this one gets wrong:")
-        screen.command(f"onecycle compare {quoted} RUN")
-        screen.command(f"onecycle report {quoted}")
-    else:
+    if "data" not in judged.facts:
         screen.row("next", "judge it on labelled pictures that it never saw:")
         screen.command(f"onecycle evaluate {quoted} DATA")
+        return
+    screen.row("next", "compare with another run, or look at what this one gets wrong:")
+    screen.command(f"onecycle compare {quoted} RUN")
+    screen.command(f"onecycle report {quoted}")
 
 
 def _say_classes(screen: Screen, judged: Evaluation) -> None:
@@ -364,15 +350,3 @@ _BASELINES = {
     MAJORITY: "always the commonest class",
     UNIFORM: "any class, each as likely",
 }
-
-
-def _say_limit(screen: Screen, first: Estimate, limit: float) -> None:
-    if first.low >= limit:
-        screen.row("limit", f"held: {first.name} is at least {first.low:.3f}, and {limit:g} was asked for")
-        return
-    screen.row(
-        "limit",
-        f"not held: {first.name} may be as low as {first.low:.3f}, below {limit:g} (--fail-under looks at the "
-        "lower end of the interval)",
-        always=True,
-    )

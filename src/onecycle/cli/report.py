@@ -32,16 +32,14 @@ def run_report(run: Path, *, out: Path | None = None) -> int:
     """
     folder, screen = RunFolder.open(run), Screen()
     if not folder.predictions.exists():
+        again = f"onecycle train --resume {shlex.quote(str(folder.path))}"
         raise DataError(
-            f"{folder.path} has no predictions to report on: its training has not ended. "
-            f"Go on with `onecycle train --resume {shlex.quote(str(folder.path))}`"
+            f"{folder.path} has no predictions to report on: its training has not ended. Go on with `{again}`"
         )
     with screen.running(), screen.status("writing the report"):
-        data = load_bunch(folder)
-        learn = load_learner(folder, bunch=data)
+        learn = load_learner(folder, bunch=load_bunch(folder))
         learn.recorder = read_history(folder)
-        interpretation = interpretation_of(folder, learn)
-        made = report_of_run(folder, learn, interpretation, issues=read_issues(folder, data))
+        made = report_of_run(folder, learn, interpretation_of(folder, learn), issues=read_issues(folder, learn.data))
         path = write_output(out or folder.report, made.html.encode("utf-8"))
     screen.row("answer", made.content.verdict.bottom_line.text)
     screen.row("report", f"{path} ({len(made.html) / 1e6:.1f} MB, one file, opens in any browser)")
@@ -87,8 +85,7 @@ def notes_of(run: RunFolder, audit: Mapping[str, Any] | None) -> list[str]:
     elif audit["leaked"]:
         n = len(audit["leaked"])
         notes.append(f"{n} validation pictures are copies of training pictures, so the numbers are too good.")
-    left_out = sum(side == "left out" for _, side in read_split(run.split))
-    if left_out:
+    if left_out := sum(side == "left out" for _, side in read_split(run.split)):
         notes.append(f"{left_out} pictures of the data are in neither part: missing, unreadable, or elsewhere.")
     return notes
 
@@ -107,8 +104,7 @@ def stages_note(run: RunFolder) -> str:
         return ""
     better = end.valid_loss < head.valid_loss
     said = f"valid loss {head.valid_loss:.3f} after the head, {end.valid_loss:.3f} at the end"
-    before, after = head.metrics[:1], end.metrics[:1]
-    for name, was, now in zip(recorder.metric_names, before, after, strict=False):
+    for name, was, now in zip(recorder.metric_names, head.metrics[:1], end.metrics[:1], strict=False):
         if isinstance(was, float) and isinstance(now, float):
             better = better or now > was  # accuracy or sample-F2: the more the better
             said += f"; {METRIC_NAMES.get(name, name)} {was:.3f}, {now:.3f}"

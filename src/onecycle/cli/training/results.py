@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from onecycle.cli.report import report_of_run, stages_note
 from onecycle.cli.screen import LABEL_WIDTH, Screen
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.intervals import MAJORITY, PRIOR, UNIFORM, Estimate
-from onecycle.evaluation.class_table import ClassRow, class_rows, worst_first
+from onecycle.evaluation.class_table import class_rows, worst_first
 from onecycle.evaluation.headline import HELD_OUT, Headline, default_estimates, headline, other_scores
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.evaluation.label_issues import LabelIssue
@@ -89,12 +90,10 @@ def write_results(
     if predictions is not None:
         write_predictions(predictions, run.predictions)
     n_issues, listed = issues
-    more = {
-        "label_issues": n_issues,
-        "labels_judged": len(listed) if isinstance(listed, LabelIssues) else None,
-        "leaked": None if audit is None else len(audit["leaked"]),
-    }
-    run.write_json(run.metrics, {**metrics_of_run(learn, predictions), **more})
+    judged = len(listed) if isinstance(listed, LabelIssues) else None
+    leaked = None if audit is None else len(audit["leaked"])
+    more = {"label_issues": n_issues, "labels_judged": judged, "leaked": leaked}
+    run.write_json(run.metrics, metrics_of_run(learn, predictions) | more)
 
 
 def write_report(
@@ -112,16 +111,14 @@ def write_report(
     """
     if interpretation is None:
         return None
-    again = f"onecycle report {shlex.quote(str(run.path))}"
     try:
-        from onecycle.cli.report import report_of_run
-
         with screen.status("writing the report"):
             learn.recorder = read_history(run)  # with the epochs of earlier sessions
             made = report_of_run(run, learn, interpretation, issues=issues)
             made.save(run.report)
             return made
     except Exception as error:  # noqa: BLE001 - whatever it is, hours of training must not be lost to it
+        again = f"onecycle report {shlex.quote(str(run.path))}"
         screen.warn(f"the report failed ({type(error).__name__}: {error}); the run is whole. Again: {again}")
         return None
 
@@ -147,19 +144,20 @@ def show_results(
     if predictions is not None and first is not None:
         _show_scores(predictions, first, screen)
         _show_weak(predictions, screen)
-        _show_stages(run, screen)
+        if note := stages_note(run):
+            screen.row("training", note)
     n_issues, listed = issues
     if n_issues is not None:
         screen.row("labels", _issues_text(run, n_issues, listed))
     leaked = [] if audit is None else list(audit["leaked"])
     if leaked:
-        text = f"{len(leaked)} validation pictures are in training too, which flatters the numbers"
-        screen.row("leaks", text)
+        screen.row("leaks", f"{len(leaked)} validation pictures are in training too, which flatters the numbers")
     elif audit is not None:
         screen.row("leaks", "none found")
+    took = f"{int(seconds // 60)} min {int(seconds % 60)} s" if seconds >= 60 else f"{seconds:.0f} s"
     files = [p.name for p in (run.report, run.metrics, run.predictions, run.model_stem.parent) if p.exists()]
     screen.row("run", f"{run.path}", always=True)
-    screen.row("", f"in it: {', '.join(files)}, config.yaml, log.txt; took {_duration(seconds)}")
+    screen.row("", f"in it: {', '.join(files)}, config.yaml, log.txt; took {took}")
     path = shlex.quote(str(run.path))
     screen.row("next", "look at the report, then predict pictures of your own")
     if report is not None:
@@ -185,7 +183,8 @@ def _show_scores(predictions: Predictions, first: Headline, screen: Screen) -> N
         screen.row("result", f"{shown}, {plural(first.n, 'picture')}", always=True)
     head = [plural(first.n, "picture"), "value", "95 % interval", "baseline"]
     scores = [first, *other_scores(predictions)]
-    for i, line in enumerate(aligned([head, *map(_score_cells, scores)])):
+    cells = [[e.name, f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}", _baseline(e)] for e in scores]
+    for i, line in enumerate(aligned([head, *cells])):
         label = "result" if i == 0 else ""
         screen.line(f"{label:<{LABEL_WIDTH}}{line}", style="bold" if i == 1 else "")
     if first.baseline_name in _BASELINES:
@@ -195,9 +194,8 @@ def _show_scores(predictions: Predictions, first: Headline, screen: Screen) -> N
         screen.row("", f"chosen thresholds: {how}; each fold was judged by those that the others chose")
 
 
-def _score_cells(e: Estimate) -> list[str]:
-    baseline = "" if e.baseline is None else f"{e.baseline:.3f}"
-    return [e.name, f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}", baseline]
+def _baseline(e: Estimate) -> str:
+    return "" if e.baseline is None else f"{e.baseline:.3f}"
 
 
 _BASELINES = {
@@ -211,36 +209,21 @@ _RULES = {"default": "0.5 was kept", "one for all tags": "one for all tags", "pe
 
 
 def _show_weak(predictions: Predictions, screen: Screen) -> None:
-    worst = weak_classes(predictions)
-    if worst:
-        screen.row("weak", "; ".join(worst[:WORST]))
-    pairs = confused(predictions)[:CONFUSED]
-    if pairs:
+    if worst := weak_classes(predictions):
+        screen.row("weak", "; ".join(worst))
+    if pairs := confused(predictions)[:CONFUSED]:
         texts = [f"{cut(a, _NAME_WIDTH)} → {cut(b, _NAME_WIDTH)} ({n})" for a, b, n in pairs]
         screen.row("confused", f"{'; '.join(texts)} (truth → prediction, pictures)")
 
 
-def _show_stages(run: RunFolder, screen: Screen) -> None:
-    """Say where training all layers gained nothing."""
-    from onecycle.cli.report import stages_note
-
-    note = stages_note(run)
-    if note:
-        screen.row("training", note)
-
-
 def weak_classes(p: Predictions) -> list[str]:
     """Name the tags with the lowest F2, or the classes recognised least, and how many pictures each has."""
-    worst = worst_first(class_rows(p, intervals=False), is_multi=p.is_multi)
-    return [
-        f"{cut(row.name, _NAME_WIDTH)} {_fares(row, p)} ({plural(row.support, 'picture')})"
-        for row in worst
-        if p.is_multi or row.recall.value < 1
-    ][:WORST]
-
-
-def _fares(row: ClassRow, p: Predictions) -> str:
-    return f"F{p.beta:g} {row.fbeta.value:.2f}" if p.is_multi else f"{row.recall.value:.0%} right"
+    rows = tuple(r for r in class_rows(p, intervals=False) if p.is_multi or r.recall.value < 1)
+    texts = []
+    for row in worst_first(rows, is_multi=p.is_multi)[:WORST]:
+        score = f"F{p.beta:g} {row.fbeta.value:.2f}" if p.is_multi else f"{row.recall.value:.0%} right"
+        texts.append(f"{cut(row.name, _NAME_WIDTH)} {score} ({plural(row.support, 'picture')})")
+    return texts
 
 
 def confused(p: Predictions) -> list[tuple[Any, Any, int]]:
@@ -255,12 +238,7 @@ def _issues_text(run: RunFolder, n: int, issues: Issues) -> str:
     first = next(iter(issues.top(1) if isinstance(issues, LabelIssues) else issues or []), None)
     if count is None or not count.n or first is None:
         return "none looks doubtful"
-    name, given, rather = (cut(t, _NAME_WIDTH) for t in (Path(first.path).name, first.given, first.suggested))
+    name, label, rather = (cut(t, _NAME_WIDTH) for t in (Path(first.path).name, first.given, first.suggested))
     tag = f" {cut(first.tag, _NAME_WIDTH)}" if first.tag is not None else ""
     said = f"{count.text(is_multi=first.tag is not None)}; {HARD_ONES}"
-    return f"{said}; see {run.label_issues.name}; first {name}:{tag} {given}, rather {rather}"
-
-
-def _duration(seconds: float) -> str:
-    minutes = int(seconds // 60)
-    return f"{minutes} min {int(seconds % 60)} s" if minutes else f"{seconds:.0f} s"
+    return f"{said}; see {run.label_issues.name}; first {name}:{tag} {label}, rather {rather}"

@@ -8,11 +8,12 @@ import numpy as np
 
 from onecycle.evaluation.certainty.intervals import accuracy, sample_fbeta
 from onecycle.evaluation.class_table import class_rows
+from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.report import content as parts
 from onecycle.evaluation.report.charts import Series, line_plot, reliability_plot
 from onecycle.evaluation.report.confusion import confused_pairs, confusion_table
-from onecycle.evaluation.report.content import DoubtfulLabel, DoubtfulPicture, PairShots, ReportContent, TopLoss
+from onecycle.evaluation.report.content import DoubtfulPicture, ReportContent, TopLoss
 from onecycle.evaluation.report.pictures import MEDIUM_PX, PagePictures, thumbnail_px
 from onecycle.evaluation.report.scores import calibration_facts, measure
 from onecycle.evaluation.report.sliders import make_sliders
@@ -83,21 +84,15 @@ def drawn(index: int) -> np.ndarray:
     return np.clip(rng.integers(0, 255, 3) + rng.integers(-25, 25, (96, 96, 3)), 0, 255).astype(np.uint8)
 
 
-def content_of(p: Predictions, *, doubtful: bool = True, read=drawn, exact: bool = False) -> ReportContent:
+def content_of(p: Predictions, *, doubtful: bool = True, read=drawn) -> ReportContent:
     """Put a whole report's content together, as ``reporting`` does it for a learner."""
     pictures = PagePictures(read)
     rows, scores, calibration = (class_rows(p), measure(p), calibration_facts(p))
-    curve = calibration.curve
-
-    def shot(i: int | None):
-        return None if i is None else (i, pictures.shot(i, MEDIUM_PX))
-
+    pairs = confused_pairs(p)
     top = tuple(
         TopLoss(
             index=i,
-            name=p.files[i],
             loss=float(p.losses[i]),
-            truth=p.names_of(p.targets[i]),
             labels=parts.shown_labels(p, i),
             plain=pictures.shot(i, 160),
             heat=pictures.shot(i, 160, heat=np.eye(4)),
@@ -106,9 +101,9 @@ def content_of(p: Predictions, *, doubtful: bool = True, read=drawn, exact: bool
         for i in np.argsort(-p.losses)[:4].tolist()
     )
     asked = [
-        DoubtfulLabel(p.classes[0], "yes", "no", 0.01)
+        LabelIssue(0, "", p.classes[0], "yes", "no", 0.01)
         if p.is_multi
-        else DoubtfulLabel(None, p.classes[0], p.classes[1], 0.0001)
+        else LabelIssue(0, "", None, p.classes[0], p.classes[1], 0.0001)
     ]
     pages = ReportContent(
         title=f"Report <{p.words}>",
@@ -117,27 +112,24 @@ def content_of(p: Predictions, *, doubtful: bool = True, read=drawn, exact: bool
         scores=scores,
         calibration=calibration,
         rows=rows,
-        reliability=reliability_plot(curve.confidence, curve.observed, curve.low, curve.high, curve.count),
-        data=parts.data_facts(
-            {
-                "looked_at": {"rows": 100},
-                "findings": [
-                    {"severity": "warning", "kind": "x", "count": 2, "message": HOSTILE[0], "examples": HOSTILE[:3]}
-                ],
-            }
-        ),
+        reliability=reliability_plot(calibration.curve),
+        data={
+            "looked_at": {"rows": 100},
+            "findings": [
+                {"severity": "warning", "kind": "x", "count": 2, "message": HOSTILE[0], "examples": HOSTILE[:3]}
+            ],
+        },
         curves=(
             line_plot("Loss", [Series("train", np.arange(9), np.arange(9)[::-1])], x_label="batch", y_label="loss"),
         ),
         sweep=None,
         matrix=None if p.is_multi else confusion_table(p),
-        tag_pairs=parts.tag_pairs(p),
-        pairs=tuple(
-            PairShots(pair, tuple(map(shot, pair.pictures)), shot(pair.like_actual), shot(pair.like_predicted))
-            for pair in confused_pairs(p)
-        ),
+        swapped=parts.swapped_tags(p) if p.is_multi else (),
+        together=parts.tags_together(p) if p.is_multi else (),
+        pairs=pairs,
+        shots=pictures.shots((i for pair in pairs for i in pair.positions), MEDIUM_PX),
         top=top,
-        sliders=make_sliders(p.compared, p.limits, exact=exact) if p.is_multi else None,
+        sliders=make_sliders(p) if p.is_multi else None,
         doubtful=tuple(DoubtfulPicture(p.files[i], pictures.shot(i, MEDIUM_PX), tuple(asked)) for i in range(4))
         if doubtful
         else None,
@@ -159,5 +151,5 @@ def content_of(p: Predictions, *, doubtful: bool = True, read=drawn, exact: bool
         version="0",
         made="today",
     )
-    thumbs = pictures.thumbnails(parts.worst_first(p).tolist(), thumbnail_px(len(p)))
+    thumbs = pictures.thumbnails(parts.wrong_first(p).tolist(), thumbnail_px(len(p)))
     return replace(pages, thumbs=thumbs, left_out=len(pictures.left_out), gone=len(pictures.gone))

@@ -74,7 +74,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any
     made = {}
     for name, e in predictions.items():
         path = folder / f"{name}.html"
-        path.write_text(render(toys.content_of(e, exact=e.thresholds is not None)), encoding="utf-8")
+        path.write_text(render(toys.content_of(e)), encoding="utf-8")
         made[name] = (path, e)
     return made
 

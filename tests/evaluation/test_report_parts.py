@@ -10,13 +10,15 @@ import pytest
 
 import report_toys as toys
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.calibration import reliability_curve
 from onecycle.evaluation.certainty.intervals import wilson
 from onecycle.evaluation.certainty.thresholds import TagThresholds, choose_thresholds
 from onecycle.evaluation.class_table import class_rows
 from onecycle.evaluation.headline import HELD_OUT, SAME_PICTURES
+from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.report.charts import Series, line_plot, nice_ticks, reliability_plot, thinned
 from onecycle.evaluation.report.confusion import MOST_CLASSES, confused_pairs, confusion_table
-from onecycle.evaluation.report.content import data_facts, shown_labels, tag_pairs, worst_first
+from onecycle.evaluation.report.content import shown_labels, swapped_tags, wrong_first
 from onecycle.evaluation.report.pictures import PagePictures, blended, thumbnail_px
 from onecycle.evaluation.report.scores import calibration_facts, measure
 from onecycle.evaluation.report.sliders import STEPS, make_sliders, packed_bits
@@ -105,15 +107,14 @@ def test_pairs_have_their_own_pictures():
 def test_tag_pairs_count_swaps():
     e = toys.tags()
     truth, given = e.truth, e.predicted
-    for missed, instead, n in tag_pairs(e).swapped:
+    for missed, instead, n in swapped_tags(e):
         both = truth[:, missed] & ~given[:, missed] & ~truth[:, instead] & given[:, instead]
         assert both.sum() == n
-    assert tag_pairs(toys.classes()) is None
 
 
 def test_shown_labels_put_mistakes_first():
     e = toys.tags()
-    i = int(worst_first(e)[0])
+    i = int(wrong_first(e)[0])
     marks = [g.mark != "right" for g in shown_labels(e, i)]
     assert marks == sorted(marks, reverse=True)
     assert marks[0]
@@ -122,18 +123,18 @@ def test_shown_labels_put_mistakes_first():
 # -- sliders -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("exact", [True, False])
-def test_ranks_decide_as_python_does_at_every_threshold(exact):
+def test_ranks_decide_as_python_does_at_every_threshold():
     rng = np.random.default_rng(0)
     # probabilities on, just below and just above the thresholds, in single precision
     at = rng.choice(np.arange(201) / 200, (300, 3)).astype(np.float32)
     probs = np.clip(np.nextafter(at, rng.choice([-1, 0.0, 2.0], at.shape).astype(np.float32)), 0, 1)
     probs[:, 0] = at[:, 0]
     own = np.array([0.2, 0.1234, 1.0])
-    s = make_sliders(probs, own, exact=exact)
+    chosen, names = TagThresholds(tuple(own.tolist()), "F2", 300), tuple(map(str, range(300)))
+    s = make_sliders(Predictions.of(probs, is_multi=True, thresholds=chosen, files=names, classes=("a", "b", "c")))
     for c in range(3):
         for k, t in enumerate(s.grids[c]):
-            limit = own[c] if exact and k == s.in_use[c] else np.float32(t)
+            limit = own[c] if k == s.in_use[c] else np.float32(t)
             assert ((s.ranks[:, c] > k) == (probs[:, c] >= limit)).all(), (c, k, t)
     assert [s.grids[c][s.in_use[c]] for c in range(3)] == pytest.approx(own.tolist())
     assert [len(g) for g in s.grids] == [STEPS + 1, STEPS + 2, STEPS + 1]
@@ -147,7 +148,7 @@ def test_bits_are_packed_row_after_row():
 
 def test_in_use_ranks_give_the_decisions():
     e = toys.tags()
-    s = make_sliders(e.compared, e.limits, exact=False)
+    s = make_sliders(e)
     given = s.ranks > np.array(s.in_use)
     assert (given == e.predicted).all()
     assert sample_fbeta_score(given, e.truth, 2).mean() == pytest.approx(
@@ -185,7 +186,8 @@ def test_thinning_keeps_the_extremes():
 
 
 def test_the_reliability_diagram_has_a_row_a_bin():
-    plot = reliability_plot(*(np.array([0.1, 0.9]) for _ in range(4)), np.array([20, 30]))
+    outcome = np.repeat([False, True, True, False], [18, 2, 18, 2])
+    plot = reliability_plot(reliability_curve(np.repeat([0.1, 0.9], 20), outcome))
     assert len(plot.whiskers) == len(plot.rows) == 2
     assert "2 of 2 bins" in plot.summary
 
@@ -219,11 +221,3 @@ def test_the_heat_is_laid_where_the_map_is_high():
 
 def test_more_pictures_are_smaller():
     assert thumbnail_px(100) > thumbnail_px(500) > thumbnail_px(5000)
-
-
-def test_an_audit_is_read_from_plain_values():
-    facts = data_facts(
-        {"findings": [{"severity": "error", "kind": "leak", "count": 2, "message": "m"}], "leaked": ["a"]}
-    )
-    assert facts.findings[0].count == 2
-    assert facts.leaked == ("a",)

@@ -22,7 +22,7 @@ from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.report import content as say
 from onecycle.evaluation.report.charts import Plot, Series, line_plot, reliability_plot
 from onecycle.evaluation.report.confusion import confused_pairs, confusion_table
-from onecycle.evaluation.report.content import DoubtfulLabel, DoubtfulPicture, PairShots, ReportContent, TopLoss
+from onecycle.evaluation.report.content import DoubtfulPicture, ReportContent, TopLoss
 from onecycle.evaluation.report.page import render
 from onecycle.evaluation.report.pictures import LARGE_PX, MEDIUM_PX, PagePictures, thumbnail_px
 from onecycle.evaluation.report.scores import calibration_facts, measure
@@ -119,15 +119,15 @@ class _Builder:
         p, o, scores = self.predictions, self.options, measure(self.predictions)
         rows, calibration, sweep = class_rows(p), calibration_facts(p), o.get("sweep")
         audit = o.get("audit")
-        data = None if audit is None else say.data_facts(audit.to_dict() if isinstance(audit, AuditReport) else audit)
+        data: Mapping[str, Any] | None = audit.to_dict() if isinstance(audit, AuditReport) else audit
         warned = Warned(
-            leaked=None if data is None else len(data.leaked),
-            errors=0 if data is None else sum(f.severity == "error" for f in data.findings),
+            leaked=None if data is None else len(data.get("leaked", ())),
+            errors=0 if data is None else sum(f["severity"] == "error" for f in data.get("findings", ())),
             issues=self.issue_count,
             trained_on=self.interpretation.is_training_part,
         )
         worst = np.argsort(-p.known_losses, kind="stable")
-        curve, folder = calibration.curve, self.learn.data.path.name
+        folder = self.learn.data.path.name
         content = ReportContent(
             title=o.get("title") or (f"Report on {folder}" if folder else "Report"),
             predictions=p,
@@ -135,15 +135,17 @@ class _Builder:
             scores=scores,
             calibration=calibration,
             rows=rows,
-            reliability=reliability_plot(curve.confidence, curve.observed, curve.low, curve.high, curve.count),
+            reliability=reliability_plot(calibration.curve),
             data=data,
             curves=self._curves(),
             sweep=sweep_plot([(sweep.lrs, sweep.raw_losses)] if isinstance(sweep, Recorder) else sweep or ()),
             matrix=None if p.is_multi else confusion_table(p),
-            tag_pairs=say.tag_pairs(p),
-            pairs=(),
+            swapped=say.swapped_tags(p) if p.is_multi else (),
+            together=say.tags_together(p) if p.is_multi else (),
+            pairs=confused_pairs(p),
+            shots={},
             top=tuple(self._top_loss(int(i)) for i in worst[: say.MOST_TOP_LOSSES]),
-            sliders=self._sliders(),
+            sliders=make_sliders(p) if p.is_multi else None,
             doubtful=self._doubtful(o.get("label_issues"), self.issue_count),
             issues=self.issue_count,
             columns=tuple(c for c in relabel.COLUMNS if p.is_multi or c != relabel.TAG),
@@ -162,9 +164,10 @@ class _Builder:
 
     def _finished(self, content: ReportContent) -> Report:
         """Spend the rest of the budget on the pictures behind the tables, wrong ones first, and write the page."""
-        p, pictures, pairs = self.predictions, self.pictures, self._pairs()
-        thumbs = pictures.thumbnails(say.worst_first(p).tolist(), thumbnail_px(len(p)))
-        whole = replace(content, pairs=pairs, thumbs=thumbs, left_out=len(pictures.left_out), gone=len(pictures.gone))
+        p, pictures = self.predictions, self.pictures
+        shots = pictures.shots((i for pair in content.pairs for i in pair.positions), MEDIUM_PX)
+        thumbs = pictures.thumbnails(say.wrong_first(p).tolist(), thumbnail_px(len(p)))
+        whole = replace(content, shots=shots, thumbs=thumbs, left_out=len(pictures.left_out), gone=len(pictures.gone))
         return Report(render(whole), whole)
 
     def _curves(self) -> tuple[Plot, ...]:
@@ -173,23 +176,12 @@ class _Builder:
             self.missing["curves"] = "No history of training: this model was loaded, not trained, in this session."
         return plots
 
-    def _pairs(self) -> tuple[PairShots, ...]:
-        def shot(index: int | None) -> Any:
-            return None if index is None else (index, self.pictures.shot(index, MEDIUM_PX))
-
-        return tuple(
-            PairShots(pair, tuple(map(shot, pair.pictures)), shot(pair.like_actual), shot(pair.like_predicted))
-            for pair in confused_pairs(self.predictions)
-        )
-
     def _top_loss(self, index: int) -> TopLoss:
         p, explained = self.predictions, self.interpretation.explained_class(index)
         heat = self._heat(index, explained)
         return TopLoss(
             index=index,
-            name=p.files[index],
             loss=float(p.known_losses[index]),
-            truth=p.names_of(p.known_targets[index]),
             labels=say.shown_labels(p, index),
             plain=self.pictures.shot(index, LARGE_PX),
             heat=None if heat is None else self.pictures.shot(index, LARGE_PX, heat=heat),
@@ -207,13 +199,6 @@ class _Builder:
             return None
         return heat if heat.any() else None
 
-    def _sliders(self) -> Any:
-        p, chosen = self.predictions, self.predictions.thresholds
-        if not p.is_multi:
-            return None
-        fixed = () if chosen is None else tuple(sorted(t for group in chosen.exactly_one for t in group))
-        return make_sliders(p.compared, p.limits, exact=chosen is not None, fixed=fixed)
-
     def _doubtful(self, issues: Issues, count: IssueCount | None) -> tuple[DoubtfulPicture, ...] | None:
         if issues is None or count is None:
             return None
@@ -226,9 +211,8 @@ class _Builder:
         pictures = PagePictures(_reader(lambda i: dataset.image(i).numpy()), self.pictures.budget)
         doubtful = []
         for i, of_row in enumerate(by_row.values()):
-            labels = tuple(DoubtfulLabel(x.tag, x.given, x.suggested, x.score) for x in of_row)
             name = name_below(of_row[0].path, data.path)
-            doubtful.append(DoubtfulPicture(name, pictures.shot(i, MEDIUM_PX), labels))
+            doubtful.append(DoubtfulPicture(name, pictures.shot(i, MEDIUM_PX), tuple(of_row)))
         self.pictures.budget = pictures.budget
         return tuple(doubtful)
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onecycle.evaluation.certainty.calibration import Reliability
+
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 14, 14, 42
 MOST_POINTS = 400
@@ -32,16 +34,6 @@ class Line:
     dots: tuple[tuple[float, float], ...]  # places of single values (px), where they are few
 
 
-@dataclass(frozen=True)
-class Whisker:
-    """An interval as it is drawn (px): a dot between two ends."""
-
-    x: float
-    y: float
-    low: float
-    high: float
-
-
 @dataclass(frozen=True, kw_only=True)
 class Plot:
     """A chart."""
@@ -53,16 +45,12 @@ class Plot:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     lines: tuple[Line, ...] = ()  # series
-    whiskers: tuple[Whisker, ...] = ()  # values with intervals
+    whiskers: tuple[tuple[float, float, float, float], ...] = ()  # intervals (px): x, y, low end, high end
     diagonal: str = ""  # path of the line x = y; empty for none
     head: tuple[str, ...] = ()  # the numbers as a table of text
     rows: tuple[tuple[str, ...], ...] = ()
     width: int = WIDTH
     height: int = HEIGHT
-    left: int = LEFT
-    right: int = RIGHT
-    top: int = TOP
-    bottom: int = BOTTOM
 
 
 @dataclass(frozen=True)
@@ -96,10 +84,9 @@ class Axis:
         if self.log:
             at = [float(e) for e in range(math.ceil(self.low - 1e-9), math.floor(self.high + 1e-9) + 1)]
             at = at[:: max(1, math.ceil(len(at) / most))]
-        span = self.stop - self.start
-        places = [self.start + (v - self.low) / (self.high - self.low) * span for v in at]
+        scale = (self.stop - self.start) / (self.high - self.low)
         texts = [f"1e{int(v)}" if self.log else f"{v:g}" for v in at]
-        return tuple(Tick(round(p, 1), t) for p, t in zip(places, texts, strict=True))
+        return tuple(Tick(round(self.start + (v - self.low) * scale, 1), t) for v, t in zip(at, texts, strict=True))
 
 
 def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -112,9 +99,7 @@ def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
     return [round((first + i) * step, 12) for i in range(count)]
 
 
-def line_plot(
-    title: str, series: Sequence[Series], *, x_label: str, y_label: str, log_x: bool = False, summary: str = ""
-) -> Plot | None:
+def line_plot(title: str, series: Sequence[Series], *, x_label: str, y_label: str, log_x: bool = False) -> Plot | None:
     """Return a chart of lines over one pair of axes; None where no point is finite."""
     cleaned = [_finite(s, log_x=log_x) for s in series]
     drawn = [s for s in cleaned if len(s.x)]
@@ -123,54 +108,44 @@ def line_plot(
     xs, ys = np.concatenate([s.x for s in drawn]), np.concatenate([s.y for s in drawn])
     x_axis = _axis(np.log10(xs) if log_x else xs, LEFT, WIDTH - RIGHT, log=log_x, pad=0.0)
     y_axis = _axis(ys, HEIGHT - BOTTOM, TOP, pad=0.06)
-    lines = tuple(_line(s, i, x_axis, y_axis) for i, s in enumerate(drawn))
-    head, rows = _table(drawn, x_label)
-    said = summary or "; ".join(_said(s) for s in drawn)
     return Plot(
         title=title,
-        summary=said,
+        summary="; ".join(map(_said, drawn)),
         x_label=x_label,
         y_label=y_label,
         x_ticks=x_axis.ticks(6),
         y_ticks=y_axis.ticks(6),
-        lines=lines,
-        head=head,
-        rows=rows,
+        lines=tuple(_line(s, i, x_axis, y_axis) for i, s in enumerate(drawn)),
+        head=("series", x_label, "value"),
+        rows=tuple(row for s in drawn for row in _rows(s)),
     )
 
 
-def reliability_plot(
-    confidence: np.ndarray, observed: np.ndarray, low: np.ndarray, high: np.ndarray, count: np.ndarray
-) -> Plot:
-    """Return the reliability diagram: what was said against what came true, with intervals, float ``(B,)`` each."""
-    side = WIDTH * 0.75
-    x_axis = Axis(0, 1, LEFT, side - RIGHT)
-    y_axis = Axis(0, 1, side - BOTTOM, TOP)
-    places = zip(*(a.tolist() for a in (x_axis.place(confidence), y_axis.place(observed))), strict=True)
-    ends = zip(y_axis.place(low).tolist(), y_axis.place(high).tolist(), strict=True)
-    whiskers = tuple(
-        Whisker(round(x, 1), round(y, 1), round(a, 1), round(b, 1)) for (x, y), (a, b) in zip(places, ends, strict=True)
-    )
+def reliability_plot(curve: Reliability) -> Plot:
+    """Return the reliability diagram: what was said against what came true, with intervals."""
+    side = int(WIDTH * 0.75)
+    x_axis, y_axis = Axis(0, 1, LEFT, side - RIGHT), Axis(0, 1, side - BOTTOM, TOP)
+    measured = (curve.confidence, curve.observed, curve.low, curve.high)
+    axes = (x_axis, y_axis, y_axis, y_axis)
+    places = [axis.place(v).round(1).tolist() for axis, v in zip(axes, measured, strict=True)]
     rows = tuple(
         (f"{c:.3f}", f"{o:.3f}", f"{a:.3f} to {b:.3f}", f"{n:,}")
-        for c, o, a, b, n in zip(confidence, observed, low, high, count, strict=True)
+        for c, o, a, b, n in zip(*measured, curve.count, strict=True)
     )
-    x0, x1 = x_axis.place(np.array([0.0, 1.0]))
-    y0, y1 = y_axis.place(np.array([0.0, 1.0]))
-    inside = int(((low <= confidence) & (confidence <= high)).sum())
+    inside = int(((curve.low <= curve.confidence) & (curve.confidence <= curve.high)).sum())
     return Plot(
         title="Reliability",
-        summary=f"In {inside} of {len(count)} bins the mean probability lies inside the interval of what came true.",
+        summary=f"In {inside} of {len(rows)} bins the mean probability lies inside the interval of what came true.",
         x_label="probability said",
         y_label="share that came true",
         x_ticks=x_axis.ticks(),
         y_ticks=y_axis.ticks(),
-        whiskers=whiskers,
-        diagonal=f"M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}",
+        whiskers=tuple(zip(*places, strict=True)),
+        diagonal=f"M{LEFT} {side - BOTTOM}L{side - RIGHT} {TOP}",
         head=("said", "came true", "95 % interval", "decisions"),
         rows=rows,
-        width=int(side),
-        height=int(side),
+        width=side,
+        height=side,
     )
 
 
@@ -206,13 +181,10 @@ def thinned(y: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
     return np.array(sorted(chosen | {0, len(y) - 1}))
 
 
-def _table(series: Sequence[Series], x_label: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """Return the numbers as text, at most 30 rows of each series."""
-    rows: list[tuple[str, ...]] = []
-    for s in series:
-        at = np.unique(np.linspace(0, len(s.x) - 1, min(30, len(s.x))).astype(int))
-        rows += [(s.name, f"{s.x[i]:.4g}", f"{s.y[i]:.4g}") for i in at]
-    return ("series", x_label, "value"), tuple(rows)
+def _rows(s: Series) -> list[tuple[str, str, str]]:
+    """Return the numbers of a series as text, at most 30 rows."""
+    at = np.unique(np.linspace(0, len(s.x) - 1, min(30, len(s.x))).astype(int))
+    return [(s.name, f"{s.x[i]:.4g}", f"{s.y[i]:.4g}") for i in at]
 
 
 def _said(series: Series) -> str:

@@ -42,15 +42,18 @@ class Pair:
     like_actual: int | None  # a picture that is right about the one; None where there is none
     like_predicted: int | None  # and about the other
 
+    @property
+    def positions(self) -> list[int]:
+        """All of its pictures."""
+        return [i for i in (*self.pictures, self.like_actual, self.like_predicted) if i is not None]
+
 
 def confusion_table(p: Predictions) -> Matrix:
     """Return the matrix of single labels; of many classes those with most mistakes in their row and column."""
     counts = confusion_counts(p.known_targets, p.decided, len(p.classes))
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
-    chosen = np.arange(len(counts))
-    if len(counts) > MOST_CLASSES:
-        chosen = _most_confused(wrong)
+    chosen = _most_confused(wrong) if len(counts) > MOST_CLASSES else np.arange(len(counts))
     inside = np.ix_(chosen, chosen)
     shares = normalize_rows(counts)[inside]
     return Matrix(

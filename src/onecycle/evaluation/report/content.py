@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from onecycle.evaluation.class_table import ClassRow
+from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.report.charts import Plot
 from onecycle.evaluation.report.confusion import Matrix, Pair
@@ -22,27 +24,7 @@ from onecycle.evaluation.tags import unfounded_pairs
 MOST_TOP_LOSSES = 12
 MOST_ISSUES = 60
 MOST_SLICES = 25
-
-
-@dataclass(frozen=True)
-class DataFinding:
-    """One line of the audit."""
-
-    severity: str
-    kind: str
-    count: int
-    message: str
-    examples: tuple[str, ...] = ()
-    advice: str = ""
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What the audit says of the data."""
-
-    looked_at: Mapping[str, int]  # what was counted
-    findings: tuple[DataFinding, ...]  # the worst first
-    leaked: tuple[str, ...]  # validation pictures that training sees too
+MOST_TAG_PAIRS = 12
 
 
 @dataclass(frozen=True)
@@ -59,9 +41,7 @@ class TopLoss:
     """A picture that the model is most wrong about."""
 
     index: int  # position in the validation set
-    name: str  # of its file
     loss: float
-    truth: tuple[str, ...]  # true labels
     labels: tuple[ShownLabel, ...]  # given or missed
     plain: Shot
     heat: Shot | None  # the picture with the heat map; None where none can be made
@@ -69,42 +49,12 @@ class TopLoss:
 
 
 @dataclass(frozen=True)
-class DoubtfulLabel:
-    """A label to look at again, as a row of the table of changes."""
-
-    tag: str | None  # None with one label a picture
-    given: str
-    suggested: str
-    score: float  # how likely the given label is right
-
-
-@dataclass(frozen=True)
 class DoubtfulPicture:
-    """A picture with labels to look at again, the most doubtful first."""
+    """A picture with labels to check, the most doubtful first."""
 
     file: str  # below the data's folder, as the table of changes has it
     shot: Shot
-    labels: tuple[DoubtfulLabel, ...]  # in question
-
-
-@dataclass(frozen=True)
-class TagPairs:
-    """Tags that the model mixes up."""
-
-    swapped: tuple[tuple[int, int, int], ...]
-    """(missed tag, tag given though not true, pictures), by class number, most first."""
-    together: tuple[tuple[str, str, int, int], ...]
-    """(tag, tag, pictures given both, pictures that have both), the largest excess first."""
-
-
-@dataclass(frozen=True)
-class PairShots:
-    """A confused pair with its pictures, and one of each class that the model gets right."""
-
-    pair: Pair
-    shots: tuple[tuple[int, Shot], ...]
-    like_actual: tuple[int, Shot] | None
-    like_predicted: tuple[int, Shot] | None
+    labels: tuple[LabelIssue, ...]  # in question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,16 +68,18 @@ class ReportContent:
     calibration: CalibrationFacts | None
     rows: tuple[ClassRow, ...]
     reliability: Plot | None  # the diagram
-    data: DataFacts | None  # the audit
+    data: Mapping[str, Any] | None  # what ``AuditReport.to_dict`` wrote
     curves: tuple[Plot, ...]  # of training
     sweep: Plot | None  # of the learning-rate finder
     matrix: Matrix | None  # of single labels
-    tag_pairs: TagPairs | None
-    pairs: tuple[PairShots, ...]  # confused most
+    swapped: tuple[tuple[int, int, int], ...]  # (missed tag, tag given instead, pictures), most first
+    together: tuple[tuple[str, str, int, int], ...]  # (tag, tag, pictures given both, that have both)
+    pairs: tuple[Pair, ...]  # confused most
+    shots: Mapping[int, Shot] = field(repr=False)  # the pictures of these pairs, by position
     top: tuple[TopLoss, ...]
     sliders: Sliders | None  # of tags
-    doubtful: tuple[DoubtfulPicture, ...] | None  # pictures with labels to look at again
-    issues: IssueCount | None  # how many labels are worth a second look in all
+    doubtful: tuple[DoubtfulPicture, ...] | None  # pictures with labels to check
+    issues: IssueCount | None  # how many labels are doubtful in all
     columns: tuple[str, ...]  # of the table of changes
     slices: SliceReport | None
     thumbs: Mapping[int, str] = field(repr=False)  # small pictures by position, as data URLs
@@ -143,28 +95,6 @@ class ReportContent:
     made: str = ""  # when
 
 
-def data_facts(audit: Mapping[str, object]) -> DataFacts:
-    """Read what ``AuditReport.to_dict`` wrote."""
-    listed: object = audit.get("findings") or ()
-    findings = [_finding(f) for f in listed] if isinstance(listed, (list, tuple)) else []
-    looked: object = audit.get("looked_at") or {}
-    counts = {str(k): int(v) for k, v in looked.items()} if isinstance(looked, Mapping) else {}
-    leaked: object = audit.get("leaked") or ()
-    return DataFacts(counts, tuple(findings), tuple(map(str, leaked)) if isinstance(leaked, (list, tuple)) else ())
-
-
-def _finding(entry: Mapping[str, object]) -> DataFinding:
-    examples = entry.get("examples") or ()
-    return DataFinding(
-        str(entry["severity"]),
-        str(entry["kind"]),
-        int(str(entry["count"])),
-        str(entry["message"]),
-        tuple(map(str, examples)) if isinstance(examples, (list, tuple)) else (),
-        str(entry.get("advice") or ""),
-    )
-
-
 def shown_labels(p: Predictions, index: int, most: int = 6) -> tuple[ShownLabel, ...]:
     """Return the labels that a picture is given or should be given, mistakes first.
 
@@ -177,15 +107,16 @@ def shown_labels(p: Predictions, index: int, most: int = 6) -> tuple[ShownLabel,
     return tuple(ShownLabel(p.classes[c], float(probs[c]), marks[bool(truth[c]), bool(said[c])]) for c in order)
 
 
-def tag_pairs(p: Predictions, most: int = 12) -> TagPairs | None:
-    """Return which tags are swapped, and which are given together too often; None for single labels."""
-    if not p.is_multi:
-        return None
-    swapped = ranked_pairs(swap_counts(p.truth, p.predicted), range(len(p.classes)))
-    together = unfounded_pairs(p.truth, p.predicted, p.classes)
-    return TagPairs(tuple(swapped[:most]), tuple(together[:most]))
+def swapped_tags(p: Predictions) -> tuple[tuple[int, int, int], ...]:
+    """Return (missed tag, tag given though not true, pictures) by class number, most first."""
+    return tuple(ranked_pairs(swap_counts(p.truth, p.predicted), range(len(p.classes)))[:MOST_TAG_PAIRS])
 
 
-def worst_first(p: Predictions) -> np.ndarray:
+def tags_together(p: Predictions) -> tuple[tuple[str, str, int, int], ...]:
+    """Return (tag, tag, pictures given both, pictures that have both), the largest excess first."""
+    return tuple(unfounded_pairs(p.truth, p.predicted, p.classes)[:MOST_TAG_PAIRS])
+
+
+def wrong_first(p: Predictions) -> np.ndarray:
     """Return positions of all pictures, wrong ones first, then by loss, int64 ``(N,)``."""
     return np.lexsort((-p.known_losses, (p.truth == p.predicted).all(axis=1)))

@@ -19,10 +19,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from onecycle.evaluation.class_table import Span
+from onecycle.evaluation.report.charts import BOTTOM, LEFT, RIGHT
 from onecycle.evaluation.report.content import MOST_SLICES, ReportContent
 from onecycle.evaluation.report.sliders import STEPS, as_text, packed_bits
-from onecycle.evaluation.report.verdict import GRADE_WORDS, GRADES, HARD_ONES
+from onecycle.evaluation.report.verdict import GRADE_WORDS, HARD_ONES
 
 _PACKAGE = "onecycle.evaluation.report"
 
@@ -44,7 +44,7 @@ def render(content: ReportContent) -> str:
             style=Markup(style),
             script=Markup(script),
             payload=json_for_page(payload(content)),
-            grades=GRADES,
+            grades=list(GRADE_WORDS),
             grade_words=GRADE_WORDS,
             hard_ones=HARD_ONES,
             steps=STEPS,
@@ -102,31 +102,17 @@ def _engine() -> Environment:
     engine = Environment(
         loader=PackageLoader(_PACKAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    engine.globals |= {"left": LEFT, "right": RIGHT, "bottom": BOTTOM}
     engine.filters |= {
         "num": _number,
-        "pct": _percent,
-        "span": _span,
-        "sort_rows": lambda rows: sorted(rows, key=lambda r: -r.train),
-        "sort": _sort_key,
+        "span": lambda span: f"{span.low:.2f}–{span.high:.2f}" if span.has_interval else "",
+        "key": lambda value: "-1" if math.isnan(value) else f"{value:.6f}",  # unknown numbers are last
     }
     return engine
 
 
 def _number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.1%}"
-
-
-def _span(span: Span) -> str:
-    return f"{span.low:.2f}–{span.high:.2f}" if span.has_interval else ""
-
-
-def _sort_key(value: float) -> str:
-    """Return a number as the page sorts by it; unknown ones are last."""
-    return "-1" if math.isnan(value) else f"{value:.6f}"
 
 
 def _flat(values: Mapping[str, object], above: str = "") -> list[tuple[str, str]]:

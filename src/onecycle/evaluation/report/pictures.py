@@ -43,11 +43,12 @@ class PagePictures:
 
     def shot(self, index: int, side: int, *, heat: np.ndarray | None = None) -> Shot:
         """Return picture ``index`` with its longer side at most ``side`` px, with a heat map ``(h, w)`` if given."""
-        pixels = self.pixels(index)
+        pixels = self.read(index)
         if pixels is None:
             self.gone.add(index)
             return Shot("", side, side, "The file cannot be read.")
-        picture = _fitted(pixels if heat is None else blended(pixels, heat), side)
+        picture = Image.fromarray(as_bytes(pixels) if heat is None else blended(as_bytes(pixels), heat))
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
         src = _data_url(picture)
         if len(src) > self.budget:
             self.left_out.add(index)
@@ -55,15 +56,13 @@ class PagePictures:
         self.budget -= len(src)
         return Shot(src, *picture.size)
 
+    def shots(self, indices: Iterable[int], side: int) -> dict[int, Shot]:
+        """Return each of these pictures, in the given order."""
+        return {i: self.shot(i, side) for i in dict.fromkeys(indices)}
+
     def thumbnails(self, indices: Iterable[int], side: int) -> dict[int, str]:
         """Return data URLs of as many pictures as fit, in the given order."""
-        shots = ((i, self.shot(i, side).src) for i in dict.fromkeys(indices))
-        return {i: src for i, src in shots if src}
-
-    def pixels(self, index: int) -> np.ndarray | None:
-        """Return the pixels of a picture, uint8 ``(H, W, 3)``; None where it cannot be read."""
-        pixels = self.read(index)
-        return None if pixels is None else as_bytes(pixels)
+        return {i: shot.src for i, shot in self.shots(indices, side).items() if shot.src}
 
 
 def as_bytes(pixels: np.ndarray) -> np.ndarray:
@@ -92,17 +91,8 @@ def blended(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return as_bytes((pixels * (1 - opacity) + colour * opacity) / 255)
 
 
-def _fitted(pixels: np.ndarray, side: int) -> Image.Image:
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return picture
-
-
 def _data_url(picture: Image.Image) -> str:
     kind = "webp" if features.check("webp") else "jpeg"
-    out = io.BytesIO()
-    if kind == "webp":
-        picture.save(out, "WEBP", quality=QUALITY, method=2)
-    else:
-        picture.save(out, "JPEG", quality=QUALITY, optimize=True)
+    out, effort = io.BytesIO(), {"method": 2} if kind == "webp" else {"optimize": True}
+    picture.save(out, kind, quality=QUALITY, **effort)
     return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode('ascii')}"

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onecycle.evaluation.predictions import Predictions
+
 STEPS = 200
 """The common grid is 0, 0.005, …, 1."""
-
-_SAME = 1e-9
 
 
 @dataclass(frozen=True)
@@ -28,24 +28,18 @@ class Sliders:
     fixed: tuple[int, ...] = ()  # tags that no threshold decides (the most probable of a group is given)
 
 
-def make_sliders(decided: np.ndarray, thresholds: np.ndarray, *, exact: bool, fixed: tuple[int, ...] = ()) -> Sliders:
-    """Return ranks and grids.
+def make_sliders(p: Predictions) -> Sliders:
+    """Return ranks and grids for predictions of tags.
 
-    Args:
-        decided: float32 ``(N, C)``, what thresholds are compared with.
-        thresholds: float64 ``(C,)``, those in use.
-        exact: those in use are compared in double precision, as chosen ones are; False for single precision, as
-            ``thresh=`` is. The common grid is always compared in single precision.
-        fixed: tags that no threshold decides.
+    The thresholds in use are compared in double precision, as chosen ones are, the common grid in single precision, as
+    ``thresh=`` is.
     """
-    ranks = np.empty(decided.shape, dtype=np.uint8)
-    grids, in_use = [], []
-    for c, own in enumerate(thresholds.tolist()):
-        grid, compared, place = _grid(own, exact=exact)
-        ranks[:, c] = np.searchsorted(compared, decided[:, c].astype(np.float64), side="right")
-        grids.append(tuple(grid.tolist()))
-        in_use.append(place)
-    return Sliders(ranks, tuple(grids), tuple(in_use), fixed)
+    grids, compared, in_use = zip(*map(_grid, p.limits.tolist()), strict=True)
+    columns = zip(compared, p.compared.T.astype(np.float64), strict=True)
+    ranks = np.stack([np.searchsorted(grid, probs, side="right") for grid, probs in columns], axis=1).astype(np.uint8)
+    groups = () if p.thresholds is None else p.thresholds.exactly_one
+    fixed = tuple(sorted(tag for group in groups for tag in group))
+    return Sliders(ranks, tuple(tuple(grid.tolist()) for grid in grids), in_use, fixed)
 
 
 def as_text(values: np.ndarray) -> str:
@@ -58,14 +52,13 @@ def packed_bits(flags: np.ndarray) -> str:
     return as_text(np.packbits(flags.ravel()))
 
 
-def _grid(own: float, *, exact: bool) -> tuple[np.ndarray, np.ndarray, int]:
+def _grid(own: float) -> tuple[np.ndarray, np.ndarray, int]:
     """Return thresholds as shown, as compared (float64), and the place of the one in use."""
     shown = np.arange(STEPS + 1) / STEPS
     compared = shown.astype(np.float32).astype(np.float64)
-    value = own if exact else float(np.float32(own))
     near = round(own * STEPS)
-    if abs(shown[near] - own) < _SAME:
-        compared[near] = value
+    if abs(shown[near] - own) < 1e-9:
+        compared[near] = own
         return shown, compared, near
     place = int(np.searchsorted(shown, own))
-    return np.insert(shown, place, own), np.insert(compared, place, value), place
+    return np.insert(shown, place, own), np.insert(compared, place, own), place

@@ -21,9 +21,9 @@ import numpy as np
 
 from onecycle.evaluation.certainty.intervals import MAJORITY, UNIFORM
 from onecycle.evaluation.class_table import ClassRow, Span, share_spans
-from onecycle.evaluation.headline import HELD_OUT, SAME_PICTURES
+from onecycle.evaluation.headline import HELD_OUT, SAME_PICTURES, TRAINED_ON, Headline
 from onecycle.evaluation.report.scores import CalibrationFacts, Scores
-from onecycle.text import plural
+from onecycle.text import plural, shown
 
 GOOD = 0.7
 LEAST_SUPPORT = 10
@@ -37,7 +37,6 @@ NAMED = 8
 """So many classes are named in a sentence; the table has all."""
 
 Grade = Literal["trusted", "precise", "finds", "always", "open", "weak", "few"]
-GRADES: tuple[Grade, ...] = ("trusted", "precise", "finds", "always", "open", "weak", "few")
 GRADE_WORDS: dict[Grade, str] = {
     "trusted": "trust",
     "precise": "trust a yes",
@@ -47,7 +46,7 @@ GRADE_WORDS: dict[Grade, str] = {
     "weak": "do not trust",
     "few": "too few pictures",
 }
-"""What a grade is called in the table."""
+"""What a grade is called in the table, the best first."""
 
 Tone = Literal["good", "care", "bad", "plain"]
 
@@ -87,8 +86,7 @@ class IssueCount:
         among = self.n if self.judged is None else self.judged
         of = "" if self.judged is None else f" of {self.judged:,}"
         where = f" (on {plural(self.pictures, 'picture')})" if is_multi else ""
-        looks = "looks" if self.n == 1 else "look"
-        return f"{self.n:,}{of} {one if among == 1 else several} {looks} doubtful{where}"
+        return f"{self.n:,}{of} {one if among == 1 else several} look{'s' if self.n == 1 else ''} doubtful{where}"
 
 
 HARD_ONES = "hard pictures with right labels can be among them"
@@ -112,10 +110,6 @@ class Verdict:
     statements: tuple[Statement, ...]  # how good, how sure, better than what, for what, what to be careful of
     graded: tuple[GradedClass, ...] = field(repr=False)  # every class, in the order of the class list
 
-    def of(self, grade: Grade) -> list[GradedClass]:
-        """Return the classes of a grade, those with most pictures first."""
-        return sorted((g for g in self.graded if g.grade == grade), key=lambda g: -g.row.support)
-
 
 def grade_class(row: ClassRow) -> GradedClass:
     """Judge one class by its intervals."""
@@ -126,13 +120,16 @@ def grade_class(row: ClassRow) -> GradedClass:
         return GradedClass(row, "weak", f"never given, though {row.support} pictures have it")
     precise, finds = precision.low >= GOOD, recall.low >= GOOD
     said = f"precision {_ends(precision)}, recall {_ends(recall)}"
+    wrongly = f"given to {row.fp:,} of the {plural(row.absent, 'picture')} without it"
     if (precise or finds) and not precision.low > row.share:
-        return GradedClass(row, "always", f"{_commonness(row)}; {said}")
+        common = f"{100 * row.share:.0f} % of the pictures have it, so always saying yes may be as precise"
+        return GradedClass(row, "always", f"{common}{f'; {wrongly}' if row.absent else ''}; {said}")
     if precise and row.absent < LEAST_SUPPORT:
-        without = f"{row.absent} validation {'picture does' if row.absent == 1 else 'pictures do'} not have it"
-        return GradedClass(row, "few", f"{without}; {LEAST_SUPPORT} are the least")
-    if precise and finds and row.share >= GOOD and _absences(row).low < 0.5:
-        return GradedClass(row, "finds", f"finds most, yet is given to {_wrongly(row)} without it; {said}")
+        without = plural(row.absent, "validation picture does", "validation pictures do")
+        return GradedClass(row, "few", f"{without} not have it; {LEAST_SUPPORT} are the least")
+    recognised = share_spans(np.array([row.absent - row.fp]), np.array([row.absent]))[0]
+    if precise and finds and row.share >= GOOD and recognised.low < 0.5:
+        return GradedClass(row, "finds", f"finds most, yet is {wrongly}; {said}")
     if precise and finds:
         return GradedClass(row, "trusted", said)
     if precise:
@@ -158,63 +155,56 @@ def judge(
         warned: by the audit and the label check.
         is_multi: whether the classes are tags.
     """
-    graded = tuple(map(grade_class, rows))
+    graded, best = tuple(map(grade_class, rows)), scores.headline
     words = "tags" if is_multi else "classes"
     statements = [
-        _how_good(scores, is_multi=is_multi),
-        _how_sure(scores),
-        _better_than(scores, len(rows)),
+        _how_good(best, is_multi=is_multi),
+        _how_sure(best),
+        _better_than(best, len(rows)),
         *_what_for(graded, words, is_multi=is_multi),
-        *_cautions(scores, calibration, warned, is_multi=is_multi),
+        *_cautions(best, calibration, warned, is_multi=is_multi),
     ]
-    return Verdict(_bottom_line(scores, graded, warned, words), tuple(statements), graded)
+    return Verdict(_bottom_line(best, graded, warned, words), tuple(statements), graded)
 
 
-def _bottom_line(scores: Scores, graded: Sequence[GradedClass], warned: Warned, words: str) -> Statement:
+def _bottom_line(best: Headline, graded: Sequence[GradedClass], warned: Warned, words: str) -> Statement:
     """Say in one sentence whether to use the model."""
-    trusted = sum(g.grade == "trusted" for g in graded)
-    numbers = {"trusted": float(trusted), "classes": float(len(graded))}
-    if warned.trained_on:
-        return Statement(
-            "", "These pictures trained the model, so this page cannot say how good it is.", "bad", numbers
-        )
-    if warned.leaked:
-        text = "The numbers flatter the model: training saw copies of validation pictures. Mend the split first."
-        return Statement("", text, "bad", numbers | {"leaked": float(warned.leaked)})
-    if not _above_baseline(scores):
-        return Statement("", "Not shown to be better than guessing: do not use it yet.", "bad", numbers)
-    if trusted == len(graded):
-        return Statement(
-            "", f"Better than guessing, and good enough to trust for all {len(graded)} {words}.", "good", numbers
-        )
-    if trusted:
-        text = f"Better than guessing. Trust it for {trusted} of {len(graded)} {words}; check the others by eye."
-        return Statement("", text, "care", numbers)
+    n, trusted = len(graded), sum(g.grade == "trusted" for g in graded)
     unknown = sum(g.grade in ("few", "open") for g in graded)
-    if 2 * unknown > len(graded):
-        text = f"Better than guessing, but too few pictures to say which of the {len(graded)} {words} to trust."
-        return Statement("", text, "care", numbers | {"unknown": float(unknown)})
-    text = f"Better than guessing, but none of the {len(graded)} {words} can be trusted unseen yet."
-    return Statement("", text, "care", numbers)
+    tone: Tone = "bad"
+    if warned.trained_on:
+        text = "These pictures trained the model, so this page cannot say how good it is."
+    elif warned.leaked:
+        text = "The numbers flatter the model: training saw copies of validation pictures. Mend the split first."
+    elif not _above_baseline(best):
+        text = "Not shown to be better than the baseline: do not use it yet."
+    elif trusted == n:
+        text, tone = f"Better than the baseline, and good enough to trust for all {n} {words}.", "good"
+    elif trusted:
+        text = f"Better than the baseline. Trust it for {trusted} of {n} {words}; check the others by eye."
+        tone = "care"
+    elif 2 * unknown > n:
+        text = f"Better than the baseline, but too few pictures to say which of the {n} {words} to trust."
+        tone = "care"
+    else:
+        text, tone = f"Better than the baseline, but none of the {n} {words} can be trusted unseen yet.", "care"
+    numbers = {"trusted": trusted, "classes": n, "unknown": unknown, "leaked": warned.leaked or 0}
+    return Statement("", text, tone, numbers)
 
 
-def _how_good(scores: Scores, *, is_multi: bool) -> Statement:
-    best = scores.headline
-    numbers = {"value": best.value, "n": float(best.n)}
+def _how_good(best: Headline, *, is_multi: bool) -> Statement:
+    text = f"{100 * best.value:.1f} % of {_pictures(best.n)} get the right class."
     if is_multi:
         text = (
             f"{best.name[0].upper()}{best.name[1:]} is {best.value:.3f} on {_pictures(best.n)}: 1 means that every "
             "picture gets exactly its tags; a missed tag costs more than a wrong one."
         )
-        if scores.headline.thresholds == HELD_OUT:
-            text += " Each fold was decided by thresholds chosen on the others."
-    else:
-        text = f"{100 * best.value:.1f} % of {_pictures(best.n)} get the right class."
-    return Statement("How good", text, "plain", numbers)
+    if best.thresholds == HELD_OUT:
+        text += " Each fold was decided by thresholds chosen on the others."
+    return Statement("How good", text, "plain", {"value": best.value, "n": best.n})
 
 
-def _how_sure(scores: Scores) -> Statement:
-    best = scores.headline
+def _how_sure(best: Headline) -> Statement:
     text = f"On other pictures like these, expect {best.low:.3f} to {best.high:.3f} (95 % interval)."
     wide = best.high - best.low > 0.1
     if wide:
@@ -222,146 +212,108 @@ def _how_sure(scores: Scores) -> Statement:
     return Statement("How sure", text, "care" if wide else "plain", {"low": best.low, "high": best.high})
 
 
-def _better_than(scores: Scores, c: int) -> Statement:
-    best = scores.headline
+def _better_than(best: Headline, c: int) -> Statement:
     if best.baseline is None:
         return Statement("Better than what", "There is no baseline to compare with.", "care", {})
     baselines = {
         UNIFORM: f"naming one of the {c:,} classes blindly",
         MAJORITY: "always naming the class that is commonest in training",
     }
-    baseline = baselines.get(best.baseline_name, "knowing only how common each tag is")
+    scored = f"{baselines.get(best.baseline_name, 'knowing only how common each tag is')} scores {best.baseline:.3f}"
+    above = _above_baseline(best)
+    text = f"Not shown: {scored}, and the interval, from {best.low:.3f} on, does not lie above that."
+    if above:
+        text = f"Yes: {scored}, and the whole interval lies above."
     numbers = {"baseline": best.baseline, "low": best.low}
-    if _above_baseline(scores):
-        text = f"Yes: {baseline} scores {best.baseline:.3f}, and the whole interval lies above."
-        return Statement("Better than guessing", text, "good", numbers)
-    text = (
-        f"Not shown: {baseline} scores {best.baseline:.3f}, and the interval, from {best.low:.3f} on, does not lie "
-        "above that."
-    )
-    return Statement("Better than guessing", text, "bad", numbers)
+    return Statement("Better than the baseline", text, "good" if above else "bad", numbers)
 
 
 def _what_for(graded: Sequence[GradedClass], words: str, *, is_multi: bool) -> list[Statement]:
     """Name the classes of each grade; grades without a class are left out."""
+    always = "No better than always yes" if is_multi else "No better than always naming it"
+    good = f"{100 * GOOD:.0f} %"
     said = []
     pattern: dict[Grade, tuple[str, str, Tone]] = {
-        "trusted": (
-            "Trust",
-            f"precision and recall are {100 * GOOD:.0f} % or more at the low end of their intervals",
-            "good",
-        ),
+        "trusted": ("Trust", f"precision and recall are {good} or more at the low end of their intervals", "good"),
         "precise": ("Trust a yes", "right when given, but it misses some", "care"),
         "finds": ("Check each yes", "finds most of them, with false alarms", "care"),
-        "always": (
-            "No better than always yes" if is_multi else "No better than always naming it",
-            "so far as these pictures show",
-            "care",
-        ),
+        "always": (always, "so far as these pictures show", "care"),
         "open": ("Cannot tell yet", "the intervals are too wide", "care"),
         "weak": ("Do not trust", "too many wrong or missed", "bad"),
         "few": ("Too few pictures", f"fewer than {LEAST_SUPPORT} with it, or without it, to judge by", "care"),
     }
-    for grade in GRADES:
+    for grade, (head, why, tone) in pattern.items():
         mine = sorted((g.row for g in graded if g.grade == grade), key=lambda r: -r.support)
         if mine:
-            head, why, tone = pattern[grade]
             names = _with_shares(mine) if grade == "always" else [_short(r.name) for r in mine]
-            text = f"{_names(names)}: {why}."
-            numbers = {"count": float(len(mine)), "of": float(len(graded)), "limit": GOOD}
-            said.append(Statement(head, text, tone, numbers))
+            numbers = {"count": len(mine), "of": len(graded), "limit": GOOD}
+            said.append(Statement(head, f"{shown(names, most=NAMED)}: {why}.", tone, numbers))
     if not any(g.grade == "trusted" for g in graded):
-        text = f"None of the {len(graded)} {words} reaches {100 * GOOD:.0f} % at the low end of both its intervals."
-        said.insert(0, Statement("Trust", text, "bad", {"count": 0.0, "limit": GOOD}))
+        text = f"None of the {len(graded)} {words} reaches {good} at the low end of both its intervals."
+        said.insert(0, Statement("Trust", text, "bad", {"count": 0, "limit": GOOD}))
     return said
 
 
 def _cautions(
-    scores: Scores, calibration: CalibrationFacts | None, warned: Warned, *, is_multi: bool
+    best: Headline, calibration: CalibrationFacts | None, warned: Warned, *, is_multi: bool
 ) -> list[Statement]:
     said = []
+    leaked, errors, issues = warned.leaked, warned.errors, warned.issues
     if warned.trained_on:
-        text = "The model was fitted to these very pictures, so all of this flatters it."
-        said.append(Statement("Split", text, "bad", {}))
-    if warned.leaked:
-        text = f"Training saw copies of {_pictures(warned.leaked)}, so the numbers are too good."
-        said.append(Statement("Leaks", text, "bad", {"leaked": float(warned.leaked)}))
-    elif warned.leaked == 0:
-        said.append(Statement("Leaks", "The audit found no validation picture in training.", "good", {"leaked": 0.0}))
-    else:
+        said.append(Statement("Split", TRAINED_ON, "bad", {}))
+    if leaked is None:
         text = "The data were not audited, so leaks between training and validation are not ruled out."
         said.append(Statement("Leaks", text, "care", {}))
-    if warned.errors:
-        n = warned.errors
-        text = f"The audit reports {n} {'error' if n == 1 else 'errors'} in the data; see below."
-        said.append(Statement("Data", text, "bad", {"errors": float(n)}))
-    if scores.headline.thresholds == HELD_OUT:
-        text = (
-            "Chosen on these pictures. The score above is not flattered by that (held-out folds); the numbers of "
-            "single tags, and what is said of them here, are a little."
-        )
-        said.append(Statement("Thresholds", text, "care", {}))
-    if scores.headline.thresholds == SAME_PICTURES:
-        text = "The thresholds were chosen on these very pictures or elsewhere: the score is somewhat too good."
-        said.append(Statement("Thresholds", text, "care", {}))
+    elif leaked:
+        text = f"Training saw copies of {_pictures(leaked)}, so the numbers are too good."
+        said.append(Statement("Leaks", text, "bad", {"leaked": leaked}))
+    else:
+        said.append(Statement("Leaks", "The audit found no validation picture in training.", "good", {"leaked": 0}))
+    if errors:
+        text = f"The audit reports {plural(errors, 'error')} in the data; see below."
+        said.append(Statement("Data", text, "bad", {"errors": errors}))
+    if best.thresholds in _CHOSEN:
+        said.append(Statement("Thresholds", _CHOSEN[best.thresholds], "care", {}))
     if calibration is not None:
         said.append(_probabilities(calibration, is_multi=is_multi))
-    if warned.issues is not None and warned.issues.n:
-        text = f"{warned.issues.text(is_multi=is_multi)}; {HARD_ONES}. The most doubtful are below."
-        numbers = {"doubtful": float(warned.issues.n), "pictures": float(warned.issues.pictures)}
-        said.append(Statement("Labels", text, "care", numbers))
+    if issues is not None and issues.n:
+        text = f"{issues.text(is_multi=is_multi)}; {HARD_ONES}. The most doubtful are below."
+        said.append(Statement("Labels", text, "care", {"doubtful": issues.n, "pictures": issues.pictures}))
     return said
+
+
+_CHOSEN = {
+    HELD_OUT: "Chosen on these pictures. The score above is not flattered by that (held-out folds); the numbers of "
+    "single tags, and what is said of them here, are a little.",
+    SAME_PICTURES: "The thresholds were chosen on these very pictures or elsewhere: the score is somewhat too good.",
+}
+"""What to know of a headline at such thresholds."""
 
 
 def _probabilities(facts: CalibrationFacts, *, is_multi: bool) -> Statement:
     """Say whether a probability means what it says: whether its error is above what chance alone shows."""
-    numbers = {
-        "ece": facts.ece.value,
-        "low": facts.ece.low,
-        "high": facts.ece.high,
-        "by_chance": facts.by_chance,
-        "right": float(facts.n_true),
-        "n": float(facts.ece.n),
-    }
-    off = f"{facts.ece.value * 100:.1f} points off on average ({facts.ece.low * 100:.1f} to {facts.ece.high * 100:.1f})"
+    ece, chance, right = facts.ece, facts.by_chance, facts.n_true
+    numbers = {"ece": ece.value, "low": ece.low, "high": ece.high, "by_chance": chance, "right": right, "n": ece.n}
+    off = f"{ece.value * 100:.1f} points off on average ({ece.low * 100:.1f} to {ece.high * 100:.1f})"
     where = ", judged on pictures that did not calibrate them" if facts.calibrated and facts.held_out else ""
-    by_chance = f"chance alone shows {facts.by_chance * 100:.1f}"
-    fine = facts.ece.low <= 2 * facts.by_chance or facts.ece.value < 0.02
-    if fine and (facts.n_true < LEAST_RIGHT or facts.ece.n < LEAST_PICTURES):
-        right = "true tags" if is_multi else "right answers"
+    measured = f"{off}{where}; chance alone shows {chance * 100:.1f}."
+    tone: Tone = "care"
+    if not (ece.low <= 2 * chance or ece.value < 0.02):
+        text = f"Do not read them as shares: {measured} See calibrate()."
+    elif right < LEAST_RIGHT or ece.n < LEAST_PICTURES:
         text = (
-            f"It cannot be told whether they mean what they say: {_pictures(facts.ece.n)} and {facts.n_true} {right}; "
-            f"{LEAST_PICTURES} and {LEAST_RIGHT} are the least."
+            f"It cannot be told whether they mean what they say: {_pictures(ece.n)} and {right} "
+            f"{'true tags' if is_multi else 'right answers'}; {LEAST_PICTURES} and {LEAST_RIGHT} are the least."
         )
-        return Statement("Probabilities", text, "care", numbers)
-    if fine and not facts.ece.high < WIDE_ERROR:
-        text = f"It cannot be told whether they mean what they say: {off}{where}; {by_chance}."
-        return Statement("Probabilities", text, "care", numbers)
-    if fine:
-        text = f"They mean what they say: {off}{where}; {by_chance}."
-        return Statement("Probabilities", text, "good", numbers)
-    text = f"Do not read them as shares: {off}{where}; {by_chance}. See calibrate()."
-    return Statement("Probabilities", text, "care", numbers)
+    elif ece.high < WIDE_ERROR:
+        text, tone = f"They mean what they say: {measured}", "good"
+    else:
+        text = f"It cannot be told whether they mean what they say: {measured}"
+    return Statement("Probabilities", text, tone, numbers)
 
 
-def _above_baseline(scores: Scores) -> bool:
-    best = scores.headline
+def _above_baseline(best: Headline) -> bool:
     return best.baseline is None or best.low > best.baseline
-
-
-def _commonness(row: ClassRow) -> str:
-    """Say why a yes says no more than that the class is common."""
-    gives = "" if not row.absent else f"; given to {_wrongly(row)} without it"
-    return f"{100 * row.share:.0f} % of the pictures have it, so always saying yes may be as precise{gives}"
-
-
-def _wrongly(row: ClassRow) -> str:
-    return f"{row.fp:,} of the {row.absent:,} {'picture' if row.absent == 1 else 'pictures'}"
-
-
-def _absences(row: ClassRow) -> Span:
-    """Return which share of the pictures without a class is not given it."""
-    return share_spans(np.array([row.absent - row.fp]), np.array([row.absent]))[0]
 
 
 def _with_shares(rows: Sequence[ClassRow]) -> list[str]:
@@ -376,11 +328,6 @@ def _ends(span: Span) -> str:
 
 def _pictures(n: int) -> str:
     return plural(n, "validation picture")
-
-
-def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:NAMED])
-    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
 
 
 def _short(name: str) -> str:

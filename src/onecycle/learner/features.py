@@ -86,13 +86,13 @@ class _Origin:
 
     def change_to(self, other: _Origin) -> str | None:
         """Say what the other one has different, None if nothing."""
-        told = {
+        texts = {
             "data": "the learner has other data",
             "pixels": "size, transforms or pixel statistics changed",
             "views": "the number of views changed",
             "body": "the body's weights or layers changed",
         }
-        changed = (told[f.name] for f in fields(self) if getattr(self, f.name) != getattr(other, f.name))
+        changed = (texts[f.name] for f in fields(self) if getattr(self, f.name) != getattr(other, f.name))
         return next(changed, None)
 
 
@@ -293,14 +293,12 @@ def _needs_pictures(data: ImageDataBunch, callbacks: Sequence[Callback]) -> str 
     """Say why a fit needs pictures, None if it does not."""
     if data.loader(DatasetType.Train).dl_tfms:
         return "dl_tfms work on whole batches of pictures"
-    asking = [type(cb).__name__ for cb in callbacks if not _takes_features(cb)]
-    return f"{asking[0]} works on the pictures of a batch" if asking else None
-
-
-def _takes_features(callback: Callback) -> bool:
-    """Whether a callback is fine with features; one that looks at batches is not, unless it says so itself."""
-    sees_batches = type(callback).on_batch_begin is not Callback.on_batch_begin
-    return bool(getattr(callback, "takes_features", not sees_batches or isinstance(callback, AccumulateScheduler)))
+    for callback in callbacks:
+        # One that is called with each batch works on pictures, unless it says otherwise itself.
+        sees_batches = type(callback).on_batch_begin is not Callback.on_batch_begin
+        if not getattr(callback, "takes_features", not sees_batches or isinstance(callback, AccumulateScheduler)):
+            return f"{type(callback).__name__} works on the pictures of a batch"
+    return None
 
 
 def _viewed(data: ImageDataBunch, stats: Stats | None, *, n_augmented: int) -> list[_Viewed]:
@@ -334,29 +332,29 @@ def _compute(fixed: nn.Module, viewed: Sequence[_Viewed], *, max_bytes: int, sil
         shape = tuple(fixed(example).shape[1:])
         network = fuse_batchnorm(fixed, example)
         fits = 4 * n_passes * math.prod(shape) <= max_bytes
-        made = []
+        sets = []
         for pictures in viewed:
-            room, on_disk = empty_features(
+            outputs, on_disk = empty_features(
                 (pictures.n_views, pictures.loader.n_items, *shape),
                 max_bytes=max_bytes if fits else 0,
                 folder=settings.cache_folder() / "features",
             )
-            _fill(room, network, pictures, advance)
-            made.append(FeatureSet(room, pictures.loader.dataset.targets, on_disk))
-    return made
+            _fill(outputs, network, pictures, advance)
+            sets.append(FeatureSet(outputs, pictures.loader.dataset.targets, on_disk))
+    return sets
 
 
-def _fill(room: Tensor, network: nn.Module, pictures: _Viewed, advance: Advance) -> None:
+def _fill(outputs: Tensor, network: nn.Module, pictures: _Viewed, advance: Advance) -> None:
     split = BatchSplit()
     for view, batch in _views(pictures):
-        outputs = split.forward(network, batch.x)
-        if outputs.shape[1:] != room.shape[2:]:
+        of_batch = split.forward(network, batch.x)
+        if of_batch.shape[1:] != outputs.shape[2:]:
             raise DataError(
-                f"pictures of different sizes give features of different shapes, {tuple(outputs.shape[1:])} and "
-                f"{tuple(room.shape[2:])}; pass size=224, say, or precompute=False"
+                f"pictures of different sizes give features of different shapes, {tuple(of_batch.shape[1:])} and "
+                f"{tuple(outputs.shape[2:])}; pass size=224, say, or precompute=False"
             )
-        room[view, batch.indices] = outputs.float().cpu()
-        advance(len(outputs))
+        outputs[view, batch.indices] = of_batch.float().cpu()
+        advance(len(of_batch))
 
 
 def _views(pictures: _Viewed) -> Iterator[tuple[int, Batch]]:

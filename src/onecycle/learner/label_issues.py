@@ -171,14 +171,16 @@ def _out_of_fold_probs(
     features: LabelledFeatures, fold_of: np.ndarray, data: ImageDataBunch, *, seed: int, silent: bool
 ) -> np.ndarray:
     """Return float32 ``(N, C)``: each picture's probabilities by a head that learned from the other folds."""
-    n_folds = int(fold_of.max()) + 1
+    n_folds, activ = int(fold_of.max()) + 1, activation_for(loss_for(data.is_multi))
     probs = torch.empty(len(fold_of), data.c)
     with nullcontext(lambda _: None) if silent else counting_bar("checking labels, fold", n_folds) as advance:
         for fold in range(n_folds):
             held = torch.from_numpy(np.flatnonzero(fold_of == fold))
             rest = torch.from_numpy(np.flatnonzero(fold_of != fold))
             head = _trained_head(features.features[rest], features.targets[rest], data, seed=seed + fold)
-            probs[held] = _predict(head, features.features[held], data)
+            with eval_mode(head), torch.no_grad():
+                batches = torch.split(features.features[held], 1024)
+                probs[held] = torch.cat([activ(head(batch.to(data.device))).cpu() for batch in batches])
             advance(1)
     return probs.numpy()
 
@@ -218,12 +220,6 @@ def _trained_head(features: Tensor, targets: Tensor, data: ImageDataBunch, *, se
     trainer = Trainer(model=head, layer_groups=[head], loss_func=loss_for(is_multi), seed=seed)
     trainer.fit(epochs, OneCycle(epochs * len(loader), (_MAX_LR,)), loader, recorder=Recorder())
     return head
-
-
-def _predict(head: nn.Sequential, features: Tensor, data: ImageDataBunch) -> Tensor:
-    activ = activation_for(loss_for(data.is_multi))
-    with eval_mode(head), torch.no_grad():
-        return torch.cat([activ(head(some.to(data.device))).cpu() for some in torch.split(features, 1024)])
 
 
 def _body_sentence(body_trained: bool | None) -> str:

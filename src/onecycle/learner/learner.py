@@ -271,9 +271,9 @@ class Learner:
         self._data.prepare(silent=self.silent)
         self.forget_calibration()
         self.recorder = self._new_recorder()
-        partners = self.all_callbacks(callbacks)
+        fit_callbacks = self.all_callbacks(callbacks)
         progress = make_progress(silent=self.silent) if self.progress_to is None else self.progress_to()
-        with self._batches(partners) as (train, valid):
+        with self._batches(fit_callbacks) as (train, valid):
             if isinstance(split_at_head(self.model), str):
                 self.body_trained = True
             self._choose_speed(train, epochs * len(train))
@@ -284,7 +284,7 @@ class Learner:
                 valid,
                 recorder=self.recorder,
                 metrics=listed(self.metrics),
-                callbacks=partners,
+                callbacks=fit_callbacks,
                 progress=progress,
                 wd=wd,
                 start_epoch=start_epoch,
@@ -377,11 +377,11 @@ class Learner:
         """Sweep the learning rate over ``num_it`` batches; ``how`` is what ``lr_finder.find_lr`` takes."""
         self._data.prepare(silent=self.silent)
         self.recorder = self._new_recorder()
-        partners = [c for c in self.all_callbacks() if c.in_lr_find]
-        with self._batches(partners) as (train, _):
+        fit_callbacks = [c for c in self.all_callbacks() if c.in_lr_find]
+        with self._batches(fit_callbacks) as (train, _):
             self._choose_speed(train, num_it)
             bar = make_progress(silent=self.silent)
-            how |= {"num_it": num_it, "recorder": self.recorder, "callbacks": partners, "progress": bar}
+            how |= {"num_it": num_it, "recorder": self.recorder, "callbacks": fit_callbacks, "progress": bar}
             lr_finder.find_lr(self.trainer, train, **how)
 
     def fine_tune(

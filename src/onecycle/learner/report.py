@@ -59,8 +59,8 @@ class Report:
         return f'{frame} srcdoc="{html.escape(self.html, quote=True)}"></iframe>'
 
     def __repr__(self) -> str:
-        said = self.content.verdict.bottom_line.text
-        return f"Report({self.content.title!r}, {len(self.html) / 1e6:.1f} MB: {said})"
+        verdict = self.content.verdict.bottom_line.text
+        return f"Report({self.content.title!r}, {len(self.html) / 1e6:.1f} MB: {verdict})"
 
 
 class ReportOptions(TypedDict, total=False):
@@ -115,7 +115,7 @@ class _Builder:
         self.issue_count = count_issues(options.get("label_issues")) if counted is None else counted
 
     def build(self) -> Report:
-        """Make every part, numbers first, then pictures in the order of their worth."""
+        """Make every section, numbers first, then pictures in the order of their worth."""
         p, o, scores = self.predictions, self.options, measure(self.predictions)
         rows, calibration, sweep = class_rows(p), calibration_facts(p), o.get("sweep")
         audit = o.get("audit")

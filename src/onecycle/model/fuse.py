@@ -62,10 +62,12 @@ def _watch(model: nn.Module, example: Tensor) -> tuple[Tensor, list[tuple[str, s
         if last and args[0] is last[0][1] and _fits(last[0][0], norm):
             pairs.append((last[0][0], norm))
 
-    wanted = [m for m in names if isinstance(m, nn.Conv2d | _BatchNorm) and not _has_hooks(m)]
+    layers = [m for m in names if isinstance(m, nn.Conv2d | _BatchNorm)]
+    # Hooks and parametrizations (weight norm, spectral norm) do something beside a layer's own forward.
+    plain = [m for m in layers if not (m._forward_hooks or m._forward_pre_hooks or hasattr(m, "parametrizations"))]
     hooks = [
         m.register_forward_hook(after_conv) if isinstance(m, nn.Conv2d) else m.register_forward_pre_hook(before_norm)
-        for m in wanted
+        for m in plain
     ]
     try:
         output = model(example)
@@ -73,11 +75,6 @@ def _watch(model: nn.Module, example: Tensor) -> tuple[Tensor, list[tuple[str, s
         for hook in hooks:
             hook.remove()
     return output, [(names[c], names[n]) for c, n in pairs if calls[c] == calls[n] == 1]
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    """Whether something happens at the layer beside its own forward: weight norm, spectral norm, a user's hook."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "parametrizations"))
 
 
 def _fits(conv: nn.Module, norm: nn.Module) -> bool:

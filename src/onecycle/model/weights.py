@@ -163,10 +163,10 @@ def _check_reachable(url: str) -> None:
 
 def _unreachable(published: Published, place: str, reason: Exception | None) -> WeightsError:
     target = settings.weights_folder() / f"{published.file_names[0]}.safetensors"
-    said = (str(reason).strip().splitlines() or ["no details"])[0]
+    detail = (str(reason).strip().splitlines() or ["no details"])[0]
     return WeightsError(
         f"the pretrained weights {published.name} are not on this machine and could not be fetched "
-        f"from {place} ({type(reason).__name__}: {said}). Ways on:\n"
+        f"from {place} ({type(reason).__name__}: {detail}). Ways on:\n"
         f"  1. put the file at {target} (or .pth);\n"
         f"  2. pass pretrained='path/to/the/file';\n"
         f"  3. use models.{PACKAGED}, whose weights are installed with onecycle; or pretrained=False for "
@@ -222,21 +222,16 @@ def load_into(body: nn.Module, keys: BodyKeys, file: WeightsFile, *, in_chans: i
 
 def _best_layout(state: State, keys: BodyKeys, target: State) -> State:
     """Of the readings of the file, the one that leaves the fewest tensors of the body without a value."""
-    own = {key.removeprefix("model."): value for key, value in state.items()}
-    learner = {key.removeprefix("0."): value for key, value in own.items() if key.startswith("0.")}
-    readings = [keys.to_body(state), learner]
-    best = min(readings, key=lambda reading: len(_missing(reading, target)))
-    if keys.convert is not None and not _fits(best, target):
-        converted = _converted(state, keys, keys.convert)
-        best = converted if _fits(converted, target) else best
-    return best
-
-
-def _converted(state: State, keys: BodyKeys, convert: Callable[[State], State]) -> State:
+    bare = {key.removeprefix("model."): value for key, value in state.items()}
+    learner = {key.removeprefix("0."): value for key, value in bare.items() if key.startswith("0.")}
+    best = min(keys.to_body(state), learner, key=lambda reading: len(_missing(reading, target)))
+    if keys.convert is None or _fits(best, target):
+        return best
     try:
-        return keys.to_body(convert(dict(state)))
+        converted = keys.to_body(keys.convert(dict(state)))
     except (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError, AssertionError):
-        return {}  # the file is not in the layout that is converted; the caller says what does not fit
+        return best  # the file is not in the layout that is converted; the caller says what does not fit
+    return converted if _fits(converted, target) else best
 
 
 def _missing(state: State, target: State) -> list[str]:

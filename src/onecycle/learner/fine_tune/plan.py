@@ -151,7 +151,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A part of the plan."""
+    """One fit of the plan, or of its cycle: what trains, at which size, for how long."""
 
     trains: str  # HEAD or ALL
     size: Size  # of the pictures

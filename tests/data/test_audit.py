@@ -108,7 +108,7 @@ def test_groups_that_are_in_both_parts(root):
     (found,) = bunch(root).audit(groups=groups).findings
     assert (found.severity, found.kind, found.count, found.examples) == ("error", "group-across", 1, ("site 3",))
     assert "2 validation pictures" in found.message
-    with pytest.raises(ArgumentError, match="one value a row, 40; received 3"):
+    with pytest.raises(ArgumentError, match="one group a picture, 40; received 3"):
         bunch(root).audit(groups=[1, 2, 3])
 
 

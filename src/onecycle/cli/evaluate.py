@@ -16,8 +16,9 @@ import numpy as np
 
 from onecycle import __version__
 from onecycle.cli.exit_codes import DATA, FAILED
-from onecycle.cli.new_data import Labelled, Seen, labelled_pictures, seen_by
+from onecycle.cli.new_data import Seen, labelled_pictures, seen_by
 from onecycle.cli.screen import Screen
+from onecycle.data.labels.table import LabelTable
 from onecycle.data.layout import LayoutOptions
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.intervals import MAJORITY, PRIOR, UNIFORM, Estimate, accuracy, sample_fbeta
@@ -177,32 +178,34 @@ def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> E
     with screen.status(f"loading {run.name}"):
         predictor = Predictor.load(run.path)
         names, is_multi = [str(c) for c in predictor.classes], predictor.is_multi
-        labelled = labelled_pictures(data, options, RunConfig.read(run.config), names, is_multi=is_multi)
-        seen = seen_by(run, labelled.paths)
-    use = np.setdiff1d(np.arange(len(labelled.paths)), seen.trained)
+        layout = labelled_pictures(data, options, RunConfig.read(run.config), is_multi=is_multi)
+        table = layout.pictures
+        targets = table.targets(names, is_multi=is_multi)
+        seen = seen_by(run, table.paths)
+    use = np.setdiff1d(np.arange(len(table)), seen.trained)
     if not len(use):
         raise DataError(
-            f"all {len(labelled.paths)} pictures of {data} are among those that {run.name} trained on; they say "
-            "nothing about new ones. Without DATA, its own validation part is evaluated"
+            f"all {len(table)} pictures of {data} are among those that {run.name} trained on; they say nothing "
+            "about new ones. Without DATA, its own validation part is evaluated"
         )
-    predicted = predictor.predict([labelled.paths[i] for i in use])
+    predicted = predictor.predict([table.paths[i] for i in use])
     at = use[predicted.rows]
     if not len(at):
         raise DataError(f"not one of the {len(use)} pictures of {data} can be read: {predicted.failed[0].reason}")
-    failed = [f"{labelled.rows.row_name(int(use[f.position]))} ({f.reason})" for f in predicted.failed]
+    failed = [f"{table.row_name(int(use[f.position]))} ({f.reason})" for f in predicted.failed]
     counts, n_train = training_counts(run, names)
-    groups = None if labelled.groups is None else labelled.groups[at]
+    groups = None if table.groups is None else np.array([str(g) for g in table.groups], dtype=object)[at]
     predictions = replace(
-        predicted, unseen=True, targets=labelled.targets[at], groups=groups, train_counts=counts, n_train=n_train
+        predicted, unseen=True, targets=targets[at], groups=groups, train_counts=counts, n_train=n_train
     )
     return Evaluation.of(
         predictions,
         what=f"pictures of {data}",
-        slices=_slices(labelled, at, predictions),
-        notes=tuple(_notes(run, predictor.calibrated, labelled, seen, failed)),
+        slices=_slices(table, at, predictions),
+        notes=tuple(_notes(run, predictor.calibrated, table, seen, failed)),
         facts={
-            "data": labelled.layout.describe(),
-            "left out as trained on": [labelled.rows.row_name(i) for i in seen.trained],
+            "data": layout.describe(),
+            "left out as trained on": [table.row_name(i) for i in seen.trained],
             "of the validation part": len(seen.validated),
             "unreadable": failed,
         },
@@ -210,20 +213,20 @@ def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> E
     )
 
 
-def _slices(labelled: Labelled, at: np.ndarray, p: Predictions) -> SliceReport:
-    frame, targets = labelled.columns, p.known_targets
+def _slices(table: LabelTable, at: np.ndarray, p: Predictions) -> SliceReport:
+    frame, targets = table.frame, p.known_targets
     columns: dict[str, Any] = {} if frame is None else {str(c): frame[c].iloc[at] for c in frame.columns}
     score = sample_fbeta() if p.is_multi else accuracy()
     return find_slices(score, p.probs, targets, columns | label_columns(targets, p.classes))
 
 
 def _notes(
-    run: RunFolder, calibrated: Calibrated, labelled: Labelled, seen: Seen, failed: Sequence[str]
+    run: RunFolder, calibrated: Calibrated, table: LabelTable, seen: Seen, failed: Sequence[str]
 ) -> list[tuple[str, str]]:
     """Say how far these numbers can be trusted."""
     notes = []
     if seen.trained:
-        rows = shown([labelled.rows.row_name(i) for i in seen.trained], most=_NAMED)
+        rows = shown([table.row_name(i) for i in seen.trained], most=_NAMED)
         notes.append(("leaks", f"{len(seen.trained)} pictures that {run.name} trained on are left out: {rows}"))
     if seen.n_gone:
         text = f"{seen.n_gone} training pictures of {run.name} are no longer there to be compared with"
@@ -235,9 +238,9 @@ def _notes(
     elif not seen.n_gone:
         what = f", nor did they choose its {chosen}" if chosen else ""
         notes.append(("clean", f"the model was not trained on any of these pictures{what}"))
-    if labelled.groups is not None:
-        n, column = len(set(labelled.groups)), labelled.layout.table.group_col
-        notes.append(("groups", f"the intervals are over {n:,} groups (column {column})"))
+    if table.groups is not None:
+        n_groups = len({str(group) for group in table.groups})
+        notes.append(("groups", f"the intervals are over {n_groups:,} groups (column {table.group_col})"))
     if failed:
         notes.append(("unread", f"{len(failed)} could not be read and are left out: {shown(failed, most=_NAMED)}"))
     return notes

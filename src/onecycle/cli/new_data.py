@@ -1,4 +1,4 @@
-"""Labelled pictures for a run that never saw them: their labels as its classes, and which of them it did see."""
+"""Labelled pictures for a run that never saw them, and which of them it did see."""
 
 from __future__ import annotations
 
@@ -9,58 +9,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from onecycle.data.labels.table import LabelTable
 from onecycle.data.layout import DataLayout, LayoutOptions, find_layout
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.split import read_split
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-@dataclass(frozen=True)
-class Labelled:
-    """N labelled pictures in the classes of a run."""
-
-    layout: DataLayout  # where they come from
-    targets: np.ndarray  # int64 (N,) indices of the run's classes, or 0/1 (N, C)
-    groups: np.ndarray | None  # an id for each; None where nothing says so
-
-    @property
-    def rows(self) -> LabelTable:
-        """The table."""
-        return self.layout.pictures
-
-    @property
-    def paths(self) -> list[str]:
-        """Of the N pictures."""
-        return self.rows.paths
-
-    @property
-    def columns(self) -> pd.DataFrame | None:
-        """What the table says beside names and labels; None for class folders."""
-        return self.rows.frame
-
-
-def labelled_pictures(
-    data: str, options: LayoutOptions, config: RunConfig, classes: Sequence[str], *, is_multi: bool
-) -> Labelled:
-    """Read labelled pictures and write their labels in the classes of a run.
+def labelled_pictures(data: str, options: LayoutOptions, config: RunConfig, *, is_multi: bool) -> DataLayout:
+    """Find labelled pictures for a run; where nothing is said, tags and groups are as in the run.
 
     Args:
-        data, options: as for ``find_layout``; where nothing is said, tags and groups are as in the run.
+        data, options: as for ``find_layout``.
         config: of the run.
-        classes: C names, in the model's order.
         is_multi: whether the run gives tags.
 
     Raises:
         DataError: no such data, or a row without a file.
-        LabelError: a row without a label, or with one that the run does not know; it is named with the nearest class.
     """
     layout = find_layout(data, options)
     others = layout.pictures.frame
@@ -70,9 +36,8 @@ def labelled_pictures(
     if options.group_col is None and others is not None and config.group_col in others.columns:
         more["group_col"] = config.group_col
     layout = layout.like(**more)
-    table = layout.pictures.check(groups=False)
-    groups = None if table.groups is None else np.array([str(g) for g in table.groups], dtype=object)
-    return Labelled(layout, table.targets(classes, is_multi=is_multi), groups)
+    layout.pictures.check(groups=False)
+    return layout
 
 
 # -- what the run has seen ------------------------------------------------------------------------------------

@@ -6,8 +6,7 @@ import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,26 +41,6 @@ _BLOCK = 1024  # validation pictures at a time
 _MOST_EACH = 5  # training pictures named for one validation picture
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What an audit looks at: a table, and the split whose parts are compared."""
-
-    table: LabelTable
-    split: Split
-    groups: Sequence[object] | None  # one value a row; rows of one group belong in one part
-
-    @property
-    def paths(self) -> Sequence[str]:
-        return self.table.paths
-
-    @property
-    def labels(self) -> Sequence[Tags | None]:
-        return self.table.tags
-
-    def name(self, path: str) -> str:
-        return self.table.name(path)
-
-
 def audit_table(
     table: LabelTable,
     split: Split,
@@ -92,49 +71,53 @@ def audit_table(
     Raises:
         ArgumentError: groups or features that do not fit the rows.
     """
-    groups = table.groups if groups is None else groups
-    if groups is not None and len(groups) != len(table):
-        raise ArgumentError(f"groups has one value a row, {len(table)}; received {len(groups)}")
-    rows = _Rows(table, split, groups)
-    keys = [os.path.normpath(p) if p else "" for p in rows.paths]
+    if groups is not None:
+        table = table.with_groups(groups)
+    keys = [os.path.normpath(p) if p else "" for p in table.paths]
     named = list(dict.fromkeys(k for k in keys if k))
     gone = set(files.missing_files(named))
     there = [path for i, path in enumerate(named) if i not in gone]
     at = {path: i for i, path in enumerate(there)}
     facts, prints = files.scan(there, silent=silent, store=store, of_row=[at.get(key) for key in keys])
     copies = find_copies(prints)
-    duplicates = _duplicate_groups(rows, keys, there, copies)
+    duplicates = _duplicate_groups(table, keys, at, copies)
     if together:
-        rows = replace(rows, split=keep_together(rows.split, [group.rows for group in duplicates]))
-    leaks = _leaks(rows, duplicates)
-    neighbours = [] if features is None else _neighbours(rows, features, duplicates)
-    names = [rows.name(path) for path in there]
+        split = keep_together(split, [group.rows for group in duplicates])
+    leaks = _leaks(split, duplicates)
+    neighbours = [] if features is None else _neighbours(table, split, features, duplicates)
+    names = [table.name(path) for path in there]
+    pictures, others = files.files_without_rows(named, known)
     findings = [
         *_reading_findings(table),
-        *_leak_findings(rows, leaks),
-        *_group_findings(rows),
-        *_part_findings(rows.labels, rows.split),
-        *_missing_findings(rows, keys, {named[i] for i in gone}),
+        *_leak_findings(table, split, leaks),
+        *_group_findings(table, split),
+        *_part_findings(table.tags, split),
+        *_missing_findings(table, keys, {named[i] for i in gone}),
         *files.problem_findings(names, facts),
-        *_label_findings(rows, keys),
-        *_contradiction_findings(rows, duplicates),
+        *_label_findings(table, split, keys),
+        *_contradiction_findings(table, duplicates),
         *_copy_findings(names, copies),
         *files.content_findings(names, facts),
         *files.size_findings(names, facts, resize),
-        *_orphans(rows, named, known),
+        *files.orphan_findings([table.name(p) for p in pictures], [table.name(p) for p in others]),
         *_neighbour_findings(neighbours),
     ]
     looked_at = {
-        "rows": len(rows.paths),
+        "rows": len(table),
         "files": len(there),
         "readable": sum(not f.problem for f in facts),
-        "train": len(rows.split.train),
-        "valid": len(rows.split.valid),
-        "classes": len(label_checks.tag_counts(rows.labels)),
+        "train": len(split.train),
+        "valid": len(split.valid),
+        "classes": len(label_checks.tag_counts(table.tags)),
     }
-    leaked = tuple(rows.name(rows.paths[valid]) for valid, _, _ in leaks)
-    name = table.source.title or str(table.source)
-    return AuditReport(name, sorted_findings(findings), looked_at, tuple(duplicates), leaked, tuple(neighbours))
+    return AuditReport(
+        name=table.source.title or str(table.source),
+        findings=sorted_findings(findings),
+        looked_at=looked_at,
+        duplicates=tuple(duplicates),
+        leaked=tuple(table.name(table.paths[valid]) for valid, _, _ in leaks),
+        neighbours=tuple(neighbours),
+    )
 
 
 _READING: dict[str, tuple[Severity, str, str, str]] = {
@@ -159,8 +142,9 @@ def _reading_findings(table: LabelTable) -> list[Finding]:
 # -------------------------------------------------------------------- copies
 
 
-def _duplicate_groups(rows: _Rows, keys: Sequence[str], there: Sequence[str], copies: Copies) -> list[DuplicateGroup]:
-    file_of = {path: i for i, path in enumerate(there)}
+def _duplicate_groups(
+    table: LabelTable, keys: Sequence[str], file_of: Mapping[str, int], copies: Copies
+) -> list[DuplicateGroup]:
     members: dict[int, list[int]] = defaultdict(list)
     for row, key in enumerate(keys):
         if key in file_of:
@@ -170,15 +154,15 @@ def _duplicate_groups(rows: _Rows, keys: Sequence[str], there: Sequence[str], co
         root = int(copies.groups[link.a])
         furthest[root] = max(link.kind, furthest.get(root, "same file"), key=COPY_KINDS.index)
     return [
-        DuplicateGroup(tuple(same), tuple(rows.name(rows.paths[r]) for r in same), furthest.get(root, "same file"))
+        DuplicateGroup(tuple(same), tuple(table.name(table.paths[r]) for r in same), furthest.get(root, "same file"))
         for root, same in members.items()
         if len(same) > 1
     ]
 
 
-def _leaks(rows: _Rows, duplicates: Sequence[DuplicateGroup]) -> list[tuple[int, int, CopyKind]]:
+def _leaks(split: Split, duplicates: Sequence[DuplicateGroup]) -> list[tuple[int, int, CopyKind]]:
     """Return (validation row, a training row of the same picture, how they are alike)."""
-    train, valid = set(rows.split.train.tolist()), set(rows.split.valid.tolist())
+    train, valid = set(split.train.tolist()), set(split.valid.tolist())
     leaks = []
     for group in duplicates:
         trains = next((r for r in group.rows if r in train), None)
@@ -195,10 +179,10 @@ _ALIKE: dict[CopyKind, str] = {
 }
 
 
-def _leak_findings(rows: _Rows, leaks: Sequence[tuple[int, int, CopyKind]]) -> list[Finding]:
-    examples = [f"{rows.name(rows.paths[v])} {_ALIKE[kind]} {rows.name(rows.paths[t])}" for v, t, kind in leaks]
+def _leak_findings(table: LabelTable, split: Split, leaks: Sequence[tuple[int, int, CopyKind]]) -> list[Finding]:
+    examples = [f"{table.name(table.paths[v])} {_ALIKE[kind]} {table.name(table.paths[t])}" for v, t, kind in leaks]
     what = (
-        f"of {len(rows.split.valid):,} {'is' if len(leaks) == 1 else 'are'} in training too, so that the result will "
+        f"of {len(split.valid):,} {'is' if len(leaks) == 1 else 'are'} in training too, so that the result will "
         "look better than it is"
     )
     advice = "keep copies on one side: train --together, or in Python data.split_together(…)"
@@ -222,13 +206,13 @@ def _copy_findings(names: Sequence[str], copies: Copies) -> list[Finding]:
     return findings + finding_of("warning", "one-colour", plain, what, "look whether they are meant")
 
 
-def _contradiction_findings(rows: _Rows, duplicates: Sequence[DuplicateGroup]) -> list[Finding]:
+def _contradiction_findings(table: LabelTable, duplicates: Sequence[DuplicateGroup]) -> list[Finding]:
     """Report copies with different labels; rows of one and the same file are reported with the rows."""
     exact: list[str] = []
     alike: list[str] = []
     for group in duplicates:
-        if group.kind != "same file" and len({frozenset(rows.labels[r] or ()) for r in group.rows}) > 1:
-            each = [f"{n} ({label_text(rows.labels[r])})" for n, r in zip(group.names, group.rows, strict=True)]
+        if group.kind != "same file" and len({frozenset(table.tags[r] or ()) for r in group.rows}) > 1:
+            each = [f"{n} ({label_text(table.tags[r])})" for n, r in zip(group.names, group.rows, strict=True)]
             (exact if group.kind == "exact" else alike).append(" ~ ".join(each[:3]))
     what, advice = "in several files with the same pixels and different labels", "look at them and correct the labels"
     findings = finding_of("error", "contradicting-copies", exact, what, advice)
@@ -239,24 +223,23 @@ def _contradiction_findings(rows: _Rows, duplicates: Sequence[DuplicateGroup]) -
 # -------------------------------------------------------------------- rows and parts
 
 
-def _label_findings(rows: _Rows, keys: Sequence[str]) -> list[Finding]:
-    where = [rows.table.row_name(r) for r in range(len(rows.paths))]
-    names = [rows.name(key) if key else "" for key in keys]
+def _label_findings(table: LabelTable, split: Split, keys: Sequence[str]) -> list[Finding]:
+    where = [table.row_name(r) for r in range(len(table))]
+    names = [table.name(key) if key else "" for key in keys]
     findings = [
-        *label_checks.missing_label_findings(rows.labels, where, is_multi=rows.table.is_multi),
-        *label_checks.repeated_row_findings(keys, names, rows.labels),
-        *label_checks.name_findings(label_checks.tag_counts(rows.labels)),
-        *label_checks.class_findings(rows.labels, rows.split),
+        *label_checks.missing_label_findings(table.tags, where, is_multi=table.is_multi),
+        *label_checks.repeated_row_findings(keys, names, table.tags),
+        *label_checks.name_findings(label_checks.tag_counts(table.tags)),
+        *label_checks.class_findings(table.tags, split),
     ]
-    if rows.table.is_multi:
-        return findings + label_checks.together_findings(rows.labels)
-    return findings + label_checks.tag_list_findings(rows.labels)
+    more = label_checks.together_findings if table.is_multi else label_checks.tag_list_findings
+    return findings + more(table.tags)
 
 
-def _missing_findings(rows: _Rows, keys: Sequence[str], gone: set[str]) -> list[Finding]:
+def _missing_findings(table: LabelTable, keys: Sequence[str], gone: set[str]) -> list[Finding]:
     missing = [row for row, key in enumerate(keys) if key in gone]
-    hint = files.suffix_hint(rows.paths[missing[0]]).strip() if missing else ""
-    names, what = [rows.table.row_name(r) for r in missing], f"of {len(keys):,} whose file does not exist"
+    hint = files.suffix_hint(table.paths[missing[0]]).strip() if missing else ""
+    names, what = [table.row_name(r) for r in missing], f"of {len(keys):,} whose file does not exist"
     return finding_of("error", "missing-file", names, what, hint or "correct or remove these rows", unit="row")
 
 
@@ -288,31 +271,28 @@ def _advice_to_validate(labels: Sequence[Tags | None], split: Split) -> str:
     )
 
 
-def _group_findings(rows: _Rows) -> list[Finding]:
-    if rows.groups is None:
+def _group_findings(table: LabelTable, split: Split) -> list[Finding]:
+    groups = [str(g) for g in table.groups or ()]
+    if not groups:
         return []
-    groups = [str(g) for g in rows.groups]
-    train = {groups[r] for r in rows.split.train}
-    both = [groups[r] for r in rows.split.valid if groups[r] in train]
+    train = {groups[r] for r in split.train}
+    both = [groups[r] for r in split.valid if groups[r] in train]
     what = f"with members in training and in validation ({plural(len(both), 'validation picture')})"
     advice = "split by whole groups: --group-col (group_col=)"
     return finding_of("error", "group-across", sorted(set(both)), what, advice, unit="group")
 
 
-def _orphans(rows: _Rows, named: Sequence[str], known: Sequence[str]) -> list[Finding]:
-    pictures, others = files.files_without_rows(named, known)
-    return files.orphan_findings([rows.name(p) for p in pictures], [rows.name(p) for p in others])
-
-
 # -------------------------------------------------------------------- neighbours
 
 
-def _neighbours(rows: _Rows, features: np.ndarray, duplicates: Sequence[DuplicateGroup]) -> list[Neighbour]:
+def _neighbours(
+    table: LabelTable, split: Split, features: np.ndarray, duplicates: Sequence[DuplicateGroup]
+) -> list[Neighbour]:
     """Return close neighbours that are no copies: those are reported already."""
     group_of = {row: i for i, group in enumerate(duplicates) for row in group.rows}
     return [
-        Neighbour(rows.name(rows.paths[v]), rows.name(rows.paths[t]), cosine)
-        for v, t, cosine in feature_neighbours(features, rows.split)
+        Neighbour(table.name(table.paths[v]), table.name(table.paths[t]), cosine)
+        for v, t, cosine in feature_neighbours(features, split)
         if v not in group_of or group_of[v] != group_of.get(t)
     ]
 

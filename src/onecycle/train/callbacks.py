@@ -269,10 +269,7 @@ class ShowGraph(LearnerCallback):
     """Draw the losses after every epoch: live in a notebook, once at the end elsewhere."""
 
     order = 30
-
-    def __init__(self, learn: LearnerLike) -> None:
-        super().__init__(learn)
-        self.figure = LiveFigure()
+    figure: LiveFigure  # of the running fit
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Start a new picture."""

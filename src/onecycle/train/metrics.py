@@ -177,7 +177,8 @@ def top_k_accuracy(logits: Tensor, targets: Tensor, k: int = 5) -> Tensor:
             lower class index comes first, so that k=1 is ``accuracy``.
     """
     _checked("top_k_accuracy", logits, targets)
-    return _result(logits, float(scores.top_k_hits(_array(logits), targets.cpu().long().numpy(), k).mean()))
+    values = logits.detach().cpu().double().numpy()  # holds every type of theirs exactly
+    return _result(logits, float(scores.top_k_hits(values, targets.cpu().long().numpy(), k).mean()))
 
 
 def accuracy_thresh(logits: Tensor, targets: Tensor, thresh: float = 0.5, sigmoid: bool = True) -> Tensor:
@@ -262,11 +263,6 @@ def _mean_ranking(name: str, score: Ranking, logits: Tensor, targets: Tensor, *,
     return _result(logits, sum(each) / len(each))
 
 
-def _array(logits: Tensor) -> np.ndarray:
-    """Return logits on the CPU as float64, which holds every type of theirs exactly."""
-    return np.asarray(logits.detach().cpu().double().numpy())
-
-
 def _confusion(logits: Tensor, targets: Tensor) -> np.ndarray:
     """Return the (C, C) int64 counts, rows actual, columns predicted."""
     predicted = logits.argmax(1).cpu().numpy()
@@ -295,7 +291,11 @@ class _ClassAverage:
 def _class_average(options: _ClassAverage, logits: Tensor, targets: Tensor, formula: Formula) -> Tensor:
     """Return the average over classes of a formula of their true positives, false positives and false negatives."""
     name, n_classes = type(options).__name__, logits.shape[-1]
-    average = _average_for(options, _checked(name, logits, targets), n_classes)
+    average, is_multi = options.average, _checked(name, logits, targets)
+    if average == "binary" and (is_multi or n_classes != 2):
+        here = f"with {n_classes} {'tags' if is_multi else 'classes'} {name} uses 'macro'"
+        warnings.warn(f"average='binary' is for two classes; {here}", DataWarning, stacklevel=3)
+        average = "macro"
     if targets.ndim == 1:
         predicted, true = logits.argmax(1).cpu().numpy(), targets.cpu().numpy()
     else:
@@ -308,14 +308,6 @@ def _class_average(options: _ClassAverage, logits: Tensor, targets: Tensor, form
     each = formula(tp, fp, fn)
     value = float(each[options.pos_label]) if average == "binary" else scores.averaged(each, tp, fp, fn, average)
     return _result(logits, value)
-
-
-def _average_for(options: _ClassAverage, is_multi: bool, n_classes: int) -> str:
-    if options.average != "binary" or (n_classes == 2 and not is_multi):
-        return options.average
-    here = f"with {n_classes} {'tags' if is_multi else 'classes'} {type(options).__name__} uses 'macro'"
-    warnings.warn(f"average='binary' is for two classes; {here}", DataWarning, stacklevel=4)
-    return "macro"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,31 +136,23 @@ class _Canvas:
         self.claims.append(mask)
         self.taken = np.maximum(self.taken, mask)
 
-    def shapes(self, draw: Callable[[ImageDraw.ImageDraw, float], None]) -> Plane:
-        """Return the mask of what `draw(pen, pixels a tile side)` draws with 255."""
+    def shapes(self, items: Sequence[Points], draw: Callable[[ImageDraw.ImageDraw, list[float]], object]) -> Plane:
+        """Return the mask of what `draw(pen, an item's numbers in pixels)` draws with 255."""
         side = self.size_px * SUPERSAMPLING
         image = Image.new("L", (side, side))
-        draw(ImageDraw.Draw(image), float(side))
+        pen = ImageDraw.Draw(image)
+        for item in items:
+            draw(pen, (item * float(side)).ravel().tolist())
         return np.asarray(image.reduce(SUPERSAMPLING), np.float32) / np.float32(255)
 
     def lines(self, paths: Sequence[Points], width_px: float) -> Plane:
         """Return the mask of lines of `width_px` (at 256 px)."""
-
-        def draw(pen: ImageDraw.ImageDraw, side: float) -> None:
-            width = max(1, round(width_px * side / GROUND_PX))
-            for path in paths:
-                pen.line((path * side).ravel().tolist(), fill=255, width=width)
-
-        return self.shapes(draw)
+        width = max(1, round(width_px * float(self.size_px * SUPERSAMPLING) / GROUND_PX))
+        return self.shapes(paths, lambda pen, points: pen.line(points, fill=255, width=width))
 
     def blobs(self, outlines: Sequence[Points], *, ragged: float = 0.0) -> Plane:
         """Return the mask of closed outlines, with torn edges where `ragged` is above 0."""
-
-        def draw(pen: ImageDraw.ImageDraw, side: float) -> None:
-            for outline in outlines:
-                pen.polygon((outline * side).ravel().tolist(), fill=255)
-
-        mask = self.shapes(draw)
+        mask = self.shapes(outlines, lambda pen, points: pen.polygon(points, fill=255))
         return self.fray(mask, ragged) if ragged else mask
 
     def fray(self, mask: Plane, amount: float) -> Plane:
@@ -273,11 +265,11 @@ def _stream(canvas: _Canvas, path: Points, width: float) -> Plane:
     discs = np.column_stack([np.interp(between, np.arange(len(path)), column) for column in discs.T])
     discs = discs[np.all(np.abs(discs[:, :2] - 0.5) < 0.5 + width, axis=1)]
 
-    def draw(pen: ImageDraw.ImageDraw, side: float) -> None:
-        for x, y, r in (discs * side).tolist():
-            pen.ellipse((x - r, y - r, x + r, y + r), fill=255)
+    def disc(pen: ImageDraw.ImageDraw, numbers: list[float]) -> None:
+        x, y, r = numbers
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=255)
 
-    return canvas.fray(canvas.shapes(draw), 0.25)
+    return canvas.fray(canvas.shapes(list(discs), disc), 0.25)
 
 
 def _patches(

@@ -69,7 +69,7 @@ def new_store(key: str, n_bytes: int, *, say: Say) -> Iterator[UnfinishedFile]:
     try:
         with FileLock(pixel_folder() / "room.lock"):  # two processes must not count on the same room
             _remove_set(key)
-            _sweep(own=key)
+            _sweep()
             _evict(n_bytes + pixel_file.KEY_BYTES, say)
             unfinished = UnfinishedFile(key, n_bytes)
     except NO_LOCK as error:
@@ -229,14 +229,10 @@ def _alone(key: str) -> Iterator[bool]:
         yield idle
 
 
-def _sweep(own: str = "") -> None:
-    """Remove what killed processes left: .part files, and sets without a manifest, of every key that nobody decodes.
-
-    Args:
-        own: the key whose lock the caller holds, and whose files are gone already.
-    """
+def _sweep() -> None:
+    """Remove what killed processes left: .part files, and sets without a manifest, of every key that nobody decodes."""
     left = _files(".part") + [p for p in _files(".bin") if not p.with_suffix(".json").exists()]
-    for key in {_key_of(p) for p in left} - {own}:
+    for key in {_key_of(p) for p in left}:
         with _alone(key) as idle:
             if idle:
                 _remove_parts(key)

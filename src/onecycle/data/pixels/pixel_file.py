@@ -75,13 +75,6 @@ def stamps_of(paths: Sequence[str]) -> array[int]:
     return stamps
 
 
-def first_change(before: array[int], after: array[int]) -> int | None:
-    """Return the position of the first file that is not what it was, None if all are."""
-    if before == after:
-        return None
-    return next(i // 2 for i, (old, new) in enumerate(zip(before, after, strict=True)) if old != new)
-
-
 def key_of(paths: Sequence[str], stamps: array[int], recipe: str) -> str:
     """Name a set of decoded pictures after all that decides about its bytes.
 

@@ -337,8 +337,9 @@ class PixelStore:
 
     def _why_unlasting(self, stamps: array[int], layout: PixelLayout) -> str | None:
         """Say why the next run may not find the same pixels, None if it will."""
-        changed = pixel_file.first_change(stamps, pixel_file.stamps_of(self.paths))
-        if changed is not None:
+        after = pixel_file.stamps_of(self.paths)
+        if after != stamps:
+            changed = next(i // 2 for i, (old, new) in enumerate(zip(stamps, after, strict=True)) if old != new)
             return f"{self.paths[changed]} was changed while the pictures were decoded"
         if layout.failures.passing is not None:
             position = layout.failures.passing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from dataclasses import replace
 from enum import StrEnum
@@ -11,6 +12,8 @@ import pytest
 
 from onecycle.cli.options import FIND_LR, TRAIN
 from onecycle.errors import ArgumentError
+from onecycle.learner.fine_tune.run import FineTuneOptions
+from onecycle.learner.learner import Learner
 from onecycle.runs.config import DEFAULT_EPOCHS, RunConfig, settings
 
 
@@ -29,6 +32,24 @@ def test_yaml_gives_the_same_settings_back(tmp_path):
     again = from_text(tmp_path, config.to_yaml())
     assert again.values() == config.values()
     assert {name: getattr(again, name) for name in given} == given
+
+
+@pytest.mark.parametrize("name", ["epochs", "minutes", "lr", "freeze_epochs", "bs"])
+def test_what_fine_tune_takes_too_is_said_in_its_words(name):
+    text = " ".join((inspect.getdoc(Learner.fine_tune) or "").replace("`", "").split())
+    meaning = settings()[name].metadata["help"].split("; default")[0].rstrip(".")
+    keyword = {"lr": "base_lr"}.get(name, name)
+    assert f" {keyword}: {meaning[0].lower()}{meaning[1:]}" in text
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"epochs": -1}, {"minutes": 0.0}, {"freeze_epochs": -1}, {"bs": 0}, {"epochs": 0, "freeze_epochs": 0}]
+)
+def test_what_fine_tune_refuses_is_no_setting(wrong):
+    with pytest.raises(ArgumentError):
+        RunConfig.merged(None, {"data": "x", **wrong})
+    with pytest.raises(ArgumentError):
+        FineTuneOptions(**{"epochs": None if "minutes" in wrong else 4, **wrong})
 
 
 def test_yaml_says_where_each_value_came_from():

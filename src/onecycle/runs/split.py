@@ -7,7 +7,7 @@ import io
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -17,15 +17,7 @@ from onecycle.errors import DataError, DataWarning, warn
 from onecycle.files import csv_text, text_name
 from onecycle.text import plural, shown
 
-Part = Literal["train", "valid", "left out"]
-
-
-def parts_of(data: ImageDataBunch) -> list[Part]:
-    """Return the part of each row of the table."""
-    parts: np.ndarray = np.full(len(data.store), "left out", dtype=object)
-    parts[data.split.train] = "train"
-    parts[data.split.valid] = "valid"
-    return list(parts)
+Side = Literal["train", "valid", "left out"]
 
 
 def valid_names(data: ImageDataBunch) -> list[str]:
@@ -35,12 +27,14 @@ def valid_names(data: ImageDataBunch) -> list[str]:
 
 def split_text(data: ImageDataBunch) -> str:
     """Return the split as ``split.csv`` has it: one line a row of the table, in order."""
+    sides: np.ndarray = np.full(len(data.store), "left out", dtype=object)
+    sides[data.split.train], sides[data.split.valid] = "train", "valid"
     names = (text_name(path, data.path) for path in data.store.paths)
-    return csv_text([("file", "part"), *zip(names, parts_of(data), strict=True)])
+    return csv_text([("file", "part"), *zip(names, sides, strict=True)])
 
 
-def read_split(table: Path) -> list[tuple[str, Part]]:
-    """Return (file, part) of each row that the data had when the split was written.
+def read_split(table: Path) -> list[tuple[str, Side]]:
+    """Return (file, side) of each row that the data had when the split was written.
 
     Raises:
         DataError: no such table, or a damaged one.
@@ -49,11 +43,10 @@ def read_split(table: Path) -> list[tuple[str, Part]]:
         rows = list(csv.reader(io.StringIO(table.read_text(encoding="utf-8"))))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"the split {table} cannot be read: {error}") from error
-    known = {"train", "valid", "left out"}
-    bad = next((i for i, row in enumerate(rows[1:], 2) if len(row) != 2 or row[1] not in known), None)
+    bad = next((i for i, row in enumerate(rows[1:], 2) if len(row) != 2 or row[1] not in get_args(Side)), None)
     if rows[:1] != [["file", "part"]] or bad is not None:
         raise DataError(f"{table}, line {bad or 1}: expected a file and train, valid or left out")
-    return [(file, part) for file, part in rows[1:]]  # type: ignore[misc]
+    return [(file, side) for file, side in rows[1:]]  # type: ignore[misc]
 
 
 def split_like(paths: Sequence[str], root: Path, table: Path) -> Split:
@@ -72,23 +65,20 @@ def split_like(paths: Sequence[str], root: Path, table: Path) -> Split:
     rows: dict[str, list[int]] = defaultdict(list)
     for row, path in reversed(list(enumerate(paths))):
         rows[text_name(path, root)].append(row)
-    rows_in: dict[Part, list[int]] = {"train": [], "valid": [], "left out": []}
+    rows_in: dict[Side, list[int]] = {"train": [], "valid": [], "left out": []}
     gone = []
-    for file, part in read_split(table):
+    for file, side in read_split(table):
         if rows.get(file):
-            rows_in[part].append(rows[file].pop())
-        elif part != "left out":
+            rows_in[side].append(rows[file].pop())
+        elif side != "left out":
             gone.append(file)
     if gone:
         raise DataError(
             f"{plural(len(gone), 'picture')} of the split {table} no longer in {root}: {shown(gone, most=5)}; "
             "put them back, or train again"
         )
-    new = sum(len(left) for left in rows.values())
-    if new:
-        warn(
-            f"{plural(new, 'picture')} came to {root} after {table} was written, and will be in neither part",
-            DataWarning,
-        )
-    train, valid = (np.sort(np.array(rows_in[part], dtype=np.int64)) for part in ("train", "valid"))
+    if new := sum(len(left) for left in rows.values()):
+        text = f"{plural(new, 'picture')} came to {root} after {table} was written, and will be in neither part"
+        warn(text, DataWarning)
+    train, valid = (np.sort(np.array(rows_in[side], dtype=np.int64)) for side in ("train", "valid"))
     return Split(train, valid, f"that of {table.parent.name}/{table.name}")

@@ -33,7 +33,12 @@ def grad_cam(model: nn.Module, x: torch.Tensor, class_index: int | torch.Tensor)
     Raises:
         ArgumentError: another kind of model, ``x`` that is not a batch of pictures, or no such class.
     """
-    body, head = _body_and_head(model)
+    if not (isinstance(model, nn.Sequential) and len(model) == 2):
+        raise ArgumentError(
+            "a heatmap needs nn.Sequential(body, head), as cnn_learner makes it; received "
+            f"{type(model).__name__} with {len(list(model.children()))} parts. Pass heatmap=False"
+        )
+    body, head = model
     batch = x[None] if x.ndim == 3 else x
     if batch.ndim != 4:
         raise ArgumentError(f"Grad-CAM takes pictures (N, 3, H, W) or (3, H, W); received {tuple(x.shape)}")
@@ -43,25 +48,14 @@ def grad_cam(model: nn.Module, x: torch.Tensor, class_index: int | torch.Tensor)
         gradient = _gradient(head, activations, class_index)
         weights = gradient.mean(dim=(2, 3), keepdim=True)
         maps = torch.relu((weights * activations).sum(dim=1))
-    found: np.ndarray = maps.float().cpu().numpy()
-    return found
-
-
-def _body_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
-    if not (isinstance(model, nn.Sequential) and len(model) == 2):
-        raise ArgumentError(
-            "a heatmap needs nn.Sequential(body, head), as cnn_learner makes it; received "
-            f"{type(model).__name__} with {len(list(model.children()))} parts. Pass heatmap=False"
-        )
-    return model[0], model[1]
+    return np.asarray(maps.float().cpu().numpy())
 
 
 def _gradient(head: nn.Module, activations: torch.Tensor, class_index: int | torch.Tensor) -> torch.Tensor:
     """Return ∂logit/∂activations for each picture's class, without touching any parameter's ``.grad``."""
     if activations.ndim != 4:
-        raise ArgumentError(
-            f"Grad-CAM needs a body with maps (N, K, h, w) as output; received {tuple(activations.shape)}"
-        )
+        shape = tuple(activations.shape)
+        raise ArgumentError(f"Grad-CAM needs a body with maps (N, K, h, w) as output; received {shape}")
     with torch.enable_grad():
         leaf = activations.detach().requires_grad_(True)
         logits = head(leaf.clone())  # the copy lets the head begin with an in-place layer

@@ -21,7 +21,7 @@ YES, NO = "yes", "no"
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """One label to look at again."""
+    """One label to check."""
 
     row: int  # of the labelled table, 0 for its first picture
     path: str  # the picture
@@ -106,15 +106,12 @@ def as_issues(
         is_multi: whether the classes are tags.
         n: how many; None for all.
     """
-    chosen = slice(0, len(ranked) if n is None else n)
+    words, tags = ((NO, YES), [str(name) for name in names]) if is_multi else (names, [None] * len(names))
     columns = (ranked.items, ranked.classes, ranked.given, ranked.suggested, ranked.scores)
-    issues = []
-    for item, c, given, suggested, score in zip(*(column[chosen].tolist() for column in columns), strict=True):
-        words = (NO, YES) if is_multi else names
-        tag = str(names[c]) if is_multi else None
-        texts = str(words[given]), str(words[suggested])
-        issues.append(LabelIssue(int(rows[item]), paths[item], tag, *texts, score))
-    return issues
+    return [
+        LabelIssue(int(rows[item]), paths[item], tags[c], str(words[given]), str(words[suggested]), score)
+        for item, c, given, suggested, score in zip(*(column[:n].tolist() for column in columns), strict=True)
+    ]
 
 
 def _of_classes(probs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -143,9 +140,8 @@ def _of_tags(probs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.nda
     wrong = np.zeros(targets.shape, dtype=bool)
     if len(varied):  # a tag that all or no pictures have cannot be confused
         with _rare_classes_accepted():
-            wrong[:, varied] = find_multilabel_issues_per_class(
-                as_lists(targets[:, varied]), probs[:, varied], n_jobs=1
-            )
+            labels = as_lists(targets[:, varied])
+            wrong[:, varied] = find_multilabel_issues_per_class(labels, probs[:, varied], n_jobs=1)
     return np.asarray(scores), wrong, (probs > 0.5).astype(np.int64)
 
 

@@ -7,6 +7,7 @@ Sizes are inches, fonts points (1/72 inch).
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,9 +104,8 @@ def _draw_picture(ax: Axes, image: np.ndarray, heatmap: np.ndarray | None, alpha
     drawn = ax.imshow(image)
     if heatmap is not None:
         top = float(heatmap.max()) or 1.0  # a map of zeros: nothing speaks for the class
-        ax.imshow(
-            heatmap, alpha=alpha, cmap=cmap, vmin=0, vmax=top, extent=drawn.get_extent(), interpolation="bilinear"
-        )
+        place = drawn.get_extent()
+        ax.imshow(heatmap, alpha=alpha, cmap=cmap, vmin=0, vmax=top, extent=place, interpolation="bilinear")
 
 
 def _set_picture_title(ax: Axes, title: str, cell_pt: tuple[float, float], *, largest_pt: float) -> None:
@@ -145,7 +145,7 @@ def sample_title(names: Sequence[object], truth: np.ndarray, pred: np.ndarray, p
 
 
 def wrap_title(title: str, width: int) -> list[str]:
-    """Break a title of parts joined by "/" into lines of at most ``width`` characters.
+    """Break a title of names joined by "/" into lines of at most ``width`` characters.
 
     The names come first, each on lines of its own; the numbers at the end stay together.
     """
@@ -154,18 +154,11 @@ def wrap_title(title: str, width: int) -> list[str]:
         if len(line) <= width:
             lines.append(line)
             continue
-        *names, numbers = _title_parts(line)
-        for name in names:
-            lines += textwrap.wrap(name, width, break_on_hyphens=False)
-        lines += textwrap.wrap(numbers, width, break_on_hyphens=False)
+        # "pred/actual / 1.20 / 0.30" is ["pred/", "actual", "/ 1.20 / 0.30"]
+        names, slash, numbers = line.partition(" / ")
+        for piece in (*re.split("(?<=/)", names), (slash + numbers).strip()):
+            lines += textwrap.wrap(piece, width, break_on_hyphens=False)
     return lines
-
-
-def _title_parts(line: str) -> list[str]:
-    """Split "pred/actual / 1.20 / 0.30" into ["pred/", "actual", "/ 1.20 / 0.30"]."""
-    names, slash, numbers = line.partition(" / ")
-    parts = names.split("/")
-    return [p + "/" for p in parts[:-1]] + [parts[-1], (slash + numbers).strip()]
 
 
 # -- one matrix ----------------------------------------------------------------------------------------------
@@ -198,7 +191,8 @@ def confusion_figure(values: np.ndarray, names: Sequence[str], look: Look) -> Fi
     """
     if values.shape != (len(names), len(names)):
         raise ArgumentError(f"expected a matrix {(len(names), len(names))} for these names; received {values.shape}")
-    figsize = look.figsize or _matrix_size(len(names))
+    side = _clip(2.8 + 0.17 * len(names), 5, 20)
+    figsize = look.figsize or (side + 0.4, side)
     ticks = _place_names(names, figsize)
     figure = plt.figure(figsize=figsize, dpi=look.dpi, layout="constrained")
     ax = figure.add_subplot()
@@ -222,11 +216,6 @@ def _clip(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
 
 
-def _matrix_size(c: int) -> tuple[float, float]:
-    side = _clip(2.8 + 0.17 * c, 5, 20)
-    return side + 0.4, side
-
-
 def _place_names(names: Sequence[str], figsize: tuple[float, float]) -> _Ticks:
     """Choose font, wrapping, shortening and thinning so that neighbouring names do not touch."""
     c, side = max(len(names), 1), max(min(figsize[0] - 0.6, figsize[1] - 1.0), 0.5) * POINTS
@@ -243,7 +232,9 @@ def _place_names(names: Sequence[str], figsize: tuple[float, float]) -> _Ticks:
     across = [fit_name(n, int(0.92 * cell / (CHAR_EM * font)), 3) for n in clean]
     if step == 1 and all(a.split() == n.split() for a, n in zip(across, clean, strict=True)):
         return _Ticks(across, font, cell, 1, 0)
-    return _Ticks(texts if step > 1 else _told_apart(texts), font, cell, step, 90)
+    if step == 1:  # names that became the same by shortening are numbered
+        texts = [f"{t} ({i})" if texts.count(t) > 1 else t for i, t in enumerate(texts)]
+    return _Ticks(texts, font, cell, step, 90)
 
 
 def fit_name(name: str, width: int, lines: int = 1) -> str:
@@ -260,11 +251,6 @@ def fit_name(name: str, width: int, lines: int = 1) -> str:
         if len(wrapped) <= lines and all(len(w) <= width for w in wrapped):
             return "\n".join(wrapped)
     return name if len(name) <= width else name[: width - 1] + "…"
-
-
-def _told_apart(texts: list[str]) -> list[str]:
-    """Number the names that became the same by shortening, so that no two rows look alike."""
-    return [f"{t} ({i})" if texts.count(t) > 1 else t for i, t in enumerate(texts)]
 
 
 def _draw_grid(ax: Axes, c: int, cell_pt: float) -> None:
@@ -359,10 +345,13 @@ def tag_tables_figure(
             continue
         tag = int(chosen[place])
         _draw_table(ax, values[tag], shades[tag], cell, look)
-        summary = f"P {_share(measures['precision'][tag])}  R {_share(measures['recall'][tag])}"
-        _title_table(ax, names[tag], summary, cell)
+        font = _clip(cell * 0.075, 4, 12)
+        short = fit_name(" ".join(names[tag].split()), max(6, int(0.85 * cell / (CHAR_EM * font))), 2)
+        shares = [_share(measures[name][tag]) for name in ("precision", "recall")]
+        ax.set_title(f"{short}\nP {shares[0]}  R {shares[1]}", fontsize=font, parse_math=False)
         first, last = place % columns == 0, place + columns >= len(chosen)
-        _name_outer_axes(ax, first, last, cell)
+        ax.set_xticks([0, 1], ["no", "yes"] if last else ["", ""], fontsize=_clip(cell * 0.06, 4, 10))
+        ax.set_yticks([0, 1], ["no", "yes"] if first else ["", ""], fontsize=_clip(cell * 0.06, 4, 10))
     omitted = "" if len(chosen) == len(names) else f" ({len(chosen)} of {len(names)} tags: the lowest F)"
     figure.suptitle(look.title + omitted, weight="bold", size=_clip(1.3 * min(figsize), 11, 18))
     figure.supxlabel("Predicted (P precision, R recall)", size=_clip(min(figsize), 9, 14))
@@ -383,18 +372,6 @@ def _draw_table(ax: Axes, values: np.ndarray, shades: np.ndarray, cell_pt: float
     for r, c in np.ndindex(2, 2):
         ink = _ink(mpl.colormaps[look.cmap], float(shades[r, c]) / 1.25)
         ax.text(c, r, f"{values[r, c]:.{look.decimals}f}", ha="center", va="center", fontsize=font, color=ink)
-
-
-def _title_table(ax: Axes, name: str, summary: str, cell_pt: float) -> None:
-    font = _clip(cell_pt * 0.075, 4, 12)
-    short = fit_name(" ".join(name.split()), max(6, int(0.85 * cell_pt / (CHAR_EM * font))), 2)
-    ax.set_title(f"{short}\n{summary}", fontsize=font, parse_math=False)
-
-
-def _name_outer_axes(ax: Axes, first: bool, last: bool, cell_pt: float) -> None:
-    font = _clip(cell_pt * 0.06, 4, 10)
-    ax.set_xticks([0, 1], ["no", "yes"] if last else ["", ""], fontsize=font)
-    ax.set_yticks([0, 1], ["no", "yes"] if first else ["", ""], fontsize=font)
 
 
 # -- how far probabilities can be trusted ---------------------------------------------------------------------
@@ -435,7 +412,7 @@ def reliability_figure(
 def tag_curves_figure(
     curves: Sequence[TagCurve], *, figsize: tuple[float, float] | None = None, ncols: int = 5
 ) -> Figure:
-    """Draw precision against recall, a tag a panel, the worst average precision first; dashed: guessing.
+    """Draw precision against recall, a tag a panel, the worst average precision first; dashed: the baseline.
 
     Args:
         curves: of ``tags.tag_curves``.

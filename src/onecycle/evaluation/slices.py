@@ -1,7 +1,7 @@
-"""Where a model does worse: parts of the pictures by any column of their table, corrected for many looks.
+"""Where a model does worse: slices of the pictures by any column of their table, corrected for many comparisons.
 
-Every value of every column is compared with the rest, so some of them look bad by chance. The p-values are those of
-all looks together (Holm), so that in one of twenty data sets without any bad part a single one is named.
+Every value of every column is compared with the rest, so some of them are worse by chance. The p-values are those of
+all comparisons together (Holm), so that in one of twenty data sets without any bad slice a single one is named.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.intervals import Estimate, SumScore, check_arrays, estimate
 
 LEAST_PICTURES = 10
-"""Smaller parts, or rests, are not looked at: their intervals say nothing."""
+"""Smaller slices, or rests, are not compared: their intervals say nothing."""
 
 MOST_VALUES = 10
 """Numbers with more different values than this are cut into quarters."""
@@ -54,7 +54,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class SliceReport:
-    """All parts that were looked at, those furthest below the rest first."""
+    """All slices that were compared, those furthest below the rest first."""
 
     slices: tuple[Slice, ...]  # of every column
     score: str  # what was compared
@@ -67,12 +67,9 @@ class SliceReport:
         return tuple(s for s in self.slices if s.gap < 0 and s.p_value < SURE)
 
     def __str__(self) -> str:
-        lines = textwrap.wrap(
-            f"{self.score} in {len(self.slices)} parts of {self.n:,} pictures; p is for all looks together.", _COLUMNS
-        )
-        named = self.worse
-        shown = named or self.slices[:5]
-        if not named:
+        head = f"{self.score} in {len(self.slices)} parts of {self.n:,} pictures; p is for all comparisons together."
+        lines, shown = textwrap.wrap(head, _COLUMNS), self.worse or self.slices[:5]
+        if not self.worse:
             lines.append("No part is worse than the rest beyond chance.")
             lines += [f"The {len(shown)} furthest below it:"] if shown else []
         if shown:
@@ -120,7 +117,11 @@ def find_slices(
         rejective multiple test procedure". Pictures count as independent.
     """
     check_arrays(probs, targets)
-    values = _per_picture(score, probs, targets)
+    rows = score.rows(probs, targets) if isinstance(score, SumScore) else np.empty((0, 0))
+    if rows.shape != (len(probs), 2) or not (rows[:, 1] == 1).all():
+        wanted = "accuracy() or sample_fbeta(), say"
+        raise ArgumentError(f"slices compare means over pictures: {wanted}; received {score.name!r}")
+    values = rows[:, 0]
     compared = [(name, *part) for name, column in columns.items() for part in _parts(name, column, len(probs), least)]
     p_values = holm(np.array([_p_value(values[inside], values[~inside]) for _, _, inside in compared]))
     slices = []
@@ -192,34 +193,19 @@ def label_columns(targets: np.ndarray, classes: Sequence[object]) -> dict[str, n
     return {f"tag {name}": np.where(targets[:, i] > 0, "yes", "no") for i, name in enumerate(classes)}
 
 
-def _per_picture(score: SumScore, probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    rows = score.rows(probs, targets) if isinstance(score, SumScore) else np.empty((0, 0))
-    if rows.shape != (len(probs), 2) or not (rows[:, 1] == 1).all():
-        raise ArgumentError(
-            f"slices compare means over pictures: accuracy() or sample_fbeta(), say; received {score.name!r}"
-        )
-    return np.asarray(rows[:, 0])
-
-
-def _parts(
-    name: str, column: Sequence[object] | np.ndarray | pd.Series, n: int, least: int
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield (value as text, bool ``(N,)``) for each part of a column that is large enough."""
+def _parts(name: str, column: Any, n: int, least: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (value as text, bool ``(N,)``) for each slice by a column that is large enough."""
     cells = pd.Series(column).reset_index(drop=True)
     if len(cells) != n:
         raise ArgumentError(f"column {name!r} has {len(cells):,} values; expected one for each of {n:,} pictures")
     if pd.api.types.is_numeric_dtype(cells) and cells.nunique() > MOST_VALUES:
         quarters = pd.qcut(cells, 4, duplicates="drop")
-        cells = cells.groupby(quarters, observed=True).transform(_range_text)
+        cells = cells.groupby(quarters, observed=True).transform(lambda q: f"{q.min():.4g} to {q.max():.4g}")
     text = cells.astype(object).where(cells.notna(), "(none)").map(str)
     for value in sorted(text.unique()):
         inside = (text == value).to_numpy()
         if least <= inside.sum() <= n - least:
             yield value, inside
-
-
-def _range_text(quarter: pd.Series[Any]) -> str:
-    return f"{quarter.min():.4g} to {quarter.max():.4g}"
 
 
 def _p_value(inside: np.ndarray, outside: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -18,8 +18,7 @@ from onecycle.train.losses import LossFunc, per_item_loss
 
 if TYPE_CHECKING:
     from onecycle.train.log.recorder import MetricValue
-
-Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    from onecycle.train.metrics import Metric
 
 
 class BatchLike(Protocol):
@@ -98,12 +97,10 @@ def validate(
 
 
 def _as_value(value: torch.Tensor | float) -> MetricValue:
-    """A metric's value as a float, or as nested lists where it is a table (such as a confusion matrix)."""
+    """Return a metric's value as a float, or as nested lists where it is a table (such as a confusion matrix)."""
     tensor = torch.as_tensor(value)
-    if tensor.numel() == 1:
-        return float(tensor.item())
-    table: list[MetricValue] = tensor.tolist()
-    return table
+    table: list[MetricValue] = tensor.tolist() if tensor.numel() != 1 else []
+    return table or float(tensor.item())
 
 
 @contextmanager

@@ -23,10 +23,11 @@ from onecycle.train.device.batch_split import BatchSplit, is_out_of_memory, loss
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.precision import Precision
 from onecycle.train.device.random_state import keep_random_state, mix_seed, seed_device
-from onecycle.train.evaluate import BatchLike, Loader, Metric, validate
+from onecycle.train.evaluate import BatchLike, Loader, validate
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import EpochRow, MetricValue, Recorder
 from onecycle.train.losses import LossFunc
+from onecycle.train.metrics import Metric
 from onecycle.train.optimizer import AdamW_v1, LayerGroup, OptFunc, Optimizer, hold_frozen_norms
 from onecycle.train.schedules import Schedule
 

@@ -31,7 +31,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,11 +71,6 @@ def metric_name(metric: object) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(metric).__name__).lower()
 
 
-def is_scalar(metric: object) -> bool:
-    """Return whether a metric gives one number, which the log can show; ``ConfusionMatrix`` does not."""
-    return bool(getattr(_unwrap(metric), "scalar", True))
-
-
 def check_metric(metric: object, *, is_multi: bool) -> None:
     """Raise where a metric cannot work, so that a mistake costs no epoch.
 
@@ -91,33 +86,22 @@ def check_metric(metric: object, *, is_multi: bool) -> None:
         raise ArgumentError(f"a metric is an object, not a class: write {metric.__name__}() with brackets")
     if not callable(metric):
         raise ArgumentError(f"a metric is a callable (logits, targets) -> number, got {metric!r}")
-    inner = _unwrap(metric)
-    _check_options(metric, inner)
+    inner: Any = metric
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    if not inspect.isbuiltin(inner):  # what is written in C has no signature to check
+        try:
+            inspect.signature(metric).bind(None, None)
+        except (TypeError, ValueError) as error:
+            wanted = f"{metric_name(inner)}{inspect.signature(inner)}"
+            raise ArgumentError(f"no metric over (logits, targets): {error}; defined as {wanted}") from error
     kind = inner if inspect.isfunction(inner) else type(inner)
     if kind.__module__ == __name__:
         _check_fit(kind.__name__, is_multi)
 
 
-def _unwrap(metric: object) -> object:
-    while isinstance(metric, functools.partial):
-        metric = metric.func
-    return metric
-
-
-def _check_options(metric: Callable[..., object], inner: object) -> None:
-    if inspect.isbuiltin(inner) or not callable(inner):
-        return  # written in C, without a signature to check
-    try:
-        inspect.signature(metric).bind(None, None)
-    except (TypeError, ValueError) as error:
-        wanted = f"{metric_name(inner)}{inspect.signature(inner)}"
-        raise ArgumentError(f"no metric over (logits, targets): {error}; defined as {wanted}") from error
-
-
 def _check_fit(name: str, is_multi: bool, got: str = "") -> None:
-    fitting, others = SINGLE_LABEL_METRICS, MULTI_LABEL_METRICS
-    if is_multi:
-        fitting, others = others, fitting
+    fitting, others = (SINGLE_LABEL_METRICS, MULTI_LABEL_METRICS)[:: -1 if is_multi else 1]
     if name in fitting:
         return
     kinds = ("one label a picture, targets (N,) of class indices", "tags, targets (N, C) of 0 and 1")
@@ -177,7 +161,7 @@ def top_k_accuracy(logits: Tensor, targets: Tensor, k: int = 5) -> Tensor:
             lower class index comes first, so that k=1 is ``accuracy``.
     """
     _checked("top_k_accuracy", logits, targets)
-    values = logits.detach().cpu().double().numpy()  # holds every type of theirs exactly
+    values = logits.detach().cpu().double().numpy()  # float64 holds every type of logits exactly
     return _result(logits, float(scores.top_k_hits(values, targets.cpu().long().numpy(), k).mean()))
 
 
@@ -265,8 +249,7 @@ def _mean_ranking(name: str, score: Ranking, logits: Tensor, targets: Tensor, *,
 
 def _confusion(logits: Tensor, targets: Tensor) -> np.ndarray:
     """Return the (C, C) int64 counts, rows actual, columns predicted."""
-    predicted = logits.argmax(1).cpu().numpy()
-    return scores.confusion_counts(targets.cpu().long().numpy(), predicted, logits.shape[1])
+    return scores.confusion_counts(targets.cpu().long().numpy(), logits.argmax(1).cpu().numpy(), logits.shape[1])
 
 
 @dataclass(frozen=True)
@@ -291,11 +274,7 @@ class _ClassAverage:
 def _class_average(options: _ClassAverage, logits: Tensor, targets: Tensor, formula: Formula) -> Tensor:
     """Return the average over classes of a formula of their true positives, false positives and false negatives."""
     name, n_classes = type(options).__name__, logits.shape[-1]
-    average, is_multi = options.average, _checked(name, logits, targets)
-    if average == "binary" and (is_multi or n_classes != 2):
-        here = f"with {n_classes} {'tags' if is_multi else 'classes'} {name} uses 'macro'"
-        warnings.warn(f"average='binary' is for two classes; {here}", DataWarning, stacklevel=3)
-        average = "macro"
+    average = _average_for(options, _checked(name, logits, targets), n_classes)
     if targets.ndim == 1:
         predicted, true = logits.argmax(1).cpu().numpy(), targets.cpu().numpy()
     else:
@@ -308,6 +287,14 @@ def _class_average(options: _ClassAverage, logits: Tensor, targets: Tensor, form
     each = formula(tp, fp, fn)
     value = float(each[options.pos_label]) if average == "binary" else scores.averaged(each, tp, fp, fn, average)
     return _result(logits, value)
+
+
+def _average_for(options: _ClassAverage, is_multi: bool, n_classes: int) -> str:
+    if options.average != "binary" or (n_classes == 2 and not is_multi):
+        return options.average
+    here = f"with {n_classes} {'tags' if is_multi else 'classes'} {type(options).__name__} uses 'macro'"
+    warnings.warn(f"average='binary' is for two classes; {here}", DataWarning, stacklevel=4)
+    return "macro"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -371,9 +358,8 @@ class MultiLabelFbeta(FBeta):
 
 @dataclass(frozen=True, kw_only=True)
 class ConfusionMatrix:
-    """The (C, C) int64 counts, rows actual and columns predicted: not one number, see ``is_scalar``."""
+    """The (C, C) int64 counts, rows actual and columns predicted: not one number."""
 
-    scalar: ClassVar[bool] = False
     name: str = "confusion_matrix"
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -63,17 +63,13 @@ class ImageDataset:
         is_multi: bool = False,
     ) -> None:
         self.store, self.rows, self.labels, self.classes = store, rows, labels, classes
+        # int64 (n,) class indices, or float32 (n, C) 0/1; zeros where the truth is not known
         if labels is not None:
-            self._targets = torch.from_numpy(labels.targets[rows])
+            self.targets = torch.from_numpy(labels.targets[rows])
         elif is_multi:
-            self._targets = torch.zeros(len(rows), len(classes))
+            self.targets = torch.zeros(len(rows), len(classes))
         else:
-            self._targets = torch.zeros(len(rows), dtype=torch.int64)
-
-    @property
-    def targets(self) -> torch.Tensor:
-        """int64 ``(n,)`` class indices, or float32 ``(n, C)`` 0/1; zeros where the truth is not known."""
-        return self._targets
+            self.targets = torch.zeros(len(rows), dtype=torch.int64)
 
     @property
     def c(self) -> int:

@@ -86,11 +86,11 @@ def _exact_links(prints: Fingerprints, groups: np.ndarray) -> list[Link]:
 
 def _structure(thumbs: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return the root mean square of each picture's edges, ``(len(rows),)``."""
-    found = np.empty(len(rows), dtype=np.float32)
+    structure = np.empty(len(rows), dtype=np.float32)
     for start in range(0, len(rows), _BLOCK):
         block = rows[start : start + _BLOCK]
-        found[start : start + _BLOCK] = np.sqrt(np.square(edges(thumbs[block])).mean(axis=(1, 2, 3)))
-    return found
+        structure[start : start + _BLOCK] = np.sqrt(np.square(edges(thumbs[block])).mean(axis=(1, 2, 3)))
+    return structure
 
 
 def _candidates(

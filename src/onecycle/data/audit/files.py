@@ -84,9 +84,9 @@ def suffix_hint(path: str) -> str:
 
 def _options(**values: str) -> str:
     """Return settings as options, and as arguments in Python."""
-    given = {name: value for name, value in values.items() if value}
-    options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in given.items())
-    return f"{options} ({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+    said = {name: value for name, value in values.items() if value}
+    options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in said.items())
+    return f"{options} ({', '.join(f'{name}={value!r}' for name, value in said.items())})"
 
 
 def scan(
@@ -214,6 +214,9 @@ _REMARKS: _Table = (
 )  # fmt: skip
 
 
+_GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
+
+
 def content_findings(names: Sequence[str], facts: Sequence[FileFacts]) -> list[Finding]:
     """Report readable files with unusual contents."""
     readable = [(n, f) for n, f in zip(names, facts, strict=True) if not f.problem]
@@ -222,18 +225,12 @@ def content_findings(names: Sequence[str], facts: Sequence[FileFacts]) -> list[F
     for severity, table in levels:
         for kind, test, what, advice in table:
             findings += finding_of(severity, kind, [n for n, f in readable if test(f)], what, advice)
-    return findings + _mixed_modes(readable)
-
-
-def _mixed_modes(readable: Sequence[tuple[str, FileFacts]]) -> list[Finding]:
-    """Report grey pictures among coloured ones: a network may learn the scanner instead of the class."""
+    # Among coloured pictures, a network may learn the scanner instead of the class.
     grey = [n for n, f in readable if f.mode.split(";")[0] in _GREY_MODES]
     what = f"stored in grey among {len(readable) - len(grey):,} in colour"
     advice = "check that grey does not go with one class, or the network will learn that"
-    return finding_of("note", "grey-among-colour", grey if len(grey) < len(readable) else [], what, advice)
-
-
-_GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
+    mixed = grey if len(grey) < len(readable) else []
+    return findings + finding_of("note", "grey-among-colour", mixed, what, advice)
 
 
 def size_findings(names: Sequence[str], facts: Sequence[FileFacts], resize: ResizeSpec) -> list[Finding]:
@@ -305,18 +302,14 @@ def files_without_rows(paths: Iterable[str], known: Iterable[str]) -> tuple[list
 
 def orphan_findings(pictures: Sequence[str], others: Sequence[str]) -> list[Finding]:
     """Report what ``files_without_rows`` found, by names as the user knows them."""
-    what, advice = (
-        "in the folders that no row names: they are not used",
-        "add rows for them if their labels were forgotten",
-    )
+    what = "in the folders that no row names: they are not used"
+    advice = "add rows for them if their labels were forgotten"
     findings = finding_of("note", "file-without-row", pictures, what, advice)
     unread = [n for n in others if Path(n).suffix.lower() not in _TABLES_AND_TEXTS]
     kinds = Counter(Path(n).suffix.lower() or "no suffix" for n in unread)
     kinds_text = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common(5))
-    what, advice = (
-        f"beside the pictures that are not read ({kinds_text})",
-        "convert them to JPEG or PNG if they are pictures",
-    )
+    what = f"beside the pictures that are not read ({kinds_text})"
+    advice = "convert them to JPEG or PNG if they are pictures"
     return findings + finding_of("note", "other-file", unread, what, advice, unit="file")
 
 

@@ -63,9 +63,9 @@ def descriptors(thumbs: np.ndarray) -> np.ndarray:
     spectrum = basis @ thumbs.astype(np.float32) @ basis.T
     frequency = np.arange(_FREQUENCIES, dtype=np.float32)
     weighted = spectrum * np.hypot(frequency[:, None], frequency)
-    found = weighted.reshape(len(thumbs), -1)[:, 1:]
-    length = np.linalg.norm(found, axis=1, keepdims=True)
-    return np.asarray(found / np.maximum(length, 1e-6), dtype=np.float32)
+    rows = weighted.reshape(len(thumbs), -1)[:, 1:]
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(length, 1e-6), dtype=np.float32)
 
 
 @cache

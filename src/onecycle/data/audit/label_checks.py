@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from itertools import permutations
 
 import numpy as np
 
@@ -99,18 +100,16 @@ def _misspelt(counts: Counter[Label]) -> list[tuple[str, str]]:
             for i in range(len(name)):
                 shortened[name[:i] + name[i + 1 :]].add(name)
             shortened[name].add(name)
-    pairs = set()
-    for group in shortened.values():
-        for rare in group:
-            for often in group:
-                if counts[rare] <= _RARE_SHARE * counts[often] and _letters_differ(rare, often):
-                    pairs.add((rare, often))
-    return sorted(pairs)
-
-
-def _letters_differ(a: str, b: str) -> bool:
-    digits = ["".join(c for c in name if c.isdigit()) for name in (a, b)]
-    return digits[0] == digits[1] and _plain(a) != _plain(b)
+    return sorted(
+        {
+            (rare, often)
+            for group in shortened.values()
+            for rare, often in permutations(group, 2)
+            if counts[rare] <= _RARE_SHARE * counts[often]
+            and [c for c in rare if c.isdigit()] == [c for c in often if c.isdigit()]
+            and _plain(rare) != _plain(often)
+        }
+    )
 
 
 def tag_list_findings(labels: Sequence[Tags | None]) -> list[Finding]:
@@ -199,10 +198,8 @@ def _always(names: list[Label], both: np.ndarray, n: np.ndarray, rows: int, need
     hit = (both == n[:, None]) & (expected_apart >= needed)
     np.fill_diagonal(hit, False)
     same = [f"{names[i]} = {names[j]} ({int(n[i]):,})" for i, j in np.argwhere(hit & hit.T).tolist() if i < j]
-    what, advice = (
-        "of tags that stand on exactly the same rows",
-        "leave one of the two out, or check where they should differ",
-    )
+    what = "of tags that stand on exactly the same rows"
+    advice = "leave one of the two out, or check where they should differ"
     findings = finding_of("warning", "same-tags", same, what, advice, unit="pair")
     implied = sorted(np.argwhere(hit & ~hit.T).tolist(), key=lambda p: -expected_apart[p[0], p[1]])
     pairs = [f"{names[i]} → {names[j]} ({int(n[i]):,} rows)" for i, j in implied]

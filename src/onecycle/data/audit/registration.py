@@ -31,8 +31,8 @@ def same_picture(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         bool ``(n,)``.
     """
     a, b = a.astype(np.float32), b.astype(np.float32)
-    found = _alike(a, b, np.ones_like(a, dtype=bool), _LEFT_OVER)
-    rest = np.flatnonzero(~found)
+    same = _alike(a, b, np.ones_like(a, dtype=bool), _LEFT_OVER)
+    rest = np.flatnonzero(~same)
     if len(rest):
         place = find_place(_halved(a[rest]), _halved(b[rest]), WHOLE, _COARSE_STEPS)
         close = _coarse_correlation(a[rest], b[rest], place) >= _LEAST_COARSE
@@ -40,8 +40,9 @@ def same_picture(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if len(rest):
         place = find_place(a[rest], b[rest], place, _FINE_STEPS)
         moved, inside = resampled(a[rest], place)
-        found[rest] = _plausible(place) & _alike(moved, b[rest], inside, _LEFT_OVER_CROPPED)
-    return found
+        slight = (np.abs(place[:, ::2] - 1) < _MOST_ZOOM) & (np.abs(place[:, 1::2]) < _MOST_SHIFT)
+        same[rest] = slight.all(axis=1) & _alike(moved, b[rest], inside, _LEFT_OVER_CROPPED)
+    return same
 
 
 def _alike(a: np.ndarray, b: np.ndarray, inside: np.ndarray, left_over: float) -> np.ndarray:
@@ -91,12 +92,6 @@ def find_place(a: np.ndarray, b: np.ndarray, place: np.ndarray, steps: int) -> n
     return place
 
 
-def _plausible(place: np.ndarray) -> np.ndarray:
-    """Say whether zoom and shift are those of a slight crop, bool ``(n,)``."""
-    zoom = np.abs(place[:, ::2] - 1) < _MOST_ZOOM
-    return np.asarray((zoom & (np.abs(place[:, 1::2]) < _MOST_SHIFT)).all(axis=1))
-
-
 def resampled(a: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sample ``a`` where ``place`` says, linearly; second: which cells lie inside it."""
     at, middle = _from_centre(a.shape[1]), (a.shape[1] - 1) / 2
@@ -136,14 +131,10 @@ def _improvement(a: np.ndarray, b: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 def _coarse_correlation(a: np.ndarray, b: np.ndarray, place: np.ndarray) -> np.ndarray:
     moved, inside = resampled(_halved(a), place)
-    x, y = (_less_mean(t, inside) for t in (moved, _halved(b)))
+    n = np.maximum(inside.sum(axis=(1, 2), keepdims=True), 1)
+    x, y = ((t - (t * inside).sum(axis=(1, 2), keepdims=True) / n) * inside for t in (moved, _halved(b)))
     length = np.sqrt(np.square(x).sum(axis=(1, 2)) * np.square(y).sum(axis=(1, 2)))
     return np.asarray((x * y).sum(axis=(1, 2)) / np.maximum(length, 1e-6))
-
-
-def _less_mean(t: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    n = np.maximum(inside.sum(axis=(1, 2), keepdims=True), 1)
-    return np.asarray((t - (t * inside).sum(axis=(1, 2), keepdims=True) / n) * inside)
 
 
 def _halved(thumbs: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -40,28 +40,6 @@ def unreadable_message(failed: Sequence[Unreadable], n: int, source: Source, hin
     )
 
 
-def unseen_message(labels: Labels, split: Split) -> str | None:
-    """Say how many validation pictures have a class that training lacks, and which classes; None if there are none."""
-    unseen, absent = unseen_items(labels, split)
-    if not unseen:
-        return None
-    names = shown([repr(labels.classes[i]) for i in absent], most=5)
-    return (
-        f"{len(unseen)} of {len(split.valid)} validation pictures have one of the {len(absent)} classes "
-        f"that no training picture has ({names}); they stay in the validation set and count as errors"
-    )
-
-
-def part_messages(labels: Labels, split: Split) -> list[str]:
-    """Say what is odd about the classes and the parts."""
-    messages = []
-    if len(labels.classes) == 1:
-        messages.append(f"there is only one class, {labels.classes[0]!r}, so there is nothing to tell apart")
-    if not len(split.valid) and not split.how.startswith("none") and "valid_pct=0.0," not in split.how:
-        messages.append(f"the validation part is empty (split {split.how}), so nothing will be measured")
-    return messages
-
-
 def check_files_exist(paths: Sequence[str], source: Source, *, all_gone_only: bool = False) -> None:
     """Refuse a table whose pictures are not there.
 
@@ -80,21 +58,24 @@ def check_files_exist(paths: Sequence[str], source: Source, *, all_gone_only: bo
     raise UnreadableImagesError(unreadable_message(failed, len(paths), source, suffix_hint(failed[0].path)))
 
 
-def duplicate_message(paths: Sequence[str], split: Split) -> str | None:
-    """Say how many pictures are listed more than once, and how many of them both train and validate."""
-    counts = Counter(paths)
-    again = [p for p, n in counts.items() if n > 1]
-    if not again:
-        return None
-    both = {paths[i] for i in split.train} & {paths[i] for i in split.valid}
-    leak = f", and {len(both)} of them both train and validate, which flatters the result" if both else ""
-    return f"{len(again)} pictures are listed more than once{leak}: {shown(again, most=5)}"
-
-
-def oddities(labels: Labels, split: Split, paths: Sequence[str]) -> list[str]:
+def oddities(labels: Labels, split: Split, paths: Sequence[str]) -> Iterator[str]:
     """Describe what is usable, but may mislead: one message a finding."""
-    messages = [unseen_message(labels, split), duplicate_message(paths, split), *part_messages(labels, split)]
-    return [message for message in messages if message]
+    unseen, absent = unseen_items(labels, split)
+    if unseen:
+        names = shown([repr(labels.classes[i]) for i in absent], most=5)
+        yield (
+            f"{len(unseen)} of {len(split.valid)} validation pictures have one of the {len(absent)} classes "
+            f"that no training picture has ({names}); they stay in the validation set and count as errors"
+        )
+    again = [p for p, n in Counter(paths).items() if n > 1]
+    if again:
+        both = {paths[i] for i in split.train} & {paths[i] for i in split.valid}
+        leak = f", and {len(both)} of them both train and validate, which flatters the result" if both else ""
+        yield f"{len(again)} pictures are listed more than once{leak}: {shown(again, most=5)}"
+    if len(labels.classes) == 1:
+        yield f"there is only one class, {labels.classes[0]!r}, so there is nothing to tell apart"
+    if not len(split.valid) and not split.how.startswith("none") and "valid_pct=0.0," not in split.how:
+        yield f"the validation part is empty (split {split.how}), so nothing will be measured"
 
 
 def check_same_classes(old: Labels, new: Labels) -> None:

@@ -60,22 +60,22 @@ def with_cells(text: str, column: int, new: Mapping[int, str], *, delimiter: str
     Raises:
         DataError: that reader and this one do not see the same rows, so that a wrong cell could be changed.
     """
-    begin = text.startswith("\ufeff")  # a mark that spreadsheets put at the beginning; no part of the first name
-    rows = list(records(text[1:] if begin else text, delimiter))[1:]
-    found = [row[column].value if column < len(row) else "" for row in rows]
-    if len(found) != len(expected) or any(a.strip() != b.strip() for a, b in zip(found, expected, strict=True)):
+    has_mark = text.startswith("\ufeff")  # a mark that spreadsheets put at the beginning; no part of the first name
+    rows = list(records(text[1:] if has_mark else text, delimiter))[1:]
+    seen = [row[column].value if column < len(row) else "" for row in rows]
+    if len(seen) != len(expected) or any(a.strip() != b.strip() for a, b in zip(seen, expected, strict=True)):
         raise DataError(
-            f"the rows of the table cannot be told apart safely ({len(found)} here, {len(expected)} as it was read); "
+            f"the rows of the table cannot be told apart safely ({len(seen)} here, {len(expected)} as it was read); "
             "save it as plain CSV in UTF-8, without comments or lines that end in the middle"
         )
-    parts, last = [], 0
+    pieces, last = [], 0
     for i in sorted(new):
         if column >= len(rows[i]):
             raise DataError(f"row {i + 2} of the table has no cell to change in column {column + 1}; complete it")
         cell = rows[i][column]
-        parts += [text[last : cell.start + begin], _written(new[i], delimiter)]
-        last = cell.end + begin
-    return "".join([*parts, text[last:]])
+        pieces += [text[last : cell.start + has_mark], _written(new[i], delimiter)]
+        last = cell.end + has_mark
+    return "".join([*pieces, text[last:]])
 
 
 def _cell(text: str, start: int, delimiter: str) -> Cell:

@@ -86,7 +86,9 @@ def find_roles(frame: pd.DataFrame, root: Path, name: str, asked: LayoutOptions)
     files = _find_files(frame, root, names, asked, name)
     _check_header(frame, root, files, name)
     labels = label_col or _find_labels(frame, {files.column, group_col}, name)
-    why_label = "as asked" if label_col else _why_label(frame, labels)
+    why_label = "the only one left" if len(frame.columns) == 2 else "the only one whose values repeat as classes do"
+    why_label = "by its name" if labels.strip().lower() in _LABEL_NAMES else why_label
+    why_label = "as asked" if label_col else why_label
     delim, why_delim = _find_delim(frame[labels], asked.label_delim)
     reasons = [("pictures", files.why), ("labels", f"column {labels} ({why_label}), {why_delim}")]
     if group_col:
@@ -122,7 +124,8 @@ def _find_files(frame: pd.DataFrame, root: Path, columns: list[str], said: Layou
     asked = None not in (said.fn_col, said.folder, said.suffix)
     best = _Files(columns[0] if columns else "", "", "", 0, 0, asked)
     for col in columns:
-        cells = _spread([str(v) for v in frame[col].dropna()])
+        known = [str(v) for v in frame[col].dropna()]
+        cells = known[:: max(1, len(known) // _LOOKED_AT)][:_LOOKED_AT]
         for below in folders:
             for end in suffixes:
                 hits = sum(os.path.isfile(root / below / f"{cell}{end}") for cell in cells)
@@ -178,9 +181,7 @@ def _picture_folders(root: Path) -> Iterator[str]:
             if n >= _MOST_FOLDERS:
                 return
             with os.scandir(folder) as entries:
-                below += sorted(
-                    Path(e.path) for e in entries if e.is_dir(follow_symlinks=True) and not e.name.startswith(".")
-                )
+                below += sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
         level = below
 
 
@@ -199,12 +200,6 @@ def _suffixes(root: Path, folders: Sequence[str]) -> list[str]:
     return [end for end, n in counts.most_common() if n]
 
 
-def _spread(cells: Sequence[str]) -> list[str]:
-    """Return up to 50 cells from all over a column."""
-    step = max(1, len(cells) // _LOOKED_AT)
-    return list(cells[::step][:_LOOKED_AT])
-
-
 # -------------------------------------------------------------------- labels
 
 
@@ -219,8 +214,8 @@ def _find_labels(frame: pd.DataFrame, taken: set[str | None], name: str) -> str:
     likely = [c for c in likely if c.strip().lower() not in _GROUP_NAMES] or likely
     if len(likely) == 1:
         return likely[0]
-    shown = "; ".join(f"{c} ({frame[c].nunique()} different, e.g. {_short(frame[c].iloc[0])})" for c in rest[:8])
-    raise ArgumentError(f"{name} has several columns that could hold the labels: {shown}; choose one with --label-col")
+    listed = "; ".join(f"{c} ({frame[c].nunique()} different, e.g. {_short(frame[c].iloc[0])})" for c in rest[:8])
+    raise ArgumentError(f"{name} has several columns that could hold the labels: {listed}; choose one with --label-col")
 
 
 def _holds_classes(cells: pd.Series[Any]) -> bool:
@@ -228,12 +223,6 @@ def _holds_classes(cells: pd.Series[Any]) -> bool:
     if pd.api.types.is_float_dtype(known) and not (known == known.round()).all():
         return False
     return 1 < known.nunique() <= max(2, _LARGEST_SHARE * len(known)) or find_tag_lists(known) is not None
-
-
-def _why_label(frame: pd.DataFrame, labels: str) -> str:
-    if labels.strip().lower() in _LABEL_NAMES:
-        return "by its name"
-    return "the only one left" if len(frame.columns) == 2 else "the only one whose values repeat as classes do"
 
 
 def _find_delim(cells: pd.Series[Any], asked: str | None) -> tuple[str | None, str]:

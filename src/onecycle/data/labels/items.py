@@ -169,14 +169,14 @@ def labels_from_pattern(paths: Sequence[str], pattern: str | re.Pattern[str], *,
     if regex.groups < 1:
         raise ArgumentError(f"the pattern {regex.pattern!r} has no group; put the label part in parentheses")
 
-    def find(path: str) -> str:
+    def label_of(path: str) -> str:
         text = Path(path).as_posix() if full_path else Path(path).name
         match = regex.search(text)
         if match is None or match.group(1) is None:
             raise LabelError(f'Failed to find "{regex.pattern}" in "{text}": every name must match the pattern')
         return match.group(1)
 
-    return [find(p) for p in paths]
+    return [label_of(p) for p in paths]
 
 
 def plain_label(value: object, *, source: Source, position: int) -> Label:
@@ -196,15 +196,10 @@ def plain_label(value: object, *, source: Source, position: int) -> Label:
 
 
 def is_missing(value: object) -> bool:
+    """Say whether a cell is empty: blank text, None, NaN or pandas' NA."""
     if isinstance(value, str):
         return not value.strip()
     return value is None or type(value).__name__ == "NAType" or (isinstance(value, float) and np.isnan(value))
-
-
-def _check_no_missing(labels: Sequence[object], source: Source) -> None:
-    missing = [i for i, v in enumerate(labels) if is_missing(v)]
-    if missing:
-        raise LabelError(f"{source}: no label at row {source.rows(missing)}; fill these cells or leave the rows out")
 
 
 def is_sequence(value: object) -> bool:
@@ -230,7 +225,9 @@ def encode_single(labels: Sequence[object], *, source: Source, classes: Sequence
     Raises:
         LabelError: a missing label, a label that is not in ``classes``, or text mixed with numbers.
     """
-    _check_no_missing(labels, source)
+    missing = [i for i, v in enumerate(labels) if is_missing(v)]
+    if missing:
+        raise LabelError(f"{source}: no label at row {source.rows(missing)}; fill these cells or leave the rows out")
     names = [plain_label(v, source=source, position=i) for i, v in enumerate(labels)]
     known = list(classes) if classes is not None else _sorted_classes(names, source)
     index = {c: i for i, c in enumerate(known)}
@@ -293,12 +290,12 @@ def _check_known(names: set[Label], index: dict[Label, int], source: Source) -> 
 
 @dataclass(frozen=True)
 class TagListFinding:
-    """Evidence that single labels are really lists of tags."""
+    """Why single labels are probably lists of tags."""
 
     delimiter: str
-    n_strings: int
-    n_tags: int
-    n_once: int
+    n_strings: int  # different labels
+    n_tags: int  # that they are made of
+    n_once: int  # labels that occur once
 
     def message(self) -> str:
         """Say what was seen and which argument to pass."""

@@ -64,15 +64,16 @@ class Prevalence:
         order = self.order.tolist()
         left_out = len(order) - _SHOWN
         listed = order if left_out <= 0 else [*order[: _SHOWN // 2], *order[-_SHOWN // 2 :]]
-        rows = [(_clipped(self.classes[c], width), *self._cells(c)) for c in listed]
+        columns = (self.train, self.train_share, self.valid, self.valid_share)
+        rows = []
+        for c in listed:
+            name = " ".join(str(self.classes[c]).split())
+            name = name if len(name) <= width else f"{name[: width - 1]}…"
+            rows.append((name, *(f"{v[c]:.1%}" if v.dtype == float else f"{v[c]:,}" for v in columns)))
         lines = aligned([(kind, "train", "share", "valid", "share"), *rows], "<>", least=(width, 8, 6, 8, 6))
         if left_out > 0:
             lines.insert(1 + _SHOWN // 2, f"… {left_out} more")
         return "\n".join([*lines, *self._summary(kind)])
-
-    def _cells(self, c: int) -> tuple[str, ...]:
-        sides = ((self.train, self.train_share), (self.valid, self.valid_share))
-        return tuple(cell for counts, shares in sides for cell in (f"{counts[c]:,}", f"{shares[c]:.1%}"))
 
     def _summary(self, kind: str) -> list[str]:
         lines = [
@@ -98,8 +99,3 @@ def prevalence(labels: Labels, split: Split) -> Prevalence:
         n_train=len(split.train),
         n_valid=len(split.valid),
     )
-
-
-def _clipped(name: Label, width: int) -> str:
-    text = " ".join(str(name).split())
-    return text if len(text) <= width else text[: width - 1] + "…"

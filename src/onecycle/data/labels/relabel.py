@@ -6,15 +6,15 @@ an empty one keeps it. With tags there is a column ``tag``, and labels are ``yes
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from onecycle.data.labels.items import Label, Labels, Source
+from onecycle.data.labels.items import Labels, Source
 from onecycle.errors import DataError, LabelError
 from onecycle.files import name_below
 from onecycle.text import shown
@@ -31,7 +31,7 @@ class _Change:
 
     line: int
     file: str
-    rows: tuple[int, ...]
+    rows: list[int]
     c: int
     value: int
 
@@ -66,16 +66,18 @@ def relabelled(
             "It should be a table that LabelIssues.to_csv wrote; is the delimiter right (delimiter=';')?"
         )
     filled = frame[frame[NEW].str.strip() != ""]
-    changes = _changes(filled, labels, _rows_by_file(paths, root), source)
+    rows_by_file: dict[str, list[int]] = defaultdict(list)
+    for row, path in enumerate(paths):
+        rows_by_file[name_below(path, root)].append(row)
+    changes = _changes(filled, labels, rows_by_file, source)
     _check_agree(changes, labels, source)
     _check_given(filled, changes, labels, source)
     targets = labels.targets.copy()
     for change in changes:
-        rows = list(change.rows)
         if labels.is_multi:
-            targets[rows, change.c] = change.value
+            targets[change.rows, change.c] = change.value
         else:
-            targets[rows] = change.c
+            targets[change.rows] = change.c
     differs = targets != labels.targets
     return replace(labels, targets=targets), int((differs.any(axis=1) if labels.is_multi else differs).sum())
 
@@ -91,15 +93,8 @@ def _read(table: Path, delimiter: str) -> pd.DataFrame:
     return frame.fillna("")
 
 
-def _rows_by_file(paths: Sequence[str], root: Path) -> dict[str, tuple[int, ...]]:
-    found: dict[str, list[int]] = {}
-    for row, path in enumerate(paths):
-        found.setdefault(name_below(path, root), []).append(row)
-    return {name: tuple(rows) for name, rows in found.items()}
-
-
 def _changes(
-    filled: pd.DataFrame, labels: Labels, rows_by_file: dict[str, tuple[int, ...]], source: Source
+    filled: pd.DataFrame, labels: Labels, rows_by_file: Mapping[str, list[int]], source: Source
 ) -> list[_Change]:
     """Read every filled cell; the first kind of mistake is reported with all its rows."""
     index = {str(name): c for c, name in enumerate(labels.classes)}
@@ -159,19 +154,13 @@ def _check_given(filled: pd.DataFrame, changes: Sequence[_Change], labels: Label
     if GIVEN not in filled.columns:
         return
     for change, given in zip(changes, filled[GIVEN], strict=True):
-        now = _now(labels, change)
-        wanted = ("no", "yes")[change.value] if labels.is_multi else str(labels.classes[change.c])
+        names = ("no", "yes") if labels.is_multi else labels.classes  # in the words of the table
+        values = labels.targets[change.rows, change.c] if labels.is_multi else labels.targets[change.rows]
+        now = {str(names[int(v)]) for v in values}
+        wanted = str(names[change.value if labels.is_multi else change.c])
         if given.strip() and given.strip() not in now and now != {wanted}:
             raise LabelError(
                 f"{source} row {source.rows([change.line])}: the table was written when the label of {change.file!r} "
                 f"was {given.strip()!r}, and it is {shown(sorted(now))} now; check the labels again with "
                 "learn.label_issues()"
             )
-
-
-def _now(labels: Labels, change: _Change) -> set[str]:
-    """Return the labels that the rows of a picture have now, in the words of the table."""
-    if labels.is_multi:
-        return {("no", "yes")[int(v)] for v in labels.targets[list(change.rows), change.c]}
-    names: list[Label] = [labels.classes[int(v)] for v in np.atleast_1d(labels.targets[list(change.rows)])]
-    return {str(name) for name in names}

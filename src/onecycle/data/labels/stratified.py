@@ -10,36 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from onecycle.data.labels.items import Labels
-from onecycle.data.labels.splits import DEFAULT_SEED, Split, check_share, group_split, make_split, random_split
+from onecycle.data.labels.splits import DEFAULT_SEED, Split, check_share, make_split
 from onecycle.errors import ArgumentError, DataError, DataWarning, warn
 from onecycle.text import shown
 
 _FREE = -1  # a unit that has no part yet
 _MOST_ROUNDS = 10  # of moving units; mostly two or three are enough
-
-
-def draw_split(
-    names: Sequence[str],
-    valid_pct: float = 0.2,
-    *,
-    seed: int | None = None,
-    labels: Labels | None = None,
-    groups: np.ndarray | None = None,
-) -> Split:
-    """Draw a split at random, stratified where ``labels`` are given and by whole groups where ``groups`` are.
-
-    Args:
-        names: N names.
-        valid_pct: share that validates, 0 ≤ valid_pct < 1.
-        seed: defaults to ``DEFAULT_SEED``.
-        labels: of the N pictures.
-        groups: int64 ``(N,)`` group numbers.
-    """
-    if labels is not None:
-        return stratified_split(names, labels, valid_pct, seed=seed, groups=groups)
-    if groups is not None:
-        return group_split(groups, valid_pct, seed=seed)
-    return random_split(names, valid_pct, seed=seed)
 
 
 def stratified_split(
@@ -110,9 +86,7 @@ def stratified_folds(
         ArgumentError: a number of folds that cannot work.
     """
     _check_lengths(names, labels, groups)
-    n_units, what = len(names), "pictures"
-    if groups is not None:
-        n_units, what = len(np.unique(groups)), "groups"
+    n_units, what = (len(names), "pictures") if groups is None else (len(np.unique(groups)), "groups")
     if not 2 <= n_folds <= n_units:
         raise ArgumentError(f"folds is a number from 2 to {n_units} (the {what}); received {n_folds}")
     rng, order = np.random.default_rng(DEFAULT_SEED if seed is None else seed), _by_name(names, labels)
@@ -242,9 +216,9 @@ def _quota_parts(targets: np.ndarray, order: np.ndarray, valid_pct: float, rng: 
 
 
 def _check_lengths(names: Sequence[str], labels: Labels, groups: np.ndarray | None) -> None:
-    for what, found in (("labels", labels), ("groups", groups)):
-        if found is not None and len(found) != len(names):
-            raise ArgumentError(f"expected {what} of {len(names)} pictures, received {len(found)}")
+    for what, values in (("labels", labels), ("groups", groups)):
+        if values is not None and len(values) != len(names):
+            raise ArgumentError(f"expected {what} of {len(names)} pictures, received {len(values)}")
 
 
 def _by_name(names: Sequence[str], labels: Labels) -> np.ndarray:

@@ -17,8 +17,8 @@ import pandas as pd
 from onecycle.data.labels import items
 from onecycle.data.labels.items import Label, Labels, Source
 from onecycle.data.labels.read import column, flags, read_label_csv
-from onecycle.data.labels.splits import Split, folder_split, group_numbers, random_split
-from onecycle.data.labels.stratified import draw_split
+from onecycle.data.labels.splits import Split, folder_split, group_numbers, group_split, random_split
+from onecycle.data.labels.stratified import stratified_split
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, warn
 from onecycle.text import shown
 
@@ -318,8 +318,12 @@ class LabelTable:
         if not all(self.paths) or not self._usable():
             split = random_split(self.paths, valid_pct, seed=seed)
             return Split(split.train, split.valid, f"until each row has a file and a label: {split.how}")
-        labels = self.labels if stratify else None
-        return draw_split(self.paths, valid_pct, seed=seed, labels=labels, groups=self.group_numbers())
+        groups = self.group_numbers()
+        if stratify:
+            return stratified_split(self.paths, self.labels, valid_pct, seed=seed, groups=groups)
+        if groups is not None:
+            return group_split(groups, valid_pct, seed=seed)
+        return random_split(self.paths, valid_pct, seed=seed)
 
     def _usable(self) -> bool:
         try:

@@ -146,7 +146,7 @@ def predict(
     thresh: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="From which probability a tag is given; default: the run's own.", metavar="SHARE"
+            min=0, max=1, help="From which probability a tag is predicted; default: the run's own.", metavar="SHARE"
         ),
     ] = None,
     as_json: opt.AsJson = False,

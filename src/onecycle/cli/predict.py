@@ -60,10 +60,10 @@ def run_predict(
         as_json: print one JSON object a picture a line, and nothing else.
         quiet: print only where the file is.
         top: how many of the most probable classes are listed with their probabilities.
-        thresh: tags: give one from this probability on, instead of what the run chose.
+        thresh: tags: predict one from this probability on, instead of what the run chose.
 
     Returns:
-        3 where pictures could not be read (they are named, the others are kept), else 0.
+        3 where pictures could not be read (they are named, the others are written), else 0.
 
     Raises:
         DataError: no such run, or no picture; CheckpointError: its model cannot be loaded.
@@ -259,20 +259,21 @@ def _sum_up(screen: Screen, shown: _Shown) -> None:
 def _certainty(chosen: Calibrated) -> str:
     if chosen.calibration is None:
         own = "probabilities are the model's own, not calibrated"
-        return f"{own}: of pictures given 0.9, more or fewer than 90 % may be right"
+        return f"{own}: of pictures with 0.9, more or fewer than 90 % may be right"
     return "probabilities are calibrated on the run's validation pictures"
 
 
 def _rule(chosen: Calibrated, thresh: float | None) -> str:
     if thresh is not None:
-        return f"given from a probability of {thresh:g} on, as asked (--thresh)"
+        return f"predicted from a probability of {thresh:g} on, as asked (--thresh)"
     thresholds = chosen.thresholds
     if thresholds is None:
-        return "given from a probability of 0.5 on; the run chose no thresholds"
+        return "predicted from a probability of 0.5 on; the run chose no thresholds"
     low, high = min(thresholds.values), max(thresholds.values)
     span = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
     own = " of the model's own probabilities" if chosen.calibration is not None else ""
-    return f"given by the thresholds that the run chose for {thresholds.goal} on {thresholds.n:,} pictures: {span}{own}"
+    chose = f"that the run chose for {thresholds.goal} on {thresholds.n:,} pictures"
+    return f"predicted by the thresholds {chose}: {span}{own}"
 
 
 def _name_failed(screen: Screen, p: Predictions) -> None:

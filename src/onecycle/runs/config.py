@@ -87,9 +87,7 @@ class RunConfig:
     csv: str | None = setting(None, TABLE, "FILE", "Table below DATA.")
     folder: str | None = setting(None, TABLE, "FOLDER", "Folder of the pictures below DATA.")
     suffix: str | None = setting(None, TABLE, "TEXT", "Added to each file name of the table, e.g. .jpg.")
-    label_delim: str | None = setting(
-        None, TABLE, "TEXT", "Parts the tags of a cell, e.g. ' '; '' for one label a picture."
-    )
+    label_delim: str | None = setting(None, TABLE, "TEXT", "Delimiter of tags, e.g. ' '; '' for one label a picture.")
     fn_col: Column = setting(None, TABLE, "COLUMN", "Column of the file names: name or position.")
     label_col: Column = setting(None, TABLE, "COLUMN", "Column of the labels: name or position.")
     group_col: Column = setting(

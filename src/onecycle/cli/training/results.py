@@ -205,7 +205,7 @@ _BASELINES = {
 }
 """What a prediction that has not seen the picture is, by the name of the baseline."""
 
-_RULES = {"default": "0.5 was kept", "one for all tags": "one for all tags", "per tag": "one for each tag"}
+_RULES = {"default": "0.5 for all tags", "one for all tags": "one for all tags", "per tag": "one for each tag"}
 
 
 def _show_weak(predictions: Predictions, screen: Screen) -> None:

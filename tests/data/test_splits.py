@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onecycle.data.labels import splits
+from onecycle.data.labels.table import LabelTable
 from onecycle.errors import ArgumentError, DataError
 
 NAMES = [f"tile_{i:03d}.jpg" for i in range(50)]
@@ -86,7 +87,7 @@ def test_the_record_names_the_validation_files_or_only_counts_them():
     st.integers(0, 2**32),
 )
 def test_a_split_by_groups_keeps_them_whole_and_comes_near_its_share(groups, valid_pct, seed):
-    numbers = splits.group_numbers(groups, n=len(groups))
+    numbers = splits.group_numbers(groups)
     split = splits.group_split(numbers, valid_pct, seed=seed)
     assert sorted([*split.train, *split.valid]) == list(range(len(groups)))
     assert not set(numbers[split.train]) & set(numbers[split.valid])
@@ -100,8 +101,8 @@ def test_a_split_by_groups_keeps_them_whole_and_comes_near_its_share(groups, val
 def test_a_split_by_groups_depends_on_neither_rows_nor_the_names_of_pictures():
     groups = [f"site {i % 7}" for i in range(60)]
     order = np.random.default_rng(0).permutation(60)
-    first = splits.group_split(splits.group_numbers(groups, n=60), seed=3)
-    second = splits.group_split(splits.group_numbers([groups[i] for i in order], n=60), seed=3)
+    first = splits.group_split(splits.group_numbers(groups), seed=3)
+    second = splits.group_split(splits.group_numbers([groups[i] for i in order]), seed=3)
     assert {groups[i] for i in first.valid} == {groups[order[i]] for i in second.valid}
     others = [splits.group_split(first.groups, seed=s).valid.tolist() for s in range(8)]
     assert len({tuple(v) for v in others}) > 1
@@ -113,7 +114,7 @@ def test_groups_that_cannot_be_split_are_refused():
     with pytest.raises(DataError, match="one group, so none can validate"):
         splits.group_split(np.zeros(5, dtype=np.int64))
     with pytest.raises(ArgumentError, match="one group a picture, 3; received 2"):
-        splits.group_numbers([1, 2], n=3)
+        LabelTable(["a", "b", "c"]).with_groups([1, 2])
 
 
 @given(
@@ -138,7 +139,7 @@ def test_keeping_groups_together_moves_no_more_than_it_must(groups, valid):
 
 
 def test_keeping_duplicates_together_does_not_tear_the_groups_of_the_split():
-    numbers = splits.group_numbers([0, 0, 1, 1, 2, 2], n=6)
+    numbers = splits.group_numbers([0, 0, 1, 1, 2, 2])
     before = splits.Split(np.array([0, 1, 4, 5]), np.array([2, 3]), "by hand", numbers)
     after = splits.keep_together(before, [[1, 2]])
     assert (after.train.tolist(), after.valid.tolist()) == ([0, 1, 2, 3, 4, 5], [])

@@ -77,7 +77,7 @@ def test_each_class_gets_its_share_rounded_and_trains(targets, valid_pct, seed):
 def test_a_stratified_split_depends_on_names_labels_and_seed_alone(kind):
     n = 90
     labels = random_tags(n, [0.5, 0.2, 0.1]) if kind == "tags" else single(np.arange(n) % 5)
-    groups = splits.group_numbers([i // 4 for i in range(n)], n=n) if kind == "groups" else None
+    groups = splits.group_numbers([i // 4 for i in range(n)]) if kind == "groups" else None
     files, order = names(n), np.random.default_rng(1).permutation(n)
 
     def valid(rows: np.ndarray, seed: int | None = None) -> set[str]:
@@ -174,7 +174,7 @@ def test_pictures_without_any_tag_are_split_too():
 def test_stratified_groups_stay_whole_and_come_near_their_share(seed, n_groups, is_multi):
     rng = np.random.default_rng(seed)
     n = 200
-    groups = splits.group_numbers(rng.integers(0, n_groups, n).tolist(), n=n)
+    groups = splits.group_numbers(rng.integers(0, n_groups, n).tolist())
     labels = random_tags(n, [0.5, 0.2, 0.1], seed) if is_multi else single(rng.integers(0, 3, n))
     split = quiet(names(n), labels, 0.25, seed=seed, groups=groups)
     assert not set(groups[split.train]) & set(groups[split.valid])
@@ -187,7 +187,7 @@ def test_stratified_groups_balance_classes_that_lie_in_few_groups():
     # a rare class lives in 4 of 40 sites: at random, often none or half of them validate
     site = np.arange(400) // 10
     labels = single((site % 10 == 0).astype(int))
-    groups = splits.group_numbers(site.tolist(), n=400)
+    groups = splits.group_numbers(site.tolist())
     for seed in range(10):
         split = stratified_split(names(400), labels, 0.25, seed=seed, groups=groups)
         assert labels.counts(split.valid).tolist() == [90, 10]
@@ -205,7 +205,7 @@ def test_folds_cover_everything_and_each_has_its_share(seed, k, kind):
     labels = random_tags(n, [0.5, 0.2, 0.05], seed) if kind == "tags" else single(rng.integers(0, 4, n))
     groups = None
     if kind == "groups":
-        groups = splits.group_numbers(rng.integers(0, 30, n).tolist(), n=n)
+        groups = splits.group_numbers(rng.integers(0, 30, n).tolist())
     folds = stratified_folds(names(n), labels, k, seed=seed, groups=groups)
     assert set(folds) == set(range(k))
     if kind == "single":

@@ -202,7 +202,7 @@ def _next(layout: DataLayout, run: RunFolder | None, options: LayoutOptions, tar
         # With the run's split: new labels would stratify anew, and the scores not compare.
         split = ["--split", str(run.split)] if run.split.exists() else []
         return shlex.join(["onecycle", "train", "--config", str(run.config), "--csv", table, *split])
-    named = {"data": str(layout.root)} | {name: getattr(options, name) for name in options.given} | {"csv": table}
+    named = {"data": str(layout.root)} | {name: getattr(options, name) for name in options.names} | {"csv": table}
     return RunConfig.merged(None, named).command()
 
 

@@ -60,7 +60,8 @@ class CommonOptions(LoaderOptions, total=False):
     ds_tfms: what ``get_transforms()`` returns; None for no augmentation.
     size: px; a number crops by default, a (height, width) pair squishes; None keeps the pictures' own.
     resize_method: ``ResizeMethod.CROP``, ``PAD``, ``SQUISH`` or ``NO``. mult: round the size to a multiple.
-    padding_mode: ``reflection``, ``border`` or ``zeros``. mode: interpolation of the augmentation.
+    padding_mode: ``reflection``, ``border`` or ``zeros``.
+    mode: interpolation of the augmentation, ``bilinear``, ``bicubic`` or ``nearest``.
     scaled_decode: decode a JPEG far larger than ``size`` at 1/2, 1/4 or 1/8 (True), in training and prediction alike.
     num_workers: decoding threads; they never change the result. device: ``'cpu'``, ``'cuda'``, …
     dl_tfms: functions called on each batch ``(x, y)``. no_check: do not look whether all files exist.
@@ -129,16 +130,11 @@ class LabeledLists:
         mode: str = "bilinear",
         scaled_decode: bool = True,
     ) -> Self:
-        """Set the transforms (training list, validation list) and the size.
+        """Set the transforms and the size.
 
         Args:
-            tfms: what ``get_transforms()`` returns; None for no augmentation.
-            size: px; a number crops by default, a (height, width) pair squishes.
-            resize_method: CROP, PAD, SQUISH or NO instead of that default.
-            mult: round the size to a multiple of this.
-            padding_mode: ``reflection``, ``border`` or ``zeros``.
-            mode: interpolation of the augmentation: ``bilinear``, ``bicubic`` or ``nearest``.
-            scaled_decode: decode a JPEG far larger than ``size`` at 1/2, 1/4 or 1/8, in training and prediction alike.
+            tfms: (training list, validation list), as ``get_transforms()`` returns; None for no augmentation.
+            size, resize_method, mult, padding_mode, mode, scaled_decode: as in ``CommonOptions``.
         """
         if tfms is not None and (not isinstance(tfms, (tuple, list)) or len(tfms) != 2):
             raise ArgumentError(

@@ -46,7 +46,7 @@ class LayoutOptions:
     group_col: int | str | None = None
 
     @property
-    def given(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names of what was said."""
         return [name for name, value in asdict(self).items() if value is not None]
 
@@ -166,12 +166,12 @@ def find_layout(data: str | Path, options: LayoutOptions | None = None) -> DataL
     if path.is_file():
         if not is_table(path):
             raise DataError(f"expected a folder or a table (.csv, .tsv, .parquet), but {path} is another file")
-        return _of_table(shown, path.parent, path.name, said)
-    csv = said.csv or _table_in(path, said)
-    if csv is not None:
-        return _of_table(shown, path, csv, said)
-    if said.given:
-        option = "--" + said.given[0].replace("_", "-")
+        return _of_table(shown, path.parent, _read(path.parent, path.name, said))
+    read = _table_in(path, said) if not said.csv else _read(path, said.csv, said)
+    if read is not None:
+        return _of_table(shown, path, read)
+    if said.names:
+        option = "--" + said.names[0].replace("_", "-")
         raise ArgumentError(
             f"{option} is about a table, and {path} has none; name it with --csv, or leave the option out"
         )
@@ -199,13 +199,13 @@ def _is_url_name(data: str | Path) -> bool:
     return name.isidentifier() and not Path(data).exists() and isinstance(getattr(URLs, name, None), str)
 
 
-def _table_in(root: Path, options: LayoutOptions) -> str | _Read | None:
-    """Choose the table of a folder, which may be read by then; None where folders hold the classes."""
+def _table_in(root: Path, options: LayoutOptions) -> _Read | None:
+    """Choose the table of a folder and read it; None where folders hold the classes."""
     tables = sorted(p.name for p in root.iterdir() if p.is_file() and is_table(p))
     if not tables or DEFAULT_TABLE in tables:
-        return DEFAULT_TABLE if tables else None
-    if len(tables) == 1 and (options.given or not _class_folders(root)):
-        return tables[0]
+        return _read(root, DEFAULT_TABLE, options) if tables else None
+    if len(tables) == 1 and (options.names or not _class_folders(root)):
+        return _read(root, tables[0], options)
     fitting = []
     for name in tables:
         with suppress(DataError, ArgumentError):
@@ -234,8 +234,7 @@ def _read(root: Path, csv: str, options: LayoutOptions) -> _Read:
     return _Read(csv, frame, find_roles(frame, root, csv, options))
 
 
-def _of_table(data: str, root: Path, table: str | _Read, options: LayoutOptions) -> DataLayout:
-    read = _read(root, table, options) if isinstance(table, str) else table
+def _of_table(data: str, root: Path, read: _Read) -> DataLayout:
     cols = read.roles.table
     source = Source(str(root / read.csv), first_row=2, title=read.csv)
     pictures = LabelTable.from_frame(read.frame, root, cols.fn_col, cols.folder, cols.suffix, source)

@@ -57,21 +57,10 @@ def random_split(names: Sequence[str], valid_pct: float = 0.2, *, seed: int | No
     return make_split(shuffled[n_valid:], shuffled[:n_valid], f"random, valid_pct={valid_pct}, seed={used}")
 
 
-def group_numbers(values: Sequence[object], *, n: int) -> np.ndarray:
-    """Number the groups in the order of their names, int64 ``(n,)``, so that rows do not change the numbers.
-
-    Args:
-        values: the group of each of ``n`` pictures: texts or numbers.
-        n: how many pictures there are.
-
-    Raises:
-        ArgumentError: not one group a picture.
-    """
-    if len(values) != n:
-        raise ArgumentError(f"expected one group a picture, {n}; received {len(values)}")
-    names = [str(v) for v in values]
-    number = {name: i for i, name in enumerate(sorted(set(names)))}
-    return np.array([number[name] for name in names], dtype=np.int64)
+def group_numbers(values: Sequence[object]) -> np.ndarray:
+    """Number the groups in the order of their names, int64 ``(N,)``, so that rows do not change the numbers."""
+    names = np.array([str(v) for v in values], dtype=object)
+    return np.unique(names, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def group_split(groups: np.ndarray, valid_pct: float = 0.2, *, seed: int | None = None) -> Split:

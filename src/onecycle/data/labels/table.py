@@ -190,21 +190,18 @@ class LabelTable:
         if group_col is not None:
             return self.grouped(group_col).with_label_columns(cols, label_delim=label_delim, classes=classes)
         frame = self.needs_frame("labelling from a column")
-        several = [] if isinstance(cols, (int, str)) else [column(frame, c, source=self.source) for c in cols]
+        used = [column(frame, c, source=self.source) for c in ([cols] if isinstance(cols, (int, str)) else cols)]
         labels: list[object]
         if isinstance(cols, (int, str)):
-            used = [column(frame, cols, source=self.source)]
             labels = list(used[0])
         else:
-            used, label_delim = several, None
-            names = [str(c.name) for c in used]
+            label_delim, names = None, [str(c.name) for c in used]
             rows = np.stack([flags(c, source=self.source) for c in used], axis=1)
             labels = [[names[i] for i in np.flatnonzero(row)] for row in rows]
             classes = classes or sorted(names)
         others = frame.drop(columns=[self.name_col, *(c.name for c in used)])
-        return self.with_labels(
-            labels, label_delim=label_delim, classes=classes, frame=others if len(others.columns) else None
-        )
+        rest = others if len(others.columns) else None
+        return self.with_labels(labels, label_delim=label_delim, classes=classes, frame=rest)
 
     def grouped(self, col: int | str) -> Self:
         """Return the table with the column that says which pictures belong together (a site, a patient, a flight)."""
@@ -268,7 +265,7 @@ class LabelTable:
     def group_numbers(self) -> np.ndarray | None:
         """Return int64 ``(N,)`` group numbers, None where there are no groups."""
         groups = self.groups
-        return None if groups is None else group_numbers(groups, n=len(self))
+        return None if groups is None else group_numbers(groups)
 
     # -- what it is taken for -------------------------------------------------------------------------------------
 

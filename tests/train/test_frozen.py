@@ -154,7 +154,7 @@ def test_features_lie_in_memory_or_in_a_file_that_leaves_nothing_behind(tmp_path
     assert mapped.dtype == torch.float32
     mapped.copy_(torch.arange(30.0).view(2, 5, 3))
     assert mapped[1, 4].tolist() == [27, 28, 29]
-    assert FeatureSet(mapped, torch.zeros(5)).n_bytes == 120
+    assert FeatureSet(mapped, torch.zeros(5)).features.nbytes == 120
     if os.name == "posix":
         assert list((tmp_path / "f").iterdir()) == []
 
@@ -167,3 +167,13 @@ def test_a_full_disk_is_an_error_before_anything_is_computed(tmp_path, monkeypat
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
         empty_features((2, 5, 3), max_bytes=0, folder=tmp_path)
+
+
+def test_a_system_that_cannot_reserve_room_makes_the_file_all_the_same(tmp_path, monkeypatch) -> None:
+    def unknown(*_: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "posix_fallocate", unknown, raising=False)
+    mapped, on_disk = empty_features((2, 5, 3), max_bytes=0, folder=tmp_path)
+    assert on_disk
+    assert mapped.fill_(1).sum() == 30

@@ -215,7 +215,7 @@ class FrozenFeatures:
         n_views, n = sets[0].features.shape[:2]
         views = f"{n_views} views of " if n_views > 1 else ""
         where = " in a temporary file" if any(one.on_disk for one in sets) else ""
-        n_mb = sum(one.n_bytes for one in sets) / 1e6
+        n_mb = sum(one.features.nbytes for one in sets) / 1e6
         return f"features of the frozen body computed once ({views}{n:,} pictures, {n_mb:,.0f} MB{where})"
 
     def _refreshed(

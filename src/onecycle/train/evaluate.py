@@ -99,8 +99,7 @@ def validate(
 def _as_value(value: torch.Tensor | float) -> MetricValue:
     """Return a metric's value as a float, or as nested lists where it is a table (such as a confusion matrix)."""
     tensor = torch.as_tensor(value)
-    table: list[MetricValue] = tensor.tolist() if tensor.numel() != 1 else []
-    return table or float(tensor.item())
+    return float(tensor.item()) if tensor.numel() == 1 else list(tensor.tolist())
 
 
 @contextmanager

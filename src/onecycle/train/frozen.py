@@ -1,12 +1,11 @@
 """Training the head alone: a frozen body is a fixed function, so its outputs are computed once and kept.
 
-``fixed_part`` cuts a model into that function and the rest; ``FeatureSet`` keeps the function's outputs for every
+``split_frozen`` cuts a model into that function and the rest; ``FeatureSet`` keeps the function's outputs for every
 picture, and ``FeatureLoader`` gives them as batches in the order in which pictures would have come.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from onecycle.errors import ArgumentError
+from onecycle.files import reserve
 
 _VIEW = 2  # purpose of a stream of random numbers; the loaders of pictures use 0 (order) and 1 (augmentation)
 
@@ -78,11 +78,6 @@ class FeatureSet:
     targets: Tensor  # int64 (N,) or float32 (N, C)
     on_disk: bool = False  # whether the features lie in a temporary file
 
-    @property
-    def n_bytes(self) -> int:
-        """Size of the features."""
-        return self.features.numel() * self.features.element_size()
-
 
 def empty_features(shape: Sequence[int], *, max_bytes: int, folder: Path) -> tuple[Tensor, bool]:
     """Make room for features: in memory up to ``max_bytes``, beyond that in a temporary file.
@@ -105,10 +100,7 @@ def empty_features(shape: Sequence[int], *, max_bytes: int, folder: Path) -> tup
         return torch.empty(tuple(shape), dtype=torch.float32), False
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder) as file:
-        if hasattr(os, "posix_fallocate"):  # a disk that fills up under a mapping would kill the process
-            os.posix_fallocate(file.fileno(), 0, n_bytes)
-        else:
-            file.truncate(n_bytes)
+        reserve(file.fileno(), n_bytes)
         mapped = np.memmap(file, dtype=np.float32, mode="r+", shape=tuple(shape))
     return torch.from_numpy(mapped), True
 

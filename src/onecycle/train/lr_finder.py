@@ -15,11 +15,9 @@ import torch
 from onecycle.errors import ArgumentError
 from onecycle.train.evaluate import BatchLike, Loader
 from onecycle.train.log.progress import Progress
-from onecycle.train.log.recorder import Recorder, Suggestion, suggest
+from onecycle.train.log.recorder import Recorder
 from onecycle.train.loop import Callback, Trainer, set_training_mode
 from onecycle.train.schedules import ExponentialSweep, LrLike, lr_range
-
-__all__ = ["DIVERGED_FACTOR", "FINISHED", "LrAnswer", "Suggestion", "find_lr", "robust_lr", "suggest"]
 
 FINISHED = "LR Finder is complete, type {learner_name}.recorder.plot() to see the graph."
 DIVERGED_FACTOR = 4.0

@@ -13,8 +13,7 @@ simplejpeg unused, ``=simplejpeg`` stops where it is missing.
 **Scaled decode.** A JPEG far larger than the size that it is brought to is decoded at 1/2, 1/4 or 1/8 (see
 ``resize.decode_factor``), with the same factor by both decoders. It is part of the preprocess: ``scaled_decode=False``
 switches it off for training and prediction alike. Measured on two photographs of 640 × 427 px (scikit-learn's) brought
-to 50 and 100 px, against full decode and resize: mean 0.2 to 0.7 grey
-levels, at most 11.
+to 50 and 100 px, against full decode and resize: mean 0.2 to 0.7 grey levels, at most 11.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ A set is there when its .json is: both files get their names when they are whole
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from onecycle.files import remove, sync_folder
+from onecycle.files import remove, reserve, sync_folder
 from onecycle.settings import pixel_folder
 from onecycle.text import shown_path
 
@@ -211,7 +210,7 @@ class UnfinishedFile:
         self._lock = threading.Lock()
         self._file = self.path.open("xb", buffering=0)
         try:
-            _reserve(self._file.fileno(), self.n_bytes)
+            reserve(self._file.fileno(), self.n_bytes)
             self.write(n_bytes, bytes.fromhex(key))
         except BaseException:
             self.close()
@@ -264,14 +263,3 @@ class UnfinishedFile:
         """Remove what was not finished. Where another program has it open, the next sweep does."""
         self._file.close()
         remove(self.path)
-
-
-def _reserve(descriptor: int, n_bytes: int) -> None:
-    """Take the room now, where the system can: a disk that is full is found before hours of decoding."""
-    if hasattr(os, "posix_fallocate"):
-        try:
-            return os.posix_fallocate(descriptor, 0, n_bytes)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                raise
-    return os.truncate(descriptor, n_bytes)

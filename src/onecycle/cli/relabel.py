@@ -14,7 +14,7 @@ import numpy as np
 
 from onecycle.cli.screen import Screen
 from onecycle.data.labels.cells import with_cells
-from onecycle.data.labels.items import Labels
+from onecycle.data.labels.items import Labels, split_tags
 from onecycle.data.labels.read import PARQUET, delimiter_of
 from onecycle.data.labels.relabel import FILE, NEW, relabelled
 from onecycle.data.labels.table import LabelTable
@@ -119,10 +119,9 @@ def _target(layout: DataLayout, out: Path | None, *, force: bool) -> Path:
 
 def _changes(table: LabelTable, new: Labels) -> list[Change]:
     differs = new.targets != table.labels.targets
-    rows = np.flatnonzero(differs.any(axis=1) if new.is_multi else differs).tolist()
     return [
         Change(row, name_below(table.paths[row], table.path), _names(table.labels, row), _names(new, row))
-        for row in rows
+        for row in np.flatnonzero(differs.any(axis=1) if new.is_multi else differs).tolist()
     ]
 
 
@@ -186,7 +185,7 @@ def _new_cell(cell: str, change: Change, label_delim: str | None) -> str:
     """Return what a label cell says from now on: tags that stay keep their place, new ones come last."""
     if label_delim is None:
         return change.after[0]
-    before = [tag.strip() for tag in cell.split(label_delim) if tag.strip()]
+    before = split_tags(cell, label_delim)
     tags = [tag for tag in before if tag in change.after] + [tag for tag in change.after if tag not in before]
     between = f"{label_delim} " if label_delim.strip() and f"{label_delim} " in cell else label_delim
     return between.join(tags)

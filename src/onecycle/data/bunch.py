@@ -152,6 +152,19 @@ class LabeledLists:
         """Add the pictures below ``path/test_folder`` as the test set."""
         return self.add_test(list_images(self.pictures.path / test_folder))
 
+    def augmenters(self) -> tuple[BatchAugmenter | None, BatchAugmenter | None]:
+        """Return what augments training and validation batches.
+
+        None where transforms only cut the window in the centre: that is the evaluation preprocess.
+        """
+        train, valid = (
+            None
+            if all(t.name == "crop_pad" and t.param("row_pct") == t.param("col_pct") == 0.5 for t in flatten(tfms))
+            else BatchAugmenter(tfms, size=self.resize.size, padding_mode=self.resize.padding_mode, mode=self.mode)
+            for tfms in self.tfms or ((), ())
+        )
+        return train, valid
+
     def databunch(
         self, path: str | Path | None = None, *, seed: int | None = None, **options: Unpack[LoaderOptions]
     ) -> ImageDataBunch:
@@ -197,7 +210,14 @@ class ImageDataBunch:
             check_files_exist(self.store.paths, lists.pictures.source, all_gone_only=unreadable == "skip")
         if unreadable == "skip":
             self._skip_unreadable()
-        self._loading = _make_loading(lists, bs=bs, val_bs=val_bs, device=device, seed=seed, dl_tfms=dl_tfms)
+        self._loading = _Loading(
+            bs=bs,
+            val_bs=val_bs or bs,
+            device=_checked_device(device),
+            seed=DEFAULT_SEED if seed is None else seed,
+            dl_tfms=tuple(dl_tfms or ()),
+        )
+        self._train_augmenter, self._valid_augmenter = lists.augmenters()
         self._datasets = make_datasets(self.store, self._test_store, self.labels, self.split)
         for message in oddities(self.labels, self.split, self.store.paths):
             warn(message, DataWarning)
@@ -435,9 +455,8 @@ class ImageDataBunch:
             other.store, other._test_store = self._stores(other.lists)
         new_bs = how.bs if bs is None else bs
         val_bs = new_bs if how.val_bs == how.bs else how.val_bs
-        other._loading = _make_loading(
-            other.lists, bs=new_bs, val_bs=val_bs, device=how.device, seed=how.seed, dl_tfms=how.dl_tfms
-        )
+        other._loading = replace(how, bs=new_bs, val_bs=val_bs)
+        other._train_augmenter, other._valid_augmenter = other.lists.augmenters()
         other._datasets = make_datasets(other.store, other._test_store, self.labels, self.split)
         return other
 
@@ -624,7 +643,7 @@ class ImageDataBunch:
         return BatchLoader(
             self.dataset(ds_type),
             bs=how.bs if train else how.val_bs,
-            augmenter=how.train_augmenter if train else how.valid_augmenter,
+            augmenter=self._train_augmenter if train else self._valid_augmenter,
             shuffle=train,
             drop_last=train,
             stats=self.stats or self.backbone_stats,
@@ -674,7 +693,7 @@ class ImageDataBunch:
         loader = picture_batches(
             pictures, self.lists.resize, self.classes, is_multi=self.is_multi, bs=how.val_bs, dl_tfms=how.dl_tfms
         )
-        return loader.replace(stats=stats, device=how.device, augmenter=how.valid_augmenter)
+        return loader.replace(stats=stats, device=how.device, augmenter=self._valid_augmenter)
 
     def normalize(self, stats: Sequence[Sequence[float]] | None = None) -> ImageDataBunch:
         """Normalise pictures with ``stats`` (means, stds); default: measured on one training batch.
@@ -745,9 +764,8 @@ class ImageDataBunch:
         note = f", of which each epoch leaves {dropped} out (last incomplete batch)" if dropped else ""
         lines.append(f"Train: {len(self.split.train):,} pictures{note}\n  {self.train_ds.y!r}")
         valid = self._datasets[DatasetType.Valid]
-        lines.append(
-            f"Valid: {len(self.split.valid):,} pictures; split {self.split.how}\n  {valid.y if valid else ''!r}"
-        )
+        y = valid.y if valid else ""
+        lines.append(f"Valid: {len(self.split.valid):,} pictures; split {self.split.how}\n  {y!r}")
         unseen, _ = unseen_items(self.labels, self.split)
         if unseen:
             lines.append(f"  {len(unseen)} of them have a class that does not occur in training; they count as errors")
@@ -781,38 +799,6 @@ class _Loading:
     device: torch.device
     seed: int
     dl_tfms: tuple[Any, ...]
-    train_augmenter: BatchAugmenter | None
-    valid_augmenter: BatchAugmenter | None
-
-
-def _make_loading(
-    lists: LabeledLists,
-    *,
-    bs: int,
-    val_bs: int | None,
-    device: str | torch.device | None,
-    seed: int | None,
-    dl_tfms: Sequence[Any] | None,
-) -> _Loading:
-    """Turn the user's keywords into the settings of the loaders."""
-    train, valid = lists.tfms or ((), ())
-    return _Loading(
-        bs=bs,
-        val_bs=val_bs or bs,
-        device=_checked_device(device),
-        seed=DEFAULT_SEED if seed is None else seed,
-        dl_tfms=tuple(dl_tfms or ()),
-        train_augmenter=_augmenter(train, lists),
-        valid_augmenter=_augmenter(valid, lists),
-    )
-
-
-def _augmenter(tfms: Sequence[Any], lists: LabeledLists) -> BatchAugmenter | None:
-    """Return None where transforms only cut the window in the centre: that is the evaluation preprocess."""
-    if all(t.name == "crop_pad" and t.param("row_pct") == t.param("col_pct") == 0.5 for t in flatten(tfms)):
-        return None
-    resize = lists.resize
-    return BatchAugmenter(tfms, size=resize.size, padding_mode=resize.padding_mode, mode=lists.mode)
 
 
 def _checked_device(device: str | torch.device | None) -> torch.device:

@@ -38,22 +38,22 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-def running(path: Path) -> Iterator[ast.AST]:
-    """Every node of a file, without what only type checkers see."""
+def nodes(path: Path, *, typing: bool) -> Iterator[ast.AST]:
+    """Every node of a file, with or without what only type checkers see."""
     waiting: list[ast.AST] = [tree(path)]
     while waiting:
         node = waiting.pop()
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        if not typing and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         yield node
         waiting += ast.iter_child_nodes(node)
 
 
 @cache
-def imported(path: Path) -> frozenset[str]:
-    """What a file imports when it runs, anywhere in it: ``a`` of ``import a``, ``a.b`` of ``from a import b``."""
+def imported(path: Path, *, typing: bool = False) -> frozenset[str]:
+    """What a file imports, anywhere in it: ``a`` of ``import a``, ``a.b`` of ``from a import b``."""
     names = set()
-    for node in running(path):
+    for node in nodes(path, typing=typing):
         if isinstance(node, ast.Import):
             names |= {a.name for a in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -63,9 +63,9 @@ def imported(path: Path) -> frozenset[str]:
 
 
 @cache
-def imports_of(path: Path) -> frozenset[str]:
-    """Modules of onecycle that a file imports when it runs, as dotted names below the package."""
-    below = {n.removeprefix("onecycle.") for n in imported(path) if n.startswith("onecycle.")}
+def imports_of(path: Path, *, typing: bool = False) -> frozenset[str]:
+    """Modules of onecycle that a file imports when it runs (or for type checkers too), as names below the package."""
+    below = {n.removeprefix("onecycle.") for n in imported(path, typing=typing) if n.startswith("onecycle.")}
     return frozenset(m for n in below for m in (n, n.rpartition(".")[0]) if m in modules())
 
 
@@ -90,19 +90,21 @@ def test_every_module_lies_in_a_room():
 
 
 def test_imports_run_down_or_stay_in_their_room():
-    arrows = [(m, other) for m, path in modules().items() for other in imports_of(path) if room(m) != room(other)]
+    arrows = [
+        (m, other) for m, path in modules().items() for other in imports_of(path, typing=True) if room(m) != room(other)
+    ]
     up = [arrow for arrow in arrows if FLOORS[room(arrow[1])] >= FLOORS[room(arrow[0])]]
     assert [f"{m} → {other}" for m, other in up if other != FORMULAS] == []
 
 
 def test_no_import_circle():
-    """Imports inside functions count; those that only type checkers see do not."""
+    """Imports inside functions count, and so do those that only type checkers see."""
     done: set[str] = set()
 
     def visit(module: str, trail: tuple[str, ...]) -> None:
         assert module not in trail, f"import circle: {' → '.join((*trail, module))}"
         if module not in done:
-            for other in imports_of(modules()[module]):
+            for other in imports_of(modules()[module], typing=True):
                 visit(other, (*trail, module))
             done.add(module)
 

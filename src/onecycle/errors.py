@@ -27,6 +27,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -45,6 +46,15 @@ class DataError(OnecycleError, ValueError):
 
 class UnreadableImagesError(DataError):
     """One or more pictures cannot be decoded; the message names each file and row."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A picture that cannot be decoded: its position in the list, its path and what Pillow said."""
+
+    position: int
+    path: str
+    reason: str
 
 
 class LabelError(DataError):

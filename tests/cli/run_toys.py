@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from onecycle.data.layout import LayoutOptions, find_layout
+from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.layout import find_layout
 from onecycle.errors import DataWarning
 from onecycle.runs.build import described, make_bunch, make_learner, settled
 from onecycle.runs.checkpoints import metrics_of_run

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from onecycle.cli.main import app, main
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.layout import LayoutOptions, find_layout
+from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.layout import find_layout
 
 
 def picture(seed: int) -> PIL.Image.Image:

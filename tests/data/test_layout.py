@@ -9,7 +9,8 @@ import pandas as pd
 import PIL.Image
 import pytest
 
-from onecycle.data.layout import DataLayout, LayoutOptions, find_layout
+from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.layout import DataLayout, find_layout
 from onecycle.errors import ArgumentError, DataError
 
 

@@ -30,8 +30,8 @@ from onecycle.data.pixels import cache, packed, pixel_file
 from onecycle.data.pixels import store as store_module
 from onecycle.data.pixels.decode import decode_for
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
-from onecycle.data.pixels.store import PixelStore, Unreadable
-from onecycle.errors import ArgumentError, UnreadableImagesError
+from onecycle.data.pixels.store import PixelStore
+from onecycle.errors import ArgumentError, Unreadable, UnreadableImagesError
 from onecycle.text import shown_path
 
 N = 12

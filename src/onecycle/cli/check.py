@@ -7,7 +7,8 @@ import warnings
 
 from onecycle.data.audit.audit import audit_table
 from onecycle.data.audit.findings import AuditReport
-from onecycle.data.layout import LayoutOptions, find_layout
+from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.layout import find_layout
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.errors import DataWarning
 from onecycle.runs.config import SKIPPED, RunConfig

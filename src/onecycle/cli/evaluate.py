@@ -18,8 +18,8 @@ from onecycle import __version__
 from onecycle.cli.exit_codes import DATA, FAILED
 from onecycle.cli.new_data import Seen, labelled_pictures, seen_by
 from onecycle.cli.screen import Screen
+from onecycle.data.labels.find_columns import LayoutOptions
 from onecycle.data.labels.table import LabelTable
-from onecycle.data.layout import LayoutOptions
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.intervals import MAJORITY, PRIOR, UNIFORM, Estimate, accuracy, sample_fbeta
 from onecycle.evaluation.class_table import ClassRow, class_rows, worst_first

@@ -11,7 +11,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from onecycle.data.layout import DataLayout, LayoutOptions, find_layout
+from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.layout import DataLayout, find_layout
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.split import read_split

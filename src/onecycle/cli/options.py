@@ -15,7 +15,7 @@ import typer
 from onecycle.runs.config import Column, kinds, settings
 
 if TYPE_CHECKING:
-    from onecycle.data.layout import LayoutOptions
+    from onecycle.data.labels.find_columns import LayoutOptions
 
 OUTPUT = "Output"
 
@@ -104,6 +104,6 @@ def _read(name: str, value: Any) -> Any:
 
 def layout_options(passed: Mapping[str, Any]) -> LayoutOptions:
     """Put together what the user said about a table."""
-    from onecycle.data.layout import LayoutOptions
+    from onecycle.data.labels.find_columns import LayoutOptions
 
     return LayoutOptions(**{name: passed[name] for name in TABLE if name in passed})

@@ -14,11 +14,12 @@ import numpy as np
 
 from onecycle.cli.screen import Screen
 from onecycle.data.labels.cells import with_cells
+from onecycle.data.labels.find_columns import LayoutOptions
 from onecycle.data.labels.items import Labels, split_tags
 from onecycle.data.labels.read import PARQUET, delimiter_of
 from onecycle.data.labels.relabel import FILE, NEW, relabelled
 from onecycle.data.labels.table import LabelTable
-from onecycle.data.layout import DataLayout, LayoutOptions, find_layout
+from onecycle.data.layout import DataLayout, find_layout
 from onecycle.errors import ArgumentError, DataError
 from onecycle.files import csv_text, name_below, parquet_bytes
 from onecycle.runs.build import layout_of

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from onecycle.data.labels.find_columns import Roles, TableLayout, find_roles
+from onecycle.data.labels.find_columns import LayoutOptions, Roles, TableLayout, find_roles
 from onecycle.data.labels.items import IMAGE_SUFFIXES, Source
 from onecycle.data.labels.read import is_table, read_table
 from onecycle.data.labels.splits import Split, folder_split
@@ -31,24 +31,6 @@ Kind = Literal["table", "class folders", "train and valid folders"]
 _WIDTH, _INDENT = 80, 10
 _PARTS = ("train", "valid")
 _VALID_BY_OTHER_NAMES = ("val", "validation", "dev")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayoutOptions:
-    """What the user said about the data; None means: find it out. Columns are meant by name or position."""
-
-    csv: str | None = None  # table below the folder of the data set
-    folder: str | None = None  # of the pictures, below the folder of the data set
-    suffix: str | None = None  # added to each file name of the table
-    label_delim: str | None = None  # splits a label cell into tags; "" means that a cell is one label
-    fn_col: int | str | None = None  # of the file names
-    label_col: int | str | None = None
-    group_col: int | str | None = None
-
-    @property
-    def names(self) -> list[str]:
-        """The names of what was said."""
-        return [name for name, value in asdict(self).items() if value is not None]
 
 
 @dataclass(frozen=True, kw_only=True)

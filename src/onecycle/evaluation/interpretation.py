@@ -24,8 +24,15 @@ from onecycle.evaluation.certainty.thresholds import TagThresholds, ThresholdOpt
 from onecycle.evaluation.class_table import as_frame, class_rows
 from onecycle.evaluation.gradcam import grad_cam
 from onecycle.evaluation.headline import HELD_OUT, TRAINED_ON, default_estimates, headline, other_scores
-from onecycle.evaluation.predictions import DEFAULT_THRESH, Predictions, Thresh, decide
-from onecycle.evaluation.scores import confusion_counts, count_classes, normalize_rows, ranked_pairs, swap_counts
+from onecycle.evaluation.predictions import DEFAULT_THRESH, Predictions, decide
+from onecycle.evaluation.scores import (
+    Thresh,
+    confusion_counts,
+    count_classes,
+    normalize_rows,
+    ranked_pairs,
+    swap_counts,
+)
 from onecycle.evaluation.slices import LEAST_PICTURES, SliceReport, columns_of, find_slices, label_columns
 from onecycle.evaluation.tags import TagCurve, co_occurrence, tag_curves, unfounded_pairs
 from onecycle.files import text_name

@@ -6,24 +6,21 @@ the one function that turns probabilities into labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, Unreadable
 from onecycle.evaluation.certainty.constraints import apply_constraints
+from onecycle.evaluation.scores import Thresh
 
 if TYPE_CHECKING:
-    from onecycle.data.pixels.store import Unreadable
     from onecycle.evaluation.certainty.calibration import Calibration
     from onecycle.evaluation.certainty.thresholds import TagThresholds
 
 DEFAULT_THRESH = 0.5
-Thresh = float | Sequence[float] | np.ndarray
-"""From which probability on a tag is given: one for all tags, or one for each."""
 
 
 def decide(

@@ -15,6 +15,9 @@ import numpy as np
 
 from onecycle.errors import ArgumentError
 
+Thresh = float | Sequence[float] | np.ndarray
+"""From which probability on a tag is given: one for all tags, or one for each."""
+
 
 def ratio(part: np.ndarray | float, whole: np.ndarray | float, *, empty: float = math.nan) -> np.ndarray:
     """Return part / whole, and ``empty`` where the whole is 0, float64 of their common shape."""

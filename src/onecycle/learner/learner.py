@@ -20,7 +20,7 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.datasets import draw_grid
 from onecycle.data.labels.items import Category, DatasetType, MultiCategory
 from onecycle.errors import ArgumentError, check_keywords
-from onecycle.evaluation.predictions import Thresh
+from onecycle.evaluation.scores import Thresh
 from onecycle.learner import saving, tta
 from onecycle.learner.features import FrozenFeatures, LabelledFeatures, check_views, split_at_head
 from onecycle.learner.fine_tune import run as recipe

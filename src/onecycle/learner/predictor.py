@@ -1,4 +1,7 @@
-"""Predictor: all that decides about pictures and nothing that trains; what a run gives to those who only predict."""
+"""Predictor: all that decides about pictures and nothing that trains; what a run gives to those who only predict.
+
+A ``learn`` here is a ``Learner``; its module imports this one, so the type is not named.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,13 @@ from onecycle.data.batches import picture_batches
 from onecycle.data.pixels.decode import UNREADABLE, Source, decode_for, reason
 from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.resize import ResizeSpec
-from onecycle.data.pixels.store import LOADING_THREADS, Unreadable
+from onecycle.data.pixels.store import LOADING_THREADS
 from onecycle.data.progress import counting_bar
-from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, warn
+from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, Unreadable, warn
 from onecycle.evaluation.certainty.calibration import Calibration
 from onecycle.evaluation.certainty.thresholds import TagThresholds
-from onecycle.evaluation.predictions import Predictions, Thresh
+from onecycle.evaluation.predictions import Predictions
+from onecycle.evaluation.scores import Thresh
 from onecycle.model.cnn import create_cnn_model
 from onecycle.settings import RUN_CONFIG, RUN_MODEL
 from onecycle.train.checkpoint import load_checkpoint, read_manifest
@@ -34,7 +38,6 @@ if TYPE_CHECKING:
     from onecycle.data.augment.augmenter import BatchAugmenter
     from onecycle.data.batches import BatchLoader, BatchTransform, Stats
     from onecycle.data.labels.items import Label
-    from onecycle.learner.learner import Learner
 
 Picture = Image | Source | np.ndarray | torch.Tensor | PIL.Image.Image
 File = str | os.PathLike[str]
@@ -254,7 +257,7 @@ class Predictor:
         return f"Predictor: {len(self.classes)} {kind}, {size}, on {self.device}{with_}"
 
 
-def predictor_of(learn: Learner) -> Predictor:
+def predictor_of(learn: Any) -> Predictor:
     """Return the predictor of a learner, for the weights as they are; it shares the network."""
     data = learn.data
     alone = data.single_loader([], stats=learn.norm_stats)

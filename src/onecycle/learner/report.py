@@ -1,4 +1,7 @@
-"""From a learner to its report: gathers what is known of a model and of its data into one HTML page."""
+"""From a learner to its report: gathers what is known of a model and of its data into one HTML page.
+
+A ``learn`` here is a ``Learner``; its module imports this one, so the type is not named.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -32,9 +35,6 @@ from onecycle.evaluation.slices import SliceReport
 from onecycle.files import name_below, write_whole
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.train.log.recorder import Recorder
-
-if TYPE_CHECKING:
-    from onecycle.learner.learner import Learner
 
 NO_COLUMNS = "There is no column beside names and labels, and no class with enough pictures to look at apart."
 Sweeps = Sequence[tuple[Sequence[float], Sequence[float]]]
@@ -84,7 +84,7 @@ class RunReportOptions(ReportOptions, total=False):
     issue_count: IssueCount | None  # how many labels are doubtful; default: counted in label_issues
 
 
-def build_report(learn: Learner, **options: Unpack[RunReportOptions]) -> Report:
+def build_report(learn: Any, **options: Unpack[RunReportOptions]) -> Report:
     """Put what is known of a trained model into one page; what is not known is left out, with the reason.
 
     Args:
@@ -106,7 +106,7 @@ def build_report(learn: Learner, **options: Unpack[RunReportOptions]) -> Report:
 class _Builder:
     """Gathers what one report shows."""
 
-    def __init__(self, learn: Learner, interpretation: ClassificationInterpretation, options: RunReportOptions) -> None:
+    def __init__(self, learn: Any, interpretation: ClassificationInterpretation, options: RunReportOptions) -> None:
         self.learn, self.interpretation, self.options = learn, interpretation, options
         self.predictions = interpretation.predictions
         self.pictures = PagePictures(_reader(interpretation.picture))

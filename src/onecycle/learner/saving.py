@@ -1,10 +1,13 @@
-"""Where saved models go, and what is saved with them: weights, optimizer state and the settings they belong to."""
+"""Where saved models go, and what is saved with them: weights, optimizer state and the settings they belong to.
+
+A ``learn`` here is a ``Learner``; its module imports this one, so the type is not named.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onecycle import settings
 from onecycle.data.augment.transforms import flatten
@@ -13,17 +16,14 @@ from onecycle.learner.predictor import Calibrated, predictor_of
 from onecycle.train import checkpoint
 from onecycle.train.losses import ACTIVATIONS
 
-if TYPE_CHECKING:
-    from onecycle.learner.learner import Learner
 
-
-def save(learn: Learner, stem: Path, *, with_opt: bool) -> Path:
+def save(learn: Any, stem: Path, *, with_opt: bool) -> Path:
     """Write a learner's weights, optimizer state and settings; ``Learner.save`` says more."""
     optimizer = learn.trainer.optimizer if with_opt else None
     return checkpoint.save_checkpoint(stem, model=learn.model, optimizer=optimizer, manifest=manifest(learn))
 
 
-def load(learn: Learner, stem: Path, strict: bool, with_opt: bool | None) -> None:
+def load(learn: Any, stem: Path, strict: bool, with_opt: bool | None) -> None:
     """Read what ``save`` wrote into a learner, or change nothing; ``Learner.load`` says more."""
     report = checkpoint.load_checkpoint(
         stem,
@@ -43,7 +43,7 @@ def load(learn: Learner, stem: Path, strict: bool, with_opt: bool | None) -> Non
     learn.trainer.epochs_done = max(learn.trainer.epochs_done, int(report.manifest.get("epochs_done", 0)))
 
 
-def manifest(learn: Learner) -> dict[str, Any]:
+def manifest(learn: Any) -> dict[str, Any]:
     """Describe what a model was trained on (classes, preprocess, seed, split), its calibration and its thresholds."""
     data, predictor = learn.data, predictor_of(learn)
     stats, resize = predictor.stats, predictor.resize

@@ -10,8 +10,7 @@ import numpy as np
 from onecycle.data.audit.files import missing_files, suffix_hint
 from onecycle.data.labels.items import Labels, Source
 from onecycle.data.labels.splits import Split
-from onecycle.data.pixels.store import Unreadable
-from onecycle.errors import ArgumentError, UnreadableImagesError
+from onecycle.errors import ArgumentError, Unreadable, UnreadableImagesError
 from onecycle.text import shown
 
 

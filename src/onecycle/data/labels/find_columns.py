@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, find_tag_lists, split_tags
 from onecycle.data.labels.read import column
 from onecycle.errors import ArgumentError, DataError
-
-if TYPE_CHECKING:
-    from onecycle.data.layout import LayoutOptions
 
 _LOOKED_AT = 50
 """Rows whose files are looked for; spread over the table."""
@@ -38,6 +35,24 @@ _GROUP_NAMES = {
 }
 _LARGEST_SHARE = 0.5
 """A column with more different values than this share of the rows does not appear to hold classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutOptions:
+    """What the user said about the data; None means: find it out. Columns are meant by name or position."""
+
+    csv: str | None = None  # table below the folder of the data set
+    folder: str | None = None  # of the pictures, below the folder of the data set
+    suffix: str | None = None  # added to each file name of the table
+    label_delim: str | None = None  # splits a label cell into tags; "" means that a cell is one label
+    fn_col: int | str | None = None  # of the file names
+    label_col: int | str | None = None
+    group_col: int | str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of what was said."""
+        return [name for name, value in asdict(self).items() if value is not None]
 
 
 @dataclass(frozen=True)

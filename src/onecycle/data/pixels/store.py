@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -30,7 +29,7 @@ from onecycle.data.pixels.packed import Failures, PackedPixels, PixelLayout, on_
 from onecycle.data.pixels.pixel_file import CacheUnusable, Manifest, Say
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import work_through
-from onecycle.errors import ArgumentError, UnreadableImagesError
+from onecycle.errors import ArgumentError, Unreadable, UnreadableImagesError
 from onecycle.settings import pixel_folder
 from onecycle.text import human_bytes, shown_path
 
@@ -40,15 +39,6 @@ if TYPE_CHECKING:
 LOADING_THREADS = min(16, os.cpu_count() or 1)
 
 _CHOICES = ("disk", "memory", "off")
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A picture that cannot be decoded: its position in the list, its path and what Pillow said."""
-
-    position: int
-    path: str
-    reason: str
 
 
 class PixelStore:

@@ -33,7 +33,7 @@ from onecycle.evaluation.scores import (
 )
 
 if TYPE_CHECKING:
-    from onecycle.evaluation.predictions import Thresh
+    from onecycle.evaluation.scores import Thresh
 
 N_BOOT = 1000  # half-samples; only their spread is used, which 1,000 give to about 2 % and 200 to 5 %
 MIN_BOOT, BOOT_CELLS = 200, 2_000_000  # fewer of them where there are more than 2,000 pictures

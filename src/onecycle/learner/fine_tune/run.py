@@ -1,4 +1,7 @@
-"""``fine_tune``: measure this machine, plan, train the head and then all layers, and keep to a time budget."""
+"""``fine_tune``: measure this machine, plan, train the head and then all layers, and keep to a time budget.
+
+A ``learn`` here is a ``Learner``; its module imports this one, so the type is not named.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import ArgumentError
@@ -19,9 +22,6 @@ from onecycle.text import format_time
 from onecycle.train.log.progress import format_cell
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.loop import Callback
-
-if TYPE_CHECKING:
-    from onecycle.learner.learner import Learner
 
 DEFAULT_LR = 3e-3
 """The base rate where neither the caller nor the finder says one: v1's default."""
@@ -121,9 +121,7 @@ def _check_count(name: str, value: int | None, least: int) -> None:
         raise ArgumentError(f"{name} is a whole number of {least} or more; received {value!r}")
 
 
-def fine_tune(
-    learn: Learner, options: FineTuneOptions, *, plan_only: bool = False, clock: Clock = time.monotonic
-) -> Plan:
+def fine_tune(learn: Any, options: FineTuneOptions, *, plan_only: bool = False, clock: Clock = time.monotonic) -> Plan:
     """Run the recipe over a learner and tell its callbacks; ``Learner.fine_tune`` says what it does.
 
     Args:
@@ -158,17 +156,17 @@ def fine_tune(
     return plan
 
 
-def _say(learn: Learner, text: object) -> None:
+def _say(learn: Any, text: object) -> None:
     if not learn.silent:
         print(text)
 
 
-def _callbacks(learn: Learner) -> list[StageCallback]:
+def _callbacks(learn: Any) -> list[StageCallback]:
     """Return those that are told of stages, in their order."""
     return sorted((c for c in learn.callbacks if isinstance(c, StageCallback)), key=lambda c: c.order)
 
 
-def task_for(learn: Learner, options: FineTuneOptions) -> Task:
+def task_for(learn: Any, options: FineTuneOptions) -> Task:
     """Describe what is to be trained."""
     data = learn.data
     sizes = options.sizes_for(data.lists.resize.size)
@@ -220,9 +218,10 @@ def _measured_text(speeds: Speeds, took_s: float, prepared_s: float) -> str:
 class _Run:
     """The state of a running recipe."""
 
-    def __init__(self, learn: Learner, task: Task, speeds: Speeds, plan: Plan, start_s: float, clock: Clock) -> None:
+    def __init__(self, learn: Any, task: Task, speeds: Speeds, plan: Plan, start_s: float, clock: Clock) -> None:
         self.learn, self.task, self.speeds, self.plan = learn, task, speeds, plan
-        self.data, self.start_s, self.clock = learn.data, start_s, clock
+        self.data: ImageDataBunch = learn.data
+        self.start_s, self.clock = start_s, clock
         self.base_lr = plan.base_lr
         self.done: list[Stage] = []
         self.rest = list(plan.stages)
@@ -282,7 +281,7 @@ class _Run:
         _say(self.learn, "Finding a learning rate: three sweeps over the features (base_lr= saves that).")
         answer = self.learn.lr_suggestion()
         if answer.lr is not None:
-            return answer.lr
+            return float(answer.lr)
         lr = DEFAULT_LR * TRAINED_ALREADY if again else DEFAULT_LR
         why = "a tenth of the default, for a head that was trained before" if again else "the default"
         _say(self.learn, f"So {lr:.0e} is taken, {why} (base_lr=).")

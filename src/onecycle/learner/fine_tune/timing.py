@@ -1,4 +1,7 @@
-"""The time that ``fine_tune`` takes: speeds measured before a plan is made, and a cycle that ends in time."""
+"""The time that ``fine_tune`` takes: speeds measured before a plan is made, and a cycle that ends in time.
+
+A ``learn`` here is a ``Learner``; its module imports this one, so the type is not named.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,9 +25,6 @@ from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.loop import Callback, Trainer, set_training_mode
 from onecycle.train.lr_finder import unchanged
 from onecycle.train.schedules import OneCycle, StepValues
-
-if TYPE_CHECKING:
-    from onecycle.learner.learner import Learner
 
 Clock = Callable[[], float]
 
@@ -54,7 +54,7 @@ _RESOLUTION = 1_000_000
 
 
 def measure_speeds(
-    learn: Learner, task: Task, *, budget_s: float | None = None, all_layers: bool = True, clock: Clock = time.monotonic
+    learn: Any, task: Task, *, budget_s: float | None = None, all_layers: bool = True, clock: Clock = time.monotonic
 ) -> Speeds:
     """Time a few forward passes and training steps on real batches; the learner is afterwards as before.
 
@@ -92,7 +92,7 @@ def measure_speeds(
 
 
 @contextmanager
-def _scratch(learn: Learner, *, head_only: bool = False) -> Iterator[None]:
+def _scratch(learn: Any, *, head_only: bool = False) -> Iterator[None]:
     """Let a few steps be taken inside; afterwards the learner is as before."""
     trainer = learn.trainer
     with trainable_groups(learn.layer_groups, head_only=head_only), unchanged(trainer):
@@ -140,7 +140,7 @@ class _Stopwatch:
         return self.clock() - before
 
 
-def _decode_s(learn: Learner, task: Task, clock: Clock) -> float:
+def _decode_s(learn: Any, task: Task, clock: Clock) -> float:
     """Return the seconds of decoding and resizing a picture at the first smaller size, 0 where there is none.
 
     It is what a picture took at the full size, a fingerprint included where the audit made one in the same pass. Where
@@ -150,7 +150,7 @@ def _decode_s(learn: Learner, task: Task, clock: Clock) -> float:
     if size is None or size == task.size:
         return 0.0
     if learn.data.store.decode_s is not None:
-        return learn.data.store.decode_s
+        return float(learn.data.store.decode_s)
     rows = learn.data.split.train[:16]
     before = clock()
     learn.data.resized(size).store.read_many(rows)

@@ -18,7 +18,7 @@ from onecycle.evaluation.certainty.calibration import reliability_curve
 from onecycle.evaluation.plots import (
     MAX_PANELS,
     MAX_VALUES,
-    Look,
+    Style,
     confusion_figure,
     fit_name,
     grid_of_pictures,
@@ -67,23 +67,23 @@ def overlapping_names(figure: Figure) -> int:
 
 def test_only_cells_that_are_not_zero_are_written() -> None:
     matrix = np.array([[5, 0, 1], [0, 0, 0], [2, 0, 12]])
-    ax = confusion_figure(matrix, ["a", "b", "c"], Look()).axes[0]
+    ax = confusion_figure(matrix, ["a", "b", "c"], Style()).axes[0]
     assert cells(ax) == {(0, 0): "5", (0, 2): "1", (2, 0): "2", (2, 2): "12"}
     np.testing.assert_array_equal(ax.images[0].get_array(), matrix)
     assert (ax.get_ylabel(), ax.get_xlabel()) == ("Actual", "Predicted")
     assert [t.get_text() for t in ax.get_yticklabels()] == ["a", "b", "c"]
-    assert confusion_figure(matrix, ["a", "b", "c"], Look(write_values=False)).axes[0].texts[:] == []
+    assert confusion_figure(matrix, ["a", "b", "c"], Style(write_values=False)).axes[0].texts[:] == []
 
 
 def test_shares_have_the_asked_decimals_and_dark_cells_white_ink() -> None:
-    ax = confusion_figure(np.array([[0.9, 0.1], [0, 1]]), ["a", "b"], Look(decimals=3)).axes[0]
+    ax = confusion_figure(np.array([[0.9, 0.1], [0, 1]]), ["a", "b"], Style(decimals=3)).axes[0]
     assert cells(ax) == {(0, 0): "0.900", (0, 1): "0.100", (1, 1): "1.000"}
     assert {t.get_text(): t.get_color() for t in ax.texts}["0.900"] == "white"
     assert {t.get_text(): t.get_color() for t in ax.texts}["0.100"] == "black"
 
 
 def test_classes_without_items_are_grey_and_counted() -> None:
-    figure = confusion_figure(np.array([[5, 1, 0], [0, 0, 0], [0, 0, 0]]), ["a", "b", "c"], Look())
+    figure = confusion_figure(np.array([[5, 1, 0], [0, 0, 0], [0, 0, 0]]), ["a", "b", "c"], Style())
     colours = [label.get_color() for label in figure.axes[0].get_yticklabels()]
     assert colours[0] == colours[1] != colours[2]  # b is predicted, so it is not absent
     assert figure.get_supxlabel() == "grey: neither occurring nor predicted, 1 of 3 classes"
@@ -91,7 +91,7 @@ def test_classes_without_items_are_grey_and_counted() -> None:
 
 def test_a_hundred_and_one_classes_stay_readable_and_cheap() -> None:
     matrix = sparse_matrix(101)
-    figure = confusion_figure(matrix, long_names(101), Look(figsize=(20, 20), dpi=80))
+    figure = confusion_figure(matrix, long_names(101), Style(figsize=(20, 20), dpi=80))
     ax = figure.axes[0]
     assert len(ax.texts) == np.count_nonzero(matrix) < 200
     assert len(figure.findobj(plt.Text)) < 700  # 101² would be 10,201
@@ -103,7 +103,7 @@ def test_a_hundred_and_one_classes_stay_readable_and_cheap() -> None:
 def test_the_real_tag_sets_stay_readable(planet_path: Path) -> None:
     with (planet_path / "labels.csv").open() as table:
         names = sorted({row["tags"] for row in csv.DictReader(table)})
-    figure = confusion_figure(sparse_matrix(len(names)), names, Look(figsize=(20, 20), dpi=80))
+    figure = confusion_figure(sparse_matrix(len(names)), names, Style(figsize=(20, 20), dpi=80))
     assert len(names) == 101
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == names  # none shortened
     assert overlapping_names(figure) == 0
@@ -112,12 +112,12 @@ def test_the_real_tag_sets_stay_readable(planet_path: Path) -> None:
 @pytest.mark.parametrize("figsize", [(6.4, 4.8), (4, 8), (10, 10)])
 @pytest.mark.parametrize("c", [2, 3, 17, 101])
 def test_names_never_cover_each_other_whatever_the_size(c: int, figsize: tuple[float, float]) -> None:
-    figure = confusion_figure(sparse_matrix(c), long_names(c), Look(figsize=figsize))
+    figure = confusion_figure(sparse_matrix(c), long_names(c), Style(figsize=figsize))
     assert overlapping_names(figure) == 0
 
 
 def test_a_figure_too_small_for_all_names_says_so() -> None:
-    figure = confusion_figure(sparse_matrix(101), long_names(101), Look(figsize=(6.4, 4.8)))
+    figure = confusion_figure(sparse_matrix(101), long_names(101), Style(figsize=(6.4, 4.8)))
     notes = " ".join(figure.get_supxlabel().split())
     assert "one name in 4 is written, a larger figsize has room for more" in notes
     assert "cells are too small for numbers" in notes
@@ -127,14 +127,14 @@ def test_a_figure_too_small_for_all_names_says_so() -> None:
 def test_numbers_of_a_dense_matrix_are_bounded_and_the_largest_are_kept() -> None:
     matrix = np.arange(60 * 60).reshape(60, 60) % 7 + 1
     matrix[30, 31] = 99
-    figure = confusion_figure(matrix, [str(i) for i in range(60)], Look(figsize=(20, 20)))
+    figure = confusion_figure(matrix, [str(i) for i in range(60)], Style(figsize=(20, 20)))
     assert len(figure.axes[0].texts) == MAX_VALUES
     assert cells(figure.axes[0])[30, 31] == "99"
     assert f"the {MAX_VALUES} largest of 3600 numbers" in figure.get_supxlabel()
 
 
 def test_an_empty_matrix_and_dollar_signs_can_be_drawn() -> None:
-    figure = confusion_figure(np.zeros((2, 2), dtype=int), ["$a_", "b$"], Look(title="$x"))
+    figure = confusion_figure(np.zeros((2, 2), dtype=int), ["$a_", "b$"], Style(title="$x"))
     figure.draw_without_rendering()  # mathtext would fail on a single $
     assert figure.axes[0].texts[:] == []
 
@@ -155,16 +155,16 @@ def test_names_are_wrapped_then_shortened_word_by_word(name: str, width: int, li
 
 def test_names_that_shortening_made_equal_are_told_apart() -> None:
     names = [f"{'very ' * 30}long class name number {i}" for i in range(12)]
-    figure = confusion_figure(np.eye(12, dtype=int), names, Look(figsize=(5, 5)))
+    figure = confusion_figure(np.eye(12, dtype=int), names, Style(figsize=(5, 5)))
     texts = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert len(set(texts)) == len(texts)
 
 
 def test_the_wrong_number_of_names_is_an_error() -> None:
     with pytest.raises(ArgumentError, match=r"\(3, 3\).*received \(2, 2\)"):
-        confusion_figure(np.eye(2), ["a", "b", "c"], Look())
+        confusion_figure(np.eye(2), ["a", "b", "c"], Style())
     with pytest.raises(ArgumentError, match=r"\(1, 2, 2\).*received \(2, 2, 2\)"):
-        tag_tables_figure(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), ["a"], {}, Look())
+        tag_tables_figure(np.zeros((2, 2, 2)), np.zeros((2, 2, 2)), ["a"], {}, Style())
 
 
 # -- tags -------------------------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_each_tag_has_its_numbers_and_undefined_measures_a_dash() -> None:
         "recall": np.array([0.8, np.nan]),
         "fbeta": np.array([0.82, np.nan]),
     }
-    figure = tag_tables_figure(values, np.full((2, 2, 2), 0.5), ["road", "water"], measures, Look())
+    figure = tag_tables_figure(values, np.full((2, 2, 2), 0.5), ["road", "water"], measures, Style())
     first, second = figure.axes[:2]
     assert cells(first) == {(0, 0): "5", (0, 1): "1", (1, 0): "2", (1, 1): "8"}
     assert first.get_title() == "road\nP 0.89  R 0.80"
@@ -192,7 +192,7 @@ def test_of_very_many_tags_the_worst_are_drawn_and_the_title_says_so() -> None:
         np.zeros((n, 2, 2)),
         [f"t{i}" for i in range(n)],
         dict.fromkeys(("precision", "recall", "fbeta"), score),
-        Look(write_values=False, figsize=(8, 8)),
+        Style(write_values=False, figsize=(8, 8)),
     )
     drawn = [ax.get_title().split("\n")[0] for ax in figure.axes if ax.get_title()]
     assert drawn == [f"t{i}" for i in range(5, n)]

@@ -158,10 +158,8 @@ class ClassificationInterpretation:
             Tensors float32 ``(k,)`` and int64 ``(k,)`` positions in the data set; with ``per_tag`` the second
             is the pair (positions, tag indices).
         """
-        if not per_tag:
-            return _ranked(self.losses, k, largest)
-        values, order = _ranked(self.tag_losses().flatten(), k, largest)
-        return values, (order // len(self.classes), order % len(self.classes))
+        values, order = _ranked(self.tag_losses().flatten() if per_tag else self.losses, k, largest)
+        return values, (order // len(self.classes), order % len(self.classes)) if per_tag else order
 
     def tag_losses(self) -> Tensor:
         """Return the binary cross-entropy of each tag, float32 ``(N, C)``; at most 100, at a wrong 0 or 1."""
@@ -297,11 +295,10 @@ class ClassificationInterpretation:
             raise ArgumentError(f"samples is a number of pictures, at least 1; received {samples}")
         self._need_tags("plot_multi_top_losses")
         p = self._decided(thresh)
-        truth, pred = p.truth, p.predicted
-        order = [i for i in _ranked(self.losses, None, True)[1].tolist() if (pred[i] != truth[i]).any()]
+        order = [i for i in _ranked(self.losses, None, True)[1].tolist() if (p.predicted[i] != p.truth[i]).any()]
         print(f"{len(order)} misclassified samples over {len(self)} samples in the {self._part_name()}.")
-        shown, probs = order[:samples], self.preds.numpy()
-        titles = [plots.sample_title(self.classes, truth[i], pred[i], probs[i], float(self.losses[i])) for i in shown]
+        shown, columns = order[:samples], (p.truth, p.predicted, p.probs, self.losses.tolist())
+        titles = [plots.sample_title(self.classes, *(column[i] for column in columns)) for i in shown]
         if shown:
             plots.grid_of_pictures([self.picture(i) for i in shown], titles, figsize=figsize)
         return [self._dataset()[i][0] for i in order] if save_misclassified else None
@@ -337,13 +334,13 @@ class ClassificationInterpretation:
         counts = self.confusion_matrix(thresh=thresh)
         values = normalize_rows(counts) if normalize else counts
         names = [str(name) for name in self.classes]
-        look = plots.Look(title, cmap, norm_dec if normalize else 0, plot_txt, figsize, dpi)
+        style = plots.Style(title, cmap, norm_dec if normalize else 0, plot_txt, figsize, dpi)
         if self.is_multi:
             report = self.tag_report(DEFAULT_THRESH if thresh is None else thresh)
             measures = {name: report[name].to_numpy() for name in ("precision", "recall", "fbeta")}
-            figure = plots.tag_tables_figure(values, normalize_rows(counts), names, measures, look)
+            figure = plots.tag_tables_figure(values, normalize_rows(counts), names, measures, style)
         else:
-            figure = plots.confusion_figure(values, names, look)
+            figure = plots.confusion_figure(values, names, style)
         return figure if return_fig else None
 
     def slices(
@@ -377,7 +374,7 @@ class ClassificationInterpretation:
     def tag_curves(self) -> list[TagCurve]:
         """Return precision and recall of each tag at every threshold."""
         self._need_tags("tag_curves")
-        return tag_curves(self.y_true.numpy(), self.preds.numpy(), self.classes)
+        return tag_curves(self._decided(None))
 
     def plot_tag_curves(
         self, *, figsize: tuple[float, float] | None = None, return_fig: bool | None = None
@@ -388,15 +385,15 @@ class ClassificationInterpretation:
         figure = plots.tag_curves_figure(self.tag_curves(), figsize=figsize)
         return figure if return_fig else None
 
-    def co_occurrence(self, thresh: float = 0.5) -> pd.DataFrame:
+    def co_occurrence(self, thresh: Thresh = DEFAULT_THRESH) -> pd.DataFrame:
         """Count for each pair of tags the pictures that have the one (rows) and are given the other (columns)."""
         self._need_tags("co_occurrence")
-        return co_occurrence(self.y_true.numpy(), self.preds.numpy() >= thresh, self.classes)
+        return co_occurrence(self._decided(thresh))
 
-    def unfounded_pairs(self, thresh: float = 0.5, *, min_val: int = 1) -> list[tuple[str, str, int, int]]:
+    def unfounded_pairs(self, thresh: Thresh = DEFAULT_THRESH, *, min_val: int = 1) -> list[tuple[str, str, int, int]]:
         """Return tags that are given together more often than they are: (tag, tag, given both, have both)."""
         self._need_tags("unfounded_pairs")
-        return unfounded_pairs(self.y_true.numpy(), self.preds.numpy() >= thresh, self.classes, min_val=min_val)
+        return unfounded_pairs(self._decided(thresh), min_val=min_val)
 
     def plot_grad_cam(
         self, index: int, *, figsize: tuple[float, float] | None = None, return_fig: bool | None = None

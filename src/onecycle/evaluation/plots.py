@@ -38,7 +38,7 @@ FAINT, GREY, DARK = "0.9", "0.6", "0.15"
 
 
 @dataclass(frozen=True)
-class Look:
+class Style:
     """How a matrix is drawn."""
 
     title: str = "Confusion matrix"  # text above it
@@ -175,7 +175,7 @@ class _Ticks:
     rotation: float
 
 
-def confusion_figure(values: np.ndarray, names: Sequence[str], look: Look) -> Figure:
+def confusion_figure(values: np.ndarray, names: Sequence[str], style: Style) -> Figure:
     """Draw actual (rows) by predicted (columns) classes so that a hundred of them can be read.
 
     Only cells that are not 0 get a number. Colours grow with the square root of a count, so that single
@@ -184,7 +184,7 @@ def confusion_figure(values: np.ndarray, names: Sequence[str], look: Look) -> Fi
     Args:
         values: counts or shares ``(C, C)``, ≥ 0.
         names: C class names.
-        look: title, colours, size.
+        style: title, colours, size.
 
     Raises:
         ArgumentError: another number of names than rows.
@@ -192,18 +192,18 @@ def confusion_figure(values: np.ndarray, names: Sequence[str], look: Look) -> Fi
     if values.shape != (len(names), len(names)):
         raise ArgumentError(f"expected a matrix {(len(names), len(names))} for these names; received {values.shape}")
     side = _clip(2.8 + 0.17 * len(names), 5, 20)
-    figsize = look.figsize or (side + 0.4, side)
+    figsize = style.figsize or (side + 0.4, side)
     ticks = _place_names(names, figsize)
-    figure = plt.figure(figsize=figsize, dpi=look.dpi, layout="constrained")
+    figure = plt.figure(figsize=figsize, dpi=style.dpi, layout="constrained")
     ax = figure.add_subplot()
     top = max(float(values.max(initial=0)), 1e-9)
-    norm = PowerNorm(0.5 if look.decimals == 0 else 1.0, vmin=0, vmax=top)
-    ax.imshow(values, cmap=look.cmap, norm=norm, interpolation="nearest")
+    norm = PowerNorm(0.5 if style.decimals == 0 else 1.0, vmin=0, vmax=top)
+    ax.imshow(values, cmap=style.cmap, norm=norm, interpolation="nearest")
     _draw_grid(ax, len(names), ticks.cell_pt)
     notes = _set_names(ax, ticks, values)
-    if look.write_values:
-        notes += _write_values(ax, values, ticks.cell_pt, norm, look)
-    ax.set_title(look.title, fontsize=_clip(1.2 * min(figsize), 11, 20), parse_math=False)
+    if style.write_values:
+        notes += _write_values(ax, values, ticks.cell_pt, norm, style)
+    ax.set_title(style.title, fontsize=_clip(1.2 * min(figsize), 11, 20), parse_math=False)
     ax.set_ylabel("Actual", fontsize=_clip(0.8 * min(figsize), 9, 15))
     ax.set_xlabel("Predicted", fontsize=_clip(0.8 * min(figsize), 9, 15))
     if notes:
@@ -280,19 +280,19 @@ def _set_names(ax: Axes, ticks: _Ticks, values: np.ndarray) -> list[str]:
     return notes
 
 
-def _write_values(ax: Axes, values: np.ndarray, cell_pt: float, norm: PowerNorm, look: Look) -> list[str]:
+def _write_values(ax: Axes, values: np.ndarray, cell_pt: float, norm: PowerNorm, style: Style) -> list[str]:
     """Write cells that are not 0, the largest where they are too many; return notes for the reader."""
     rows, columns = np.nonzero(values)
     if len(rows) == 0:
         return []
-    texts = [f"{values[r, c]:.{look.decimals}f}" for r, c in zip(rows, columns, strict=True)]
+    texts = [f"{values[r, c]:.{style.decimals}f}" for r, c in zip(rows, columns, strict=True)]
     font = _value_font(texts, cell_pt)
-    if font < 7 and look.decimals:  # where "0.25" and "1.00" would be too small, ".25" and "1"
-        texts = [t.removesuffix(f".{'0' * look.decimals}").removeprefix("0") or "0" for t in texts]
+    if font < 7 and style.decimals:  # where "0.25" and "1.00" would be too small, ".25" and "1"
+        texts = [t.removesuffix(f".{'0' * style.decimals}").removeprefix("0") or "0" for t in texts]
         font = _value_font(texts, cell_pt)
     if font < MIN_VALUE_FONT:
         return ["cells are too small for numbers"]
-    colours = mpl.colormaps[look.cmap]
+    colours = mpl.colormaps[style.cmap]
     chosen = np.argsort(-values[rows, columns], kind="stable")[:MAX_VALUES]
     for i in chosen:
         r, c = rows[i], columns[i]
@@ -315,7 +315,7 @@ def _ink(colours: Colormap, shade: float) -> str:
 
 
 def tag_tables_figure(
-    values: np.ndarray, shades: np.ndarray, names: Sequence[str], measures: dict[str, np.ndarray], look: Look
+    values: np.ndarray, shades: np.ndarray, names: Sequence[str], measures: dict[str, np.ndarray], style: Style
 ) -> Figure:
     """Draw a 2×2 table of truth by prediction for each tag, with its precision and recall.
 
@@ -325,7 +325,7 @@ def tag_tables_figure(
         names: C tags.
         measures: float ``(C,)`` each: ``precision``, ``recall`` and ``fbeta``; NaN is written "–". Of more
             than ``MAX_PANELS`` tags those with the lowest F-beta are drawn.
-        look: title, colours, size.
+        style: title, colours, size.
 
     Raises:
         ArgumentError: another number of names than tables.
@@ -335,8 +335,8 @@ def tag_tables_figure(
     chosen = np.sort(np.argsort(measures["fbeta"], kind="stable")[:MAX_PANELS])  # NaN sorts last
     columns = math.ceil(math.sqrt(1.3 * len(chosen)))
     rows = math.ceil(len(chosen) / columns)
-    figsize = look.figsize or (1.75 * columns + 0.5, 1.95 * rows + 0.7)
-    figure = plt.figure(figsize=figsize, dpi=look.dpi, layout="constrained")
+    figsize = style.figsize or (1.75 * columns + 0.5, 1.95 * rows + 0.7)
+    figure = plt.figure(figsize=figsize, dpi=style.dpi, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     cell = min(figsize[0] / columns, figsize[1] / rows) * POINTS
     for place, ax in enumerate(axes.flat):
@@ -344,7 +344,7 @@ def tag_tables_figure(
             ax.axis("off")
             continue
         tag = int(chosen[place])
-        _draw_table(ax, values[tag], shades[tag], cell, look)
+        _draw_table(ax, values[tag], shades[tag], cell, style)
         font = _clip(cell * 0.075, 4, 12)
         short = fit_name(" ".join(names[tag].split()), max(6, int(0.85 * cell / (CHAR_EM * font))), 2)
         shares = [_share(measures[name][tag]) for name in ("precision", "recall")]
@@ -353,7 +353,7 @@ def tag_tables_figure(
         ax.set_xticks([0, 1], ["no", "yes"] if last else ["", ""], fontsize=_clip(cell * 0.06, 4, 10))
         ax.set_yticks([0, 1], ["no", "yes"] if first else ["", ""], fontsize=_clip(cell * 0.06, 4, 10))
     omitted = "" if len(chosen) == len(names) else f" ({len(chosen)} of {len(names)} tags: the lowest F)"
-    figure.suptitle(look.title + omitted, weight="bold", size=_clip(1.3 * min(figsize), 11, 18))
+    figure.suptitle(style.title + omitted, weight="bold", size=_clip(1.3 * min(figsize), 11, 18))
     figure.supxlabel("Predicted (P precision, R recall)", size=_clip(min(figsize), 9, 14))
     figure.supylabel("Actual", size=_clip(min(figsize), 9, 14))
     return figure
@@ -363,15 +363,15 @@ def _share(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}"
 
 
-def _draw_table(ax: Axes, values: np.ndarray, shades: np.ndarray, cell_pt: float, look: Look) -> None:
-    ax.imshow(shades, cmap=look.cmap, vmin=0, vmax=1.25, interpolation="nearest")
+def _draw_table(ax: Axes, values: np.ndarray, shades: np.ndarray, cell_pt: float, style: Style) -> None:
+    ax.imshow(shades, cmap=style.cmap, vmin=0, vmax=1.25, interpolation="nearest")
     _draw_grid(ax, 2, cell_pt / 2)
-    if not look.write_values:
+    if not style.write_values:
         return
     font = _clip(cell_pt * 0.085, 4, 13)
     for r, c in np.ndindex(2, 2):
-        ink = _ink(mpl.colormaps[look.cmap], float(shades[r, c]) / 1.25)
-        ax.text(c, r, f"{values[r, c]:.{look.decimals}f}", ha="center", va="center", fontsize=font, color=ink)
+        ink = _ink(mpl.colormaps[style.cmap], float(shades[r, c]) / 1.25)
+        ax.text(c, r, f"{values[r, c]:.{style.decimals}f}", ha="center", va="center", fontsize=font, color=ink)
 
 
 # -- how far probabilities can be trusted ---------------------------------------------------------------------

@@ -274,7 +274,11 @@ class _ClassAverage:
 def _class_average(options: _ClassAverage, logits: Tensor, targets: Tensor, formula: Formula) -> Tensor:
     """Return the average over classes of a formula of their true positives, false positives and false negatives."""
     name, n_classes = type(options).__name__, logits.shape[-1]
-    average = _average_for(options, _checked(name, logits, targets), n_classes)
+    average, is_multi = options.average, _checked(name, logits, targets)
+    if average == "binary" and (is_multi or n_classes != 2):
+        here = f"with {n_classes} {'tags' if is_multi else 'classes'} {name} uses 'macro'"
+        warnings.warn(f"average='binary' is for two classes; {here}", DataWarning, stacklevel=3)
+        average = "macro"
     if targets.ndim == 1:
         predicted, true = logits.argmax(1).cpu().numpy(), targets.cpu().numpy()
     else:
@@ -287,14 +291,6 @@ def _class_average(options: _ClassAverage, logits: Tensor, targets: Tensor, form
     each = formula(tp, fp, fn)
     value = float(each[options.pos_label]) if average == "binary" else scores.averaged(each, tp, fp, fn, average)
     return _result(logits, value)
-
-
-def _average_for(options: _ClassAverage, is_multi: bool, n_classes: int) -> str:
-    if options.average != "binary" or (n_classes == 2 and not is_multi):
-        return options.average
-    here = f"with {n_classes} {'tags' if is_multi else 'classes'} {type(options).__name__} uses 'macro'"
-    warnings.warn(f"average='binary' is for two classes; {here}", DataWarning, stacklevel=4)
-    return "macro"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,8 @@ MOST_POINTS = 400
 """Longer lines are thinned for the page; the least and the greatest of each stretch stay."""
 
 
-@dataclass(frozen=True)
-class Tick:
-    """A mark on an axis: its place in the drawing (px) and its text."""
-
-    at: float
-    text: str
+Tick = tuple[float, str]
+"""A mark on an axis: its place in the drawing (px) and its text."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,6 @@ class Line:
     """A series as it is drawn."""
 
     name: str  # in the legend
-    look: int  # number of the style, 0 or more
     path: str  # of SVG; empty where there is nothing finite
     dots: tuple[tuple[float, float], ...]  # places of single values (px), where they are few
 
@@ -86,7 +81,7 @@ class Axis:
             at = at[:: max(1, math.ceil(len(at) / most))]
         scale = (self.stop - self.start) / (self.high - self.low)
         texts = [f"1e{int(v)}" if self.log else f"{v:g}" for v in at]
-        return tuple(Tick(round(self.start + (v - self.low) * scale, 1), t) for v, t in zip(at, texts, strict=True))
+        return tuple((round(self.start + (v - self.low) * scale, 1), t) for v, t in zip(at, texts, strict=True))
 
 
 def nice_ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -115,7 +110,7 @@ def line_plot(title: str, series: Sequence[Series], *, x_label: str, y_label: st
         y_label=y_label,
         x_ticks=x_axis.ticks(6),
         y_ticks=y_axis.ticks(6),
-        lines=tuple(_line(s, i, x_axis, y_axis) for i, s in enumerate(drawn)),
+        lines=tuple(_line(s, x_axis, y_axis) for s in drawn),
         head=("series", x_label, "value"),
         rows=tuple(row for s in drawn for row in _rows(s)),
     )
@@ -164,12 +159,12 @@ def _axis(values: np.ndarray, start: float, stop: float, *, log: bool = False, p
     return Axis(low - room, high + room, start, stop, log=log)
 
 
-def _line(series: Series, look: int, x_axis: Axis, y_axis: Axis) -> Line:
+def _line(series: Series, x_axis: Axis, y_axis: Axis) -> Line:
     at = thinned(series.y)
     x, y = x_axis.place(series.x[at]), y_axis.place(series.y[at])
     points = [(round(a, 1), round(b, 1)) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
     path = "M" + "L".join(f"{a:g} {b:g}" for a, b in points)
-    return Line(series.name, look, path, tuple(points) if series.dotted or len(points) == 1 else ())
+    return Line(series.name, path, tuple(points) if series.dotted or len(points) == 1 else ())
 
 
 def thinned(y: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onecycle.evaluation.predictions import Predictions
-from onecycle.evaluation.scores import confusion_counts, normalize_rows, swap_counts
+from onecycle.evaluation.scores import confusion_counts, normalize_rows, ranked_pairs, swap_counts
 
 MOST_CLASSES = 30
 """With more classes, the matrix shows those that are confused most."""
@@ -35,8 +35,6 @@ class Pair:
 
     actual: int  # class; for tags the missed one
     predicted: int  # class; for tags the one given though not true
-    actual_name: str
-    predicted_name: str
     count: int  # pictures in which it happened
     pictures: tuple[int, ...]  # positions of the first of them, the largest loss first
     like_actual: int | None  # a picture that is right about the one; None where there is none
@@ -84,10 +82,8 @@ def _most_confused(wrong: np.ndarray) -> np.ndarray:
 
 def confused_pairs(p: Predictions, most: int = MOST_PAIRS) -> tuple[Pair, ...]:
     """Return the pairs that are confused most, with pictures; pairs of a single picture come last."""
-    counts = swap_counts(p.truth, p.predicted)
-    rows, columns = np.nonzero(counts)
-    order = np.argsort(-counts[rows, columns], kind="stable")[:most]
-    return tuple(_pair(p, int(rows[i]), int(columns[i])) for i in order)
+    pairs = ranked_pairs(swap_counts(p.truth, p.predicted), range(len(p.classes)))
+    return tuple(_pair(p, actual, predicted) for actual, predicted, _ in pairs[:most])
 
 
 def _pair(p: Predictions, actual: int, predicted: int) -> Pair:
@@ -97,8 +93,6 @@ def _pair(p: Predictions, actual: int, predicted: int) -> Pair:
     return Pair(
         actual=actual,
         predicted=predicted,
-        actual_name=p.classes[actual],
-        predicted_name=p.classes[predicted],
         count=len(both),
         pictures=tuple(ranked[:PICTURES_A_PAIR].tolist()),
         like_actual=_typical(p, actual, without=predicted),

@@ -114,7 +114,7 @@ def swapped_tags(p: Predictions) -> tuple[tuple[int, int, int], ...]:
 
 def tags_together(p: Predictions) -> tuple[tuple[str, str, int, int], ...]:
     """Return (tag, tag, pictures given both, pictures that have both), the largest excess first."""
-    return tuple(unfounded_pairs(p.truth, p.predicted, p.classes)[:MOST_TAG_PAIRS])
+    return tuple(unfounded_pairs(p)[:MOST_TAG_PAIRS])
 
 
 def wrong_first(p: Predictions) -> np.ndarray:

@@ -195,3 +195,6 @@ def test_hints_at_the_file_that_is_meant(tmp_path):
     assert "has a blank before or after it" in files.suffix_hint(str(tmp_path / "train" / "a.jpg "))
     assert "does not exist" in files.suffix_hint(str(tmp_path / "nowhere" / "a"))
     assert files.suffix_hint(str(tmp_path / "train" / "b")) == ""
+    (tmp_path / "train" / "[1].jpg").write_bytes(b"")  # a name that a pattern of files would read otherwise
+    assert files.suffix_hint(str(tmp_path / "train" / "[1]")) == " There is [1].jpg: --suffix .jpg (suffix='.jpg')."
+    assert files.suffix_hint(str(tmp_path / "train" / "?")) == ""

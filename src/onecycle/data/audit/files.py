@@ -72,21 +72,16 @@ def suffix_hint(path: str) -> str:
         return f" There is {target.name.strip()}: the name in the table has a blank before or after it."
     if not target.parent.is_dir():
         return f" The folder {target.parent} does not exist: --folder (path=, folder=) says where they are."
-    near = sorted(target.parent.glob(target.name + ".*"))
-    if near:
-        return f" There is {near[0].name}: {_options(suffix=near[0].name[len(target.name) :])}."
-    below = [p for p in sorted(target.parent.glob(f"*/{glob.escape(target.name)}*")) if p.is_file()][:1]
-    return "".join(
-        f" There is {p.parent.name}/{p.name}: {_options(folder=p.parent.name, suffix=p.name[len(target.name) :])}."
-        for p in below
-    )
-
-
-def _options(**values: str) -> str:
-    """Return settings as options, and as arguments in Python."""
+    name = glob.escape(target.name)
+    below = [p for p in sorted(target.parent.glob(f"*/{name}*")) if p.is_file()]
+    near = next((p.relative_to(target.parent) for p in (*sorted(target.parent.glob(f"{name}.*")), *below)), None)
+    if near is None:
+        return ""
+    values = {"folder": near.parent.name, "suffix": near.name[len(target.name) :]}
     said = {name: value for name, value in values.items() if value}
     options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in said.items())
-    return f"{options} ({', '.join(f'{name}={value!r}' for name, value in said.items())})"
+    in_python = ", ".join(f"{name}={value!r}" for name, value in said.items())
+    return f" There is {near.as_posix()}: {options} ({in_python})."
 
 
 def scan(

@@ -144,20 +144,20 @@ def find_layout(data: str | Path, options: LayoutOptions | None = None) -> DataL
     """
     said = options or LayoutOptions()
     path = _local(data)
-    shown = str(data) if _is_url_name(data) else str(path.resolve())
+    name = str(data) if _is_url_name(data) else str(path.resolve())
     if path.is_file():
         if not is_table(path):
             raise DataError(f"expected a folder or a table (.csv, .tsv, .parquet), but {path} is another file")
-        return _of_table(shown, path.parent, _read(path.parent, path.name, said))
+        return _of_table(name, path.parent, _read(path.parent, path.name, said))
     read = _table_in(path, said) if not said.csv else _read(path, said.csv, said)
     if read is not None:
-        return _of_table(shown, path, read)
+        return _of_table(name, path, read)
     if said.names:
         option = "--" + said.names[0].replace("_", "-")
         raise ArgumentError(
             f"{option} is about a table, and {path} has none; name it with --csv, or leave the option out"
         )
-    return _of_folders(shown, path)
+    return _of_folders(name, path)
 
 
 def _local(data: str | Path) -> Path:

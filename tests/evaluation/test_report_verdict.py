@@ -15,7 +15,7 @@ from onecycle.evaluation.class_table import ClassRow, Span, class_rows
 from onecycle.evaluation.headline import FIXED, HELD_OUT, SAME_PICTURES, Headline
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.report.scores import Scores, calibration_facts, measure
-from onecycle.evaluation.report.verdict import GRADE_WORDS, HARD_ONES, IssueCount, Warned, grade_class, judge
+from onecycle.evaluation.report.verdict import GRADES, HARD_ONES, IssueCount, Warned, grade_class, judge
 
 
 def row(
@@ -229,7 +229,7 @@ def test_too_few_pictures_are_not_called_a_bad_model():
 def test_every_class_has_one_grade_and_is_named_once():
     predictions = toys.classes(c=40, n=400)
     verdict = judge(measure(predictions), class_rows(predictions), None, Warned(), is_multi=False)
-    assert [g.grade in GRADE_WORDS for g in verdict.graded] == [True] * 40
+    assert [g.grade in GRADES for g in verdict.graded] == [True] * 40
     few = next(s for s in verdict.statements if "more:" in s.text or "more" in s.text)
     assert "and" in few.text
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -100,8 +99,10 @@ def compare(first: Candidate, other: Candidate, *, seed: int = 0) -> Comparison:
     Source: McNemar 1947, "Note on the sampling error of the difference between correlated proportions"; Holm as in
         ``slices``; intervals as ``intervals.difference``.
     """
-    _check_kinds(first, other)
     mine, theirs = first.predictions, other.predictions
+    if mine.is_multi != theirs.is_multi:
+        tags, single = (c.name for c in ((first, other) if mine.is_multi else (other, first)))
+        raise ArgumentError(f"{tags} gives several tags a picture and {single} one class; they cannot be compared")
     classes = tuple(c for c in mine.classes if c in set(theirs.classes))
     if not classes:
         raise ArgumentError(f"{first.name} and {other.name} have no class in common; nothing can be compared")
@@ -165,15 +166,6 @@ def _within_reach(e: Estimate) -> Estimate:
     return replace(e, low=max(low, -1.0), high=min(high, 1.0))
 
 
-def _check_kinds(first: Candidate, other: Candidate) -> None:
-    if first.predictions.is_multi == other.predictions.is_multi:
-        return
-    tags, single = (first, other) if first.predictions.is_multi else (other, first)
-    raise ArgumentError(
-        f"{tags.name} gives several tags a picture and {single.name} one class; they cannot be compared"
-    )
-
-
 def _common_files(first: Candidate, other: Candidate) -> list[str]:
     """Return files that both validated and neither trained on (a file may be listed twice), in the first's order."""
     mine = first.predictions.files
@@ -200,24 +192,22 @@ def _aligned(p: Predictions, files: Sequence[str], classes: Sequence[str]) -> Pr
     held_out = held_out_decisions(p)
     p = replace(p, held_out=held_out).taken(np.array([at[f] for f in files], dtype=np.int64))
     index = {c: i for i, c in enumerate(p.classes)}
-    common = [index[c] for c in classes]
+    order = [index[c] for c in classes]
     if p.is_multi:
-        columns: dict[str, Any] = {
-            name: None if (matrix := getattr(p, name)) is None else matrix[:, common]
-            for name in ("probs", "shown", "decided", "held_out")
-        }
-        targets = (p.known_targets[:, common] > 0).astype(np.int64)
-        return replace(p, classes=tuple(classes), targets=targets, thresholds=None, train_counts=None, **columns)
-    order = [*common, *(i for i in range(len(p.classes)) if i not in set(common))]
-    place = np.argsort(order)
-    targets = place[p.known_targets]
+        decided, targets = p.decided[:, order], (p.known_targets[:, order] > 0).astype(np.int64)
+    else:
+        order += [i for i in range(len(p.classes)) if i not in set(order)]
+        decided, targets = (np.argsort(order)[labels] for labels in (p.decided, p.known_targets))
+        targets = np.where(targets < len(classes), targets, -1)
     return replace(
         p,
         classes=tuple(p.classes[i] for i in order),
         probs=p.probs[:, order],
+        held_out=None if p.held_out is None else p.held_out[:, order],
+        decided=decided,
+        targets=targets,
         shown=None,
-        decided=place[p.decided],
-        targets=np.where(targets < len(common), targets, -1),
+        thresholds=None,
         train_counts=None,
     )
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from onecycle.errors import ArgumentError, Unreadable
 from onecycle.evaluation.certainty.constraints import apply_constraints
-from onecycle.evaluation.scores import Thresh
+from onecycle.evaluation.scores import Thresh, one_hot
 
 if TYPE_CHECKING:
     from onecycle.evaluation.certainty.calibration import Calibration
@@ -164,12 +164,12 @@ class Predictions:
     @cached_property
     def truth(self) -> np.ndarray:
         """Which labels are true, bool ``(N, C)``."""
-        return self.as_flags(self.known_targets)
+        return one_hot(self.known_targets, len(self.classes))
 
     @cached_property
     def predicted(self) -> np.ndarray:
         """Which labels are predicted, bool ``(N, C)``; ``decided`` in the form that single labels and tags share."""
-        return self.as_flags(self.decided)
+        return one_hot(self.decided, len(self.classes))
 
     @property
     def known_targets(self) -> np.ndarray:
@@ -188,10 +188,6 @@ class Predictions:
         if self.losses is None:
             raise ArgumentError("these predictions come without the loss of each picture")
         return self.losses
-
-    def as_flags(self, labels: np.ndarray) -> np.ndarray:
-        """Return labels of these pictures, ``(N,)`` or 0/1 ``(N, C)``, as bool ``(N, C)``."""
-        return np.asarray(labels > 0 if self.is_multi else labels[:, None] == np.arange(len(self.classes)))
 
     def names_of(self, label: Any) -> tuple[str, ...]:
         """Return the names in one picture's label: a class index, or 0/1 ``(C,)``."""

@@ -26,6 +26,7 @@ from onecycle.evaluation.certainty.intervals import (
     log_loss,
     wilson,
 )
+from onecycle.evaluation.scores import one_hot
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,7 +197,7 @@ def fit_calibration(probs: np.ndarray, targets: np.ndarray) -> Calibration:
     is_multi = targets.ndim == 2
     _check_probs(probs, is_multi=is_multi)
     z, c = _logits(probs, is_multi=is_multi), probs.shape[1]
-    truth = targets > 0 if is_multi else targets[:, None] == np.arange(c)
+    truth = one_hot(targets, c)
     common = _common_slope(z, truth, is_multi=is_multi)
     if not is_multi:
         return Calibration("temperature", (common,) * c, (0.0,) * c, len(probs))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
@@ -218,22 +218,19 @@ class _Goal:
 
 def _f_goal(beta: float, average: Average, default: float, rule: Rule | None, seed: int) -> _Goal:
     score = sample_fbeta(beta, 0.5) if average == "sample" else macro_fbeta(beta, 0.5)
-    named = SumScore(score.name.removesuffix(" at 0.5"), score.rows, score.total)
+    named = replace(score, name=score.name.removesuffix(" at 0.5"))
     rules: list[tuple[Rule, Fit]] = [
         ("default", lambda p, _: np.full(p.shape[1], default)),
         ("one for all tags", partial(_one_for_all, beta=beta, average=average)),
         ("per tag", partial(_per_tag, beta=beta, average=average)),
     ]
-    if rule is not None:
-        rules = [(name, fit) for name, fit in rules if name == rule]
+    rules = [(name, fit) for name, fit in rules if rule in (None, name)]
     return _Goal(named.name, (named,), partial(_best_rule, rules=rules, score=named, seed=seed))
 
 
 def _precision_goal(wanted: float) -> _Goal:
-    names = ("precision, all decisions", "recall, all decisions")
-    pair = (micro_precision(), micro_recall())
-    scores = tuple(SumScore(n, s.rows, s.total) for n, s in zip(names, pair, strict=True))
-    fit = partial(_for_precision, wanted=wanted)
+    pair = {"precision, all decisions": micro_precision(), "recall, all decisions": micro_recall()}
+    scores, fit = tuple(replace(s, name=n) for n, s in pair.items()), partial(_for_precision, wanted=wanted)
     return _Goal(f"a precision of {wanted:g}", scores, lambda *_: ("per tag", fit))
 
 

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from onecycle.evaluation.report.charts import BOTTOM, LEFT, RIGHT
 from onecycle.evaluation.report.content import MOST_SLICES, ReportContent
 from onecycle.evaluation.report.sliders import STEPS, as_text, packed_bits
-from onecycle.evaluation.report.verdict import GRADE_WORDS, HARD_ONES
+from onecycle.evaluation.report.verdict import GRADES, HARD_ONES
 
 _PACKAGE = "onecycle.evaluation.report"
 
@@ -44,8 +44,8 @@ def render(content: ReportContent) -> str:
             style=Markup(style),
             script=Markup(script),
             payload=json_for_page(payload(content)),
-            grades=list(GRADE_WORDS),
-            grade_words=GRADE_WORDS,
+            grades=list(GRADES),
+            grade_words={grade: word for grade, (word, _, _) in GRADES.items()},
             hard_ones=HARD_ONES,
             steps=STEPS,
             most_slices=MOST_SLICES,

@@ -26,6 +26,7 @@ from onecycle.evaluation.report.scores import CalibrationFacts, Scores
 from onecycle.text import plural, shown
 
 GOOD = 0.7
+PERCENT = f"{100 * GOOD:.0f} %"
 LEAST_SUPPORT = 10
 LEAST_RIGHT, LEAST_PICTURES = 10, 50
 """Right answers and pictures with fewer of which probabilities are not judged."""
@@ -36,19 +37,18 @@ WIDE_ERROR = 0.1
 NAMED = 8
 """So many classes are named in a sentence; the table has all."""
 
-Grade = Literal["trusted", "precise", "finds", "always", "open", "weak", "few"]
-GRADE_WORDS: dict[Grade, str] = {
-    "trusted": "trust",
-    "precise": "trust a yes",
-    "finds": "check each yes",
-    "always": "like always yes",
-    "open": "cannot tell yet",
-    "weak": "do not trust",
-    "few": "too few pictures",
-}
-"""What a grade is called in the table, the best first."""
-
 Tone = Literal["good", "care", "bad", "plain"]
+Grade = Literal["trusted", "precise", "finds", "always", "open", "weak", "few"]
+GRADES: dict[Grade, tuple[str, str, Tone]] = {
+    "trusted": ("trust", f"precision and recall are {PERCENT} or more at the low end of their intervals", "good"),
+    "precise": ("trust a yes", "right when given, but it misses some", "care"),
+    "finds": ("check each yes", "finds most of them, with false alarms", "care"),
+    "always": ("like always yes", "so far as these pictures show", "care"),
+    "open": ("cannot tell yet", "the intervals are too wide", "care"),
+    "weak": ("do not trust", "too many wrong or missed", "bad"),
+    "few": ("too few pictures", f"fewer than {LEAST_SUPPORT} with it, or without it, to judge by", "care"),
+}
+"""What a grade is called in the table, why it is given, and how that sounds; the best first."""
 
 
 @dataclass(frozen=True)
@@ -230,26 +230,18 @@ def _better_than(best: Headline, c: int) -> Statement:
 
 def _what_for(graded: Sequence[GradedClass], words: str, *, is_multi: bool) -> list[Statement]:
     """Name the classes of each grade; grades without a class are left out."""
-    always = "No better than always yes" if is_multi else "No better than always naming it"
-    good = f"{100 * GOOD:.0f} %"
     said = []
-    pattern: dict[Grade, tuple[str, str, Tone]] = {
-        "trusted": ("Trust", f"precision and recall are {good} or more at the low end of their intervals", "good"),
-        "precise": ("Trust a yes", "right when given, but it misses some", "care"),
-        "finds": ("Check each yes", "finds most of them, with false alarms", "care"),
-        "always": (always, "so far as these pictures show", "care"),
-        "open": ("Cannot tell yet", "the intervals are too wide", "care"),
-        "weak": ("Do not trust", "too many wrong or missed", "bad"),
-        "few": ("Too few pictures", f"fewer than {LEAST_SUPPORT} with it, or without it, to judge by", "care"),
-    }
-    for grade, (head, why, tone) in pattern.items():
+    for grade, (word, why, tone) in GRADES.items():
         mine = sorted((g.row for g in graded if g.grade == grade), key=lambda r: -r.support)
+        head, names = word.capitalize(), [_short(r.name) for r in mine]
+        if grade == "always":
+            head = "No better than always yes" if is_multi else "No better than always naming it"
+            names = _with_shares(mine)
         if mine:
-            names = _with_shares(mine) if grade == "always" else [_short(r.name) for r in mine]
             numbers = {"count": len(mine), "of": len(graded), "limit": GOOD}
             said.append(Statement(head, f"{shown(names, most=NAMED)}: {why}.", tone, numbers))
     if not any(g.grade == "trusted" for g in graded):
-        text = f"None of the {len(graded)} {words} reaches {good} at the low end of both its intervals."
+        text = f"None of the {len(graded)} {words} reaches {PERCENT} at the low end of both its intervals."
         said.insert(0, Statement("Trust", text, "bad", {"count": 0, "limit": GOOD}))
     return said
 

@@ -19,7 +19,7 @@ from onecycle.evaluation.scores import average_precision, count_classes, ratio
 FEWER_DRAWS = 200
 
 LEAST_FOR_INTERVAL = 5
-"""With fewer pictures of a class, F and average precision have no interval: a bootstrap of so few looks too sure."""
+"""With fewer pictures of a class, F and average precision have no interval: a bootstrap of so few is too sure."""
 
 MOST_INTERVALS = 60
 """With more classes than this, F and average precision have no interval: the page would take minutes."""
@@ -127,12 +127,11 @@ def as_frame(rows: tuple[ClassRow, ...]) -> pd.DataFrame:
     )
 
 
-def share_spans(part: np.ndarray, whole: np.ndarray) -> list[Span]:
-    """Return part / whole with Wilson's intervals, from int ``(C,)`` each; 0/0 is NaN."""
-    values = ratio(part, whole)
-    known = whole > 0
+def share_spans(hits: np.ndarray, total: np.ndarray) -> list[Span]:
+    """Return hits / total with Wilson's intervals, from int ``(C,)`` each; 0/0 is NaN."""
+    values, known = ratio(hits, total), total > 0
     low, high = np.full(len(values), math.nan), np.full(len(values), math.nan)
-    low[known], high[known] = wilson(values[known], whole[known])
+    low[known], high[known] = wilson(values[known], total[known])
     return [Span(*map(float, ends)) for ends in zip(values, low, high, strict=True)]
 
 

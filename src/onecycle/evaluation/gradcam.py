@@ -76,11 +76,11 @@ def _checked_classes(class_index: int | torch.Tensor, logits: torch.Tensor) -> t
 
 @contextmanager
 def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put every part in eval mode, and back into its own mode afterwards."""
-    modes = [(part, part.training) for part in model.modules()]
+    """Put every module in eval mode, and back into its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        for part, training in modes:
-            part.training = training
+        for module, training in modes:
+            module.training = training

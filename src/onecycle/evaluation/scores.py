@@ -19,10 +19,10 @@ Thresh = float | Sequence[float] | np.ndarray
 """From which probability on a tag is given: one for all tags, or one for each."""
 
 
-def ratio(part: np.ndarray | float, whole: np.ndarray | float, *, empty: float = math.nan) -> np.ndarray:
-    """Return part / whole, and ``empty`` where the whole is 0, float64 of their common shape."""
-    out = np.full(np.broadcast(part, whole).shape, empty)
-    return np.asarray(np.divide(part, whole, out=out, where=np.asarray(whole) > 0))
+def ratio(hits: np.ndarray | float, total: np.ndarray | float, *, empty: float = math.nan) -> np.ndarray:
+    """Return hits / total, and ``empty`` where the total is 0, float64 of their common shape."""
+    out = np.full(np.broadcast(hits, total).shape, empty)
+    return np.asarray(np.divide(hits, total, out=out, where=np.asarray(total) > 0))
 
 
 def mean_without_nan(values: np.ndarray, axis: int) -> np.ndarray:

@@ -187,16 +187,16 @@ def choose_thresholds(
     taken, fit = goal.rule(decided, truth)
     values = fit(decided, truth)
     folds = make_folds(targets, n_folds, seed=seed, groups=groups)
-    given = cross_fit(lambda p, y: goal.rule(p, y)[1](p, y), lambda v, p: p >= v, decided, truth, folds)
+    held_out = cross_fit(lambda p, y: goal.rule(p, y)[1](p, y), lambda v, p: p >= v, decided, truth, folds)
     one_of = tuple(tuple(map(int, g)) for g in exactly_one)
-    counts = count_classes(truth, given)
+    counts = count_classes(truth, held_out)
     per_tag = {"positives": counts.support, "precision": counts.precision, "recall": counts.recall}
     names = range(len(values)) if classes is None else classes
-    judged = partial(estimate, probs=given.astype(float), targets=targets, groups=groups, seed=seed)
-    gain = partial(difference, goal.scores[0], given.astype(float), targets=targets, groups=groups, seed=seed)
+    judged = partial(estimate, probs=held_out.astype(float), targets=targets, groups=groups, seed=seed)
+    gain = partial(difference, goal.scores[0], held_out.astype(float), targets=targets, groups=groups, seed=seed)
     return ThresholdReport(
         thresholds=TagThresholds(tuple(map(float, values)), goal.name, len(probs), one_of, taken),
-        decided=given.astype(np.int64),
+        decided=held_out.astype(np.int64),
         held_out=tuple(map(judged, goal.scores)),
         gains=tuple(
             gain((probs >= t).astype(float), name=f"gain over {t:g} for all tags")
@@ -246,21 +246,21 @@ def _best_rule(
     def decisions(fit: Fit) -> np.ndarray:
         return cross_fit(fit, lambda v, p: p >= v, probs, truth, folds).astype(float)
 
-    given = decisions(best[1])
+    decided = decisions(best[1])
     for candidate in rules[1:]:
         others = decisions(candidate[1])
-        gain = difference(score, others, given, truth, n_boot=INNER_DRAWS, seed=seed, level=CLEARLY)
+        gain = difference(score, others, decided, truth, n_boot=INNER_DRAWS, seed=seed, level=CLEARLY)
         if gain.low > 0:
-            best, given = candidate, others
+            best, decided = candidate, others
     return best
 
 
 def _one_for_all(probs: np.ndarray, truth: np.ndarray, *, beta: float, average: Average) -> np.ndarray:
     """Return the threshold that is best for all tags together, C times."""
     if average == "sample":
-        hits, given = _from_on(probs, truth.astype(float)), _from_on(probs, np.ones(probs.shape))
-        whole = given + beta**2 * truth.sum(axis=1, keepdims=True)
-        curve = ratio((1 + beta**2) * hits, whole, empty=0.0).mean(axis=0)
+        hits, predicted = _from_on(probs, truth.astype(float)), _from_on(probs, np.ones(probs.shape))
+        total = predicted + beta**2 * truth.sum(axis=1, keepdims=True)
+        curve = ratio((1 + beta**2) * hits, total, empty=0.0).mean(axis=0)
     else:
         curve = np.nanmean(_tag_curves(probs, truth, beta), axis=1) if truth.any() else np.zeros(len(GRID))
     return np.full(probs.shape[1], GRID[_peak(curve, near=0.5)])
@@ -272,18 +272,18 @@ def _per_tag(probs: np.ndarray, truth: np.ndarray, *, beta: float, average: Aver
     common, support = float(values[0]), np.minimum(truth.sum(axis=0), (~truth).sum(axis=0))
     own = [int(c) for c in np.argsort(-support, kind="stable") if support[c] >= MIN_EACH]
     curves = _tag_curves(probs, truth, beta)
-    given = probs >= common
+    predicted = probs >= common
     for _ in range(1 if average == "tag" else 2):  # a picture's F depends on all of its tags: twice round
         for c in own:
-            curve = curves[:, c] if average == "tag" else _picture_curve(probs, truth, given, c, beta)
+            curve = curves[:, c] if average == "tag" else _picture_curve(probs, truth, predicted, c, beta)
             values[c] = _towards(common, float(GRID[_peak(curve, near=common)]), int(support[c]))
-            given[:, c] = probs[:, c] >= values[c]
+            predicted[:, c] = probs[:, c] >= values[c]
     return values
 
 
-def _picture_curve(probs: np.ndarray, truth: np.ndarray, given: np.ndarray, c: int, beta: float) -> np.ndarray:
+def _picture_curve(probs: np.ndarray, truth: np.ndarray, predicted: np.ndarray, c: int, beta: float) -> np.ndarray:
     """Return how the sum of F over pictures changes with the threshold of tag c, the others as they are."""
-    without, with_it = given.copy(), given.copy()
+    without, with_it = predicted.copy(), predicted.copy()
     without[:, c], with_it[:, c] = False, True
     gained = sample_fbeta_score(with_it, truth, beta) - sample_fbeta_score(without, truth, beta)
     return np.asarray(_from_on(probs[:, c][None], gained[None])[0])
@@ -291,10 +291,10 @@ def _picture_curve(probs: np.ndarray, truth: np.ndarray, given: np.ndarray, c: i
 
 def _tag_curves(probs: np.ndarray, truth: np.ndarray, beta: float) -> np.ndarray:
     """Return F-beta of each tag at each threshold of the grid, ``(99, C)``; NaN for a tag that never occurs."""
-    hits, given = (_from_on(probs.T, v.T).T for v in (truth.astype(float), np.ones(probs.shape)))
+    hits, predicted = (_from_on(probs.T, v.T).T for v in (truth.astype(float), np.ones(probs.shape)))
     positives = truth.sum(axis=0)
-    whole = given + beta**2 * positives
-    return np.asarray(np.where(positives > 0, ratio((1 + beta**2) * hits, whole, empty=0.0), np.nan))
+    total = predicted + beta**2 * positives
+    return np.asarray(np.where(positives > 0, ratio((1 + beta**2) * hits, total, empty=0.0), np.nan))
 
 
 def _from_on(probs: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a report says, before it looks like anything: plain values and arrays, made by pure functions."""
+"""What a report says, before it is a page: plain values and arrays, made by pure functions."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class DoubtfulPicture:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportContent:
-    """All that a report says; what is None was not looked at, or is for the other kind of labels."""
+    """All that a report says; what is None was not asked for, or is for the other kind of labels."""
 
     title: str  # of the page
     predictions: Predictions

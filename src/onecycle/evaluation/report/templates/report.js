@@ -45,8 +45,8 @@
       return ["truth: " + data.classes[data.truth[i]], "says: " + data.classes[data.given[i]] + sure];
     }
     const named = (test) => data.classes.filter((_, k) => test(i, k)).join(", ");
-    const parts = [["truth", named(isTrue)], ["wrong", named(KINDS.fp[1])], ["missed", named(KINDS.fn[1])]];
-    return parts.filter(([, names]) => names).map(([word, names]) => word + ": " + names);
+    const lines = [["truth", named(isTrue)], ["wrong", named(KINDS.fp[1])], ["missed", named(KINDS.fn[1])]];
+    return lines.filter(([, names]) => names).map(([word, names]) => word + ": " + names);
   };
 
   const thumb = (i) => {
@@ -220,10 +220,10 @@
       setNumber(row.querySelector(".f2"), share(5 * tp, 5 * tp + 4 * fn + fp), 3);
     };
     const showTotals = () => {
-      const found = overall();
-      setNumber(byId("total-f2"), found.f2, 4);
-      setNumber(byId("total-precision"), found.precision, 4);
-      setNumber(byId("total-recall"), found.recall, 4);
+      const totals = overall();
+      setNumber(byId("total-f2"), totals.f2, 4);
+      setNumber(byId("total-precision"), totals.precision, 4);
+      setNumber(byId("total-recall"), totals.recall, 4);
       const values = places.map((place, k) => Number(valueAt(k, place).toFixed(6)));
       const raw = box.dataset.raw ? ", raw=True" : "";
       box.value = "thresholds = [" + values.join(", ") + "]\nlearn.predict(picture, thresh=thresholds" + raw + ")" +

@@ -103,13 +103,47 @@ def test_parquet(tiles):
     np.testing.assert_array_equal(layout.pictures.split(stratify=True).valid, layout.bunch(size=32).split.valid)
 
 
-def test_a_damaged_parquet_file_and_one_with_lists(tiles):
+def test_a_damaged_parquet_file(tiles):
     (tiles / "set.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DataError, match=r"set\.parquet could not be read"):
         find_layout(tiles / "set.parquet")
-    pd.DataFrame({"name": NAMES, "label": [["a"]] * 40}).to_parquet(tiles / "set.parquet")
-    with pytest.raises(DataError, match="'label' holds lists"):
+
+
+def test_parquet_lists_are_tags_and_what_is_nested_deeper_is_named(tiles):
+    tags = [["sea"], ["sea", "big boat"], []] * 13 + [["sea"]]
+    frame = pd.DataFrame({"name": NAMES, "label": tags, "box": [{"x": i} for i in range(40)]})
+    frame.to_parquet(tiles / "set.parquet")
+    layout = find_layout(tiles)
+    assert (layout.is_multi, layout.bunch(size=32).classes) == (True, ["big boat", "sea"])
+    assert "1 column of records or nested lists: box" in "\n".join(layout.lines())
+
+
+@pytest.mark.parametrize("cell", [{"bytes": b"\x89PNG", "path": "p.png"}, {"bytes": b"\x89PNG"}, b"\x89PNG"])
+def test_pictures_inside_of_a_parquet_table_are_called_so(tiles, cell):
+    pd.DataFrame({"image": [cell] * 40, "label": ["a", "b"] * 20}).to_parquet(tiles / "set.parquet")
+    with pytest.raises(DataError, match=r"column 'image' holds the pictures themselves, .*write each to a file"):
         find_layout(tiles)
+
+
+def test_pictures_inside_of_a_parquet_table_beside_names_of_files_are_left_out_and_named(tiles):
+    images = [{"bytes": b"\x89PNG", "path": None}] * 40
+    pd.DataFrame({"thumb": images, "file": NAMES, "label": ["a", "b"] * 20}).to_parquet(tiles / "set.parquet")
+    assert "column thumb: the pictures themselves" in "\n".join(find_layout(tiles).lines())
+
+
+def test_the_paths_of_pictures_that_are_not_inside_name_files(tiles):
+    images = [{"bytes": None, "path": f"{name}.png"} for name in NAMES]
+    pd.DataFrame({"image": images, "label": ["a", "b"] * 20}).to_parquet(tiles / "set.parquet")
+    assert find_layout(tiles).table.fn_col == "image"
+
+
+@pytest.mark.parametrize("kind", [float, "Int64", "int32"])
+def test_ids_of_a_parquet_table_are_whole_numbers_whatever_it_stores(tmp_path, kind):
+    for i in range(10):
+        picture(tmp_path / f"{i}.png", i)
+    ids = pd.Series(range(10), dtype=kind)
+    pd.DataFrame({"id": ids, "label": ["a", "b"] * 5}).to_parquet(tmp_path / "labels.parquet")
+    assert find_layout(tmp_path).pictures.paths[3].endswith("/3.png")
 
 
 def test_columns_that_are_neither_are_not_taken(tiles):

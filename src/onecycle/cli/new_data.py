@@ -32,7 +32,9 @@ def labelled_pictures(data: str, options: LayoutOptions, config: RunConfig, *, i
     layout = find_layout(data, options)
     others = layout.pictures.frame
     more: dict[str, Any] = {}
-    if layout.csv is not None and layout.is_multi != is_multi and options.label_delim is None:
+    if layout.csv is not None and options.join_rows is None and config.join_rows:
+        more["join_rows"] = True
+    elif layout.csv is not None and layout.is_multi != is_multi and options.label_delim is None:
         more["label_delim"] = (config.label_delim or " ") if is_multi else None  # a small table may seem otherwise
     if options.group_col is None and others is not None and config.group_col in others.columns:
         more["group_col"] = config.group_col

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 OUTPUT = "Output"
 
-TABLE = ("csv", "folder", "suffix", "label_delim", "fn_col", "label_col", "group_col")
+TABLE = ("csv", "folder", "suffix", "delimiter", "label_delim", "fn_col", "label_col", "join_rows", "group_col")
 SPLIT = ("valid_pct", "seed", "stratify")
 FIND_LR = ("data", "arch", "weights", "size", "bs", *TABLE, *SPLIT, "name", "out")
 TRAIN = (

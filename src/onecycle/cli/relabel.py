@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from onecycle.cli.screen import Screen
 from onecycle.data.labels.cells import with_cells
-from onecycle.data.labels.find_columns import LayoutOptions
-from onecycle.data.labels.items import Labels, split_tags
-from onecycle.data.labels.read import PARQUET, delimiter_of
+from onecycle.data.labels.find_columns import LayoutOptions, TableLayout
+from onecycle.data.labels.items import Labels, Source, is_missing, split_tags
+from onecycle.data.labels.read import PARQUET, columns, read_table, read_text
 from onecycle.data.labels.relabel import FILE, NEW, relabelled
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.layout import DataLayout, find_layout
@@ -84,7 +83,7 @@ def run_relabel(
         csv = run.label_issues
     target = _target(layout, out, force=force)
     table = layout.whole_table()
-    delimiter = delimiter_of(csv) if csv.is_file() else ","
+    delimiter = read_text(csv).delimiter if csv.is_file() else ","
     labels, _ = relabelled(table.labels, table.paths, table.path, csv, delimiter=delimiter)
     changes = _changes(table, labels)
     if changes:
@@ -138,6 +137,8 @@ def _new_table(layout: DataLayout, labels: Labels, changes: Sequence[Change]) ->
     if layout.csv is None:
         return _table_of_folders(layout.pictures, labels)
     table = layout.root / layout.csv
+    if layout.table.join_rows:
+        raise ArgumentError(f"{table} has a row for each tag (--join-rows): add and remove rows by hand")
     if table.suffix.lower() == PARQUET:
         return _parquet_with(table, layout, changes)
     return _text_with(table, layout, changes)
@@ -151,45 +152,49 @@ def _table_of_folders(table: LabelTable, labels: Labels) -> bytes:
 
 def _text_with(table: Path, layout: DataLayout, changes: Sequence[Change]) -> bytes:
     """Return the bytes of a table with the changed cells; all others are as they were."""
-    import pandas as pd
-
-    delimiter = delimiter_of(table)
-    frame = pd.read_csv(table, sep=delimiter, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8")
-    column = _position(layout, list(frame.columns))
-    cells = [str(cell) for cell in frame.iloc[:, column]]
-    new = {c.row: _new_cell(cells[c.row], c, layout.table.label_delim) for c in changes}
-    text = table.read_bytes().decode("utf-8")
-    return with_cells(text, column, new, delimiter=delimiter, expected=cells).encode("utf-8")
+    text, frame = read_text(table, layout.table.delimiter), read_table(table, delimiter=layout.table.delimiter).frame
+    new_text = text.text
+    for cells in columns(frame, layout.table.label_col, source=Source(str(table), first_row=2)):
+        now = ["" if is_missing(cell) else str(cell) for cell in cells]
+        new = {c.row: _new_cell(now[c.row], c, str(cells.name), layout.table) for c in changes}
+        new = {row: cell for row, cell in new.items() if cell != now[row]}
+        at = [str(name) for name in frame.columns].index(str(cells.name))
+        new_text = with_cells(new_text, at, new, delimiter=text.delimiter, expected=now, start=text.start)
+    return new_text.encode("utf-8")
 
 
 def _parquet_with(table: Path, layout: DataLayout, changes: Sequence[Change]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    whole = pq.read_table(table)
-    column = _position(layout, list(whole.column_names))
-    cells = whole.column(column).to_pylist()
-    for c in changes:
-        old = "" if cells[c.row] is None else cells[c.row]
-        cell = _new_cell(str(old), c, layout.table.label_delim)
-        cells[c.row] = type(old)(cell) if isinstance(old, (int, float)) else cell
-    field = whole.schema.field(column)
-    return parquet_bytes(whole.set_column(column, field, pa.array(cells, field.type)))
+    whole, frame = pq.read_table(table), read_table(table).frame
+    for name in (str(c.name) for c in columns(frame, layout.table.label_col, source=Source(str(table)))):
+        cells = whole.column(name).to_pylist()
+        for c in changes:
+            old = cells[c.row]
+            cell = _new_cell("" if old is None else str(old), c, name, layout.table)
+            kind = (lambda text: text == "True") if isinstance(old, bool) else type(old)
+            cells[c.row] = list(c.after) if isinstance(old, list) else cell if old is None else kind(cell)
+        at, field = whole.schema.get_field_index(name), whole.schema.field(name)
+        whole = whole.set_column(at, field, pa.array(cells, field.type))
+    return parquet_bytes(whole)
 
 
-def _position(layout: DataLayout, columns: Sequence[Any]) -> int:
-    which = layout.table.label_col
-    return columns.index(which) if isinstance(which, str) else range(len(columns))[which]
+_OTHER_FLAG = dict(zip("01", "10", strict=True)) | {"0.0": "1.0", "1.0": "0.0"}
+_OTHER_FLAG |= {"true": "false", "false": "true", "True": "False", "False": "True", "TRUE": "FALSE", "FALSE": "TRUE"}
 
 
-def _new_cell(cell: str, change: Change, label_delim: str | None) -> str:
+def _new_cell(cell: str, change: Change, column: str, table: TableLayout) -> str:
     """Return what a label cell says from now on: tags that stay keep their place, new ones come last."""
-    if label_delim is None:
-        return change.after[0]
-    before = split_tags(cell, label_delim)
+    if column != table.label_col and isinstance(table.label_col, str):  # a column of 0/1 for each tag
+        changed = (column in change.before) != (column in change.after)
+        return _OTHER_FLAG.get(cell.strip(), "01"[column in change.after]) if changed else cell
+    if table.label_delim is None:
+        return change.after[0] if change.after else ""
+    before = split_tags(cell, table.label_delim)
     tags = [tag for tag in before if tag in change.after] + [tag for tag in change.after if tag not in before]
-    between = f"{label_delim} " if label_delim.strip() and f"{label_delim} " in cell else label_delim
-    return between.join(tags)
+    delim = table.label_delim
+    return (f"{delim} " if delim.strip() and f"{delim} " in cell else delim).join(tags)
 
 
 # -- what is said ---------------------------------------------------------------------------------------------

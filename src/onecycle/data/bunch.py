@@ -25,7 +25,7 @@ from onecycle.data.labels.items import DatasetType, Label, Labels, labels_from_p
 from onecycle.data.labels.prevalence import Prevalence, prevalence
 from onecycle.data.labels.relabel import relabelled
 from onecycle.data.labels.splits import DEFAULT_SEED, Split, folder_split, index_split, keep_together
-from onecycle.data.labels.table import LabelTable
+from onecycle.data.labels.table import Columns, LabelTable
 from onecycle.data.pixels.decode import Source
 from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
@@ -233,12 +233,13 @@ class ImageDataBunch:
         seed: int | None = None,
         *,
         fn_col: int | str = 0,
-        label_col: int | str = 1,
+        label_col: Columns = 1,
         suffix: str = "",
         delimiter: str | None = None,
         header: int | Literal["infer"] | None = "infer",
         stratify: bool = False,
         group_col: int | str | None = None,
+        join_rows: bool = False,
         **options: Unpack[BunchOptions],
     ) -> Self:
         """Read pictures and labels from the table ``path/csv_labels``.
@@ -251,12 +252,13 @@ class ImageDataBunch:
             valid_pct: share of the pictures that validate.
             seed: of the split, the order and every draw; default 42, so results are repeatable.
             fn_col: column of the file names, by position or name.
-            label_col: column of the labels.
+            label_col: column of the labels; several columns of 0/1, one a tag, as ``"a,b,c"`` or a list.
             suffix: added to each file name, e.g. ``'.jpg'``.
-            delimiter: between the table's cells.
+            delimiter: between the table's cells; None finds it.
             header: row of the column names, None if there is none.
             stratify: give both parts the same share of each class or tag; a class with a single picture trains.
             group_col: column of what belongs together (site, patient, flight); a group is never split.
+            join_rows: each row has one tag of its picture; the rows of a picture are joined.
             options: see ``BunchOptions``.
 
         Raises:
@@ -268,6 +270,7 @@ class ImageDataBunch:
             path, csv_labels, header=header, delimiter=delimiter, cols=fn_col, folder=folder, suffix=suffix
         )
         table = table.with_label_columns(label_col, label_delim=label_delim, group_col=group_col).check()
+        table = table.joined() if join_rows else table
         return cls.from_table(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, **options)
 
     @classmethod
@@ -281,16 +284,18 @@ class ImageDataBunch:
         seed: int | None = None,
         *,
         fn_col: int | str = 0,
-        label_col: int | str = 1,
+        label_col: Columns = 1,
         suffix: str = "",
         stratify: bool = False,
         group_col: int | str | None = None,
+        join_rows: bool = False,
         **options: Unpack[BunchOptions],
     ) -> Self:
         """Take pictures and labels from a DataFrame; arguments as in ``from_csv``."""
         check_options(options)
         table = LabelTable.from_df(df, path, cols=fn_col, folder=folder, suffix=suffix)
         table = table.with_label_columns(label_col, label_delim=label_delim, group_col=group_col).check()
+        table = table.joined() if join_rows else table
         return cls.from_table(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, **options)
 
     @classmethod
@@ -344,6 +349,7 @@ class ImageDataBunch:
         label_delim: str | None = None,
         stratify: bool = False,
         groups: Sequence[object] | None = None,
+        classes: Sequence[Label] | None = None,
         **options: Unpack[BunchOptions],
     ) -> Self:
         """Take pictures and labels from two lists of the same length.
@@ -351,12 +357,13 @@ class ImageDataBunch:
         Args:
             path: folder of the data set.
             fnames: paths of the pictures.
-            labels: one entry a picture.
+            labels: one entry a picture: a label, or the tags in a list; or a vector of 0/1, one number a class.
             valid_pct, seed, label_delim, stratify, options: as in ``from_csv``.
             groups: one entry a picture, equal for pictures that belong together; a group is never split.
+            classes: the class list and its order; default: all labels, sorted. Vectors of 0/1 need it.
         """
         check_options(options)
-        table = LabelTable(fnames, path).with_labels(labels, label_delim=label_delim)
+        table = LabelTable(fnames, path).with_labels(labels, label_delim=label_delim, classes=classes)
         table = table if groups is None else table.with_groups(groups)
         return cls.from_table(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, **options)
 

@@ -50,7 +50,7 @@ class DataLayout:
     @property
     def is_multi(self) -> bool:
         """Whether a picture can have several tags."""
-        return self.table.label_delim is not None
+        return self.pictures.is_multi
 
     def lines(self) -> list[str]:
         """Return the data as understood, a few lines of at most 80 columns."""
@@ -102,6 +102,8 @@ class DataLayout:
         if "label_delim" in changes:
             cells = pictures.cells or ()
             pictures = pictures.with_labels(cells, label_delim=roles.label_delim, frame=pictures.frame)
+        if roles.join_rows and not self.table.join_rows:
+            pictures = pictures.joined()
         if "group_col" in changes:
             pictures = pictures.grouped(changes["group_col"])
         return replace(self, table=roles, pictures=pictures)
@@ -212,8 +214,18 @@ class _Read:
 
 
 def _read(root: Path, csv: str, options: LayoutOptions) -> _Read:
-    frame = read_table(root / csv)
-    return _Read(csv, frame, find_roles(frame, root, csv, options))
+    table = read_table(root / csv, delimiter=options.delimiter, tags_delim=options.label_delim)
+    try:
+        roles = find_roles(table.frame, root, csv, options)
+    except (DataError, ArgumentError) as error:
+        if not table.pictures:
+            raise
+        raise DataError(
+            f"{root / csv}: column {table.pictures[0]!r} holds the pictures themselves, and only files are read: "
+            "write each to a file, and the files' names into that column"
+        ) from error
+    reasons = (*table.notes, *(("left out", f"column {c}: the pictures themselves") for c in table.pictures))
+    return _Read(csv, table.frame, replace(roles, reasons=(*reasons, *roles.reasons)))
 
 
 def _of_table(data: str, root: Path, read: _Read) -> DataLayout:
@@ -221,6 +233,7 @@ def _of_table(data: str, root: Path, read: _Read) -> DataLayout:
     source = Source(str(root / read.csv), first_row=2, title=read.csv)
     pictures = LabelTable.from_frame(read.frame, root, cols.fn_col, cols.folder, cols.suffix, source)
     pictures = pictures.with_label_columns(cols.label_col, label_delim=cols.label_delim, group_col=cols.group_col)
+    pictures = pictures.joined() if cols.join_rows else pictures
     return DataLayout(data=data, root=root, csv=read.csv, kind="table", pictures=pictures, **vars(read.roles))
 
 

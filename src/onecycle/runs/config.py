@@ -87,9 +87,11 @@ class RunConfig:
     csv: str | None = setting(None, TABLE, "FILE", "Table below DATA.")
     folder: str | None = setting(None, TABLE, "FOLDER", "Folder of the pictures below DATA.")
     suffix: str | None = setting(None, TABLE, "TEXT", "Added to each file name of the table, e.g. .jpg.")
+    delimiter: str | None = setting(None, TABLE, "TEXT", "Delimiter of the table's cells; default: found.")
     label_delim: str | None = setting(None, TABLE, "TEXT", "Delimiter of tags, e.g. ' '; '' for one label a picture.")
     fn_col: Column = setting(None, TABLE, "COLUMN", "Column of the file names: name or position.")
-    label_col: Column = setting(None, TABLE, "COLUMN", "Column of the labels: name or position.")
+    label_col: Column = setting(None, TABLE, "COLUMN", "Column of the labels: name or position; several of 0/1: a,b,c.")
+    join_rows: bool | None = setting(None, TABLE, "", "Each row has one tag of its picture; default: no.")
     group_col: Column = setting(
         None, SPLIT, "COLUMN", "Column of what must not be in both parts: site, patient, flight."
     )

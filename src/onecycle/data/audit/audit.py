@@ -125,6 +125,11 @@ _READING: dict[str, tuple[Severity, str, str, str]] = {
     "blanks": (
         "note", "label", "with blanks around the name; they are left out when it is read", "remove them in the table"
     ),
+    "group-spelling": (
+        "warning", "set",
+        "of group ids that differ in case, zeros or blanks alone, so that one group may be in both parts of the split",
+        "write them alike if one is meant",
+    ),
     "empty-folder": ("warning", "folder", "without a picture", "add pictures, or remove the folder"),
 }  # fmt: skip
 """By kind of problem: severity, what it is about, what is wrong, advice."""

@@ -7,34 +7,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, find_tag_lists, split_tags
-from onecycle.data.labels.read import column
-from onecycle.errors import ArgumentError, DataError
+from onecycle.data.labels.find_labels import GROUP_NAMES, find_labels, short
+from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, cell_text, is_missing
+from onecycle.data.labels.read import column, columns
+from onecycle.errors import DataError
 
 _LOOKED_AT = 50
 """Rows whose files are looked for; spread over the table."""
 
 _MOST_FOLDERS, _DEEPEST = 200, 3
-_LABEL_NAMES = {"label", "labels", "tag", "tags", "class", "classes", "category", "categories", "target", "targets"}
-_GROUP_NAMES = {
-    "group",
-    "site",
-    "patient",
-    "subject",
-    "scene",
-    "flight",
-    "location",
-    "camera",
-    "case",
-    "slide",
-    "study",
-}
-_LARGEST_SHARE = 0.5
-"""A column with more different values than this share of the rows does not appear to hold classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +28,12 @@ class LayoutOptions:
     csv: str | None = None  # table below the folder of the data set
     folder: str | None = None  # of the pictures, below the folder of the data set
     suffix: str | None = None  # added to each file name of the table
+    delimiter: str | None = None  # between the cells of the table
     label_delim: str | None = None  # splits a label cell into tags; "" means that a cell is one label
     fn_col: int | str | None = None  # of the file names
-    label_col: int | str | None = None
+    label_col: int | str | None = None  # several columns of 0/1 as "a,b,c"
     group_col: int | str | None = None
+    join_rows: bool | None = None  # whether each row has one tag of its picture
 
     @property
     def names(self) -> list[str]:
@@ -55,7 +41,7 @@ class LayoutOptions:
         return [name for name, value in asdict(self).items() if value is not None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TableLayout:
     """Where a table says what."""
 
@@ -63,8 +49,10 @@ class TableLayout:
     suffix: str = ""  # added to each file name, e.g. ``.jpg``
     label_delim: str | None = None  # splits a cell into tags; None takes a cell as one label
     fn_col: int | str = 0  # column of the file names, by position or name
-    label_col: int | str = 1  # column of the labels
+    label_col: int | str = 1  # column of the labels; of several columns of 0/1 their names, "a,b,c"
     group_col: int | str | None = None  # column of the groups that belong in one part
+    join_rows: bool = False  # whether each row has one tag of its picture
+    delimiter: str | None = None  # between the cells of the table; None to find it
 
 
 @dataclass(frozen=True)
@@ -93,24 +81,26 @@ def find_roles(frame: pd.DataFrame, root: Path, name: str, asked: LayoutOptions)
     source = Source(name, first_row=2)
     if len(frame) == 0:
         raise DataError(f"{root / name} has no rows, so there is nothing to look at")
-    fn_col, label_col, group_col = (
-        None if col is None else str(column(frame, col, source=source).name)
-        for col in (asked.fn_col, asked.label_col, asked.group_col)
+    fn_col, group_col = (
+        None if col is None else str(column(frame, col, source=source).name) for col in (asked.fn_col, asked.group_col)
     )
-    names = [fn_col] if fn_col else [str(c) for c in frame.columns if str(c) not in (label_col, group_col)]
+    asked_labels = [] if asked.label_col is None else columns(frame, asked.label_col, source=source)
+    taken = {group_col, *(str(c.name) for c in asked_labels)}
+    names = [fn_col] if fn_col else [str(c) for c in frame.columns if str(c) not in taken]
     files = _find_files(frame, root, names, asked, name)
     _check_header(frame, root, files, name)
-    labels = label_col or _find_labels(frame, {files.column, group_col}, name)
-    why_label = "the only one left" if len(frame.columns) == 2 else "the only one whose values repeat as classes do"
-    why_label = "by its name" if labels.strip().lower() in _LABEL_NAMES else why_label
-    why_label = "as asked" if label_col else why_label
-    delim, why_delim = _find_delim(frame[labels], asked.label_delim)
-    reasons = [("pictures", files.why), ("labels", f"column {labels} ({why_label}), {why_delim}")]
+    labels = find_labels(frame, {files.column, group_col}, source, asked.label_col, asked.label_delim)
+    reasons = [("pictures", files.why), ("labels", labels.why)]
+    if asked.join_rows:
+        reasons.append(("rows", "those of a picture are joined (as asked): each has a tag of it"))
     if group_col:
         reasons.append(("groups", f"column {group_col} (as asked): a group stays in one part"))
-    sample = tuple((str(c), _short(frame[c].iloc[0])) for c in frame.columns[:4])
-    hints = () if group_col else _hints(frame, {files.column, labels})
-    table = TableLayout(files.folder, files.suffix, delim, files.column, labels, group_col)
+    sample = tuple((str(c), short(frame[c].iloc[0])) for c in frame.columns[:4])
+    hints = () if group_col else _hints(frame, {files.column, *labels.col.split(",")})
+    table = TableLayout(
+        folder=files.folder, suffix=files.suffix, label_delim=labels.delim, fn_col=files.column, label_col=labels.col,
+        group_col=group_col, join_rows=bool(asked.join_rows), delimiter=asked.delimiter,
+    )  # fmt: skip
     return Roles(table, tuple(reasons), sample, hints)
 
 
@@ -139,7 +129,7 @@ def _find_files(frame: pd.DataFrame, root: Path, columns: list[str], said: Layou
     asked = None not in (said.fn_col, said.folder, said.suffix)
     best = _Files(columns[0] if columns else "", "", "", 0, 0, asked)
     for col in columns:
-        known = [str(v) for v in frame[col].dropna()]
+        known = [cell_text(v).strip() for v in frame[col] if not is_missing(v)]
         cells = known[:: max(1, len(known) // _LOOKED_AT)][:_LOOKED_AT]
         for below in folders:
             for end in suffixes:
@@ -162,7 +152,7 @@ def _check_header(frame: pd.DataFrame, root: Path, files: _Files, name: str) -> 
         if picture.suffix.lower() in IMAGE_SUFFIXES and picture.is_file():
             raise DataError(
                 f"the first line of {root / name} appears to be a row, not the names of columns: "
-                f"{', '.join(_short(c) for c in frame.columns[:4])} ({picture} is a picture). "
+                f"{', '.join(short(c) for c in frame.columns[:4])} ({picture} is a picture). "
                 "Add a first line such as file,label"
             )
 
@@ -171,12 +161,12 @@ def _no_files_text(
     frame: pd.DataFrame, root: Path, name: str, columns: Sequence[str], folders: Sequence[str], suffixes: Sequence[str]
 ) -> str:
     tried = ", ".join(f"{f or '.'}/" for f in folders[:4]) + (" …" if len(folders) > 4 else "")
-    cells = ", ".join(f"{c}={_short(frame[c].iloc[0])}" for c in columns[:4])
+    cells = ", ".join(f"{c}={short(frame[c].iloc[0])}" for c in columns[:4])
     backslashes = next((c for c in columns if frame[c].astype(str).str.contains("\\", regex=False).any()), None)
     if backslashes is not None:
         return (
             f"{root / name}: no column names pictures that are there. The names in column {backslashes} have "
-            f"backslashes ({_short(frame[backslashes].iloc[0])}): write / between folders"
+            f"backslashes ({short(frame[backslashes].iloc[0])}): write / between folders"
         )
     return (
         f"{root / name}: no column names pictures that are there. Its first row is {cells}; looked in "
@@ -215,65 +205,13 @@ def _suffixes(root: Path, folders: Sequence[str]) -> list[str]:
     return [end for end, n in counts.most_common() if n]
 
 
-# -------------------------------------------------------------------- labels
-
-
-def _find_labels(frame: pd.DataFrame, taken: set[str | None], name: str) -> str:
-    rest = [str(c) for c in frame.columns if str(c) not in taken]
-    if not rest:
-        raise ArgumentError(f"{name} has no column beside the file names, so there are no labels")
-    by_name = [c for c in rest if c.strip().lower() in _LABEL_NAMES]
-    if len(by_name) == 1 or len(rest) == 1:
-        return (by_name or rest)[0]
-    likely = [c for c in by_name or rest if _holds_classes(frame[c])]
-    likely = [c for c in likely if c.strip().lower() not in _GROUP_NAMES] or likely
-    if len(likely) == 1:
-        return likely[0]
-    listed = "; ".join(f"{c} ({frame[c].nunique()} different, e.g. {_short(frame[c].iloc[0])})" for c in rest[:8])
-    raise ArgumentError(f"{name} has several columns that could hold the labels: {listed}; choose one with --label-col")
-
-
-def _holds_classes(cells: pd.Series[Any]) -> bool:
-    known = cells.dropna()
-    if pd.api.types.is_float_dtype(known) and not (known == known.round()).all():
-        return False
-    return 1 < known.nunique() <= max(2, _LARGEST_SHARE * len(known)) or find_tag_lists(known) is not None
-
-
-def _find_delim(cells: pd.Series[Any], asked: str | None) -> tuple[str | None, str]:
-    texts = [str(v) for v in cells.dropna()]
-    strings = Counter(texts)
-    tag_lists = find_tag_lists(texts) if asked is None else None
-    delim = tag_lists.delimiter if tag_lists is not None else _delim_of_few(strings) if asked is None else asked
-    why = "" if asked is None else " (as asked)"
-    if not delim:
-        return None, f"one label a picture{why}: {len(strings)} classes"
-    n = len({t for text in strings for t in split_tags(text, delim)})
-    made_of = f"{len(strings)} different cells are made of {n} tags (--label-delim '' for one label a picture)"
-    return delim, f"several tags a picture, separated by {delim!r}{why}: {made_of if asked is None else f'{n} tags'}"
-
-
-def _delim_of_few(strings: Counter[str]) -> str | None:
-    """Find tags where there are few different cells: every part of a compound cell occurs in another cell too."""
-    for delim in (";", "|", ",", " "):
-        rows = [split_tags(text, delim) for text in strings]
-        compound = [row for row in rows if len(row) > 1]
-        where = Counter(tag for row in rows for tag in set(row))
-        often = all(where[tag] > 1 for row in compound for tag in row)
-        if len(compound) >= max(2, len(rows) / 3) and often and len(where) < len(rows):
-            return delim
-    return None
+# -------------------------------------------------------------------- hints
 
 
 def _hints(frame: pd.DataFrame, taken: set[str]) -> tuple[str, ...]:
     """Name a column that may say which pictures belong together; nothing is done with it."""
     for col in map(str, frame.columns):
         values = frame[col].nunique()
-        if col not in taken and col.strip().lower() in _GROUP_NAMES and 1 < values < len(frame):
+        if col not in taken and col.strip().lower() in GROUP_NAMES and 1 < values < len(frame):
             return (f"column {col} repeats ({values} values): --group-col {col} keeps the pictures of one in one part",)
     return ()
-
-
-def _short(cell: object) -> str:
-    text = str(cell)
-    return text if len(text) <= 40 else f"{text[:39]}…"

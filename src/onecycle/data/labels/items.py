@@ -6,11 +6,13 @@ Classes always come from **all** rows, sorted, so that they do not depend on the
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -179,10 +181,65 @@ def labels_from_pattern(paths: Sequence[str], pattern: str | re.Pattern[str], *,
     return [label_of(p) for p in paths]
 
 
+def cell_text(value: object) -> str:
+    """Return a cell as text; whole numbers have no point, though a table with gaps made them floats."""
+    return str(int(value)) if isinstance(value, (float, np.floating)) and float(value).is_integer() else str(value)
+
+
+def plain_text(value: object) -> str:
+    """Return a label as text: one, however Unicode writes its accents (NFC) and blanks; those around it go."""
+    return unicodedata.normalize("NFC", cell_text(value)).replace("\u00a0", " ").strip()
+
+
+def plain_id(value: object) -> str:
+    """Return the id of a group as text, its letters and blanks the plain ones (NFKC)."""
+    return unicodedata.normalize("NFKC", cell_text(value)).strip()
+
+
+def alike_ids(ids: Iterable[str]) -> list[list[str]]:
+    """Return those ids that differ in case, leading zeros or what stands between letters and numbers alone, in sets."""
+    sets: dict[tuple[str, ...], set[str]] = {}
+    for name in set(ids):
+        words = re.findall(r"[^\W\d_]+|\d+", name.casefold().removesuffix(".0"))
+        sets.setdefault(tuple(word.lstrip("0") or word[:1] for word in words) or (name,), set()).add(name)
+    return sorted(sorted(names) for names in sets.values() if len(names) > 1)
+
+
+_WHOLE, _DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0)?"), re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+
+
+def whole_number(text: str) -> str:
+    """Return ``3.0`` as ``3``, as a number that went through a table with gaps; all other texts as they are."""
+    return text.removesuffix(".0") if _WHOLE.fullmatch(text) else text
+
+
+def are_decimals(cells: Sequence[object]) -> bool:
+    """Say whether cells are numbers of which some are not whole: a measure, as it seems."""
+    texts = [cell_text(cell).strip() for cell in cells]
+    return all(map(_DECIMAL.fullmatch, texts)) and not all(map(_WHOLE.fullmatch, texts))
+
+
+def numbers_of(cells: Sequence[object]) -> Sequence[object]:
+    """Return the label cells of a text table as numbers where all are whole, as ``3`` or ``3.0``, or are measured.
+
+    Labels that only seem to be numbers stay text: of ``1.1``, ``1.10`` and ``4e00`` no two are one class.
+    """
+    texts = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
+    if not texts or any(not is_missing(cell) and not isinstance(cell, str) for cell in cells):
+        return cells
+    if all(map(_WHOLE.fullmatch, texts)):
+        return [cell if is_missing(cell) else int(whole_number(str(cell).strip())) for cell in cells]
+    if all(map(_DECIMAL.fullmatch, texts)):
+        distinct = set(texts)
+        if len(distinct) > max(2, len(texts) / 2) or all(str(float(text)) == text for text in distinct):
+            return [cell if is_missing(cell) else float(str(cell)) for cell in cells]  # which no class can be
+    return cells
+
+
 def plain_label(value: object, *, source: Source, position: int) -> Label:
     """Return ``value`` as a class name: text, or a whole number."""
     if isinstance(value, str):
-        return value.strip()  # blanks around a name are never meant, and would make a class of their own
+        return plain_text(value)  # blanks around a name are never meant, and would make a class of their own
     if isinstance(value, (bool, np.bool_)):
         return str(bool(value))
     if isinstance(value, (int, np.integer)):
@@ -207,16 +264,40 @@ def is_sequence(value: object) -> bool:
     return isinstance(value, (list, tuple, set, np.ndarray))
 
 
+def are_flags(labels: Any) -> bool:
+    """Say whether labels are vectors of 0/1, one number a class, and no lists of tags."""
+    rows = [np.asarray(row) for row in labels if is_sequence(row) and not isinstance(row, set)]
+    if not rows or len(rows) < len(labels) or len({row.shape for row in rows}) != 1:
+        return False
+    least = 1 if isinstance(labels, np.ndarray) else 2
+    return rows[0].size >= least and all(row.dtype.kind in "biuf" and np.isin(row, (0, 1)).all() for row in rows)
+
+
+def flagged(labels: Any, classes: Sequence[Label] | None) -> list[list[Label]]:
+    """Return the tags of vectors of 0/1.
+
+    Raises:
+        LabelError: not one class for each number of a vector.
+    """
+    rows = np.asarray(labels)
+    if classes is None or rows.ndim != 2 or rows.shape[1] != len(classes):
+        received = "no classes" if classes is None else f"{len(classes)} classes"
+        raise LabelError(
+            f"the labels are vectors of {rows[0].size} numbers 0/1; pass classes=[…] with a name for each, in their "
+            f"order, or each picture's tags by name; received {received}"
+        )
+    return [[classes[int(i)] for i in np.flatnonzero(row)] for row in rows]
+
+
 def text_tags(value: object, label_delim: str | None, *, is_multi: bool) -> tuple[str, ...] | None:
     """Return the labels of one cell as text, whatever it holds; None where a single label is missing."""
     if is_missing(value):
         return () if is_multi else None
     if is_sequence(value):
-        return tuple(str(v) for v in value)  # type: ignore[attr-defined]
+        return tuple(plain_text(v) for v in value)  # type: ignore[attr-defined]
     if label_delim is not None:
         return tuple(str(tag) for tag in split_tags(str(value), label_delim))
-    whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
-    return (str(int(value) if whole else value).strip(),)  # type: ignore[call-overload]
+    return (plain_text(value),)
 
 
 def encode_single(labels: Sequence[object], *, source: Source, classes: Sequence[Label] | None = None) -> Labels:
@@ -230,7 +311,7 @@ def encode_single(labels: Sequence[object], *, source: Source, classes: Sequence
         raise LabelError(f"{source}: no label at row {source.rows(missing)}; fill these cells or leave the rows out")
     names = [plain_label(v, source=source, position=i) for i, v in enumerate(labels)]
     known = list(classes) if classes is not None else _sorted_classes(names, source)
-    index = {c: i for i, c in enumerate(known)}
+    index = {plain_text(c) if isinstance(c, str) else c: i for i, c in enumerate(known)}
     _check_known(set(names), index, source)
     return Labels(known, np.array([index[n] for n in names], dtype=np.int64), is_multi=False)
 
@@ -247,7 +328,7 @@ def encode_multi(
     """
     tags = [_tags_of(v, label_delim, source, i) for i, v in enumerate(labels)]
     known = list(classes) if classes is not None else _sorted_classes([t for row in tags for t in row], source)
-    index = {c: i for i, c in enumerate(known)}
+    index = {plain_text(c) if isinstance(c, str) else c: i for i, c in enumerate(known)}
     _check_known({t for row in tags for t in row}, index, source)
     targets = np.zeros((len(tags), len(known)), dtype=np.float32)
     for i, row in enumerate(tags):
@@ -265,7 +346,7 @@ def _tags_of(value: object, label_delim: str | None, source: Source, i: int) -> 
 
 def split_tags(cell: str, label_delim: str) -> list[Label]:
     """Split one cell at the delimiter; surrounding blanks and empty tags are left out."""
-    return [t for t in (part.strip() for part in cell.split(label_delim)) if t]
+    return [t for t in map(plain_text, cell.split(label_delim)) if t]
 
 
 def _sorted_classes(names: Sequence[Label], source: Source) -> list[Label]:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from onecycle.data.labels.items import Source
+from onecycle.data.labels.cells import BLANKS, records
+from onecycle.data.labels.items import IMAGE_SUFFIXES, Source
 from onecycle.errors import ArgumentError, DataError, LabelError
+from onecycle.text import plural, shown
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 PARQUET = ".parquet"
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = (",", ";", "\t", "|")
+_LOOKED_AT = 50
+"""Records by which the delimiter is found."""
+
+_SEP_LINE = re.compile(r"\"?sep=(\\t|[^\r\n\"]?)\"?[ \t]*(?:\r\n|[\r\n]|\Z)", re.IGNORECASE)
+_COMMENTS = re.compile(r"(?:[ \t]*(?:#[^\r\n]*)?(?:\r\n|[\r\n]))+")
+_WHOLE = r"-?(?:0|[1-9]\d{0,17})"
 
 
 def is_table(path: Path) -> bool:
@@ -21,37 +33,151 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in TABLE_SUFFIXES
 
 
-def delimiter_of(path: Path) -> str:
-    """Return what stands between the cells of a text table: a tab in ``.tsv``, else what its first line has most of."""
-    if path.suffix.lower() == ".tsv":
-        return "\t"
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            head = file.readline()
-    except OSError:
-        return ","  # reading the table says what is wrong
-    return max(_DELIMITERS, key=head.count)
+@dataclass(frozen=True)
+class TableFile:
+    """A table as it was read."""
+
+    frame: pd.DataFrame
+    notes: tuple[tuple[str, str], ...] = ()  # what to know about the reading, as (what, text)
+    pictures: tuple[str, ...] = ()  # columns that hold pictures themselves; they are not in the frame
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, *, delimiter: str | None = None, tags_delim: str | None = None) -> TableFile:
     """Read a whole table, its first line the names of the columns.
 
+    Args:
+        path: a file with an ending of ``TABLE_SUFFIXES``.
+        delimiter: between the cells of a text; None finds it.
+        tags_delim: between the tags of a cell; where it is the delimiter too and there are two columns, the cells of a
+            row after its first are its tags.
+
     Raises:
-        DataError: no such file, no table, or a parquet column that holds lists.
+        DataError: no such file, or no table.
     """
     if path.suffix.lower() != PARQUET:
-        return read_label_csv(path, delimiter=delimiter_of(path))
+        text = read_text(path, delimiter)
+        return TableFile(_frame_of(text, path, tags_delim=tags_delim), text.notes)
     if not path.is_file():
         raise DataError(f"expected a table of labels at {path}, but there is no such file")
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:  # what pyarrow raises for a damaged file is one of these
         raise DataError(f"{path} could not be read as a parquet table ({error})") from error
+    return _flat(frame)
+
+
+def _flat(frame: pd.DataFrame) -> TableFile:
+    """Return a parquet table whose cells are values or tuples of tags; other columns are left out and named."""
+    pictures, others = [], []
     for name in frame.columns:
-        cells = frame[name].dropna()
-        if len(cells) and isinstance(cells.iloc[0], (list, tuple, np.ndarray)):
-            raise DataError(f"{path}: column {name!r} holds lists; write its tags as one text, such as 'a;b'")
-    return frame
+        cells = [_flat_cell(cell) for cell in frame[name]] if frame[name].dtype == object else []
+        kinds = {type(value) for cell in cells for value in (cell if isinstance(cell, tuple) else (cell,))}
+        if kinds & {bytes, bytearray}:
+            pictures.append(name)
+        elif kinds & {dict, tuple, list, np.ndarray}:
+            others.append(name)
+        elif cells:
+            frame[name] = pd.Series(cells, frame.index, dtype=object)
+    said = f"{plural(len(others), 'column')} of records or nested lists: {shown(others)}"
+    return TableFile(frame.drop(columns=[*pictures, *others]), (("left out", said),) if others else (), tuple(pictures))
+
+
+def _flat_cell(cell: object) -> object:
+    """Return a list as a tuple; of a picture as Hugging Face's data sets have it, its bytes, else its path."""
+    if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
+        return cell.get("bytes") or cell.get("path")
+    return tuple(cell) if isinstance(cell, (list, tuple, np.ndarray)) else cell
+
+
+# -- text ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """The text of a table, and how its cells are told apart."""
+
+    text: str
+    start: int  # where the names of the columns begin: after a byte order mark, a line sep= and comments
+    delimiter: str
+    notes: tuple[tuple[str, str], ...] = ()  # as in ``TableFile``
+
+
+def read_text(path: Path, delimiter: str | None = None, *, names: bool = True) -> TextTable:
+    """Read the text of a table and find what stands between its cells, unless it is said.
+
+    Args:
+        path: the file.
+        delimiter: between its cells.
+        names: whether the names of the columns come first, perhaps after a line ``sep=`` and comments.
+
+    Raises:
+        DataError: no such file, nothing in it, or not UTF-8.
+    """
+    if not path.is_file():
+        near = sorted(p.name for p in path.parent.glob("*.csv")) if path.parent.is_dir() else []
+        hint = f"; tables in that folder: {', '.join(near)} (--csv, csv_labels=)" if near else ""
+        raise DataError(f"expected a table of labels at {path}, but there is no such file{hint}")
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} could not be read as a table ({error}); save it with the encoding UTF-8") from error
+    start = int(text.startswith("\ufeff"))
+    if not text[start:].strip():
+        raise DataError(
+            f"{path} is empty: expected a first line with the names of its columns, such as file,label, then a line "
+            "for each picture"
+        )
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    asked = BLANKS if delimiter == r"\s+" else delimiter
+    sep = _SEP_LINE.match(text, start) if names else None
+    said = None if sep is None else sep[1].replace(r"\t", "\t")
+    start = start if sep is None else sep.end()
+    comments = _COMMENTS.match(text, start) if names else None
+    header = start if comments is None else comments.end()
+    between = asked or said or (usual if usual == "\t" else likely_delimiter(text, header))
+    last = [] if comments is None else comments[0].strip().splitlines()[-1:]
+    if last and _is_header(last[0], text, header, between):
+        header = text.rindex(last[0], start, header)
+    notes = []
+    if between != (asked or usual):
+        what = {"\t": "tabs", BLANKS: "blanks"}.get(between, repr(between))
+        why = "its line sep= says" if said else "its first lines have it"
+        notes.append(("cells", f"separated by {what}, as {why} (--delimiter)"))
+    lines = [line for line in text[start:header].splitlines() if line.strip()]
+    if lines:
+        notes.append(("left out", f"{plural(len(lines), 'comment line')} above the names: {shown(lines, most=2)}"))
+    return TextTable(text, header, between, tuple(notes))
+
+
+def likely_delimiter(text: str, start: int = 0) -> str:
+    """Return the delimiter by which most records have as many cells as the first, more than one; else a comma."""
+    end = text.find("\n", start + 65_536)
+    sample = text[start:] if end < 0 else text[start : end + 1]
+    fits = {d: _fit(sample, d) for d in (*_DELIMITERS, BLANKS)}
+    best = max(_DELIMITERS, key=fits.__getitem__)
+    return BLANKS if fits[best] <= (0, 1) and fits[BLANKS] == (1, max(2, fits[BLANKS][1])) else best
+
+
+def _fit(sample: str, delimiter: str) -> tuple[float, int]:
+    """Return the share of the records that have as many cells as the first, 0 where that has one; and that number."""
+    try:
+        widths = [len(record) for record in islice(records(sample, delimiter), _LOOKED_AT)]
+    except DataError:  # a quote that does not end; the reading says so
+        return 0.0, 1
+    return (sum(w == widths[0] for w in widths) / len(widths) if widths[0] > 1 else 0.0), widths[0]
+
+
+def _is_header(line: str, text: str, start: int, delimiter: str) -> bool:
+    """Say whether a line that begins with # has the names of the columns: what follows is a row with as many cells."""
+    names = [cell.value for record in records(line, delimiter) for cell in record]
+    rows = [[cell.value for cell in record] for record in islice(records(text, delimiter, start), _LOOKED_AT)]
+    if len(names) < 2 or not rows or len(rows[0]) != len(names):
+        return False
+    later = [set(column) for column in zip(*(row for row in rows[1:] if len(row) == len(names)), strict=True)]
+    return any(
+        Path(cell).suffix.lower() in IMAGE_SUFFIXES or re.fullmatch(r"[\d.]+", cell) or cell in others
+        for cell, others in zip(rows[0], later or [set()] * len(names), strict=True)
+    )
 
 
 def read_label_csv(
@@ -59,37 +185,76 @@ def read_label_csv(
 ) -> pd.DataFrame:
     """Read a table of labels; only empty cells count as missing, so a class may be called ``NA``.
 
+    Args:
+        path: the table.
+        delimiter: between its cells; None finds it.
+        header: row of the column names; ``"infer"`` takes the first after a line ``sep=`` and comments, None has none.
+
     Raises:
-        DataError: the file is missing, empty or not a table.
+        DataError: the file is missing, empty or not a table, or a row has more cells than the header.
     """
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*.csv")) if path.parent.is_dir() else []
-        hint = f"; tables in that folder: {', '.join(near)} (--csv, csv_labels=)" if near else ""
-        raise DataError(f"expected a table of labels at {path}, but there is no such file{hint}")
+    return _frame_of(read_text(path, delimiter, names=header == "infer"), path, header=header)
+
+
+def _frame_of(
+    text: TextTable, path: Path, *, header: int | Literal["infer"] | None = "infer", tags_delim: str | None = None
+) -> pd.DataFrame:
+    """Tell the cells of a text apart; columns of whole numbers alone are numbers, all others text."""
     try:
-        frame = pd.read_csv(
-            path, sep=delimiter or ",", header=header, keep_default_na=False, na_values=[""], dtype=str, index_col=False
+        rows = [[cell.value for cell in record] for record in records(text.text, text.delimiter, text.start)]
+    except DataError as error:
+        raise DataError(f"{path} could not be read as a table: {error}") from error
+    first = 0 if header == "infer" else header
+    if first is not None and first >= len(rows):
+        raise DataError(f"{path} has {plural(len(rows), 'row')}, so row {first} cannot name its columns (header=)")
+    names = [str(i) for i in range(len(rows[0]))] if first is None else _names(rows[first])
+    rows = rows if first is None else rows[first + 1 :]
+    if tags_delim == text.delimiter and len(names) == 2:
+        rows = [[row[0], tags_delim.join(row[1:])] for row in rows]
+    _check_widths(rows, names, text.delimiter, Source(str(path), 1 if first is None else 2 + first))
+    while names and names[-1].startswith("Unnamed: ") and not any(len(row) >= len(names) and row[-1] for row in rows):
+        names.pop()
+    n = len(names)
+    columns = zip(*(((*row, *[""] * (n - len(row)))[:n]) for row in rows), strict=True)
+    frame = pd.DataFrame(dict(zip(names, map(_values, columns), strict=False)), columns=names)
+    return frame if first is not None else frame.set_axis(range(n), axis=1)
+
+
+def _names(cells: Sequence[str]) -> list[str]:
+    """Return the names of columns without blanks around them; none is empty, none is there twice."""
+    names: list[str] = []
+    for i, cell in enumerate(cells):
+        name, n = cell.strip() or f"Unnamed: {i}", 0
+        while (new := f"{name}.{n}" if n else name) in names:
+            n += 1
+        names.append(new)
+    return names
+
+
+def _check_widths(rows: Sequence[Sequence[str]], names: Sequence[str], delimiter: str, source: Source) -> None:
+    """Refuse rows with more cells than there are columns, unless nothing is in them.
+
+    Raises:
+        DataError: names the first such row.
+    """
+    n = len(names)
+    longer = [i for i, row in enumerate(rows) if len(row) > n and any(cell.strip() for cell in row[n:])]
+    if longer:
+        row = rows[longer[0]]
+        option = f", or pass --label-delim {delimiter!r}" if n == 2 else ""
+        raise DataError(
+            f"{source}: {len(row)} cells at row {source.rows(longer[:1])} ({shown(row, most=4)}), but the header has "
+            f"{plural(n, 'column')} ({shown(names, most=4)}); {len(longer):,} of {len(rows):,} rows have more. If "
+            f'they are tags, put quotes around them, "a{delimiter}b"{option}; if not, is {delimiter!r} the right '
+            "delimiter (--delimiter, delimiter=)?"
         )
-    except pd.errors.EmptyDataError as error:
-        raise DataError(
-            f"{path} is empty: expected a first line with the names of its columns, such as file,label, then a line "
-            "for each picture"
-        ) from error
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path} could not be read as a table ({error}); are the delimiter and the encoding (UTF-8) right?"
-        ) from error
-    return frame.apply(_numbers_where_exact)
 
 
-def _numbers_where_exact(cells: pd.Series[Any]) -> pd.Series[Any]:
-    """Turn a column into numbers only where nothing is lost: ``007`` stays text, or it would no longer be a file."""
-    if cells.str.fullmatch(r"[+-]?0\d.*|\+.*").any():
-        return cells
-    try:
-        return pd.to_numeric(cells)
-    except (ValueError, TypeError):
-        return cells
+def _values(cells: Sequence[str]) -> list[Any]:
+    """Return a column: whole numbers where each cell is one and nothing else (``007`` names another file)."""
+    if all(map(re.compile(_WHOLE).fullmatch, cells)):
+        return [int(cell) for cell in cells]
+    return [cell if cell else np.nan for cell in cells]
 
 
 def column(df: pd.DataFrame, which: int | str, *, source: Source) -> pd.Series[Any]:
@@ -110,7 +275,23 @@ def column(df: pd.DataFrame, which: int | str, *, source: Source) -> pd.Series[A
     return df.iloc[:, which]
 
 
+def columns(df: pd.DataFrame, which: int | str | Sequence[int | str], *, source: Source) -> list[pd.Series[Any]]:
+    """Return columns of ``df``: one by position or name, several in a sequence or as names with commas between them.
+
+    Raises:
+        ArgumentError: there is no such column.
+    """
+    if isinstance(which, str) and which not in df.columns and "," in which:
+        which = [name.strip() for name in which.split(",")]
+    return [column(df, one, source=source) for one in ([which] if isinstance(which, (int, str)) else which)]
+
+
 _FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+
+
+def are_flag_cells(cells: pd.Series[Any]) -> bool:
+    """Say whether each cell of a column is 0/1, yes or no as ``flags`` reads them."""
+    return bool(cells.map(lambda cell: str(cell).strip().lower() in _FLAGS).all())
 
 
 def flags(cells: pd.Series[Any], *, source: Source) -> np.ndarray:

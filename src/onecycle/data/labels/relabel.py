@@ -10,11 +10,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 
 from onecycle.data.labels.items import Labels, Source
+from onecycle.data.labels.read import read_text
 from onecycle.errors import DataError, LabelError
 from onecycle.files import name_below
 from onecycle.text import shown
@@ -86,8 +88,8 @@ def _read(table: Path, delimiter: str) -> pd.DataFrame:
     if not table.is_file():
         raise DataError(f"expected a table of new labels at {table}, but there is no such file")
     try:
-        # utf-8-sig: spreadsheets put a mark at the beginning of the file
-        frame = pd.read_csv(table, sep=delimiter, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        text = read_text(table, delimiter)  # past the mark, the line sep= and the comments of spreadsheets
+        frame = pd.read_csv(StringIO(text.text[text.start :]), sep=delimiter, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{table} could not be read as a table ({error}); save it as CSV in UTF-8") from error
     return frame.fillna("")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ import pandas as pd
 
 from onecycle.data.labels import items
 from onecycle.data.labels.items import Label, Labels, Source
-from onecycle.data.labels.read import column, flags, read_label_csv
+from onecycle.data.labels.read import column, columns, flags, read_label_csv
 from onecycle.data.labels.splits import Split, folder_split, group_numbers, group_split, random_split
 from onecycle.data.labels.stratified import stratified_split
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, warn
@@ -30,8 +30,19 @@ Columns = int | str | Sequence[int | str]
 class Problem:
     """What only the reading of a table or a folder can know to be wrong with it."""
 
-    kind: Literal["no-file-name", "blanks", "empty-folder"]
+    kind: Literal["no-file-name", "blanks", "empty-folder", "group-spelling"]
     where: tuple[str, ...]  # rows, cells or folders
+
+
+def _picture_path(root: str, name: object, suffix: str) -> str:
+    """Return the path that a cell names, ``""`` where it names none."""
+    if items.is_missing(name):
+        return ""
+    text = items.cell_text(name)
+    path = f"{text}{suffix}" if os.path.isabs(text) else f"{root}/{text}{suffix}"
+    if text != text.strip() and not os.path.isfile(path):  # blanks around a name are hardly ever part of it
+        return _picture_path(root, text.strip(), suffix)
+    return path
 
 
 class LabelTable:
@@ -129,10 +140,7 @@ class LabelTable:
         """Read the pictures' names as ``from_df`` does; a row without a name stays, with an empty path."""
         root = (Path(path) if folder is None else Path(path) / folder).as_posix()
         names = column(df, cols, source=source)
-        paths = []
-        for name, missing in zip(names, names.isna(), strict=True):
-            file = f"{name}{suffix}"
-            paths.append("" if missing else file if os.path.isabs(file) else f"{root}/{file}")
+        paths = [_picture_path(root, name, suffix) for name in names]
         return cls(paths, path, frame=df, source=source)._with(name_col=names.name)
 
     @classmethod
@@ -163,7 +171,7 @@ class LabelTable:
         """Return the table with one entry a picture: a label, or several (sequences, or text split at ``label_delim``).
 
         Args:
-            labels: in the pictures' order.
+            labels: in the pictures' order. Vectors of 0/1 are tags, named by ``classes`` in their order.
             label_delim: splits a text into tags.
             classes: fixes the class list and its order; default: all labels of all rows, sorted.
             frame: what else the table says about each picture.
@@ -173,7 +181,9 @@ class LabelTable:
         """
         if len(labels) != len(self):
             raise LabelError(f"expected one label a picture, {len(self)}; received {len(labels)} labels")
-        return self._with(cells=labels, label_delim=label_delim, class_list=classes, frame=frame)
+        if items.are_flags(labels):
+            labels = items.flagged(labels, classes)
+        return self._with(cells=list(labels), label_delim=label_delim, class_list=classes, frame=frame)
 
     def with_label_columns(
         self,
@@ -183,17 +193,18 @@ class LabelTable:
         classes: Sequence[Label] | None = None,
         group_col: int | str | None = None,
     ) -> Self:
-        """Return the table labelled from its column ``cols``; several columns are 0/1 flags, one a tag.
+        """Return the table labelled from its column ``cols``; several (``"a,b"``, too) are 0/1 flags, one a tag.
 
         Its frame is then what it says beside names and labels (a site, a date): results are looked at by it.
         """
         if group_col is not None:
             return self.grouped(group_col).with_label_columns(cols, label_delim=label_delim, classes=classes)
         frame = self.needs_frame("labelling from a column")
-        used = [column(frame, c, source=self.source) for c in ([cols] if isinstance(cols, (int, str)) else cols)]
+        used = columns(frame, cols, source=self.source)
         labels: list[object]
-        if isinstance(cols, (int, str)):
-            labels = list(used[0])
+        if isinstance(cols, (int, str)) and len(used) == 1:
+            is_text = self.source.first_row and label_delim is None
+            labels = list(items.numbers_of(list(used[0])) if is_text else used[0])
         else:
             label_delim, names = None, [str(c.name) for c in used]
             rows = np.stack([flags(c, source=self.source) for c in used], axis=1)
@@ -202,6 +213,32 @@ class LabelTable:
         others = frame.drop(columns=[self.name_col, *(c.name for c in used)])
         rest = others if len(others.columns) else None
         return self.with_labels(labels, label_delim=label_delim, classes=classes, frame=rest)
+
+    def joined(self) -> Self:
+        """Return the table with one row a picture, where each row has one tag of it, say; tags and paths alone count.
+
+        What else the table says of a picture is taken from its first row.
+
+        Raises:
+            DataError: rows of a picture that are in different groups.
+        """
+        rows: dict[str, list[int]] = {}
+        for i, path in enumerate(self.paths):
+            rows.setdefault(os.path.normpath(path) if path else f"\0{i}", []).append(i)
+        first = [same[0] for same in rows.values()]
+        groups = self.groups
+        apart = [] if groups is None else [same[0] for same in rows.values() if len({groups[i] for i in same}) > 1]
+        if apart:
+            raise DataError(f"{self.source}: pictures whose rows are in different groups: {self._named(apart)}")
+        tags = [tuple(dict.fromkeys(tag for i in same for tag in self.tags[i] or ())) for same in rows.values()]
+        return self._with(
+            paths=[self.paths[i] for i in first],
+            cells=tags,
+            label_delim=None,
+            group_cells=None if self.group_cells is None else [self.group_cells[i] for i in first],
+            frame=None if self.frame is None else self.frame.iloc[first].reset_index(drop=True),
+            source=replace(self.source, first_row=0),  # rows have no numbers any more
+        )
 
     def grouped(self, col: int | str) -> Self:
         """Return the table with the column that says which pictures belong together (a site, a patient, a flight)."""
@@ -255,12 +292,18 @@ class LabelTable:
         return items.encode_single(cells, source=self.source, classes=self.class_list)
 
     @property
-    def groups(self) -> list[object] | None:
+    def groups(self) -> list[str] | None:
         """The group of each row, None where nothing says so; a row without one is a group of its own."""
         if self.group_cells is None:
             return None
         first = self.source.first_row
-        return [f"(row {i + first})" if items.is_missing(cell) else cell for i, cell in enumerate(self.group_cells)]
+        cells = enumerate(self.group_cells)
+        return [f"(row {i + first})" if items.is_missing(cell) else items.plain_id(cell) for i, cell in cells]
+
+    @property
+    def alike_groups(self) -> list[list[str]]:
+        """Sets of group ids that differ in case, leading zeros or blanks alone, and so may be one."""
+        return items.alike_ids(self.groups or ())
 
     def group_numbers(self) -> np.ndarray | None:
         """Return int64 ``(N,)`` group numbers, None where there are no groups."""
@@ -274,7 +317,12 @@ class LabelTable:
         nameless = [f"row {i + self.source.first_row}" for i, path in enumerate(self.paths) if not path]
         cells = () if self.label_delim or (self.frame is None and not self.source.first_row) else self.cells or ()
         blanks = sorted({repr(c) for c in cells if isinstance(c, str) and c != c.strip() and c.strip()})
-        every = (Problem("no-file-name", tuple(nameless)), Problem("blanks", tuple(blanks)))
+        spelt = tuple(" / ".join(map(repr, ids)) for ids in self.alike_groups)
+        every = (
+            Problem("no-file-name", tuple(nameless)),
+            Problem("blanks", tuple(blanks)),
+            Problem("group-spelling", spelt),
+        )
         return [p for p in (*every, Problem("empty-folder", self.empty_folders)) if p.where]
 
     def check(self, *, groups: bool = True) -> Self:
@@ -341,6 +389,13 @@ class LabelTable:
         tag_lists = None if labels.is_multi else items.find_tag_lists(cells)
         if tag_lists is not None:
             warn(tag_lists.message(), DataWarning)
+        if self.alike_groups:
+            alike = shown([" / ".join(map(repr, ids)) for ids in self.alike_groups], most=5)
+            warn(
+                f"{self.source}: groups whose ids differ in case, zeros or blanks alone: {alike}; they count as "
+                "different ones, so that one may be in both parts: write them alike if one is meant",
+                DataWarning,
+            )
         return labels
 
     def without_labels(self) -> Self:
@@ -360,25 +415,31 @@ class LabelTable:
         Raises:
             LabelError: a row without a label, or with one that the model does not know; it is named with the nearest.
         """
-        index = {str(name): i for i, name in enumerate(classes)}
-        self._refuse_labels(index, is_multi=is_multi)
+        names = {items.plain_text(name): i for i, name in enumerate(classes)}
+        whole = {items.whole_number(name): i for name, i in names.items()} | names  # 1 and 1.0 are one label
+        rows = [
+            None if tags is None else [names.get(tag, whole.get(items.whole_number(tag), -1)) for tag in tags]
+            for tags in self.tags
+        ]
+        self._refuse_labels(rows, classes, is_multi=is_multi)
         if not is_multi:
-            return np.array([index[tags[0]] for tags in self.tags if tags], dtype=np.int64)
+            return np.array([row[0] for row in rows if row], dtype=np.int64)
         targets = np.zeros((len(self), len(classes)), dtype=np.int64)
-        for i, tags in enumerate(self.tags):
-            targets[i, [index[tag] for tag in tags or ()]] = 1
+        for i, row in enumerate(rows):
+            targets[i, row or []] = 1
         return targets
 
-    def _refuse_labels(self, index: dict[str, int], *, is_multi: bool) -> None:
+    def _refuse_labels(self, rows: Sequence[Sequence[int] | None], classes: Sequence[str], *, is_multi: bool) -> None:
         missing = [i for i, tags in enumerate(self.tags) if tags is None or (not tags and not is_multi)]
         if missing:
             raise LabelError(
                 f"{self.source.title or self.source}: no label at {self._named(missing)}; fill these cells or leave "
                 "the rows out"
             )
-        unknown = [(i, tag) for i, tags in enumerate(self.tags) for tag in tags or () if tag not in index]
+        pairs = [(i, zip(self.tags[i] or (), row or (), strict=True)) for i, row in enumerate(rows)]
+        unknown = [(i, tag) for i, pair in pairs for tag, c in pair if c < 0]
         if unknown:
-            raise LabelError(self._unknown_text(unknown, list(index)))
+            raise LabelError(self._unknown_text(unknown, classes))
         several = [] if is_multi else [i for i, tags in enumerate(self.tags) if tags is not None and len(tags) > 1]
         if several:
             raise LabelError(

@@ -1,0 +1,162 @@
+"""The labels of a table, found by looking: their column, or several of 0/1, and what stands between tags."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from onecycle.data.labels.items import Source, are_decimals, cell_text, find_tag_lists, is_missing, split_tags
+from onecycle.data.labels.read import are_flag_cells, columns, flags
+from onecycle.errors import ArgumentError, DataWarning, warn
+from onecycle.text import shown
+
+_LABEL_NAMES = {"label", "labels", "tag", "tags", "class", "classes", "category", "categories", "target", "targets"}
+GROUP_NAMES = {"group", "site", "patient", "subject", "scene", "flight", "location", "camera", "case", "slide", "study"}
+"""Names of columns that say what belongs together, and so are no labels."""
+
+_LARGEST_SHARE = 0.5
+"""A column with more different values than this share of the rows does not appear to hold classes."""
+
+
+@dataclass(frozen=True)
+class LabelColumns:
+    """Where the labels of a table are."""
+
+    col: str  # name; of several columns of 0/1 ``"a,b,c"``
+    delim: str | None  # splits a cell into tags; None takes a cell as one label
+    why: str
+
+
+def find_labels(
+    frame: pd.DataFrame, taken: set[str | None], source: Source, label_col: int | str | None, label_delim: str | None
+) -> LabelColumns:
+    """Find the labels; what was asked for is taken.
+
+    Args:
+        frame: the table.
+        taken: names of columns that hold something else.
+        source: what to call the table.
+        label_col: column by name or position, several names with commas between them; None to look.
+        label_delim: as in ``LabelColumns``; None to look, "" for one label a picture.
+
+    Raises:
+        ArgumentError: no such column, several that could hold the labels, or cells that can be read in two ways.
+    """
+    if label_col is not None:
+        names, why = [str(c.name) for c in columns(frame, label_col, source=source)], "as asked"
+    else:
+        names, why = _find_columns(frame, taken, source)
+    col = ",".join(names)
+    if len(names) > 1:
+        return LabelColumns(
+            col, None, f"columns {shown(names, most=6)} ({why}): {len(names)} tags, 0/1 in a column each"
+        )
+    delim, why_delim = _find_delim(frame[names[0]], label_delim, f"{source}, column {col}")
+    return LabelColumns(col, delim, f"column {col} ({why}), {why_delim}")
+
+
+def _find_columns(frame: pd.DataFrame, taken: set[str | None], source: Source) -> tuple[list[str], str]:
+    rest = [str(c) for c in frame.columns if str(c) not in taken]
+    if not rest:
+        raise ArgumentError(f"{source} has no column beside the file names, so there are no labels")
+    by_name = [c for c in rest if c.strip().lower() in _LABEL_NAMES]
+    if len(by_name) == 1:
+        return by_name, "by its name"
+    if len(rest) == 1:
+        return rest, "the only one left" if len(frame.columns) == 2 else "the only one that is nothing else"
+    likely = [c for c in by_name or rest if _holds_classes(frame[c])]
+    likely = [c for c in likely if c.strip().lower() not in GROUP_NAMES] or likely
+    zero_one = [c for c in by_name or rest if are_flag_cells(frame[c]) and "," not in c]
+    if len(zero_one) > 1 and set(likely) <= set(zero_one):
+        return _of_flags(frame, zero_one, source)
+    if len(likely) == 1:
+        return likely, "the only one whose values repeat as classes do"
+    listed = "; ".join(f"{c} ({frame[c].nunique()} different, e.g. {short(frame[c].iloc[0])})" for c in rest[:8])
+    tags = f"; --label-col {','.join(zero_one)} reads these columns of 0/1 as tags" if len(zero_one) > 1 else ""
+    raise ArgumentError(
+        f"{source} has several columns that could hold the labels: {listed}; choose one with --label-col{tags}"
+    )
+
+
+def _of_flags(frame: pd.DataFrame, names: list[str], source: Source) -> tuple[list[str], str]:
+    """Take columns of 0/1 as tags: three or more, or two of which each row has one.
+
+    Raises:
+        ArgumentError: two columns that may be two questions.
+    """
+    ones = np.stack([flags(frame[c], source=source) for c in names], axis=1)
+    each_one, option = bool((ones.sum(axis=1) == 1).all()), f"--label-col {','.join(names)}"
+    if len(names) == 2 and not each_one:
+        raise ArgumentError(
+            f"{source}: columns {names[0]} and {names[1]} are 0/1, two tags or two questions: {option} reads both as "
+            f"tags, --label-col {names[0]} that one alone"
+        )
+    what = ", of which each row has one: a single column with their names would train classes" if each_one else ""
+    warn(
+        f"{source}: {len(names)} columns of 0/1 are read as tags, one a column ({shown(names, most=6)}){what}; "
+        f"{option} says so, --label-col {names[0]} takes one alone",
+        DataWarning,
+    )
+    return names, "all 0/1"
+
+
+def _holds_classes(cells: pd.Series[Any]) -> bool:
+    known = cells.dropna()
+    if are_decimals(list(known)):
+        return False
+    return 1 < known.nunique() <= max(2, _LARGEST_SHARE * len(known)) or find_tag_lists(known) is not None
+
+
+def _find_delim(cells: pd.Series[Any], asked: str | None, where: str) -> tuple[str | None, str]:
+    known = [v for v in cells if not is_missing(v)]
+    lists = [v for v in known if isinstance(v, tuple)]
+    if lists:
+        return None, f"several tags a picture, in lists: {len({tag for tags in lists for tag in tags})} tags"
+    strings = Counter(map(cell_text, known))
+    tag_lists = find_tag_lists(strings.elements()) if asked is None else None
+    delim = tag_lists.delimiter if tag_lists is not None else _delim_of_few(strings) if asked is None else asked
+    why = "" if asked is None else " (as asked)"
+    if not delim:
+        return None, f"one label a picture{why}: {len(strings)} classes"
+    n = len({t for text in strings for t in split_tags(text, delim)})
+    if asked is None:
+        _check_no_names(list(strings), delim, n, where)
+    made_of = f"{len(strings)} different cells are made of {n} tags (--label-delim '' for one label a picture)"
+    return delim, f"several tags a picture, separated by {delim!r}{why}: {made_of if asked is None else f'{n} tags'}"
+
+
+def _check_no_names(strings: Sequence[str], delim: str, n_tags: int, where: str) -> None:
+    """Ask where each cell has the same number of words: lists of tags hardly do, names such as ``red car`` do.
+
+    Raises:
+        ArgumentError: tags and names both fit.
+    """
+    widths = {len(split_tags(text, delim)) for text in strings}
+    if delim in (" ", ",") and len(widths) == 1:
+        raise ArgumentError(
+            f"{where}: each label has {widths.pop()} words ({shown([repr(s) for s in strings], most=3)}): names of "
+            f"classes, or tags? --label-delim '' reads {len(strings)} classes, --label-delim {delim!r} {n_tags} tags"
+        )
+
+
+def _delim_of_few(strings: Counter[str]) -> str | None:
+    """Find tags where there are few different cells: every part of a compound cell occurs in another cell too."""
+    for delim in (";", "|", ",", " "):
+        rows = [split_tags(text, delim) for text in strings]
+        compound = [row for row in rows if len(row) > 1]
+        where = Counter(tag for row in rows for tag in set(row))
+        often = all(where[tag] > 1 for row in compound for tag in row)
+        if len(compound) >= max(2, len(rows) / 3) and often and len(where) < len(rows):
+            return delim
+    return None
+
+
+def short(cell: object) -> str:
+    """Return a cell for a message, its beginning where it is long."""
+    text = str(cell)
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -15,6 +15,7 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels import decode
 from onecycle.data.pixels.image import open_image
+from onecycle.data.pixels.picture_file import UNREADABLE, reason
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, decode_factor, resize_pixels
 from onecycle.errors import ArgumentError
 
@@ -81,8 +82,8 @@ def by_each(monkeypatch: pytest.MonkeyPatch, call):
         monkeypatch.setenv(decode.DECODER_VARIABLE, name)
         try:
             found.append(call())
-        except decode.UNREADABLE as error:
-            found.append(f"{type(error).__name__}: {decode.reason(error)}")
+        except UNREADABLE as error:
+            found.append(f"{type(error).__name__}: {reason(error)}")
     return found
 
 

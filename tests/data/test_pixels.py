@@ -225,3 +225,26 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
         open_image(io.BytesIO(b"x"))
     with pytest.raises(ArgumentError, match="an Image takes pixels"):
         Image(torch.zeros(2, 5, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_floating_point_from_0_to_1_becomes_the_nearest_grey_level(dtype):
+    px = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16)
+    levels = (px.double() / 255).to(dtype)
+    assert (Image(levels).px[:1].int() - px).abs().max() <= (1 if dtype is torch.bfloat16 else 0)
+    edges = torch.tensor([-0.001, 0.0, 1.0, 1.001]).reshape(1, 2, 2)
+    assert Image(edges).px[0].tolist() == [[0, 0], [255, 255]], "what rounding leaves beyond 0 and 1 is no other range"
+
+
+def test_pixels_of_another_range_or_type_are_refused():
+    px = torch.arange(192).reshape(3, 8, 8)
+    holes = [(px / 255).where(px > 3, value) for value in (torch.nan, torch.inf)]
+    whole = [px, px.short(), px.int(), px.char(), px > 5, px.to(torch.complex64)]
+    for pixels in [*holes, *whole, px.float(), px * 257.0, px / 255 * 2 - 1, px / 255 + 1]:
+        with pytest.raises(ArgumentError, match=r"pixels are uint8, or floating point from 0 to 1; received"):
+            Image(pixels)
+    with pytest.raises(ArgumentError, match="received float32 from -1 to"):
+        Image(px / 95.5 - 1)
+    for shape in [(3, 0, 4), (8, 8), (4, 8, 8), (8, 8, 3), (1, 3, 8, 8)]:
+        with pytest.raises(ArgumentError, match="takes pixels"):
+            Image(torch.zeros(shape))

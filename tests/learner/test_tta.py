@@ -91,8 +91,9 @@ def test_files_are_passed_on_and_pixels_become_images(colour_path):
     image = open_image(path)
     assert as_given(image) is image
     with PIL.Image.open(path) as picture:
-        pictures = [image.numpy(), image.px, image.data, picture]
-        for pixels in pictures:
+        assert as_given(picture) == data, "a file that Pillow opened is decoded as files are"
+        picture.load()
+        for pixels in (image.numpy(), image.px, image.data, picture):
             given = as_given(pixels)
             assert isinstance(given, Image)
             assert torch.equal(given.px, image.px)

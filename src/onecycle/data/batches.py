@@ -30,8 +30,8 @@ from onecycle.errors import ArgumentError, DataError
 if TYPE_CHECKING:
     from onecycle.data.augment.augmenter import BatchAugmenter, PixelFunction
     from onecycle.data.labels.items import Label
-    from onecycle.data.pixels.decode import Source
     from onecycle.data.pixels.image import Image
+    from onecycle.data.pixels.picture_file import Source
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
 """Channel means and standard deviations of pixels in [0, 1]."""

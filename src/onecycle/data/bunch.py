@@ -26,8 +26,8 @@ from onecycle.data.labels.prevalence import Prevalence, prevalence
 from onecycle.data.labels.relabel import relabelled
 from onecycle.data.labels.splits import DEFAULT_SEED, Split, folder_split, index_split, keep_together
 from onecycle.data.labels.table import Columns, LabelTable
-from onecycle.data.pixels.decode import Source
 from onecycle.data.pixels.image import Image
+from onecycle.data.pixels.picture_file import Source
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
 from onecycle.data.pixels.store import LOADING_THREADS, PixelStore
 from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, check_keywords, warn

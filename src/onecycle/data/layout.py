@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from onecycle.data.labels.find_columns import LayoutOptions, Roles, TableLayout, find_roles
-from onecycle.data.labels.items import IMAGE_SUFFIXES, Source
+from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, other_files
 from onecycle.data.labels.read import is_table, read_table
 from onecycle.data.labels.splits import Split, folder_split
 from onecycle.data.labels.table import LabelTable
@@ -268,7 +268,7 @@ def _of_folders(data: str, root: Path) -> DataLayout:
     if not pictures.paths:
         raise DataError(
             f"no pictures in {root}, and no table: expected {root}/<class>/…, {root}/train/<class>/… and "
-            f"{root}/valid/<class>/…, or a table named with --csv"
+            f"{root}/valid/<class>/…, or a table named with --csv{other_files(root)}"
         )
     classes = _some(_classes_of(pictures, root, depth=2 if by_part else 1))
     labels = ("labels", f"the name of the folder {where} a picture is in, {classes}")

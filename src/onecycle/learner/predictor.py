@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from onecycle.data.batches import picture_batches
-from onecycle.data.pixels.decode import UNREADABLE, Source, decode_for, reason
-from onecycle.data.pixels.image import Image
+from onecycle.data.pixels.decode import decode_for
+from onecycle.data.pixels.image import Image, from_pillow
+from onecycle.data.pixels.picture_file import UNREADABLE, Source, reason
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.data.pixels.store import LOADING_THREADS
 from onecycle.data.progress import counting_bar
@@ -279,17 +280,18 @@ def predictor_of(learn: Any) -> Predictor:
 def as_given(item: Picture) -> Image | Source:
     """Return a file (path, open file, bytes) as it is, and anything else that shows a picture as an Image.
 
-    A file is decoded later, by the preprocess of the data that the model was made for.
+    A file is decoded later, by the preprocess of the data that the model was made for; see ``from_pillow`` too.
 
     Raises:
-        ArgumentError: an array that is not uint8 ``(H, W, 3)``.
+        ArgumentError: an array that is not uint8 ``(H, W, 3)``; a tensor that is neither uint8 nor in [0, 1].
+        DataError: a Pillow picture that cannot be decoded.
     """
     if isinstance(item, (Image, str, os.PathLike, bytes)):
         return item
     if isinstance(item, torch.Tensor):
         return Image(item)
     if isinstance(item, PIL.Image.Image):
-        return Image.from_numpy(np.asarray(item.convert("RGB")))
+        return from_pillow(item)
     if not isinstance(item, np.ndarray) and hasattr(item, "read"):
         return item
     pixels = np.asarray(item)

@@ -16,7 +16,8 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.find_columns import LayoutOptions
 from onecycle.data.labels.splits import Split, keep_together
 from onecycle.data.layout import DataLayout, find_layout
-from onecycle.data.pixels.decode import UNREADABLE, picture_shape
+from onecycle.data.pixels.decode import picture_shape
+from onecycle.data.pixels.picture_file import UNREADABLE
 from onecycle.data.pixels.store import PixelStore
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.fine_tune.plan import Task

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import glob
-import io
 import os
 import shlex
-import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL.ImageFile import ImageFile
-from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 from onecycle.data.audit.findings import Finding, Severity, finding_of
 from onecycle.data.audit.fingerprints import Fingerprints
 from onecycle.data.labels.items import IMAGE_SUFFIXES
-from onecycle.data.pixels.decode import UNREADABLE, decode_for, open_picture, reason, scaled_by, whole_pixels
+from onecycle.data.pixels.decode import JPEG, decode_for, orientation_of, scaled_by, upright_shape, whole_pixels
+from onecycle.data.pixels.picture_file import UNREADABLE, Samples, open_file, open_picture, reason, room_for
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import work_through
 
 if TYPE_CHECKING:
     from onecycle.data.pixels.store import PixelStore
 
-_EXIF_ORIENTATION = 0x0112
-_BITS_A_SAMPLE, _SAMPLES_A_PIXEL = 258, 277  # tags of TIFF
+_HUGE_PX, _EIGHTH = 50_000_000, 8  # a larger JPEG is fingerprinted at an eighth of its size
 _LARGE_CUT = 0.25  # share of a picture's area that a crop takes away
 _BLOWN_UP = 2.0  # a picture scaled up by more is mostly invented pixels
 THREADS = min(16, os.cpu_count() or 1)
@@ -57,7 +54,9 @@ def missing_files(paths: Sequence[str]) -> list[int]:
     for i, path in enumerate(paths):
         folder, name = os.path.split(path)
         if folder not in folders:
-            folders[folder] = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
+            folders[folder] = set()
+            with suppress(OSError, ValueError):  # no such folder, or one that may not be listed
+                folders[folder] = set(os.listdir(folder or "."))
         if name not in folders[folder] and not os.path.exists(path):
             missing.append(i)
     return missing
@@ -65,12 +64,14 @@ def missing_files(paths: Sequence[str]) -> list[int]:
 
 def suffix_hint(path: str) -> str:
     """Name the suffix (or folder) that would have found the first missing file."""
-    target = Path(path)
+    target, name = Path(path), Path(path).name.strip()
     if "\\" in path and os.path.exists(path.replace("\\", "/")):
         return " The names in the table have backslashes: write / between folders."
-    if target.name != target.name.strip() and target.with_name(target.name.strip()).exists():
-        return f" There is {target.name.strip()}: the name in the table has a blank before or after it."
-    if not target.parent.is_dir():
+    if name not in ("", target.name) and os.path.exists(target.with_name(name)):
+        return f" There is {name}: the name in the table has a blank before or after it."
+    if not name:
+        return ""
+    if not os.path.isdir(target.parent):
         return f" The folder {target.parent} does not exist: --folder (path=, folder=) says where they are."
     name = glob.escape(target.name)
     below = [p for p in sorted(target.parent.glob(f"*/{name}*")) if p.is_file()]
@@ -128,53 +129,46 @@ class _Scan:
         return decode_for(path, spec) if pixels is None else pixels
 
     def _pixels(self, i: int, spec: ResizeSpec | None) -> np.ndarray | None:
-        data = b""
         try:
-            data = Path(self.paths[i]).read_bytes()
+            with open_file(self.paths[i]) as file:
+                data = file.read()
             with open_picture(data) as picture:
                 facts = _facts(picture)  # first: some are gone when the pixels are decoded
                 factor = 1 if spec is None else scaled_by(picture, spec)
-                pixels = whole_pixels(picture)
+                reduced = _EIGHTH if picture.format in JPEG and facts.height * facts.width > _HUGE_PX else 1
+                with room_for(picture, reduced):
+                    pixels = whole_pixels(picture, reduced)
+                    self.prints.put(i, pixels)
+                    stored = resize_pixels(pixels, spec) if spec and factor == reduced == 1 else None
         except UNREADABLE as error:
-            self.facts[i] = FileFacts(problem=_bands_of_tiff(data) or reason(error))
+            self.facts[i] = FileFacts(problem=reason(error))
             raise
-        self.prints.put(i, pixels)
-        self.facts[i] = replace(facts, height=pixels.shape[0], width=pixels.shape[1])
-        if spec is None:
-            return None
-        return resize_pixels(pixels, spec) if factor == 1 else decode_for(data, spec)
+        self.facts[i] = facts
+        return decode_for(data, spec) if spec and stored is None else stored
 
 
 def _facts(picture: ImageFile) -> FileFacts:
-    bands = len(picture.getbands())
-    if isinstance(picture, TiffImageFile):
-        bands = int(picture.tag_v2.get(_SAMPLES_A_PIXEL, 1))
     # Pillow reads 16-bit colour as 8-bit; only the raw mode of the file's tiles still tells.
     deep = picture.mode.startswith("I") or ";16" in str(getattr(picture, "tile", ""))
-    animated = getattr(picture, "is_animated", False) and picture.format != "MPO"
+    height, width = upright_shape(picture)
     return FileFacts(
         format=picture.format or "",
         mode=picture.mode,
-        orientation=int(picture.getexif().get(_EXIF_ORIENTATION, 1)),
-        frames=int(getattr(picture, "n_frames", 1)) if animated else 1,
+        height=height,
+        width=width,
+        orientation=orientation_of(picture),
+        frames=_frames(picture),
         bits=16 if deep else 8,
-        bands=bands,
+        bands=Samples.of(picture).bands or len(picture.getbands()),
     )
 
 
-def _bands_of_tiff(data: bytes) -> str:
-    """Say how many bands a TIFF has that Pillow refuses for them; ``""`` for other files."""
-    if data[:4] not in (b"II*\0", b"MM\0*"):
-        return ""
-    try:
-        tags = ImageFileDirectory_v2(data[:8])
-        file = io.BytesIO(data)
-        file.seek(tags.next)
-        tags.load(file)
-        n, bits = int(tags.get(_SAMPLES_A_PIXEL, 1)), tags.get(_BITS_A_SAMPLE, (1,))
-    except (*UNREADABLE, struct.error, KeyError, TypeError):
-        return ""
-    return f"a TIFF of {n} bands of {bits[0]} bits; grey and RGB can be read" if n > 4 else ""
+def _frames(picture: ImageFile) -> int:
+    """Count frames or pages, as far as they can be counted: only the first one is used."""
+    with suppress(Exception):
+        if picture.format != "MPO" and getattr(picture, "is_animated", False):
+            return int(getattr(picture, "n_frames", 1))
+    return 1
 
 
 # -------------------------------------------------------------------- findings

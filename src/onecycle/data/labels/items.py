@@ -143,6 +143,14 @@ def list_images(folder: Path, *, recurse: bool = True, suffixes: Iterable[str] =
     )
 
 
+def other_files(folder: Path) -> str:
+    """Say which files lie below a folder in which no picture was found; a sentence after its colon, ``""`` for none."""
+    names = (p.suffix.lower() or "no suffix" for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    kinds = [f"{n:,} {kind}" for kind, n in Counter(names).most_common(3)]
+    advice = "they are not read; convert them to JPEG or PNG if they are pictures"
+    return f"; there are files of other kinds ({', '.join(kinds)}): {advice}" if kinds else ""
+
+
 def get_image_files(c: str | Path, check_ext: bool = True, recurse: bool = False) -> list[Path]:
     """Return the pictures in folder ``c``, sorted (v1's name and arguments).
 

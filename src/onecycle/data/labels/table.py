@@ -93,7 +93,9 @@ class LabelTable:
         """
         pictures = items.list_images(Path(path), recurse=recurse, suffixes=extensions)
         if not pictures:
-            raise DataError(f"no pictures in {path} (looked for {', '.join(sorted(extensions))})")
+            raise DataError(
+                f"no pictures in {path} (looked for {', '.join(sorted(extensions))}){items.other_files(Path(path))}"
+            )
         return cls(pictures, path, source=Source(str(path)))
 
     @classmethod

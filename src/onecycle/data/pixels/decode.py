@@ -18,16 +18,16 @@ to 50 and 100 px, against full decode and resize: mean 0.2 to 0.7 grey levels, a
 
 from __future__ import annotations
 
-import io
 import os
+from contextlib import suppress
 from importlib import metadata
-from typing import IO
 
 import numpy as np
 import PIL.Image
 from PIL import features
 from PIL.ImageFile import ImageFile
 
+from onecycle.data.pixels.picture_file import Samples, Source, open_picture, room_for
 from onecycle.data.pixels.resize import ResizeSpec, centre_window, decode_factor, resize_pixels, scale_to
 from onecycle.errors import ArgumentError
 
@@ -36,15 +36,10 @@ try:
 except ImportError:  # the optional extra `fast`
     simplejpeg = None
 
-Source = str | os.PathLike[str] | IO[bytes] | bytes
-"""A picture file: its path, an open binary file, or its bytes."""
-
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, PIL.Image.DecompressionBombError)
-
 DECODER_VARIABLE = "ONECYCLE_DECODER"
 _EXIF_ORIENTATION = 0x0112
 _ON_ITS_SIDE = (5, 6, 7, 8)
-_JPEG = ("JPEG", "MPO")  # MPO: several JPEGs in one file, as phones write them; the first one counts
+JPEG = ("JPEG", "MPO")  # MPO: several JPEGs in one file, as phones write them; the first one counts
 
 
 def uses_simplejpeg() -> bool:
@@ -81,8 +76,8 @@ def decoder_version() -> str:
 def decode_rgb(source: Source) -> np.ndarray:
     """Decode a picture to RGB at its full size, with its EXIF orientation applied.
 
-    CMYK becomes RGB by Pillow's plain conversion, 16-bit grey keeps its upper 8 bits, an alpha
-    channel is dropped, and of an animation the first frame is taken.
+    Grey of 12 or 16 bits keeps its upper 8 bits, CMYK becomes RGB by Pillow's plain conversion, an alpha channel is
+    dropped, and of an animation the first frame is taken.
 
     Args:
         source: a path, an open binary file, or a file's bytes.
@@ -91,21 +86,26 @@ def decode_rgb(source: Source) -> np.ndarray:
         uint8 ``(H, W, 3)``.
 
     Raises:
-        OSError: the file is missing, truncated or not a picture.
-        ValueError: a kind of pixel that has no one meaning in 8 bits (floating point).
+        OSError, ValueError: the file is missing, truncated, damaged or not a picture, takes too much memory, or has
+            a kind of pixel without one meaning in 8 bits (floating point, signed, 32 bits).
     """
-    with open_picture(source) as picture:
+    with open_picture(source) as picture, room_for(picture):
         return whole_pixels(picture)
 
 
-def whole_pixels(picture: ImageFile) -> np.ndarray:
-    """Decode a picture that was opened, as ``decode_rgb`` does."""
-    return _turned(_pixels(picture, factor=1), _orientation(picture))
+def whole_pixels(picture: ImageFile, factor: int = 1) -> np.ndarray:
+    """Decode a picture that was opened, as ``decode_rgb`` does; a JPEG at 1/factor of its size (rounded up)."""
+    return _turned(_pixels(picture, factor), orientation_of(picture))
+
+
+def upright_rgb(picture: PIL.Image.Image) -> np.ndarray:
+    """Return the pixels that Pillow holds, as ``decode_rgb`` returns those of a file."""
+    return _turned(_rgb(picture), orientation_of(picture))
 
 
 def scaled_by(picture: ImageFile, spec: ResizeSpec) -> int:
     """Return 1, 2, 4 or 8: at which fraction of its size ``decode_for`` decodes this picture for this spec."""
-    return decode_factor(_upright_shape(picture, _orientation(picture)), spec) if picture.format in _JPEG else 1
+    return decode_factor(upright_shape(picture), spec) if picture.format in JPEG else 1
 
 
 def decode_for(source: Source, spec: ResizeSpec) -> np.ndarray:
@@ -116,22 +116,23 @@ def decode_for(source: Source, spec: ResizeSpec) -> np.ndarray:
         spec: size, method, and whether a big JPEG may be decoded at a fraction of its size.
 
     Returns:
-        uint8 ``(h, w, 3)`` of ``spec.stored_shape`` of the whole picture; no window is cut yet.
+        uint8 ``(h, w, 3)`` of ``spec.stored_shape``; no window is cut yet.
 
     Raises:
         OSError, ValueError: as ``decode_rgb``.
     """
     with open_picture(source) as picture:
         factor = scaled_by(picture, spec)
-        if factor == 1:
-            return resize_pixels(whole_pixels(picture), spec)
-        orientation = _orientation(picture)
-        wanted = spec.stored_shape(*_upright_shape(picture, orientation))
-        if orientation in _ON_ITS_SIDE:
-            wanted = wanted[1], wanted[0]
-        # Scaled before it is turned: the row and column that may be there in part are the last ones of the file.
-        visible = picture.height / factor, picture.width / factor
-        return _turned(scale_to(_pixels(picture, factor), wanted, visible=visible), orientation)
+        with room_for(picture, factor):
+            if factor == 1:
+                return resize_pixels(whole_pixels(picture), spec)
+            orientation = orientation_of(picture)
+            wanted = spec.stored_shape(*upright_shape(picture))
+            if orientation in _ON_ITS_SIDE:
+                wanted = wanted[1], wanted[0]
+            # Scaled before it is turned: the row and column that may be there in part are the last ones of the file.
+            visible = picture.height / factor, picture.width / factor
+            return _turned(scale_to(_pixels(picture, factor), wanted, visible=visible), orientation)
 
 
 def evaluation_pixels(source: Source, spec: ResizeSpec) -> np.ndarray:
@@ -139,45 +140,43 @@ def evaluation_pixels(source: Source, spec: ResizeSpec) -> np.ndarray:
     return centre_window(decode_for(source, spec), spec)
 
 
-def picture_shape(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Read (height, width) in px, EXIF orientation applied, from the header alone."""
-    with PIL.Image.open(path) as picture:
-        return _upright_shape(picture, _orientation(picture))
+def picture_shape(source: Source) -> tuple[int, int]:
+    """Read (height, width) in px, EXIF orientation applied, from the header alone.
+
+    Raises:
+        OSError, ValueError: as ``decode_rgb``.
+    """
+    with open_picture(source) as picture:
+        return upright_shape(picture)
 
 
-def reason(error: Exception) -> str:
-    """Say why a picture cannot be read, from the error that a decoder raised."""
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, PIL.UnidentifiedImageError):
-        return "not a picture, or damaged at its start"
-    return str(error) or type(error).__name__
+def orientation_of(picture: PIL.Image.Image) -> int:
+    """Return the EXIF orientation, 1 (upright) to 8; a TIFF's is applied by Pillow already.
+
+    One that cannot be read, or is no such number, counts as upright: odd metadata is no fault of the pixels.
+    """
+    with suppress(Exception):
+        # Not the method of a PNG, which would decode it: ``open_picture`` has put its remarks first.
+        value = PIL.Image.Image.getexif(picture).get(_EXIF_ORIENTATION, 1)
+        if picture.format != "TIFF" and value in range(1, 9):
+            return int(value)
+    return 1
 
 
-def open_picture(source: Source) -> ImageFile:
-    """Open a picture; its pixels are not decoded yet."""
-    return PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-
-
-def _orientation(picture: PIL.Image.Image) -> int:
-    """Return the EXIF orientation, 1 (upright) to 8; a TIFF's is applied by Pillow already."""
-    return 1 if picture.format == "TIFF" else int(picture.getexif().get(_EXIF_ORIENTATION, 1))
-
-
-def _upright_shape(picture: PIL.Image.Image, orientation: int) -> tuple[int, int]:
-    width, height = picture.size
-    return (width, height) if orientation in _ON_ITS_SIDE else (height, width)
+def upright_shape(picture: PIL.Image.Image) -> tuple[int, int]:
+    """Return (height, width) with the EXIF orientation applied."""
+    return picture.size if orientation_of(picture) in _ON_ITS_SIDE else picture.size[::-1]
 
 
 def _pixels(picture: ImageFile, factor: int) -> np.ndarray:
     """Decode as the file lies, a JPEG at 1/factor of its size (rounded up): uint8 ``(H, W, 3)``."""
-    if picture.format in _JPEG and picture.mode in ("RGB", "L") and uses_simplejpeg():
+    if picture.format in JPEG and picture.mode in ("RGB", "L") and uses_simplejpeg():
         pixels = _by_simplejpeg(picture, factor)
         if pixels is not None:
             return pixels
     if factor > 1:
         picture.draft(picture.mode, (picture.width // factor, picture.height // factor))
-    return np.array(_to_rgb(picture, picture.format))
+    return _rgb(picture)
 
 
 def _by_simplejpeg(picture: ImageFile, factor: int) -> np.ndarray | None:
@@ -210,14 +209,25 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels[::-1] if orientation == 8 else pixels)
 
 
-def _to_rgb(picture: PIL.Image.Image, fmt: str | None) -> PIL.Image.Image:
+def _rgb(picture: PIL.Image.Image) -> np.ndarray:
+    picture.load()  # inside NumPy, an AttributeError of a decoder would be lost
+    return np.array(_to_rgb(picture))
+
+
+def _to_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
     if picture.mode == "RGB":
         return picture
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and fmt == "PNG"):
-        values = np.asarray(picture).astype(np.int64)  # 16-bit grey: Pillow's own conversion would clip it to white
-        return PIL.Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    samples = Samples.of(picture)
+    if samples.signed and samples.bits < 32:
+        raise ValueError("signed pixels have no fixed black; save the picture with 8 or 16 unsigned bits")
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format in ("PNG", "PPM")):
+        # Pillow's own conversion would clip 16 bits to white.
+        values = (np.asarray(picture).astype(np.int64) >> (samples.bits - 8)).clip(0, 255).astype(np.uint8)
+        return PIL.Image.fromarray(255 - values if samples.negative else values).convert("RGB")
     if picture.mode in ("F", "I"):
         raise ValueError("32-bit pixels have no fixed range; save the picture with 8 or 16 bits")
+    if picture.mode == "L":  # not converted, since an odd transparent colour would be, too
+        return PIL.Image.merge("RGB", [picture] * 3)
     if picture.mode == "P":  # through RGBA, since a palette may carry transparency that RGB alone warns about
         picture = picture.convert("RGBA")
-    return picture.convert("RGB")
+    return (picture.convert("LA") if picture.mode == "La" else picture).convert("RGB")

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import PIL.Image
 import torch
+from PIL.ImageFile import ImageFile
 
-from onecycle.data.pixels.decode import UNREADABLE, Source, decode_rgb, reason, uses_simplejpeg
+from onecycle.data.pixels.decode import decode_rgb, upright_rgb, uses_simplejpeg
+from onecycle.data.pixels.picture_file import UNREADABLE, Source, decoder_errors, reason
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.errors import ArgumentError, DataError
 
@@ -19,14 +21,22 @@ if TYPE_CHECKING:
 
 
 class Image:
-    """A picture as notebooks know it: ``px`` uint8 ``(3, H, W)``, ``data`` float in [0, 1]."""
+    """A picture as notebooks know it: ``px`` uint8 ``(3, H, W)``, ``data`` float in [0, 1].
+
+    Args:
+        px: uint8, or floating point in [0, 1]; ``(3, H, W)`` or ``(1, H, W)``.
+
+    Raises:
+        ArgumentError: other shapes, types or values.
+    """
 
     def __init__(self, px: torch.Tensor | np.ndarray) -> None:
         pixels = torch.as_tensor(px)
-        if pixels.ndim != 3 or pixels.shape[0] not in (1, 3):
+        if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or not pixels.numel():
             raise ArgumentError(f"an Image takes pixels (3, H, W) or (1, H, W); received {tuple(pixels.shape)}")
+        pixels = pixels.detach().cpu()
         if pixels.dtype != torch.uint8:
-            pixels = (pixels.clamp(0, 1) * 255).round().to(torch.uint8)
+            pixels = _levels(pixels)
         self.px = pixels.expand(3, -1, -1) if pixels.shape[0] == 1 else pixels
 
     @property
@@ -89,6 +99,20 @@ class Image:
         return f"{type(self).__name__} {self.shape}"
 
 
+def _levels(pixels: torch.Tensor) -> torch.Tensor:
+    """Return uint8 for floating point in [0, 1]; half a grey level beyond it is what rounding leaves."""
+    values = f"{pixels.dtype}".removeprefix("torch.")
+    if pixels.is_floating_point():
+        levels = (pixels.float() * 255).round()
+        if bool(((levels >= 0) & (levels <= 255)).all()):
+            return levels.to(torch.uint8)
+        values += f" from {pixels.min().item():.4g} to {pixels.max().item():.4g}"
+    raise ArgumentError(
+        f"pixels are uint8, or floating point from 0 to 1; received {values} (divide 0 to 255 by 255, and give "
+        "pixels before they are normalised)"
+    )
+
+
 def open_image(fn: Source) -> Image:
     """Read a picture at its full size from a path, an open binary file or bytes.
 
@@ -100,6 +124,25 @@ def open_image(fn: Source) -> Image:
         return Image.from_numpy(decode_rgb(fn))
     except UNREADABLE as error:
         raise unreadable(fn, error) from error
+
+
+def from_pillow(picture: PIL.Image.Image) -> Image | bytes:
+    """Return what shows the same as the picture's file: upright, with 8 bits a sample.
+
+    Returns:
+        An Image; where the file is open and not decoded yet its bytes, so that it is decoded as any file is.
+
+    Raises:
+        DataError: it cannot be decoded, or has pixels without one meaning in 8 bits.
+    """
+    try:
+        with decoder_errors():
+            if isinstance(picture, ImageFile) and picture.fp and picture.tile and picture.tell() == 0:
+                picture.fp.seek(0)
+                return picture.fp.read()
+            return Image.from_numpy(upright_rgb(picture))
+    except UNREADABLE as error:
+        raise DataError(f"cannot read this Pillow picture: {reason(error)}") from error
 
 
 def unreadable(source: Source, error: Exception) -> DataError:

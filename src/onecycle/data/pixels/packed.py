@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onecycle.data.pixels.decode import reason
+from onecycle.data.pixels.picture_file import reason
 
 _MAPPED_BYTES = 2**27  # of a mapped file that count as this process's memory, until they are given back
 

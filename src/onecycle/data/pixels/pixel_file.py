@@ -69,7 +69,7 @@ def stamps_of(paths: Sequence[str]) -> array[int]:
         try:
             status = os.stat(path)
             stamps.extend((status.st_size, status.st_mtime_ns))
-        except OSError:
+        except (OSError, ValueError):  # a name with a NUL character is a ValueError
             stamps.extend((_GONE, _GONE))
     return stamps
 

@@ -15,17 +15,10 @@ import torch
 
 from onecycle.data.pixels import cache as pixel_cache
 from onecycle.data.pixels import pixel_file
-from onecycle.data.pixels.decode import (
-    UNREADABLE,
-    Source,
-    decode_for,
-    decoder_version,
-    picture_shape,
-    reason,
-    uses_simplejpeg,
-)
+from onecycle.data.pixels.decode import decode_for, decoder_version, picture_shape, uses_simplejpeg
 from onecycle.data.pixels.image import Image, unreadable
 from onecycle.data.pixels.packed import Failures, PackedPixels, PixelLayout, on_one_canvas
+from onecycle.data.pixels.picture_file import UNREADABLE, Source, reason
 from onecycle.data.pixels.pixel_file import CacheUnusable, Manifest, Say
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import work_through

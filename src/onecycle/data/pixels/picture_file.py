@@ -1,0 +1,329 @@
+"""A picture's file, opened: what it is if it is no picture, why it cannot be read, how much memory it may take.
+
+**One bad file is one bad file.** Whatever Pillow or a decoder raises while a file is open ends as ``OSError`` or
+``ValueError`` with the reason. Pillow's own readers are asked, but not through ``PIL.Image.open``: its limit on pixels
+knows nothing of pictures that are decoded at a fraction of their size. The limit here is on the bytes that it takes.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import stat
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, Any, Self
+
+import PIL.Image
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
+
+from onecycle.text import human_bytes, plural
+
+Source = str | os.PathLike[str] | IO[bytes] | bytes
+"""A picture file: its path, an open binary file, or its bytes."""
+
+UNREADABLE = (OSError, ValueError)
+
+MOST_BYTES = 2_500_000_000
+"""What decoding may take, of all pictures under way at a time and so of one alone: 208 megapixels at full size."""
+
+_BYTES_A_PX = 12  # at full size: Pillow's picture, the array and the copy that is scaled. Measured: 10 to 12
+_BYTES_A_PX_PROGRESSIVE = 6  # coefficients of the whole picture, however small it is decoded
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"IDAT", b"fdAT", b"IEND")  # chunks that pixels hang on
+_WIDTH, _BITS, _PHOTOMETRIC, _BANDS, _FORMAT = 256, 258, 262, 277, 339  # tags of TIFF
+
+
+@contextmanager
+def open_picture(source: Source) -> Iterator[ImageFile]:
+    """Open a picture; its pixels are not decoded yet.
+
+    Raises:
+        OSError, ValueError: it cannot be read, now or in anything that is done inside the block.
+    """
+    _ignore_warnings_of_pillow()
+    with decoder_errors():
+        file = open_file(source)
+        try:
+            yield _picture_in(file)
+        finally:
+            if isinstance(source, (bytes, str, os.PathLike)):
+                file.close()
+
+
+@contextmanager
+def decoder_errors() -> Iterator[None]:
+    """Raise whatever Pillow or a decoder raises inside the block as OSError or ValueError."""
+    try:
+        yield
+    except UNREADABLE:
+        raise
+    except MemoryError as error:
+        raise OSError(errno.ENOMEM, "there is not enough memory to decode it") from error
+    except Exception as error:
+        text = str(error) if isinstance(error, (SyntaxError, RuntimeError)) and str(error) else repr(error)
+        raise ValueError(f"its decoder fails: {text}") from error
+
+
+def open_file(source: Source) -> IO[bytes]:
+    """Return an open binary file; what is no regular file is named and never opened.
+
+    Raises:
+        OSError, ValueError: there is no such file, or it is a folder, a pipe, a device.
+    """
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if not isinstance(source, (str, os.PathLike)):
+        try:
+            source.seek(0)
+        except (AttributeError, io.UnsupportedOperation):
+            return io.BytesIO(source.read())
+        return source
+    if "\0" in os.fspath(source):
+        raise ValueError("its name holds a NUL character")
+    try:
+        mode = os.stat(source).st_mode
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError("a link that leads back to itself") from error
+        raise
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{_NO_FILES.get(stat.S_IFMT(mode), 'a special file')}, not a file")
+    return open(source, "rb")
+
+
+_NO_FILES = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
+
+
+def reason(error: Exception) -> str:
+    """Say why a picture cannot be read, from the error that ``open_picture`` raised."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror  # without its number, and the path that is named anyway
+    return str(error) or type(error).__name__
+
+
+@dataclass(frozen=True)
+class Samples:
+    """How a TIFF stores its samples; of other files, what is usual."""
+
+    bits: int = 16  # of a sample, where a picture has more than 8
+    negative: bool = False  # 0 is white
+    signed: bool = False
+    bands: int = 0  # samples a pixel, 0 where the file does not say it
+
+    @classmethod
+    def of(cls, picture: PIL.Image.Image) -> Self:
+        """Read the tags of a picture."""
+        if not isinstance(picture, TiffImageFile):
+            return cls()
+        return cls.from_tags(picture.tag_v2)
+
+    @classmethod
+    def from_tags(cls, tags: ImageFileDirectory_v2) -> Self:
+        """Read the tags of a TIFF."""
+        first = {t: v[0] if isinstance(v := tags.get(t), tuple) else v for t in (_BITS, _PHOTOMETRIC, _FORMAT, _BANDS)}
+        return cls(first[_BITS] or 1, first[_PHOTOMETRIC] == 0, first[_FORMAT] == 2, first[_BANDS] or 1)
+
+
+# -------------------------------------------------------------------- memory
+
+
+class _Room:
+    """Bytes that decodes under way take together."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.changed = threading.Condition()
+
+
+_rooms: dict[int, _Room] = {}  # by process: a fork must not inherit what threads of its parent hold
+
+
+@contextmanager
+def room_for(picture: ImageFile, factor: int = 1) -> Iterator[None]:
+    """Wait until a picture can be decoded beside those under way, and hold its room inside the block.
+
+    Not to be nested in one thread, which would wait for itself.
+
+    Args:
+        picture: as ``open_picture`` returns it.
+        factor: it is decoded at 1/factor of its size.
+
+    Raises:
+        ValueError: it alone takes more than ``MOST_BYTES``.
+    """
+    pixels, coefficients = picture.width * picture.height, 0
+    if picture.info.get("progressive") or picture.info.get("progression"):
+        coefficients = pixels * _BYTES_A_PX_PROGRESSIVE
+    needed = pixels // factor**2 * _BYTES_A_PX + coefficients
+    if needed > MOST_BYTES:
+        raise ValueError(
+            f"{picture.width:,} × {picture.height:,} pixels take {human_bytes(needed)} to decode, and onecycle's limit "
+            f"is {human_bytes(MOST_BYTES)}; scale the picture down, or cut it into tiles"
+        )
+    room = _rooms.setdefault(os.getpid(), _Room())
+    with room.changed:
+        room.changed.wait_for(lambda: room.taken + needed <= MOST_BYTES)
+        room.taken += needed
+    try:
+        yield
+    finally:
+        with room.changed:
+            room.taken -= needed
+            room.changed.notify_all()
+
+
+# -------------------------------------------------------------------- what a file is
+
+
+def _picture_in(file: IO[bytes]) -> ImageFile:
+    """Return the picture in a file, by the first of Pillow's readers that knows it.
+
+    Raises:
+        PIL.UnidentifiedImageError: none does; says what the file is instead, where that can be told.
+        Exception: whatever a reader raises on a damaged file.
+    """
+    head = file.read(256)
+    if not isinstance(head, bytes):
+        raise ValueError("an open file that gives text; open it in binary mode, 'rb'")
+    tried: set[str] = {"EPS"}  # would start Ghostscript
+    for load_readers in (PIL.Image.preinit, PIL.Image.init):  # the common ones, then all
+        load_readers()
+        for name in [n for n in PIL.Image.ID if n not in tried]:
+            tried.add(name)
+            reader, accepts = PIL.Image.OPEN[name]
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # as Pillow does: not this reader's
+                if accepts is None or accepts(head[:16]) is True:  # a text says why it cannot here
+                    picture = _read_by(reader, file, head)
+                    if min(picture.size) > 0:  # else of a kind that Pillow knows the name of, and cannot read
+                        return picture
+    raise PIL.UnidentifiedImageError(
+        _tiff_of_another_kind(file, head) or _kind_of(head) or "not a picture, or damaged at its start"
+    )
+
+
+def _read_by(reader: Any, file: IO[bytes], head: bytes) -> ImageFile:
+    picture: ImageFile
+    if not head.startswith(_PNG):
+        file.seek(0)
+        picture = reader(file, "")
+        return picture
+    try:
+        picture = reader(_png_in_order(file), "")
+    except (SyntaxError, ValueError):  # damaged text, a damaged profile: no fault of the pixels
+        picture = reader(_rewritten_png(file, _PNG_PIXELS), "")
+    return picture
+
+
+def _png_in_order(file: IO[bytes]) -> IO[bytes]:
+    """Return a PNG whose remarks (EXIF, text) come before its pixels: Pillow reads late ones once it has decoded."""
+    position, names = len(_PNG), []
+    file.seek(position)
+    while len(start := file.read(8)) == 8:
+        names.append(start[4:])
+        position = file.seek(position + 12 + int.from_bytes(start[:4], "big"))
+    first = names.index(b"IDAT") if b"IDAT" in names else len(names)
+    if any(name not in _PNG_PIXELS for name in names[first:]):
+        return _rewritten_png(file, names)
+    file.seek(0)
+    return file
+
+
+def _rewritten_png(file: IO[bytes], names: Collection[bytes]) -> IO[bytes]:
+    """Return a PNG with the pieces of these names; whole remarks come first, damaged ones are left out."""
+    file.seek(len(_PNG))
+    header, remarks, pixels = file.read(25), [], []
+    while len(start := file.read(8)) == 8:
+        rest = file.read(int.from_bytes(start[:4], "big") + 4)
+        if start[4:] in _PNG_PIXELS:
+            pixels += [start, rest]
+        elif start[4:] in names and zlib.crc32(start[4:] + rest[:-4]).to_bytes(4, "big") == rest[-4:]:
+            remarks += [start, rest]
+    return io.BytesIO(b"".join([_PNG, header, *remarks, *pixels]))
+
+
+def _tiff_of_another_kind(file: IO[bytes], head: bytes) -> str:
+    """Say of what samples a TIFF is that Pillow refuses for them; ``""`` for other files."""
+    if head[:4] not in _TIFF:
+        return ""
+    try:
+        tags = ImageFileDirectory_v2(head[: 16 if head[2] == 43 or head[3] == 43 else 8])
+        file.seek(tags.next)
+        tags.load(file)
+        samples = Samples.from_tags(tags)
+        if _WIDTH not in tags:
+            return ""
+    except (*UNREADABLE, SyntaxError, struct.error, LookupError, TypeError):
+        return ""
+    negative = " whose 0 is white" if samples.negative else ""
+    what = f"a TIFF of {plural(samples.bands, 'band')} of {samples.bits} bits{negative}"
+    return f"{what}; save it as grey or RGB of 8 or 16 bits"
+
+
+def _kind_of(head: bytes) -> str:
+    """Say what a file is that is no picture, or one of a kind that is not read; ``""`` if that cannot be told."""
+    if not head:
+        return "an empty file"
+    if not any(head):
+        return "nothing but zeros, as an interrupted copy leaves them"
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):  # UTF-16
+        head = head[2:].replace(b"\0", b"")
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").lower()
+    return next((text for pattern, text in _KINDS if re.match(pattern, start, re.DOTALL)), "")
+
+
+_CONVERT = "convert it to JPEG or PNG"
+_KINDS = (
+    (rb"....ftyp(....){0,12}?(heic|heix|hevc|heim|heis)", f"a HEIC picture, as iPhones write them; {_CONVERT}"),
+    (rb"....ftyp(mif|msf|miaf)", f"a HEIF picture; {_CONVERT}"),
+    (rb"....ftypcrx", f"a raw photograph of a camera (CR3); {_CONVERT}"),
+    (rb"....ftyp(avif|avis)", "an AVIF picture that is damaged at its start"),
+    (rb"....ftyp|\x1ae\xdf\xa3|riff....avi ", "a video; save single frames of it as pictures"),
+    (rb"fujifilmccd-raw", f"a raw photograph of a camera (RAF); {_CONVERT}"),
+    (rb"\x00\x00\x00\x0cjxl |\xff\x0a", f"a JPEG XL picture; {_CONVERT}"),
+    (rb"(<\?xml.*)?(<!--.*)?(<!doctype svg.*)?<svg", f"an SVG drawing; {_CONVERT}"),
+    (rb"(<\?xml.*)?(<!--.*)?<(!doctype html|html|head|body|script|meta)", "an HTML page; download the picture again"),
+    (rb"<", "an XML file, not a picture"),
+    (rb"version https://git-lfs", "a pointer of Git LFS, not a picture; `git lfs pull` fetches the picture"),
+    (rb"%pdf", "a PDF; save its pages as pictures"),
+    (rb"%!ps|\xc5\xd0\xd3\xc6", f"a PostScript drawing; {_CONVERT}"),
+    (rb"pk\x03\x04|rar!|7z\xbc\xaf|\x1f\x8b", "an archive; unpack it"),
+    (rb".{128}dicm", "a DICOM picture; save it as PNG"),
+    (rb"\x93numpy", "a NumPy array; save it as PNG"),
+    (rb"\x89hdf", "an HDF5 file; save its pictures as PNG"),
+    (rb"parq", "a parquet table, not a picture"),
+    (rb"\{|\[", "text (JSON), not a picture; perhaps the error of a download"),
+    (rb"\xff\xd8\xff", "a JPEG that is damaged at its start"),
+    (rb"\x89png", "a PNG that is damaged at its start"),
+    (rb"riff....webp", "a WebP picture that is damaged at its start"),
+)
+"""How a file starts, in small letters and without blanks before; what it is and what to do."""
+
+
+# -------------------------------------------------------------------- Pillow's warnings
+
+_MODULES = r"PIL\."
+_IGNORED = ("ignore", None, UserWarning, re.compile(_MODULES), 0)
+
+
+def _ignore_warnings_of_pillow() -> None:
+    """Ignore what Pillow warns about: metadata that it cannot read.
+
+    ``warnings.catch_warnings`` is not for threads, so the filter stays; in a block that resets filters it is set again.
+    """
+    if _IGNORED not in warnings.filters:
+        warnings.filterwarnings("ignore", category=UserWarning, module=_MODULES)

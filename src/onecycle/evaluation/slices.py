@@ -198,14 +198,26 @@ def _parts(name: str, column: Any, n: int, least: int) -> Iterator[tuple[str, np
     cells = pd.Series(column).reset_index(drop=True)
     if len(cells) != n:
         raise ArgumentError(f"column {name!r} has {len(cells):,} values; expected one for each of {n:,} pictures")
-    if pd.api.types.is_numeric_dtype(cells) and cells.nunique() > MOST_VALUES:
-        quarters = pd.qcut(cells, 4, duplicates="drop")
-        cells = cells.groupby(quarters, observed=True).transform(lambda q: f"{q.min():.4g} to {q.max():.4g}")
+    numbers = _numbers(cells) if cells.nunique() > MOST_VALUES else None
+    if numbers is not None:
+        quarters = pd.qcut(numbers, 4, duplicates="drop")
+        cells = numbers.groupby(quarters, observed=True).transform(lambda q: f"{q.min():.4g} to {q.max():.4g}")
     text = cells.astype(object).where(cells.notna(), "(none)").map(str)
     for value in sorted(text.unique()):
         inside = (text == value).to_numpy()
         if least <= inside.sum() <= n - least:
             yield value, inside
+
+
+def _numbers(cells: pd.Series[Any]) -> pd.Series[Any] | None:
+    """Return a column as numbers, None where it has others; the cells of a table are text, ``007`` is none."""
+    if pd.api.types.is_numeric_dtype(cells):
+        return cells
+    known = cells.dropna()
+    if not known.map(lambda cell: isinstance(cell, str)).all() or known.str.match(r"[+-]?0\d").any():
+        return None
+    numbers = pd.to_numeric(cells, errors="coerce")
+    return numbers if numbers.notna().equals(cells.notna()) else None
 
 
 def _p_value(inside: np.ndarray, outside: np.ndarray) -> float:

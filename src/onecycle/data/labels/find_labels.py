@@ -151,7 +151,7 @@ def _delim_of_few(strings: Counter[str]) -> str | None:
         compound = [row for row in rows if len(row) > 1]
         where = Counter(tag for row in rows for tag in set(row))
         often = all(where[tag] > 1 for row in compound for tag in row)
-        if len(compound) >= max(2, len(rows) / 3) and often and len(where) < len(rows):
+        if len(compound) >= max(2, len(rows) / 3) and often and (len(where) < len(rows) or delim in ";|"):
             return delim
     return None
 

@@ -1,0 +1,127 @@
+"""Which columns hold the labels, and whether a cell is one label or a list of tags; asked where both fit."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from onecycle.data.labels.find_labels import LabelColumns, find_labels
+from onecycle.data.labels.items import Source
+from onecycle.errors import ArgumentError, DataWarning
+
+N = 24
+
+
+def look(label_col: str | int | None = None, label_delim: str | None = None, **columns: object) -> LabelColumns:
+    frame = pd.DataFrame({"file": [f"p{i}" for i in range(N)], **columns})
+    return find_labels(frame, {"file"}, Source("labels.csv", 2), label_col, label_delim)
+
+
+def flags_of(*residues: int, one: object = 1, zero: object = 0) -> list[object]:
+    return [one if i % 4 in residues else zero for i in range(N)]
+
+
+@pytest.mark.parametrize(
+    ("one", "zero"), [(1, 0), ("1", "0"), ("1.0", "0.0"), (1.0, 0.0), ("True", "False"), (True, False)]
+)
+def test_columns_of_flags_are_tags(one, zero):
+    columns = {name: flags_of(i, 3, one=one, zero=zero) for i, name in enumerate(("a", "b", "c"))}
+    with pytest.warns(DataWarning, match="3 columns of 0/1 are read as tags.*--label-col a,b,c.*--label-col a takes"):
+        assert look(**columns).col == "a,b,c"
+
+
+def test_one_flag_a_row_is_said():
+    with pytest.warns(DataWarning, match="each row has one: a single column with their names would train classes"):
+        assert look(a=flags_of(0, 1), b=flags_of(2, 3)).col == "a,b"
+
+
+def test_flags_that_are_asked_for_are_not_warned_about():
+    columns = {"a": flags_of(0), "b": flags_of(1), "age": [i % 5 for i in range(N)]}
+    labels = look("a, b", **columns)
+    assert (labels.col, labels.delim) == ("a,b", None)
+    assert look("a", **columns).col == "a"
+    with pytest.raises(ArgumentError, match="no column 'd'"):
+        look("a,d", **columns)
+
+
+def test_flags_beside_other_columns():
+    flags = {"a": flags_of(0), "b": flags_of(1, 2), "c": flags_of(3)}
+    with pytest.warns(DataWarning):
+        assert look(size=[i / 7 for i in range(N)], id2=[f"x{i}" for i in range(N)], **flags).col == "a,b,c"
+    with pytest.raises(ArgumentError, match=r"age \(5 different.*--label-col a,b,c reads these columns of 0/1 as tags"):
+        look(age=[i % 5 for i in range(N)], **flags)
+    assert look(label=["x", "y"] * 12, **flags).col == "label"  # by its name
+
+
+def test_two_flags_that_may_be_two_questions_are_asked_about():
+    with pytest.raises(ArgumentError, match="a and b are 0/1, two tags or two questions: --label-col a,b"):
+        look(a=flags_of(0), b=flags_of(0, 1))
+
+
+@pytest.mark.parametrize("odd", [None, -1, 2, "yes"])
+def test_a_column_with_another_cell_is_none_of_flags(odd):
+    with pytest.raises(ArgumentError, match="several columns"):
+        look(a=flags_of(0), b=flags_of(1), c=[odd, *flags_of(2)[1:]])
+
+
+TWO_WORDS = [
+    ["red car", "red bus", "red van", "blue car", "blue bus", "blue van"],
+    [f"{a} {b}" for a in ("red", "blue", "green", "white") for b in ("car", "bus", "van", "bike")],
+    ["left,up", "left,down", "left,in", "right,up", "right,down", "right,in"],
+    [
+        "grade 1 left",
+        "grade 1 right",
+        "grade 2 left",
+        "grade 2 right",
+        "grade 3 left",
+        "grade 3 right",
+        "grade 4 left",
+        "grade 4 right",
+    ],
+]
+
+
+@pytest.mark.parametrize("names", TWO_WORDS)
+def test_names_of_as_many_words_each_are_asked_about(names):
+    delim = "," if "," in names[0] else " "
+    cells = [names[i % len(names)] for i in range(N)]
+    with pytest.raises(ArgumentError, match=rf"column kind: each label has \d words .*--label-delim '{delim}' \d tags"):
+        look(kind=cells)
+    assert look(kind=cells, label_delim="").delim is None
+    assert look(kind=cells, label_delim=delim).delim == delim
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["golden retriever", "great pyrenees"],
+        ["red car", "red bus", "blue car", "blue bus"],
+        ["sea lake", "annual crop", "permanent crop", "river"],
+        ["hot dog", "cat", "dog house"],
+        ["type 1", "type 2", "type 3"],
+        ["Quercus alba", "Quercus rubra", "Acer rubrum", "Pinus nigra"],
+        ["a/b", "a/c", "d/b", "d/c"],
+    ],
+)
+def test_names_whose_words_do_not_recombine_are_one_label_and_nothing_is_asked(names):
+    assert look(kind=[names[i % len(names)] for i in range(N)]).delim is None
+
+
+@pytest.mark.parametrize("delim", [";", "|", ",", " "])
+def test_tags_are_found_where_their_number_varies(delim):
+    tags = [["clear"], ["clear", "road"], ["haze"], ["haze", "road"], ["clear", "road", "water"], ["haze", "water"]]
+    assert look(kind=[delim.join(tags[i % 6]) for i in range(N)]).delim == delim
+
+
+def test_pairs_with_another_delimiter_than_blanks_are_tags():
+    assert look(kind=["a;b", "a;c", "d;b", "d;c"] * 6).delim == ";"
+
+
+def test_lists_are_tags_whatever_is_in_them():
+    labels = look(label=[("big boat",), ("sea", "big boat"), ()] * 8)
+    assert labels.delim is None
+    assert "in lists: 2 tags" in labels.why
+
+
+def test_measures_are_no_classes():
+    assert look(kind=["x", "y"] * 12, score=["0.50", "0.75", "1.00"] * 8).col == "kind"

@@ -172,6 +172,36 @@ def test_tta_views_are_four_corners_twice_and_keep_the_rest() -> None:
     assert sorted(corners) == [(r, c, f) for r in (0, 1) for c in (0, 1) for f in (False, True)]
 
 
+@pytest.mark.parametrize(
+    ("train", "mirrors", "zooms", "moves"),
+    [
+        (None, False, False, False),
+        (T.get_transforms(do_flip=False)[0], False, True, True),
+        (T.get_transforms(do_flip=False, max_zoom=1.0)[0], False, False, True),
+        (T.get_transforms(max_zoom=None, max_warp=0)[0], True, False, True),
+        (T.get_transforms(flip_vert=True)[0], True, True, True),
+        ([T.rotate(), T.brightness()], False, False, False),
+        ([T.flip_lr(p=0.0), T.rand_zoom(p=0.0), T.crop_pad()], False, False, False),
+        (T.dihedral(), True, False, False),
+        (T.dihedral(2), False, False, False),
+        (T.dihedral_affine(1), True, False, False),
+        (T.flip_affine(p=0.5), True, False, False),
+        (T.zoom((0.8, 1.0)), False, False, False),
+        (T.rand_resize_crop(32), False, True, True),
+        (T.zoom_crop(1.2), False, True, True),
+    ],
+)
+def test_tta_does_nothing_that_training_does_not(train, mirrors, zooms, moves) -> None:
+    views = T.tta_views(train)
+    assert len(views) == (8 if mirrors else 4)
+    for i, view in enumerate(views):
+        names = [t.name for t in view]
+        crop = next(t for t in view if t.name == "crop_pad")
+        assert ("flip_lr" in names) == (mirrors and i >= 4)
+        assert any(t.name == "zoom" and t.param("scale") == 1.35 for t in view) == zooms
+        assert (crop.param("row_pct") != 0.5) == moves
+
+
 def test_tta_keeps_dihedral_affine_but_not_dihedral() -> None:
     lesson, _ = T.get_transforms(flip_vert=True)
     names = [t.name for t in T.tta_view([*lesson, T.dihedral()], corner=(0, 1))]

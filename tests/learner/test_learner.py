@@ -21,7 +21,7 @@ from onecycle.doc import describe
 from onecycle.errors import ArgumentError, CheckpointError
 from onecycle.learner.cnn import cnn_learner, create_cnn
 from onecycle.learner.learner import Learner
-from onecycle.train.callbacks import Callback, CSVLogger, EarlyStoppingCallback, SaveModelCallback
+from onecycle.train.callbacks import Callback, CSVLogger, EarlyStoppingCallback, LearnerCallback, SaveModelCallback
 from onecycle.train.losses import LabelSmoothingCrossEntropy
 from onecycle.train.metrics import accuracy, accuracy_thresh, error_rate, fbeta
 
@@ -405,6 +405,92 @@ def test_callback_fns_are_called_with_the_learner(colour_path, tmp_path):
     learner = Learner(bunch(colour_path), small_net(3), path=tmp_path, silent=True, callback_fns=[CSVLogger])
     learner.fit(1)
     assert (tmp_path / "history.csv").exists()
+
+
+def v1_epoch_end(self, epoch, smooth_loss, last_metrics, **kwargs):
+    return {"stop_training": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("on_train_begin", lambda self, **kwargs: None),
+        ("on_train_begin", lambda self, metrics_names, **kwargs: None),
+        ("on_epoch_begin", lambda self, epoch, **kwargs: None),
+        ("on_batch_begin", lambda self, last_input, last_target, **kwargs: {"last_input": last_input}),
+        ("on_batch_begin", lambda self, last_input, last_target, train: None),
+        ("on_loss_begin", lambda self, last_output, **kwargs: None),
+        ("on_backward_begin", lambda self, smooth_loss, last_loss, **kwargs: None),
+        ("on_step_end", lambda self, **kwargs: None),
+        ("on_batch_end", lambda self, num_batch, iteration, **kwargs: None),
+        ("on_epoch_end", v1_epoch_end),
+        ("on_epoch_end", lambda self, epoch, last_metrics: None),
+        ("on_train_end", lambda self, **kwargs: None),
+        ("on_epoch_finished", lambda self, trainer, row: None),
+    ],
+)
+def test_a_callback_of_v1_is_one_clear_error_before_the_first_epoch(learn, name, method):
+    own = type("Mine", (LearnerCallback,), {name: method})
+    for how in ({"callbacks": own(learn)}, {}):
+        learn.callback_fns = [] if how else [own]
+        with pytest.raises(ArgumentError, match=rf"Mine\.{name}.*(write def {name}\(self|would never be called)"):
+            learn.fit(1, **how)
+    assert learn.trainer.epochs_done == 0
+
+
+def test_a_callback_that_fits_is_left_alone(learn):
+    heard = []
+
+    class Mine(LearnerCallback):
+        on_everything = None  # no method
+
+        def on_train_begin(self, t):
+            heard.append(t)
+
+        def on_epoch_end(self, *args, **kwargs):
+            heard.append(args)
+
+        def on_batch_end(self, trainer, loss, more=None):
+            pass
+
+    learn.callback_fns = [Mine(learn)]  # an object is as good as a function that makes it
+    learn.fit(1)
+    assert len(heard) == 2
+    learn.callback_fns = []
+    for wrong, said in ((Mine, r"Mine\(learn\)"), (7, "received 7"), ("CSVLogger", "received 'CSVLogger'")):
+        with pytest.raises(ArgumentError, match=rf"expected a Callback.*{said}"):
+            learn.fit(1, callbacks=[wrong])
+
+
+@pytest.mark.parametrize("value", [None, "0.5", {"a": 1}, 1j, [None], object()], ids=repr)
+def test_a_metric_that_returns_no_number_is_named_with_the_first_epoch(learn, value):
+    learn.metrics = [accuracy, lambda logits, targets: value]
+    with pytest.raises(ArgumentError, match=r"metric '<lambda>' returned .*returns one number"):
+        learn.fit(3)
+    assert learn.trainer.epochs_done == 1
+
+
+@pytest.mark.parametrize(
+    "value", [1, 0.5, np.float32(0.5), np.array([0.5]), torch.tensor(0.5), True, float("nan")], ids=repr
+)
+def test_a_metric_may_return_any_number(learn, value):
+    learn.metrics = [lambda logits, targets: value]
+    learn.fit(1)
+    assert learn.recorder.rows[0].metrics[0] == pytest.approx(np.asarray(value).item(), nan_ok=True)
+
+
+def test_two_metrics_of_one_name_are_refused_before_training(learn):
+    low, high = partial(fbeta, thresh=0.2), partial(fbeta, thresh=0.5)
+    valid_loss = lambda logits, targets: 0.0  # noqa: E731
+    valid_loss.name = "valid_loss"
+    for metrics, name in (([accuracy, accuracy], "accuracy"), ([low, high], "fbeta"), ([valid_loss], "valid_loss")):
+        learn.metrics = metrics
+        for train in (learn.fit, learn.lr_find):
+            with pytest.raises(ArgumentError, match=rf"two columns .* called '{name}'; name one"):
+                train(1)
+    low.name = "f_02"
+    learn.metrics = [low, high]
+    assert learn._new_recorder().metric_names == ["f_02", "fbeta"]
 
 
 def test_mixup_clipping_and_label_smoothing_train(colour_path, tmp_path):

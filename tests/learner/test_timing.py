@@ -59,6 +59,17 @@ def test_without_a_deadline_it_is_one_cycle():
     assert cycle.position == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 41])
+def test_a_short_one_reaches_the_peak_too(n):
+    machine = Machine()
+    cycle = TimedCycle([1e-2], clock=machine.clock)
+    cycle.begin(n)
+    plain = OneCycle(n, (1e-2,))
+    lrs = [lr for lr, _ in machine.fit(cycle, 1, n)]
+    assert max(lrs) == pytest.approx(1e-2, rel=1e-6)
+    assert lrs == pytest.approx([plain.at(i).lrs[0] for i in range(n)], rel=1e-3)
+
+
 def test_over_two_fits_it_is_still_one_cycle():
     machine = Machine()
     cycle = TimedCycle([1e-2], clock=machine.clock)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from torch import nn
 from train_toys import CLASSES, Batch, FakeLearner, ToyLoader, accuracy, toy_model, toy_trainer
 
 import onecycle.train.callbacks as module
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning
 from onecycle.train.callbacks import (
     AccumulateScheduler,
     BnFreeze,
@@ -103,6 +104,16 @@ def test_callbacks_run_in_their_order(learn):
     assert heard == ["first", "second", "late"]
 
 
+FALLING = (
+    "logloss log_loss LogLoss nll NLLLoss cross_entropy hammingloss MSE RMSE rmsle errors perplexity top5err fnr FPR "
+    "brier_score exact_match_error inaccuracy negative_log_likelihood accuracy_loss WER hamming_distance bce miss_rate"
+)
+RISING = (
+    "neg_log_loss log_likelihood recall_at_fpr acc_02 f_score f1 macroF1 top_k_accuracy mean_average_precision fbeta "
+    "multi_label_fbeta Recall kappa_score matthews_correff AUROC auc_roc_score mAP r2 IoU mIoU dice specificity tpr"
+)
+
+
 @pytest.mark.parametrize(
     ("monitor", "mode", "sign"),
     [
@@ -112,10 +123,22 @@ def test_callbacks_run_in_their_order(learn):
         ("accuracy", "auto", 1),
         ("lossless_share", "auto", 1),
         ("accuracy", "min", -1),
+        *((name, "auto", -1) for name in FALLING.split()),
+        *((name, "auto", 1) for name in RISING.split()),
     ],
 )
 def test_tracker_direction(learn, monitor, mode, sign):
     assert TrackerCallback(learn, monitor, mode).sign == sign
+
+
+@pytest.mark.parametrize("name", ["score", "my_metric", "x", "", "评分"])
+def test_a_name_that_does_not_tell_the_direction_asks_for_it(learn, name):
+    learn.trainer.recorder, learn.trainer.has_validation = Recorder([name]), True
+    for kind in (SaveModelCallback, EarlyStoppingCallback, ReduceLROnPlateauCallback):
+        with pytest.raises(ArgumentError, match=r"whether it should rise or fall; say mode='max' or mode='min'"):
+            kind(learn, monitor=name).on_train_begin(learn.trainer)
+        kind(learn, monitor=name, mode="max").on_train_begin(learn.trainer)
+    SaveModelCallback(learn, monitor=name, every="epoch").on_train_begin(learn.trainer)
 
 
 def test_tracker_names_the_columns(learn):
@@ -152,6 +175,24 @@ def test_save_on_improvement_restores_the_best(learn, capsys):
         SaveModelCallback(learn, every="batch")
 
 
+@pytest.mark.parametrize("other", ["overwritten", "of another network", "gone", "ours"])
+def test_the_best_of_another_training_in_the_folder_is_not_loaded(learn, other):
+    callback = SaveModelCallback(learn, monitor="accuracy", name="best")
+    weights = learn.trainer.model[1][1].weight
+    script(callback, learn, [])
+    with torch.no_grad():
+        weights.fill_(0.9)
+        callback.on_epoch_end(learn.trainer, EpochRow(0, 1.0, 1.0, (0.9,), 0.0))
+        weights.fill_(0.2)
+    if other == "overwritten":
+        learn.files["best"] = {name: t + 1 for name, t in learn.files["best"].items()}
+    elif other != "ours":
+        learn.load = lambda _: (_ for _ in ()).throw(CheckpointError(other))
+    with nullcontext() if other == "ours" else pytest.warns(OnecycleWarning, match="another training.*'best'.*name="):
+        callback.on_train_end(learn.trainer)
+    assert torch.all(weights == 0.9)
+
+
 def test_early_stopping_counts_as_v1(learn):
     stop = EarlyStoppingCallback(learn, monitor="accuracy", min_delta=0.01, patience=1)
     assert script(stop, learn, [0.5, 0.505, 0.6, 0.6, 0.6, 0.6]) == 4
@@ -182,9 +223,38 @@ def test_csv_logger_writes_and_appends(learn, tmp_path):
     assert lines[0] == "epoch,train_loss,valid_loss,accuracy,time"
     assert [line.split(",")[0] for line in lines[1:]] == ["0", "1"]
     fit(learn, [CSVLogger(learn, append=True)], epochs=1, valid=False)
-    assert len((tmp_path / "history.csv").read_text().splitlines()) == 5
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 4
     assert "#na#,#na#" in (tmp_path / "history.csv").read_text()
-    assert len(logger.read_logged_file()) == 4
+    assert len(logger.read_logged_file()) == 3
+
+
+@pytest.mark.parametrize(
+    ("before", "head", "n"),
+    [
+        ("", "epoch,train_loss,valid_loss,accuracy,time", 1),
+        ("epoch,train_loss,valid_loss,accuracy,time\n", "epoch,train_loss,valid_loss,accuracy,time", 1),
+        ("epoch,train_loss,valid_loss,accuracy,time\n0,1,1,1,00:01", "epoch,train_loss,valid_loss,accuracy,time", 2),
+        ("\ufeffepoch,train_loss,time\r\n0,1,00:01\r\n\r\n", "epoch,train_loss,time,valid_loss,accuracy", 2),
+        ("epoch,fbeta\n0,0.5\nepoch,fbeta\n1,0.6\n", "epoch,fbeta,train_loss,valid_loss,accuracy,time", 3),
+        ("my notes\n", None, 0),
+        ("epoch;train_loss\n0;1,5\n", None, 0),
+        ("epoch,a\n0,1\nepoch,a,b\n0,1,2\n", None, 0),
+        ("epoch,a,a\n0,1,2\n", None, 0),
+    ],
+)
+def test_csv_logger_appends_to_one_readable_table_or_refuses(learn, tmp_path, before, head, n):
+    (tmp_path / "history.csv").write_bytes(before.encode())
+    logger = CSVLogger(learn, append=True)
+    if head is None:
+        with pytest.raises(ArgumentError, match=r"history.csv: .*filename=, or append=False"):
+            fit(learn, [logger], epochs=1)
+        assert (tmp_path / "history.csv").read_bytes() == before.encode()
+        return
+    fit(learn, [logger], epochs=1)
+    assert (tmp_path / "history.csv").read_text().splitlines()[0] == head
+    table = logger.read_logged_file()
+    assert len(table) == n
+    assert (table.epoch.dtype.kind, table.accuracy.dtype.kind) == ("i", "f")
 
 
 def test_gradient_clipping_clips(learn):

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onecycle.errors import ArgumentError
 from onecycle.train.schedules import Constant, ExponentialSweep, OneCycle, cosine, lr_range
@@ -40,12 +42,24 @@ def test_one_cycle_is_the_written_formula_at_every_step():
 def test_one_cycle_without_warmup_starts_low_once():
     cycle = OneCycle(3, (1.0,), pct_start=0.1)
     assert cycle.at(0).lrs[0] == pytest.approx(1 / 25)
-    assert cycle.at(1).lrs[0] == pytest.approx(cosine(1.0, 1 / 250_000, 1 / 3))
+    assert cycle.at(1).lrs[0] == 1.0
+    assert cycle.at(2).lrs[0] == pytest.approx(cosine(1.0, 1 / 250_000, 1 / 2))
 
 
 def test_one_cycle_final_div_and_all_warmup():
     assert OneCycle(10, (1.0,), final_div=10.0).at(10).lrs[0] == pytest.approx(0.1)
-    assert OneCycle(10, (1.0,), pct_start=1.0).at(10).lrs[0] == 1.0
+    assert OneCycle(10, (1.0,), pct_start=1.0).at(9).lrs[0] == 1.0
+
+
+@given(st.integers(1, 60), st.one_of(st.sampled_from([0.0, 0.1, 0.3, 1.0]), st.floats(0, 1)))
+def test_one_step_of_every_cycle_runs_at_the_peak_however_few_there_are(n, pct_start):
+    cycle = OneCycle(n, (1e-4, 1e-2), pct_start=pct_start)
+    values = [cycle.at(i) for i in range(n)]
+    assert max(v.lrs for v in values) == (1e-4, 1e-2) == cycle.at(cycle.warmup_steps).lrs
+    assert min(v.mom for v in values) == 0.85
+    rise, fall = values[: cycle.warmup_steps + 1], values[cycle.warmup_steps :]
+    assert rise == sorted(rise, key=lambda v: v.lrs)
+    assert fall == sorted(fall, key=lambda v: v.lrs, reverse=True)
 
 
 @pytest.mark.parametrize(

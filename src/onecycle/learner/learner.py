@@ -36,10 +36,10 @@ from onecycle.train.device.precision import Choice
 from onecycle.train.evaluate import Loader, evaluate, validate
 from onecycle.train.log.progress import Progress, make_progress
 from onecycle.train.log.recorder import MetricValue, Recorder
-from onecycle.train.loop import Callback, Trainer, TrainerAttribute
+from onecycle.train.loop import Callback, Trainer, TrainerAttribute, checked_callbacks
 from onecycle.train.losses import ClassWeights, activation_for
 from onecycle.train.lr_finder import LrAnswer, Sweep
-from onecycle.train.metrics import Metric, check_metric, metric_name
+from onecycle.train.metrics import Metric, check_metric, column_names
 from onecycle.train.optimizer import AdamW_v1
 from onecycle.train.schedules import Constant, LrLike, OneCycle, Schedule, lr_range
 
@@ -322,11 +322,12 @@ class Learner:
             self.speed.say([chosen, f"batch {self._data.batch_size}", source.describe()])
 
     def _new_recorder(self) -> Recorder:
-        return Recorder([metric_name(m) for m in listed(self.metrics)])
+        return Recorder(column_names(listed(self.metrics)))
 
     def all_callbacks(self, extra: Sequence[Callback] | Callback | None = None) -> list[Callback]:
         """Return the callbacks of a coming fit: those that are made for it, the learner's own, and ``extra``."""
-        return [*(make(self) for make in self.callback_fns), *self.callbacks, *listed(extra)]
+        made = (make(self) if callable(make) else make for make in self.callback_fns)
+        return checked_callbacks([*made, *self.callbacks, *listed(extra)])
 
     def lr_range(self, lr: LrLike) -> list[float]:
         """Return one learning rate a layer group; see ``fit_one_cycle`` for slices."""
@@ -554,14 +555,14 @@ class Learner:
         activ: Callable[[torch.Tensor], torch.Tensor] | None = None,
         with_loss: bool = False,
     ) -> list[torch.Tensor]:
-        """Predict with test-time augmentation: ``beta · plain + (1 − beta) · mean of 8 views``.
+        """Predict with test-time augmentation: ``beta · plain + (1 − beta) · mean of the views``.
 
         The views are the four corners at zoom ``scale``, each with and without a flip, with the training
-        transforms' rotation, warp and lighting.
+        transforms' rotation, warp and lighting; without zoom, without flip where the training transforms have none.
 
         Args:
             beta: share of the plain prediction; None returns ``[plain, mean of views, targets]``.
-            scale: zoom of the views.
+            scale: zoom of the views, where training zooms.
             ds_type, activ, with_loss: as in ``get_preds``; the loss is that of the averaged prediction.
         """
         plain, targets = self.get_preds(ds_type, activ)

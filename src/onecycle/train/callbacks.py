@@ -8,8 +8,11 @@ update with ``trainer.skip_step = True``, weighs a batch with ``trainer.loss_wei
 
 from __future__ import annotations
 
+import csv
 import math
-from collections.abc import Sequence
+import re
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, warn
 from onecycle.files import csv_text, write_whole
 from onecycle.train.evaluate import BatchLike
 from onecycle.train.log.progress import LiveFigure, format_row
@@ -51,7 +54,28 @@ class LearnerCallback(Callback):
         self.learn = learn
 
 
-_FALLING_WORDS = {"loss", "error", "err", "mse", "rmse", "mae", "ece", "brier"}
+_FALLS = re.compile(
+    r".*(loss|errors?|err|entropy|perplexity|nll|mse|mae|mape|msle|distance|deviance|divergence|inaccuracy|regret"
+    r"|mistakes|misclassifications?)|ppl|brier|ece|mce|bce|ce|xent|kl|fnr|fpr|fdr|far|frr|eer|wer|cer|hinge|dist|cost"
+    r"|risk|penalty|false|wrong|miss|missed|misses|misclassified|residuals?"
+)
+_RISES = re.compile(
+    r".*(accuracy|acc|auc|auroc|auprc|fbeta|fscore|precision|recall|kappa|likelihood|correlation|similarity)"
+    r"|f|ap|map|mcc|matthews|iou|miou|jaccard|dice|tpr|tnr|ppv|npv|sensitivity|specificity|correct|right|hits?|true"
+    r"|r|lossless|ndcg|mrr|corr|pearson|spearman|agreement|purity|coverage|gain"
+)
+
+
+def falls(name: str) -> bool | None:
+    """Say from its name whether a score is better when it is smaller; None where the name does not tell.
+
+    The last word that tells counts (``accuracy_loss`` falls, ``brier_score`` too), those behind ``at`` do not
+    (``recall_at_fpr``), and ``neg`` turns it round (scikit-learn's ``neg_log_loss``).
+    """
+    words = [w.lower() for w in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+    told = ["".join(words), *takewhile(lambda w: w != "at", words)]  # mIoU is one word
+    told = [w for w in told if _FALLS.fullmatch(w) or _RISES.fullmatch(w)]
+    return (_FALLS.fullmatch(told[-1]) is not None) != bool({"neg", "negative"} & {*words}) if told else None
 
 
 class TrackerCallback(LearnerCallback):
@@ -60,11 +84,11 @@ class TrackerCallback(LearnerCallback):
     Args:
         learn: the learner.
         monitor: name of the column; ``trn_loss`` is read as ``train_loss``.
-        mode: ``min``, ``max`` or ``auto``: columns with a word such as loss or error in their name should
-            fall, all others rise.
+        mode: ``min``, ``max`` or ``auto``: by the name, see ``falls``.
 
     Raises:
-        ArgumentError: unknown mode; at the fit's begin, a column that the log does not have.
+        ArgumentError: unknown mode; at the fit's begin, a column that the log does not have, or one whose name does
+            not tell whether smaller is better.
     """
 
     def __init__(self, learn: LearnerLike, monitor: str = "valid_loss", mode: str = "auto") -> None:
@@ -72,8 +96,8 @@ class TrackerCallback(LearnerCallback):
         if mode not in ("auto", "min", "max"):
             raise ArgumentError(f"mode is 'auto', 'min' or 'max', got {mode!r}")
         self.monitor = "train_loss" if monitor == "trn_loss" else monitor
-        falls = mode == "min" or (mode == "auto" and not _FALLING_WORDS.isdisjoint(self.monitor.split("_")))
-        self.sign = -1.0 if falls else 1.0
+        self.mode, smaller = mode, falls(self.monitor) if mode == "auto" else mode == "min"
+        self.sign = -1.0 if smaller else 1.0
         self.best = -math.inf * self.sign
 
     def on_train_begin(self, trainer: Trainer) -> None:
@@ -85,6 +109,11 @@ class TrackerCallback(LearnerCallback):
             raise ArgumentError(
                 f"{type(self).__name__} monitors {self.monitor!r}, which the log does not have{reason}; "
                 f"choose one of: {', '.join(columns)}"
+            )
+        if self.mode == "auto" and falls(self.monitor) is None:
+            raise ArgumentError(
+                f"{type(self).__name__} cannot tell from the name {self.monitor!r} whether it should rise or fall; "
+                "say mode='max' or mode='min'"
             )
 
     def value(self, trainer: Trainer, row: EpochRow) -> float:
@@ -130,11 +159,12 @@ class SaveModelCallback(TrackerCallback):
         super().__init__(learn, monitor, mode)
         if every not in ("improvement", "epoch"):
             raise ArgumentError(f"every is 'improvement' or 'epoch', got {every!r}")
-        self.every, self.name, self.saved = every, name, False
+        self.every, self.name = every, name
+        self._saved: dict[str, torch.Tensor] = {}  # the best weights of this fit, as they were saved
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Start afresh."""
-        self.saved = False
+        self._saved = {}
         if self.every == "improvement":
             super().on_train_begin(trainer)
 
@@ -147,12 +177,24 @@ class SaveModelCallback(TrackerCallback):
         if self.improved(value):
             print(f"Better model found at epoch {row.epoch} with {self.monitor} value: {value:.6f}.")
             self.learn.save(self.name)
-            self.saved = True
+            self._saved = {name: t.detach().cpu().clone() for name, t in trainer.model.state_dict().items()}
 
     def on_train_end(self, trainer: Trainer) -> None:
-        """Load the best model of this fit."""
-        if self.saved:
+        """Load the best model of this fit, also where another training has written a file of its name since."""
+        best, self._saved = self._saved, {}
+        if not best:
+            return
+        with suppress(CheckpointError, OSError):  # of another network, half written, gone
             self.learn.load(self.name)
+        now = trainer.model.state_dict()
+        if any(not torch.equal(now[name].cpu(), t) and not t.isnan().any() for name, t in best.items()):
+            trainer.model.load_state_dict(best)
+            trainer.optimizer = None
+            warn(
+                f"another training has written {self.name!r} since this one saved its best model there; this learner "
+                "has its own best weights again, the file has the other's. Say name= to keep both",
+                OnecycleWarning,
+            )
 
 
 class _PatienceCallback(TrackerCallback):
@@ -236,23 +278,34 @@ class CSVLogger(LearnerCallback):
     Args:
         learn: the learner.
         filename: name without the ending; an absolute path goes where it says.
-        append: keep what the file already holds.
+        append: keep the rows that the file already holds; columns that only one of the fits has are empty in the
+            other's rows.
+
+    Raises:
+        ArgumentError: at the fit's begin, a file to append to that is no log.
     """
 
     order = -10
 
     def __init__(self, learn: LearnerLike, filename: str = "history", append: bool = False) -> None:
         super().__init__(learn)
-        self.path, self.append, self.lines = Path(learn.path) / f"{filename}.csv", append, ""
+        self.path, self.append = Path(learn.path).absolute() / f"{filename}.csv", append
+        self._names: list[str] = []
+        self._rows: list[dict[str, str]] = []
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        """Write the header."""
-        self.lines = self.path.read_text(encoding="utf-8") if self.append and self.path.exists() else ""
-        self._write(trainer.recorder.names)
+        """Write the header, and what the file held."""
+        names = trainer.recorder.names
+        self._rows = self._earlier() if self.append else []
+        before = list(self._rows[0]) if self._rows else []
+        self._names = [*before, *(name for name in names if name not in before)]
+        self._write()
 
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Write a row."""
-        self._write(format_row(row, len(trainer.recorder.metric_names)))
+        cells = format_row(row, len(trainer.recorder.metric_names))
+        self._rows.append(dict(zip(trainer.recorder.names, cells, strict=True)))
+        self._write()
 
     def read_logged_file(self) -> pd.DataFrame:
         """Return the file as a table."""
@@ -260,9 +313,23 @@ class CSVLogger(LearnerCallback):
 
         return pd.read_csv(self.path)
 
-    def _write(self, cells: Sequence[str]) -> None:
-        self.lines += csv_text([cells])
-        write_whole(self.path, self.lines.encode())
+    def _earlier(self) -> list[dict[str, str]]:
+        """Return the rows of the file; headers between them, which an earlier version wrote, are none."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return []
+        with self.path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            head, *lines = list(csv.reader(file)) or [[]]
+        ragged = any(len(cells) not in (0, len(head)) for cells in lines)
+        if ragged or "epoch" not in head or len(set(head)) < len(head):
+            raise ArgumentError(
+                f"CSVLogger cannot append to {self.path}: it is no table with a column 'epoch' and as many cells in "
+                "each row; say another filename=, or append=False to replace it"
+            )
+        return [dict(zip(head, cells, strict=True)) for cells in lines if cells and cells != head]
+
+    def _write(self) -> None:
+        cells = [[row.get(name, "") for name in self._names] for row in self._rows]
+        write_whole(self.path, csv_text([self._names, *cells]).encode())
 
 
 class ShowGraph(LearnerCallback):

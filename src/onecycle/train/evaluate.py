@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
@@ -15,10 +15,10 @@ from onecycle.train.device.batch_split import BatchSplit
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.precision import Precision
 from onecycle.train.losses import LossFunc, per_item_loss
+from onecycle.train.metrics import Metric, metric_name
 
 if TYPE_CHECKING:
     from onecycle.train.log.recorder import MetricValue
-    from onecycle.train.metrics import Metric
 
 
 class BatchLike(Protocol):
@@ -89,17 +89,30 @@ def validate(
 ) -> tuple[float, list[MetricValue]]:
     """Return the loss and each metric, all over the whole set at once and in float32."""
     outputs = evaluate(model, loader, loss_func)
-    values = [_as_value(metric(outputs.logits, outputs.targets)) for metric in metrics]
+    values = [_value(metric, outputs) for metric in metrics]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))  # where the loss's weights are
     with torch.inference_mode():
         loss = loss_func(outputs.logits.to(device), outputs.targets.to(device))
     return float(loss), values
 
 
-def _as_value(value: torch.Tensor | float) -> MetricValue:
-    """Return a metric's value as a float, or as nested lists where it is a table (such as a confusion matrix)."""
-    tensor = torch.as_tensor(value)
-    return float(tensor.item()) if tensor.numel() == 1 else list(tensor.tolist())
+def _value(metric: Metric, outputs: Outputs) -> MetricValue:
+    """Return a metric's value as a float, or as nested lists where it is a table (such as a confusion matrix).
+
+    Raises:
+        ArgumentError: it is neither.
+    """
+    value: Any = metric(outputs.logits, outputs.targets)
+    try:
+        tensor = torch.as_tensor(value)
+        if not (tensor.is_complex() or isinstance(value, str)):
+            return float(tensor.item()) if tensor.numel() == 1 else list(tensor.tolist())
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    raise ArgumentError(
+        f"the metric {metric_name(metric)!r} returned {value!r}, of type {type(value).__name__}; a metric is a "
+        "function (logits, targets) that returns one number, or a table of numbers"
+    )
 
 
 @contextmanager

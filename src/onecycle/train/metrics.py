@@ -29,7 +29,7 @@ import inspect
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -69,6 +69,23 @@ def metric_name(metric: object) -> str:
     if isinstance(metric, functools.partial):
         return metric_name(metric.func)
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(metric).__name__).lower()
+
+
+def column_names(metrics: Iterable[object]) -> list[str]:
+    """Return the name of each metric's column.
+
+    Raises:
+        ArgumentError: two of one name, or one that another column of the log has.
+    """
+    names = [metric_name(m) for m in metrics]
+    taken = ["epoch", "train_loss", "valid_loss", "time", *names]
+    twice = next((name for name in names if taken.count(name) > 1), None)
+    if twice is not None:
+        raise ArgumentError(
+            f"two columns of the log would be called {twice!r}; name one of the metrics: FBeta(name='f1'), or "
+            "m = partial(fbeta, thresh=0.5); m.name = 'f2_05'"
+        )
+    return names
 
 
 def check_metric(metric: object, *, is_multi: bool) -> None:

@@ -37,7 +37,7 @@ class OneCycle:
     """The 1cycle policy: warm up by a cosine, then cool down to almost nothing.
 
     Step ``i`` of a phase runs at the phase's value at ``i / (phase length)``, so the peak is exactly
-    ``max_lrs`` and the floor itself is never run with.
+    ``max_lrs`` and the floor itself is never run with. However few the steps, one of them runs at the peak.
 
     Raises:
         ArgumentError: a value is outside its range.
@@ -68,7 +68,7 @@ class OneCycle:
     @property
     def warmup_steps(self) -> int:
         """Number of the step that runs at the peak."""
-        return int(self.n_steps * self.pct_start)
+        return min(max(int(self.n_steps * self.pct_start), self.pct_start > 0), self.n_steps - 1)
 
     def at(self, i: int) -> StepValues:
         """Return learning rates and momentum of step ``i``."""
@@ -76,7 +76,7 @@ class OneCycle:
         first = self.div_factor
         last = self.div_factor * 1e4 if self.final_div is None else self.final_div
         if i <= self.warmup_steps:
-            pct = i / max(1, self.warmup_steps)
+            pct = i / self.warmup_steps if self.warmup_steps else 1.0
             return StepValues(tuple(cosine(lr / first, lr, pct) for lr in self.max_lrs), cosine(high, low, pct))
         pct = min(1.0, (i - self.warmup_steps) / (self.n_steps - self.warmup_steps))
         return StepValues(tuple(cosine(lr, lr / last, pct) for lr in self.max_lrs), cosine(low, high, pct))

@@ -339,7 +339,7 @@ def get_transforms(
 
 
 def tta_view(tfms: Transforms, *, corner: tuple[int, int], flip: bool = False, scale: float = 1.35) -> list[Transform]:
-    """Return the transforms of one test-time view: magnified at a corner, perhaps mirrored.
+    """Return the transforms of one test-time view: a window at a corner, magnified where training zooms.
 
     Training's other transforms stay; its window, mirroring and zoom give way to the fixed ones.
 
@@ -347,17 +347,31 @@ def tta_view(tfms: Transforms, *, corner: tuple[int, int], flip: bool = False, s
         tfms: the training list.
         corner: row and column, each 0 (top, left) or 1 (bottom, right).
         flip: mirror left and right.
-        scale: magnification.
+        scale: magnification, where training zooms.
     """
     row, col = (float(v) for v in corner)
     others = [t for t in flatten(tfms) if t.name not in ("crop_pad", "flip_lr", "dihedral", "zoom")]
-    view = [*others, zoom(scale, row_pct=row, col_pct=col), crop_pad(row_pct=row, col_pct=col)]
+    zooms = _largest(tfms, ("zoom", "zoom_squish"), "scale") > 1
+    moves = zooms or _largest(tfms, ("crop_pad",), "row_pct") > 0.5
+    view = [*others, *([zoom(scale, row_pct=row, col_pct=col)] if zooms else [])]
+    view.append(crop_pad(row_pct=row, col_pct=col) if moves else crop_pad())
     return [*view, flip_lr()] if flip else view
 
 
 def tta_views(tfms: Transforms, scale: float = 1.35) -> list[list[Transform]]:
-    """Return the 8 test-time views: four corners, each plain and then mirrored."""
-    return [tta_view(tfms, corner=(i & 1, i >> 1 & 1), flip=bool(i & 4), scale=scale) for i in range(8)]
+    """Return the test-time views: four corners, each plain and then, where training mirrors left and right, mirrored.
+
+    They do nothing that training does not: a digit or a road sign is another one in the mirror.
+    """
+    mirrors = any(t.name in ("flip_lr", "flip_affine") and t.p > 0 for t in flatten(tfms))
+    flips = (False, True) if mirrors or _largest(tfms, ("dihedral", "dihedral_affine"), "k") in (1, 7) else (False,)
+    return [tta_view(tfms, corner=(i & 1, i >> 1), flip=flip, scale=scale) for flip in flips for i in range(4)]
+
+
+def _largest(tfms: Transforms, names: Sequence[str], param: str) -> float:
+    """Return the largest value of a parameter that these transforms are ever applied with; 0 where none is."""
+    values: list[Any] = [t.param(param) for t in flatten(tfms) if t.name in names and t.p > 0]
+    return max((float(value[1] if isinstance(value, tuple) else value) for value in values), default=0.0)
 
 
 # ---- checks ----

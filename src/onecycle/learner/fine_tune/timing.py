@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
 
@@ -210,6 +210,10 @@ class TimedCycle(Callback):
             valid_s: forecast of a validation.
         """
         self._left, self._later, self._deadline_s, self._valid_s = steps, later_steps, deadline_s, valid_s
+        n_steps = steps + later_steps
+        if self.position == 0 and n_steps:  # so that a step runs at the peak, however few there are
+            warmup = OneCycle(n_steps, self._cycle.max_lrs).warmup_steps
+            self._cycle = replace(self._cycle, pct_start=warmup / n_steps)
         self.step_s, self._n_timed, self.shortened = 0.0, 0, False
 
     def at(self, i: int) -> StepValues:

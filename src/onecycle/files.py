@@ -137,6 +137,11 @@ def short_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def absolute_name(path: str) -> str:
+    """Return a file's path as it is from the root of the disk; no name stays no name."""
+    return path if not path or os.path.isabs(path) else Path(path).absolute().as_posix()
+
+
 def name_below(path: str, root: Path) -> str:
     """Return a picture's path as the table has it: below ``root`` where it lies there, else in full."""
     whole, base = PurePosixPath(Path(path).as_posix()), PurePosixPath(root.as_posix())

@@ -15,6 +15,7 @@ import torch
 from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.batches import imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.data_block import ImageList
 from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels.image import Image
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, UnreadableImagesError
@@ -380,3 +381,36 @@ def test_a_bunch_without_pictures_has_classes_and_a_preprocess(colour_path, tmp_
     assert x.shape == (1, 3, 32, 32)
     with pytest.raises(ArgumentError, match="no pictures in its part Train"):
         _ = data.train_ds
+
+
+def relative(how: str, root: Path) -> ImageDataBunch:
+    names = [f"train/{p.name}" for p in sorted((root / "train").glob("*.jpg"))]
+    table = pd.read_csv(root / "labels.csv")
+    options = {"size": 32, "bs": 8, "pixel_cache": "off", "test": "train"}
+    if how == "from_csv":
+        return ImageDataBunch.from_csv("colours", folder="train", suffix=".jpg", **options)
+    if how == "from_df":
+        return ImageDataBunch.from_df(Path("colours"), table, folder="train", suffix=".jpg", **options)
+    if how == "from_lists":
+        return ImageDataBunch.from_lists("colours", [f"colours/{n}" for n in names], ["a", "b"] * 30, **options)
+    if how == "from_name_func":
+        files = [Path("./colours") / n for n in names]
+        return ImageDataBunch.from_name_func("colours", files, lambda p: str(p)[-5], **options)
+    lists = ImageList.from_csv("colours", "labels.csv", folder="train", suffix=".jpg").split_by_rand_pct()
+    lists = lists.label_from_df().add_test(["colours/train/p000.jpg"])
+    return lists.transform(None, size=32).databunch(bs=8, pixel_cache="off")
+
+
+@pytest.mark.parametrize("how", ["from_csv", "from_df", "from_lists", "from_name_func", "data block"])
+def test_relative_paths_are_made_absolute_when_the_data_is_made(colour_path, tmp_path, monkeypatch, how):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "colours").symlink_to(colour_path)
+    monkeypatch.chdir(tmp_path / "here")
+    data = relative(how, colour_path)
+    here = data.valid_dl.batch_at(0, 0).x
+    monkeypatch.chdir(tmp_path)
+    assert data.path == tmp_path / "here" / "colours"
+    assert all(p.startswith(f"{data.path}/train/") for p in (*data.store.paths, *data.test_ds.items))
+    assert torch.equal(data.valid_dl.batch_at(0, 0).x, here)
+    assert data.resized(24).valid_dl.batch_at(0, 0).x.shape[-1] == 24
+    assert len(data.test_dl.batch_at(0, 0).x) > 0

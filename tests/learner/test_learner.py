@@ -470,9 +470,7 @@ def test_a_metric_that_returns_no_number_is_named_with_the_first_epoch(learn, va
     assert learn.trainer.epochs_done == 1
 
 
-@pytest.mark.parametrize(
-    "value", [1, 0.5, np.float32(0.5), np.array([0.5]), torch.tensor(0.5), True, float("nan")], ids=repr
-)
+@pytest.mark.parametrize("value", [1, 0.5, np.float32(0.5), np.array([0.5]), torch.tensor(0.5), float("nan")], ids=repr)
 def test_a_metric_may_return_any_number(learn, value):
     learn.metrics = [lambda logits, targets: value]
     learn.fit(1)

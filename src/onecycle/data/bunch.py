@@ -31,6 +31,7 @@ from onecycle.data.pixels.picture_file import Source
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
 from onecycle.data.pixels.store import LOADING_THREADS, PixelStore
 from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, check_keywords, warn
+from onecycle.files import absolute_name
 from onecycle.text import shown
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ class LabeledLists:
     def of(cls, table: LabelTable, split: Split) -> Self:
         """Take the labels of a table; for its errors see ``LabelTable.whole_labels``."""
         return cls(labels=table.whole_labels(), pictures=table.without_labels(), split=split)
+
+    def absolute(self) -> Self:
+        """Return these with absolute paths."""
+        tests = None if self.test_paths is None else tuple(absolute_name(p) for p in self.test_paths)
+        return replace(self, pictures=self.pictures.absolute(), test_paths=tests)
 
     def __repr__(self) -> str:
         kind = "tags" if self.labels.is_multi else "classes"
@@ -199,7 +205,8 @@ class ImageDataBunch:
     ) -> None:
         if unreadable not in ("stop", "skip"):
             raise ArgumentError(f"unreadable is 'stop' or 'skip'; received {unreadable!r}")
-        self.path = Path(path) if path is not None else lists.pictures.path  # models are saved below it
+        lists = lists.absolute()  # so that neither pictures nor models move with the working directory
+        self.path = Path(path).absolute() if path is not None else lists.pictures.path  # models are saved below it
         self.lists, self.labels, self.split = lists, lists.labels, lists.split
         self.stats: Stats | None = None  # normalisation set by ``normalize``
         self.backbone_stats: Stats | None = None  # what loaders normalise with without it; a learner sets it

@@ -162,7 +162,8 @@ class Learner:
         self._data = data
         data.backbone_stats = stats
         path = options.get("path")
-        self.path, self.model_dir = Path(data.path if path is None else path), Path(options.get("model_dir", "models"))
+        self.path = Path(data.path if path is None else path).absolute()
+        self.model_dir = Path(options.get("model_dir", "models"))
         self.callback_fns = listed(options.get("callback_fns"))
         self.callbacks = list(options.get("callbacks", ()))
         self.recorder = self._new_recorder()

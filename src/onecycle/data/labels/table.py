@@ -20,6 +20,7 @@ from onecycle.data.labels.read import column, columns, flags, read_label_csv
 from onecycle.data.labels.splits import Split, folder_split, group_numbers, group_split, random_split
 from onecycle.data.labels.stratified import stratified_split
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, warn
+from onecycle.files import absolute_name
 from onecycle.text import shown
 
 Columns = int | str | Sequence[int | str]
@@ -480,6 +481,10 @@ class LabelTable:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def absolute(self) -> Self:
+        """Return it with absolute paths, so that it stays where it is when the working directory changes."""
+        return self._with(paths=[absolute_name(p) for p in self.paths], path=self.path.absolute())
 
     def _with(self, **changes: Any) -> Self:
         """Return a copy of which some attributes are others."""

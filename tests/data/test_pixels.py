@@ -248,3 +248,34 @@ def test_pixels_of_another_range_or_type_are_refused():
     for shape in [(3, 0, 4), (8, 8), (4, 8, 8), (8, 8, 3), (1, 3, 8, 8)]:
         with pytest.raises(ArgumentError, match="takes pixels"):
             Image(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("size", [24, (8, 32), (32, 8)])
+@pytest.mark.parametrize(
+    "shape", [(1, 2000), (2000, 1), (3, 100), (100, 3), (5, 60), (10, 600), (4, 30), (40, 300), (9, 9), (7, 5), (1, 1)]
+)
+def test_a_thin_picture_is_cut_before_it_is_enlarged_and_its_centre_stays(shape, size):
+    spec = ResizeSpec.make(size, ResizeMethod.CROP)
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
+    stored, whole = spec.stored_shape(*shape), spec.scaled_shape(*shape)
+    assert stored[0] * stored[1] <= max(shape[0] * shape[1], 8 * spec.size[0] * spec.size[1])
+    assert all(least <= s <= w for least, s, w in zip(spec.size, stored, whole, strict=True))
+    cut = resize.resize_pixels(pixels, spec)
+    assert cut.shape == (*stored, 3)
+    uncut = resize.scale_to(pixels, whole, visible=shape)
+    if stored == whole:
+        assert np.array_equal(cut, uncut)
+    difference = resize.centre_window(cut, spec).astype(int) - resize.centre_window(uncut, spec)
+    assert np.abs(difference).max() <= 1
+
+
+def test_a_very_thin_file_takes_little_memory_wherever_it_goes(tmp_path):
+    paths = [saved(tmp_path, PIL.Image.new("RGB", sides), f"{sides[0]}.png") for sides in [(65_000, 1), (1, 65_000)]]
+    spec = ResizeSpec.make(224)
+    store = PixelStore([str(p) for p in paths], spec)
+    assert store.fill(None) == []
+    assert max(store.read(i).nbytes for i in range(2)) < 1_300_000
+    assert decode.evaluation_pixels(paths[0], spec).shape == (224, 224, 3)
+    tall, wide = (ResizeSpec.make(224, method).stored_shape(65_000, 1) for method in ("PAD", "SQUISH"))
+    assert tall == (224, 1)
+    assert wide == (224, 224)

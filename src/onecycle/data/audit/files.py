@@ -261,8 +261,7 @@ def cut_share(height: int, width: int, resize: ResizeSpec) -> float:
     """Return the share of a picture's area that the crop to size takes away, 0 for other methods."""
     if resize.size is None or resize.method is not ResizeMethod.CROP:
         return 0.0
-    stored = resize.stored_shape(height, width)
-    return 1 - float(np.prod(resize.size) / np.prod(stored))
+    return 1 - float(np.prod(resize.size) / np.prod(resize.scaled_shape(height, width)))
 
 
 def files_without_rows(paths: Iterable[str], known: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -19,6 +19,7 @@ _NUMPY_PAD = {"reflection": "reflect", "border": "edge", "zeros": "constant"}
 # that follows still does its own antialiasing (Pillow's ``thumbnail`` keeps the same distance, its reducing_gap=2).
 _KEPT_PER_PX = 2
 _SMALLEST_SCALED_PX = 64  # below it there is nothing to gain
+_MOST_WINDOWS = 8  # that an enlarged picture keeps: 65,000 × 1 px at 224 px would take 9.8 GB otherwise
 
 
 class ResizeMethod(Enum):
@@ -91,7 +92,21 @@ class ResizeSpec:
         return self.make(size, method, padding_mode=self.padding_mode, scaled_decode=self.scaled_decode)
 
     def stored_shape(self, height: int, width: int) -> tuple[int, int]:
-        """Return (height, width) that a picture has after resizing, before any window is cut."""
+        """Return (height, width) that a picture is stored with, before any window is cut.
+
+        That is its scaled shape, but what is enlarged to ``CROP`` it has at most as many pixels as the picture, or as
+        eight windows: of a long thin one, both ends are left out.
+        """
+        scaled = self.scaled_shape(height, width)
+        if self.size is None or self.method is not ResizeMethod.CROP:
+            return scaled
+        most = max(height * width, _MOST_WINDOWS * self.size[0] * self.size[1])
+        # By an even number of pixels, so that the centre stays where it was.
+        longest = [s - max(0, s - most // other + 1) // 2 * 2 for s, other in zip(scaled, scaled[::-1], strict=True)]
+        return max(longest[0], self.size[0]), max(longest[1], self.size[1])
+
+    def scaled_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Return (height, width) that scaling gives a whole picture."""
         if self.size is None:
             return height, width
         if self.method is ResizeMethod.SQUISH:
@@ -127,21 +142,30 @@ def decode_factor(shape: tuple[int, int], spec: ResizeSpec) -> int:
 
 def resize_pixels(pixels: np.ndarray, spec: ResizeSpec) -> np.ndarray:
     """Scale uint8 ``(H, W, 3)`` to the spec's stored shape: bilinear with antialiasing, on 8-bit values."""
-    shape = pixels.shape[0], pixels.shape[1]
-    return scale_to(pixels, spec.stored_shape(*shape), visible=shape)
+    height, width = pixels.shape[0], pixels.shape[1]
+    wanted, scaled = spec.stored_shape(height, width), spec.scaled_shape(height, width)
+    visible = height * (wanted[0] / scaled[0]), width * (wanted[1] / scaled[1])
+    return scale_to(pixels, wanted, visible=visible, start=((height - visible[0]) / 2, (width - visible[1]) / 2))
 
 
-def scale_to(pixels: np.ndarray, wanted: tuple[int, int], *, visible: tuple[float, float]) -> np.ndarray:
+def scale_to(
+    pixels: np.ndarray,
+    wanted: tuple[int, int],
+    *,
+    visible: tuple[float, float],
+    start: tuple[float, float] = (0.0, 0.0),
+) -> np.ndarray:
     """Scale uint8 ``(H, W, 3)`` to ``wanted`` (height, width): bilinear with antialiasing, on 8-bit values.
 
     Args:
         pixels: a picture; its last row and column may be there in part only.
         wanted: px.
-        visible: (height, width) of the picture in its own px; above ``(H − 1, W − 1)``, at most ``(H, W)``.
+        visible: height and width of what is scaled, in px of the picture.
+        start: its upper left corner, row and column.
     """
     if (*wanted, *wanted) == (*pixels.shape[:2], *visible):
         return pixels
-    box = (0.0, 0.0, float(visible[1]), float(visible[0]))
+    box = (float(start[1]), float(start[0]), float(start[1] + visible[1]), float(start[0] + visible[0]))
     size = wanted[1], wanted[0]
     return np.array(PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.BILINEAR, box))
 

@@ -170,6 +170,10 @@ def test_a_table_that_does_not_fit_names_its_row(data, row, error, message):
         ("labels.tsv", "name\tlabel\tnote\np000\tred\ta, b\np001\tgreen\t\np002\tblue\t\n"),
         ("semicolons.csv", "name;label;note\np000;red;a, b\np001;green;\np002;blue;\n"),
         ("marked.csv", "\ufeffname,label\np000,red\np001,green\np002,blue\n"),
+        ("sep.csv", "sep=;\nname;label\np000;red\np001;green\np002;blue\n"),
+        ("comments.csv", "# made 2024\n\nname|label\np000|red\np001|green\np002|blue\n"),
+        ("blanks.csv", "name   label\np000   red\np001   green \np002   blue\n"),
+        ("quotes.csv", 'name, label\np000, "red"\np001, green\np002, "blue"\n'),
         ("numbers.csv", "name,label\np000,007\np001,010\np002,007\n"),
     ],
 )
@@ -180,4 +184,44 @@ def test_tables_of_all_kinds_stay_what_they_are(data, name, text):
     assert run_relabel(str(data / name), table, LayoutOptions()) == 0
     made = next(Path().glob("*.relabelled.*"))
     assert made.suffix == Path(name).suffix
+    if name == "quotes.csv":
+        old, new = " green", "red"  # blanks before a cell go with it
     assert made.read_text(encoding="utf-8") == text.replace(old, new)
+
+
+@pytest.mark.filterwarnings("ignore:.*columns of 0/1")
+@pytest.mark.parametrize(("yes", "no"), [("1", "0"), ("1.0", "0.0"), ("TRUE", "FALSE")])
+def test_in_columns_of_flags_the_cells_of_changed_tags_change(data, yes, no):
+    rows = [("p000", yes, no, no), ("p001", no, yes, no), ("p002", yes, no, yes)]
+    text = "name,a,b,c\n" + "".join(",".join(row) + "\n" for row in rows)
+    (data / "labels.csv").write_text(text)
+    table = issues(
+        "file,tag,given,suggested,score,new_label\ntrain/p001.jpg,b,yes,no,0.1,no\ntrain/p001.jpg,c,,,,yes\n"
+    )
+    assert run_relabel(str(data), table, LayoutOptions()) == 0
+    assert Path("labels.relabelled.csv").read_text() == text.replace(f"p001,{no},{yes},{no}", f"p001,{no},{no},{yes}")
+
+
+@pytest.mark.filterwarnings("ignore:.*columns of 0/1")
+@pytest.mark.parametrize("kind", [int, bool, float])
+def test_flags_of_a_parquet_table_keep_their_kind(data, kind):
+    frame = pd.DataFrame({"name": ["p000", "p001", "p002"], "a": [1, 0, 1], "b": [0, 1, 0], "c": [0, 0, 1]})
+    frame = frame.astype(dict.fromkeys("abc", kind))
+    frame.to_parquet(data / "table.parquet", index=False)
+    table = issues("file,tag,given,suggested,score,new_label\ntrain/p001.jpg,b,yes,no,0.1,no\n")
+    run_relabel(str(data / "table.parquet"), table, LayoutOptions())
+    assert pd.read_parquet("table.relabelled.parquet").equals(frame.assign(b=pd.Series([0, 0, 0], dtype=kind)))
+
+
+def test_lists_of_a_parquet_table_stay_lists(data):
+    pd.DataFrame({"name": ["p000", "p001"], "label": [["sea"], ["sea", "sun"]]}).to_parquet(data / "table.parquet")
+    table = issues("file,tag,given,suggested,score,new_label\ntrain/p001.jpg,sun,yes,no,0.1,no\n")
+    run_relabel(str(data / "table.parquet"), table, LayoutOptions())
+    assert [list(cell) for cell in pd.read_parquet("table.relabelled.parquet")["label"]] == [["sea"], ["sea"]]
+
+
+def test_a_table_with_a_row_for_each_tag_is_not_rewritten(data):
+    (data / "labels.csv").write_text("name,tag\np000,sea\np000,sun\np001,sea\n")
+    table = issues("file,tag,given,suggested,score,new_label\ntrain/p001.jpg,sun,no,yes,0.1,yes\n")
+    with pytest.raises(ArgumentError, match=r"a row for each tag .*by hand"):
+        run_relabel(str(data), table, LayoutOptions(join_rows=True))

@@ -32,6 +32,13 @@ def test_a_picture_without_tags_is_only_noted():
     assert (found.severity, found.kind) == ("note", "no-tag")
 
 
+@pytest.mark.parametrize(("n_pictures", "asked"), [(3, True), (4, True), (20, False)])
+def test_rows_that_may_have_a_tag_each_are_called_so(n_pictures, asked):
+    paths = ["a", "a", *(f"p{i}" for i in range(n_pictures - 1))]
+    (finding,) = checks.repeated_row_findings(paths, paths, [("sea",), ("sun",), *[("sea",)] * (n_pictures - 1)])
+    assert ("--join-rows" in finding.advice) == asked
+
+
 def test_repeated_rows_are_told_apart_from_contradicting_ones():
     paths = ["a", "b", "a", "b", "c", "", ""]
     labels = [("cat",), ("cat",), ("cat",), ("dog",), ("cat",), None, ("dog",)]

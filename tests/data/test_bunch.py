@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,33 @@ def test_all_factories_find_the_same_pictures_and_labels(colour_path, tmp_path):
         assert (data.c, data.is_multi, len(data), len(data.train_ds), len(data.valid_ds)) == (3, False, 60, 48, 12)
         counts = np.bincount(data.labels.targets)
         assert counts.tolist() == [20, 20, 20]
+
+
+def test_tags_come_as_flags_lists_rows_or_texts(colour_path):
+    names, tags = [f"p{i:03d}" for i in range(24)], [["sea"], ["sea", "big boat"], ["sun", "sea"], ["big boat"]] * 6
+    flags = np.array([[name in row for name in ("big boat", "sea", "sun")] for row in tags], dtype=int)
+    frame = pd.DataFrame({"file": names, "tags": [";".join(row) for row in tags]})
+    frame[["big boat", "sea", "sun"]] = flags
+    files, options = [colour_path / "train" / f"{name}.jpg" for name in names], {"suffix": ".jpg", **COMMON}
+    rows = pd.DataFrame([(name, tag) for name, row in zip(names, tags, strict=True) for tag in row])
+    from_df = partial(ImageDataBunch.from_df, colour_path, folder="train", **options)
+    bunches = [
+        from_df(frame, label_delim=";"),
+        from_df(frame, label_col="big boat,sea,sun"),
+        from_df(frame, label_col=[2, 3, 4]),
+        from_df(rows, join_rows=True),
+        ImageDataBunch.from_lists(colour_path, files, tags, **COMMON),
+        ImageDataBunch.from_lists(colour_path, files, flags, classes=["big boat", "sea", "sun"], **COMMON),
+    ]
+    for data in bunches:
+        assert data.classes == ["big boat", "sea", "sun"]
+        np.testing.assert_array_equal(data.labels.targets, flags)
+    with pytest.warns(
+        DataWarning, match=r"'big boat' alone, which is 0/1 as 'sea', 'sun' are; .*label_col='big boat,sea,sun'"
+    ):
+        from_df(frame.drop(columns="tags"))
+    with pytest.warns(DataWarning, match="if each row has one tag of its picture, join_rows=True joins them"):
+        from_df(rows)
 
 
 def test_from_folder_splits_by_the_folders(colour_path, tmp_path):

@@ -137,6 +137,13 @@ def test_the_paths_of_pictures_that_are_not_inside_name_files(tiles):
     assert find_layout(tiles).table.fn_col == "image"
 
 
+def test_texts_that_a_parquet_table_calls_bytes_are_texts(tiles):
+    cells = {"image": [name.encode() for name in NAMES], "label": ["grün".encode(), b"b"] * 20}
+    pd.DataFrame(cells).to_parquet(tiles / "set.parquet")
+    layout = find_layout(tiles)
+    assert (layout.table.fn_col, layout.bunch(size=32).classes) == ("image", ["b", "grün"])
+
+
 @pytest.mark.parametrize("kind", [float, "Int64", "int32"])
 def test_ids_of_a_parquet_table_are_whole_numbers_whatever_it_stores(tmp_path, kind):
     for i in range(10):

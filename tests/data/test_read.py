@@ -76,6 +76,13 @@ def test_a_delimiter_that_is_said_is_taken(tmp_path):
     assert read_label_csv(written(tmp_path, "a  b\n1  2\n"), delimiter=r"\s+").columns.tolist() == ["a", "b"]
 
 
+def test_a_tsv_has_tabs_unless_it_has_none(tmp_path):
+    tags = written(tmp_path, "file\ttags\na\tx,y\nb\tz,x\n", "a.tsv")
+    assert read_table(tags).frame["tags"].tolist() == ["x,y", "z,x"]
+    assert read_table(written(tmp_path, "file,tags\na,x\n", "b.tsv")).frame.columns.tolist() == ["file", "tags"]
+    assert read_table(tags, delimiter=r"\t").frame.shape == (2, 2)
+
+
 @pytest.mark.parametrize(
     ("text", "delimiter"),
     [

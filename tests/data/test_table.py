@@ -12,7 +12,7 @@ from onecycle.data.bunch import LabeledLists
 from onecycle.data.labels.items import Source
 from onecycle.data.labels.splits import no_split
 from onecycle.data.labels.table import LabelTable, Problem
-from onecycle.errors import DataError, LabelError
+from onecycle.errors import DataError, DataWarning, LabelError
 
 CSV = Source("labels.csv", first_row=2)
 
@@ -79,3 +79,176 @@ def test_another_reading_of_the_labels_encodes_them_anew():
     assert table.labels.classes == ["a b", "b"]
     assert table.with_labels(["a b", "b"], label_delim=" ").labels.classes == ["a", "b"]
     assert table.labels is table.labels, "once"
+
+
+# -- cells that look like numbers ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cells", "classes"),
+    [
+        (["0", "1", "0"], [0, 1]),
+        (["0.0", "1.0", "0"], [0, 1]),
+        (["-1", "2.0", "-1.0"], [-1, 2]),
+        (["1.1", "1.10", "1.1"], ["1.1", "1.10"]),
+        (["4e00", "4e01", "4e00"], ["4e00", "4e01"]),
+        (["007", "7", "7.0"], ["007", "7", "7.0"]),
+        (["1.0", "1.00", "1.0"], ["1.0", "1.00"]),
+        (["1", "x", "1.0"], ["1", "1.0", "x"]),
+        (["e\u0301", "é", " é\u00a0"], ["é"]),
+        (["a\u00a0b", "a b", "a b "], ["a b"]),
+    ],
+)
+def test_what_labels_of_a_text_table_are_classes(cells, classes):
+    assert table_of(*cells * 3).labels.classes == classes
+
+
+@pytest.mark.parametrize("cells", [["0.5", "1.5", "0.5"], [f"{i / 7:.3f}" for i in range(20)]])
+def test_measures_are_refused_as_labels(cells):
+    with pytest.raises(LabelError, match="regression is not supported"):
+        _ = table_of(*cells).labels
+
+
+@pytest.mark.parametrize(
+    ("classes", "cells", "targets"),
+    [
+        (["0", "1"], ["0.0", "1.0"], [0, 1]),
+        (["0", "1"], ["0", "1.0"], [0, 1]),
+        (["1.0", "1.10", "2.0"], ["1.0", "2.0"], [0, 2]),
+        (["1.0", "1.10", "2.0"], ["1.10", "2.0"], [1, 2]),
+        (["007", "7"], ["7", "007"], [1, 0]),
+        (["e\u0301", "f"], ["é", "f"], [0, 1]),
+    ],
+)
+def test_a_model_and_another_table_of_the_same_labels_agree(classes, cells, targets):
+    assert table_of(*cells).targets(classes, is_multi=False).tolist() == targets
+
+
+def test_a_number_that_is_no_class_is_named():
+    with pytest.raises(LabelError, match=r"does not know the label '3'.*its classes are 0, 1"):
+        table_of("0.0", "3.0").targets(["0", "1"], is_multi=False)
+
+
+@pytest.mark.parametrize("name", ["7", 7, 7.0, np.float64(7), np.int32(7)])
+def test_a_file_has_one_name_however_its_number_is_stored(name):
+    assert table_of("x", "y", names=[name, "b"]).paths[0] == "d/7.png"
+
+
+def test_blanks_around_a_name_count_only_where_there_is_such_a_file(tmp_path: Path):
+    frame = pd.DataFrame({"name": [" a.png", "b.png ", "\u00a0", " "]})
+    (tmp_path / " a.png").touch()
+    table = LabelTable.from_frame(frame, tmp_path, 0, None, "", CSV)
+    assert [Path(p).name for p in table.paths] == [" a.png", "b.png", "", ""]
+
+
+# -- groups -------------------------------------------------------------------------------------------------------
+
+
+def grouped(*ids: object) -> LabelTable:
+    frame = pd.DataFrame({"name": [f"p{i}" for i in range(len(ids))], "site": list(ids)}, dtype=object)
+    return LabelTable.from_frame(frame, "d", "name", None, ".png", CSV).grouped("site")
+
+
+@pytest.mark.parametrize("twin", ["P07 ", " P07", "P07\u00a0", "Ｐ０７", "\tP07", "P07\u3000"])
+def test_ids_of_groups_are_one_with_other_blanks_and_letters(twin):
+    table = grouped("P07", twin, "P08")
+    assert (table.groups, table.group_numbers().tolist()) == (["P07", "P07", "P08"], [0, 0, 1])
+    assert table.alike_groups == []
+
+
+@pytest.mark.parametrize(("one", "other"), [(7, 7.0), (7, "7"), (np.int64(7), "7 ")])
+def test_ids_of_groups_are_one_however_numbers_are_stored(one, other):
+    assert grouped(one, other).group_numbers().tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("P07", "p07"),
+        ("7", "007"),
+        ("P7", "P07"),
+        ("P-07", "P07"),
+        ("P 07", "p_7"),
+        ("7", "7.0"),
+        ("Straße", "STRASSE"),
+    ],
+)
+def test_ids_that_may_be_one_group_are_reported(one, other):
+    (problem,) = grouped(one, other, "Q1").problems()
+    assert problem == Problem("group-spelling", (" / ".join(map(repr, sorted([one, other]))),))
+    with pytest.warns(DataWarning, match="differ in case, zeros or blanks alone"):
+        LabeledLists.of(grouped(one, other).with_labels(["x", "y"]), no_split(2))
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["P07", "P08", "P70"],
+        ["001", "002", "010"],
+        ["1-11", "11-1", "111"],
+        ["1.1", "1.10"],
+        ["0", "00x"],
+        ["a1b2", "a12b"],
+        ["north", "south"],
+        ["+", "-"],
+    ],
+)
+def test_ids_that_differ_are_not_reported(ids):
+    assert grouped(*ids).alike_groups == []
+
+
+# -- one row a tag, and vectors of 0/1 ----------------------------------------------------------------------------
+
+
+def test_rows_of_a_picture_are_joined():
+    table = table_of("sea", "big boat", "sea", None, "sun", names=["a", "a", "b", "a", "b"]).joined()
+    assert ([Path(p).name for p in table.paths], table.tags) == (
+        ["a.png", "b.png"],
+        [("sea", "big boat"), ("sea", "sun")],
+    )
+    assert table.labels.classes == ["big boat", "sea", "sun"]
+    assert table.labels.targets.tolist() == [[1, 1, 0], [0, 1, 1]]
+
+
+def test_joined_rows_keep_what_is_broken_and_their_groups():
+    frame = pd.DataFrame(
+        {"name": ["a", None, "a", None], "label": list("xyyx"), "site": [1, 2, 1, 3], "z": [5, 6, 7, 8]}
+    )
+    table = LabelTable.from_frame(frame, "d", "name", None, "", CSV).with_label_columns("label", group_col="site")
+    joined = table.joined()
+    assert (len(joined), joined.groups, joined.frame["z"].tolist()) == (3, ["1", "2", "3"], [5, 6, 8])
+    assert [p.kind for p in joined.problems()] == ["no-file-name"]
+    apart = LabelTable.from_frame(frame.assign(site=range(4)), "d", "name", None, "", CSV)
+    with pytest.raises(DataError, match="rows are in different groups: row 2: a"):
+        apart.with_label_columns("label", group_col="site").joined()
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        [[1, 0, 1], [0, 0, 0]],
+        [(True, False, True), (False, False, False)],
+        np.array([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]),
+        [np.array([1, 0, 1], dtype=np.uint8), np.array([0, 0, 0], dtype=np.uint8)],
+        pd.DataFrame([[1, 0, 1], [0, 0, 0]]).to_numpy(),
+    ],
+)
+def test_vectors_of_flags_are_tags_with_the_names_of_the_classes(vectors):
+    table = LabelTable(["a", "b"]).with_labels(vectors, classes=["z", "y", "x"])
+    assert (table.labels.classes, table.labels.targets.tolist()) == (["z", "y", "x"], [[1, 0, 1], [0, 0, 0]])
+    with pytest.raises(LabelError, match=r"vectors of 3 numbers 0/1; pass classes=.*received no classes"):
+        LabelTable(["a", "b"]).with_labels(vectors)
+    with pytest.raises(LabelError, match=r"received 2 classes"):
+        LabelTable(["a", "b"]).with_labels(vectors, classes=["x", "y"])
+
+
+@pytest.mark.parametrize(
+    "tags", [[["a"], ["a", "b"]], [[1], [0]], [[3, 4], [5, 6]], [["0", "1"], ["1", "0"]], [{0, 1}, {1}]]
+)
+def test_lists_of_tags_are_no_vectors(tags):
+    assert LabelTable(["a", "b"]).with_labels(tags).labels.targets.sum() == sum(map(len, tags))
+
+
+def test_labels_in_an_array_are_labels():
+    assert LabelTable(["a", "b", "c"]).with_labels(np.array([3, 1, 3])).labels.classes == [1, 3]
+    assert LabelTable(["a", "b"]).with_labels(np.array(["x", "y"])).labels.classes == ["x", "y"]

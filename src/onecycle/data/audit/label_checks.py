@@ -19,7 +19,7 @@ Tags = tuple[Label, ...]
 FEW_ITEMS = 10  # of a class: with 20 % for validation two are left to measure on
 _RARE_SHARE = 0.1  # a misspelt name is at most this often as the name that was meant
 _SHORTEST_NAME = 4  # letters; shorter names differ by one letter all the time
-_TAG_ROWS = 0.2  # share of files with other labels in other rows, above which rows may be meant to have a tag each
+TAG_ROWS = 0.2  # share of files with other labels in other rows, above which rows may be meant to have a tag each
 _LUCK = 0.01  # chance that among all pairs of tags one never meets (or parts) by luck
 
 
@@ -53,7 +53,7 @@ def repeated_row_findings(paths: Sequence[str], names: Sequence[str], labels: Se
         else:
             different.append(f"{names[rows[0]]}: {' / '.join(label_text(labels[i]) for i in rows)}")
     what, advice = "in several rows with different labels", "keep the row with the right label"
-    if len(different) > _TAG_ROWS * len(rows_of):
+    if len(different) > TAG_ROWS * len(rows_of):
         advice = f"if each row has one tag of its picture, --join-rows (join_rows=True) joins them; else {advice}"
     findings = finding_of("error", "contradicting-rows", different, what, advice, unit="file")
     what, advice = "in several rows with the same label", "keep one row of each file"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from onecycle.data.audit.files import missing_files, suffix_hint
+from onecycle.data.audit.label_checks import TAG_ROWS
 from onecycle.data.labels.items import Labels, Source
 from onecycle.data.labels.splits import Split
 from onecycle.errors import ArgumentError, Unreadable, UnreadableImagesError
@@ -66,11 +67,15 @@ def oddities(labels: Labels, split: Split, paths: Sequence[str]) -> Iterator[str
             f"{len(unseen)} of {len(split.valid)} validation pictures have one of the {len(absent)} classes "
             f"that no training picture has ({names}); they stay in the validation set and count as errors"
         )
-    again = [p for p, n in Counter(paths).items() if n > 1]
+    n_rows = Counter(paths)
+    again = [p for p, n in n_rows.items() if n > 1]
     if again:
         both = {paths[i] for i in split.train} & {paths[i] for i in split.valid}
         leak = f", and {len(both)} of them both train and validate, which flatters the result" if both else ""
-        yield f"{len(again)} pictures are listed more than once{leak}: {shown(again, most=5)}"
+        n_labels = Counter(path for path, _ in {(p, t.tobytes()) for p, t in zip(paths, labels.targets, strict=True)})
+        tags = "; if each row has one tag of its picture, join_rows=True joins them"
+        tags = tags if sum(n > 1 for n in n_labels.values()) > TAG_ROWS * len(n_rows) else ""
+        yield f"{len(again)} pictures are listed more than once{leak}: {shown(again, most=5)}{tags}"
     if len(labels.classes) == 1:
         yield f"there is only one class, {labels.classes[0]!r}, so there is nothing to tell apart"
     if not len(split.valid) and not split.how.startswith("none") and "valid_pct=0.0," not in split.how:

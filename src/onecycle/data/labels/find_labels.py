@@ -105,6 +105,18 @@ def _of_flags(frame: pd.DataFrame, names: list[str], source: Source) -> tuple[li
     return names, "all 0/1"
 
 
+def flags_beside(frame: pd.DataFrame, name: str) -> str | None:
+    """Say that a column is one of several of 0/1, where its name is none of labels; None where it is not."""
+    zero_one = [str(c) for c in frame.columns if are_flag_cells(frame[c])]
+    if name not in zero_one or len(zero_one) < 2 or name.strip().lower() in _LABEL_NAMES:
+        return None
+    others = shown([repr(c) for c in zero_one if c != name], most=5)
+    return (
+        f"the labels are column {name!r} alone, which is 0/1 as {others} are; if these are tags, "
+        f"label_col={','.join(zero_one)!r} reads them all"
+    )
+
+
 def _holds_classes(cells: pd.Series[Any]) -> bool:
     known = cells.dropna()
     if are_decimals(list(known)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -86,6 +87,9 @@ def _flat_cell(cell: object) -> object:
     """Return a list as a tuple; of a picture as Hugging Face's data sets have it, its bytes, else its path."""
     if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
         return cell.get("bytes") or cell.get("path")
+    if isinstance(cell, bytes) and b"\0" not in cell:  # a text whose writer did not say that it is one
+        with suppress(UnicodeDecodeError):
+            return cell.decode()
     return tuple(cell) if isinstance(cell, (list, tuple, np.ndarray)) else cell
 
 
@@ -128,13 +132,14 @@ def read_text(path: Path, delimiter: str | None = None, *, names: bool = True) -
             "for each picture"
         )
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
-    asked = BLANKS if delimiter == r"\s+" else delimiter
+    asked = {r"\s+": BLANKS, r"\t": "\t"}.get(delimiter or "", delimiter)
     sep = _SEP_LINE.match(text, start) if names else None
     said = None if sep is None else sep[1].replace(r"\t", "\t")
     start = start if sep is None else sep.end()
     comments = _COMMENTS.match(text, start) if names else None
     header = start if comments is None else comments.end()
-    between = asked or said or (usual if usual == "\t" else likely_delimiter(text, header))
+    tabs = usual == "\t" and _fit(text[header : header + 65_536], usual)[1] > 1
+    between = asked or said or (usual if tabs else likely_delimiter(text, header))
     last = [] if comments is None else comments[0].strip().splitlines()[-1:]
     if last and _is_header(last[0], text, header, between):
         header = text.rindex(last[0], start, header)

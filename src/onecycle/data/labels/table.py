@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from onecycle.data.labels import items
+from onecycle.data.labels.find_labels import flags_beside
 from onecycle.data.labels.items import Label, Labels, Source
 from onecycle.data.labels.read import column, columns, flags, read_label_csv
 from onecycle.data.labels.splits import Split, folder_split, group_numbers, group_split, random_split
@@ -204,6 +205,8 @@ class LabelTable:
             return self.grouped(group_col).with_label_columns(cols, label_delim=label_delim, classes=classes)
         frame = self.needs_frame("labelling from a column")
         used = columns(frame, cols, source=self.source)
+        if isinstance(cols, int) and (flagged := flags_beside(frame, str(used[0].name))):
+            warn(f"{self.source}: {flagged}", DataWarning)
         labels: list[object]
         if isinstance(cols, (int, str)) and len(used) == 1:
             is_text = self.source.first_row and label_delim is None

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.layout import find_layout
 from onecycle.errors import DataWarning
 from onecycle.runs.build import described, make_bunch, make_learner, settled

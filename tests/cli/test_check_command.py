@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from onecycle.cli.main import app, main
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.layout import find_layout
 
 

@@ -14,7 +14,7 @@ import pytest
 from run_toys import ToyRun, colour_rows
 
 from onecycle.cli.evaluate import run_evaluate
-from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.errors import ArgumentError, DataError, LabelError
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import read_predictions, write_predictions

@@ -17,7 +17,7 @@ from onecycle.cli.compare import run_compare
 from onecycle.cli.evaluate import run_evaluate
 from onecycle.cli.report import report_of_run
 from onecycle.cli.train import run_training
-from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.evaluation.headline import headline
 from onecycle.runs.checkpoints import read_issues
 from onecycle.runs.config import RunConfig

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from onecycle.cli.relabel import run_relabel
-from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.layout import find_layout
 from onecycle.errors import ArgumentError, DataError, LabelError
 

@@ -81,7 +81,8 @@ class Parts:
         (Parts(unmeasured=2), {}, audited(), "stratified; 2 classes have no validation picture, no copies"),
         (Parts(is_multi=True, unmeasured=1), {}, None, "stratified; 1 tag has no validation picture"),
         (Parts(groups=[0]), {"group_col": "site"}, None, "no site is in both"),
-        (Parts(how="by folder"), {}, None, "by the folders train/ and valid/"),
+        (Parts(how="by the folders train/ and valid/"), {}, None, "by the folders train/ and valid/"),
+        (Parts(how="by column split", groups=[0]), {"group_col": "site"}, None, "by column split"),
         (Parts(), {"stratify": False}, audited(leaked=2), "at random, 2 of those that validate are copies of ones"),
     ],
 )

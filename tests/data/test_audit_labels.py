@@ -122,7 +122,7 @@ def test_rare_unseen_and_unmeasured_classes():
         ("stratified, valid_pct=0.2, seed=42", None, "too few pictures to be in both parts"),
         ("stratified by whole groups, valid_pct=0.2", np.arange(42), "too few groups to be in both parts"),
         ("stratified; 1 validation pictures moved to training, where", None, "where their copies are"),
-        ("by folder, train='train', valid='valid'", None, "give each part pictures of every class"),
+        ("by the folders train/ and valid/", None, "give each part pictures of every class"),
     ],
 )
 def test_what_the_split_did_already_is_not_advised(how, groups, advice):

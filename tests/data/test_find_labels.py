@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from onecycle.data.labels.find_labels import LabelColumns, find_labels
+from onecycle.data.labels.find.labels import LabelColumns, find_labels
 from onecycle.data.labels.items import Source
 from onecycle.errors import ArgumentError, DataWarning
 

@@ -9,7 +9,7 @@ import pandas as pd
 import PIL.Image
 import pytest
 
-from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.layout import DataLayout, find_layout
 from onecycle.errors import ArgumentError, DataError
 
@@ -237,7 +237,7 @@ def test_only_a_train_folder(tmp_path):
         (("train/cat", "train/cat/day", "valid/cat"), r"train/cat/day \(10\)\. .* 2 classes: cat, day"),
         (("train/cat", "train/dog/day"), r"dog/day \(10\)\. .* 2 classes: cat, day"),
         (("images/cat", "images/dog"), r"name the folder above them: .*/images$"),
-        (("train/cat", "val/cat"), r"Rename .*/val to valid"),
+        (("seg_train/cat", "seg_test/cat"), r"If seg_test and seg_train are the parts of a split, name them train"),
     ],
 )
 def test_pictures_deeper_than_their_class_are_refused(tmp_path, below, match):

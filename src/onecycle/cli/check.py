@@ -7,7 +7,7 @@ import warnings
 
 from onecycle.data.audit.audit import audit_table
 from onecycle.data.audit.findings import AuditReport
-from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.layout import find_layout
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.errors import DataWarning

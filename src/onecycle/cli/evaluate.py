@@ -18,7 +18,7 @@ from onecycle import __version__
 from onecycle.cli.exit_codes import DATA, FAILED
 from onecycle.cli.new_data import Seen, labelled_pictures, seen_by
 from onecycle.cli.screen import Screen
-from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.labels.table import LabelTable
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.intervals import MAJORITY, PRIOR, UNIFORM, Estimate, accuracy, sample_fbeta

@@ -11,7 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.layout import DataLayout, find_layout
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder

@@ -15,11 +15,13 @@ import typer
 from onecycle.runs.config import Column, kinds, settings
 
 if TYPE_CHECKING:
-    from onecycle.data.labels.find_columns import LayoutOptions
+    from onecycle.data.labels.find.columns import LayoutOptions
 
 OUTPUT = "Output"
 
-TABLE = ("csv", "folder", "suffix", "delimiter", "label_delim", "fn_col", "label_col", "join_rows", "group_col")
+TABLE = (
+    "csv", "folder", "suffix", "delimiter", "label_delim", "fn_col", "label_col", "join_rows", "group_col", "split_col",
+)  # fmt: skip
 SPLIT = ("valid_pct", "seed", "stratify")
 FIND_LR = ("data", "arch", "weights", "size", "bs", *TABLE, *SPLIT, "name", "out")
 TRAIN = (
@@ -104,6 +106,6 @@ def _read(name: str, value: Any) -> Any:
 
 def layout_options(passed: Mapping[str, Any]) -> LayoutOptions:
     """Put together what the user said about a table."""
-    from onecycle.data.labels.find_columns import LayoutOptions
+    from onecycle.data.labels.find.columns import LayoutOptions
 
     return LayoutOptions(**{name: passed[name] for name in TABLE if name in passed})

@@ -13,7 +13,7 @@ import numpy as np
 
 from onecycle.cli.screen import Screen
 from onecycle.data.labels.cells import with_cells
-from onecycle.data.labels.find_columns import LayoutOptions, TableLayout
+from onecycle.data.labels.find.columns import LayoutOptions, TableLayout
 from onecycle.data.labels.items import Labels, Source, is_missing, split_tags
 from onecycle.data.labels.read import PARQUET, columns, read_table, read_text
 from onecycle.data.labels.relabel import FILE, NEW, relabelled

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
-from onecycle.data.labels.find_columns import LayoutOptions, Roles, TableLayout, find_roles
-from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, other_files
+from onecycle.data.labels.find.columns import LayoutOptions, Roles, TableLayout, find_roles
+from onecycle.data.labels.find.split import Part, part_of
+from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, list_images, other_files
 from onecycle.data.labels.read import is_table, read_table
 from onecycle.data.labels.splits import Split, folder_split
 from onecycle.data.labels.table import LabelTable
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 DEFAULT_TABLE = "labels.csv"
 Kind = Literal["table", "class folders", "train and valid folders"]
 _WIDTH, _INDENT = 80, 10
-_PARTS = ("train", "valid")
-_VALID_BY_OTHER_NAMES = ("val", "validation", "dev")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +90,8 @@ class DataLayout:
         from onecycle.data.bunch import ImageDataBunch  # an audit of the rows needs no torch
 
         table = self.whole_table()
-        if table.by_folder:
-            folder_split(table.paths, self.root)
+        if table.folders is not None:
+            folder_split(table.paths, self.root, train=table.folders[0], valid=table.folders[1])
         if split is None:
             split = table.split(valid_pct, seed=seed, stratify=stratify)
         return ImageDataBunch.from_table(table, split, seed, store=store, **options)
@@ -185,20 +185,27 @@ def _is_url_name(data: str | Path) -> bool:
 
 def _table_in(root: Path, options: LayoutOptions) -> _Read | None:
     """Choose the table of a folder and read it; None where folders hold the classes."""
-    tables = sorted(p.name for p in root.iterdir() if p.is_file() and is_table(p))
+    tables = _tables_of(root)
     if not tables or DEFAULT_TABLE in tables:
         return _read(root, DEFAULT_TABLE, options) if tables else None
     if len(tables) == 1 and (options.names or not _class_folders(root)):
         return _read(root, tables[0], options)
-    fitting = []
+    fitting: dict[str, _Read | ArgumentError] = {}
     for name in tables:
-        with suppress(DataError, ArgumentError):
-            fitting.append(_read(root, name, options))
+        try:
+            fitting[name] = _read(root, name, options)
+        except ArgumentError as question:  # it names pictures, but more than one reading fits
+            fitting[name] = question
+        except DataError:
+            continue
     if len(fitting) == 1:
-        return fitting[0]
+        (read,) = fitting.values()
+        if isinstance(read, ArgumentError):
+            raise read
+        return read
     if not fitting and _class_folders(root):
         return None
-    names = [table.csv for table in fitting] or tables
+    names = list(fitting) or tables
     raise ArgumentError(
         f"{root} has {len(names)} tables that could hold the labels: {', '.join(names)}; choose one with --csv"
     )
@@ -232,6 +239,8 @@ def _of_table(data: str, root: Path, read: _Read) -> DataLayout:
     cols = read.roles.table
     source = Source(str(root / read.csv), first_row=2, title=read.csv)
     pictures = LabelTable.from_frame(read.frame, root, cols.fn_col, cols.folder, cols.suffix, source)
+    if cols.split_col:
+        pictures = pictures.split_by(cols.split_col)
     pictures = pictures.with_label_columns(cols.label_col, label_delim=cols.label_delim, group_col=cols.group_col)
     pictures = pictures.joined() if cols.join_rows else pictures
     return DataLayout(data=data, root=root, csv=read.csv, kind="table", pictures=pictures, **vars(read.roles))
@@ -259,22 +268,87 @@ def _of_folders(data: str, root: Path) -> DataLayout:
             f"no table and no folders of classes in {root}: expected a table (.csv, .tsv, .parquet), "
             f"{root}/<class>/…, or {root}/train/<class>/… and {root}/valid/<class>/…"
         )
-    by_part = set(_PARTS) <= set(names)
-    if not by_part and set(names) <= {"train", "test"} and "train" in names:
-        root, where = root / "train", "below train/ that"
-    else:
-        where = "that"
-    pictures = LabelTable.from_class_folders(root, [root / name for name in _PARTS] if by_part else [root])
+    parts = _part_folders(root, names)
+    train, valid = parts.get("train", ""), parts.get("valid", "")
+    by_part = bool(train and valid)
+    top = root / train if train and not by_part else root
+    pictures = LabelTable.from_class_folders(top, [root / train, root / valid] if by_part else [top])
     if not pictures.paths:
         raise DataError(
-            f"no pictures in {root}, and no table: expected {root}/<class>/…, {root}/train/<class>/… and "
-            f"{root}/valid/<class>/…, or a table named with --csv{other_files(root)}"
+            f"no pictures in {top}, and no table: expected {root}/<class>/…, {root}/train/<class>/… and "
+            f"{root}/valid/<class>/…, or a table named with --csv{other_files(top)}"
         )
-    classes = _some(_classes_of(pictures, root, depth=2 if by_part else 1))
-    labels = ("labels", f"the name of the folder {where} a picture is in, {classes}")
+    if not any(pictures.cells or ()):
+        raise DataError(_no_classes_text(top, root, names))
+    classes = _some(_classes_of(pictures, top, depth=2 if by_part else 1))
+    where = f"below {train}/ that" if top != root else "that"
+    reasons = [("labels", f"the name of the folder {where} a picture is in, {classes}")]
+    if by_part:
+        reasons.append(("split", f"by the folders {train}/ and {valid}/ (no --valid-pct, no --stratify)"))
+    hints = (*_unused_tables(root), *(_unused_folder(root, name, parts) for name in _unused(root, names, parts)))
     kind: Kind = "train and valid folders" if by_part else "class folders"
-    split = (("split", "by the folders train/ and valid/ (no --valid-pct, no --stratify)"),) if by_part else ()
-    return DataLayout(data=data, root=root, csv=None, kind=kind, pictures=pictures, reasons=(labels, *split))
+    return DataLayout(data=data, root=top, csv=None, kind=kind, pictures=pictures, reasons=tuple(reasons), hints=hints)
+
+
+def _part_folders(root: Path, names: Sequence[str]) -> dict[Part, str]:
+    """Return the folders that are the parts of a split, by part: none without one to train and one that is not.
+
+    Raises:
+        DataError: several folders are named as one part.
+    """
+    folders: dict[Part, list[str]] = {}
+    for name in names:
+        part = part_of(name)
+        if part is not None:
+            folders.setdefault(part, []).append(name)
+    others = [name for name in names if part_of(name) is None and _has_pictures(root / name)]
+    if "train" not in folders or (len(folders) == 1 and (others or len(folders["train"]) > 1)):
+        return {}
+    for same in folders.values():
+        if len(same) > 1 and same is not folders.get("test"):
+            raise DataError(
+                f"{root}: the folders {' and '.join(same)} are named as one part of the split; name the one that is "
+                "meant as none other is, or move the others away"
+            )
+    return {part: same[0] for part, same in folders.items()}
+
+
+def _has_pictures(folder: Path) -> bool:
+    return bool(list_images(folder))
+
+
+def _unused(root: Path, names: Sequence[str], parts: Mapping[Part, str]) -> list[str]:
+    """Return the folders with pictures beside those that train and validate."""
+    used = {parts.get("train"), parts.get("valid")}
+    return [name for name in names if parts and name not in used and _has_pictures(root / name)]
+
+
+def _unused_folder(root: Path, name: str, parts: Mapping[Part, str]) -> str:
+    pictures = list_images(root / name)
+    what = f"{name}/ ({plural(len(pictures), 'picture')}) is not used"
+    if part_of(name) != "test":
+        return f"{what}: neither {parts['train']}/ nor a folder that validates"
+    command = "predict" if all(picture.parent == root / name for picture in pictures) else "evaluate"
+    return f"{what} for training; afterwards: onecycle {command} RUN {shlex.quote(str(root / name))}"
+
+
+def _unused_tables(root: Path) -> tuple[str, ...]:
+    tables = _tables_of(root)
+    return (f"not used, as they name no pictures: {', '.join(tables)}",) if tables else ()
+
+
+def _tables_of(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.is_file() and is_table(p))
+
+
+def _no_classes_text(top: Path, root: Path, names: Sequence[str]) -> str:
+    """Say where the labels may be of pictures that are in no folders of classes."""
+    tables = [root / name / table for name in names for table in _tables_of(root / name)]
+    text = f"the pictures in {top} are in no folders of classes, so nothing says what they show"
+    if tables:
+        listed = ", ".join(str(table.relative_to(root)) for table in tables[:4])
+        return f"{text}; there is a table below ({listed}): name its folder, {shlex.quote(str(tables[0].parent))}"
+    return f"{text}: expected {top}/<class>/…, or a table of files and labels (--csv)"
 
 
 def _classes_of(pictures: LabelTable, root: Path, *, depth: int) -> list[str]:
@@ -302,9 +376,9 @@ def _classes_of(pictures: LabelTable, root: Path, *, depth: int) -> list[str]:
 def _way_out(root: Path, folders: Iterable[Path]) -> str:
     """Say what to do about pictures that lie deeper than the folders of the classes."""
     tops = {folder.parts[0] for folder in folders}
-    other = next((name for name in _VALID_BY_OTHER_NAMES if {"train", name} <= tops), None)
-    if other is not None:
-        return f"Rename {root / other} to valid, if its pictures are to validate"
+    parts = sorted(top for top in tops if re.search("train|valid|test", top.casefold()))
+    if len(parts) > 1:
+        return f"If {' and '.join(parts)} are the parts of a split, name them train, valid and test"
     if len(tops) == 1 and all(len(folder.parts) == 2 for folder in folders):
         return f"If these are the classes, name the folder above them: {root / tops.pop()}"
     return (

@@ -13,7 +13,7 @@ from typing import Any
 from onecycle.data.audit.findings import AuditReport
 from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.labels.find_columns import LayoutOptions
+from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.labels.splits import Split, keep_together
 from onecycle.data.layout import DataLayout, find_layout
 from onecycle.data.pixels.decode import picture_shape

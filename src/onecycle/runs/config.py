@@ -95,6 +95,9 @@ class RunConfig:
     group_col: Column = setting(
         None, SPLIT, "COLUMN", "Column of what must not be in both parts: site, patient, flight."
     )
+    split_col: Column = setting(
+        None, SPLIT, "COLUMN", "Column of the split, or fold=4 where 4 validates; '' draws one; default: found."
+    )
     split: str | None = setting(None, SPLIT, "FILE", "Take the split of another run: its split.csv.")
     # With a split of another run, these three draw nothing.
     valid_pct: float = setting(0.2, SPLIT, "SHARE", "Share of the pictures that validate; default {}.", ge=0, lt=1)

@@ -143,12 +143,12 @@ def guarantee(config: RunConfig, data: ImageDataBunch, audit: AuditReport | None
         return "nothing validates, so nothing will be measured"
     if config.split is not None:
         how = f"the split of {config.split}"
+    elif data.split.how.startswith(("by the folders", "by column")):
+        how = data.split.how
     elif data.split.groups is not None:
         how = f"no {config.group_col} is in both"
         if n := len(data.lists.pictures.alike_groups):
             how += f" as the ids are written, but {plural(n, 'set')} of them differ in case or zeros alone"
-    elif "folder" in data.split.how:
-        how = "by the folders train/ and valid/"
     else:
         how = _stratified_text(data) if config.stratify else "at random"
     if audit is None:

@@ -130,6 +130,10 @@ _READING: dict[str, tuple[Severity, str, str, str]] = {
         "of group ids that differ in case, zeros or blanks alone, so that one group may be in both parts of the split",
         "write them alike if one is meant",
     ),
+    "file-spelling": (
+        "note", "name", "that the disk writes in another way (Unicode, case of the ending, blanks)", "nothing here"
+    ),
+    "lost-link": ("warning", "link", "to nowhere, or to a folder that it is in: not followed", "mend or remove it"),
     "empty-folder": ("warning", "folder", "without a picture", "add pictures, or remove the folder"),
 }  # fmt: skip
 """By kind of problem: severity, what it is about, what is wrong, advice."""

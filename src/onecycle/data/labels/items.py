@@ -5,10 +5,11 @@ Classes always come from **all** rows, sorted, so that they do not depend on the
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from onecycle.data.labels.file_names import is_folder
 from onecycle.errors import ArgumentError, DataError, LabelError
 from onecycle.text import shown
 
@@ -126,8 +128,18 @@ class Labels:
         return np.bincount(targets, minlength=len(self.classes)).astype(np.int64)
 
 
-def list_images(folder: Path, *, recurse: bool = True, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[Path]:
+def list_images(
+    folder: Path, *, recurse: bool = True, suffixes: Iterable[str] = IMAGE_SUFFIXES, lost: list[str] | None = None
+) -> list[Path]:
     """List the pictures under ``folder``, sorted by path, hidden files and folders left out.
+
+    Links to folders are followed, but not back into a folder that they are in.
+
+    Args:
+        folder: where to look.
+        recurse: look into the folders below, too.
+        suffixes: of pictures.
+        lost: gets the links that lead nowhere, or back.
 
     Raises:
         DataError: the folder does not exist.
@@ -135,12 +147,24 @@ def list_images(folder: Path, *, recurse: bool = True, suffixes: Iterable[str] =
     if not folder.is_dir():
         raise DataError(f"expected a folder of pictures at {folder}, but there is no such folder")
     wanted = {s.lower() for s in suffixes}
-    files = folder.rglob("*") if recurse else folder.iterdir()
-    return sorted(
-        p
-        for p in files
-        if p.suffix.lower() in wanted and not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )
+    files = _files_below(str(folder), (), [] if lost is None else lost, recurse=recurse)
+    return sorted(p for p in map(Path, files) if p.suffix.lower() in wanted)
+
+
+def _files_below(folder: str, above: tuple[str, ...], lost: list[str], *, recurse: bool) -> Iterator[str]:
+    above = (*above, os.path.realpath(folder))
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    for entry in visible:
+        if not is_folder(entry):
+            is_picture = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES  # which is missed as a file
+            if entry.is_symlink() and not is_picture and not os.path.exists(entry.path):
+                lost.append(entry.path)
+            yield entry.path
+        elif recurse and entry.is_symlink() and os.path.realpath(entry.path) in above:
+            lost.append(entry.path)
+        elif recurse:
+            yield from _files_below(entry.path, above, lost, recurse=True)
 
 
 def other_files(folder: Path) -> str:

@@ -172,7 +172,7 @@ def folder_split(
                 f"no pictures in {root / folder}; expected {root}/{train}/<class>/… and {root}/{valid}/<class>/…; "
                 "for another layout pass train=, valid=, or valid_pct=0.2 to split all pictures at random"
             )
-    return Split(rows[train], rows[valid], f"by folder, train={train!r}, valid={valid!r}")
+    return Split(rows[train], rows[valid], f"by the folders {train}/ and {valid}/")
 
 
 def func_split(names: Sequence[str], func: Callable[[str], bool]) -> Split:

@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 
 from onecycle.data.labels import items
-from onecycle.data.labels.find_labels import flags_beside
+from onecycle.data.labels.file_names import FileNames
+from onecycle.data.labels.find.labels import flags_beside
+from onecycle.data.labels.find.split import Part, read_split_column
 from onecycle.data.labels.items import Label, Labels, Source
 from onecycle.data.labels.read import column, columns, flags, read_label_csv
-from onecycle.data.labels.splits import Split, folder_split, group_numbers, group_split, random_split
+from onecycle.data.labels.splits import Split, folder_split, group_numbers, group_split, make_split, random_split
 from onecycle.data.labels.stratified import stratified_split
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, warn
 from onecycle.files import absolute_name
@@ -32,7 +34,7 @@ Columns = int | str | Sequence[int | str]
 class Problem:
     """What only the reading of a table or a folder can know to be wrong with it."""
 
-    kind: Literal["no-file-name", "blanks", "empty-folder", "group-spelling"]
+    kind: Literal["no-file-name", "blanks", "empty-folder", "lost-link", "file-spelling", "group-spelling"]
     where: tuple[str, ...]  # rows, cells or folders
 
 
@@ -67,7 +69,11 @@ class LabelTable:
     group_cells: Sequence[object] | None = None  # what belongs together, as it stands
     group_col: Any = None  # name of the column with the groups
     empty_folders: tuple[str, ...] = ()  # folders of classes that hold no picture
-    by_folder: bool = False  # whether the folders train/ and valid/ are the split
+    lost_links: tuple[str, ...] = ()  # links that lead nowhere, or back into a folder that they are in
+    other_spellings: tuple[str, ...] = ()  # names of files that the disk writes in another way
+    folders: tuple[str, str] | None = None  # those that are the split: training, validation
+    parts: Sequence[Part] | None = None  # which part each row is in, where a column says so
+    split_col: str | None = None  # that column
 
     def __init__(
         self,
@@ -145,12 +151,18 @@ class LabelTable:
         root = (Path(path) if folder is None else Path(path) / folder).as_posix()
         names = column(df, cols, source=source)
         paths = [_picture_path(root, name, suffix) for name in names]
-        return cls(paths, path, frame=df, source=source)._with(name_col=names.name)
+        disk = FileNames()
+        there = [disk.find(path) or path for path in paths]
+        spelt = tuple(
+            f"{os.path.basename(a)!r} is {os.path.basename(b)!r}" for a, b in zip(paths, there, strict=True) if a != b
+        )
+        return cls(there, path, frame=df, source=source)._with(name_col=names.name, other_spellings=spelt)
 
     @classmethod
     def from_class_folders(cls, root: Path, tops: Sequence[Path]) -> Self:
         """Label each picture below ``tops`` with the name of its folder; one directly in a top has no label."""
-        pictures = [p for top in tops for p in items.list_images(top)]
+        lost: list[str] = []
+        pictures = [p for top in tops for p in items.list_images(top, lost=lost)]
         used = {parent for p in pictures for parent in p.parents}
         empty = tuple(
             f"{top.name}/{p.name}"
@@ -160,7 +172,9 @@ class LabelTable:
         )
         table = cls([p.as_posix() for p in pictures], root, source=Source(str(root)))
         cells = [None if p.parent in tops else p.parent.name for p in pictures]
-        return table._with(cells=cells, empty_folders=empty, by_folder=len(tops) > 1)
+        folders = (tops[0].name, tops[1].name) if len(tops) > 1 else None
+        links = tuple(table.name(link) for link in lost)
+        return table._with(cells=cells, empty_folders=empty, lost_links=links, folders=folders)
 
     # -- what the rows say ----------------------------------------------------------------------------------------
 
@@ -236,12 +250,17 @@ class LabelTable:
         apart = [] if groups is None else [same[0] for same in rows.values() if len({groups[i] for i in same}) > 1]
         if apart:
             raise DataError(f"{self.source}: pictures whose rows are in different groups: {self._named(apart)}")
+        parts = self.parts
+        apart = [] if parts is None else [same[0] for same in rows.values() if len({parts[i] for i in same}) > 1]
+        if apart:
+            raise DataError(f"{self.source}: pictures whose rows are in different parts: {self._named(apart)}")
         tags = [tuple(dict.fromkeys(tag for i in same for tag in self.tags[i] or ())) for same in rows.values()]
         return self._with(
             paths=[self.paths[i] for i in first],
             cells=tags,
             label_delim=None,
             group_cells=None if self.group_cells is None else [self.group_cells[i] for i in first],
+            parts=None if parts is None else [parts[i] for i in first],
             frame=None if self.frame is None else self.frame.iloc[first].reset_index(drop=True),
             source=replace(self.source, first_row=0),  # rows have no numbers any more
         )
@@ -250,6 +269,11 @@ class LabelTable:
         """Return the table with the column that says which pictures belong together (a site, a patient, a flight)."""
         cells = column(self.needs_frame("group_col"), col, source=self.source)
         return self._with(group_cells=list(cells), group_col=cells.name)
+
+    def split_by(self, split_col: str) -> Self:
+        """Return the table with the column that says the split; ``split_col`` as ``find_split`` takes it."""
+        column = read_split_column(self.needs_frame("split_col"), split_col, self.source)
+        return self._with(parts=column.parts, split_col=column.asked)
 
     def with_groups(self, groups: Sequence[object]) -> Self:
         """Return the table with one entry a picture, equal for pictures that belong together.
@@ -323,13 +347,15 @@ class LabelTable:
         nameless = [f"row {i + self.source.first_row}" for i, path in enumerate(self.paths) if not path]
         cells = () if self.label_delim or (self.frame is None and not self.source.first_row) else self.cells or ()
         blanks = sorted({repr(c) for c in cells if isinstance(c, str) and c != c.strip() and c.strip()})
-        spelt = tuple(" / ".join(map(repr, ids)) for ids in self.alike_groups)
         every = (
             Problem("no-file-name", tuple(nameless)),
+            Problem("file-spelling", self.other_spellings),
             Problem("blanks", tuple(blanks)),
-            Problem("group-spelling", spelt),
+            Problem("group-spelling", tuple(" / ".join(map(repr, ids)) for ids in self.alike_groups)),
+            Problem("empty-folder", self.empty_folders),
+            Problem("lost-link", self.lost_links),
         )
-        return [p for p in (*every, Problem("empty-folder", self.empty_folders)) if p.where]
+        return [p for p in every if p.where]
 
     def check(self, *, groups: bool = True) -> Self:
         """Return this table; its rows have files and, where they are grouped and ``groups`` is set, groups.
@@ -355,7 +381,7 @@ class LabelTable:
             raise DataError(f"{self.source}: {what} at row {self.source.rows(rows)}; {advice}")
 
     def split(self, valid_pct: float = 0.2, *, seed: int | None = None, stratify: bool = False) -> Split:
-        """Draw which rows validate, whole groups where there are groups, or take the folders that are the split.
+        """Draw which rows validate, whole groups where there are groups, or take the folders or column that say so.
 
         Where a row has no file or no label that can be used, the draw is at random: no bunch is made of such a table.
 
@@ -364,8 +390,11 @@ class LabelTable:
             seed: default 42.
             stratify: give both parts the same share of each class or tag.
         """
-        if self.by_folder:
-            return folder_split(self.paths, self.path, may_be_empty=True)
+        if self.folders is not None:
+            train, valid = self.folders
+            return folder_split(self.paths, self.path, train=train, valid=valid, may_be_empty=True)
+        if self.parts is not None:
+            return self._split_by_column(valid_pct, seed=seed, stratify=stratify)
         if not all(self.paths) or not self._usable():
             split = random_split(self.paths, valid_pct, seed=seed)
             return Split(split.train, split.valid, f"until each row has a file and a label: {split.how}")
@@ -375,6 +404,26 @@ class LabelTable:
         if groups is not None:
             return group_split(groups, valid_pct, seed=seed)
         return random_split(self.paths, valid_pct, seed=seed)
+
+    def _split_by_column(self, valid_pct: float, *, seed: int | None, stratify: bool) -> Split:
+        parts, groups = np.array(self.parts, dtype=object), self.group_numbers()
+        train, valid = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "valid")
+        how = f"by column {self.split_col}"
+        if not len(valid) and len(train):
+            drawn = self._rows(train.tolist()).split(valid_pct, seed=seed, stratify=stratify)
+            train, valid, how = train[drawn.train], train[drawn.valid], f"{drawn.how}, of the rows that train {how}"
+        return make_split(train, valid, how, groups=groups)
+
+    def _rows(self, rows: Sequence[int]) -> Self:
+        """Return a table of some rows, of which nothing says any more where they came from."""
+        cells, groups = ([v[i] for i in rows] if v is not None else None for v in (self.cells, self.group_cells))
+        paths = [self.paths[i] for i in rows]
+        return self._with(paths=paths, cells=cells, group_cells=groups, frame=None, parts=None)
+
+    @property
+    def by_folder(self) -> bool:
+        """Whether two folders are the split."""
+        return self.folders is not None
 
     def _usable(self) -> bool:
         try:

@@ -64,12 +64,12 @@ def _find_columns(frame: pd.DataFrame, taken: set[str | None], source: Source) -
     rest = [str(c) for c in frame.columns if str(c) not in taken]
     if not rest:
         raise ArgumentError(f"{source} has no column beside the file names, so there are no labels")
-    by_name = [c for c in rest if c.strip().lower() in _LABEL_NAMES]
+    by_name = [c for c in rest if is_label_name(c)]
     if len(by_name) == 1:
         return by_name, "by its name"
     if len(rest) == 1:
         return rest, "the only one left" if len(frame.columns) == 2 else "the only one that is nothing else"
-    likely = [c for c in by_name or rest if _holds_classes(frame[c])]
+    likely = [c for c in by_name or rest if holds_classes(frame[c])]
     likely = [c for c in likely if c.strip().lower() not in GROUP_NAMES] or likely
     zero_one = [c for c in by_name or rest if are_flag_cells(frame[c]) and "," not in c]
     if len(zero_one) > 1 and set(likely) <= set(zero_one):
@@ -108,7 +108,7 @@ def _of_flags(frame: pd.DataFrame, names: list[str], source: Source) -> tuple[li
 def flags_beside(frame: pd.DataFrame, name: str) -> str | None:
     """Say that a column is one of several of 0/1, where its name is none of labels; None where it is not."""
     zero_one = [str(c) for c in frame.columns if are_flag_cells(frame[c])]
-    if name not in zero_one or len(zero_one) < 2 or name.strip().lower() in _LABEL_NAMES:
+    if name not in zero_one or len(zero_one) < 2 or is_label_name(name):
         return None
     others = shown([repr(c) for c in zero_one if c != name], most=5)
     return (
@@ -117,7 +117,13 @@ def flags_beside(frame: pd.DataFrame, name: str) -> str | None:
     )
 
 
-def _holds_classes(cells: pd.Series[Any]) -> bool:
+def is_label_name(col: str) -> bool:
+    """Say whether a column is named as one with labels."""
+    return col.strip().lower() in _LABEL_NAMES
+
+
+def holds_classes(cells: pd.Series[Any]) -> bool:
+    """Say whether the values of a column repeat as classes do, or are lists of tags."""
     known = cells.dropna()
     if are_decimals(list(known)):
         return False

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from onecycle.data.labels.find_labels import GROUP_NAMES, find_labels, short
-from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, cell_text, is_missing
+from onecycle.data.labels.find.files import Asked, Place, find_files
+from onecycle.data.labels.find.labels import GROUP_NAMES, find_labels, is_label_name, short
+from onecycle.data.labels.find.split import find_split
+from onecycle.data.labels.items import IMAGE_SUFFIXES, Source
 from onecycle.data.labels.read import column, columns
 from onecycle.errors import DataError
-
-_LOOKED_AT = 50
-"""Rows whose files are looked for; spread over the table."""
-
-_MOST_FOLDERS, _DEEPEST = 200, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +28,7 @@ class LayoutOptions:
     fn_col: int | str | None = None  # of the file names
     label_col: int | str | None = None  # several columns of 0/1 as "a,b,c"
     group_col: int | str | None = None
+    split_col: int | str | None = None  # of the split; "fold=4" where one value validates, "" for none
     join_rows: bool | None = None  # whether each row has one tag of its picture
 
     @property
@@ -51,6 +47,7 @@ class TableLayout:
     fn_col: int | str = 0  # column of the file names, by position or name
     label_col: int | str = 1  # column of the labels; of several columns of 0/1 their names, "a,b,c"
     group_col: int | str | None = None  # column of the groups that belong in one part
+    split_col: str | None = None  # column of the split, ``fold=4`` where one value of it validates
     join_rows: bool = False  # whether each row has one tag of its picture
     delimiter: str | None = None  # between the cells of the table; None to find it
 
@@ -85,67 +82,39 @@ def find_roles(frame: pd.DataFrame, root: Path, name: str, asked: LayoutOptions)
         None if col is None else str(column(frame, col, source=source).name) for col in (asked.fn_col, asked.group_col)
     )
     asked_labels = [] if asked.label_col is None else columns(frame, asked.label_col, source=source)
-    taken = {group_col, *(str(c.name) for c in asked_labels)}
-    names = [fn_col] if fn_col else [str(c) for c in frame.columns if str(c) not in taken]
-    files = _find_files(frame, root, names, asked, name)
+    taken = [group_col, *(str(c.name) for c in asked_labels)]
+    files = find_files(frame, root, root / name, taken, Asked.of(fn_col, asked.folder, asked.suffix))
     _check_header(frame, root, files, name)
-    labels = find_labels(frame, {files.column, group_col}, source, asked.label_col, asked.label_delim)
+    split, split_hints = find_split(frame, _no_splits(frame, [files.column, *taken]), asked.split_col, source)
+    others = {files.column, group_col, None if split is None else split.column}
+    labels = find_labels(frame, others, source, asked.label_col, asked.label_delim)
     reasons = [("pictures", files.why), ("labels", labels.why)]
     if asked.join_rows:
         reasons.append(("rows", "those of a picture are joined (as asked): each has a tag of it"))
     if group_col:
         reasons.append(("groups", f"column {group_col} (as asked): a group stays in one part"))
+    if split is not None:
+        how = "as asked" if asked.split_col else "as its values say; --split-col '' draws a split"
+        reasons.append(("split", f"{split.why} ({how})"))
     sample = tuple((str(c), short(frame[c].iloc[0])) for c in frame.columns[:4])
-    hints = () if group_col else _hints(frame, {files.column, *labels.col.split(",")})
+    used = {files.column, *labels.col.split(",")}
+    hints = [text for col, text in split_hints.items() if col not in used]
+    hints += [] if group_col else _hints(frame, used)
     table = TableLayout(
         folder=files.folder, suffix=files.suffix, label_delim=labels.delim, fn_col=files.column, label_col=labels.col,
-        group_col=group_col, join_rows=bool(asked.join_rows), delimiter=asked.delimiter,
+        group_col=group_col, split_col=None if split is None else split.asked, join_rows=bool(asked.join_rows),
+        delimiter=asked.delimiter,
     )  # fmt: skip
-    return Roles(table, tuple(reasons), sample, hints)
+    return Roles(table, tuple(reasons), sample, tuple(hints))
 
 
-# -------------------------------------------------------------------- pictures
+def _no_splits(frame: pd.DataFrame, taken: Sequence[str | None]) -> list[str | None]:
+    """Return the columns that cannot say the split: those that hold something else, and the only one for the labels."""
+    free = [str(c) for c in frame.columns if str(c) not in taken]
+    return [*taken, *(free if len(free) == 1 and len(taken) < 3 else filter(is_label_name, free))]
 
 
-@dataclass(frozen=True)
-class _Files:
-    column: str
-    folder: str
-    suffix: str
-    hits: int
-    looked_at: int
-    asked: bool
-
-    @property
-    def why(self) -> str:
-        path = "/".join(p for p in (self.folder, f"<{self.column}>{self.suffix}") if p)
-        count = "all" if self.hits == self.looked_at else f"{self.hits} of"
-        return f"{path} ({'as asked; ' if self.asked else ''}{count} {self.looked_at} rows looked at have it)"
-
-
-def _find_files(frame: pd.DataFrame, root: Path, columns: list[str], said: LayoutOptions, name: str) -> _Files:
-    folders = [said.folder.strip("/")] if said.folder is not None else list(_picture_folders(root))
-    suffixes = [said.suffix] if said.suffix is not None else ["", *_suffixes(root, folders)]
-    asked = None not in (said.fn_col, said.folder, said.suffix)
-    best = _Files(columns[0] if columns else "", "", "", 0, 0, asked)
-    for col in columns:
-        known = [cell_text(v).strip() for v in frame[col] if not is_missing(v)]
-        cells = known[:: max(1, len(known) // _LOOKED_AT)][:_LOOKED_AT]
-        for below in folders:
-            for end in suffixes:
-                hits = sum(os.path.isfile(root / below / f"{cell}{end}") for cell in cells)
-                if hits > best.hits:
-                    best = _Files(col, below, end, hits, len(cells), asked)
-        if best.hits and best.hits == best.looked_at:
-            break
-    if best.hits:
-        return best
-    if asked:  # an audit shows which files are gone; nothing has to be found
-        return _Files(columns[0], folders[0], suffixes[0], 0, min(_LOOKED_AT, len(frame)), asked)
-    raise DataError(_no_files_text(frame, root, name, columns, folders, suffixes))
-
-
-def _check_header(frame: pd.DataFrame, root: Path, files: _Files, name: str) -> None:
+def _check_header(frame: pd.DataFrame, root: Path, files: Place, name: str) -> None:
     """Refuse a table that begins with its first picture: it would be taken for a name, and be gone."""
     for cell in map(str, frame.columns):
         picture = root / files.folder / f"{cell}{files.suffix}"
@@ -155,54 +124,6 @@ def _check_header(frame: pd.DataFrame, root: Path, files: _Files, name: str) -> 
                 f"{', '.join(short(c) for c in frame.columns[:4])} ({picture} is a picture). "
                 "Add a first line such as file,label"
             )
-
-
-def _no_files_text(
-    frame: pd.DataFrame, root: Path, name: str, columns: Sequence[str], folders: Sequence[str], suffixes: Sequence[str]
-) -> str:
-    tried = ", ".join(f"{f or '.'}/" for f in folders[:4]) + (" …" if len(folders) > 4 else "")
-    cells = ", ".join(f"{c}={short(frame[c].iloc[0])}" for c in columns[:4])
-    backslashes = next((c for c in columns if frame[c].astype(str).str.contains("\\", regex=False).any()), None)
-    if backslashes is not None:
-        return (
-            f"{root / name}: no column names pictures that are there. The names in column {backslashes} have "
-            f"backslashes ({short(frame[backslashes].iloc[0])}): write / between folders"
-        )
-    return (
-        f"{root / name}: no column names pictures that are there. Its first row is {cells}; looked in "
-        f"{root} below {tried} with the endings {', '.join(s or '(none)' for s in suffixes)}. "
-        "Say where they are with --fn-col, --folder and --suffix"
-    )
-
-
-def _picture_folders(root: Path) -> Iterator[str]:
-    """Yield the data set's folder and those below it, nearest first, as posix paths below it."""
-    level, n = [root], 0
-    for _ in range(_DEEPEST + 1):
-        below: list[Path] = []
-        for folder in level:
-            yield "" if folder == root else folder.relative_to(root).as_posix()
-            n += 1
-            if n >= _MOST_FOLDERS:
-                return
-            with os.scandir(folder) as entries:
-                below += sorted(Path(e.path) for e in entries if e.is_dir() and not e.name.startswith("."))
-        level = below
-
-
-def _suffixes(root: Path, folders: Sequence[str]) -> list[str]:
-    """Return the endings of the pictures that are there, the most frequent first."""
-    counts: Counter[str] = Counter()
-    for folder in folders:
-        if not (root / folder).is_dir():
-            continue
-        with os.scandir(root / folder) as entries:
-            for i, entry in enumerate(entries):
-                end = os.path.splitext(entry.name)[1]
-                counts[end] += end.lower() in IMAGE_SUFFIXES
-                if i >= 1000:
-                    break
-    return [end for end, n in counts.most_common() if n]
 
 
 # -------------------------------------------------------------------- hints

@@ -1,0 +1,242 @@
+"""Which column of a table names its pictures, and where they lie: looked up, and asked where two answers fit."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import pandas as pd
+
+from onecycle.data.labels.file_names import FileNames, is_folder
+from onecycle.data.labels.find.labels import holds_classes, is_label_name, short
+from onecycle.data.labels.items import IMAGE_SUFFIXES, cell_text, is_missing
+from onecycle.errors import ArgumentError, DataError
+
+_LOOKED_AT = 50
+"""Rows whose files are looked for; spread over the table."""
+
+_MOST_FOLDERS, _DEEPEST = 200, 3
+_INDEX = re.compile(r"(Unnamed: \d+)?")
+"""What pandas calls a column without a name: the index of a frame that was saved with it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files of a column's names lie."""
+
+    column: str
+    folder: str  # below the folder of the data set
+    suffix: str  # added to each name
+    hits: Mapping[int, str]  # of the rows looked at that have a file there: position and file
+    looked_at: int
+    asked: bool = False  # whether all of it was said
+
+    @property
+    def path(self) -> str:
+        """The files' path, with the name of the column for the cell."""
+        return "/".join(p for p in (self.folder, f"<{self.column}>{self.suffix}") if p)
+
+    @property
+    def count(self) -> str:
+        """How many of the rows looked at have their file there."""
+        n = len(self.hits)
+        return f"{'all' if n == self.looked_at else f'{n} of'} {self.looked_at} rows looked at have it"
+
+    @property
+    def why(self) -> str:
+        """What was taken, and how well it fits."""
+        return f"{self.path} ({'as asked; ' if self.asked else ''}{self.count})"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user said about the files; None means: find it out."""
+
+    column: str | None
+    folder: str | None
+    suffix: str | None
+
+    @classmethod
+    def of(cls, column: str | None, folder: str | None, suffix: str | None) -> Self:
+        """Take options as they were written; ``.`` is the folder of the data set."""
+        plain = None if folder is None else os.path.normpath(folder.strip("/") or ".")
+        return cls(column, "" if plain == "." else plain, suffix)
+
+
+def find_files(frame: pd.DataFrame, root: Path, table: Path, taken: Sequence[str | None], asked: Asked) -> Place:
+    """Find out which column names the pictures, in which folder, and with which ending.
+
+    Columns of names that end as pictures do go before all others, and numbers of rows never count beside others.
+
+    Args:
+        frame: the table.
+        root: folder of the data set.
+        table: its path, for messages.
+        taken: names of columns that hold something else.
+        asked: what the user said.
+
+    Raises:
+        DataError: no column names pictures that are there, or they are spread over several folders.
+        ArgumentError: several columns, folders or endings fit; the message names them and the option.
+    """
+    free = [asked.column] if asked.column else [str(c) for c in frame.columns if str(c) not in taken]
+    cells = {col: _some_cells(frame, col) for col in free}
+    columns = free if asked.column else _likely(cells)
+    folders = list(_picture_folders(root)) if asked.folder is None else [asked.folder]
+    suffixes = ["", *_suffixes(root, folders)] if asked.suffix is None else [asked.suffix]
+    names = FileNames()
+    places = [
+        Place(col, folder, suffix, _hits(names, root / folder, cells[col], suffix), len(cells[col]))
+        for col in columns
+        for folder in folders
+        for suffix in suffixes
+    ]
+    if None not in (asked.column, asked.folder, asked.suffix):
+        return replace(places[0], asked=True)  # an audit shows which files are gone
+    places = [place for place in places if place.hits]
+    if not places:
+        raise DataError(_no_files_text(frame, root, table, columns, folders, suffixes))
+    return _only_place(_only_column(places, frame, table), table)
+
+
+def _hits(names: FileNames, folder: Path, cells: Sequence[str], suffix: str) -> dict[int, str]:
+    files = ((i, os.path.join(folder, f"{cell}{suffix}")) for i, cell in enumerate(cells))
+    return {i: os.path.realpath(file) for i, file in files if names.has(file)}
+
+
+def _some_cells(frame: pd.DataFrame, col: str) -> list[str]:
+    known = [cell_text(v).strip() for v in frame[col] if not is_missing(v)]
+    return known[:: max(1, len(known) // _LOOKED_AT)][:_LOOKED_AT]
+
+
+def _likely(cells: dict[str, list[str]]) -> list[str]:
+    """Leave out columns that do not name pictures, as long as others may."""
+    named = [col for col, texts in cells.items() if _are_picture_names(texts)]
+    others = [col for col in cells if not is_label_name(col) and not _INDEX.fullmatch(col)]
+    return named or others or [col for col in cells if not is_label_name(col)] or list(cells)
+
+
+def _are_picture_names(texts: Sequence[str]) -> bool:
+    ends = [os.path.splitext(text)[1].lower() in IMAGE_SUFFIXES and "://" not in text for text in texts]
+    return 2 * sum(ends) > len(ends)
+
+
+def _only_column(places: Sequence[Place], frame: pd.DataFrame, table: Path) -> list[Place]:
+    """Return the places of the one column that names pictures.
+
+    Raises:
+        ArgumentError: several columns do.
+    """
+    most = max(len(place.hits) / place.looked_at for place in places)
+    best = {p.column: p for p in sorted(places, key=lambda p: len(p.hits)) if 2 * len(p.hits) >= most * p.looked_at}
+    columns = [col for col in best if _leaves_labels(frame, col)] or list(best)
+    if len(columns) > 1:
+        listed = "; ".join(f"{col} as {best[col].path} ({best[col].count})" for col in columns)
+        raise ArgumentError(
+            f"{table}: {len(columns)} columns name pictures that are there: {listed}; choose one with --fn-col"
+        )
+    return [place for place in places if place.column == columns[0]]
+
+
+def _leaves_labels(frame: pd.DataFrame, col: str) -> bool:
+    """Say whether another column could hold the labels, if this one names the pictures."""
+    others = (str(c) for c in frame.columns if str(c) != col)
+    return any(is_label_name(other) or holds_classes(frame[other]) for other in others)
+
+
+def _only_place(places: Sequence[Place], table: Path) -> Place:
+    """Return where the files of a column lie.
+
+    Raises:
+        ArgumentError: the same names fit files in several folders, or with several endings.
+        DataError: no single folder has them.
+    """
+    best = max(places, key=lambda place: len(place.hits))
+    others = [place for place in places if 2 * _n_others(place, best) >= len(best.hits)]
+    if others:
+        rivals = [best, *others]
+        options = [o for o in ("folder", "suffix") if len({getattr(place, o) for place in rivals}) > 1]
+        more = f" and {len(rivals) - 6} more" if len(rivals) > 6 else ""
+        raise ArgumentError(
+            f"{table}: the names in column {best.column} are those of files in {len(rivals)} places: "
+            f"{'; '.join(f'{place.path} ({place.count})' for place in rivals[:6])}{more}; choose one with "
+            f"{' and '.join(f'--{o} {getattr(best, o) or chr(46)}' for o in options)}, say"
+        )
+    elsewhere = {i for place in places for i in place.hits} - best.hits.keys()
+    if 2 * len(elsewhere) >= len(best.hits):
+        spread = sorted(places, key=lambda place: -len(place.hits))
+        more = " …" if len(spread) > 4 else ""
+        raise DataError(
+            f"{table}: the pictures of column {best.column} are spread over {len(spread)} places: "
+            f"{'; '.join(f'{place.path} ({len(place.hits)} of {place.looked_at})' for place in spread[:4])}{more}. "
+            "Write folder and ending into its cells, such as folder/name.jpg"
+        )
+    return best
+
+
+def _n_others(place: Place, best: Place) -> int:
+    """Count the names that fit another file here."""
+    return sum(place.hits[i] != best.hits[i] for i in place.hits.keys() & best.hits.keys())
+
+
+def _no_files_text(
+    frame: pd.DataFrame,
+    root: Path,
+    table: Path,
+    columns: Sequence[str],
+    folders: Sequence[str],
+    suffixes: Sequence[str],
+) -> str:
+    tried = ", ".join(f"{f or '.'}/" for f in folders[:4]) + (" …" if len(folders) > 4 else "")
+    cells = ", ".join(f"{c}={short(frame[c].iloc[0])}" for c in columns[:4])
+    backslashes = next((c for c in columns if frame[c].astype(str).str.contains("\\", regex=False).any()), None)
+    if backslashes is not None:
+        return (
+            f"{table}: no column names pictures that are there. The names in column {backslashes} have "
+            f"backslashes ({short(frame[backslashes].iloc[0])}): write / between folders"
+        )
+    return (
+        f"{table}: no column names pictures that are there. Its first row is {cells}; looked in "
+        f"{root} below {tried} with the endings {', '.join(s or '(none)' for s in suffixes)}. "
+        "Say where they are with --fn-col, --folder and --suffix"
+    )
+
+
+def _picture_folders(root: Path) -> Iterator[str]:
+    """Yield the data set's folder and those below it, nearest first and each once, as posix paths below it."""
+    level, seen, n = [root], set[str](), 0
+    for _ in range(_DEEPEST + 1):
+        below: list[Path] = []
+        for folder in level:
+            real = os.path.realpath(folder)
+            if real in seen:  # a link to another folder of the data set
+                continue
+            seen.add(real)
+            yield "" if folder == root else folder.relative_to(root).as_posix()
+            n += 1
+            if n >= _MOST_FOLDERS:
+                return
+            with os.scandir(folder) as entries:
+                below += sorted(Path(e.path) for e in entries if not e.name.startswith(".") and is_folder(e))
+        level = sorted(below, key=Path.is_symlink)
+
+
+def _suffixes(root: Path, folders: Sequence[str]) -> list[str]:
+    """Return the endings of the pictures that are there, the most frequent first, each in its usual spelling."""
+    counts: Counter[str] = Counter()
+    for folder in folders:
+        if not (root / folder).is_dir():
+            continue
+        with os.scandir(root / folder) as entries:
+            for i, entry in enumerate(entries):
+                end = os.path.splitext(entry.name)[1]
+                counts[end] += end.lower() in IMAGE_SUFFIXES
+                if i >= 1000:
+                    break
+    usual = {end.lower(): end for end, n in reversed(counts.most_common()) if n}
+    return [end for end, n in counts.most_common() if n and usual[end.lower()] == end]

@@ -1,0 +1,185 @@
+"""The split that data already has: columns and folders that say what trains, what validates and what is for testing."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import pandas as pd
+
+from onecycle.data.labels.items import Source, cell_text, is_missing
+from onecycle.data.labels.read import column
+from onecycle.errors import ArgumentError, DataError
+from onecycle.text import shown
+
+Part = Literal["train", "valid", "test"]
+
+_WORDS: dict[str, Part] = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("valid", "val", "validation", "validate", "validating", "dev", "eval", "evaluation"), "valid"),
+    **dict.fromkeys(("test", "testing", "tst", "holdout", "publictest", "privatetest"), "test"),
+}  # fmt: skip
+_NO_WORDS = frozenset(
+    ("set", "sets", "data", "dataset", "split", "subset", "part", "images", "image", "imgs", "img", "pictures")
+)
+
+_NAMES = frozenset(
+    [
+        *(
+            "split",
+            "set",
+            "subset",
+            "part",
+            "partition",
+            "phase",
+            "usage",
+            "datasplit",
+            "dataset",
+            "traintest",
+            "trainval",
+        ),
+        *("fold", "folds", "kfold", "cvfold", "foldid", "isvalid", "isval", "isvalidation", "istest", "istrain"),
+        *("valid", "val", "validation", "test", "train"),
+    ]
+)
+"""Names of columns that may say the split, letters only."""
+
+_FLAGS: dict[str, tuple[Part, Part]] = {
+    **dict.fromkeys(("isvalid", "isval", "isvalidation"), ("valid", "train")),
+    "istest": ("test", "train"),
+    "istrain": ("train", "valid"),
+}
+"""By the name of a column of yes and no: what its rows are, and the others."""
+
+_YES_NO = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False, "yes": True, "no": False}
+_MOST_VALUES = 20
+"""A column with more different values says no split."""
+
+
+def part_of(name: object) -> Part | None:
+    """Return the part that the name of a folder, or a cell, plainly means: ``Validation_set`` is ``valid``."""
+    words = [word for word in re.findall(r"[^\W\d_]+", str(name).casefold()) if word not in _NO_WORDS]
+    return _WORDS.get(words[0]) if len(words) == 1 else None
+
+
+@dataclass(frozen=True)
+class SplitColumn:
+    """A column that says the split."""
+
+    column: str
+    value: str | None  # which validates, where one does
+    parts: tuple[Part, ...]  # of each row
+
+    @property
+    def asked(self) -> str:
+        """The option that names it: ``split``, or ``fold=4``."""
+        return self.column if self.value is None else f"{self.column}={self.value}"
+
+    @property
+    def why(self) -> str:
+        """What was taken, in words."""
+        n = Counter(self.parts)
+        drawn = "" if n["valid"] else ", of which a share is drawn to validate"
+        validate = f", {n['valid']:,} validate" if n["valid"] else ""
+        test = f"; {n['test']:,} for testing are left out" if n["test"] else ""
+        return f"by column {self.asked}: {n['train']:,} rows train{drawn}{validate}{test}"
+
+
+def find_split(
+    frame: pd.DataFrame, taken: Sequence[str | None], asked: str | int | None, source: Source
+) -> tuple[SplitColumn | None, dict[str, str]]:
+    """Find the column that says the split.
+
+    Args:
+        frame: the table.
+        taken: names of columns that hold something else.
+        asked: a column by name or position, ``"fold=4"`` where one value validates, "" for none, None to look.
+        source: what to call the table.
+
+    Returns:
+        the column, and a hint at each other one that may say the split, by its name.
+
+    Raises:
+        ArgumentError: no such column or value, several columns that contradict each other, or one that is not clear.
+        DataError: rows that are in no part.
+    """
+    if asked == "":
+        return None, {}
+    if asked is not None:
+        return read_split_column(frame, asked, source), {}
+    columns = [str(c) for c in frame.columns if str(c) not in taken and frame[c].nunique() <= _MOST_VALUES]
+    clear = [col for col in columns if _says_parts(frame, col)]
+    splits = [read_split_column(frame, col, source) for col in clear]
+    if len({split.parts for split in splits}) > 1:
+        raise ArgumentError(
+            f"{source}: columns {shown(clear)} say different splits; choose one with --split-col {clear[0]}, or "
+            "--split-col '' for none of them"
+        )
+    others = [col for col in columns if col not in clear and _letters(col) in _NAMES and frame[col].nunique() > 1]
+    return (splits[0] if splits else None), {col: _hint(frame, col) for col in others}
+
+
+def _hint(frame: pd.DataFrame, col: str) -> str:
+    values = sorted({cell_text(cell).strip() for cell in frame[col].dropna()})
+    return (
+        f"column {col} ({shown(values, most=5)}) may say the split, and is not used for it: "
+        f"--split-col {col}={values[-1]} validates on the rows with {values[-1]}"
+    )
+
+
+def _letters(col: str) -> str:
+    return "".join(re.findall(r"[^\W\d_]+", col.casefold()))
+
+
+def _says_parts(frame: pd.DataFrame, col: str) -> bool:
+    """Say whether a column plainly says the split, by its values or as a column of yes and no by its name."""
+    texts = [cell_text(cell).strip() for cell in frame[col] if not is_missing(cell)]
+    if _letters(col) in _FLAGS and texts and all(text.lower() in _YES_NO for text in texts):
+        parts = _flag_parts(col, texts)
+        return parts.count("train") >= len(parts) / 2
+    parts_said = {part_of(text) for text in texts}
+    whole = None not in parts_said or _letters(col) in _NAMES
+    return whole and "train" in parts_said and len(parts_said - {None}) > 1
+
+
+def _flag_parts(col: str, texts: Sequence[str]) -> list[Part]:
+    yes, no = _FLAGS[_letters(col)]
+    return [yes if _YES_NO[text.lower()] else no for text in texts]
+
+
+def read_split_column(frame: pd.DataFrame, asked: str | int, source: Source) -> SplitColumn:
+    """Read what a column says; ``asked``, errors and all, as for ``find_split``."""
+    value: str | None = None
+    if isinstance(asked, str) and asked not in frame.columns and "=" in asked:
+        asked, _, value = asked.rpartition("=")
+    cells = column(frame, asked, source=source)
+    col = str(cells.name)
+    empty = [i for i, cell in enumerate(cells) if is_missing(cell)]
+    if empty:
+        raise DataError(
+            f"{source}: column {col} says the split, but nothing at row {source.rows(empty)}; fill these cells, or "
+            "--split-col '' draws a split"
+        )
+    texts = [cell_text(cell).strip() for cell in cells]
+    if value is None and _letters(col) in _FLAGS and all(text.lower() in _YES_NO for text in texts):
+        return SplitColumn(col, None, tuple(_flag_parts(col, texts)))
+    if value is not None:
+        return SplitColumn(col, value.strip(), _parts_by_value(texts, value.strip(), col, source))
+    parts = [part_of(text) for text in texts]
+    unclear = sorted({text for text, part in zip(texts, parts, strict=True) if part is None})
+    if unclear:
+        raise ArgumentError(
+            f"{source}: column {col} says {shown(unclear, most=5)}, which is none of {', '.join(get_args(Part))}; "
+            f"--split-col {col}={unclear[0]} validates on the rows with {unclear[0]}, --split-col '' draws a split"
+        )
+    return SplitColumn(col, None, tuple(part for part in parts if part))
+
+
+def _parts_by_value(texts: Sequence[str], value: str, col: str, source: Source) -> tuple[Part, ...]:
+    """Let one value validate; rows that are for testing by their own value stay out of training."""
+    if value not in texts:
+        raise ArgumentError(f"{source}: column {col} has no {value!r}; its values are {shown(sorted(set(texts)))}")
+    return tuple("valid" if text == value else "test" if part_of(text) == "test" else "train" for text in texts)

@@ -63,6 +63,8 @@ class Parts:
     n_valid: int = 1
     unmeasured: int = 0
 
+    lists = SimpleNamespace(pictures=SimpleNamespace(alike_groups=[]))
+
     @property
     def split(self):
         return SimpleNamespace(how=self.how, groups=self.groups, valid=[1] * self.n_valid, train=[0])

@@ -38,6 +38,41 @@ def by_class(path: Path, root: Path) -> list[Path]:
     return copies
 
 
+def test_a_share_of_folders_is_of_the_pictures_that_train(colour_path, tmp_path):
+    by_class(colour_path, tmp_path)
+    with pytest.warns(DataWarning, match=r"valid/ \(12 pictures\) is not used"):
+        data = ImageDataBunch.from_folder(tmp_path, valid_pct=0.25, **COMMON)
+    assert (len(data), len(data.valid_ds)) == (48, 12)
+    assert all(str(path).startswith(str(tmp_path / "train")) for path in data.store.paths)
+    (tmp_path / "valid").rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"there is no .*valid; pass train= and valid="):
+        ImageDataBunch.from_folder(tmp_path, **COMMON)
+    (tmp_path / "elsewhere").rename(tmp_path / "Val")
+    with pytest.raises(DataError, match=r"there is no .*valid; pass train= and valid= \(valid='Val', say\), or"):
+        ImageDataBunch.from_folder(tmp_path, **COMMON)
+
+
+@pytest.mark.parametrize("test", ["valid", "./valid", "train/../valid", "{root}/valid", "valid/"])
+def test_test_pictures_do_not_train_however_their_folder_is_written(colour_path, tmp_path, test):
+    by_class(colour_path, tmp_path)
+    data = ImageDataBunch.from_folder(tmp_path, train=".", test=test.format(root=tmp_path), valid_pct=0.25, **COMMON)
+    assert (len(data), len(data.test_ds)) == (48, 12)
+    assert not any("valid" in str(path) for path in data.store.paths)
+
+
+def test_a_column_that_says_the_split_is_taken_or_said(colour_path):
+    frame = pd.read_csv(colour_path / "labels.csv")
+    frame["is_valid"] = [i % 4 == 0 for i in range(len(frame))]
+    with pytest.warns(DataWarning, match="column 'is_valid' says which rows train, and is not used: split_col="):
+        drawn = ImageDataBunch.from_df(colour_path, frame, "train", suffix=".jpg", **COMMON)
+    assert len(drawn.valid_ds) == 12
+    taken = ImageDataBunch.from_df(colour_path, frame, "train", suffix=".jpg", split_col="is_valid", **COMMON)
+    assert taken.split.valid.tolist() == list(range(0, len(frame), 4))
+    assert taken.split.how == "by column is_valid"
+    none = ImageDataBunch.from_df(colour_path, frame, "train", suffix=".jpg", split_col="", **COMMON)
+    assert none.split.valid.tolist() == drawn.split.valid.tolist()
+
+
 def test_all_factories_find_the_same_pictures_and_labels(colour_path, tmp_path):
     copies = by_class(colour_path, tmp_path)
     frame = pd.read_csv(colour_path / "labels.csv")
@@ -49,7 +84,6 @@ def test_all_factories_find_the_same_pictures_and_labels(colour_path, tmp_path):
         ImageDataBunch.from_name_func(tmp_path, copies, lambda p: p.parent.name, **COMMON),
         ImageDataBunch.from_name_re(tmp_path, copies, r"/([a-z]+)_[^/]+$", **COMMON),
         ImageDataBunch.from_folder(tmp_path, train=".", valid_pct=0.2, **COMMON),
-        ImageDataBunch.from_folder(tmp_path, valid_pct=0.2, **COMMON),
     ]
     for data in bunches:
         assert data.classes == ["blue", "green", "red"]

@@ -16,7 +16,7 @@ import numpy as np
 
 from onecycle import __version__
 from onecycle.cli.exit_codes import DATA, FAILED
-from onecycle.cli.new_data import Seen, labelled_pictures, seen_by
+from onecycle.cli.new_data import Seen, labelled_pictures, seen_by, test_rows
 from onecycle.cli.screen import Screen
 from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.labels.table import LabelTable
@@ -178,8 +178,9 @@ def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> E
     with screen.status(f"loading {run.name}"):
         predictor = Predictor.load(run.path)
         names, is_multi = [str(c) for c in predictor.classes], predictor.is_multi
-        layout = labelled_pictures(data, options, RunConfig.read(run.config), is_multi=is_multi)
-        table = layout.pictures
+        config = RunConfig.read(run.config)
+        layout = labelled_pictures(data, options, config, is_multi=is_multi)
+        table, left_out = test_rows(layout.pictures, config)
         targets = table.targets(names, is_multi=is_multi)
         seen = seen_by(run, table.paths)
     use = np.setdiff1d(np.arange(len(table)), seen.trained)
@@ -202,7 +203,7 @@ def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> E
         predictions,
         what=f"pictures of {data}",
         slices=_slices(table, at, predictions),
-        notes=tuple(_notes(run, predictor.calibrated, table, seen, failed)),
+        notes=(*left_out, *_notes(run, predictor.calibrated, table, seen, failed)),
         facts={
             "data": layout.describe(),
             "left out as trained on": [table.row_name(i) for i in seen.trained],

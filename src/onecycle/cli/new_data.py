@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from onecycle.data.labels.find.columns import LayoutOptions
+from onecycle.data.labels.table import LabelTable
 from onecycle.data.layout import DataLayout, find_layout
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
@@ -41,6 +42,23 @@ def labelled_pictures(data: str, options: LayoutOptions, config: RunConfig, *, i
     layout = layout.like(**more)
     layout.pictures.check(groups=False)
     return layout
+
+
+def test_rows(table: LabelTable, config: RunConfig) -> tuple[LabelTable, tuple[tuple[str, str], ...]]:
+    """Return the rows that a table says are for testing, where the run was trained by the same column; else all.
+
+    Args:
+        table: labelled pictures.
+        config: of the run.
+
+    Returns:
+        the rows, and what to say about it, as (label, text).
+    """
+    rows = [i for i, part in enumerate(table.parts or ()) if part == "test"]
+    if not rows or table.split_col != config.split_col:
+        return table, ()
+    text = f"the {len(rows)} rows of {len(table)} that column {table.split_col} has for testing"
+    return table.rows(rows), (("rows", f"{text}; --split-col '' takes all that the run did not train on"),)
 
 
 # -- what the run has seen ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.transforms import Transform, flatten
 from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats, picture_batches
 from onecycle.data.datasets import ImageDataset, draw_grid, make_datasets
+from onecycle.data.labels.find.split import part_of
 from onecycle.data.labels.items import DatasetType, Label, Labels, labels_from_pattern, list_images
 from onecycle.data.labels.prevalence import Prevalence, prevalence
 from onecycle.data.labels.relabel import relabelled
@@ -32,7 +34,7 @@ from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
 from onecycle.data.pixels.store import LOADING_THREADS, PixelStore
 from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, check_keywords, warn
 from onecycle.files import absolute_name
-from onecycle.text import shown
+from onecycle.text import plural, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -246,6 +248,7 @@ class ImageDataBunch:
         header: int | Literal["infer"] | None = "infer",
         stratify: bool = False,
         group_col: int | str | None = None,
+        split_col: int | str | None = None,
         join_rows: bool = False,
         **options: Unpack[BunchOptions],
     ) -> Self:
@@ -265,6 +268,9 @@ class ImageDataBunch:
             header: row of the column names, None if there is none.
             stratify: give both parts the same share of each class or tag; a class with a single picture trains.
             group_col: column of what belongs together (site, patient, flight); a group is never split.
+            split_col: column that says which rows train, validate or are for testing, or ``"fold=4"`` where the rows
+                with 4 validate; ``valid_pct`` then does nothing, where rows validate. A column that plainly says so
+                and is not used is said; ``""`` for none.
             join_rows: each row has one tag of its picture; the rows of a picture are joined.
             options: see ``BunchOptions``.
 
@@ -276,8 +282,8 @@ class ImageDataBunch:
         table = LabelTable.from_csv(
             path, csv_labels, header=header, delimiter=delimiter, cols=fn_col, folder=folder, suffix=suffix
         )
-        table = table.with_label_columns(label_col, label_delim=label_delim, group_col=group_col).check()
-        table = table.joined() if join_rows else table
+        table = table.split_by(split_col).with_label_columns(label_col, label_delim=label_delim, group_col=group_col)
+        table = table.check().joined() if join_rows else table.check()
         return cls.from_table(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, **options)
 
     @classmethod
@@ -295,14 +301,15 @@ class ImageDataBunch:
         suffix: str = "",
         stratify: bool = False,
         group_col: int | str | None = None,
+        split_col: int | str | None = None,
         join_rows: bool = False,
         **options: Unpack[BunchOptions],
     ) -> Self:
         """Take pictures and labels from a DataFrame; arguments as in ``from_csv``."""
         check_options(options)
         table = LabelTable.from_df(df, path, cols=fn_col, folder=folder, suffix=suffix)
-        table = table.with_label_columns(label_col, label_delim=label_delim, group_col=group_col).check()
-        table = table.joined() if join_rows else table
+        table = table.split_by(split_col).with_label_columns(label_col, label_delim=label_delim, group_col=group_col)
+        table = table.check().joined() if join_rows else table.check()
         return cls.from_table(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, **options)
 
     @classmethod
@@ -792,16 +799,33 @@ def _pictures_of_classes(
     path: Path, train: str, valid: str, test: str | None, valid_pct: float | None, classes: Sequence[Label] | None
 ) -> list[Path]:
     """List the pictures of a folder data set, ``<part>/<class>/…``; see ``ImageDataBunch.from_folder``."""
-    roots = [path / train, path / valid] if valid_pct is None else [path]
-    missing = [str(r) for r in roots if valid_pct is None and not r.is_dir()]
-    if missing:
-        raise DataError(
-            f"expected the folders {path}/{train} and {path}/{valid}, but there is no {' or '.join(missing)}; "
-            "pass train= and valid=, or valid_pct=0.2 to split all pictures at random"
-        )
-    pictures = [p for root in roots for p in list_images(root) if test is None or path / test not in p.parents]
+    if valid_pct is not None:
+        roots = [path / train if (path / train).is_dir() else path]
+        if roots[0].resolve() != path.resolve() and (path / valid).is_dir():
+            n = plural(len(list_images(path / valid)), "picture")
+            warn(f"{path / valid}/ ({n}) is not used: valid_pct={valid_pct} draws from {path / train}", DataWarning)
+    else:
+        roots = [path / train, path / valid]
+        _check_part_folders(path, train, valid)
+    pictures = [p for root in roots for p in list_images(root)]
+    if test is not None:
+        top = os.path.realpath(path / test)
+        tests = {p for p in {p.parent for p in pictures} if Path(os.path.realpath(p), "_").is_relative_to(top)}
+        pictures = [p for p in pictures if p.parent not in tests]
     wanted = None if classes is None else {str(c) for c in classes}
     return [p for p in pictures if wanted is None or p.parent.name in wanted]
+
+
+def _check_part_folders(path: Path, train: str, valid: str) -> None:
+    missing = {name: path / part for name, part in (("train", train), ("valid", valid)) if not (path / part).is_dir()}
+    if missing:
+        there = sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+        near = [f"{name}={folder!r}" for name in missing for folder in there if part_of(folder) == name]
+        hint = "pass train= and valid=" + (f" ({', '.join(near)}, say)" if near else "")
+        raise DataError(
+            f"expected the folders {path}/{train} and {path}/{valid}, but there is no "
+            f"{' or '.join(map(str, missing.values()))}; {hint}, or valid_pct=0.2 to split all pictures at random"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from onecycle.data.labels.find.columns import LayoutOptions, Roles, TableLayout, find_roles
 from onecycle.data.labels.find.split import Part, part_of
-from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, list_images, other_files
+from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, list_images, other_files, plain_text
 from onecycle.data.labels.read import is_table, read_table
 from onecycle.data.labels.splits import Split, folder_split
 from onecycle.data.labels.table import LabelTable
@@ -46,6 +46,7 @@ class DataLayout:
     reasons: tuple[tuple[str, str], ...] = ()  # each choice and why it was made
     sample: tuple[tuple[str, str], ...] = ()  # a row of the table: (column, cell); empty for folders
     hints: tuple[str, ...] = ()  # what else may be worth an option
+    test: str | None = None  # labelled pictures that are for testing: what ``evaluate`` takes
 
     @property
     def is_multi(self) -> bool:
@@ -243,7 +244,10 @@ def _of_table(data: str, root: Path, read: _Read) -> DataLayout:
         pictures = pictures.split_by(cols.split_col)
     pictures = pictures.with_label_columns(cols.label_col, label_delim=cols.label_delim, group_col=cols.group_col)
     pictures = pictures.joined() if cols.join_rows else pictures
-    return DataLayout(data=data, root=root, csv=read.csv, kind="table", pictures=pictures, **vars(read.roles))
+    test = data if "test" in (pictures.parts or ()) else None
+    return DataLayout(
+        data=data, root=root, csv=read.csv, kind="table", pictures=pictures, test=test, **vars(read.roles)
+    )
 
 
 def _folders_in(root: Path) -> list[str]:
@@ -285,9 +289,14 @@ def _of_folders(data: str, root: Path) -> DataLayout:
     reasons = [("labels", f"the name of the folder {where} a picture is in, {classes}")]
     if by_part:
         reasons.append(("split", f"by the folders {train}/ and {valid}/ (no --valid-pct, no --stratify)"))
-    hints = (*_unused_tables(root), *(_unused_folder(root, name, parts) for name in _unused(root, names, parts)))
+    unused = [name for name in names if parts and name not in (train, valid) and _has_pictures(root / name)]
+    test = next((root / name for name in unused if part_of(name) == "test" and _has_classes(root / name)), None)
+    hints = (*_unused_tables(root), *(_unused_folder(root / name) for name in unused))
     kind: Kind = "train and valid folders" if by_part else "class folders"
-    return DataLayout(data=data, root=top, csv=None, kind=kind, pictures=pictures, reasons=tuple(reasons), hints=hints)
+    return DataLayout(
+        data=data, root=top, csv=None, kind=kind, pictures=pictures, reasons=tuple(reasons), hints=hints,
+        test=None if test is None else str(test),
+    )  # fmt: skip
 
 
 def _part_folders(root: Path, names: Sequence[str]) -> dict[Part, str]:
@@ -307,8 +316,8 @@ def _part_folders(root: Path, names: Sequence[str]) -> dict[Part, str]:
     for same in folders.values():
         if len(same) > 1 and same is not folders.get("test"):
             raise DataError(
-                f"{root}: the folders {' and '.join(same)} are named as one part of the split; name the one that is "
-                "meant as none other is, or move the others away"
+                f"{root}: the folders {' and '.join(same)} are named as one and the same part of a split; "
+                "move all but one of them out of it, or put their pictures together"
             )
     return {part: same[0] for part, same in folders.items()}
 
@@ -317,19 +326,16 @@ def _has_pictures(folder: Path) -> bool:
     return bool(list_images(folder))
 
 
-def _unused(root: Path, names: Sequence[str], parts: Mapping[Part, str]) -> list[str]:
-    """Return the folders with pictures beside those that train and validate."""
-    used = {parts.get("train"), parts.get("valid")}
-    return [name for name in names if parts and name not in used and _has_pictures(root / name)]
+def _has_classes(folder: Path) -> bool:
+    return any(picture.parent != folder for picture in list_images(folder))
 
 
-def _unused_folder(root: Path, name: str, parts: Mapping[Part, str]) -> str:
-    pictures = list_images(root / name)
-    what = f"{name}/ ({plural(len(pictures), 'picture')}) is not used"
-    if part_of(name) != "test":
-        return f"{what}: neither {parts['train']}/ nor a folder that validates"
-    command = "predict" if all(picture.parent == root / name for picture in pictures) else "evaluate"
-    return f"{what} for training; afterwards: onecycle {command} RUN {shlex.quote(str(root / name))}"
+def _unused_folder(folder: Path) -> str:
+    what = f"{folder.name}/ ({plural(len(list_images(folder)), 'picture')}) is not used"
+    if part_of(folder.name) != "test":
+        return f"{what}: by its name it neither trains nor validates"
+    command = "evaluate" if _has_classes(folder) else "predict"
+    return f"{what} for training; afterwards: onecycle {command} RUN {shlex.quote(str(folder))}"
 
 
 def _unused_tables(root: Path) -> tuple[str, ...]:
@@ -344,7 +350,9 @@ def _tables_of(folder: Path) -> list[str]:
 def _no_classes_text(top: Path, root: Path, names: Sequence[str]) -> str:
     """Say where the labels may be of pictures that are in no folders of classes."""
     tables = [root / name / table for name in names for table in _tables_of(root / name)]
-    text = f"the pictures in {top} are in no folders of classes, so nothing says what they show"
+    parts = [name for name in names if part_of(name) and _has_pictures(root / name)]
+    read = f" ({' and '.join(parts)} are read as parts of a split)" if len(parts) > 1 else ""
+    text = f"the pictures in {top} are in no folders of classes{read}, so nothing says what they show"
     if tables:
         listed = ", ".join(str(table.relative_to(root)) for table in tables[:4])
         return f"{text}; there is a table below ({listed}): name its folder, {shlex.quote(str(tables[0].parent))}"
@@ -361,7 +369,7 @@ def _classes_of(pictures: LabelTable, root: Path, *, depth: int) -> list[str]:
         os.path.dirname(path) for path, label in zip(pictures.paths, pictures.cells or (), strict=True) if label
     )
     n_in = {Path(folder).relative_to(root): counts[folder] for folder in sorted(counts, key=Path)}
-    classes = sorted({folder.name for folder in n_in})
+    classes = sorted({plain_text(folder.name) for folder in n_in})
     deep = [f"{folder.as_posix()} ({n:,})" for folder, n in n_in.items() if len(folder.parts) > depth]
     if deep:
         more = f" and {len(deep) - 4:,} more" if len(deep) > 4 else ""

@@ -179,4 +179,10 @@ def make_learner(config: RunConfig, data: ImageDataBunch, folder: Path, *, pretr
 
 def described(layout: DataLayout) -> dict[str, Any]:
     """Return the layout as ``data.json`` has it."""
-    return {**layout.describe(), "root": str(layout.root.resolve()), "kind": layout.kind, "is_multi": layout.is_multi}
+    of_data = {
+        "root": str(layout.root.resolve()),
+        "kind": layout.kind,
+        "is_multi": layout.is_multi,
+        "test": layout.test,
+    }
+    return {**layout.describe(), **of_data}

@@ -162,6 +162,8 @@ def show_results(
     screen.row("next", "look at the report, then predict pictures of your own")
     if report is not None:
         screen.command(str(run.report), "opens in a browser")
+    if test := run.read_json(run.data).get("layout", {}).get("test"):
+        screen.command(f"onecycle evaluate {path} {shlex.quote(test)}", "measures on the pictures for testing")
     screen.command(f"onecycle report {path}", "writes it again")
     screen.command(f"onecycle predict {path} PICTURES")
     screen.event(

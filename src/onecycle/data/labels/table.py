@@ -17,7 +17,7 @@ import pandas as pd
 from onecycle.data.labels import items
 from onecycle.data.labels.file_names import FileNames
 from onecycle.data.labels.find.labels import flags_beside
-from onecycle.data.labels.find.split import Part, read_split_column
+from onecycle.data.labels.find.split import Part, find_split, unused_split
 from onecycle.data.labels.items import Label, Labels, Source
 from onecycle.data.labels.read import column, columns, flags, read_label_csv
 from onecycle.data.labels.splits import Split, folder_split, group_numbers, group_split, make_split, random_split
@@ -168,7 +168,7 @@ class LabelTable:
             f"{top.name}/{p.name}"
             for top in tops
             for p in sorted(top.iterdir())
-            if p.is_dir() and p not in used and not p.name.startswith(".")
+            if p.is_dir() and p not in used and not p.name.startswith(".") and str(p) not in lost
         )
         table = cls([p.as_posix() for p in pictures], root, source=Source(str(root)))
         cells = [None if p.parent in tops else p.parent.name for p in pictures]
@@ -255,14 +255,21 @@ class LabelTable:
         if apart:
             raise DataError(f"{self.source}: pictures whose rows are in different parts: {self._named(apart)}")
         tags = [tuple(dict.fromkeys(tag for i in same for tag in self.tags[i] or ())) for same in rows.values()]
+        return self.rows(first)._with(cells=tags, label_delim=None)
+
+    def rows(self, rows: Sequence[int]) -> Self:
+        """Return the table of some rows, which have no numbers any more."""
+        cells, groups, parts = (
+            None if values is None else [values[i] for i in rows]
+            for values in (self.cells, self.group_cells, self.parts)
+        )
         return self._with(
-            paths=[self.paths[i] for i in first],
-            cells=tags,
-            label_delim=None,
-            group_cells=None if self.group_cells is None else [self.group_cells[i] for i in first],
-            parts=None if parts is None else [parts[i] for i in first],
-            frame=None if self.frame is None else self.frame.iloc[first].reset_index(drop=True),
-            source=replace(self.source, first_row=0),  # rows have no numbers any more
+            paths=[self.paths[i] for i in rows],
+            cells=cells,
+            group_cells=groups,
+            parts=parts,
+            frame=None if self.frame is None else self.frame.iloc[list(rows)].reset_index(drop=True),
+            source=replace(self.source, first_row=0),
         )
 
     def grouped(self, col: int | str) -> Self:
@@ -270,10 +277,17 @@ class LabelTable:
         cells = column(self.needs_frame("group_col"), col, source=self.source)
         return self._with(group_cells=list(cells), group_col=cells.name)
 
-    def split_by(self, split_col: str) -> Self:
-        """Return the table with the column that says the split; ``split_col`` as ``find_split`` takes it."""
-        column = read_split_column(self.needs_frame("split_col"), split_col, self.source)
-        return self._with(parts=column.parts, split_col=column.asked)
+    def split_by(self, split_col: int | str | None) -> Self:
+        """Return the table with the column that says the split; ``split_col`` as ``find_split`` takes it.
+
+        None warns where a column plainly says the split: it is not used.
+        """
+        if split_col is None:
+            if message := unused_split(self.frame, [self.name_col], self.source):
+                warn(message, DataWarning)
+            return self
+        split, _ = find_split(self.needs_frame("split_col"), (), split_col, self.source)
+        return self if split is None else self._with(parts=split.parts, split_col=split.asked)
 
     def with_groups(self, groups: Sequence[object]) -> Self:
         """Return the table with one entry a picture, equal for pictures that belong together.
@@ -410,15 +424,9 @@ class LabelTable:
         train, valid = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "valid")
         how = f"by column {self.split_col}"
         if not len(valid) and len(train):
-            drawn = self._rows(train.tolist()).split(valid_pct, seed=seed, stratify=stratify)
+            drawn = self.rows(train.tolist())._with(parts=None).split(valid_pct, seed=seed, stratify=stratify)
             train, valid, how = train[drawn.train], train[drawn.valid], f"{drawn.how}, of the rows that train {how}"
         return make_split(train, valid, how, groups=groups)
-
-    def _rows(self, rows: Sequence[int]) -> Self:
-        """Return a table of some rows, of which nothing says any more where they came from."""
-        cells, groups = ([v[i] for i in rows] if v is not None else None for v in (self.cells, self.group_cells))
-        paths = [self.paths[i] for i in rows]
-        return self._with(paths=paths, cells=cells, group_cells=groups, frame=None, parts=None)
 
     @property
     def by_folder(self) -> bool:

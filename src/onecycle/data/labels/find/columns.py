@@ -92,7 +92,9 @@ def find_roles(frame: pd.DataFrame, root: Path, name: str, asked: LayoutOptions)
     if asked.join_rows:
         reasons.append(("rows", "those of a picture are joined (as asked): each has a tag of it"))
     if group_col:
-        reasons.append(("groups", f"column {group_col} (as asked): a group stays in one part"))
+        drawn = split is None or "valid" not in split.parts
+        promise = "a group stays in one part" if drawn else "an audit says whether one is in both parts"
+        reasons.append(("groups", f"column {group_col} (as asked): {promise}"))
     if split is not None:
         how = "as asked" if asked.split_col else "as its values say; --split-col '' draws a split"
         reasons.append(("split", f"{split.why} ({how})"))

@@ -160,12 +160,13 @@ def _only_place(places: Sequence[Place], table: Path) -> Place:
     others = [place for place in places if 2 * _n_others(place, best) >= len(best.hits)]
     if others:
         rivals = [best, *others]
-        options = [o for o in ("folder", "suffix") if len({getattr(place, o) for place in rivals}) > 1]
+        options = [f"--{o}" for o in ("folder", "suffix") if len({getattr(place, o) for place in rivals}) > 1]
         more = f" and {len(rivals) - 6} more" if len(rivals) > 6 else ""
+        here = " (. is the data set's own)" if "--folder" in options and not all(p.folder for p in rivals) else ""
         raise ArgumentError(
             f"{table}: the names in column {best.column} are those of files in {len(rivals)} places: "
             f"{'; '.join(f'{place.path} ({place.count})' for place in rivals[:6])}{more}; choose one with "
-            f"{' and '.join(f'--{o} {getattr(best, o) or chr(46)}' for o in options)}, say"
+            f"{' and '.join(options)}{here}"
         )
     elsewhere = {i for place in places for i in place.hits} - best.hits.keys()
     if 2 * len(elsewhere) >= len(best.hits):

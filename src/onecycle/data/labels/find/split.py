@@ -84,7 +84,7 @@ class SplitColumn:
         n = Counter(self.parts)
         drawn = "" if n["valid"] else ", of which a share is drawn to validate"
         validate = f", {n['valid']:,} validate" if n["valid"] else ""
-        test = f"; {n['test']:,} for testing are left out" if n["test"] else ""
+        test = f"; {n['test']:,} for testing are left out, for evaluate" if n["test"] else ""
         return f"by column {self.asked}: {n['train']:,} rows train{drawn}{validate}{test}"
 
 
@@ -109,17 +109,29 @@ def find_split(
     if asked == "":
         return None, {}
     if asked is not None:
-        return read_split_column(frame, asked, source), {}
+        return _read(frame, asked, source), {}
     columns = [str(c) for c in frame.columns if str(c) not in taken and frame[c].nunique() <= _MOST_VALUES]
     clear = [col for col in columns if _says_parts(frame, col)]
-    splits = [read_split_column(frame, col, source) for col in clear]
+    splits = [_read(frame, col, source) for col in clear]
     if len({split.parts for split in splits}) > 1:
         raise ArgumentError(
             f"{source}: columns {shown(clear)} say different splits; choose one with --split-col {clear[0]}, or "
-            "--split-col '' for none of them"
+            "--split-col '' (split_col=) for none of them"
         )
     others = [col for col in columns if col not in clear and _letters(col) in _NAMES and frame[col].nunique() > 1]
     return (splits[0] if splits else None), {col: _hint(frame, col) for col in others}
+
+
+def unused_split(frame: pd.DataFrame | None, taken: Sequence[str | None], source: Source) -> str:
+    """Say that a column plainly says the split and is not used, for a call in Python; ``""`` where none does."""
+    columns = [] if frame is None or len(frame.columns) < 3 else [str(c) for c in frame.columns if str(c) not in taken]
+    clear = [col for col in columns if frame is not None and _says_parts(frame, col)]
+    if not clear:
+        return ""
+    return (
+        f"{source}: column {clear[0]!r} says which rows train, and is not used: split_col={clear[0]!r} splits by it, "
+        "split_col='' draws a split and says nothing"
+    )
 
 
 def _hint(frame: pd.DataFrame, col: str) -> str:
@@ -150,7 +162,7 @@ def _flag_parts(col: str, texts: Sequence[str]) -> list[Part]:
     return [yes if _YES_NO[text.lower()] else no for text in texts]
 
 
-def read_split_column(frame: pd.DataFrame, asked: str | int, source: Source) -> SplitColumn:
+def _read(frame: pd.DataFrame, asked: str | int, source: Source) -> SplitColumn:
     """Read what a column says; ``asked``, errors and all, as for ``find_split``."""
     value: str | None = None
     if isinstance(asked, str) and asked not in frame.columns and "=" in asked:
@@ -161,7 +173,7 @@ def read_split_column(frame: pd.DataFrame, asked: str | int, source: Source) -> 
     if empty:
         raise DataError(
             f"{source}: column {col} says the split, but nothing at row {source.rows(empty)}; fill these cells, or "
-            "--split-col '' draws a split"
+            "--split-col '' (split_col='') draws a split"
         )
     texts = [cell_text(cell).strip() for cell in cells]
     if value is None and _letters(col) in _FLAGS and all(text.lower() in _YES_NO for text in texts):
@@ -173,7 +185,7 @@ def read_split_column(frame: pd.DataFrame, asked: str | int, source: Source) -> 
     if unclear:
         raise ArgumentError(
             f"{source}: column {col} says {shown(unclear, most=5)}, which is none of {', '.join(get_args(Part))}; "
-            f"--split-col {col}={unclear[0]} validates on the rows with {unclear[0]}, --split-col '' draws a split"
+            f"--split-col {col}={unclear[0]} (split_col=) validates on the rows with {unclear[0]}, '' draws a split"
         )
     return SplitColumn(col, None, tuple(part for part in parts if part))
 

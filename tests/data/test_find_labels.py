@@ -7,7 +7,7 @@ import pytest
 
 from onecycle.data.labels.find.labels import LabelColumns, find_labels
 from onecycle.data.labels.items import Source
-from onecycle.errors import ArgumentError, DataWarning
+from onecycle.errors import ArgumentError, DataWarning, LabelError
 
 N = 24
 
@@ -125,3 +125,23 @@ def test_lists_are_tags_whatever_is_in_them():
 
 def test_measures_are_no_classes():
     assert look(kind=["x", "y"] * 12, score=["0.50", "0.75", "1.00"] * 8).col == "kind"
+
+
+@pytest.mark.parametrize("cells", [[f"{i / 7:.3f}" for i in range(N)], [0.5, 1.5, 2.5]])
+def test_measures_by_the_name_of_labels_are_refused(cells):
+    cells = [cells[i % len(cells)] for i in range(N)]
+    with pytest.raises(LabelError, match=r"column label holds numbers that are not whole, such as 0.*regression"):
+        look(label=cells)
+
+
+def test_versions_are_labels():
+    assert "3 classes" in look(label=["1.1", "1.10", "1.20"] * 8).why
+    assert "3 classes" in look(label=["1.1", "1.2", "1.3"] * 8).why
+    assert "2 classes" in look(label=["sea", "sea\u00a0", "sun", " sun"] * 6).why
+
+
+def test_rows_that_are_joined_have_a_tag_each():
+    labels = find_labels(
+        pd.DataFrame({"file": ["a"] * 6, "tag": TWO_WORDS[0]}), {"file"}, Source("t", 2), join_rows=True
+    )
+    assert (labels.delim, "a tag a row" in labels.why) == (None, True)

@@ -11,7 +11,7 @@ import pytest
 
 from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.layout import DataLayout, find_layout
-from onecycle.errors import ArgumentError, DataError
+from onecycle.errors import ArgumentError, DataError, DataWarning
 
 
 def picture(path: Path, seed: int = 0) -> None:
@@ -94,6 +94,33 @@ def test_other_delimiters_between_cells(tiles, name, sep):
     data = layout.bunch(size=32)
     assert (data.classes, len(data.labels)) == (["a", "b"], 40)
     np.testing.assert_array_equal(layout.pictures.split(stratify=True).valid, data.split.valid)
+
+
+def test_a_table_of_one_column_asks_for_the_delimiter(tiles):
+    table(tiles, pd.DataFrame({"name": NAMES, "label": ["a", "b"] * 20}), sep="^")
+    with pytest.raises(DataError, match="it has a single column: is the delimiter right"):
+        find_layout(tiles)
+    assert find_layout(tiles, LayoutOptions(delimiter="^")).bunch(size=32).classes == ["a", "b"]
+
+
+def test_a_layout_of_flags_and_one_of_rows_are_found_again(tiles):
+    flags = pd.DataFrame(
+        {"name": NAMES, **{c: [int(i % 4 == k or i % 4 == 3) for i in range(40)] for k, c in enumerate("abc")}}
+    )
+    table(tiles, flags)
+    with pytest.warns(DataWarning, match="3 columns of 0/1"):
+        first = find_layout(tiles)
+    asked = {name: value for name, value in first.describe().items() if name != "data"}
+    again = find_layout(tiles, LayoutOptions(**asked))
+    np.testing.assert_array_equal(again.pictures.labels.targets, flags[list("abc")])
+    table(tiles, pd.DataFrame({"name": [*NAMES, *NAMES[:9]], "tag": ["big boat", "sea"] * 20 + ["sun"] * 9}))
+    asked = {
+        name: value
+        for name, value in find_layout(tiles, LayoutOptions(join_rows=True)).describe().items()
+        if name != "data"
+    }
+    again = find_layout(tiles, LayoutOptions(**asked))
+    assert (len(again.pictures), again.is_multi, again.bunch(size=32).classes) == (40, True, ["big boat", "sea", "sun"])
 
 
 def test_parquet(tiles):

@@ -95,6 +95,7 @@ def test_another_reading_of_the_labels_encodes_them_anew():
         (["007", "7", "7.0"], ["007", "7", "7.0"]),
         (["1.0", "1.00", "1.0"], ["1.0", "1.00"]),
         (["1", "x", "1.0"], ["1", "1.0", "x"]),
+        (["0.5", "1.5", "1"], ["0.5", "1", "1.5"]),
         (["e\u0301", "é", " é\u00a0"], ["é"]),
         (["a\u00a0b", "a b", "a b "], ["a b"]),
     ],
@@ -103,7 +104,9 @@ def test_what_labels_of_a_text_table_are_classes(cells, classes):
     assert table_of(*cells * 3).labels.classes == classes
 
 
-@pytest.mark.parametrize("cells", [["0.5", "1.5", "0.5"], [f"{i / 7:.3f}" for i in range(20)]])
+@pytest.mark.parametrize(
+    "cells", [[0.5, 1.5, 0.5], [f"{i / 7:.3f}" for i in range(20)], [f"{i % 30}.5" for i in range(99)]]
+)
 def test_measures_are_refused_as_labels(cells):
     with pytest.raises(LabelError, match="regression is not supported"):
         _ = table_of(*cells).labels

@@ -226,6 +226,8 @@ def _read(root: Path, csv: str, options: LayoutOptions) -> _Read:
     try:
         roles = find_roles(table.frame, root, csv, options)
     except (DataError, ArgumentError) as error:
+        if not table.pictures and len(table.frame.columns) == 1 and len(table.frame):
+            raise DataError(f"{error}; it has a single column: is the delimiter right (--delimiter)?") from error
         if not table.pictures:
             raise
         raise DataError(

@@ -245,6 +245,10 @@ def whole_number(text: str) -> str:
     return text.removesuffix(".0") if _WHOLE.fullmatch(text) else text
 
 
+_MOST_DECIMALS = 20
+"""More different numbers that are not whole are no classes: a measure."""
+
+
 def are_decimals(cells: Sequence[object]) -> bool:
     """Say whether cells are numbers of which some are not whole: a measure, as it seems."""
     texts = [cell_text(cell).strip() for cell in cells]
@@ -252,19 +256,17 @@ def are_decimals(cells: Sequence[object]) -> bool:
 
 
 def numbers_of(cells: Sequence[object]) -> Sequence[object]:
-    """Return the label cells of a text table as numbers where all are whole, as ``3`` or ``3.0``, or are measured.
+    """Return the label cells of a text table as numbers where all are whole, as ``3`` or ``3.0``, or are a measure.
 
-    Labels that only seem to be numbers stay text: of ``1.1``, ``1.10`` and ``4e00`` no two are one class.
+    A few decimals stay text, as any label: of ``1.1``, ``1.10`` and ``4e00`` no two are one class.
     """
     texts = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
     if not texts or any(not is_missing(cell) and not isinstance(cell, str) for cell in cells):
         return cells
     if all(map(_WHOLE.fullmatch, texts)):
         return [cell if is_missing(cell) else int(whole_number(str(cell).strip())) for cell in cells]
-    if all(map(_DECIMAL.fullmatch, texts)):
-        distinct = set(texts)
-        if len(distinct) > max(2, len(texts) / 2) or all(str(float(text)) == text for text in distinct):
-            return [cell if is_missing(cell) else float(str(cell)) for cell in cells]  # which no class can be
+    if len(set(texts)) > max(10, min(_MOST_DECIMALS, len(texts) / 2)) and all(map(_DECIMAL.fullmatch, texts)):
+        return [cell if is_missing(cell) else float(str(cell)) for cell in cells]  # which no class can be
     return cells
 
 

@@ -250,8 +250,8 @@ def _check_widths(rows: Sequence[Sequence[str]], names: Sequence[str], delimiter
         raise DataError(
             f"{source}: {len(row)} cells at row {source.rows(longer[:1])} ({shown(row, most=4)}), but the header has "
             f"{plural(n, 'column')} ({shown(names, most=4)}); {len(longer):,} of {len(rows):,} rows have more. If "
-            f'they are tags, put quotes around them, "a{delimiter}b"{option}; if not, is {delimiter!r} the right '
-            "delimiter (--delimiter, delimiter=)?"
+            f'they are tags, put quotes around them, "a{delimiter}b"{option}; if not, does the first line name each '
+            f"column, and is {delimiter!r} the right delimiter (--delimiter, delimiter=)?"
         )
 
 

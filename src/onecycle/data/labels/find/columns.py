@@ -87,10 +87,9 @@ def find_roles(frame: pd.DataFrame, root: Path, name: str, asked: LayoutOptions)
     _check_header(frame, root, files, name)
     split, split_hints = find_split(frame, _no_splits(frame, [files.column, *taken]), asked.split_col, source)
     others = {files.column, group_col, None if split is None else split.column}
-    labels = find_labels(frame, others, source, asked.label_col, asked.label_delim)
+    join = bool(asked.join_rows)
+    labels = find_labels(frame, others, source, asked.label_col, asked.label_delim, join_rows=join)
     reasons = [("pictures", files.why), ("labels", labels.why)]
-    if asked.join_rows:
-        reasons.append(("rows", "those of a picture are joined (as asked): each has a tag of it"))
     if group_col:
         drawn = split is None or "valid" not in split.parts
         promise = "a group stays in one part" if drawn else "an audit says whether one is in both parts"
@@ -104,7 +103,7 @@ def find_roles(frame: pd.DataFrame, root: Path, name: str, asked: LayoutOptions)
     hints += [] if group_col else _hints(frame, used)
     table = TableLayout(
         folder=files.folder, suffix=files.suffix, label_delim=labels.delim, fn_col=files.column, label_col=labels.col,
-        group_col=group_col, split_col=None if split is None else split.asked, join_rows=bool(asked.join_rows),
+        group_col=group_col, split_col=None if split is None else split.asked, join_rows=join,
         delimiter=asked.delimiter,
     )  # fmt: skip
     return Roles(table, tuple(reasons), sample, tuple(hints))

@@ -10,9 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from onecycle.data.labels.items import Source, are_decimals, cell_text, find_tag_lists, is_missing, split_tags
+from onecycle.data.labels.items import (
+    Source,
+    are_decimals,
+    cell_text,
+    find_tag_lists,
+    is_missing,
+    numbers_of,
+    plain_text,
+    split_tags,
+)
 from onecycle.data.labels.read import are_flag_cells, columns, flags
-from onecycle.errors import ArgumentError, DataWarning, warn
+from onecycle.errors import ArgumentError, DataWarning, LabelError, warn
 from onecycle.text import shown
 
 _LABEL_NAMES = {"label", "labels", "tag", "tags", "class", "classes", "category", "categories", "target", "targets"}
@@ -33,7 +42,13 @@ class LabelColumns:
 
 
 def find_labels(
-    frame: pd.DataFrame, taken: set[str | None], source: Source, label_col: int | str | None, label_delim: str | None
+    frame: pd.DataFrame,
+    taken: set[str | None],
+    source: Source,
+    label_col: int | str | None = None,
+    label_delim: str | None = None,
+    *,
+    join_rows: bool = False,
 ) -> LabelColumns:
     """Find the labels; what was asked for is taken.
 
@@ -43,9 +58,11 @@ def find_labels(
         source: what to call the table.
         label_col: column by name or position, several names with commas between them; None to look.
         label_delim: as in ``LabelColumns``; None to look, "" for one label a picture.
+        join_rows: whether each row has one tag of its picture, so that nothing is looked for in its cells.
 
     Raises:
         ArgumentError: no such column, several that could hold the labels, or cells that can be read in two ways.
+        LabelError: a column of measures.
     """
     if label_col is not None:
         names, why = [str(c.name) for c in columns(frame, label_col, source=source)], "as asked"
@@ -53,10 +70,12 @@ def find_labels(
         names, why = _find_columns(frame, taken, source)
     col = ",".join(names)
     if len(names) > 1:
-        return LabelColumns(
-            col, None, f"columns {shown(names, most=6)} ({why}): {len(names)} tags, 0/1 in a column each"
-        )
-    delim, why_delim = _find_delim(frame[names[0]], label_delim, f"{source}, column {col}")
+        why = f"columns {shown(names, most=6)} ({why}): {len(names)} tags, 0/1 in a column each"
+        return LabelColumns(col, None, why)
+    asked = "" if join_rows and label_delim is None else label_delim
+    delim, why_delim = _find_delim(frame[names[0]], asked, f"{source}, column {col}")
+    if join_rows and delim is None:
+        why_delim = "a tag a row, the rows of a picture joined (as asked)"
     return LabelColumns(col, delim, f"column {col} ({why}), {why_delim}")
 
 
@@ -132,10 +151,15 @@ def holds_classes(cells: pd.Series[Any]) -> bool:
 
 def _find_delim(cells: pd.Series[Any], asked: str | None, where: str) -> tuple[str | None, str]:
     known = [v for v in cells if not is_missing(v)]
+    if asked is None and any(isinstance(v, float) and not v.is_integer() for v in numbers_of(known)):
+        raise LabelError(
+            f"{where} holds numbers that are not whole, such as {cell_text(known[0])}: regression is not supported; "
+            "turn them into classes first, or choose another column with --label-col"
+        )
     lists = [v for v in known if isinstance(v, tuple)]
     if lists:
         return None, f"several tags a picture, in lists: {len({tag for tags in lists for tag in tags})} tags"
-    strings = Counter(map(cell_text, known))
+    strings = Counter(map(plain_text, known))
     tag_lists = find_tag_lists(strings.elements()) if asked is None else None
     delim = tag_lists.delimiter if tag_lists is not None else _delim_of_few(strings) if asked is None else asked
     why = "" if asked is None else " (as asked)"

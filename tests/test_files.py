@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from onecycle import files
-from onecycle.files import csv_text, plain_json, replace_whole, short_digest, sync_folder, write_whole
+from onecycle.files import absolute_name, csv_text, plain_json, replace_whole, short_digest, sync_folder, write_whole
 
 
 def test_a_file_is_written_below_folders_that_are_made(tmp_path):
@@ -88,3 +89,22 @@ def test_a_digest_does_not_depend_on_the_order_of_keys():
 def test_rows_become_the_text_of_a_table():
     assert csv_text([("file", "n"), ('a "b", c', 1), ("", None)]) == 'file,n\n"a ""b"", c",1\n,\n'
     assert csv_text([]) == ""
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
+def test_an_error_of_the_disk_names_the_file_that_was_to_be_written(tmp_path, number):
+    def write(_: Path) -> None:
+        raise OSError(number, "no room")  # as write() has it: without a name
+
+    (tmp_path / "a.txt").write_text("before")
+    with pytest.raises(OSError, match="no room") as caught:
+        replace_whole(tmp_path / "a.txt", write)
+    assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / "a.txt"))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "before"
+
+
+def test_paths_are_made_absolute_and_no_name_stays_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"": "", "a/b.png": f"{tmp_path}/a/b.png", "./b.png": f"{tmp_path}/b.png", "/x/./y": "/x/./y"}
+    assert {name: absolute_name(name) for name in names} == names

@@ -33,4 +33,4 @@ def load(run: str | Path, *, device: str | None = None) -> Predictor:
     from onecycle.learner.predictor import Predictor
     from onecycle.runs.folder import RunFolder
 
-    return Predictor.load(RunFolder.open(run).path, device=device)
+    return Predictor.load(RunFolder.open_finished(run).path, device=device)

@@ -22,7 +22,11 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have ``write`` make a file beside ``path``, make that durable, and give it the name ``path``."""
+    """Have ``write`` make a file beside ``path``, make that durable, and give it the name ``path``.
+
+    Raises:
+        OSError: the disk is full, say; its ``filename`` is ``path``.
+    """
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         tmp.touch()
@@ -32,6 +36,10 @@ def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
         with tmp.open("rb+") as file:
             os.fsync(file.fileno())
         tmp.replace(path)
+    except OSError as error:
+        if error.errno is not None:  # writing says no name, and that of the file beside it says nothing to a user
+            raise type(error)(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         tmp.unlink(missing_ok=True)
     sync_folder(path.parent)

@@ -48,6 +48,17 @@ def test_the_text_names_the_file_of_a_system_error():
     assert "--bs" in error_text(MemoryError())
 
 
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_says_where_and_what_to_do(number):
+    error = OSError(number, "No space left on device", "/small/x-001/model/model.safetensors")
+    text = " ".join(error_text(error).split())
+    assert exit_code(error) == 4
+    assert "/small/x-001/model/model.safetensors" in text
+    assert "free some room there" in text
+    assert "--out" in text
+    assert "free some" not in error_text(PermissionError(errno.EACCES, "Permission denied", "runs/x"))
+
+
 def test_a_defect_is_named_as_one():
     text = error_text(ZeroDivisionError("by zero"))
     assert "defect" in text
@@ -104,7 +115,7 @@ def test_a_defect_ends_in_one_message(monkeypatch, capsys):
 
 
 def test_a_warning_is_a_sentence(monkeypatch, capsys):
-    def warning() -> str:
+    def warning(**_: object) -> str:
         warnings.warn("labels look odd", errors.DataWarning, stacklevel=1)
         return "done"
 

@@ -60,14 +60,47 @@ def test_names_are_cut_at_their_start():
 @pytest.mark.parametrize("columns", [80, 200, 40])
 def test_rows_fit_the_width(monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
-    screen, out, _ = made()
+    monkeypatch.setenv("NO_COLOR", "1")
+    screen, out, _ = made(stream=Terminal())
     screen.row("label", "東京 words and words " * 30)
     screen.say("words " * 100)
     screen.line("x" * 500)
+    screen.table([(screen.cut("n" * 300, 20), "y" * 300)])
     widths = [cell_len(line) for line in out.getvalue().splitlines()]
     assert max(widths) <= min(columns, 100)
     assert max(widths) > min(columns, 100) - 12
-    assert out.getvalue().startswith("label     東京")
+    assert "label     東京" in out.getvalue()
+
+
+def test_another_program_gets_every_line_and_name_whole(tmp_path):
+    for how in ({}, {"quiet": True}):
+        screen, out, _ = made(**how)
+        screen.log_to(tmp_path / "log.txt")
+        screen.line("x" * 500, always=True)
+        screen.table([(screen.cut("東京" * 99, 10), "y" * 300)], always=True)
+        lines = ["x" * 500, f"{'東京' * 99}  {'y' * 300}"]
+        assert out.getvalue().splitlines() == lines
+        assert (tmp_path / "log.txt").read_text().splitlines()[-2:] == lines
+
+
+def test_the_log_of_a_run_on_a_terminal_has_whole_lines(tmp_path):
+    screen, out, _ = made(stream=Terminal())
+    screen.log_to(tmp_path / "log.txt")
+    screen.line("x" * 500)
+    assert "x" * 500 not in out.getvalue()
+    assert (tmp_path / "log.txt").read_text() == "x" * 500 + "\n"
+
+
+def test_a_full_disk_ends_the_log_and_not_the_run(tmp_path):
+    screen, out, err = made()
+    with screen.running():
+        screen.log_to(tmp_path / "log.txt")
+        screen._log.close()
+        screen._log = open("/dev/full", "a")  # noqa: SIM115 - the screen closes it
+        screen.say("one")
+        screen.say("two")
+    assert out.getvalue() == "one\ntwo\n"
+    assert err.getvalue().count("nothing more is written to /dev/full: No space left on device") == 1
 
 
 def test_a_pipe_gets_no_control_characters():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import signal
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 from test_train_command import quick, train
 
+from onecycle.cli.exit_codes import exit_code
 from onecycle.cli.train import fine_tune_options
 from onecycle.cli.training import results as closing
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, OutputError
 from onecycle.learner.fine_tune.plan import ALL
 from onecycle.runs.checkpoints import Done, RunCheckpoints
 from onecycle.runs.config import RunConfig
@@ -77,6 +79,19 @@ def check_the_rest(run, tmp_path, stop_after, monkeypatch) -> None:
     assert [p.name for p in tmp_path.glob("*-00*")] == [run.name]
     with pytest.raises(ArgumentError, match="nothing to go on with"):
         train(None, resume=run.path)
+
+
+def test_a_full_disk_at_a_checkpoint_says_how_to_go_on(colour_path, tmp_path, monkeypatch):
+    def full(self, name):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self.run.checkpoints / "last.safetensors"))
+
+    save = RunCheckpoints.save
+    monkeypatch.setattr(RunCheckpoints, "save", full)
+    with pytest.raises(OutputError, match=r"last.safetensors.*free some.*onecycle train --resume .*-001$") as caught:
+        train(quick(colour_path, tmp_path, csv="labels.csv"))
+    assert exit_code(caught.value) == 4
+    monkeypatch.setattr(RunCheckpoints, "save", save)
+    assert train(None, resume=RunFolder.open(tmp_path / "latest").path).code == 0
 
 
 def test_a_stop_in_the_heads_stage_begins_it_again(colour_path, tmp_path, stop_after):

@@ -15,12 +15,14 @@ from onecycle.learner.fine_tune.plan import ALL, HEAD, Stage
 from onecycle.runs.build import layout_of, make_bunch, make_learner, settled
 from onecycle.runs.checkpoints import (
     LAST,
+    STOPPING,
     Done,
     RunCheckpoints,
     environment,
     metrics_of_run,
     read_issues,
     read_sweeps,
+    stopped_like_ctrl_c,
     uninterrupted,
     write_sweeps,
 )
@@ -160,3 +162,42 @@ def test_peak_memory_is_a_plausible_number():
     host, gpu = peak_memory_mb(torch.device("cpu"))
     assert 50 < host < 100_000
     assert gpu is None
+
+
+@pytest.mark.parametrize("number", STOPPING[1:])
+def test_a_signal_that_ends_a_process_stops_like_ctrl_c_and_waits_for_a_save(number):
+    before, saved = signal.getsignal(number), []
+    with pytest.raises(KeyboardInterrupt), stopped_like_ctrl_c():
+        signal.raise_signal(number)
+    with pytest.raises(KeyboardInterrupt), stopped_like_ctrl_c():
+        with uninterrupted():
+            signal.raise_signal(number)
+            signal.raise_signal(signal.SIGINT)
+            saved.append(number)
+        saved.append("never")
+    assert saved == [number]
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])
+def test_a_signal_that_somebody_handles_is_left_alone(handler):
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with stopped_like_ctrl_c():
+            signal.raise_signal(signal.SIGTERM)
+            assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_in_another_thread_signals_are_left_alone():
+    seen = []
+
+    def work() -> None:
+        with stopped_like_ctrl_c(), uninterrupted():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from onecycle.errors import DataError, OutputError
+from onecycle.errors import DataError, OnecycleWarning, OutputError
 from onecycle.runs.folder import RunFolder, folder_name, point_latest, write_output
 
 
@@ -157,3 +157,50 @@ def test_a_place_that_cannot_be_written_is_named_with_the_option(tmp_path):
     with pytest.raises(OutputError, match=r"file/page\.html cannot be written.*--out"):
         write_output(tmp_path / "file" / "page.html", b"x")
     assert write_output(tmp_path / "page.html", b"x").read_bytes() == b"x"
+
+
+def finished(base: Path, name: str = "planet") -> RunFolder:
+    run = made(base, name)
+    run.write_text(run.model_stem.with_suffix(".safetensors"), "weights")
+    return run
+
+
+def test_latest_is_the_newest_finished_run_and_names_the_unfinished_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = finished(Path("runs")), finished(Path("runs"), "tiles")
+    os.utime(first.model_stem.with_suffix(".safetensors"), (0, 0))
+    assert RunFolder.open_finished("latest").path == second.path
+    new = made(Path("runs"), "my pictures")
+    for word in ("latest", "runs/latest"):
+        assert RunFolder.open(word).path == new.path, "what --resume takes up"
+        with pytest.warns(
+            OnecycleWarning, match=r"--resume runs/my-pictures-001`. The latest finished .* runs/tiles-001"
+        ):
+            assert RunFolder.open_finished(word).path == second.path
+    assert RunFolder.open_finished("planet-001").path == first.path
+
+
+@pytest.mark.parametrize("word", ["latest", "runs/latest", "planet-001", "runs/planet-001"])
+def test_an_unfinished_run_is_named_with_how_it_goes_on(tmp_path, monkeypatch, word):
+    monkeypatch.chdir(tmp_path)
+    run = made(Path("runs"))
+    with pytest.raises(DataError, match="planet-001 is not finished.*`onecycle train --resume runs/planet-001`"):
+        RunFolder.open_finished(word)
+    run.write_text(run.model_stem.with_suffix(".json"), "{}")  # the words of a model, without the model
+    with pytest.raises(DataError, match="--resume"):
+        RunFolder.open_finished(word)
+    run.write_text(run.lr_picture, "")
+    with pytest.raises(DataError, match="find-lr` made it. `onecycle train DATA`"):
+        RunFolder.open_finished(word)
+
+
+def test_where_a_file_points_latest_is_the_newest_finished_run_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "symlink_to", lambda *_, **__: (_ for _ in ()).throw(OSError("no links here")))
+    done = finished(tmp_path)
+    made(tmp_path)
+    with pytest.warns(OnecycleWarning, match="planet-002 is not finished"):
+        assert RunFolder.open_finished(tmp_path / "latest").path == done.path
+    (tmp_path / "gone-001").mkdir()
+    point_latest(tmp_path, "gone-001")  # no run at all
+    with pytest.raises(DataError):
+        RunFolder.open_finished(tmp_path / "latest")

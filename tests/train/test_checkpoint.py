@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 from functools import partial
@@ -7,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 from train_toys import ToyLoader, toy_model, toy_trainer
@@ -271,3 +273,22 @@ def test_saved_files_have_the_rights_that_other_new_files_have(tmp_path):
     (tmp_path / "plain").touch()
     path = save_checkpoint(tmp_path / "model", model=nn.Linear(2, 2), manifest={})
     assert path.stat().st_mode == path.with_suffix(".json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def full(*_: object, **__: object) -> None:
+    raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def test_a_full_disk_is_the_system_s_error_with_the_file(tmp_path, monkeypatch):
+    stem = tmp_path / "models" / "best"
+    model = toy_model()
+    whole = save_checkpoint(stem, model=model, manifest={}).read_bytes()
+    monkeypatch.setattr(module, "save_file", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        save_checkpoint(stem, model=model, manifest={})
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(stem) + ".safetensors")
+    assert [p.name for p in stem.parent.iterdir()] == ["best.safetensors"]
+    assert stem.with_suffix(".safetensors").read_bytes() == whole
+    monkeypatch.setattr(module, "save_file", lambda *_, **__: (_ for _ in ()).throw(SafetensorError("odd")))
+    with pytest.raises(SafetensorError, match="odd"):
+        save_checkpoint(stem, model=model, manifest={})

@@ -22,7 +22,7 @@ from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, check_free, write_output
 from onecycle.runs.predictions import run_predictions
 from onecycle.runs.split import read_split
-from onecycle.text import cut, plural, shown
+from onecycle.text import plural, shown
 
 MOST_RUNS = 8
 MOST_PICTURES = 200
@@ -83,7 +83,7 @@ def run_compare(
 def _opened(runs: Sequence[str | Path]) -> list[RunFolder]:
     if not 2 <= len(runs) <= MOST_RUNS:
         raise ArgumentError(f"compare takes 2 to {MOST_RUNS} runs; received {len(runs)}: onecycle compare RUN RUN …")
-    folders = [RunFolder.open(run) for run in runs]
+    folders = [RunFolder.open_finished(run) for run in runs]
     seen: dict[Path, str | Path] = {}
     for named, folder in zip(runs, folders, strict=True):
         before = seen.setdefault(folder.path.resolve(), named)
@@ -198,7 +198,8 @@ def _say(
 def _say_scores(screen: Screen, runs: Sequence[Mapping[str, Any]], others: Sequence[Compared]) -> None:
     """Show each score of each run, and its difference on the common pictures."""
     names = [str(r["name"]) for r in runs]
-    width = min(max(map(cell_len, names)), max(8, screen.width - _NUMBERS))
+    names = [screen.cut(name, max(8, screen.width - _NUMBERS)) for name in names]
+    width = max(map(cell_len, names))
     own = [{m["name"]: m for m in r["metrics"]} for r in runs]
     changes: list[dict[str, Estimate]] = [{}, *({e.name: e for e in c.comparison.scores} for c in others)]
     headlines = [r["headline"]["name"] for r in runs]
@@ -209,7 +210,7 @@ def _say_scores(screen: Screen, runs: Sequence[Mapping[str, Any]], others: Seque
         for name, scores, differences in zip(names, own, changes, strict=True):
             change = differences.get(score)
             against = ("", "") if change is None else (_change(change), _verdict(change))
-            rows.append((cut(name, width), _own(scores.get(score)), *against))
+            rows.append((name, _own(scores.get(score)), *against))
         screen.table(rows, least=(width, 20, 23), indent=2)
 
 
@@ -237,11 +238,11 @@ def _say_one(screen: Screen, first: str, other: Compared) -> None:
     if other.other_data:
         screen.row("", "the data of the two lies in different folders: pictures were matched by name alone")
     if c.relabelled:
-        some = ", ".join(cut(f, _NAME_WIDTH) for f in c.relabelled[:_PICTURES])
+        some = ", ".join(screen.cut(f, _NAME_WIDTH) for f in c.relabelled[:_PICTURES])
         screen.row("labels", f"left out as relabelled in between: {plural(len(c.relabelled), 'picture')} ({some})")
     for name, only in ((first, c.only_first), (c.other, c.only_other)):
         if only:
-            some = ", ".join(cut(one, _NAME_WIDTH) for one in only[:_CLASSES])
+            some = ", ".join(screen.cut(one, _NAME_WIDTH) for one in only[:_CLASSES])
             text = f"{len(only)} that only {name} knows are left out: {some}"
             screen.row("tags" if c.measure == "F2" else "classes", text)
     _say_classes(screen, c)
@@ -269,7 +270,7 @@ def _say_classes(screen: Screen, comparison: Comparison) -> None:
         return
     chance = f"beyond chance (p for all {len(comparison.per_class)} comparisons together)"
     screen.row("classes", f"{len(sure)} changed {chance}; by {comparison.measure}:")
-    screen.table([(cut(c.name, _NAME_WIDTH), _class_numbers(c)) for c in first], indent=LABEL_WIDTH)
+    screen.table([(screen.cut(c.name, _NAME_WIDTH), _class_numbers(c)) for c in first], indent=LABEL_WIDTH)
 
 
 def _class_numbers(c: ClassDifference) -> str:
@@ -280,7 +281,7 @@ def _class_numbers(c: ClassDifference) -> str:
 def _say_pictures(screen: Screen, label: str, what: str, pictures: Sequence[ChangedPicture]) -> None:
     screen.row(label, f"{plural(len(pictures), 'picture')} {what}")
     for p in pictures[:_PICTURES]:
-        file = cut(p.file, max(16, (screen.width - LABEL_WIDTH) // 2))
+        file = screen.cut(p.file, max(16, (screen.width - LABEL_WIDTH) // 2))
         screen.line(f"{'':{LABEL_WIDTH}}{file}  {_errors(p)}")
     if len(pictures) > _PICTURES:
         screen.line(f"{'':{LABEL_WIDTH}}… and {len(pictures) - _PICTURES:,} more (--json lists all)")
@@ -299,6 +300,6 @@ def _say_settings(screen: Screen, other: Compared) -> None:
     if not other.settings:
         screen.row("settings", "the same")
         return
-    values = [(name, *(cut(_setting(v), 2 * _NAME_WIDTH) for v in (a, b))) for name, a, b in other.settings]
+    values = [(name, *(screen.cut(_setting(v), 2 * _NAME_WIDTH) for v in (a, b))) for name, a, b in other.settings]
     texts = [f"{name}: {a} → {b}" for name, a, b in values]
     screen.row("settings", shown(texts, most=_SETTINGS, between="; "))

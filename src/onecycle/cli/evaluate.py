@@ -33,7 +33,7 @@ from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, folder_name
 from onecycle.runs.load import load_bunch, load_learner
 from onecycle.runs.predictions import run_predictions, training_counts
-from onecycle.text import cut, shown
+from onecycle.text import shown
 
 SAME = 1e-3
 """Probabilities of the same pictures may differ by so much between machines and releases of libraries."""
@@ -103,7 +103,7 @@ def run_evaluate(
     """
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise ArgumentError(f"--fail-under is a score, 0 to 1; received {fail_under}")
-    folder, screen = RunFolder.open(run), Screen(as_json=as_json, quiet=quiet)
+    folder, screen = RunFolder.open_finished(run), Screen(as_json=as_json, quiet=quiet)
     with screen.running():
         judged = _own(folder, screen) if data is None else _new(folder, data, options, screen)
         name = "validation" if data is None else folder_name(Path(data).stem)
@@ -345,7 +345,7 @@ def _say_classes(screen: Screen, judged: Evaluation) -> None:
     for c in worst:
         recall = f"{c.recall.value:.2f} ({c.recall.low:.2f} to {c.recall.high:.2f})"
         precision = f"{c.precision.value:.2f}" if c.precision.known else "–"
-        rows.append([cut(c.name, _NAME_WIDTH), f"{c.support:,}", recall, precision, f"{c.fbeta.value:.2f}"])
+        rows.append([screen.cut(c.name, _NAME_WIDTH), f"{c.support:,}", recall, precision, f"{c.fbeta.value:.2f}"])
     screen.say()
     screen.table(rows, "<><>", least=(5, 8, 20, 9, 5))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 import textwrap
@@ -21,6 +22,7 @@ _CODES: tuple[tuple[int, tuple[type[BaseException], ...]], ...] = (
     (INTERRUPTED, (KeyboardInterrupt,)),
 )
 """Codes with what ends in them; the first that fits counts."""
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WIDEST = 100
 
 
@@ -35,7 +37,9 @@ def error_text(error: BaseException) -> str:
         return in_lines(f"error: {error}")
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
-        return in_lines(f"error: {error.strerror or error}{where}")
+        full = error.errno in FULL_DISK
+        hint = "; free some room there, or choose another place, with --out where the command writes" if full else ""
+        return in_lines(f"error: {error.strerror or error}{where}{hint}")
     if isinstance(error, MemoryError):
         return in_lines("error: not enough memory; close other programs, or make --bs or --size smaller")
     what = f"{type(error).__name__}: {error}. The same command with --debug shows where; please report it with that"

@@ -21,9 +21,6 @@ from onecycle.train.lr_finder import LrAnswer, Sweep
 VIEWS = 1
 """Augmented views whose features the sweeps run over: as many as the head's stage of ``onecycle train`` has."""
 
-PICTURE = "lr_find.png"
-"""Name of the drawn sweeps in the run's folder."""
-
 _ROWS, _COLUMNS = 9, 60
 
 
@@ -54,7 +51,7 @@ def run_lr_find(config: RunConfig, *, as_json: bool = False, quiet: bool = False
         answer = learn.lr_suggestion()
         screen.idle()
         write_sweeps(run, learn.lr_sweeps)
-        _draw(learn.lr_sweeps, answer.lr, run.path / PICTURE)
+        _draw(learn.lr_sweeps, answer.lr, run.lr_picture)
         _show(config, answer, learn.lr_sweeps, run, screen)
     return 0
 
@@ -65,7 +62,7 @@ def _show(asked: RunConfig, answer: LrAnswer, sweeps: Sequence[Sweep], run: RunF
         screen.line(" " * LABEL_WIDTH + line)
     screen.say()
     screen.row("answer", str(answer), style="bold", always=True)
-    screen.row("run", f"{run.path}: {run.lr_find.name}, {PICTURE}", always=True)
+    screen.row("run", f"{run.path}: {run.lr_find.name}, {run.lr_picture.name}", always=True)
     command = asked.command() if answer.lr is None else asked.found("lr", round_lr(answer.lr), "option").command()
     screen.row("next", "train with it" if answer.lr is not None else "train with the default, or try larger batches")
     screen.command(command)

@@ -212,7 +212,7 @@ def cache(
 
     if older_than is not None and not clear:
         raise typer.BadParameter("it chooses what to remove: use it with --clear", param_hint="--older-than")
-    typer.echo(clearing_text(older_than) if clear else listing_text())
+    typer.echo(clearing_text(older_than) if clear else listing_text(whole=not sys.stdout.isatty()))
 
 
 @app.command()

@@ -24,7 +24,7 @@ from onecycle.files import csv_text, parquet_bytes, text_name
 from onecycle.learner.predictor import Calibrated, Predictor
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, check_free, write_output
-from onecycle.text import cut, plural, shown
+from onecycle.text import plural, shown
 
 MOST_ON_SCREEN = 20
 """Pictures that are listed; more are summed up."""
@@ -75,7 +75,7 @@ def run_predict(
         raise ArgumentError(f"--thresh is a probability, 0 to 1; received {thresh}")
     if out is not None and out.suffix.lower() not in FORMATS:
         raise ArgumentError(f"--out is a file that ends in {', '.join(FORMATS)}; received {out}")
-    folder, screen = RunFolder.open(run), Screen(as_json=as_json, quiet=quiet)
+    folder, screen = RunFolder.open_finished(run), Screen(as_json=as_json, quiet=quiet)
     with screen.running():
         paths = files_of(pictures)
         if out is None and not as_json and len(paths) > MOST_ON_SCREEN:
@@ -213,7 +213,9 @@ def _say(
         return
     if out is None or n <= MOST_ON_SCREEN:
         limit = screen.width // 2
-        screen.table([(cut(f, limit), _verdict(shown, i)) for i, f in enumerate(shown.files)], always=out is None)
+        screen.table(
+            [(screen.cut(f, limit), _verdict(shown, i)) for i, f in enumerate(shown.files)], always=out is None
+        )
     else:
         _sum_up(screen, shown)
     screen.say()
@@ -248,7 +250,7 @@ def _sum_up(screen: Screen, shown: _Shown) -> None:
     """Say how often each label was predicted, the most frequent first."""
     named = [shown.names(i) for i in range(len(shown.files))]
     counts = Counter(name for names in named for name in names)
-    rows = [(cut(name, screen.width // 2), f"{count:,}") for name, count in counts.most_common(MOST_ON_SCREEN)]
+    rows = [(screen.cut(name, screen.width // 2), f"{count:,}") for name, count in counts.most_common(MOST_ON_SCREEN)]
     if () in named:
         rows.append(("(no tag)", f"{named.count(()):,}"))
     screen.table(rows, "<>", least=(0, 7))

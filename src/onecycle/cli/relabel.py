@@ -25,7 +25,7 @@ from onecycle.runs.build import layout_of
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, check_free, write_output
 from onecycle.settings import RUN_CONFIG
-from onecycle.text import cut, plural
+from onecycle.text import plural
 
 _SHOWN = 20
 
@@ -220,7 +220,7 @@ def _say(screen: Screen, changes: Sequence[Change], csv: Path, target: Path, the
     if not changes:
         screen.say(f"Nothing to change: no cell under {NEW} in {csv} asks for another label. Nothing was written.")
         return
-    screen.table([(cut(c.file, screen.width // 2), str(c)) for c in changes[:_SHOWN]])
+    screen.table([(screen.cut(c.file, screen.width // 2), str(c)) for c in changes[:_SHOWN]])
     if len(changes) > _SHOWN:
         screen.line(f"… and {len(changes) - _SHOWN:,} more (--json lists all)")
     screen.say()

@@ -30,7 +30,7 @@ def run_report(run: Path, *, out: Path | None = None) -> int:
     Raises:
         DataError: no such run, one that was not judged, or data that is gone or has changed.
     """
-    folder, screen = RunFolder.open(run), Screen()
+    folder, screen = RunFolder.open_finished(run), Screen()
     if not folder.predictions.exists():
         again = f"onecycle train --resume {shlex.quote(str(folder.path))}"
         raise DataError(

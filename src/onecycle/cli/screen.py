@@ -12,7 +12,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -22,7 +22,7 @@ from rich.text import Text
 
 from onecycle.errors import OnecycleWarning
 from onecycle.files import plain_json
-from onecycle.text import aligned, format_time, safe_text, wrapped
+from onecycle.text import aligned, cut, format_time, safe_text, wrapped
 from onecycle.train.log.progress import BarProgress, Progress
 from onecycle.train.log.recorder import EpochRow
 
@@ -77,8 +77,12 @@ class Screen:
             self._show(line, style=style)
 
     def line(self, text: str, *, style: str = "", always: bool = False) -> None:
-        """Show one line as it is laid out, cut where it is too long; ``always``: also with ``quiet``."""
-        self._show((chop_cells(safe_text(text), self.width) or [""])[0], style=style, always=always)
+        """Show one line as it is laid out; a terminal gets as much as fits. ``always``: also with ``quiet``."""
+        self._show(safe_text(text), style=style, always=always, fitted=True)
+
+    def cut(self, text: str, width: int) -> str:
+        """Cut a name to ``width`` columns for a terminal; another program gets all of it."""
+        return cut(text, width) if self.console.is_terminal else safe_text(text)
 
     def table(
         self,
@@ -127,10 +131,12 @@ class Screen:
         for line in lines:
             self._errors.print(Text(line, style="yellow"), soft_wrap=True)
 
-    def _show(self, line: str, *, style: str = "", label: str = "", always: bool = False) -> None:
+    def _show(self, line: str, *, style: str = "", label: str = "", always: bool = False, fitted: bool = False) -> None:
         self._note([line.rstrip()])
         if self.as_json or (self.quiet and not always):
             return
+        if fitted and self.console.is_terminal:
+            line = (chop_cells(line, self.width) or [""])[0]
         text = Text(line.rstrip(), style=style)
         if label:
             text.stylize("bold", 0, len(label))
@@ -149,8 +155,19 @@ class Screen:
         if self._log is None:
             self._waiting += lines
             return
-        self._log.writelines(f"{line}\n" for line in lines)
-        self._log.flush()
+        try:
+            self._log.writelines(f"{line}\n" for line in lines)
+            self._log.flush()
+        except OSError as error:  # a full disk: the run matters more than its log
+            name = self._log.name
+            self._close_log()
+            self.warn(f"nothing more is written to {name}: {error.strerror}")
+
+    def _close_log(self) -> None:
+        log, self._log = self._log, None
+        if log is not None:
+            with suppress(OSError):  # what a full disk has no room for is gone
+                log.close()
 
     # --- while a command runs ---------------------------------------------------------------------
 
@@ -166,9 +183,7 @@ class Screen:
                 yield
             finally:
                 self.idle()
-                if self._log is not None:
-                    self._log.close()
-                    self._log = None
+                self._close_log()
 
     def _show_warning(
         self,

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from onecycle.cli.exit_codes import INTERRUPTED
+from onecycle.cli.exit_codes import FULL_DISK, INTERRUPTED
 from onecycle.cli.screen import Screen
 from onecycle.cli.training.progress import RunProgress, show_plan
 from onecycle.cli.training.results import judge, show_results, write_report, write_results
 from onecycle.cli.training.start import TrainingStart, check_writable, create_run, prepare_data, show_machine
-from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError
+from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError, OutputError
 from onecycle.evaluation.headline import scores_of
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.plan import Plan
@@ -26,7 +26,7 @@ from onecycle.learner.fine_tune.timing import trainable_groups
 from onecycle.learner.learner import Learner
 from onecycle.runs.build import make_learner
 from onecycle.runs.checkpoints import INTERRUPTED as INTERRUPTED_WEIGHTS
-from onecycle.runs.checkpoints import Done, RunCheckpoints, read_issues, uninterrupted
+from onecycle.runs.checkpoints import Done, RunCheckpoints, read_issues, stopped_like_ctrl_c, uninterrupted
 from onecycle.runs.config import DEFAULT, DEFAULT_EPOCHS, RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner
@@ -60,7 +60,7 @@ def run_training(
         dry_run: one batch end to end and a forecast; nothing is written.
 
     Returns:
-        0, or 130 where it was interrupted.
+        0, or 130 where it was interrupted, by Ctrl-C or a signal that ends a process (SIGTERM, SIGHUP).
 
     Raises:
         OnecycleError: each with what to do.
@@ -68,7 +68,7 @@ def run_training(
     """
     screen = Screen(as_json=as_json, quiet=quiet)
     start_s = time.monotonic()
-    with screen.running():
+    with screen.running(), stopped_like_ctrl_c():
         if resume is not None:
             if dry_run:
                 raise ArgumentError("--dry-run tries a new run; leave it out to go on with one")
@@ -230,6 +230,12 @@ class TrainingRun:
         except DivergedError as error:
             lower = f"{again} --lr {(progress.config.lr or DEFAULT_LR) / 10:.1e}"
             raise DivergedError(f"{error}\nThe history is in {run.history}. Try: {lower}") from error
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                raise
+            there = f"{error.strerror} ({error.filename or run.path})"
+            on = f"onecycle train --resume {shlex.quote(str(run.path))}"
+            raise OutputError(f"{there}; free some room there, then go on with: {on}") from error
         except OutOfMemoryError as error:
             smaller = f"{again} --bs {max(2, (self.config.bs or 16) // 2)}"
             raise OutOfMemoryError(f"{error}\nTry smaller batches or pictures: {smaller}") from error

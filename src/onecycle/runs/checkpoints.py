@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import datetime
 import math
+import os
 import platform
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -208,18 +209,52 @@ def _epoch_row(cells: dict[str, str], names: list[str]) -> EpochRow:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until the block is over; in the main thread, where it arrives."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """Let Ctrl-C and other signals that stop wait until the block is over; in the main thread, where they arrive."""
     waiting: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+    with _handled(lambda number, _: waiting.append(number), STOPPING, callable):
+        yield
+    for number in waiting[:1]:  # to who would have had it
+        signal.raise_signal(number)
+
+
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Ctrl-C; docker stop, Slurm, systemd and kill; a terminal that is closed (Windows has none)."""
+
+
+@contextmanager
+def stopped_like_ctrl_c() -> Iterator[None]:
+    """Let signals that would end the process at once end the block as Ctrl-C does; what is ignored (nohup) stays so.
+
+    What stood on a terminal that is closed has nowhere to go any more: it must not keep anything from being saved.
+    """
+    terminals = [fd for fd in (1, 2) if os.isatty(fd)]
+
+    def stop(number: int, _: object) -> None:
+        if number != signal.SIGTERM:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for fd in terminals:
+                os.dup2(nowhere, fd)
+            os.close(nowhere)
+        raise KeyboardInterrupt
+
+    with _handled(stop, STOPPING[1:], lambda before: before is signal.SIG_DFL):
+        yield
+
+
+@contextmanager
+def _handled(
+    handler: Callable[[int, Any], object], numbers: Iterable[signal.Signals], where: Callable[[object], bool]
+) -> Iterator[None]:
+    """Handle some signals in the block, each where what handles it now allows; in the main thread alone."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in numbers if main and where(signal.getsignal(number))}
+    for number in before:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if waiting:
-        raise KeyboardInterrupt
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def write_sweeps(run: RunFolder, sweeps: Sequence[Sweep]) -> None:

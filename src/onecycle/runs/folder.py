@@ -1,7 +1,7 @@
 """Run folders: ``runs/<name>-001`` and so on, one for each training run, whose files have fixed names.
 
 runs/
-├── latest -> planet-002      the newest run
+├── latest -> planet-002      the newest run; as an argument, the newest that is finished
 └── planet-002/
     ├── config.yaml           all settings; ``onecycle train --config`` runs them again
     ├── env.json              versions, device, cores, date, seed
@@ -23,6 +23,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
-from onecycle.errors import ArgumentError, DataError, OutputError
+from onecycle.errors import ArgumentError, DataError, OnecycleWarning, OutputError, warn
 from onecycle.files import plain_json, write_whole
 from onecycle.settings import RUN_CONFIG, RUN_MODEL
 
@@ -38,7 +39,7 @@ RUNS = "runs"
 """Folder of the runs in the working directory, unless another is named."""
 
 LATEST = "latest"
-"""Name that stands for the newest run."""
+"""Name that stands for the newest run, or, where a model is needed, for the newest finished one."""
 
 
 class _Inside:
@@ -68,6 +69,7 @@ class RunFolder:
     split = _Inside("split.csv")  # which file trains and which validates
     history = _Inside("history.csv")  # losses and metrics of each epoch
     lr_find = _Inside("lr_find.csv")  # the sweeps for the learning rate
+    lr_picture = _Inside("lr_find.png")  # drawn, where that was all that was asked for
     label_issues = _Inside("label_issues.csv")  # labels to look at again, as ``LabelIssues.to_csv`` writes them
     predictions = _Inside("predictions.parquet")  # probabilities of the validation pictures, see ``Predictions``
     metrics = _Inside("metrics.json")  # scores with their intervals and baselines
@@ -126,6 +128,33 @@ class RunFolder:
             why = "is a folder, but no run: it has no config.yaml, which `onecycle train` writes"
             raise DataError(f"{named} {why}{_runs_there(named)}")
         raise DataError(f"there is no run {str(path)!r}{_runs_there(named)}")
+
+    @classmethod
+    def open_finished(cls, path: str | Path) -> Self:
+        """Open a run that has its model; ``latest`` is the newest of those, and a newer one without is named.
+
+        Raises:
+            DataError: no such run, or one that has no model yet; the message says how to go on with it.
+        """
+        run = cls.open(path)
+        if run.is_finished:
+            return run
+        unfinished = f"{run.path} is not finished: its training still runs, or was stopped and goes on with"
+        unfinished += f" `onecycle train --resume {shlex.quote(str(run.path))}`"
+        if run.lr_picture.exists():
+            unfinished = f"{run.path} has no model: `onecycle find-lr` made it. `onecycle train DATA` makes one"
+        beside = sorted(run.path.parent.iterdir()) if Path(path).name == LATEST else []
+        others = [other for other in map(cls, beside) if other.name != LATEST and other.is_finished]
+        if not others:
+            raise DataError(unfinished)
+        newest = max(others, key=lambda other: other.model_stem.with_suffix(".safetensors").stat().st_mtime)
+        warn(f"{unfinished}. The latest finished run is {newest.path}", OnecycleWarning)
+        return newest
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has the model that its training ends with."""
+        return self.config.is_file() and self.model_stem.with_suffix(".safetensors").is_file()
 
     def read_json(self, path: Path) -> dict[str, Any]:
         """Read one of the run's JSON files.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def save_checkpoint(
         ) from err
     path.parent.mkdir(parents=True, exist_ok=True)
     beside.unlink(missing_ok=True)
-    replace_whole(path, lambda tmp: save_file(tensors, tmp, metadata={"header": text}))
+    replace_whole(path, lambda tmp: _save_tensors(tensors, tmp, text))
     write_whole(beside, json.dumps(summary, indent=2, ensure_ascii=False).encode())
     return path
 
@@ -153,6 +154,16 @@ def read_manifest(stem: Path | str) -> dict[str, Any]:
             return dict(_header(path, file.metadata())["manifest"])
     except SafetensorError as err:
         raise CheckpointError(_damaged(path, err)) from err
+
+
+def _save_tensors(tensors: dict[str, torch.Tensor], path: Path, header: str) -> None:
+    try:
+        save_file(tensors, path, metadata={"header": header})
+    except SafetensorError as err:  # which hides what the system said: "… (os error 28)"
+        number = re.search(r"os error (\d+)", str(err))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from err
 
 
 def read_weights(path: Path | str) -> dict[str, torch.Tensor]:

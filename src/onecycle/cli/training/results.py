@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ def show_results(
             screen.row("training", note)
     n_issues, listed = issues
     if n_issues is not None:
-        screen.row("labels", _issues_text(run, n_issues, listed))
+        screen.row("labels", _issues_text(run, n_issues, listed, screen))
     leaked = [] if audit is None else list(audit["leaked"])
     if leaked:
         screen.row("leaks", f"{len(leaked)} validation pictures are in training too, which flatters the numbers")
@@ -211,20 +211,20 @@ _RULES = {"default": "0.5 for all tags", "one for all tags": "one for all tags",
 
 
 def _show_weak(predictions: Predictions, screen: Screen) -> None:
-    if worst := weak_classes(predictions):
+    if worst := weak_classes(predictions, screen.cut):
         screen.row("weak", "; ".join(worst))
     if pairs := confused(predictions)[:CONFUSED]:
-        texts = [f"{cut(a, _NAME_WIDTH)} → {cut(b, _NAME_WIDTH)} ({n})" for a, b, n in pairs]
+        texts = [f"{screen.cut(a, _NAME_WIDTH)} → {screen.cut(b, _NAME_WIDTH)} ({n})" for a, b, n in pairs]
         screen.row("confused", f"{'; '.join(texts)} (truth → prediction, pictures)")
 
 
-def weak_classes(p: Predictions) -> list[str]:
+def weak_classes(p: Predictions, shorten: Callable[[str, int], str] = cut) -> list[str]:
     """Name the tags with the lowest F2, or the classes recognised least, and how many pictures each has."""
     rows = tuple(r for r in class_rows(p, intervals=False) if p.is_multi or r.recall.value < 1)
     texts = []
     for row in worst_first(rows, is_multi=p.is_multi)[:WORST]:
         score = f"F{p.beta:g} {row.fbeta.value:.2f}" if p.is_multi else f"{row.recall.value:.0%} right"
-        texts.append(f"{cut(row.name, _NAME_WIDTH)} {score} ({plural(row.support, 'picture')})")
+        texts.append(f"{shorten(row.name, _NAME_WIDTH)} {score} ({plural(row.support, 'picture')})")
     return texts
 
 
@@ -234,13 +234,13 @@ def confused(p: Predictions) -> list[tuple[Any, Any, int]]:
     return ranked_pairs(swap_counts(p.truth, p.predicted), p.classes, min_val=2)
 
 
-def _issues_text(run: RunFolder, n: int, issues: Issues) -> str:
+def _issues_text(run: RunFolder, n: int, issues: Issues, screen: Screen) -> str:
     """Say how many labels look doubtful, where they are listed, and which comes first."""
     count = count_issues(issues, n=n)
     first = next(iter(issues.top(1) if isinstance(issues, LabelIssues) else issues or []), None)
     if count is None or not count.n or first is None:
         return "none looks doubtful"
-    name, label, rather = (cut(t, _NAME_WIDTH) for t in (Path(first.path).name, first.given, first.suggested))
-    tag = f" {cut(first.tag, _NAME_WIDTH)}" if first.tag is not None else ""
+    name, label, rather = (screen.cut(t, _NAME_WIDTH) for t in (Path(first.path).name, first.given, first.suggested))
+    tag = f" {screen.cut(first.tag, _NAME_WIDTH)}" if first.tag is not None else ""
     said = f"{count.text(is_multi=first.tag is not None)}; {HARD_ONES}"
     return f"{said}; see {run.label_issues.name}; first {name}:{tag} {label}, rather {rather}"

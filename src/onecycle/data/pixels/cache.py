@@ -138,8 +138,8 @@ def clearing_text(older_than_days: float | None = None) -> str:
     return text
 
 
-def listing_text() -> str:
-    """List the sets in the folder for a terminal of 80 columns: size, pictures, px, last used, made from."""
+def listing_text(*, whole: bool = False) -> str:
+    """List the sets in the folder: size, pictures, px, last used, made from; in 80 columns, unless ``whole``."""
     listed, used, cap = stores(), used_bytes(), cache_bytes()
     if not listed and not used:
         return f"No decoded pictures are kept in {shown_path(pixel_folder())}"
@@ -147,7 +147,7 @@ def listing_text() -> str:
     room = max(_COLUMNS - sum(max(len(row[i]) for row in rows) + 2 for i in range(4)), 12)
     lines = [
         f"Decoded pictures in {shown_path(pixel_folder())}",
-        *aligned([(*row[:4], cut(row[4], room)) for row in rows], ">>><"),
+        *aligned([(*row[:4], row[4] if whole else cut(row[4], room)) for row in rows], ">>><"),
         f"{human_bytes(used)} of at most {human_bytes(cap)} (ONECYCLE_CACHE_GB, or cache_gb in config.toml).",
         "`onecycle cache --clear` removes them, with `--older-than 30` those unused for",
         "30 days.",

@@ -169,12 +169,16 @@ def test_a_signal_that_ends_a_process_stops_like_ctrl_c_and_waits_for_a_save(num
     before, saved = signal.getsignal(number), []
     with pytest.raises(KeyboardInterrupt), stopped_like_ctrl_c():
         signal.raise_signal(number)
-    with pytest.raises(KeyboardInterrupt), stopped_like_ctrl_c():
+
+    def save() -> None:
         with uninterrupted():
             signal.raise_signal(number)
             signal.raise_signal(signal.SIGINT)
             saved.append(number)
         saved.append("never")
+
+    with pytest.raises(KeyboardInterrupt), stopped_like_ctrl_c():
+        save()
     assert saved == [number]
     assert signal.getsignal(number) is before
 

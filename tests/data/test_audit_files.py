@@ -86,6 +86,18 @@ def test_unusual_files_are_reported(tmp_path, name, save, severity, kind):
     assert found[kind].advice
 
 
+@pytest.mark.parametrize(
+    ("top", "said"), [(1023, "than 3 of"), (4095, "than 15 of"), (16383, "than 63 of"), (65535, "")]
+)
+def test_a_picture_that_fills_a_part_of_its_16_bits_is_said_to_be_dark(tmp_path, top, said):
+    values = np.linspace(0, top, 64 * 48).reshape(64, 48).astype(np.uint16)
+    for suffix in ("png", "tif"):
+        PIL.Image.fromarray(values).save(tmp_path / f"a.{suffix}")
+        (example,) = findings(tmp_path / f"a.{suffix}")["16-bit"].examples
+        assert said in example
+        assert ("nowhere brighter" in example) == bool(said)
+
+
 def test_the_size_of_a_turned_picture_is_that_of_the_upright_one(tmp_path):
     save_turned(tmp_path / "a.jpg")
     facts = facts_of(tmp_path / "a.jpg")

@@ -455,14 +455,14 @@ def test_a_picture_that_takes_too_much_memory_is_refused_before_it_is_decoded(si
 
 def test_a_big_jpeg_is_decoded_at_a_fraction(monkeypatch):
     data = written(PIL.Image.fromarray(np.tile(RGB, (40, 40, 1))), "JPEG")
-    monkeypatch.setattr(picture_file, "MOST_BYTES", 480 * 800 * 6)
+    monkeypatch.setattr(picture_file, "MOST_BYTES", 480 * 800 * 8)
     assert "480" in why(data)
     assert decode.decode_for(data, ResizeSpec.make(48)).shape == (48, 80, 3)
 
 
 def test_decodes_wait_for_their_turn_and_leave_room_after_an_error(monkeypatch):
     data = written(PIL.Image.fromarray(RGB), "PNG")
-    monkeypatch.setattr(picture_file, "MOST_BYTES", 2 * RGB.shape[0] * RGB.shape[1] * 12)
+    monkeypatch.setattr(picture_file, "MOST_BYTES", 2 * RGB.shape[0] * RGB.shape[1] * 16)
     at_once, most, lock = 0, 0, threading.Lock()
 
     def work(fail: bool) -> None:

@@ -196,15 +196,14 @@ def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> E
     failed = [f"{table.row_name(int(use[f.position]))} ({f.reason})" for f in predicted.failed]
     counts, n_train = training_counts(run, names)
     groups = None if table.groups is None else np.array([str(g) for g in table.groups], dtype=object)[at]
-    unseen = not len(seen.validated)  # else some of them chose the thresholds
     predictions = replace(
-        predicted, unseen=unseen, targets=targets[at], groups=groups, train_counts=counts, n_train=n_train
+        predicted, unseen=True, targets=targets[at], groups=groups, train_counts=counts, n_train=n_train
     )
     return Evaluation.of(
         predictions,
         what=f"pictures of {data}",
         slices=_slices(table, at, predictions),
-        notes=(*left_out, *_notes(run, predictor.calibrated, table, seen, failed, groups)),
+        notes=(*left_out, *_notes(run, predictor.calibrated, table, seen, failed)),
         facts={
             "data": layout.describe(),
             "left out as trained on": [table.row_name(i) for i in seen.trained],
@@ -223,12 +222,7 @@ def _slices(table: LabelTable, at: np.ndarray, p: Predictions) -> SliceReport:
 
 
 def _notes(
-    run: RunFolder,
-    calibrated: Calibrated,
-    table: LabelTable,
-    seen: Seen,
-    failed: Sequence[str],
-    groups: np.ndarray | None,
+    run: RunFolder, calibrated: Calibrated, table: LabelTable, seen: Seen, failed: Sequence[str]
 ) -> list[tuple[str, str]]:
     """Say how far these numbers can be trusted."""
     notes = []
@@ -245,8 +239,8 @@ def _notes(
     elif not seen.n_gone:
         what = f", nor did they choose its {chosen}" if chosen else ""
         notes.append(("clean", f"the model was not trained on any of these pictures{what}"))
-    if groups is not None:
-        n_groups = len(set(groups.tolist()))
+    if table.groups is not None:
+        n_groups = len({str(group) for group in table.groups})
         notes.append(("groups", f"the intervals are over {n_groups:,} groups (column {table.group_col})"))
     if failed:
         notes.append(("unread", f"{len(failed)} could not be read and are left out: {shown(failed, most=_NAMED)}"))

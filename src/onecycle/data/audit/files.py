@@ -8,7 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _HUGE_PX, _EIGHTH = 50_000_000, 8  # a larger JPEG is fingerprinted at an eighth of its size
 _LARGE_CUT = 0.25  # share of a picture's area that a crop takes away
+_DARK = 64  # grey level that a picture with the whole range of its bits passes somewhere
 _BLOWN_UP = 2.0  # a picture scaled up by more is mostly invented pixels
 THREADS = min(16, os.cpu_count() or 1)
 
@@ -45,6 +46,7 @@ class FileFacts:
     frames: int = 1  # more than 1 in an animation or a file of several pages
     bits: int = 8  # of a sample as stored
     bands: int = 3  # samples a pixel as stored
+    brightest: int = 255  # sample, of a picture with more than 8 bits, once 8 of them are taken
 
 
 def missing_files(paths: Sequence[str]) -> list[int]:
@@ -143,14 +145,14 @@ class _Scan:
         except UNREADABLE as error:
             self.facts[i] = FileFacts(problem=reason(error))
             raise
-        self.facts[i] = facts
+        self.facts[i] = replace(facts, brightest=int(pixels.max())) if facts.bits > 8 else facts
         return decode_for(data, spec) if spec and stored is None else stored
 
 
 def _facts(picture: ImageFile) -> FileFacts:
     # Pillow reads 16-bit colour as 8-bit; only the raw mode of the file's tiles still tells.
     deep = picture.mode.startswith("I") or ";16" in str(getattr(picture, "tile", ""))
-    height, width = upright_shape(picture)
+    samples, (height, width) = Samples.of(picture), upright_shape(picture)
     return FileFacts(
         format=picture.format or "",
         mode=picture.mode,
@@ -158,8 +160,8 @@ def _facts(picture: ImageFile) -> FileFacts:
         width=width,
         orientation=orientation_of(picture),
         frames=_frames(picture),
-        bits=16 if deep else 8,
-        bands=Samples.of(picture).bands or len(picture.getbands()),
+        bits=samples.bits if deep else 8,
+        bands=samples.bands or len(picture.getbands()),
     )
 
 
@@ -189,8 +191,8 @@ _ODD_FILES: _Table = (
      "save the frame that the label is about as a file of its own"),
     ("many-bands", lambda f: f.bands > 4, "with more than four bands, of which red, green and blue are used",
      "choose three bands and save them as RGB if others matter"),
-    ("16-bit", lambda f: f.bits == 16, "with 16 bits a sample, of which the upper 8 are used",
-     "if values fill only a part of the range, stretch them to 8 bits yourself"),
+    ("16-bit", lambda f: f.bits > 8, "with more than 8 bits a sample, of which the upper 8 are used",
+     "where values fill only a part of the range, stretch them to 8 bits yourself"),
 )  # fmt: skip
 
 _REMARKS: _Table = (
@@ -213,13 +215,19 @@ def content_findings(names: Sequence[str], facts: Sequence[FileFacts]) -> list[F
     levels: tuple[tuple[Severity, _Table], ...] = (("warning", _ODD_FILES), ("note", _REMARKS))
     for severity, table in levels:
         for kind, test, what, advice in table:
-            findings += finding_of(severity, kind, [n for n, f in readable if test(f)], what, advice)
+            findings += finding_of(severity, kind, [n + _darkness(f) for n, f in readable if test(f)], what, advice)
     # Among coloured pictures, a network may learn the scanner instead of the class.
     grey = [n for n, f in readable if f.mode.split(";")[0] in _GREY_MODES]
     what = f"stored in grey among {len(readable) - len(grey):,} in colour"
     advice = "check that grey does not go with one class, or the network will learn that"
     mixed = grey if len(grey) < len(readable) else []
     return findings + finding_of("note", "grey-among-colour", mixed, what, advice)
+
+
+def _darkness(facts: FileFacts) -> str:
+    """Say how dark a picture of many bits is: 12 bits in a file of 16 come out nearly black."""
+    dark = facts.brightest < _DARK
+    return f" (nowhere brighter than {facts.brightest} of 255)" if dark else ""
 
 
 def size_findings(names: Sequence[str], facts: Sequence[FileFacts], resize: ResizeSpec) -> list[Finding]:
@@ -281,7 +289,7 @@ def files_without_rows(paths: Iterable[str], known: Iterable[str]) -> tuple[list
         if not os.path.isdir(folder):
             continue
         for entry in sorted(os.scandir(folder), key=lambda e: e.name):
-            if entry.name.startswith(".") or not entry.is_file() or os.path.abspath(entry.path) in used:
+            if entry.name.startswith(".") or not os.path.isfile(entry.path) or os.path.abspath(entry.path) in used:
                 continue
             is_picture = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES
             (pictures if is_picture else others).append(entry.path)

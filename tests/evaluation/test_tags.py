@@ -37,7 +37,7 @@ def test_given_by_true():
     assert table.loc["road", "water"] == 2
     assert table.loc["water", "road"] == 1
     assert table.loc["haze"].tolist() == [0, 0, 0]
-    assert (table.index.name, table.columns.name) == ("true", "given")
+    assert (table.index.name, table.columns.name) == ("true", "predicted")
 
 
 def test_pairs_that_are_given_more_often_than_they_occur():

@@ -36,9 +36,9 @@ def test_neighbours_are_training_pictures_of_its_class_the_nearest_first(data, s
     for index in (0, 5, -1):
         near = similar_pictures(found, data, index, k=4)
         assert near.asked.row == data.split.valid[index]
-        assert {p.label for p in near.found} == {near.asked.label}
-        assert {p.row for p in near.found} <= set(data.split.train.tolist())
-        cosines = [p.cosine for p in near.found]
+        assert {p.label for p in near.neighbours} == {near.asked.label}
+        assert {p.row for p in near.neighbours} <= set(data.split.train.tolist())
+        cosines = [p.cosine for p in near.neighbours]
         assert cosines == sorted(cosines, reverse=True)
         assert 0.9 < cosines[0] < 1
     assert "train/" in str(near)
@@ -69,7 +69,7 @@ def test_a_learner_s_features_are_in_the_order_of_the_table_and_serve_the_audit(
         assert torch.allclose(torch.from_numpy(found[rows[3]]), wanted, atol=1e-4)
     near = learn.similar(0, k=2)
     assert near.asked.row == data.split.valid[0]
-    assert len(near.found) == 2
+    assert len(near.neighbours) == 2
     report = data.audit(features=found, silent=True)
     assert all(0.9 < n.cosine <= 1 for n in report.neighbours)
     with pytest.raises(ArgumentError):

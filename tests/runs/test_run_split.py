@@ -42,6 +42,14 @@ def test_another_seed_with_the_split_of_the_first_has_its_parts(colours, tmp_pat
     assert split_of(same, layout_of(same)).valid.tolist() == first.split.valid.tolist()
 
 
+def test_the_folder_of_a_run_means_its_split(colours, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.copy(tmp_path / "first.csv", tmp_path / "run" / "split.csv")
+    same = config_of(colours, seed=2, split=str(tmp_path / "run"))
+    assert same.split == str((tmp_path / "run" / "split.csv").resolve())
+    assert bunch_of(same).split.valid.tolist() == bunch_of(config_of(colours, seed=1)).split.valid.tolist()
+
+
 def test_it_holds_when_labels_change(colours, tmp_path):
     before = bunch_of(config_of(colours, seed=1)).split.valid.tolist()
     table = colours / "labels.csv"

@@ -61,7 +61,7 @@ class ClassRow:
     recall: Span  # Wilson's interval
     fbeta: Span  # by the predictions' beta, F2 for tags and F1 for classes, unless another was asked for
     ap: Span  # average precision of the model's own probabilities
-    threshold: float  # from which probability on it is given; NaN for classes
+    threshold: float  # from which probability on it is predicted; NaN for classes
 
 
 def class_rows(p: Predictions, *, beta: float | None = None, intervals: bool = True) -> tuple[ClassRow, ...]:

@@ -102,7 +102,7 @@ def estimate_decisions(score: WeightedScore, predictions: Predictions, decided: 
 
 
 def held_out_decisions(predictions: Predictions) -> np.ndarray | None:
-    """Return which tags each picture is given by thresholds that other folds chose, 0/1 ``(N, C)``.
+    """Return which tags are predicted for each picture by thresholds that other folds chose, 0/1 ``(N, C)``.
 
     Where nobody kept them, the choice is made again; None where it then is another than the one in use, which was made
     in another way or elsewhere.

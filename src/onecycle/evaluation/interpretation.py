@@ -386,12 +386,12 @@ class ClassificationInterpretation:
         return figure if return_fig else None
 
     def co_occurrence(self, thresh: Thresh = DEFAULT_THRESH) -> pd.DataFrame:
-        """Count for each pair of tags the pictures that have the one (rows) and are given the other (columns)."""
+        """Count for each pair of tags the pictures that have the one (rows) and are predicted the other (columns)."""
         self._need_tags("co_occurrence")
         return co_occurrence(self._decided(thresh))
 
     def unfounded_pairs(self, thresh: Thresh = DEFAULT_THRESH, *, min_val: int = 1) -> list[tuple[str, str, int, int]]:
-        """Return tags that are given together more often than they are: (tag, tag, given both, have both)."""
+        """Return tags that are predicted together more often than they occur: (tag, tag, predicted both, have both)."""
         self._need_tags("unfounded_pairs")
         return unfounded_pairs(self._decided(thresh), min_val=min_val)
 
@@ -400,7 +400,7 @@ class ClassificationInterpretation:
     ) -> Figure | None:
         """Draw a picture beside where it speaks for the predicted and for the true class.
 
-        For tags: for the three tags with the largest losses among those that are true or given (at 0.5).
+        For tags: for the three tags with the largest losses among those that are true or predicted (at 0.5).
 
         Args:
             index: position in the data set, as ``top_losses()`` gives it.
@@ -507,7 +507,7 @@ class ClassificationInterpretation:
         return figure if return_fig else None
 
     def choose_thresholds(self, beta: float = 2.0, **options: Unpack[ThresholdOptions]) -> ThresholdReport:
-        """Choose from which probability on each tag is given, and report by cross-fitting what that gains.
+        """Choose from which probability on each tag is predicted, and report by cross-fitting what that gains.
 
         ``learn.choose_thresholds()`` does the same and has ``predict`` use them.
 

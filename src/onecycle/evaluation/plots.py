@@ -79,9 +79,9 @@ def grid_of_pictures(
         ArgumentError: no picture, or another number of titles or heatmaps than pictures.
     """
     n = len(images)
-    for what, given in (("titles", titles), ("heatmaps", heatmaps)):
-        if given is not None and len(given) != n:
-            raise ArgumentError(f"expected {n} {what}, one a picture; received {len(given)}")
+    for what, values in (("titles", titles), ("heatmaps", heatmaps)):
+        if values is not None and len(values) != n:
+            raise ArgumentError(f"expected {n} {what}, one a picture; received {len(values)}")
     if n == 0:
         raise ArgumentError("there is no picture to draw")
     columns = math.ceil(math.sqrt(n)) if ncols is None else ncols

@@ -15,12 +15,14 @@ import numpy as np
 from onecycle.errors import ArgumentError, Unreadable
 from onecycle.evaluation.certainty.constraints import apply_constraints
 from onecycle.evaluation.scores import Thresh, one_hot
+from onecycle.text import plural, safe_text
 
 if TYPE_CHECKING:
     from onecycle.evaluation.certainty.calibration import Calibration
     from onecycle.evaluation.certainty.thresholds import TagThresholds
 
 DEFAULT_THRESH = 0.5
+_LISTED = 5  # pictures in the repr
 
 
 def decide(
@@ -31,7 +33,7 @@ def decide(
     thresholds: TagThresholds | None = None,
     thresh: Thresh | None = None,
 ) -> np.ndarray:
-    """Return which labels are given: the most probable class (of equal ones the first), or tags by their thresholds.
+    """Return the predicted labels: the most probable class (of equal ones the first), or tags by their thresholds.
 
     Args:
         probs: float ``(N, C)``, the model's own probabilities.
@@ -58,7 +60,7 @@ def decide(
     return np.asarray((probs if shown is None else shown) >= limit, dtype=np.int64)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Predictions:
     """What a model says about N pictures over C classes and, where it is known, the truth."""
 
@@ -67,7 +69,7 @@ class Predictions:
     is_multi: bool  # whether a picture can have several labels (tags)
     probs: np.ndarray  # float32 (N, C), the model's own probabilities
     shown: np.ndarray | None = None  # float32 (N, C), the calibrated ones; None: nothing was calibrated
-    decided: np.ndarray  # int64 (N,) class indices or 0/1 (N, C): the labels that are given
+    decided: np.ndarray  # int64 (N,) class indices or 0/1 (N, C): the labels that are predicted
     thresholds: TagThresholds | None = None  # chosen ones, that decided; None: the default, or single labels
     held_out: np.ndarray | None = None  # 0/1 (N, C): each fold decided by thresholds that the other folds chose
     unseen: bool = False  # pictures that neither trained the model nor chose its thresholds or calibration
@@ -122,6 +124,17 @@ class Predictions:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def __repr__(self) -> str:
+        failed = f"; {plural(len(self.failed), 'file')} could not be read" if self.failed else ""
+        lines = [
+            f"Predictions: {plural(len(self), 'picture')}, {plural(len(self.classes), self.word, self.words)}{failed}"
+        ]
+        for file, label in zip(self.files[:_LISTED], self.decided, strict=False):
+            lines.append(f"  {safe_text(file)}  {safe_text(', '.join(self.names_of(label)) or 'no tag')}")
+        if len(self) > _LISTED:
+            lines.append(f"  and {len(self) - _LISTED:,} more")
+        return "\n".join(lines)
 
     @property
     def word(self) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from onecycle.errors import ArgumentError
 
 Thresh = float | Sequence[float] | np.ndarray
-"""From which probability on a tag is given: one for all tags, or one for each."""
+"""From which probability on a tag is predicted: one for all tags, or one for each."""
 
 
 def ratio(hits: np.ndarray | float, total: np.ndarray | float, *, empty: float = math.nan) -> np.ndarray:

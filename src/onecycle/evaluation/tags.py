@@ -44,29 +44,29 @@ def tag_curves(p: Predictions) -> list[TagCurve]:
 
 
 def co_occurrence(p: Predictions) -> pd.DataFrame:
-    """Count for each pair of tags the pictures that have the one (rows) and are given the other (columns).
+    """Count for each pair of tags the pictures that have the one (rows) and are predicted the other (columns).
 
     The diagonal counts hits. A cell next to it that is far above the count of pictures that have both tags says that
     the model takes the one as a sign of the other; ``unfounded_pairs`` lists those.
 
     Returns:
-        int64 ``(C, C)``, rows the true tags, columns the given ones.
+        int64 ``(C, C)``, rows the true tags, columns the predicted ones.
     """
-    rows, columns = (pd.Index(p.classes, name=of) for of in ("true", "given"))
+    rows, columns = (pd.Index(p.classes, name=of) for of in ("true", "predicted"))
     return pd.DataFrame(p.truth.astype(np.int64).T @ p.predicted.astype(np.int64), index=rows, columns=columns)
 
 
 def unfounded_pairs(p: Predictions, *, min_val: int = 1) -> list[tuple[str, str, int, int]]:
-    """Return pairs of tags that are given together more often than they are together, the largest excess first.
+    """Return pairs of tags that are predicted together more often than they occur together, the largest excess first.
 
     Args:
         p: predictions of labelled pictures.
         min_val: least excess, in pictures.
 
     Returns:
-        (tag, other tag, pictures given both, pictures that have both).
+        (tag, other tag, pictures predicted both, pictures that have both).
     """
-    both_true, both_given = (v.astype(np.int64).T @ v.astype(np.int64) for v in (p.truth, p.predicted))
-    above = np.argwhere(np.triu(both_given - both_true >= min_val, k=1)).tolist()
-    pairs = [(p.classes[i], p.classes[j], int(both_given[i, j]), int(both_true[i, j])) for i, j in above]
+    both_true, both_predicted = (v.astype(np.int64).T @ v.astype(np.int64) for v in (p.truth, p.predicted))
+    above = np.argwhere(np.triu(both_predicted - both_true >= min_val, k=1)).tolist()
+    pairs = [(p.classes[i], p.classes[j], int(both_predicted[i, j]), int(both_true[i, j])) for i, j in above]
     return sorted(pairs, key=lambda pair: (pair[3] - pair[2], pair[0], pair[1]))

@@ -33,12 +33,12 @@ class SimilarPictures:
     """The training pictures nearest to one validation picture, the nearest first."""
 
     asked: SimilarPicture  # the picture asked about, with a cosine of 1
-    found: tuple[SimilarPicture, ...]  # its neighbours
+    neighbours: tuple[SimilarPicture, ...]  # the nearest first
     data: ImageDataBunch = field(repr=False)
 
     def __str__(self) -> str:
         lines = ["Training pictures most like", *self._lines(self.asked), "by the cosine of their features:"]
-        return "\n".join([*lines, *(line for p in self.found for line in self._lines(p))])
+        return "\n".join([*lines, *(line for p in self.neighbours for line in self._lines(p))])
 
     def _lines(self, picture: SimilarPicture) -> list[str]:
         name = os.path.relpath(picture.path, self.data.path)
@@ -52,8 +52,8 @@ class SimilarPictures:
         from onecycle.evaluation.plots import grid_of_pictures
 
         figure = grid_of_pictures(
-            [self.data.store.read(p.row) for p in (self.asked, *self.found)],
-            [f"asked: {self.asked.label}", *(f"{p.label} / {p.cosine:.2f}" for p in self.found)],
+            [self.data.store.read(p.row) for p in (self.asked, *self.neighbours)],
+            [f"asked: {self.asked.label}", *(f"{p.label} / {p.cosine:.2f}" for p in self.neighbours)],
             figsize=figsize,
             suptitle="A picture and the training pictures most like it: label / cosine",
         )

@@ -23,7 +23,7 @@ from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.fine_tune.plan import Task
 from onecycle.learner.learner import Learner
 from onecycle.runs.config import SKIPPED, RunConfig
-from onecycle.runs.folder import folder_name
+from onecycle.runs.folder import RunFolder, folder_name
 from onecycle.runs.split import split_like
 from onecycle.train.metrics import Metric, accuracy, fbeta
 
@@ -37,7 +37,7 @@ FEW_PICTURES = 32
 """With fewer to train on, batches are made of a quarter of them: a batch that is not full does not train."""
 
 MULTI_THRESH = 0.2
-"""From this probability on a tag counts as given in the column of the log: Planet's usual threshold for F2."""
+"""From this probability on a tag counts as predicted in the column of the log: Planet's usual threshold for F2."""
 
 _FOUND = "found by looking"
 
@@ -61,7 +61,9 @@ def settled(config: RunConfig, layout: DataLayout) -> RunConfig:
     if config.weights is not None and (weights := Path(config.weights).expanduser()).exists():
         config = config.found("weights", str(weights.resolve()), config.origin("weights"))
     if config.split is not None:
-        config = config.found("split", str(Path(config.split).expanduser().resolve()), config.origin("split"))
+        split = Path(config.split).expanduser().resolve()
+        split = RunFolder(split).split if split.is_dir() else split
+        config = config.found("split", str(split), config.origin("split"))
     if config.name is None:
         name = Path(layout.data).stem or layout.data
         if layout.csv and name == Path(layout.csv).stem:

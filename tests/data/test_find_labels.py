@@ -145,3 +145,13 @@ def test_rows_that_are_joined_have_a_tag_each():
         pd.DataFrame({"file": ["a"] * 6, "tag": TWO_WORDS[0]}), {"file"}, Source("t", 2), join_rows=True
     )
     assert (labels.delim, "a tag a row" in labels.why) == (None, True)
+
+
+@pytest.mark.parametrize(
+    "cells", [["['a']", "['a', 'b']", "[]"], ["{a}", "{a,b}", "{b}"], ['["a"]', '["a", "b"]', "[ ]"]]
+)
+def test_lists_in_brackets_are_asked_about(cells):
+    with pytest.raises(ArgumentError, match=r"lists in brackets, such as .*--label-delim ''"):
+        look(label=cells * 8)
+    assert look(label=cells * 8, label_delim="").delim is None
+    assert look(label=[*cells, "plain"] * 6).delim is None

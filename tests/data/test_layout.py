@@ -142,20 +142,25 @@ def test_parquet_lists_are_tags_and_what_is_nested_deeper_is_named(tiles):
     frame.to_parquet(tiles / "set.parquet")
     layout = find_layout(tiles)
     assert (layout.is_multi, layout.bunch(size=32).classes) == (True, ["big boat", "sea"])
-    assert "1 column of records or nested lists: box" in "\n".join(layout.lines())
+    assert "column 'box' holds records or lists of lists" in "\n".join(layout.lines())
 
 
-@pytest.mark.parametrize("cell", [{"bytes": b"\x89PNG", "path": "p.png"}, {"bytes": b"\x89PNG"}, b"\x89PNG"])
+PNG = b"\x89PNG"
+
+
+@pytest.mark.parametrize("cell", [{"bytes": PNG, "path": "p.png"}, {"bytes": PNG}, {"bytes": PNG, "n": 1}, PNG, [PNG]])
 def test_pictures_inside_of_a_parquet_table_are_called_so(tiles, cell):
     pd.DataFrame({"image": [cell] * 40, "label": ["a", "b"] * 20}).to_parquet(tiles / "set.parquet")
-    with pytest.raises(DataError, match=r"column 'image' holds the pictures themselves, .*write each to a file"):
+    with pytest.raises(
+        DataError, match=r"column 'image' holds the pictures themselves, .*write each picture to a file"
+    ):
         find_layout(tiles)
 
 
 def test_pictures_inside_of_a_parquet_table_beside_names_of_files_are_left_out_and_named(tiles):
     images = [{"bytes": b"\x89PNG", "path": None}] * 40
     pd.DataFrame({"thumb": images, "file": NAMES, "label": ["a", "b"] * 20}).to_parquet(tiles / "set.parquet")
-    assert "column thumb: the pictures themselves" in "\n".join(find_layout(tiles).lines())
+    assert "column 'thumb' holds the pictures themselves" in "\n".join(find_layout(tiles).lines())
 
 
 def test_the_paths_of_pictures_that_are_not_inside_name_files(tiles):

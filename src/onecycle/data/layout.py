@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from onecycle.data.labels.find.columns import LayoutOptions, Roles, TableLayout, find_roles
 from onecycle.data.labels.find.split import Part, part_of
 from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, list_images, other_files, plain_text
-from onecycle.data.labels.read import is_table, read_table
+from onecycle.data.labels.read import PARQUET, is_table, read_table
 from onecycle.data.labels.splits import Split, folder_split
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.sources.untar import URLs, untar_data
@@ -226,16 +226,15 @@ def _read(root: Path, csv: str, options: LayoutOptions) -> _Read:
     try:
         roles = find_roles(table.frame, root, csv, options)
     except (DataError, ArgumentError) as error:
-        if not table.pictures and len(table.frame.columns) == 1 and len(table.frame):
+        if table.left_out:
+            raise DataError(
+                f"{root / csv}: {table.left_out[0]}, and only files are read: write each picture to a file, and the "
+                "files' names into a column"
+            ) from error
+        if len(table.frame.columns) == 1 and len(table.frame) and not csv.lower().endswith(PARQUET):
             raise DataError(f"{error}; it has a single column: is the delimiter right (--delimiter)?") from error
-        if not table.pictures:
-            raise
-        raise DataError(
-            f"{root / csv}: column {table.pictures[0]!r} holds the pictures themselves, and only files are read: "
-            "write each to a file, and the files' names into that column"
-        ) from error
-    reasons = (*table.notes, *(("left out", f"column {c}: the pictures themselves") for c in table.pictures))
-    return _Read(csv, table.frame, replace(roles, reasons=(*reasons, *roles.reasons)))
+        raise
+    return _Read(csv, table.frame, replace(roles, reasons=(*table.notes, *roles.reasons)))
 
 
 def _of_table(data: str, root: Path, read: _Read) -> DataLayout:

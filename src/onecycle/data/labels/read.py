@@ -40,7 +40,7 @@ class TableFile:
 
     frame: pd.DataFrame
     notes: tuple[tuple[str, str], ...] = ()  # what to know about the reading, as (what, text)
-    pictures: tuple[str, ...] = ()  # columns that hold pictures themselves; they are not in the frame
+    left_out: tuple[str, ...] = ()  # what is no column of values and not in the frame, such as pictures themselves
 
 
 def read_table(path: Path, *, delimiter: str | None = None, tags_delim: str | None = None) -> TableFile:
@@ -69,28 +69,29 @@ def read_table(path: Path, *, delimiter: str | None = None, tags_delim: str | No
 
 def _flat(frame: pd.DataFrame) -> TableFile:
     """Return a parquet table whose cells are values or tuples of tags; other columns are left out and named."""
-    pictures, others = [], []
+    left_out = {}
     for name in frame.columns:
         cells = [_flat_cell(cell) for cell in frame[name]] if frame[name].dtype == object else []
         kinds = {type(value) for cell in cells for value in (cell if isinstance(cell, tuple) else (cell,))}
         if kinds & {bytes, bytearray}:
-            pictures.append(name)
+            left_out[name] = f"column {name!r} holds the pictures themselves"
         elif kinds & {dict, tuple, list, np.ndarray}:
-            others.append(name)
+            left_out[name] = f"column {name!r} holds records or lists of lists"
         elif cells:
             frame[name] = pd.Series(cells, frame.index, dtype=object)
-    said = f"{plural(len(others), 'column')} of records or nested lists: {shown(others)}"
-    return TableFile(frame.drop(columns=[*pictures, *others]), (("left out", said),) if others else (), tuple(pictures))
+    notes = tuple(("left out", text) for text in left_out.values())
+    return TableFile(frame.drop(columns=list(left_out)), notes, tuple(left_out.values()))
 
 
 def _flat_cell(cell: object) -> object:
     """Return a list as a tuple; of a picture as Hugging Face's data sets have it, its bytes, else its path."""
-    if isinstance(cell, dict) and cell.keys() <= {"bytes", "path"}:
+    if isinstance(cell, dict) and cell.keys() & {"bytes", "path"}:
         return cell.get("bytes") or cell.get("path")
     if isinstance(cell, bytes) and b"\0" not in cell:  # a text whose writer did not say that it is one
         with suppress(UnicodeDecodeError):
             return cell.decode()
-    return tuple(cell) if isinstance(cell, (list, tuple, np.ndarray)) else cell
+    cell = cell.tolist() if isinstance(cell, np.ndarray) else cell
+    return tuple(cell) if isinstance(cell, (list, tuple)) else cell
 
 
 # -- text ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ _LABEL_NAMES = {"label", "labels", "tag", "tags", "class", "classes", "category"
 GROUP_NAMES = {"group", "site", "patient", "subject", "scene", "flight", "location", "camera", "case", "slide", "study"}
 """Names of columns that say what belongs together, and so are no labels."""
 
+_BRACKETS = re.compile(r"\s*(?:\[.*\]|\{.*\}|\(.*\))\s*", re.DOTALL)
 _LARGEST_SHARE = 0.5
 """A column with more different values than this share of the rows does not appear to hold classes."""
 
@@ -156,6 +158,11 @@ def _find_delim(cells: pd.Series[Any], asked: str | None, where: str) -> tuple[s
             f"{where} holds numbers that are not whole, such as {cell_text(known[0])}: regression is not supported; "
             "turn them into classes first, or choose another column with --label-col"
         )
+    if asked is None and known and all(isinstance(v, str) and _BRACKETS.fullmatch(v) for v in known):
+        raise ArgumentError(
+            f"{where}: its cells are lists in brackets, such as {short(known[0])}: write tags with a delimiter alone, "
+            "a;b; or --label-delim '' takes each cell as one label"
+        )
     lists = [v for v in known if isinstance(v, tuple)]
     if lists:
         return None, f"several tags a picture, in lists: {len({tag for tags in lists for tag in tags})} tags"
@@ -200,5 +207,5 @@ def _delim_of_few(strings: Counter[str]) -> str | None:
 
 def short(cell: object) -> str:
     """Return a cell for a message, its beginning where it is long."""
-    text = str(cell)
+    text = cell_text(cell)
     return text if len(text) <= 40 else f"{text[:39]}…"

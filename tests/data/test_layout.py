@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -275,6 +276,120 @@ def test_only_a_train_folder(tmp_path):
 def test_pictures_deeper_than_their_class_are_refused(tmp_path, below, match):
     with pytest.raises(DataError, match=match):
         find_layout(folders(tmp_path, *below))
+
+
+@pytest.mark.parametrize(
+    ("train", "valid"),
+    [("train", "val"), ("Train", "Valid"), ("training", "validation"), ("train", "dev"), ("train_set", "eval-set")],
+)
+def test_folders_that_plainly_mean_train_and_valid_are_taken(tmp_path, train, valid):
+    folders(tmp_path, *(f"{part}/{kind}" for part in (train, valid) for kind in ("cat", "dog")), "test/cat", "more")
+    layout = find_layout(tmp_path)
+    data = layout.bunch(size=32)
+    assert (layout.kind, len(data.train_ds), len(data.valid_ds)) == ("train and valid folders", 20, 20)
+    assert all(f"/{valid}/" in path for path in data.valid_ds.items)
+    np.testing.assert_array_equal(layout.pictures.split(stratify=True).valid, data.split.valid)
+    assert f"by the folders {train}/ and {valid}/" in data.split.how
+    assert layout.test == str(tmp_path / "test")
+    assert layout.hints[0].startswith("more/ (10 pictures) is not used: ")
+    assert layout.hints[1].endswith(f"afterwards: onecycle evaluate RUN {tmp_path}/test")
+
+
+def test_a_test_folder_beside_train_is_named_and_stays_out(tmp_path):
+    layout = find_layout(folders(tmp_path, "training_set/cat", "training_set/dog", "Testing/cat", "Testing/dog"))
+    assert len(layout.pictures) == 20
+    assert layout.hints[0].startswith("Testing/ (20 pictures) is not used for training; afterwards: onecycle evaluate")
+
+
+def test_test_pictures_without_labels_are_for_predict(tmp_path):
+    layout = find_layout(folders(tmp_path, "train/cat", "train/dog", "test"))
+    assert (layout.test, len(layout.pictures)) == (None, 20)
+    assert layout.hints[0].endswith(f"onecycle predict RUN {tmp_path}/test")
+
+
+def test_two_folders_for_one_part_are_asked(tmp_path):
+    with pytest.raises(DataError, match="folders dev and val are named as one and the same part"):
+        find_layout(folders(tmp_path, "train/cat", "val/cat", "dev/cat"))
+
+
+def test_a_class_that_is_called_train_is_a_class(tmp_path):
+    assert find_layout(folders(tmp_path, "train", "bus")).bunch(size=32).classes == ["bus", "train"]
+
+
+def test_pictures_of_parts_without_classes_are_refused_and_a_table_beside_them_is_named(tmp_path):
+    folders(tmp_path, "train", "test")
+    with pytest.raises(DataError, match=r"in no folders of classes \(test and train are read as parts of a split\)"):
+        find_layout(tmp_path)
+    frame = pd.DataFrame({"file_name": [f"p{i}.png" for i in range(10)], "label": ["a", "b"] * 5})
+    table(tmp_path / "train", frame, "metadata.csv")
+    with pytest.raises(DataError, match=r"a table below \(train/metadata.csv\): name its folder, .*/train"):
+        find_layout(tmp_path)
+    assert find_layout(tmp_path / "train").bunch(size=32).classes == ["a", "b"]
+
+
+def test_tables_that_name_nothing_are_named(tmp_path):
+    table(folders(tmp_path, "cat", "dog"), pd.DataFrame({"a": [1, 2], "b": [3, 4]}), "notes.csv")
+    assert find_layout(tmp_path).hints == ("not used, as they name no pictures: notes.csv",)
+
+
+def test_a_table_that_fits_two_folders_is_asked_about_and_not_left_for_the_folders(tmp_path):
+    folders(tmp_path, "train", "test")
+    table(tmp_path, pd.DataFrame({"id": [f"p{i}" for i in range(10)], "label": ["a", "b"] * 5}), "trainLabels.csv")
+    with pytest.raises(ArgumentError, match=r"in 2 places: .*--folder"):
+        find_layout(tmp_path)
+    assert find_layout(tmp_path, LayoutOptions(folder="train")).bunch(size=32).classes == ["a", "b"]
+    table(tmp_path, pd.DataFrame({"id": [f"p{i}" for i in range(10)], "label": ["a"] * 10}), "sample.csv")
+    with pytest.raises(ArgumentError, match=r"2 tables .*sample\.csv, trainLabels\.csv; choose one with --csv"):
+        find_layout(tmp_path)
+
+
+def test_linked_folders_are_followed_and_loops_and_dead_links_are_named(tmp_path):
+    store = folders(tmp_path / "store", "cat", "dog", "owl")
+    root = tmp_path / "data"
+    root.mkdir()
+    for name in ("cat", "dog"):
+        (root / name).symlink_to(store / name)
+    folders(root, "owl")
+    data = find_layout(root).bunch(size=32)
+    assert (data.classes, len(data)) == (["cat", "dog", "owl"], 30)
+    (root / "up").symlink_to(root)
+    (root / "owl" / "self").symlink_to(root / "owl")
+    (root / "bat").symlink_to(tmp_path / "nowhere")
+    (root / "owl" / "x.png").symlink_to(tmp_path / "nowhere.png")
+    pictures = find_layout(root).pictures
+    assert len(pictures) == 31  # the link to no picture is one of a missing file
+    assert {p.kind: p.where for p in pictures.problems()} == {"lost-link": ("bat", "owl/self", "up")}
+    (root / "owl" / "more").symlink_to(store / "owl")
+    with pytest.raises(DataError, match=r"deeper .*owl/more \(10\)"):
+        find_layout(root)
+
+
+def test_two_spellings_of_a_folder_are_one_class(tmp_path):
+    spelt = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
+    layout = find_layout(folders(tmp_path, f"train/{spelt[0]}", "train/tea", f"valid/{spelt[1]}", "valid/tea"))
+    assert "2 of them: café, tea" in layout.reasons[0][1]
+    assert layout.bunch(size=32).classes == [spelt[0], "tea"]
+
+
+def test_a_split_of_the_table_is_taken_and_shown(tiles):
+    parts = ["train"] * 24 + ["val"] * 8 + ["test"] * 8
+    table(tiles, pd.DataFrame({"file": NAMES, "breed": ["a", "b"] * 20, "split": parts, "fold": [0, 0, 1, 1] * 10}))
+    with pytest.raises(ArgumentError, match="several columns that could hold the labels: breed"):
+        find_layout(tiles)
+    layout = find_layout(tiles, LayoutOptions(label_col="breed"))
+    data = layout.bunch(size=32)
+    assert (data.split.train.tolist(), data.split.valid.tolist()) == (list(range(24)), list(range(24, 32)))
+    np.testing.assert_array_equal(layout.pictures.split(stratify=True).valid, data.split.valid)
+    assert (layout.describe()["split_col"], layout.test) == ("split", str(tiles))
+    text = " ".join(" ".join(layout.lines()).split())
+    assert "by column split: 24 rows train, 8 validate; 8 for testing are left out" in text
+    assert "column fold (0, 1) may say the split" in text
+    drawn = find_layout(tiles, LayoutOptions(label_col="breed", split_col=""))
+    assert (len(drawn.bunch(size=32)), drawn.test) == (40, None)
+    folded = find_layout(tiles, LayoutOptions(label_col="breed", split_col="fold=1")).bunch(size=32)
+    assert folded.split.valid.tolist() == [i for i in range(40) if i % 4 > 1]
+    table(tiles, pd.DataFrame({"file": NAMES, "split": parts}))
+    assert find_layout(tiles).table.label_col == "split"  # nothing else can be
 
 
 def test_the_classes_shown_are_those_of_training(tmp_path):

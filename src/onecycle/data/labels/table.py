@@ -173,7 +173,7 @@ class LabelTable:
         table = cls([p.as_posix() for p in pictures], root, source=Source(str(root)))
         cells = [None if p.parent in tops else p.parent.name for p in pictures]
         folders = (tops[0].name, tops[1].name) if len(tops) > 1 else None
-        links = tuple(table.name(link) for link in lost)
+        links = tuple(sorted(table.name(link) for link in lost))
         return table._with(cells=cells, empty_folders=empty, lost_links=links, folders=folders)
 
     # -- what the rows say ----------------------------------------------------------------------------------------

@@ -33,7 +33,16 @@ from pathlib import Path
 
 
 class OnecycleError(Exception):
-    """Base of every error that onecycle raises on purpose."""
+    """Base of every error that onecycle raises on purpose.
+
+    Args:
+        what: happened, and what to do, in words for Python and the command line alike.
+        in_python: more to do, in Python's words; the command line leaves it out.
+    """
+
+    def __init__(self, what: str = "", in_python: str = "") -> None:
+        super().__init__(f"{what} {in_python}" if in_python else what)
+        self.what = what
 
 
 class ArgumentError(OnecycleError, ValueError):

@@ -183,8 +183,11 @@ def test_an_explosion_counts_as_one_however_high_it_flies():
     ("sweeps", "why"),
     [
         ([(np.geomspace(1e-6, 10, 100).tolist(), [0.7] * 100)], "never fell"),
-        ([curve(i, end=1e-3) for i in range(3)], "larger end_lr"),
-        ([(np.geomspace(1e-6, 10, 100).tolist(), list(np.linspace(1, 5, 100)))], "smaller start_lr"),
+        ([curve(i, end=1e-3) for i in range(3)], "still falling at the last rate, 1.0e-03"),
+        (
+            [(np.geomspace(1e-6, 10, 100).tolist(), list(np.linspace(1, 5, 100)))],
+            "lowest from the first rate on, 1.0e-06",
+        ),
         ([curve(0, n=8)], "too few"),
         ([curve(0, best=1e-2), curve(1, best=1.0)], "between"),
         ([curve(0), (curve(1)[0], [0.7] * 100)], "1 of 2 sweeps"),

@@ -229,7 +229,7 @@ class TrainingRun:
             return INTERRUPTED
         except DivergedError as error:
             lower = f"{again} --lr {(progress.config.lr or DEFAULT_LR) / 10:.1e}"
-            raise DivergedError(f"{error}\nThe history is in {run.history}. Try: {lower}") from error
+            raise DivergedError(f"{error.what}\nThe history is in {run.history}. Try: {lower}") from error
         except OSError as error:
             if error.errno not in FULL_DISK:
                 raise

@@ -106,8 +106,8 @@ def _from_hub(published: Published) -> WeightsFile:
     if published.url is not None:
         return _from_url(published, published.url)
     raise WeightsError(
-        f"nobody publishes pretrained weights for {published.name}. Use pretrained='<file>' for weights of "
-        f"your own, pretrained=False to start from random weights, or another network."
+        f"nobody publishes pretrained weights for {published.name}. Use --weights FILE (pretrained='<file>') for "
+        f"weights of your own, or another network (in Python pretrained=False, too, to start from random weights)."
     )
 
 
@@ -168,9 +168,9 @@ def _unreachable(published: Published, place: str, reason: Exception | None) -> 
         f"the pretrained weights {published.name} are not on this machine and could not be fetched "
         f"from {place} ({type(reason).__name__}: {detail}). Ways on:\n"
         f"  1. put the file at {target} (or .pth);\n"
-        f"  2. pass pretrained='path/to/the/file';\n"
-        f"  3. use models.{PACKAGED}, whose weights are installed with onecycle; or pretrained=False for "
-        f"random weights."
+        f"  2. pass --weights FILE (pretrained='path/to/the/file');\n"
+        f"  3. use {PACKAGED}, whose weights are installed with onecycle (in Python models.{PACKAGED}; or "
+        f"pretrained=False for random weights)."
     )
 
 

@@ -224,7 +224,7 @@ def _existing(*paths: Path | str) -> Path:
     path = Path(paths[0])
     there = sorted(p.stem for p in path.parent.glob("*.safetensors")) if path.parent.is_dir() else []
     names = f"saved there: {', '.join(there)}" if there else "nothing is saved there"
-    raise CheckpointError(f"there is no {path}; {names}. Save one first with learn.save({path.stem!r}).")
+    raise CheckpointError(f"there is no {path}; {names}.", f"Save one first with learn.save({path.stem!r}).")
 
 
 def _damaged(path: Path, why: object) -> str:
@@ -242,7 +242,7 @@ def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
         raise CheckpointError(_damaged(path, err)) from err
     if header.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} is no onecycle checkpoint (its header names no {FORMAT!r}); read bare weights with read_weights"
+            f"{path} is no onecycle checkpoint (its header names no {FORMAT!r})", "Read bare weights with read_weights."
         )
     if header["version"] > VERSION:
         raise CheckpointError(

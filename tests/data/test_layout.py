@@ -97,6 +97,15 @@ def test_other_delimiters_between_cells(tiles, name, sep):
     np.testing.assert_array_equal(layout.pictures.split(stratify=True).valid, data.split.valid)
 
 
+@pytest.mark.parametrize("write", [str, "'{}'".format, "{}.png".format, float])
+def test_names_that_lost_their_zeros_or_have_quotes_are_called_so(tmp_path, write):
+    for i in range(12):
+        picture(tmp_path / f"{i:03d}.png", i)
+    table(tmp_path, pd.DataFrame({"id": [write(i) for i in range(12)], "label": ["a", "b"] * 6}))
+    with pytest.raises(DataError, match=r"column id nearly do: .*11.* for 011\.png.*leading zeros"):
+        find_layout(tmp_path)
+
+
 def test_a_table_of_one_column_asks_for_the_delimiter(tiles):
     table(tiles, pd.DataFrame({"name": NAMES, "label": ["a", "b"] * 20}), sep="^")
     with pytest.raises(DataError, match="it has a single column: is the delimiter right"):

@@ -14,7 +14,7 @@ import pandas as pd
 
 from onecycle.data.labels.file_names import FileNames, is_folder
 from onecycle.data.labels.find.labels import holds_classes, is_label_name, short
-from onecycle.data.labels.items import IMAGE_SUFFIXES, cell_text, is_missing
+from onecycle.data.labels.items import IMAGE_SUFFIXES, cell_text, is_missing, whole_number
 from onecycle.errors import ArgumentError, DataError
 
 _LOOKED_AT = 50
@@ -201,11 +201,36 @@ def _no_files_text(
             f"{table}: no column names pictures that are there. The names in column {backslashes} have "
             f"backslashes ({short(frame[backslashes].iloc[0])}): write / between folders"
         )
+    nearly = _nearly(frame, columns, [root / folder for folder in folders])
+    if nearly is not None:
+        column, cell, file = nearly
+        return (
+            f"{table}: no column names pictures that are there, but those in column {column} nearly do: {cell} for "
+            f"{file}; write them as the files' names are, with their leading zeros, without quotes and .0"
+        )
     return (
         f"{table}: no column names pictures that are there. Its first row is {cells}; looked in "
         f"{root} below {tried} with the endings {', '.join(s or '(none)' for s in suffixes)}. "
         "Say where they are with --fn-col, --folder and --suffix"
     )
+
+
+def _nearly(frame: pd.DataFrame, columns: Sequence[str], folders: Sequence[Path]) -> tuple[str, str, str] | None:
+    """Find a column whose names are those of pictures but for leading zeros and quotes; it, a cell and the picture."""
+    names = [name for folder in folders if folder.is_dir() for name in os.listdir(folder)]
+    plain = {_bare(name): name for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES}
+    for column in columns:
+        cells = [cell_text(cell) for cell in frame[column][:_LOOKED_AT] if not is_missing(cell)]
+        hits = [(cell, plain[_bare(cell)]) for cell in cells if _bare(cell) in plain]
+        if 2 * len(hits) > len(cells):
+            return column, *hits[-1]
+    return None
+
+
+def _bare(name: str) -> str:
+    """Return a name without ending, leading zeros, quotes and the point of a whole number."""
+    stem, end = os.path.splitext(whole_number(name.strip(" '\"`")))
+    return (stem if end.lower() in IMAGE_SUFFIXES else stem + end).lstrip("0")
 
 
 def _picture_folders(root: Path) -> Iterator[str]:

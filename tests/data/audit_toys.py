@@ -23,6 +23,17 @@ def drawn(seed: int, *, side: int = 128, contrast: float = 30.0) -> np.ndarray:
     return pixels.clip(0, 255).astype(np.uint8)
 
 
+def lookalike(seed: int, *, side: int = 64) -> np.ndarray:
+    """Draw a cell: all are alike but for slight differences of size and place, uint8 ``(side, side, 3)``."""
+    rng = np.random.default_rng(seed)
+    y, x = (np.mgrid[:side, :side] - side / 2) / side * 64
+    down, right = rng.normal(0, 1.5, 2)
+    body = np.hypot(x - right, y - down) - rng.normal(18, 2)
+    core = np.hypot(x - right - rng.normal(0, 4), y - down - rng.normal(0, 4)) - rng.normal(6, 1)
+    grey = 200 - 90 / (1 + np.exp(body)) - 60 / (1 + np.exp(core)) + rng.normal(0, 3, (side, side))
+    return np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
 def saved_anew(pixels: np.ndarray, quality: int = 60) -> np.ndarray:
     """Return a picture after a JPEG of this quality."""
     file = io.BytesIO()

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from audit_toys import cropped, drawn, resized, saved_anew, write
+from audit_toys import cropped, drawn, lookalike, resized, saved_anew, write
 
 from onecycle.data.audit.findings import AuditReport, DuplicateGroup, Finding
 from onecycle.data.bunch import ImageDataBunch
@@ -99,6 +99,15 @@ def test_copies_that_are_on_one_side_are_no_leak(root, tmp_path):
     report = bunch(tmp_path).audit(silent=True)
     assert kinds(report) == {"near-copies": 1, "sizes": 2}
     assert report.leaked == ()
+
+
+def test_lookalikes_are_a_note_and_no_leak(tmp_path):
+    for seed in range(60):
+        write(tmp_path / f"p{seed:02}.png", lookalike(seed))
+    report = bunch(tmp_path).audit(silent=True)
+    assert list(kinds(report)) == ["look-alikes"]
+    assert report.worst == "note"
+    assert (report.duplicates, report.leaked) == ((), ())
 
 
 def test_groups_that_are_in_both_parts(root):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from audit_toys import cropped, drawn, printed, resized, saved_anew
+from audit_toys import cropped, drawn, lookalike, printed, resized, saved_anew
 
 from onecycle.data.audit import duplicates
 from onecycle.data.audit.duplicates import find_copies
-from onecycle.data.audit.fingerprints import TURNS, descriptors, edges
-from onecycle.data.audit.registration import WHOLE, find_place, resampled, same_picture
+from onecycle.data.audit.fingerprints import TURNS, descriptors, edges, unoriented
+from onecycle.data.audit.registration import WHOLE, compare, find_place, resampled
 
 N = 12
 
@@ -90,12 +90,12 @@ def test_a_group_is_named_by_its_first_picture(originals):
 def test_a_thousand_copies_need_only_so_many_links_and_comparisons(originals, monkeypatch):
     looked_at = 0
 
-    def counting(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def counting(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         nonlocal looked_at
         looked_at += len(a)
-        return same_picture(a, b)
+        return compare(a, b)
 
-    monkeypatch.setattr(duplicates, "same_picture", counting)
+    monkeypatch.setattr(duplicates, "compare", counting)
     rng = np.random.default_rng(0)
     small = resized(originals[0], 48).astype(int)
     pictures = [(small + rng.integers(-1, 2, small.shape)).clip(0, 255).astype(np.uint8) for _ in range(1000)]
@@ -108,14 +108,79 @@ def test_a_thousand_copies_need_only_so_many_links_and_comparisons(originals, mo
 def test_blocks_do_not_change_what_is_found(originals, monkeypatch):
     pictures = originals + [saved_anew(p) for p in originals] + [p[:, ::-1] for p in originals[:4]]
     whole = set(links_of(pictures))
-    monkeypatch.setattr(duplicates, "_BLOCK", 5)
-    monkeypatch.setattr(duplicates, "_VERIFIED_AT_ONCE", 3)
+    monkeypatch.setattr(duplicates, "_ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(duplicates, "_PAIRS_AT_ONCE", 3)
     assert {(a, b) for a, b, _ in links_of(pictures)} == {(a, b) for a, b, _ in whole}
 
 
 def test_nothing_and_one_picture_have_no_copies(originals):
     assert links_of([]) == []
     assert links_of(originals[:1]) == []
+
+
+@pytest.fixture(scope="module")
+def crowd() -> list[np.ndarray]:
+    return [lookalike(seed) for seed in range(200)]
+
+
+def test_lookalikes_are_no_copies_of_one_another(crowd):
+    copies = find_copies(printed(crowd))
+    assert copies.links == []
+    assert (copies.groups == np.arange(len(crowd))).all()
+    assert len(copies.lookalikes) > 200
+    assert len(set(copies.lookalikes)) == len(copies.lookalikes)
+    assert all(a < b for a, b in copies.lookalikes)
+
+
+@pytest.mark.parametrize("turn", [None, TURNS[2], TURNS[6]], ids=["upright", "flipped", "turned"])
+def test_copies_are_found_in_a_crowd_of_lookalikes(crowd, turn):
+    small = [p[16:-16, 16:-16] for p in crowd[:4]]
+    pictures = crowd + [saved_anew(p, 95) for p in small] + small
+    if turn is not None:
+        pictures[-4:] = [np.ascontiguousarray(turn(p.transpose(2, 0, 1)).transpose(1, 2, 0)) for p in small]
+    assert sorted((a, b) for a, b, _ in links_of(pictures)) == [(200 + i, 204 + i) for i in range(4)]
+
+
+def test_eight_copies_of_each_picture_are_one_group(originals):
+    pictures = [
+        copy
+        for p in originals
+        for copy in (
+            p,
+            saved_anew(p, 85),
+            saved_anew(p, 40),
+            resized(p),
+            resized(p, 200),
+            cropped(p),
+            p[::-1],
+            p[:, ::-1],
+        )
+    ]
+    np.testing.assert_array_equal(find_copies(printed(pictures)).groups, np.arange(N).repeat(8) * 8)
+
+
+def test_pictures_with_one_structure_in_many_colours_are_no_copies(originals):
+    tints = np.random.default_rng(0).integers(0, 120, (20, 3), dtype=np.uint8)
+    tints = tints[np.argsort(tints[:, 0])]
+    tints[:, 0] = np.arange(20) * 6
+    tints[:, 1] = (np.arange(20) * 47) % 120
+    found = links_of([originals[0] // 2 + tint for tint in tints])
+    assert all(np.abs(tints[a].astype(int) - tints[b]).max() <= 17 for a, b, _ in found)
+
+
+def test_as_many_pairs_are_compared_as_there_are_pictures(monkeypatch):
+    looked_at: list[int] = []
+
+    def counting(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        looked_at[-1] += len(a)
+        return compare(a, b)
+
+    monkeypatch.setattr(duplicates, "compare", counting)
+    pictures = [lookalike(seed, side=32) for seed in range(160)]
+    for n in (80, 160):
+        looked_at.append(0)
+        find_copies(printed(pictures[:n]))
+        assert n < looked_at[-1] <= 13 * n
 
 
 def test_registration_finds_a_known_crop():
@@ -128,7 +193,7 @@ def test_registration_finds_a_known_crop():
     moved, inside = resampled(a, place)
     assert inside.all()
     assert np.abs(edges(moved) - edges(b)).mean() < 0.4 * np.abs(edges(a) - edges(b)).mean()
-    assert same_picture(a, b).all()
+    assert compare(a, b)[1].all()
 
 
 def test_descriptors_have_length_one_and_turn_with_the_picture():
@@ -143,3 +208,12 @@ def test_descriptors_have_length_one_and_turn_with_the_picture():
 def test_the_eight_turns_are_eight_different_pictures():
     picture = np.arange(9.0).reshape(1, 3, 3)
     assert len({turn(picture).tobytes() for turn in TURNS} | {picture.tobytes()}) == 8
+
+
+@pytest.mark.parametrize("turn", TURNS, ids=str)
+def test_descriptors_of_turned_pictures_follow_from_those_upright(turn):
+    thumbs = printed([drawn(1), drawn(2)]).thumbs.astype(np.float32)
+    np.testing.assert_allclose(turn.of_descriptors(descriptors(thumbs)), descriptors(turn(thumbs)), atol=1e-4)
+    turned, upright = unoriented(descriptors(turn(thumbs))), unoriented(descriptors(thumbs))
+    np.testing.assert_allclose(turned, upright, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(upright, axis=1), 1, rtol=1e-5)

@@ -79,7 +79,7 @@ def audit_table(
     there = [path for i, path in enumerate(named) if i not in gone]
     at = {path: i for i, path in enumerate(there)}
     facts, prints = files.scan(there, silent=silent, store=store, of_row=[at.get(key) for key in keys])
-    copies = find_copies(prints)
+    copies = find_copies(prints, silent=silent)
     duplicates = _duplicate_groups(table, keys, at, copies)
     if together:
         split = keep_together(split, [group.rows for group in duplicates])
@@ -210,6 +210,10 @@ def _copy_findings(names: Sequence[str], copies: Copies) -> list[Finding]:
     for kind, severity, what in _COPIES:
         pairs = [f"{names[link.a]} ~ {names[link.b]}" for link in copies.links if link.kind == kind]
         findings += finding_of(severity, f"{kind}-copies", pairs, what, "keep one, or keep them in one part")
+    pairs = [f"{names[a]} ~ {names[b]}" for a, b in copies.lookalikes]
+    what = "that look alike, though hardly more than others here do: they are not taken for copies"
+    advice = "if some show the same thing, split by it: --group-col (group_col=)"
+    findings += finding_of("note", "look-alikes", pairs, what, advice, unit="pair")
     what = "of hardly more than one colour: only their exact copies are found"
     plain = [names[i] for i in copies.plain]
     return findings + finding_of("warning", "one-colour", plain, what, "look whether they are meant")

@@ -46,15 +46,15 @@ class Fingerprints:
 def descriptors(thumbs: np.ndarray) -> np.ndarray:
     """Describe thumbnails by their coarse structure, so that the dot product of two says how alike they are.
 
-    The lowest 8 × 8 cosine frequencies, without the mean, each weighted by its frequency: in natural pictures the
-    amplitude falls as one over the frequency, and without the weights two hazy pictures would be alike for their
-    gradient alone.
+    The lowest 8 × 8 cosine frequencies, without the mean, each weighted by the root of its frequency: in natural
+    pictures the amplitude falls as one over the frequency, and without the weights two hazy pictures would be alike for
+    their gradient alone; with more, a slight crop would change too much.
 
     Args:
         thumbs: ``(n, GRID, GRID)``.
 
     Returns:
-        float32 ``(n, 63)`` of length 1 (0 for a picture of one grey).
+        float32 ``(n, 64)`` of length 1 (0 for a picture of one grey), by rows of frequencies.
 
     Source: Field, "Relations between the statistics of natural images and the response properties of cortical
     cells", JOSA A 1987, for the amplitudes; the cosine transform is DCT-II.
@@ -62,10 +62,26 @@ def descriptors(thumbs: np.ndarray) -> np.ndarray:
     basis = _cosines()
     spectrum = basis @ thumbs.astype(np.float32) @ basis.T
     frequency = np.arange(_FREQUENCIES, dtype=np.float32)
-    weighted = spectrum * np.hypot(frequency[:, None], frequency)
-    rows = weighted.reshape(len(thumbs), -1)[:, 1:]
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(length, 1e-6), dtype=np.float32)
+    weighted = (spectrum * np.sqrt(np.hypot(frequency[:, None], frequency))).reshape(len(thumbs), _FREQUENCIES**2)
+    length = np.linalg.norm(weighted, axis=1, keepdims=True)
+    return np.asarray(weighted / np.maximum(length, 1e-6), dtype=np.float32)
+
+
+def unoriented(descriptions: np.ndarray) -> np.ndarray:
+    """Return descriptors that the eight symmetries of the square leave as they are, float32 ``(n, 64)`` of length 1.
+
+    A flip changes the sign of the odd frequencies, a transpose swaps rows and columns.
+
+    Args:
+        descriptions: ``(n, 64)``, see ``descriptors``.
+    """
+    spectrum = descriptions.reshape(-1, _FREQUENCIES, _FREQUENCIES)
+    odd = np.arange(_FREQUENCIES) % 2 > 0
+    spectrum = np.where(odd[:, None] | odd, np.abs(spectrum), spectrum)
+    swapped = spectrum.transpose(0, 2, 1)
+    lower = np.tri(_FREQUENCIES, dtype=bool)
+    folded = np.where(lower, np.maximum(spectrum, swapped), np.minimum(spectrum, swapped))
+    return np.asarray(folded.reshape(descriptions.shape))
 
 
 @cache
@@ -89,6 +105,14 @@ class Turn:
         turned = thumbs.transpose(0, 2, 1) if self.transpose else thumbs
         turned = turned[:, ::-1] if self.flip_rows else turned
         return turned[:, :, ::-1] if self.flip_columns else turned
+
+    def of_descriptors(self, descriptions: np.ndarray) -> np.ndarray:
+        """Return what ``descriptors`` says of turned pictures, from what it said of them upright, ``(n, 64)``."""
+        spectrum = descriptions.reshape(-1, _FREQUENCIES, _FREQUENCIES)
+        sign = np.where(np.arange(_FREQUENCIES) % 2, -1, 1).astype(np.float32)
+        turned = spectrum.transpose(0, 2, 1) if self.transpose else spectrum
+        turned = turned * sign[:, None] if self.flip_rows else turned
+        return (turned * sign if self.flip_columns else turned).reshape(descriptions.shape)
 
 
 UPRIGHT = Turn()

@@ -1,4 +1,4 @@
-"""Whether two thumbnails show the same picture, after bringing one into register with the other."""
+"""How much two thumbnails differ after bringing one into register with the other."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ _NOISE_LEVELS = 0.45  # saving a picture anew changes a gradient by so many grey
 _LEFT_OVER = 0.15  # at most this share of the structure may differ on top, ...
 _LEFT_OVER_CROPPED = 0.25  # ... or this one after resampling, which blurs
 _LEAST_CORRELATION = 0.6  # of hazy pictures, whose structure is not larger than that noise
+IDENTICAL = 0.05
+"""A smaller share of the structure that differs cannot be seen."""
+UNRELATED = float(np.sqrt(2))
+"""The share that differs in two pictures of equal contrast that do not correlate."""
 _MOST_ZOOM = 0.25
 _MOST_SHIFT = 4.0  # cells
 _LEAST_OVERLAP = 0.6  # of the inner cells
@@ -21,34 +25,36 @@ _COARSE_STEPS, _FINE_STEPS = 5, 4
 _LEAST_COARSE = 0.9  # correlation after the coarse steps: 99 of 100 crops of 5 % have 0.93, 9 of 10 other pairs less
 
 
-def same_picture(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Say which pairs of thumbnails are copies of one another: saved anew, resized or slightly cropped.
+def compare(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bring pairs of thumbnails into register, and say how much they differ then.
 
     Args:
         a, b: ``(n, GRID, GRID)``, the same way up.
 
     Returns:
-        bool ``(n,)``.
+        how much of their fine structure differs, float32 ``(n,)``, from 0 to ``UNRELATED``; and whether saving anew,
+        resizing or a slight crop would explain it, bool ``(n,)``.
     """
     a, b = a.astype(np.float32), b.astype(np.float32)
-    same = _alike(a, b, np.ones_like(a, dtype=bool), _LEFT_OVER)
-    rest = np.flatnonzero(~same)
-    if len(rest):
-        place = find_place(_halved(a[rest]), _halved(b[rest]), WHOLE, _COARSE_STEPS)
-        close = _coarse_correlation(a[rest], b[rest], place) >= _LEAST_COARSE
-        rest, place = rest[close], place[close] * _TO_FULL_SIZE
-    if len(rest):
-        place = find_place(a[rest], b[rest], place, _FINE_STEPS)
-        moved, inside = resampled(a[rest], place)
-        slight = (np.abs(place[:, ::2] - 1) < _MOST_ZOOM) & (np.abs(place[:, 1::2]) < _MOST_SHIFT)
-        same[rest] = slight.all(axis=1) & _alike(moved, b[rest], inside, _LEFT_OVER_CROPPED)
-    return same
+    differs, explained = _difference(a, b, np.ones_like(a, dtype=bool), _LEFT_OVER)
+    rest = np.flatnonzero(differs > IDENTICAL)
+    place = find_place(_halved(a[rest]), _halved(b[rest]), WHOLE, _COARSE_STEPS)
+    close = _coarse_correlation(a[rest], b[rest], place) >= _LEAST_COARSE
+    place *= _TO_FULL_SIZE
+    place[close] = find_place(a[rest[close]], b[rest[close]], place[close], _FINE_STEPS)
+    moved, inside = resampled(a[rest], place)
+    after, slight = _difference(moved, b[rest], inside, _LEFT_OVER_CROPPED)
+    near = (np.abs(place[:, ::2] - 1) < _MOST_ZOOM) & (np.abs(place[:, 1::2]) < _MOST_SHIFT)
+    valid = near.all(axis=1) & (inside[:, 1:-1, 1:-1].mean(axis=(1, 2)) >= _LEAST_OVERLAP)
+    explained[rest] |= slight & valid & close
+    differs[rest] = np.minimum(differs[rest], np.where(valid, after, UNRELATED))
+    return differs, explained
 
 
-def _alike(a: np.ndarray, b: np.ndarray, inside: np.ndarray, left_over: float) -> np.ndarray:
+def _difference(a: np.ndarray, b: np.ndarray, inside: np.ndarray, left_over: float) -> tuple[np.ndarray, np.ndarray]:
     """Compare the fine structure where ``inside`` is true.
 
-    It is the noise that decides, not the correlation alone: in a hazy picture the structure is hardly larger than
+    It is the noise that explains, not the correlation alone: in a hazy picture the structure is hardly larger than
     what compression adds, while two different pictures with strong structure may correlate well.
     """
     weight = inside[:, None, 1:-1, 1:-1].astype(np.float32)
@@ -59,9 +65,8 @@ def _alike(a: np.ndarray, b: np.ndarray, inside: np.ndarray, left_over: float) -
     correlation = product / np.maximum(np.sqrt(power_a * power_b), 1e-6)
     rest = np.sqrt(np.square(edges_a - edges_b).sum(axis=(1, 2, 3)) / n)
     structure = np.sqrt(np.minimum(power_a, power_b) / n)
-    enough = n >= _LEAST_OVERLAP * np.prod(weight.shape[1:])
-    close = rest <= _NOISE_LEVELS + left_over * structure
-    return np.asarray(enough & close & (correlation >= _LEAST_CORRELATION))
+    explained = (rest <= _NOISE_LEVELS + left_over * structure) & (correlation >= _LEAST_CORRELATION)
+    return np.minimum(rest / np.maximum(structure, 1e-6), UNRELATED), np.asarray(explained)
 
 
 # -------------------------------------------------------------------- where one picture lies in the other
@@ -122,8 +127,8 @@ def _improvement(a: np.ndarray, b: np.ndarray, place: np.ndarray) -> np.ndarray:
     at = _from_centre(a.shape[1])
     level = np.ones_like(moved)  # a crop has another mean
     slopes = np.stack([down * at[:, None], down, across * at, across, level], axis=1) * inside[:, None]
-    slopes = slopes.reshape(len(a), 5, -1)
-    rest = ((b - moved) * inside).reshape(len(a), -1, 1)
+    slopes = slopes.reshape(len(a), 5, a.shape[1] * a.shape[2])
+    rest = ((b - moved) * inside).reshape(len(a), a.shape[1] * a.shape[2], 1)
     normal = slopes @ slopes.transpose(0, 2, 1)
     damped = normal * (1 + 1e-3 * np.eye(5, dtype=np.float32)) + 1e-3 * np.eye(5, dtype=np.float32)
     return np.asarray(np.linalg.solve(damped, slopes @ rest)[:, :4, 0], dtype=np.float32)

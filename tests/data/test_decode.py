@@ -16,7 +16,7 @@ from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels import decode
 from onecycle.data.pixels.image import open_image
 from onecycle.data.pixels.picture_file import UNREADABLE, reason
-from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, decode_factor, resize_pixels
+from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, centre_window, decode_factor, resize_pixels
 from onecycle.errors import ArgumentError
 
 pytest.importorskip("simplejpeg", reason="the second decoder is not installed: pip install 'onecycle[fast]'")
@@ -250,7 +250,8 @@ def test_validation_and_prediction_see_the_same_pixels_of_a_big_file(tmp_path, d
     for i, path in enumerate(data.valid_ds.items):
         seen = data.valid_dl.replace(bs=1).batch_at(0, i).x
         pixels = (seen[0] * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        assert np.array_equal(pixels, decode.evaluation_pixels(path, data.lists.resize))
+        spec = data.lists.resize
+        assert np.array_equal(pixels, centre_window(decode.decode_for(path, spec), spec))
         with open(path, "rb") as file:
             for form in (path, Path(path), Path(path).read_bytes(), file):
                 given = data.single_loader([form], stats=None).batch_at(0, 0).x

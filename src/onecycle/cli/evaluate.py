@@ -352,5 +352,5 @@ def _score(e: Estimate) -> str:
 _BASELINES = {
     PRIOR: "baseline, the shares of the tags",
     MAJORITY: "baseline, always the commonest class",
-    UNIFORM: "any class, each as likely",
+    UNIFORM: "baseline, any class, each as likely",
 }

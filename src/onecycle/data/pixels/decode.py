@@ -1,8 +1,8 @@
 """From a picture file to RGB uint8, and the one evaluation preprocess.
 
 ``decode_for`` (decode, resize) → (training: random window in augment; evaluation: ``centre_window``).
-``evaluation_pixels`` is the one evaluation preprocess: validation, ``predict`` and everything that ships use the
-same two steps, so that they see the same tensor for the same file.
+Validation, ``predict`` and everything that ships use the same two steps, so that they see the same tensor for the same
+file.
 
 **Decoders.** Pillow opens every file: it says what is in it, and why it cannot be read. A JPEG in colour or grey is
 then decoded by simplejpeg where that is installed (``pip install 'onecycle[fast]'``); all else, and whatever simplejpeg
@@ -28,7 +28,7 @@ from PIL import features
 from PIL.ImageFile import ImageFile
 
 from onecycle.data.pixels.picture_file import Samples, Source, open_picture, room_for
-from onecycle.data.pixels.resize import ResizeSpec, centre_window, decode_factor, resize_pixels, scale_to
+from onecycle.data.pixels.resize import ResizeSpec, decode_factor, resize_pixels, scale_to
 from onecycle.errors import ArgumentError
 
 try:
@@ -133,11 +133,6 @@ def decode_for(source: Source, spec: ResizeSpec) -> np.ndarray:
             # Scaled before it is turned: the row and column that may be there in part are the last ones of the file.
             visible = picture.height / factor, picture.width / factor
             return _turned(scale_to(_pixels(picture, factor), wanted, visible=visible), orientation)
-
-
-def evaluation_pixels(source: Source, spec: ResizeSpec) -> np.ndarray:
-    """Decode, resize and centre a picture: what every evaluation sees, uint8 ``(h, w, 3)``."""
-    return centre_window(decode_for(source, spec), spec)
 
 
 def picture_shape(source: Source) -> tuple[int, int]:

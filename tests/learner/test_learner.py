@@ -18,7 +18,7 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels.image import open_image
 from onecycle.doc import describe
-from onecycle.errors import ArgumentError, CheckpointError
+from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning
 from onecycle.learner.cnn import cnn_learner, create_cnn
 from onecycle.learner.learner import Learner
 from onecycle.train.callbacks import Callback, CSVLogger, EarlyStoppingCallback, LearnerCallback, SaveModelCallback
@@ -396,7 +396,8 @@ def test_other_forms_of_a_picture_and_clear_errors(learn):
         learn.save("")
     with pytest.raises(ArgumentError, match="test pictures have no labels"):
         learn.get_preds(DatasetType.Test, with_loss=True)
-    learn.loss_func = lambda logits, targets: nn.functional.cross_entropy(logits, targets)
+    with pytest.warns(OnecycleWarning, match="does not say how outputs become probabilities"):
+        learn.loss_func = lambda logits, targets: nn.functional.cross_entropy(logits, targets)
     with pytest.raises(ArgumentError, match="leave with_loss out"):
         learn.TTA(with_loss=True)
 

@@ -61,9 +61,7 @@ def test_the_mean_of_views_is_that_of_single_passes_and_decodes_once(colour_path
     real_gather, real_decode = data.store.gather, stores.decode_for
     monkeypatch.setattr(data.store, "gather", lambda rows: gathered.append(len(rows)) or real_gather(rows))
     monkeypatch.setattr(stores, "decode_for", lambda *a: decoded.append(a) or real_decode(*a))
-    found = inference.mean_of_views(
-        model, data.valid_dl, views, loss_func=LOSS, activ=lambda x: x.softmax(dim=1), mode="bilinear"
-    )
+    found = inference.mean_of_views(model, data.valid_dl, views, activ=lambda x: x.softmax(dim=1), mode="bilinear")
     assert torch.equal(found, expected)
     assert found.std() > 0
     assert sum(gathered) == 12
@@ -75,9 +73,7 @@ def test_views_of_an_ordered_training_part_too(colour_path, model):
     data = data_of(colour_path)
     views = tta_views(TFMS[0])[:3]
     loader = data.loader(DatasetType.Fix)
-    found = inference.mean_of_views(
-        model, loader, views, loss_func=LOSS, activ=lambda x: x.softmax(dim=1), mode="bilinear"
-    )
+    found = inference.mean_of_views(model, loader, views, activ=lambda x: x.softmax(dim=1), mode="bilinear")
     assert found.shape == (48, 3)
     assert torch.equal(found, one_by_one(model, loader, views))
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 GroupIds = Sequence[object] | np.ndarray
 FEW = 5
+TOLERANCE = 1e-4  # beyond 0 and 1, of rounding
 
 
 class ClassificationInterpretation:
@@ -49,14 +50,15 @@ class ClassificationInterpretation:
 
     Args:
         learn: the learner that predicted; its ``data.is_multi`` decides the kind, its calibration and thresholds, as
-            they are now, what is shown and decided.
+            they are now, what is shown and decided; once its weights have changed, as they were. Its data of now
+            stays this one's, also when it goes on with another.
         preds: float ``(N, C)`` probabilities.
         y_true: int64 ``(N,)`` class indices, or 0/1 ``(N, C)`` for several labels a picture.
         losses: float ``(N,)``, one a picture (for several labels the mean over its tags).
         ds_type: which part of the data; None means the validation set.
 
     Raises:
-        ArgumentError: shapes that do not fit each other or the class list.
+        ArgumentError: shapes that do not fit each other, the class list or the part; values that are no probabilities.
     """
 
     def __init__(self, learn: Any, preds: Tensor, y_true: Tensor, losses: Tensor, ds_type: Any = None) -> None:
@@ -66,6 +68,8 @@ class ClassificationInterpretation:
         self.preds, self.losses = preds.detach().float().cpu(), losses.detach().float().cpu()
         self.y_true = y_true.detach().cpu()
         _check_shapes(self.preds, self.y_true, self.losses, len(self.classes), self.is_multi)
+        self._weights = getattr(learn, "weights_version", 0)
+        self._calibrated = _calibrated(learn)
         self._held_out: tuple[TagThresholds, np.ndarray] | None = None  # 0/1 (N, C), each fold decided by the others
 
     @classmethod
@@ -92,6 +96,8 @@ class ClassificationInterpretation:
     def from_predictions(cls, learn: Any, predictions: Predictions) -> Self:
         """Interpret predictions of the validation set that were kept; nothing is predicted again."""
         p = predictions
+        if list(p.classes) != list(map(str, learn.data.classes)):
+            raise ArgumentError("these predictions are of other classes than the learner's data has")
         made = cls(learn, *(torch.from_numpy(a) for a in (p.probs, p.known_targets, p.known_losses)))
         if p.thresholds is not None and p.held_out is not None:
             made._held_out = p.thresholds, p.held_out
@@ -100,13 +106,16 @@ class ClassificationInterpretation:
     @property
     def predictions(self) -> Predictions:
         """What is said of these pictures by the learner's calibration and thresholds as they are now."""
-        data, learn, part = self.data, self.learn, self._dataset()
-        chosen = getattr(learn, "thresholds", None) if self.is_multi else None
+        data, part = self.data, self._dataset()
+        if len(self) != (n := len(part.items)):
+            raise ArgumentError(f"these are {len(self)} predictions, and the {self._part_name()} has {n} pictures")
+        calibration, chosen = self._calibrated if self.weights_changed else _calibrated(self.learn)
+        chosen = chosen if self.is_multi else None
         of, held_out = self._held_out or (None, None)
         return Predictions.of(
             self.preds.numpy(),
             is_multi=self.is_multi,
-            calibration=getattr(learn, "calibration", None),
+            calibration=calibration,
             thresholds=chosen,
             held_out=held_out if of == chosen else None,
             files=tuple(text_name(path, data.path) for path in part.items),
@@ -118,6 +127,11 @@ class ClassificationInterpretation:
             train_counts=np.asarray(data.labels.counts(data.split.train), dtype=np.int64),
             n_train=len(data.split.train),
         )
+
+    @property
+    def weights_changed(self) -> bool:
+        """Whether the learner was trained on, or loaded other weights, since it predicted these."""
+        return bool(getattr(self.learn, "weights_version", 0) != self._weights)
 
     def __len__(self) -> int:
         return len(self.preds)
@@ -221,9 +235,18 @@ class ClassificationInterpretation:
         Args:
             index: position in the data set.
             class_index: None for the actual class, as in v1, or the tag with the largest loss.
+
+        Raises:
+            ArgumentError: the weights are no longer those that predicted.
         """
+        if self.weights_changed:
+            raise ArgumentError(
+                "the learner's weights have changed since these predictions, so a map would explain others: make a "
+                "new one with learn.interpret()"
+            )
+        earlier = {} if self.data is self.learn.data else {"data": self.data}
         chosen = self.explained_class(index) if class_index is None else class_index
-        x = self.learn.dataset_tensor(self.ds_type, index)
+        x = self.learn.dataset_tensor(self.ds_type, index, **earlier)
         return np.asarray(grad_cam(self.learn.model, x, chosen)[0])
 
     def plot_top_losses(
@@ -619,6 +642,11 @@ class ClassificationInterpretation:
         return f"{ {'Valid': 'validation', 'Train': 'training', 'Fix': 'training'}.get(name, name) } set"
 
 
+def _calibrated(learn: Any) -> tuple[Any, Any]:
+    """Return the calibration and the thresholds of a learner as they are now."""
+    return getattr(learn, "calibration", None), getattr(learn, "thresholds", None)
+
+
 def _ranked(losses: Tensor, k: int | None, largest: bool) -> tuple[Tensor, Tensor]:
     if k is not None and k < 1:
         raise ArgumentError(f"k is how many to take, at least 1, or None for all; received {k}")
@@ -638,6 +666,11 @@ def _check_shapes(preds: Tensor, y_true: Tensor, losses: Tensor, c: int, is_mult
     if not preds.isfinite().all():
         rows = (~preds.isfinite()).any(dim=1).nonzero().flatten().tolist()
         raise ArgumentError(f"preds of {len(rows)} pictures (first: {rows[:5]}) are NaN or infinite; training diverged")
+    if n and (preds.min() < -TOLERANCE or preds.max() > 1 + TOLERANCE):
+        raise ArgumentError(
+            f"preds are probabilities, 0 to 1; received {preds.min():.3g} to {preds.max():.3g}: outputs of the network "
+            "become probabilities by softmax or, for tags, sigmoid (activ=)"
+        )
     top = 1 if is_multi else c - 1
     if n and (y_true.min() < 0 or y_true.max() > top):
         raise ArgumentError(f"y_true must lie in 0..{top}; received {y_true.min()}..{y_true.max()}")

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from onecycle.data.audit.rows import check_same_classes
-from onecycle.data.augment.transforms import tta_views
 from onecycle.data.batches import BatchLoader, Stats
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.datasets import draw_grid
 from onecycle.data.labels.items import Category, DatasetType, MultiCategory
 from onecycle.errors import ArgumentError, check_keywords
 from onecycle.evaluation.scores import Thresh
 from onecycle.learner import saving, tta
+from onecycle.learner.checks import misfits
+from onecycle.learner.checks.layers import Layers
 from onecycle.learner.features import FrozenFeatures, LabelledFeatures, check_views, split_at_head
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.plan import Plan
@@ -117,14 +117,15 @@ class Learner:
     lr_answer: LrAnswer | None = None  # what that one answered
     calibrated = Calibrated()
     """What ``calibrate`` and ``choose_thresholds`` found, for the weights as they are."""
+    seen = misfits.Seen()  # what the weights were trained on: pictures and pixel statistics
+    weights_version = 0  # counts how often the weights changed, by training, loading or another layer
     body_trained: bool | None = False
     """Whether more than the head was trained; None where weights were loaded, so it is not known."""
     network: dict[str, Any] | None = None
     """What makes the network again without its weights, {"arch": name, "head": options}; None for one of your own."""
     _told_folder = False
 
-    model, loss_func, layer_groups = TrainerAttribute(), TrainerAttribute(), TrainerAttribute()
-    opt_func, wd = TrainerAttribute(), TrainerAttribute()
+    model, opt_func, wd = TrainerAttribute(), TrainerAttribute(), TrainerAttribute()
     true_wd, bn_wd = TrainerAttribute(), TrainerAttribute()
 
     def __init__(
@@ -142,7 +143,7 @@ class Learner:
         check_keywords("Learner", options, LearnerOptions.__annotations__)
         self.trainer = Trainer(
             model=model.to(data.device, memory_format=torch.channels_last),  # type: ignore[call-overload]
-            layer_groups=list(layer_groups) if layer_groups else [nn.ModuleList(cnn.flatten_leaves(model))],
+            layer_groups=[],
             loss_func=loss_for_data(data, loss_func, options.get("class_weights")),
             opt_func=opt_func,
             wd=options.get("wd", 0.01),
@@ -150,16 +151,16 @@ class Learner:
             bn_wd=options.get("bn_wd", True),
             seed=data.seed,
         )
+        self._data = data
+        self._layers = Layers()
+        self.layer_groups = layer_groups or [nn.ModuleList(cnn.flatten_leaves(model))]
         self.metrics: list[Metric] = listed(metrics)
-        for metric in self.metrics:
-            check_metric(metric, is_multi=data.is_multi)
         self.train_bn, self.silent, self.stats = options.get("train_bn", True), bool(options.get("silent")), stats
         self._precompute = check_views(options.get("precompute", False))
         self._frozen_to: int | None = None  # what the last freeze was
         self._features = FrozenFeatures()
         self.speed = TrainingSpeed(precision_asked(options))
         self.speed.options.check(data.device)
-        self._data = data
         data.backbone_stats = stats
         path = options.get("path")
         self.path = Path(data.path if path is None else path).absolute()
@@ -181,24 +182,59 @@ class Learner:
     @data.setter
     def data(self, bunch: ImageDataBunch) -> None:
         check_same_classes(self._data.labels, bunch.labels)
+        misfits.warn_of_trained(self.seen, bunch)
         if bunch.stats is None:  # the network goes on with the statistics that it has been trained with
             self.stats = bunch.backbone_stats = self.norm_stats
         self._data = bunch
         self.model.to(bunch.device)
+        misfits.warn_of_stats(self.seen, self.norm_stats)
 
     @property
     def norm_stats(self) -> Stats | None:
         """Pixel statistics in use: the data's own where ``normalize`` was called, else the backbone's."""
         return self._data.stats if self._data.stats is not None else self.stats
 
-    def loader(self, ds_type: DatasetType | None = None) -> BatchLoader:
-        """Return normalised batches (default: validation); ``Train`` is in order and not augmented."""
-        in_order = DatasetType.Fix if ds_type is DatasetType.Train else ds_type or DatasetType.Valid
-        return self._data.loader(in_order).replace(stats=self.norm_stats)
+    @property
+    def loss_func(self) -> Any:
+        """The loss; what is assigned is checked against the labels."""
+        return self.trainer.loss_func
 
-    def dataset_tensor(self, ds_type: DatasetType | None, index: int) -> torch.Tensor:
+    @loss_func.setter
+    def loss_func(self, value: Any) -> None:
+        before, self.trainer.loss_func = self.activation, loss_for_data(self._data, value, None)
+        self.trainer.optimizer = None
+        if self.activation is not before:
+            self.forget_calibration()
+
+    @property
+    def activation(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What turns the network's outputs into probabilities, by the loss."""
+        return activation_for(self.loss_func, is_multi=self._data.is_multi)
+
+    @property
+    def layer_groups(self) -> list[nn.ModuleList]:
+        """Groups of modules for freezing and learning rates: all of the model, also after a layer was replaced."""
+        return self._layers.groups_of(self)
+
+    @layer_groups.setter
+    def layer_groups(self, groups: Sequence[nn.ModuleList]) -> None:
+        self._layers.assign(self, groups)
+
+    def loader(self, ds_type: DatasetType | None = None, *, data: ImageDataBunch | None = None) -> BatchLoader:
+        """Return normalised batches (default: validation), of ``data`` where that is an earlier bunch.
+
+        ``Train`` is in order and not augmented.
+        """
+        if ds_type is not None and not isinstance(ds_type, DatasetType):
+            raise ArgumentError(f"ds_type is a part of the data, as DatasetType.Valid; received {ds_type!r}")
+        in_order = DatasetType.Fix if ds_type is DatasetType.Train else ds_type or DatasetType.Valid
+        return (self._data if data is None else data).loader(in_order).replace(stats=self.norm_stats)
+
+    def dataset_tensor(
+        self, ds_type: DatasetType | None, index: int, *, data: ImageDataBunch | None = None
+    ) -> torch.Tensor:
         """Return picture ``index`` as the network sees it, float32 ``(1, 3, H, W)`` on the device."""
-        return self.loader(ds_type).replace(bs=1).batch_at(0, index).x
+        return self.loader(ds_type, data=data).replace(bs=1).batch_at(0, index).x
 
     # --- training ----------------------------------------------------------------------------------
 
@@ -270,6 +306,7 @@ class Learner:
             start_epoch: epoch of the schedule to start with.
         """
         self._data.prepare(silent=self.silent)
+        self._layers.check(self)
         self.forget_calibration()
         self.recorder = self._new_recorder()
         fit_callbacks = self.all_callbacks(callbacks)
@@ -278,6 +315,7 @@ class Learner:
             if isinstance(split_at_head(self.model), str):
                 self.body_trained = True
             self._choose_speed(train, epochs * len(train))
+            self.seen = self.seen.after_training(self._data, self.norm_stats)
             self.trainer.fit(
                 epochs,
                 schedule,
@@ -323,6 +361,8 @@ class Learner:
             self.speed.say([chosen, f"batch {self._data.batch_size}", source.describe()])
 
     def _new_recorder(self) -> Recorder:
+        for metric in listed(self.metrics):
+            check_metric(metric, is_multi=self._data.is_multi)
         return Recorder(column_names(listed(self.metrics)))
 
     def all_callbacks(self, extra: Sequence[Callback] | Callback | None = None) -> list[Callback]:
@@ -378,6 +418,7 @@ class Learner:
     def _sweep(self, num_it: int, **how: Any) -> None:
         """Sweep the learning rate over ``num_it`` batches; ``how`` is what ``lr_finder.find_lr`` takes."""
         self._data.prepare(silent=self.silent)
+        self._layers.check(self)
         self.recorder = self._new_recorder()
         fit_callbacks = [c for c in self.all_callbacks() if c.in_lr_find]
         with self._batches(fit_callbacks) as (train, _):
@@ -536,15 +577,16 @@ class Learner:
 
         Returns:
             ``[probs (N, C) float32, targets (N,) or (N, C)]`` and, with ``with_loss``, ``losses (N,)``, on the CPU.
+            The targets of test pictures are zeros that mean nothing.
         """
-        if ds_type is DatasetType.Test and with_loss:
-            raise ArgumentError("the test pictures have no labels, so there is no loss; leave with_loss out")
+        misfits.check_labels(ds_type, needed=with_loss)
         if calibrated and (self.calibration is None or activ is not None):
             raise ArgumentError("calibrated=True needs learn.calibrate() first, and no activ=")
         if ds_type is not DatasetType.Test:
             self._data.prepare(silent=self.silent)
-        outputs = evaluate(self.model, self.loader(ds_type), self.loss_func)
-        probs = (activ or activation_for(self.loss_func))(outputs.logits)
+        self._layers.check(self)
+        outputs = evaluate(self.model, self.loader(ds_type), self.loss_func if with_loss else None)
+        probs = (activ or self.activation)(outputs.logits)
         probs = self.calibrated.probs(probs) if calibrated else probs
         return [probs, outputs.targets, *([outputs.losses] if with_loss else [])]
 
@@ -566,31 +608,23 @@ class Learner:
             scale: zoom of the views, where training zooms.
             ds_type, activ, with_loss: as in ``get_preds``; the loss is that of the averaged prediction.
         """
-        plain, targets = self.get_preds(ds_type, activ)
-        views = tta.mean_of_views(
-            self.model,
-            self.loader(ds_type),
-            tta_views(self._data.train_tfms, scale=scale),
-            loss_func=self.loss_func,
-            activ=activ or activation_for(self.loss_func),
-            mode=self._data.lists.mode,
-        )
-        if beta is None:
-            return [plain, views, targets]
-        probs = plain * beta + views * (1 - beta)
-        if not with_loss:
-            return [probs, targets]
-        if activ is not None:
-            raise ArgumentError("the loss of averaged predictions needs the loss's own activation; leave activ out")
-        return [probs, targets, tta.loss_of_probs(self.loss_func, probs, targets)]
+        return tta.averaged(self, beta, scale=scale, ds_type=ds_type, activ=activ, with_loss=with_loss)
 
     def validate(
         self, dl: BatchLoader | DatasetType | None = None, *, metrics: Metric | Sequence[Metric] | None = None
     ) -> list[MetricValue]:
-        """Return ``[loss, metric, …]`` over a whole part of the data (default: the validation set)."""
+        """Return ``[loss, metric, …]`` over a whole part of the data (default: the validation set).
+
+        Raises:
+            ArgumentError: pictures without labels, or a loader of other classes than the learner's.
+        """
         self._data.prepare(silent=self.silent)
         loader = dl if isinstance(dl, BatchLoader) else self.loader(dl or DatasetType.Valid)
+        misfits.check_loader(self, loader)
+        self._layers.check(self)
         chosen = listed(self.metrics if metrics is None else metrics)
+        for metric in chosen:
+            check_metric(metric, is_multi=self._data.is_multi)
         loss, values = validate(self.model, loader.replace(stats=self.norm_stats), self.loss_func, chosen)
         return [loss, *values]
 
@@ -613,14 +647,14 @@ class Learner:
         predictor = self.predictor()
         own, thresh = predictor.probs([as_given(item)]), thresh if self._data.is_multi else None
         predictions = predictor.decide(own.numpy(), ("",), thresh=thresh, raw=raw)
-        label = self._label(predictions.decided[0])
+        label = self.label_of(predictions.decided[0])
         return label, torch.tensor(label.data), torch.from_numpy(predictions.shown_probs[0])
 
     def predictor(self) -> Predictor:
         """Return all that decides about pictures, for the weights as they are; it shares the network."""
         return predictor_of(self)
 
-    def _label(self, decided: np.ndarray) -> Category | MultiCategory:
+    def label_of(self, decided: np.ndarray) -> Category | MultiCategory:
         """Return the label of one picture: a class index, or 0/1 ``(C,)``."""
         if not self._data.is_multi:
             return Category(int(decided), self._data.classes[int(decided)])
@@ -630,7 +664,7 @@ class Learner:
     def pred_batch(self, ds_type: DatasetType = DatasetType.Valid, batch: Any = None) -> torch.Tensor:
         """Return the probabilities of one batch (default: the first of ``ds_type``), on the CPU."""
         x, _ = batch if batch is not None else self.loader(ds_type).batch_at(0, 0)
-        return activation_for(self.loss_func)(tta.logits_of(self.model, x.to(self._data.device)))
+        return self.activation(tta.logits_of(self.model, x.to(self._data.device)))
 
     def show_results(
         self,
@@ -640,17 +674,8 @@ class Learner:
         figsize: tuple[float, float] | None = None,
         return_fig: bool = False,
     ) -> Figure | None:
-        """Draw up to ``rows²`` pictures titled "truth, then prediction"; wrong ones in red."""
-        loader = self.loader(ds_type).replace(stats=None)
-        n = min(rows * rows, loader.bs)
-        shown = loader.replace(bs=n).batch_at(0, 0)
-        probs = self.pred_batch(batch=self.loader(ds_type).replace(bs=n).batch_at(0, 0))
-        dataset = self._data.dataset(ds_type)
-        truths = [str(dataset.label(int(i))) for i in shown.indices]
-        labels = [str(self._label(d)) for d in self.predictor().decide(probs.numpy(), truths).decided]
-        titles = [f"truth: {t}\nsaid: {label}" for t, label in zip(truths, labels, strict=True)]
-        colors = ["black" if t == label else "firebrick" for t, label in zip(truths, labels, strict=True)]
-        figure = draw_grid(shown.x.cpu(), titles, figsize=figsize, colors=colors)
+        """Draw up to ``rows²`` pictures titled "truth" (where known), then "said"; wrong ones in red."""
+        figure = tta.results_figure(self, ds_type, rows, figsize)
         return figure if return_fig else None
 
     # --- calibration and thresholds ----------------------------------------------------------------
@@ -722,7 +747,7 @@ class Learner:
         """Forget calibration and thresholds, because the weights that they belong to change."""
         if self.calibrated:
             self.say(f"forgotten, as the weights change: {self.calibrated}")
-        self.calibrated = Calibrated()
+        self.calibrated, self.weights_version = Calibrated(), self.weights_version + 1
 
     # --- what the predictions say ------------------------------------------------------------------
 
@@ -839,6 +864,7 @@ class Learner:
     def summary(self) -> str:
         """Return a table of the layers: output shape, parameters, whether they train."""
         x = self._data.one_batch().x[:1].to(self._data.device)
+        self._layers.check(self)
         return cnn.model_summary(self.model, x, notes=self.trainer.describe(self.callbacks))
 
     def __repr__(self) -> str:

@@ -16,6 +16,7 @@ from torch import nn
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import Labels
 from onecycle.errors import ArgumentError
+from onecycle.learner.checks.misfits import check_loss
 from onecycle.train.callbacks import LearnerCallback
 from onecycle.train.loop import Callback
 from onecycle.train.losses import ClassWeights, LossFunc, make_loss
@@ -109,6 +110,8 @@ def loss_for_data(data: ImageDataBunch, loss_func: Any, class_weights: ClassWeig
         class_weights: 'balanced', one factor a class, or None.
     """
     train = data.split.train
+    if loss_func is not None:
+        check_loss(loss_func, data.is_multi, data.c)
     made = make_loss(
         loss_func,
         is_multi=data.is_multi,

@@ -33,7 +33,7 @@ from onecycle.model.cnn import create_cnn_model
 from onecycle.settings import RUN_CONFIG, RUN_MODEL
 from onecycle.train.checkpoint import load_checkpoint, read_manifest
 from onecycle.train.evaluate import evaluate
-from onecycle.train.losses import ACTIVATIONS, activation_for
+from onecycle.train.losses import ACTIVATIONS
 
 if TYPE_CHECKING:
     from onecycle.data.augment.augmenter import BatchAugmenter
@@ -266,7 +266,7 @@ def predictor_of(learn: Any) -> Predictor:
         model=learn.model,
         resize=data.lists.resize,
         stats=alone.stats,
-        activation=activation_for(learn.loss_func),
+        activation=learn.activation,
         classes=tuple(data.classes),
         is_multi=data.is_multi,
         device=alone.device,

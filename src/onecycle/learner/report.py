@@ -98,6 +98,11 @@ def build_report(learn: Any, **options: Unpack[RunReportOptions]) -> Report:
     check_keywords("build_report", options, RunReportOptions.__annotations__)
     interpretation = options.get("interpretation")
     interpretation = learn.interpret() if interpretation is None else interpretation
+    now, of = learn.data, interpretation.data
+    if interpretation.learn is not learn or of.split is not now.split or of.labels is not now.labels:
+        raise ArgumentError(
+            "this interpretation is of other data than the learner's; learn.interpret() makes one of it"
+        )
     if not len(interpretation):
         raise ArgumentError("a report needs labelled pictures that were predicted; the validation part is empty")
     return _Builder(learn, interpretation, options).build()

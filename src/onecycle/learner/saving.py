@@ -12,6 +12,7 @@ from typing import Any
 from onecycle import settings
 from onecycle.data.augment.transforms import flatten
 from onecycle.errors import ArgumentError, CheckpointError
+from onecycle.learner.checks import misfits
 from onecycle.learner.predictor import Calibrated, predictor_of
 from onecycle.train import checkpoint
 from onecycle.train.losses import ACTIVATIONS
@@ -25,6 +26,7 @@ def save(learn: Any, stem: Path, *, with_opt: bool) -> Path:
 
 def load(learn: Any, stem: Path, strict: bool, with_opt: bool | None) -> None:
     """Read what ``save`` wrote into a learner, or change nothing; ``Learner.load`` says more."""
+    _ = learn.layer_groups  # a replaced layer joins its group before the optimizer's state is compared
     report = checkpoint.load_checkpoint(
         stem,
         model=learn.model,
@@ -35,7 +37,9 @@ def load(learn: Any, stem: Path, strict: bool, with_opt: bool | None) -> None:
     )
     if report.note:
         print(report.note)
+    learn.weights_version += 1
     learn.calibrated = Calibrated.from_manifest(report.manifest, learn.data.c)
+    misfits.take_manifest(learn, report.manifest, strict=strict)
     if learn.calibrated:
         learn.say(f"loaded with {learn.calibrated}, which predict uses")
     learn.body_trained = learn.body_trained or None
@@ -64,6 +68,7 @@ def manifest(learn: Any) -> dict[str, Any]:
         "network": learn.network,
         "activation": next(name for name, function in ACTIVATIONS.items() if function is predictor.activation),
         "own_transforms": own,
+        **learn.seen.manifest(),
         **learn.calibrated.manifest(),
     }
 

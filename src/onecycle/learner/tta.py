@@ -1,19 +1,29 @@
-"""Predictions beyond one pass over a loader: one batch, and test-time views."""
+"""Predictions beyond one pass over a loader: one batch, and test-time views.
+
+A ``learn`` here is a ``Learner``; its module imports this one, so the type is not named.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from onecycle.data.augment.augmenter import BatchAugmenter
-from onecycle.data.augment.transforms import Transform
+from onecycle.data.augment.transforms import Transform, tta_views
 from onecycle.data.batches import Batch, BatchLoader
+from onecycle.data.datasets import draw_grid
+from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError
+from onecycle.learner.checks.misfits import check_labels
 from onecycle.train.device.batch_split import BatchSplit
 from onecycle.train.evaluate import eval_mode, evaluate
-from onecycle.train.losses import LossFunc, activation_for, per_item_loss
+from onecycle.train.losses import LossFunc, known_activation, per_item_loss
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Activation = Callable[[torch.Tensor], torch.Tensor]
 
@@ -23,6 +33,21 @@ def logits_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     with eval_mode(model), torch.inference_mode():
         logits = BatchSplit().forward(model, x).float().cpu()
     return logits.clone()
+
+
+def results_figure(learn: Any, ds_type: DatasetType, rows: int, figsize: tuple[float, float] | None) -> Figure:
+    """Draw pictures of one batch with truth and prediction; ``Learner.show_results`` says more."""
+    loader = learn.loader(ds_type).replace(stats=None)
+    n = min(rows * rows, loader.bs)
+    shown = loader.replace(bs=n).batch_at(0, 0)
+    probs = learn.pred_batch(batch=learn.loader(ds_type).replace(bs=n).batch_at(0, 0))
+    dataset = learn.data.dataset(ds_type)
+    truths = [str(dataset.label(int(i))) for i in shown.indices]
+    labels = [str(learn.label_of(d)) for d in learn.predictor().decide(probs.numpy(), truths).decided]
+    known = dataset.labels is not None
+    titles = [(f"truth: {t}\n" if known else "") + f"said: {s}" for t, s in zip(truths, labels, strict=True)]
+    colors = ["firebrick" if known and t != s else "black" for t, s in zip(truths, labels, strict=True)]
+    return draw_grid(shown.x.cpu(), titles, figsize=figsize, colors=colors)
 
 
 class _Views:
@@ -48,13 +73,7 @@ class _Views:
 
 
 def mean_of_views(
-    model: nn.Module,
-    loader: BatchLoader,
-    views: Sequence[Sequence[Transform]],
-    *,
-    loss_func: LossFunc,
-    activ: Activation,
-    mode: str,
+    model: nn.Module, loader: BatchLoader, views: Sequence[Sequence[Transform]], *, activ: Activation, mode: str
 ) -> torch.Tensor:
     """Average the probabilities of several views of every picture; what is kept of each view are its logits.
 
@@ -62,7 +81,6 @@ def mean_of_views(
         model: logits out.
         loader: pictures in order, not augmented.
         views: the transforms of each view.
-        loss_func: of the learner (evaluation computes it along the way).
         activ: turns logits into probabilities.
         mode: interpolation.
 
@@ -72,17 +90,38 @@ def mean_of_views(
     spec = loader.dataset.store.spec
     augmenters = [BatchAugmenter(tfms, size=spec.size, padding_mode=spec.padding_mode, mode=mode) for tfms in views]
     batches = _Views(loader, augmenters)
-    logits = evaluate(model, batches, loss_func).logits
+    logits = evaluate(model, batches, None).logits
     return sum((activ(logits[batches.rows(i)]) for i in range(len(views))), torch.zeros(())) / len(views)
+
+
+def averaged(
+    learn: Any, beta: float | None, *, scale: float, ds_type: DatasetType, activ: Activation | None, with_loss: bool
+) -> list[torch.Tensor]:
+    """Mix the plain predictions of a learner with those of views; ``Learner.TTA`` says more."""
+    check_labels(ds_type, needed=with_loss)
+    if with_loss and activ is not None:
+        raise ArgumentError("the loss of averaged predictions needs the loss's own activation; leave activ out")
+    plain, targets = learn.get_preds(ds_type, activ)
+    views = mean_of_views(
+        learn.model,
+        learn.loader(ds_type),
+        tta_views(learn.data.train_tfms, scale=scale),
+        activ=activ or learn.activation,
+        mode=learn.data.lists.mode,
+    )
+    if beta is None:
+        return [plain, views, targets]
+    probs = plain * beta + views * (1 - beta)
+    return [probs, targets, *([loss_of_probs(learn.loss_func, probs, targets)] if with_loss else [])]
 
 
 def loss_of_probs(loss_func: LossFunc, probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the loss ``(N,)`` of probabilities ``(N, C)`` by going back to logits that give them."""
     safe = probs.clamp(1e-7, 1 - 1e-7)
-    middle = float(activation_for(loss_func)(torch.zeros(1, 3))[0, 0])
-    if abs(middle - 1 / 2) < 1e-6:  # a sigmoid
+    activation = known_activation(loss_func)
+    if activation == "sigmoid":
         return per_item_loss(loss_func, torch.logit(safe), targets)
-    if abs(middle - 1 / 3) < 1e-6:  # a softmax
+    if activation == "softmax":
         return per_item_loss(loss_func, safe.log(), targets)
     raise ArgumentError(
         "the loss of averaged predictions is known for cross-entropy and binary cross-entropy only; leave with_loss out"

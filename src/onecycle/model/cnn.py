@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -198,6 +198,41 @@ def group_parameters(layer_groups: Sequence[nn.Module]) -> list[list[nn.Paramete
         seen.update(id(p) for p in fresh)
         groups.append(fresh)
     return groups
+
+
+def group_of_each(model: nn.Module, layer_groups: Sequence[nn.Module]) -> dict[str, int]:
+    """Return the group of each parameter, by its name in the model; those that are in none are left out."""
+    group_of = {id(p): i for i, group in enumerate(group_parameters(layer_groups)) for p in group}
+    return {name: group_of[id(p)] for name, p in model.named_parameters() if id(p) in group_of}
+
+
+def regroup(model: nn.Module, before: Mapping[str, int], n_groups: int) -> list[nn.ModuleList]:
+    """Put the layers of a changed model into as many groups as it had.
+
+    Args:
+        model: the model as it is now.
+        before: the group of each parameter by its name, of the model as it was. A new one joins the group of its
+            namesake, else that of the last parameter with which it shares the most modules around it.
+        n_groups: number of groups; one may come to be empty.
+    """
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups: list[list[nn.Module]] = [[] for _ in range(n_groups)]
+    i = 0
+    for leaf in flatten_leaves(model):  # one without parameters stays with the one before it
+        i = next((_nearest_group(names[id(p)], before, n_groups) for p in leaf.parameters()), i)
+        groups[i].append(leaf)
+    return [nn.ModuleList(group) for group in groups]
+
+
+def _nearest_group(name: str, before: Mapping[str, int], n_groups: int) -> int:
+    if name in before:
+        return before[name]
+    while "." in name:
+        name = name.rpartition(".")[0]
+        around = [group for other, group in before.items() if other.startswith(f"{name}.")]
+        if around:
+            return max(around)
+    return n_groups - 1
 
 
 # --- freezing -------------------------------------------------------------------------------------

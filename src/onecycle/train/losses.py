@@ -394,32 +394,51 @@ def _unreduced(loss_func: LossFunc) -> LossFunc | None:
     return None
 
 
-def activation_for(loss_func: LossFunc) -> Callable[[Tensor], Tensor]:
+def activation_for(loss_func: LossFunc, *, is_multi: bool | None = None) -> Callable[[Tensor], Tensor]:
     """Return what turns logits (N, C) into predictions (N, C) for a loss.
 
     Args:
-        loss_func: a module, a function of ``torch.nn.functional``, or a ``functools.partial`` of one.
+        loss_func: a module, a function of ``torch.nn.functional``, or a ``functools.partial`` of one. An attribute
+            ``activation`` of it, one of the names in ``ACTIVATIONS``, decides.
+        is_multi: the kind of labels, for a loss of which nothing is known.
 
     Returns:
         softmax for cross-entropy, sigmoid for binary cross-entropy with logits, exp for the negative
-        log-likelihood, and for every other loss the identity. Each computes in float32, but for the identity.
+        log-likelihood. For every other loss what is usual for the labels, sigmoid for tags, else softmax, and the
+        identity where their kind is not said. Each computes in float32, but for the identity.
     """
-    while isinstance(loss_func, functools.partial):
-        loss_func = loss_func.func
-    by_sigmoid = nn.BCEWithLogitsLoss | nn.MultiLabelSoftMarginLoss | AsymmetricLoss
-    name = "identity"
+    usual = "identity" if is_multi is None else "sigmoid" if is_multi else "softmax"
+    return ACTIVATIONS[known_activation(loss_func) or usual]
+
+
+def known_activation(loss_func: Any) -> str | None:
+    """Return the name of a loss's activation, None where it is not known."""
+    said = getattr(loss_func, "activation", None)
+    if isinstance(said, str):
+        if said not in ACTIVATIONS:
+            raise ArgumentError(f"a loss's activation is one of {', '.join(ACTIVATIONS)}; received {said!r}")
+        return said
+    if isinstance(loss_func, functools.partial):
+        return known_activation(loss_func.func)
     if isinstance(loss_func, FocalLoss):
-        name = "sigmoid" if loss_func.is_multi else "softmax"
-    elif isinstance(loss_func, nn.CrossEntropyLoss) or loss_func is F.cross_entropy:
-        name = "softmax"
-    elif isinstance(loss_func, by_sigmoid) or loss_func in _SIGMOID_FUNCTIONS:
-        name = "sigmoid"
-    elif isinstance(loss_func, nn.NLLLoss) or loss_func is F.nll_loss:
-        name = "exp"
-    return ACTIVATIONS[name]
+        return "sigmoid" if loss_func.is_multi else "softmax"
+    return next((name for name, kinds in _BY_KIND.items() if is_one_of(loss_func, kinds)), None)
 
 
-_SIGMOID_FUNCTIONS = (F.binary_cross_entropy_with_logits, F.multilabel_soft_margin_loss)
+def is_one_of(loss_func: Any, kinds: Sequence[Any]) -> bool:
+    return any(isinstance(loss_func, kind) if isinstance(kind, type) else loss_func is kind for kind in kinds)
+
+
+FOR_CLASSES = (
+    nn.CrossEntropyLoss, F.cross_entropy, nn.NLLLoss, F.nll_loss, nn.MultiMarginLoss, F.multi_margin_loss,
+)  # fmt: skip
+_OF_LOGITS = (
+    nn.BCEWithLogitsLoss, F.binary_cross_entropy_with_logits, nn.MultiLabelSoftMarginLoss,
+    F.multilabel_soft_margin_loss, AsymmetricLoss,
+)  # fmt: skip
+_OF_PROBS = (nn.BCELoss, F.binary_cross_entropy)  # the network ends with the activation
+FOR_TAGS = (*_OF_LOGITS, *_OF_PROBS)
+_BY_KIND = {"softmax": FOR_CLASSES[:2], "exp": FOR_CLASSES[2:4], "sigmoid": _OF_LOGITS, "identity": _OF_PROBS}
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -90,6 +90,11 @@ def check_same_classes(old: Labels, new: Labels) -> None:
     """
     if old.is_multi != new.is_multi:
         raise ArgumentError("the new data has tags where the learner's has single labels, or the reverse")
+    if old.classes != new.classes and sorted(map(str, old.classes)) == sorted(map(str, new.classes)):
+        raise ArgumentError(
+            f"the learner has the classes {shown(list(map(repr, old.classes)), most=5)} and the new data has "
+            f"{shown(list(map(repr, new.classes)), most=5)}, another order or type; label both with the same classes="
+        )
     if old.classes != new.classes:
         gone = [c for c in old.classes if c not in new.classes][:3]
         extra = [c for c in new.classes if c not in old.classes][:3]

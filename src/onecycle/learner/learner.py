@@ -185,14 +185,16 @@ class Learner:
         misfits.warn_of_trained(self.seen, bunch)
         if bunch.stats is None:  # the network goes on with the statistics that it has been trained with
             self.stats = bunch.backbone_stats = self.norm_stats
+        misfits.warn_of_stats(self.seen, bunch.stats or self.stats)
         self._data = bunch
         self.model.to(bunch.device)
-        misfits.warn_of_stats(self.seen, self.norm_stats)
 
     @property
     def norm_stats(self) -> Stats | None:
         """Pixel statistics in use: the data's own where ``normalize`` was called, else the backbone's."""
-        return self._data.stats if self._data.stats is not None else self.stats
+        stats = self._data.stats if self._data.stats is not None else self.stats
+        misfits.warn_of_stats(self.seen, stats)
+        return stats
 
     @property
     def loss_func(self) -> Any:

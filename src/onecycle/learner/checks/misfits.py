@@ -30,7 +30,7 @@ from onecycle.train.losses import ACTIVATIONS, FOR_CLASSES, FOR_TAGS, FocalLoss,
 MOST_MARKS = 200_000
 """Training pictures that a saved model remembers, 8 bytes each; of more, it remembers none."""
 
-ALIKE = 0.1
+ALIKE = 0.2
 """Statistics are alike where means differ by less than this share of a deviation, and deviations by this share: what
 one batch measures differs as much from the next."""
 

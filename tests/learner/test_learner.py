@@ -386,7 +386,8 @@ def test_other_forms_of_a_picture_and_clear_errors(learn):
 
     path = learn.data.valid_ds.items[0]
     expected = learn.predict(path)[2]
-    assert torch.equal(learn.predict(PIL.Image.open(path))[2], expected)
+    with PIL.Image.open(path) as picture:
+        assert torch.equal(learn.predict(picture)[2], expected)
     assert torch.equal(learn.predict(open_image(path).px)[2], expected)
     with pytest.raises(ArgumentError, match=r"a picture's pixels are uint8 \(H, W, 3\); received float64 \(4, 4\)"):
         learn.predict(np.zeros((4, 4)))

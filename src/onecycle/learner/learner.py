@@ -363,9 +363,10 @@ class Learner:
             self.speed.say([chosen, f"batch {self._data.batch_size}", source.describe()])
 
     def _new_recorder(self) -> Recorder:
+        recorder = Recorder(column_names(listed(self.metrics)))
         for metric in listed(self.metrics):
             check_metric(metric, is_multi=self._data.is_multi)
-        return Recorder(column_names(listed(self.metrics)))
+        return recorder
 
     def all_callbacks(self, extra: Sequence[Callback] | Callback | None = None) -> list[Callback]:
         """Return the callbacks of a coming fit: those that are made for it, the learner's own, and ``extra``."""

@@ -154,7 +154,7 @@ class Learner:
         self._data = data
         self._layers = Layers()
         self.layer_groups = layer_groups or [nn.ModuleList(cnn.flatten_leaves(model))]
-        self.metrics: list[Metric] = listed(metrics)
+        self.metrics: list[Metric] = self._checked(metrics)
         self.train_bn, self.silent, self.stats = options.get("train_bn", True), bool(options.get("silent")), stats
         self._precompute = check_views(options.get("precompute", False))
         self._frozen_to: int | None = None  # what the last freeze was
@@ -310,7 +310,7 @@ class Learner:
         self._data.prepare(silent=self.silent)
         self._layers.check(self)
         self.forget_calibration()
-        self.recorder = self._new_recorder()
+        self.recorder, metrics = self._new_recorder(), self._checked(self.metrics)
         fit_callbacks = self.all_callbacks(callbacks)
         progress = make_progress(silent=self.silent) if self.progress_to is None else self.progress_to()
         with self._batches(fit_callbacks) as (train, valid):
@@ -324,7 +324,7 @@ class Learner:
                 train,
                 valid,
                 recorder=self.recorder,
-                metrics=listed(self.metrics),
+                metrics=metrics,
                 callbacks=fit_callbacks,
                 progress=progress,
                 wd=wd,
@@ -363,10 +363,13 @@ class Learner:
             self.speed.say([chosen, f"batch {self._data.batch_size}", source.describe()])
 
     def _new_recorder(self) -> Recorder:
-        recorder = Recorder(column_names(listed(self.metrics)))
-        for metric in listed(self.metrics):
+        return Recorder(column_names(listed(self.metrics)))
+
+    def _checked(self, metrics: Metric | Sequence[Metric] | None) -> list[Metric]:
+        chosen: list[Metric] = listed(metrics)
+        for metric in chosen:
             check_metric(metric, is_multi=self._data.is_multi)
-        return recorder
+        return chosen
 
     def all_callbacks(self, extra: Sequence[Callback] | Callback | None = None) -> list[Callback]:
         """Return the callbacks of a coming fit: those that are made for it, the learner's own, and ``extra``."""
@@ -625,9 +628,7 @@ class Learner:
         loader = dl if isinstance(dl, BatchLoader) else self.loader(dl or DatasetType.Valid)
         misfits.check_loader(self, loader)
         self._layers.check(self)
-        chosen = listed(self.metrics if metrics is None else metrics)
-        for metric in chosen:
-            check_metric(metric, is_multi=self._data.is_multi)
+        chosen = self._checked(self.metrics if metrics is None else metrics)
         loss, values = validate(self.model, loader.replace(stats=self.norm_stats), self.loss_func, chosen)
         return [loss, *values]
 

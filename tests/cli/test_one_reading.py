@@ -6,7 +6,6 @@ import functools
 import sys
 from collections import Counter
 
-import pandas as pd
 import PIL.Image
 import PIL.ImageFile
 import pytest
@@ -14,7 +13,7 @@ from tests.conftest import write_pictures
 
 from onecycle.cli.train import run_training
 from onecycle.data.audit import files
-from onecycle.data.labels import items, splits, stratified
+from onecycle.data.labels import items, read, splits, stratified
 from onecycle.data.pixels import decode, picture_file
 from onecycle.runs.config import RunConfig
 
@@ -55,7 +54,7 @@ def counts(monkeypatch):
         everywhere(function, "encoded")
     for function in (splits.random_split, splits.group_split, stratified.stratified_split):
         everywhere(function, "drawn")
-    monkeypatch.setattr(pd, "read_csv", counted(pd.read_csv, "parsed"))
+    everywhere(read.read_text, "parsed")
 
     def opened(source, _real=picture_file.open_file):
         calls["opened"] += not isinstance(source, bytes)  # what was read already is not opened again

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import socket
 import struct
 import tempfile
@@ -407,6 +408,19 @@ def test_every_mode_of_pillow_is_shown(mode):
     assert shown(picture).shape == (*picture.size[::-1], 3)
 
 
+def test_a_jpeg_that_pillow_opened_is_closed_and_still_there(tmp_path):
+    PIL.Image.fromarray(np.tile(RGB, (20, 20, 1))).save(tmp_path / "a.jpg")
+    spec = ResizeSpec.make(24)
+    picture = PIL.Image.open(tmp_path / "a.jpg")
+    for _ in range(2):
+        data = from_pillow(picture)
+        assert np.array_equal(decode.decode_for(data, spec), decode.decode_for(tmp_path / "a.jpg", spec))
+    assert np.array_equal(np.asarray(picture), np.asarray(PIL.Image.open(io.BytesIO(data))))
+    with (tmp_path / "a.jpg").open("rb") as file:
+        from_pillow(PIL.Image.open(file))
+        assert not file.closed
+
+
 def test_a_frame_that_was_sought_and_edited_pixels_are_taken_as_they_are():
     frames = [PIL.Image.fromarray(np.full((9, 9), 80 * i, np.uint8)) for i in range(3)]
     with PIL.Image.open(io.BytesIO(written(frames[0], "GIF", save_all=True, append_images=frames[1:]))) as picture:
@@ -458,6 +472,20 @@ def test_a_big_jpeg_is_decoded_at_a_fraction(monkeypatch):
     monkeypatch.setattr(picture_file, "MOST_BYTES", 480 * 800 * 8)
     assert "480" in why(data)
     assert decode.decode_for(data, ResizeSpec.make(48)).shape == (48, 80, 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_does_not_wait_for_room_that_its_parent_holds(monkeypatch):
+    data = written(PIL.Image.fromarray(RGB), "PNG")
+    monkeypatch.setattr(picture_file, "MOST_BYTES", RGB.shape[0] * RGB.shape[1] * 16)
+    with open_picture(data) as picture, room_for(picture):
+        child = os.fork()
+        if not child:
+            signal.alarm(5)
+            with suppress(BaseException), open_picture(data) as again, room_for(again):
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_decodes_wait_for_their_turn_and_leave_room_after_an_error(monkeypatch):

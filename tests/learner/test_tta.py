@@ -93,7 +93,7 @@ def test_files_are_passed_on_and_pixels_become_images(colour_path):
             given = as_given(pixels)
             assert isinstance(given, Image)
             assert torch.equal(given.px, image.px)
-    for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), 7):
+    for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((3, 4, 5), np.uint8), 7, [[1], [2, 3]], {}):
         with pytest.raises(ArgumentError, match=r"uint8 \(H, W, 3\); received"):
             as_given(wrong)
 

@@ -638,9 +638,10 @@ class Learner:
         """Classify one picture with the evaluation preprocess.
 
         Args:
-            item: a path, an open file or a file's bytes, decoded as the data's own files are; or an Image, a Pillow
-                picture or pixels uint8 ``(H, W, 3)``, taken as they are. (``open_image`` decodes at full size: for
-                a big JPEG, its prediction differs a little from that of the path, see ``scaled_decode``.)
+            item: a path, an open file, a file's bytes or a Pillow picture, decoded and turned upright as the data's own
+                files are; or an Image, a tensor ``(3, H, W)`` (uint8, or from 0 to 1) or pixels uint8 ``(H, W, 3)``,
+                taken as they are. (``open_image`` decodes at full size: for a big JPEG, its prediction differs a
+                little from that of the path, see ``scaled_decode``; so does a Pillow picture that is loaded already.)
             thresh: probability from which on a tag is given (tags only): one, or one a tag; default those of
                 ``choose_thresholds``, else 0.5.
             raw: return the model's own probabilities after ``calibrate()``, too.

@@ -294,7 +294,10 @@ def as_given(item: Picture) -> Image | Source:
         return from_pillow(item)
     if not isinstance(item, np.ndarray) and hasattr(item, "read"):
         return item
-    pixels = np.asarray(item)
+    try:
+        pixels = np.asarray(item)
+    except ValueError as error:  # a list of rows that differ in length
+        raise ArgumentError(f"a picture's pixels are uint8 (H, W, 3); received a {type(item).__name__}") from error
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise ArgumentError(f"a picture's pixels are uint8 (H, W, 3); received {pixels.dtype} {pixels.shape}")
     return Image.from_numpy(pixels)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import PIL.Image
 import torch
 from PIL.ImageFile import ImageFile
 
-from onecycle.data.pixels.decode import decode_rgb, upright_rgb, uses_simplejpeg
+from onecycle.data.pixels.decode import JPEG, decode_rgb, upright_rgb, uses_simplejpeg
 from onecycle.data.pixels.picture_file import UNREADABLE, Source, decoder_errors, reason
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.errors import ArgumentError, DataError
@@ -130,19 +130,30 @@ def from_pillow(picture: PIL.Image.Image) -> Image | bytes:
     """Return what shows the same as the picture's file: upright, with 8 bits a sample.
 
     Returns:
-        An Image; where the file is open and not decoded yet its bytes, so that it is decoded as any file is.
+        An Image; of a JPEG that is not decoded yet the file's bytes, so that it is decoded as any file is: a big one at
+        a fraction of its size.
 
     Raises:
         DataError: it cannot be decoded, or has pixels without one meaning in 8 bits.
     """
     try:
         with decoder_errors():
-            if isinstance(picture, ImageFile) and picture.fp and picture.tile and picture.tell() == 0:
-                picture.fp.seek(0)
-                return picture.fp.read()
+            is_jpeg = picture.format in JPEG and picture.tell() == 0  # 0: the first of several pictures
+            if isinstance(picture, ImageFile) and is_jpeg and picture.tile and picture.fp:
+                return _bytes_of(picture, picture.fp)
             return Image.from_numpy(upright_rgb(picture))
     except UNREADABLE as error:
         raise DataError(f"cannot read this Pillow picture: {reason(error)}") from error
+
+
+def _bytes_of(picture: ImageFile, file: IO[bytes]) -> bytes:
+    """Return the file that a JPEG is read from; one that Pillow opened itself is closed, as decoding does."""
+    file.seek(0)
+    data = file.read()
+    if picture.filename and picture.format == "JPEG":
+        file.close()
+        picture.fp = io.BytesIO(data)  # it can be decoded still
+    return data
 
 
 def unreadable(source: Source, error: Exception) -> DataError:

@@ -20,8 +20,11 @@ def safe_text(text: object) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in plain)
 
 
-def wrapped(text: str, width: int) -> list[str]:
-    """Break text into lines of at most ``width`` columns; a character may take two of them."""
+def wrapped(text: str, width: int, *, break_words: bool = True) -> list[str]:
+    """Break text into lines of at most ``width`` columns; a character may take two of them.
+
+    A word that is longer, a path say, is broken too, or has a line of its own.
+    """
     lines, line = [], ""
     for word in text.split(" "):
         joined = f"{line} {word}" if line else word
@@ -30,7 +33,7 @@ def wrapped(text: str, width: int) -> list[str]:
             continue
         if line:
             lines.append(line)
-        *full, line = chop_cells(word, width) or [""]
+        *full, line = (chop_cells(word, width) if break_words else [word]) or [""]
         lines += full
     return [*lines, line]
 

@@ -108,6 +108,13 @@ def test_no_control_character_gets_through(monkeypatch):
     assert max(map(len, text.splitlines())) <= 60
 
 
+def test_a_command_to_copy_stays_in_one_line():
+    command = "`onecycle train --resume runs/some-pictures-of-mine-001`"
+    for n in range(30):
+        lines = in_lines(f"{'x ' * n}go on with {command}, or not").splitlines()
+        assert any(command in line for line in lines)
+
+
 def run(monkeypatch, *arguments: str) -> object:
     monkeypatch.setattr(sys, "argv", ["onecycle", *arguments])
     with pytest.raises(SystemExit) as ended:

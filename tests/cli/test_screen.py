@@ -85,6 +85,16 @@ def test_another_program_gets_every_line_and_name_whole(tmp_path):
         assert (tmp_path / "log.txt").read_text().splitlines()[-2:] == lines
 
 
+def test_a_long_path_is_one_word_for_another_program():
+    path = "/data/" + "long/" * 40 + "a.jpg"
+    screen, out, err = made()
+    screen.row("written", path, always=True)
+    screen.say(f"it is in {path} now")
+    screen.warn(f"{path} is odd")
+    assert out.getvalue().splitlines() == [f"written   {path}", "it is in", path, "now"]
+    assert err.getvalue().splitlines() == ["warning:", path, "is odd"]
+
+
 def test_the_log_of_a_run_on_a_terminal_has_whole_lines(tmp_path):
     screen, out, _ = made(stream=Terminal())
     with screen.running():

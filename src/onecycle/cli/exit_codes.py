@@ -88,6 +88,10 @@ def _option(match: re.Match[str]) -> str:
 def in_lines(text: str) -> str:
     """Return a message without control characters, in lines as wide as the terminal."""
     width = min(_WIDEST, max(40, shutil.get_terminal_size((80, 24)).columns))
-    plain = [safe_text(line) for line in text.splitlines()]
+    plain = [_COMMAND.sub(lambda m: m[0].replace(" ", _JOINED), safe_text(line)) for line in text.splitlines()]
     lines = (textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""] for line in plain)
-    return "\n".join(chain.from_iterable(lines))
+    return "\n".join(chain.from_iterable(lines)).replace(_JOINED, " ")
+
+
+_COMMAND = re.compile(r"`onecycle [^`]+`")  # to copy, so in one line
+_JOINED = "\ue000"  # a blank at which no line ends; safe_text lets no such character through

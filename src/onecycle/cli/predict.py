@@ -250,12 +250,13 @@ def _sum_up(screen: Screen, shown: _Shown) -> None:
     """Say how often each label was predicted, the most frequent first."""
     named = [shown.names(i) for i in range(len(shown.files))]
     counts = Counter(name for names in named for name in names)
-    rows = [(screen.cut(name, screen.width // 2), f"{count:,}") for name, count in counts.most_common(MOST_ON_SCREEN)]
+    most = MOST_ON_SCREEN if screen.is_terminal else len(counts)
+    rows = [(screen.cut(name, screen.width // 2), f"{count:,}") for name, count in counts.most_common(most)]
     if () in named:
         rows.append(("(no tag)", f"{named.count(()):,}"))
     screen.table(rows, "<>", least=(0, 7))
-    if len(counts) > MOST_ON_SCREEN:
-        screen.line(f"… and {len(counts) - MOST_ON_SCREEN} more classes")
+    if len(counts) > most:
+        screen.line(f"… and {len(counts) - most} more classes")
 
 
 def _certainty(chosen: Calibrated) -> str:

@@ -66,15 +66,20 @@ class Screen:
         self._status: Status | None = None
 
     @property
+    def is_terminal(self) -> bool:
+        """Whether a person reads along; what another program reads is whole."""
+        return self.console.is_terminal
+
+    @property
     def is_live(self) -> bool:
         """Whether lines can be drawn and taken away again."""
-        return self.console.is_terminal and not (self.as_json or self.quiet)
+        return self.is_terminal and not (self.as_json or self.quiet)
 
     # --- lines ------------------------------------------------------------------------------------
 
     def say(self, text: str = "", *, style: str = "") -> None:
         """Show text, broken into lines."""
-        for line in wrapped(safe_text(text), self.width):
+        for line in self._wrapped(text, self.width):
             self._show(line, style=style)
 
     def line(self, text: str, *, style: str = "", always: bool = False) -> None:
@@ -83,7 +88,7 @@ class Screen:
 
     def cut(self, text: str, width: int) -> str:
         """Cut a name to ``width`` columns for a terminal; another program gets all of it."""
-        return cut(text, width) if self.console.is_terminal else safe_text(text)
+        return cut(text, width) if self.is_terminal else safe_text(text)
 
     def table(
         self,
@@ -107,7 +112,7 @@ class Screen:
             style: of the text.
             always: also with ``quiet``.
         """
-        for i, line in enumerate(wrapped(safe_text(text), self.width - LABEL_WIDTH)):
+        for i, line in enumerate(self._wrapped(text, self.width - LABEL_WIDTH)):
             name = label if i == 0 else ""
             self._show(f"{name:<{LABEL_WIDTH}}{line}", style=style, label=name, always=always)
 
@@ -127,16 +132,19 @@ class Screen:
         if text in self._told:
             return
         self._told.add(text)
-        lines = wrapped(f"warning: {safe_text(text)}", self.width)
+        lines = wrapped(f"warning: {safe_text(text)}", self.width, break_words=self._errors.is_terminal)
         self._note(lines)
         for line in lines:
             self._errors.print(Text(line, style="yellow"), soft_wrap=True)
+
+    def _wrapped(self, text: str, width: int) -> list[str]:
+        return wrapped(safe_text(text), width, break_words=self.is_terminal)
 
     def _show(self, line: str, *, style: str = "", label: str = "", always: bool = False, fitted: bool = False) -> None:
         self._note([line.rstrip()])
         if self.as_json or (self.quiet and not always):
             return
-        if fitted and self.console.is_terminal:
+        if fitted and self.is_terminal:
             line = (chop_cells(line, self.width) or [""])[0]
         text = Text(line.rstrip(), style=style)
         if label:

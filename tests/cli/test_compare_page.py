@@ -37,6 +37,8 @@ def test_names_are_text_and_missing_numbers_a_dash():
     assert "−0.100" in page
     assert "–" in page
     assert "None" not in page
+    assert "(not set)" in page
+    assert "together. By what predict decides" in page
 
 
 def test_a_long_list_is_cut_and_counted():

@@ -264,3 +264,16 @@ def test_groups_of_the_run_widen_the_intervals_of_new_pictures(class_run, new_pi
     widths = [m["metrics"][0]["high"] - m["metrics"][0]["low"] for m in (alone, grouped)]
     assert widths[1] > widths[0]
     assert (code, grouped["held"], grouped["fail_under"]) == (1, False, 0.99)
+
+
+def test_groups_are_counted_without_pictures_that_are_left_out(run, new_pictures, tmp_path, capsys):
+    run.run.config.write_text(run.run.config.read_text().replace("group_col: null", "group_col: site"))
+    data = tmp_path / "with_a_trained_one"
+    shutil.copytree(new_pictures, data)
+    trained = next(file for file, side in read_split(run.run.split) if side == "train")
+    shutil.copy(run.data / trained, data / "train" / "trained.jpg")
+    with (data / "labels.csv").open("a") as table:
+        table.write("trained,red,C\n")
+    _, found = evaluated(capsys, run.path, str(data), LayoutOptions(csv="labels.csv"))
+    assert found["left out as trained on"] == ["row 32: train/trained.jpg"]
+    assert any("over 2 groups (column site)" in note for note in found["notes"])

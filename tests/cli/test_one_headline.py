@@ -54,7 +54,7 @@ def evaluated(capsys, *args: Any, **how: Any) -> tuple[int, dict[str, Any]]:
     return code, json.loads(capsys.readouterr().out)
 
 
-def test_everything_that_speaks_of_a_run_says_one_number(trained, tmp_path, capsys, monkeypatch):
+def test_everything_that_speaks_of_a_run_says_one_number(trained, colour_path, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     kind, run, done = trained
     first = run.read_json(run.metrics)["headline"]
@@ -79,6 +79,10 @@ def test_everything_that_speaks_of_a_run_says_one_number(trained, tmp_path, caps
         assert again["headline"][key] == first[key]
     for key in ("value", "low", "high", "baseline"):
         assert again["headline"][key] == pytest.approx(first[key], abs=1e-9), key
+    # The run's data as if it were new: what is left of it are the pictures that chose the thresholds.
+    _, as_data = evaluated(capsys, run.path, str(colour_path), LayoutOptions(**KINDS[kind]))
+    assert as_data["n"] == as_data["of the validation part"] == first["n"]
+    assert as_data["headline"] == pytest.approx(first, abs=1e-9)
     code, _ = evaluated(capsys, run.path, None, LayoutOptions(), fail_under=min(1.0, first["low"] + 1e-6))
     assert code == 1
     code, _ = evaluated(capsys, run.path, None, LayoutOptions(), fail_under=max(0.0, first["low"] - 1e-6))

@@ -82,7 +82,7 @@ def test_every_picture_has_words(hostile_page):
 
 def test_both_kinds_give_what_their_script_needs():
     single, multi = payload(toys.content_of(toys.classes())), payload(toys.content_of(toys.tags()))
-    assert {"truth", "given", "probs"} <= single.keys()
+    assert {"truth", "predicted", "probs"} <= single.keys()
     assert {"truth", "ranks", "inUse", "extra", "fixed"} <= multi.keys()
     assert len(base64.b64decode(multi["ranks"])) == 80 * 5
 

@@ -71,7 +71,7 @@ def common(precision, *, fp, support=187, share=0.935) -> ClassRow:
 
 
 def test_a_tag_whose_yes_is_no_better_than_always_yes_is_not_trusted():
-    # Planet's primary: 187 of 200 tiles have it, and it is given to 6 of the 13 that do not.
+    # Planet's primary: 187 of 200 tiles have it, and it is predicted for 6 of the 13 that do not.
     primary = common((0.97, 0.932, 0.986), fp=6)
     found = grade_class(primary)
     assert found.grade == "always"

@@ -158,7 +158,7 @@ def _number(value: float | None, sign: str = "") -> str:
 
 def _setting(value: object) -> str:
     if value is None:
-        return "(found)"
+        return "(not set)"
     return f"{value:.4g}" if isinstance(value, float) else str(value) or "''"
 
 

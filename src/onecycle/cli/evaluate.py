@@ -196,14 +196,15 @@ def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> E
     failed = [f"{table.row_name(int(use[f.position]))} ({f.reason})" for f in predicted.failed]
     counts, n_train = training_counts(run, names)
     groups = None if table.groups is None else np.array([str(g) for g in table.groups], dtype=object)[at]
+    unseen = not len(seen.validated)  # else some of them chose the thresholds
     predictions = replace(
-        predicted, unseen=True, targets=targets[at], groups=groups, train_counts=counts, n_train=n_train
+        predicted, unseen=unseen, targets=targets[at], groups=groups, train_counts=counts, n_train=n_train
     )
     return Evaluation.of(
         predictions,
         what=f"pictures of {data}",
         slices=_slices(table, at, predictions),
-        notes=(*left_out, *_notes(run, predictor.calibrated, table, seen, failed)),
+        notes=(*left_out, *_notes(run, predictor.calibrated, table, seen, failed, groups)),
         facts={
             "data": layout.describe(),
             "left out as trained on": [table.row_name(i) for i in seen.trained],
@@ -222,7 +223,12 @@ def _slices(table: LabelTable, at: np.ndarray, p: Predictions) -> SliceReport:
 
 
 def _notes(
-    run: RunFolder, calibrated: Calibrated, table: LabelTable, seen: Seen, failed: Sequence[str]
+    run: RunFolder,
+    calibrated: Calibrated,
+    table: LabelTable,
+    seen: Seen,
+    failed: Sequence[str],
+    groups: np.ndarray | None,
 ) -> list[tuple[str, str]]:
     """Say how far these numbers can be trusted."""
     notes = []
@@ -239,8 +245,8 @@ def _notes(
     elif not seen.n_gone:
         what = f", nor did they choose its {chosen}" if chosen else ""
         notes.append(("clean", f"the model was not trained on any of these pictures{what}"))
-    if table.groups is not None:
-        n_groups = len({str(group) for group in table.groups})
+    if groups is not None:
+        n_groups = len(set(groups.tolist()))
         notes.append(("groups", f"the intervals are over {n_groups:,} groups (column {table.group_col})"))
     if failed:
         notes.append(("unread", f"{len(failed)} could not be read and are left out: {shown(failed, most=_NAMED)}"))

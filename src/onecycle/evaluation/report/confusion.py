@@ -34,7 +34,7 @@ class Pair:
     """Two classes that are confused."""
 
     actual: int  # class; for tags the missed one
-    predicted: int  # class; for tags the one given though not true
+    predicted: int  # class; for tags the one predicted though not true
     count: int  # pictures in which it happened
     pictures: tuple[int, ...]  # positions of the first of them, the largest loss first
     like_actual: int | None  # a picture that is right about the one; None where there is none

@@ -33,7 +33,7 @@ class ShownLabel:
 
     name: str  # of the class
     prob: float  # as shown
-    mark: str  # "right", "wrong" (given though not true) or "missed" (true and not given)
+    mark: str  # "right", "wrong" (predicted though not true) or "missed" (true, not predicted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class TopLoss:
 
     index: int  # position in the validation set
     loss: float
-    labels: tuple[ShownLabel, ...]  # given or missed
+    labels: tuple[ShownLabel, ...]  # predicted or missed
     plain: Shot
     heat: Shot | None  # the picture with the heat map; None where none can be made
     explained: str  # the class that the heat map is of
@@ -72,8 +72,8 @@ class ReportContent:
     curves: tuple[Plot, ...]  # of training
     sweep: Plot | None  # of the learning-rate finder
     matrix: Matrix | None  # of single labels
-    swapped: tuple[tuple[int, int, int], ...]  # (missed tag, tag given instead, pictures), most first
-    together: tuple[tuple[str, str, int, int], ...]  # (tag, tag, pictures given both, that have both)
+    swapped: tuple[tuple[int, int, int], ...]  # (missed tag, tag predicted instead, pictures), most first
+    together: tuple[tuple[str, str, int, int], ...]  # (tag, tag, pictures predicted both, that have both)
     pairs: tuple[Pair, ...]  # confused most
     shots: Mapping[int, Shot] = field(repr=False)  # the pictures of these pairs, by position
     top: tuple[TopLoss, ...]
@@ -96,7 +96,7 @@ class ReportContent:
 
 
 def shown_labels(p: Predictions, index: int, most: int = 6) -> tuple[ShownLabel, ...]:
-    """Return the labels that a picture is given or should be given, mistakes first.
+    """Return the labels that a picture is predicted or should have, mistakes first.
 
     For single labels: the predicted class and the true one.
     """
@@ -108,12 +108,12 @@ def shown_labels(p: Predictions, index: int, most: int = 6) -> tuple[ShownLabel,
 
 
 def swapped_tags(p: Predictions) -> tuple[tuple[int, int, int], ...]:
-    """Return (missed tag, tag given though not true, pictures) by class number, most first."""
+    """Return (missed tag, tag predicted though not true, pictures) by class number, most first."""
     return tuple(ranked_pairs(swap_counts(p.truth, p.predicted), range(len(p.classes)))[:MOST_TAG_PAIRS])
 
 
 def tags_together(p: Predictions) -> tuple[tuple[str, str, int, int], ...]:
-    """Return (tag, tag, pictures given both, pictures that have both), the largest excess first."""
+    """Return (tag, tag, pictures predicted both, pictures that have both), the largest excess first."""
     return tuple(unfounded_pairs(p)[:MOST_TAG_PAIRS])
 
 

@@ -74,7 +74,7 @@ def payload(content: ReportContent) -> dict[str, Any]:
     }
     if content.sliders is None:
         made["truth"] = p.known_targets.tolist()
-        made["given"] = p.decided.tolist()
+        made["predicted"] = p.decided.tolist()
         made["probs"] = np.round(p.shown_probs.max(axis=1).astype(float), 3).tolist()
         return made
     s = content.sliders

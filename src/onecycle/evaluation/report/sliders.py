@@ -1,8 +1,8 @@
 """Threshold sliders: what the page needs to recompute precision, recall and F2 exactly as Python does.
 
 The page never sees a probability. For each picture and tag it gets how many thresholds of that tag's grid the
-probability reaches, compared here, in the number format in which ``predict`` compares. Whether a tag is given at the
-i-th threshold is then the comparison of two small whole numbers.
+probability reaches, compared here, in the number format in which ``predict`` compares. Whether a tag is predicted at
+the i-th threshold is then the comparison of two small whole numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Sliders:
     ranks: np.ndarray  # uint8 (N, C): how many of the tag's thresholds the probability reaches
     grids: tuple[tuple[float, ...], ...]  # C, rising: the common grid, and the threshold in use where that is another
     in_use: tuple[int, ...]  # for each tag the place of the threshold in use in its grid
-    fixed: tuple[int, ...] = ()  # tags that no threshold decides (the most probable of a group is given)
+    fixed: tuple[int, ...] = ()  # tags that no threshold decides (the most probable of a group is predicted)
 
 
 def make_sliders(p: Predictions) -> Sliders:

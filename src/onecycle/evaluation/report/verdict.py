@@ -7,7 +7,7 @@ The rules are few and fixed, so that a reader can argue with them:
 - Of these, what saying yes to every picture would do as well is no better than that: the lower end of precision is not
   above the share of pictures that have the class.
 - Both good: trusted; of a very common class most absences must be recognised too. Only precision: believe it when it is
-  given. Only recall: check what it finds.
+  predicted. Only recall: check what it finds.
 - Neither, but the upper ends reach ``GOOD``: it cannot be told yet, more pictures would. Else: not to be trusted.
 """
 
@@ -41,7 +41,7 @@ Tone = Literal["good", "care", "bad", "plain"]
 Grade = Literal["trusted", "precise", "finds", "always", "open", "weak", "few"]
 GRADES: dict[Grade, tuple[str, str, Tone]] = {
     "trusted": ("trust", f"precision and recall are {PERCENT} or more at the low end of their intervals", "good"),
-    "precise": ("trust a yes", "right when given, but it misses some", "care"),
+    "precise": ("trust a yes", "right when predicted, but it misses some", "care"),
     "finds": ("check each yes", "finds most of them, with false alarms", "care"),
     "always": ("like always yes", "so far as these pictures show", "care"),
     "open": ("cannot tell yet", "the intervals are too wide", "care"),
@@ -117,10 +117,10 @@ def grade_class(row: ClassRow) -> GradedClass:
     if row.support < LEAST_SUPPORT:
         return GradedClass(row, "few", f"{_pictures(row.support)}; {LEAST_SUPPORT} are the least")
     if not row.tp + row.fp:
-        return GradedClass(row, "weak", f"never given, though {row.support} pictures have it")
+        return GradedClass(row, "weak", f"never predicted, though {row.support} pictures have it")
     precise, finds = precision.low >= GOOD, recall.low >= GOOD
     said = f"precision {_ends(precision)}, recall {_ends(recall)}"
-    wrongly = f"given to {row.fp:,} of the {plural(row.absent, 'picture')} without it"
+    wrongly = f"predicted for {row.fp:,} of the {plural(row.absent, 'picture')} without it"
     if (precise or finds) and not precision.low > row.share:
         common = f"{100 * row.share:.0f} % of the pictures have it, so always saying yes may be as precise"
         return GradedClass(row, "always", f"{common}{f'; {wrongly}' if row.absent else ''}; {said}")
@@ -133,7 +133,7 @@ def grade_class(row: ClassRow) -> GradedClass:
     if precise and finds:
         return GradedClass(row, "trusted", said)
     if precise:
-        return GradedClass(row, "precise", f"when given it is right ({said}), but it misses some")
+        return GradedClass(row, "precise", f"when predicted it is right ({said}), but it misses some")
     if finds:
         return GradedClass(row, "finds", f"finds most ({said}), with false alarms")
     if precision.high >= GOOD and recall.high >= GOOD:

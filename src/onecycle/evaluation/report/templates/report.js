@@ -30,9 +30,9 @@
     const at = i * c + k;
     return ((bits[at >> 3] >> (7 - (at & 7))) & 1) === 1;
   };
-  /* A tag is given where its probability reaches its threshold: where more thresholds are reached than lie below. */
-  const isGivenAt = (i, k, at) => ranks[i * c + k] > at[k];
-  const isGiven = (i, k) => (data.multi ? isGivenAt(i, k, data.inUse) : data.given[i] === k);
+  /* A tag is predicted where its probability reaches its threshold: where more thresholds are reached than lie below. */
+  const isPredictedAt = (i, k, at) => ranks[i * c + k] > at[k];
+  const isPredicted = (i, k) => (data.multi ? isPredictedAt(i, k, data.inUse) : data.predicted[i] === k);
 
   /* ---- pictures behind numbers ------------------------------------------------------------------------ */
 
@@ -42,7 +42,7 @@
   const describe = (i) => {
     if (!data.multi) {
       const sure = " (" + data.probs[i].toFixed(2) + ")";
-      return ["truth: " + data.classes[data.truth[i]], "says: " + data.classes[data.given[i]] + sure];
+      return ["truth: " + data.classes[data.truth[i]], "says: " + data.classes[data.predicted[i]] + sure];
     }
     const named = (test) => data.classes.filter((_, k) => test(i, k)).join(", ");
     const lines = [["truth", named(isTrue)], ["wrong", named(KINDS.fp[1])], ["missed", named(KINDS.fn[1])]];
@@ -94,9 +94,9 @@
   };
 
   const KINDS = {
-    tp: ["right", (i, k) => isTrue(i, k) && isGiven(i, k)],
-    fp: ["wrongly given", (i, k) => !isTrue(i, k) && isGiven(i, k)],
-    fn: ["missed", (i, k) => isTrue(i, k) && !isGiven(i, k)],
+    tp: ["right", (i, k) => isTrue(i, k) && isPredicted(i, k)],
+    fp: ["wrongly predicted", (i, k) => !isTrue(i, k) && isPredicted(i, k)],
+    fn: ["missed", (i, k) => isTrue(i, k) && !isPredicted(i, k)],
   };
 
   all("td[data-cell]").forEach((cell) => {
@@ -113,13 +113,13 @@
     const predicted = Number(cell.dataset.predicted);
     const title = data.classes[actual] + (actual === predicted ? ", recognised" : " taken for " + data.classes[predicted]);
     asButton(cell, cell.textContent.trim() + " pictures: " + title, () =>
-      openGallery(title, pictures((i) => data.truth[i] === actual && data.given[i] === predicted)));
+      openGallery(title, pictures((i) => data.truth[i] === actual && data.predicted[i] === predicted)));
   });
 
   all("td[data-missed]").forEach((cell) => {
     const missed = Number(cell.dataset.missed);
     const instead = Number(cell.dataset.instead);
-    const title = data.classes[missed] + " missed, " + data.classes[instead] + " given instead";
+    const title = data.classes[missed] + " missed, " + data.classes[instead] + " predicted instead";
     asButton(cell, cell.textContent.trim() + " pictures: " + title, () =>
       openGallery(title, pictures((i) => KINDS.fn[1](i, missed) && KINDS.fp[1](i, instead))));
   });
@@ -174,8 +174,8 @@
   const tagCounts = (k) => {
     let tp = 0, fp = 0, fn = 0;
     for (let i = 0; i < n; i += 1) {
-      const given = isGivenAt(i, k, places);
-      if (isTrue(i, k)) { if (given) tp += 1; else fn += 1; } else if (given) fp += 1;
+      const predicted = isPredictedAt(i, k, places);
+      if (isTrue(i, k)) { if (predicted) tp += 1; else fn += 1; } else if (predicted) fp += 1;
     }
     return [tp, fp, fn];
   };
@@ -183,15 +183,15 @@
   const overall = () => {
     let tp = 0, fp = 0, fn = 0, sum = 0;
     for (let i = 0; i < n; i += 1) {
-      let hits = 0, given = 0, wanted = 0;
+      let hits = 0, predicted = 0, wanted = 0;
       for (let k = 0; k < c; k += 1) {
-        const said = isGivenAt(i, k, places), real = isTrue(i, k);
-        if (said) given += 1;
+        const said = isPredictedAt(i, k, places), real = isTrue(i, k);
+        if (said) predicted += 1;
         if (real) wanted += 1;
         if (said && real) hits += 1;
       }
-      tp += hits; fp += given - hits; fn += wanted - hits;
-      if (given + 4 * wanted > 0) sum += (5 * hits) / (given + 4 * wanted);
+      tp += hits; fp += predicted - hits; fn += wanted - hits;
+      if (predicted + 4 * wanted > 0) sum += (5 * hits) / (predicted + 4 * wanted);
     }
     return { f2: sum / n, precision: share(tp, tp + fp), recall: share(tp, tp + fn) };
   };
@@ -227,7 +227,7 @@
       const values = places.map((place, k) => Number(valueAt(k, place).toFixed(6)));
       const raw = box.dataset.raw ? ", raw=True" : "";
       box.value = "thresholds = [" + values.join(", ") + "]\nlearn.predict(picture, thresh=thresholds" + raw + ")" +
-        (data.fixed.length ? "  # without the groups of which exactly one tag is given" : "");
+        (data.fixed.length ? "  # without the groups of which exactly one tag is predicted" : "");
     };
     const showAll = () => { rows.forEach(showTag); showTotals(); };
 

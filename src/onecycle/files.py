@@ -152,7 +152,8 @@ def absolute_name(path: str) -> str:
 
 def name_below(path: str, root: Path) -> str:
     """Return a picture's path as the table has it: below ``root`` where it lies there, else in full."""
-    whole, base = PurePosixPath(Path(path).as_posix()), PurePosixPath(root.as_posix())
+    whole = PurePosixPath(Path(path).as_posix())
+    base = PurePosixPath((root.absolute() if whole.is_absolute() else root).as_posix())
     if whole.is_relative_to(base):
         return str(whole.relative_to(base))
     real, top = Path(path).parent.resolve() / whole.name, root.resolve()

@@ -37,7 +37,8 @@ def run_check(
         split = layout.pictures.split(config.valid_pct, seed=config.seed, stratify=config.stratify)
     report = audit_table(layout.pictures, split, ResizeSpec.make(size), silent=as_json)
     if as_json:
-        print(json.dumps({"layout": layout.describe(), **report.to_dict()}, indent=2))
+        why = {"reasons": dict(layout.reasons), "notes": list(layout.hints)}
+        print(json.dumps({"layout": layout.describe(), **why, **report.to_dict()}, indent=2))
     else:
         print(report, end="\n\n")
         print(_next(report, config.command()))

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from onecycle.runs.split import read_split
 def labelled_pictures(data: str, options: LayoutOptions, config: RunConfig, *, is_multi: bool) -> DataLayout:
     """Find labelled pictures for a run; where nothing is said, tags and groups are as in the run.
 
+    In the run's own data all else is, too, as its settings say.
+
     Args:
         data, options: as for ``find_layout``.
         config: of the run.
@@ -30,6 +32,9 @@ def labelled_pictures(data: str, options: LayoutOptions, config: RunConfig, *, i
     Raises:
         DataError: no such data, or a row without a file.
     """
+    if config.data in (data, str(Path(data).resolve())) and options.csv in (None, config.csv):
+        said = {f.name: getattr(options, f.name) for f in fields(LayoutOptions)}
+        options = LayoutOptions(**{name: getattr(config, name) if v is None else v for name, v in said.items()})
     layout = find_layout(data, options)
     others = layout.pictures.frame
     more: dict[str, Any] = {}

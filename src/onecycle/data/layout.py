@@ -92,7 +92,7 @@ class DataLayout:
 
         table = self.whole_table()
         if table.folders is not None:
-            folder_split(table.paths, self.root, train=table.folders[0], valid=table.folders[1])
+            folder_split(table.paths, table.path, train=table.folders[0], valid=table.folders[1])
         if split is None:
             split = table.split(valid_pct, seed=seed, stratify=stratify)
         return ImageDataBunch.from_table(table, split, seed, store=store, **options)

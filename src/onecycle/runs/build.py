@@ -48,7 +48,9 @@ def layout_of(config: RunConfig) -> DataLayout:
     Raises:
         DataError, ArgumentError: as ``find_layout``.
     """
-    return find_layout(config.data, LayoutOptions(**{f.name: getattr(config, f.name) for f in fields(LayoutOptions)}))
+    options = LayoutOptions(**{f.name: getattr(config, f.name) for f in fields(LayoutOptions)})
+    layout = find_layout(config.data, options)
+    return replace(layout, pictures=layout.pictures.absolute())
 
 
 def settled(config: RunConfig, layout: DataLayout) -> RunConfig:

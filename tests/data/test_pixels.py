@@ -280,3 +280,15 @@ def test_a_very_thin_file_takes_little_memory_wherever_it_goes(tmp_path):
     tall, wide = (ResizeSpec.make(224, method).stored_shape(65_000, 1) for method in ("PAD", "SQUISH"))
     assert tall == (224, 1)
     assert wide == (224, 224)
+
+
+def test_thin_pictures_of_both_directions_that_cannot_share_a_batch_are_named(tmp_path, monkeypatch):
+    sides = [(400, 8), (8, 400), (16, 16)]
+    paths = [str(saved(tmp_path, PIL.Image.new("RGB", side), f"{side[0]}.png")) for side in sides]
+    store = PixelStore(paths, ResizeSpec.make(8))
+    store.fill(None)
+    assert store.gather(np.array([0, 1, 2]))[0].shape == (3, 3, 400, 400)
+    monkeypatch.setattr("onecycle.data.pixels.store.MOST_BYTES", 400 * 400 * 3)
+    assert store.gather(np.array([0, 2, 2]))[0].shape == (3, 3, 8, 400)
+    with pytest.raises(DataError, match=r"8\.png \(400×8 px.*400\.png \(8×400 px.*'squish'"):
+        store.gather(np.array([0, 1, 2]))

@@ -18,11 +18,11 @@ from onecycle.data.pixels import pixel_file
 from onecycle.data.pixels.decode import decode_for, decoder_version, picture_shape, uses_simplejpeg
 from onecycle.data.pixels.image import Image, unreadable
 from onecycle.data.pixels.packed import Failures, PackedPixels, PixelLayout, on_one_canvas
-from onecycle.data.pixels.picture_file import UNREADABLE, Source, reason
+from onecycle.data.pixels.picture_file import MOST_BYTES, UNREADABLE, Source, reason
 from onecycle.data.pixels.pixel_file import CacheUnusable, Manifest, Say
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import work_through
-from onecycle.errors import ArgumentError, Unreadable, UnreadableImagesError
+from onecycle.errors import ArgumentError, DataError, Unreadable, UnreadableImagesError
 from onecycle.settings import pixel_folder
 from onecycle.text import human_bytes, shown_path
 
@@ -131,13 +131,31 @@ class PixelStore:
 
         Returns:
             uint8 ``(n, 3, H, W)`` (channels-last in memory) and int64 ``(n, 2)`` heights and widths.
+
+        Raises:
+            DataError: a picture that cannot be read, or ones of such different shapes that their canvas is too large.
         """
         canvas = None if self._packed is None else self._packed.take(positions)
         if canvas is not None:
             shapes = np.tile(np.array(canvas.shape[1:3], dtype=np.int64), (len(canvas), 1))
         else:
-            canvas, shapes = on_one_canvas(self.read_many(positions))
+            pictures = self.read_many(positions)
+            self._check_canvas(positions, np.array([p.shape[:2] for p in pictures], dtype=np.int64))
+            canvas, shapes = on_one_canvas(pictures)
         return torch.from_numpy(canvas).permute(0, 3, 1, 2), shapes
+
+    def _check_canvas(self, positions: np.ndarray, shapes: np.ndarray) -> None:
+        """Refuse a batch whose pictures are so thin and so different that the canvas of all is far larger than they."""
+        n_bytes = len(shapes) * int(shapes.max(axis=0).prod()) * 3
+        if n_bytes > max(MOST_BYTES, 4 * int(shapes.prod(axis=1).sum()) * 3):
+            tall, wide = shapes.argmax(axis=0)
+            named = " and ".join(
+                f"{self.paths[positions[i]]} ({shapes[i][0]:,}×{shapes[i][1]:,} px as stored)" for i in (tall, wide)
+            )
+            raise DataError(
+                f"a batch with {named} takes {human_bytes(n_bytes)}: pass resize_method='squish' or 'pad', a smaller "
+                "size= or a smaller bs="
+            )
 
     def read_many(self, positions: Iterable[int]) -> list[np.ndarray]:
         """Read several pictures, in threads where they must be decoded."""

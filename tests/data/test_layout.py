@@ -338,7 +338,7 @@ def test_pictures_of_parts_without_classes_are_refused_and_a_table_beside_them_i
 
 def test_tables_that_name_nothing_are_named(tmp_path):
     table(folders(tmp_path, "cat", "dog"), pd.DataFrame({"a": [1, 2], "b": [3, 4]}), "notes.csv")
-    assert find_layout(tmp_path).hints == ("not used, as they name no pictures: notes.csv",)
+    assert find_layout(tmp_path).hints == ("not used: notes.csv (--csv takes another table)",)
 
 
 def test_a_table_that_fits_two_folders_is_asked_about_and_not_left_for_the_folders(tmp_path):
@@ -350,6 +350,30 @@ def test_a_table_that_fits_two_folders_is_asked_about_and_not_left_for_the_folde
     table(tmp_path, pd.DataFrame({"id": [f"p{i}" for i in range(10)], "label": ["a"] * 10}), "sample.csv")
     with pytest.raises(ArgumentError, match=r"2 tables .*sample\.csv, trainLabels\.csv; choose one with --csv"):
         find_layout(tmp_path)
+
+
+def test_a_table_of_what_to_hand_in_holds_no_labels(tmp_path):
+    """Kaggle's layout: labels for train/, a sample for test/."""
+    for i in range(10):
+        picture(tmp_path / "train" / f"{i}.png", i)
+        picture(tmp_path / "test" / f"{i + 50}.png", i + 50)
+    sample = pd.DataFrame({"id": range(50, 60), "label": ["a"] * 10})
+    table(tmp_path, sample, "sample_submission.csv")
+    with pytest.raises(DataError, match=r"train are in no folders of classes .*--csv"):
+        find_layout(tmp_path)
+    table(tmp_path, pd.DataFrame({"id": range(10), "label": ["a", "b"] * 5}), "train.csv")
+    layout = find_layout(tmp_path)
+    assert (layout.csv, layout.table.folder) == ("train.csv", "train")
+    assert layout.hints == ("not used: sample_submission.csv (--csv takes another table)",)
+    assert find_layout(tmp_path, LayoutOptions(csv="sample_submission.csv")).table.folder == "test"
+    root = tmp_path / "folders"
+    folders(root, "train/cat", "train/dog")
+    for i in range(50, 60):
+        picture(root / "test" / f"{i}.png", i)
+    table(root, sample, "sample_submission.csv")
+    layout = find_layout(root)
+    assert (layout.kind, len(layout.pictures)) == ("class folders", 20)
+    assert [hint.split()[0] for hint in layout.hints] == ["not", "test/"]
 
 
 def test_linked_folders_are_followed_and_loops_and_dead_links_are_named(tmp_path):

@@ -187,8 +187,11 @@ def _is_url_name(data: str | Path) -> bool:
 def _table_in(root: Path, options: LayoutOptions) -> _Read | None:
     """Choose the table of a folder and read it; None where folders hold the classes."""
     tables = _tables_of(root)
-    if not tables or DEFAULT_TABLE in tables:
-        return _read(root, DEFAULT_TABLE, options) if tables else None
+    if not tables:
+        return None
+    if DEFAULT_TABLE in tables:
+        others = tuple(name for name in tables if name != DEFAULT_TABLE)
+        return replace(_read(root, DEFAULT_TABLE, options), unused=others)
     if len(tables) == 1 and (options.names or not _class_folders(root)):
         return _read(root, tables[0], options)
     fitting: dict[str, _Read | ArgumentError] = {}
@@ -199,14 +202,16 @@ def _table_in(root: Path, options: LayoutOptions) -> _Read | None:
             fitting[name] = question
         except DataError:
             continue
-    if len(fitting) == 1:
-        (read,) = fitting.values()
+    labels = {name: read for name, read in fitting.items() if options.folder is not None or not _is_of_tests(read)}
+    if not labels and _class_folders(root):
+        return None
+    labels = labels or fitting
+    if len(labels) == 1:
+        (read,) = labels.values()
         if isinstance(read, ArgumentError):
             raise read
-        return read
-    if not fitting and _class_folders(root):
-        return None
-    names = list(fitting) or tables
+        return replace(read, unused=tuple(name for name in tables if name != read.csv))
+    names = list(labels) or tables
     raise ArgumentError(
         f"{root} has {len(names)} tables that could hold the labels: {', '.join(names)}; choose one with --csv"
     )
@@ -219,6 +224,12 @@ class _Read:
     csv: str
     frame: pd.DataFrame
     roles: Roles
+    unused: tuple[str, ...] = ()  # other tables beside it
+
+
+def _is_of_tests(read: _Read | ArgumentError) -> bool:
+    """Say whether a table is about the pictures of a folder for testing: a sample of what to hand in, as it is."""
+    return isinstance(read, _Read) and part_of(Path(read.roles.table.folder).name) == "test"
 
 
 def _read(root: Path, csv: str, options: LayoutOptions) -> _Read:
@@ -246,9 +257,8 @@ def _of_table(data: str, root: Path, read: _Read) -> DataLayout:
     pictures = pictures.with_label_columns(cols.label_col, label_delim=cols.label_delim, group_col=cols.group_col)
     pictures = pictures.joined() if cols.join_rows else pictures
     test = data if "test" in (pictures.parts or ()) else None
-    return DataLayout(
-        data=data, root=root, csv=read.csv, kind="table", pictures=pictures, test=test, **vars(read.roles)
-    )
+    roles = replace(read.roles, hints=(*read.roles.hints, *_unused_tables(read.unused)))
+    return DataLayout(data=data, root=root, csv=read.csv, kind="table", pictures=pictures, test=test, **vars(roles))
 
 
 def _folders_in(root: Path) -> list[str]:
@@ -292,7 +302,7 @@ def _of_folders(data: str, root: Path) -> DataLayout:
         reasons.append(("split", f"by the folders {train}/ and {valid}/ (no --valid-pct, no --stratify)"))
     unused = [name for name in names if parts and name not in (train, valid) and _has_pictures(root / name)]
     test = next((root / name for name in unused if part_of(name) == "test" and _has_classes(root / name)), None)
-    hints = (*_unused_tables(root), *(_unused_folder(root / name) for name in unused))
+    hints = (*_unused_tables(_tables_of(root)), *(_unused_folder(root / name) for name in unused))
     kind: Kind = "train and valid folders" if by_part else "class folders"
     return DataLayout(
         data=data, root=top, csv=None, kind=kind, pictures=pictures, reasons=tuple(reasons), hints=hints,
@@ -339,9 +349,8 @@ def _unused_folder(folder: Path) -> str:
     return f"{what} for training; afterwards: onecycle {command} RUN {shlex.quote(str(folder))}"
 
 
-def _unused_tables(root: Path) -> tuple[str, ...]:
-    tables = _tables_of(root)
-    return (f"not used, as they name no pictures: {', '.join(tables)}",) if tables else ()
+def _unused_tables(tables: Sequence[str]) -> tuple[str, ...]:
+    return (f"not used: {', '.join(tables)} (--csv takes another table)",) if tables else ()
 
 
 def _tables_of(folder: Path) -> list[str]:

@@ -55,6 +55,8 @@ ONE_GONE = ["999.jpg", *NAMES[1:]]
         ({"age": [i % 7 for i in ORDER], "image": NAMES, "label": LABELS}, "image"),
         ({"label": [i % 2 for i in ORDER], "image": NAMES}, "image"),
         ({"label": [i % 10 for i in ORDER], "id": ORDER}, "id"),
+        ({"id": ORDER, "healthy": [i % 2 for i in ORDER], "rust": [int(i > 5) for i in ORDER]}, "id"),
+        ({"a": [int(i > 9) for i in ORDER], "b": [i % 2 for i in ORDER], "id": ORDER}, "id"),
         ({"digit": [i % 10 for i in ORDER], "id": ORDER}, "id"),
         ({"url": [f"https://x.org/{i}.jpg" for i in ORDER], "id": ORDER, "label": LABELS}, "id"),
         ({"Unnamed: 0": ORDER, "label": LABELS}, "Unnamed: 0"),

@@ -134,7 +134,10 @@ def _only_column(places: Sequence[Place], frame: pd.DataFrame, table: Path) -> l
     """
     most = max(len(place.hits) / place.looked_at for place in places)
     best = {p.column: p for p in sorted(places, key=lambda p: len(p.hits)) if 2 * len(p.hits) >= most * p.looked_at}
-    columns = [col for col in best if _leaves_labels(frame, col)] or list(best)
+    many = [col for col, place in best.items() if len(set(place.hits.values())) > 2] or list(
+        best
+    )  # 0/1 name 0.jpg, 1.jpg
+    columns = [col for col in many if _leaves_labels(frame, col)] or many
     if len(columns) > 1:
         listed = "; ".join(f"{col} as {best[col].path} ({best[col].count})" for col in columns)
         raise ArgumentError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -148,6 +149,16 @@ def test_files_that_cannot_be_read_are_named_and_the_others_kept(class_run, few,
     assert list(pd.read_csv("x.csv")["file"]) == ["few/a.jpg", "few/b.jpg", "few/deeper/c.jpg"]
     assert run_predict(class_run.path, ["bad.jpg"], as_json=True) == 3
     assert lines(capsys.readouterr().out)[0]["error"] == "not a picture, or damaged at its start"
+
+
+def test_what_is_no_file_is_named_and_never_opened(class_run, few, capsys):
+    os.mkfifo("pipe.jpg")
+    os.symlink("loop.jpg", "loop.jpg")
+    names = ["few/a.jpg", "pipe.jpg", "loop.jpg", "/dev/zero", "x" * 300 + ".jpg", "a\0b.jpg"]
+    assert run_predict(class_run.path, names, as_json=True) == 3
+    said = [found.get("error", "") for found in lines(capsys.readouterr().out)]
+    expected = ["", "named pipe", "back to itself", "a device", "File name too long", "NUL"]
+    assert [e for e, s in zip(expected, said, strict=True) if e not in s] == [], said
 
 
 def test_paths_come_from_standard_input(class_run, few, monkeypatch, capsys):

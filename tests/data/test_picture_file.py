@@ -204,7 +204,9 @@ FILES = [written(PIL.Image.fromarray(RGB), name.split()[0], **options) for name,
 EXIF = PIL.Image.Exif()
 EXIF[ORIENTATION] = 6
 EXIF[0x010E] = "a picture"
-FILES += [written(PIL.Image.fromarray(RGB), name, exif=EXIF) for name in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")]
+FILES += [
+    written(PIL.Image.fromarray(RGB), name, exif=EXIF.tobytes()) for name in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
+]
 FILES += [written(PIL.Image.fromarray(RAMP), name) for name in ("PNG", "TIFF", "JPEG2000")]
 FILES += [written(PIL.Image.fromarray(RGB).convert("P"), name) for name in ("PNG", "GIF", "TIFF")]
 
@@ -277,6 +279,38 @@ def test_damaged_remarks_of_a_png_are_ignored(chunk, at_end):
     data = written(PIL.Image.fromarray(RGB), "PNG")
     cut = data.index(b"IEND") - 4 if at_end else 33
     assert np.array_equal(decode.decode_rgb(data[:cut] + chunk + data[cut:]), RGB)
+
+
+def segment(marker: int, data: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", len(data) + 2) + data
+
+
+@pytest.mark.parametrize("at", [2, 20], ids=["first", "second"])
+@pytest.mark.parametrize(
+    "remark",
+    [segment(0xE0, b"JFIF"), segment(0xE0, b"JFIF\0\1\1\7\0\0\0\0"), segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0\xff<x"),
+     segment(0xE1, b'http://ns.adobe.com/xap/1.0/\0tiff:Orientation="9"'), segment(0xE2, b"ICC_PROFILE\0\1"),
+     segment(0xE2, b"ICC_PROFILE\0\5\2garbage"), segment(0xE2, b"MPF\0garbage"), segment(0xE3, b""),
+     segment(0xED, b"Photoshop 3.0\0" + b"8BIM\4\4"), segment(0xEE, b"Adobe"), segment(0xFE, b"\xff\0caf\xe9"),
+     segment(0xE1, b"Exif\0\0MM") + segment(0xE1, b"Exif\0\0II*\0"), segment(0xE1, exif_entry(5, 1, b"\x10\x27")[:-4])],
+    ids=range(13),
+)  # fmt: skip
+def test_damaged_remarks_of_a_jpeg_are_ignored(remark, at):
+    for mode in ("RGB", "L", "CMYK")[: 3 if at == 2 else 2]:  # one in CMYK has no first part of that length
+        data = written(PIL.Image.fromarray(RGB).convert(mode), "JPEG")
+        odd = data[:at] + remark + data[at:]
+        assert np.array_equal(decode.decode_rgb(odd), decode.decode_rgb(data))
+        assert decode.picture_shape(odd) == RGB.shape[:2]
+        assert why(odd[: len(odd) // 2])
+
+
+def test_a_jpeg_with_a_damaged_profile_is_still_turned():
+    exif = PIL.Image.Exif()
+    exif[ORIENTATION] = 6
+    data = written(PIL.Image.fromarray(RGB), "JPEG", exif=exif)
+    odd = data[:2] + segment(0xE2, b"ICC_PROFILE\0\1") + data[2:]
+    assert np.array_equal(decode.decode_rgb(odd), decode.decode_rgb(data))
+    assert decode.decode_rgb(odd).shape == (20, 12, 3)
 
 
 @pytest.mark.parametrize("orientation", [3, 6])

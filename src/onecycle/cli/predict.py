@@ -108,7 +108,7 @@ def files_of(pictures: Sequence[Path | str]) -> list[str]:
     for named in pictures:
         if str(named) == STDIN:
             files += _listed_paths()
-        elif Path(named).is_dir():
+        elif os.path.isdir(named):  # False, too, where the name is too long or holds a NUL character
             listed = [str(p) for p in items.list_images(Path(named))]
             if not listed:
                 raise DataError(f"there is no picture in {named}: name a folder that holds some, or the files")

@@ -20,6 +20,7 @@ from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError, CheckpointError, DataWarning, OnecycleWarning
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.learner.checks.misfits import Seen, alike, mark
+from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.learner import Learner
 from onecycle.train import losses as L
 from onecycle.train.metrics import accuracy, fbeta
@@ -197,6 +198,41 @@ def test_a_learner_that_loads_weights_of_another_split_says_so(colour_path, tmp_
     learner_of(data, tmp_path).load("b")
     manifest = json.loads((tmp_path / "models" / "b.json").read_text())["manifest"]
     assert len(manifest["trained_on"]) == 8 * 48
+
+
+def test_a_body_from_a_saved_model_brings_what_it_was_trained_on(colour_path, tmp_path, capsys):
+    data, other = bunch(colour_path, seed=1, size=32).normalize(OWN), bunch(colour_path, seed=2, size=32)
+    learn = cnn_learner(data, "resnet18", pretrained=False, path=tmp_path, silent=True)
+    learn.seen = learn.seen.after_training(data, OWN)
+    file = learn.save("a", return_path=True)
+    with pytest.warns(DataWarning, match=f"{both(data, other)} of 12 validation pictures were trained on"):
+        second = cnn_learner(other, "resnet18", pretrained=file, path=tmp_path)
+    assert second.norm_stats == OWN
+    assert "normalised with mean 0.200" in capsys.readouterr().out
+    (tmp_path / "bare.safetensors").write_bytes(file.read_bytes()[:20])
+    assert Seen.of_file(tmp_path / "bare.safetensors") == Seen.of_file(tmp_path / "none.pth") == Seen()
+
+
+def test_a_prediction_needs_one_output_a_class(colour_path, tmp_path):
+    learn = learner_of(bunch(colour_path), tmp_path)
+    learn.model[1][2] = nn.Linear(4, 5)
+    with pytest.raises(ArgumentError, match=r"gives \(1, 5\) for 3 classes"):
+        learn.predict(learn.data.valid_ds.items[0])
+
+
+@pytest.mark.filterwarnings("ignore:.*no training picture has")
+def test_the_remedy_for_a_loader_that_lacks_a_class(colour_path, tmp_path):
+    learn = learner_of(bunch(colour_path), tmp_path, metrics=[accuracy])
+    for name in ("red", "green"):
+        (tmp_path / "new" / name).mkdir(parents=True)
+        shutil.copy(colour_path / "train" / ("p000.jpg" if name == "red" else "p001.jpg"), tmp_path / "new" / name)
+        shutil.copy(colour_path / "train" / ("p003.jpg" if name == "red" else "p004.jpg"), tmp_path / "new" / name)
+    options = {"valid_pct": 0.5, "classes": learn.data.classes, "size": 16, "bs": 2, "pixel_cache": "memory"}
+    new = ImageDataBunch.from_folder(tmp_path / "new", **options)
+    assert new.classes == learn.data.classes
+    value = learn.validate(new.valid_dl)[1]
+    right = np.mean([str(learn.predict(p)[0]) == str(new.valid_ds.y[i]) for i, p in enumerate(new.valid_ds.items)])
+    assert value == pytest.approx(right)
 
 
 def test_new_weights_replace_what_was_seen(colour_path, tmp_path):

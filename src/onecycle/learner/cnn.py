@@ -13,6 +13,7 @@ from onecycle.data.batches import imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import check_keywords
 from onecycle.files import plain_json
+from onecycle.learner.checks.misfits import Seen, warn_of_trained
 from onecycle.learner.features import check_views
 from onecycle.learner.learner import Learner, LearnerOptions
 from onecycle.learner.precision import precision_asked
@@ -68,8 +69,12 @@ def cnn_learner(
     made: Any = {"cut": cut, "pretrained": pretrained, "seed": data.seed, "log_prior": _log_prior(data), **of_head}
     built = create_cnn_model(base_arch, data.c, **made)
     # A network of the user's own says nothing of its pixels; pretrained ones were fed ImageNet's statistics.
-    stats = (built.body.stats or (imagenet_stats if pretrained else None)) if options.get("normalize", True) else None
+    stats = built.body.stats or (imagenet_stats if pretrained else None)
+    seen = Seen() if isinstance(pretrained, bool) else Seen.of_file(Path(pretrained).expanduser())
+    stats = next(iter(seen.stats), stats) if options.get("normalize", True) else None
     learn = Learner(data, built.model, layer_groups=built.layer_groups, stats=stats, **of_learner)
+    learn.seen = seen
+    warn_of_trained(seen, data)
     learn.network = _network(built.arch, cut, of_head)
     if pretrained:
         learn.freeze()

@@ -179,7 +179,11 @@ class Predictor:
         """
         if not len(pictures):
             return torch.zeros(0, len(self.classes))
-        return self.activation(evaluate(self.model, self.batches(pictures), None).logits)
+        logits = evaluate(self.model, self.batches(pictures), None).logits
+        if logits.shape[1:] != (len(self.classes),):
+            shape = tuple(logits.shape)
+            raise ArgumentError(f"the model gives {shape} for {len(self.classes)} classes: expected one output a class")
+        return self.activation(logits)
 
     def decide(
         self, probs: np.ndarray, files: Sequence[str], *, thresh: Thresh | None = None, raw: bool = False, **more: Any

@@ -24,7 +24,8 @@ from onecycle.data.batches import BatchLoader, Stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.datasets import ImageDataset
 from onecycle.data.labels.items import DatasetType
-from onecycle.errors import ArgumentError, DataWarning, OnecycleWarning, warn
+from onecycle.errors import ArgumentError, CheckpointError, DataWarning, OnecycleWarning, warn
+from onecycle.train.checkpoint import read_manifest
 from onecycle.train.losses import ACTIVATIONS, FOR_CLASSES, FOR_TAGS, FocalLoss, is_one_of, known_activation
 
 MOST_MARKS = 200_000
@@ -56,6 +57,15 @@ class Seen:
         if len(self.paths) + len(self.marks) > MOST_MARKS:
             return {"trained_on": None}
         return {"trained_on": "".join(sorted({mark(p) for p in self.paths} | self.marks))}
+
+    @classmethod
+    def of_file(cls, path: Path) -> Seen:
+        """Return what the weights of a file have seen; nothing where it is no saved model of onecycle."""
+        try:
+            manifest = read_manifest(path.with_suffix("")) if path.suffix == ".safetensors" else {}
+        except (CheckpointError, KeyError):
+            manifest = {}
+        return cls.from_manifest(manifest)
 
     @classmethod
     def from_manifest(cls, manifest: Mapping[str, Any]) -> Seen:

@@ -98,13 +98,15 @@ def test_a_loader_of_the_same_classes_is_judged_as_predict_does(colour_path, tmp
     assert value == pytest.approx(right)
 
 
-@pytest.mark.parametrize("wrong", ["valid", 1, [1, 2], np.zeros(3)])
+@pytest.mark.parametrize("wrong", ["valid", 1, [1, 2], nn.Flatten()])
 def test_what_is_no_part_and_no_loader_is_refused(colour_path, tmp_path, wrong):
     learn = learner_of(bunch(colour_path), tmp_path)
     with pytest.raises(ArgumentError, match="ds_type is a part of the data"):
         learn.loader(wrong)
     with pytest.raises(ArgumentError, match="ds_type is a part of the data"):
         learn.get_preds(wrong)
+    with pytest.raises(ArgumentError, match="ds_type is a part of the data"):
+        learn.interpret(wrong)
 
 
 def test_metrics_that_do_not_fit_the_labels_are_refused_later_too(colour_path, tmp_path):
@@ -233,6 +235,20 @@ def test_the_remedy_for_a_loader_that_lacks_a_class(colour_path, tmp_path):
     value = learn.validate(new.valid_dl)[1]
     right = np.mean([str(learn.predict(p)[0]) == str(new.valid_ds.y[i]) for i, p in enumerate(new.valid_ds.items)])
     assert value == pytest.approx(right)
+
+
+def test_a_model_in_another_learner_brings_what_it_was_trained_on(colour_path, tmp_path):
+    data, other = bunch(colour_path, seed=1).normalize(OWN), bunch(colour_path, seed=2)
+    learn = learner_of(data, tmp_path)
+    learn.fit(1)
+    with pytest.warns(DataWarning, match=f"{both(data, other)} of 12 validation pictures were trained on"):
+        second = Learner(other, learn.model, path=tmp_path, silent=True)
+    with pytest.warns(DataWarning, match=r"trained on pixels normalised with mean 0\.200"):
+        second.validate()
+    Learner(data, learn.model, path=tmp_path, silent=True).validate()
+    learn.model = net(3)  # fresh weights have seen nothing
+    learn.data = other
+    learn.validate()
 
 
 def test_new_weights_replace_what_was_seen(colour_path, tmp_path):
@@ -472,6 +488,25 @@ def test_a_loss_of_ones_own_gives_probabilities_and_says_how(colour_path, tmp_pa
     torch.testing.assert_close(learn.interpret().preds[0], learn.predict(data.valid_ds.items[0])[2])
     learn.save("own")
     assert json.loads((tmp_path / "models" / "own.json").read_text())["manifest"]["activation"] == "softmax"
+
+
+@pytest.mark.filterwarnings("ignore:.*does not say how outputs become probabilities")
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (nn.MSELoss(), r"cannot compare outputs \(4, 3\) with targets \(4,\) torch.int64"),
+        (nn.SmoothL1Loss(), "cannot compare"),
+        (nn.MultiLabelMarginLoss(), "cannot compare"),
+        (lambda out, y: F.cross_entropy(out, y, reduction="none"), r"gives \(4,\) .* take the mean"),
+        (lambda out, y: 0.5, "gives float"),
+        (lambda out: out.mean(), "cannot compare"),
+    ],
+)
+def test_a_loss_that_cannot_read_these_targets_is_refused_before_training(colour_path, tmp_path, loss, says):
+    learn = learner_of(bunch(colour_path), tmp_path, loss_func=loss)
+    with pytest.raises(ArgumentError, match=says):
+        learn.fit(1)
+    assert learn.trainer.epochs_done == 0
 
 
 def test_a_loss_of_ones_own_for_tags(colour_path, tmp_path):

@@ -652,6 +652,8 @@ class ImageDataBunch:
         Raises:
             ArgumentError: there is no such part.
         """
+        if not isinstance(ds_type, DatasetType):
+            raise ArgumentError(f"ds_type is a part of the data, as DatasetType.Valid; received {ds_type!r}")
         dataset = self._datasets.get(ds_type)
         if dataset is None or len(dataset) == 0:
             hint = {DatasetType.Test: "pass test=", DatasetType.Valid: "pass valid_pct=0.2"}.get(ds_type, "")

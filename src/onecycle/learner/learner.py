@@ -117,7 +117,7 @@ class Learner:
     lr_answer: LrAnswer | None = None  # what that one answered
     calibrated = Calibrated()
     """What ``calibrate`` and ``choose_thresholds`` found, for the weights as they are."""
-    seen = misfits.Seen()  # what the weights were trained on: pictures and pixel statistics
+    seen = misfits.SeenByModel()  # what the weights were trained on: pictures and pixel statistics
     weights_version = 0  # counts how often the weights changed, by training, loading or another layer
     body_trained: bool | None = False
     """Whether more than the head was trained; None where weights were loaded, so it is not known."""
@@ -168,6 +168,7 @@ class Learner:
         self.callback_fns = listed(options.get("callback_fns"))
         self.callbacks = list(options.get("callbacks", ()))
         self.recorder = self._new_recorder()
+        misfits.warn_of_trained(self.seen, data)  # a model that another learner trained
 
     # --- data -------------------------------------------------------------------------------------
 
@@ -227,8 +228,6 @@ class Learner:
 
         ``Train`` is in order and not augmented.
         """
-        if ds_type is not None and not isinstance(ds_type, DatasetType):
-            raise ArgumentError(f"ds_type is a part of the data, as DatasetType.Valid; received {ds_type!r}")
         in_order = DatasetType.Fix if ds_type is DatasetType.Train else ds_type or DatasetType.Valid
         return (self._data if data is None else data).loader(in_order).replace(stats=self.norm_stats)
 

@@ -5,6 +5,7 @@ A ``learn`` here is a ``Learner``; its module imports this one, so the type is n
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,15 +65,17 @@ class Layers:
         """
         shapes = [(id(p), p.shape) for group in cnn.group_parameters(self.groups_of(learn)) for p in group]
         data = learn.data
-        now = (shapes, learn.activation, data.lists.resize, data.c)
+        now = (shapes, learn.loss_func, learn.activation, data.lists.resize, data.c)
         if now == self._checked or not len(data.split.train):
             return
         x = learn.dataset_tensor(DatasetType.Train, 0)
-        check_outputs(learn.model, x, data.c, learn.activation, "tags" if data.is_multi else "classes")
+        kind = "tags" if data.is_multi else "classes"
+        outputs = check_outputs(learn.model, x, data.c, learn.activation, kind)
+        check_loss_call(learn.loss_func, outputs, data.train_ds.targets[:1].to(outputs.device))
         self._checked = now
 
 
-def check_outputs(model: nn.Module, x: Tensor, n_classes: int, activation: Any, kind: str) -> None:
+def check_outputs(model: nn.Module, x: Tensor, n_classes: int, activation: Any, kind: str) -> Tensor:
     """Pass one picture through a network, and compare what comes with the classes and the loss.
 
     Args:
@@ -81,6 +84,9 @@ def check_outputs(model: nn.Module, x: Tensor, n_classes: int, activation: Any, 
         n_classes: of the data.
         activation: turns outputs into probabilities.
         kind: ``classes`` or ``tags``.
+
+    Returns:
+        What it gives, ``(1, C)``.
 
     Raises:
         ArgumentError: it cannot take the picture, gives another number of outputs, or no probabilities.
@@ -105,3 +111,27 @@ def check_outputs(model: nn.Module, x: Tensor, n_classes: int, activation: Any, 
             f"the loss takes the model's outputs for {'log-' if of_logs else ''}probabilities, and they are not: end "
             "the model with the activation, or use a loss that has it, as CrossEntropyFlat and BCEWithLogitsFlat do"
         )
+    plain: Tensor = outputs.clone()  # what is born in inference mode cannot meet a loss with gradients
+    return plain
+
+
+def check_loss_call(loss_func: Any, outputs: Tensor, targets: Tensor) -> None:
+    """Call a loss once, on one picture repeated: one row more than there are classes, so that no shape fits by chance.
+
+    Raises:
+        ArgumentError: it cannot compare outputs with targets, or gives no single number.
+    """
+    n = outputs.shape[1] + 1
+    logits, truth = outputs.repeat(n, 1).requires_grad_(), targets.repeat(n, *[1] * (targets.ndim - 1))
+    what = f"outputs {tuple(logits.shape)} with targets {tuple(truth.shape)} {truth.dtype}"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of shapes before it refuses them
+            loss = loss_func(logits, truth)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise ArgumentError(f"the loss cannot compare {what}: {error}") from error
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
+        raise ArgumentError(f"the loss gives {shape} for {what}, and training needs one number: take the mean")

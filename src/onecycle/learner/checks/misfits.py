@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from torch import Tensor, nn
@@ -73,6 +74,19 @@ class Seen:
         text, stats = manifest.get("trained_on") or "", manifest.get("stats")
         known = () if "stats" not in manifest else (None if stats is None else (tuple(stats[0]), tuple(stats[1])),)
         return cls(marks=frozenset(text[i : i + 8] for i in range(0, len(text), 8)), stats=known)
+
+
+class SeenByModel:
+    """An attribute of a learner that belongs to its model: what the weights have seen goes to their next learner."""
+
+    def __init__(self) -> None:
+        self._of: WeakKeyDictionary[nn.Module, Seen] = WeakKeyDictionary()
+
+    def __get__(self, learn: Any, owner: type) -> Seen:
+        return self._of.get(learn.model, Seen())
+
+    def __set__(self, learn: Any, value: Seen) -> None:
+        self._of[learn.model] = value
 
 
 @lru_cache(maxsize=2 * MOST_MARKS)

@@ -188,6 +188,7 @@ def test_after_training_the_body_features_are_computed_anew(colour_path, tmp_pat
     check_fresh(learn)
 
 
+@pytest.mark.filterwarnings("ignore:these weights were trained on pixels normalised with")
 def test_whatever_changes_the_features_makes_them_anew(colour_path, tmp_path, passes, capsys):
     learn = learner(bunch(colour_path), tmp_path, precompute=0, silent=False)
     learn.fit(1, 0.01)

@@ -351,7 +351,7 @@ def _fill(outputs: Tensor, network: nn.Module, pictures: _Viewed, advance: Advan
         if of_batch.shape[1:] != outputs.shape[2:]:
             raise DataError(
                 f"pictures of different sizes give features of different shapes, {tuple(of_batch.shape[1:])} and "
-                f"{tuple(outputs.shape[2:])}; pass size=224, say (in Python or precompute=False)"
+                f"{tuple(outputs.shape[2:])}; pass size=224, say, or precompute=False"
             )
         outputs[view, batch.indices] = of_batch.float().cpu()
         advance(len(of_batch))

@@ -14,8 +14,10 @@ import pytest
 from run_toys import ToyRun, colour_rows
 
 from onecycle.cli.evaluate import run_evaluate
+from onecycle.cli.new_data import labelled_pictures
 from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.errors import ArgumentError, DataError, LabelError
+from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import read_predictions, write_predictions
 from onecycle.runs.split import read_split
@@ -277,3 +279,28 @@ def test_groups_are_counted_without_pictures_that_are_left_out(run, new_pictures
     _, found = evaluated(capsys, run.path, str(data), LayoutOptions(csv="labels.csv"))
     assert found["left out as trained on"] == ["row 32: train/trained.jpg"]
     assert any("over 2 groups (column site)" in note for note in found["notes"])
+
+
+def test_rows_for_testing_are_measured_alone_where_the_run_was_trained_by_their_column(run, tmp_path, capsys):
+    config = run.run.config.read_text()
+    assert "split_col: null" in config
+    root = tmp_path / "marked"
+    rows = colour_rows(root, 30)
+    lines = [f"{n},{c},{'test' if i < 12 else 'train'}" for i, (n, c) in enumerate(rows)]
+    (root / "labels.csv").write_text("name,label,split\n" + "\n".join(lines) + "\n")
+    assert evaluated(capsys, run.path, str(root), NONE)[1]["n"] == 30
+    run.run.config.write_text(config.replace("split_col: null", "split_col: split"))
+    _, found = evaluated(capsys, run.path, str(root), NONE)
+    assert found["n"] == 12
+    assert found["notes"][0].startswith("the 12 rows of 30 that column split has for testing; --split-col ''")
+    assert evaluated(capsys, run.path, str(root), LayoutOptions(split_col=""))[1]["n"] == 30
+
+
+def test_in_the_runs_own_data_its_columns_are_taken(run):
+    config = RunConfig.read(run.run.config)
+    with pytest.raises(ArgumentError, match="no column 'gone'"):
+        labelled_pictures(config.data, NONE, replace(config, label_col="gone"), is_multi=False)
+    layout = labelled_pictures(config.data, NONE, config, is_multi=False)
+    assert (layout.csv, layout.table.folder) == (config.csv, config.folder)
+    asked = LayoutOptions(label_col=str(config.label_col))
+    assert labelled_pictures(config.data, asked, replace(config, label_col="gone"), is_multi=False).csv == config.csv

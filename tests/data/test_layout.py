@@ -397,6 +397,16 @@ def test_linked_folders_are_followed_and_loops_and_dead_links_are_named(tmp_path
         find_layout(root)
 
 
+def test_a_class_whose_files_are_none_of_the_known_kinds_is_named_with_them(tmp_path):
+    folders(tmp_path, "cat", "dog", "owl")
+    for file in (tmp_path / "owl").iterdir():
+        file.rename(file.with_suffix(".heic"))
+    (tmp_path / "none").mkdir()
+    (problem,) = find_layout(tmp_path).pictures.problems()
+    owl = f"{tmp_path.name}/owl, but files of other kinds (10 .heic)"
+    assert (problem.kind, problem.where) == ("empty-folder", (f"{tmp_path.name}/none", owl))
+
+
 def test_two_spellings_of_a_folder_are_one_class(tmp_path):
     spelt = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
     layout = find_layout(folders(tmp_path, f"train/{spelt[0]}", "train/tea", f"valid/{spelt[1]}", "valid/tea"))

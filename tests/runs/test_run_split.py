@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from onecycle.errors import DataError, DataWarning
 from onecycle.runs.build import layout_of, make_bunch, settled, split_of
 from onecycle.runs.config import RunConfig
-from onecycle.runs.split import read_split, split_text
+from onecycle.runs.split import read_split, split_like, split_text
 
 
 @pytest.fixture
@@ -48,6 +49,13 @@ def test_the_folder_of_a_run_means_its_split(colours, tmp_path):
     same = config_of(colours, seed=2, split=str(tmp_path / "run"))
     assert same.split == str((tmp_path / "run" / "split.csv").resolve())
     assert bunch_of(same).split.valid.tolist() == bunch_of(config_of(colours, seed=1)).split.valid.tolist()
+
+
+def test_it_holds_where_the_disk_writes_accents_in_another_way(tmp_path):
+    nfc, nfd = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    (tmp_path / "split.csv").write_text(f"file,part\n{nfc}1.jpg,train\n{nfd}2.jpg,valid\n", encoding="utf-8")
+    split = split_like([f"{tmp_path}/{nfc}2.jpg", f"{tmp_path}/{nfd}1.jpg"], tmp_path, tmp_path / "split.csv")
+    assert (split.train.tolist(), split.valid.tolist()) == ([1], [0])
 
 
 def test_it_holds_when_labels_change(colours, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,12 +65,12 @@ def split_like(paths: Sequence[str], root: Path, table: Path) -> Split:
     """
     rows: dict[str, list[int]] = defaultdict(list)
     for row, path in reversed(list(enumerate(paths))):
-        rows[text_name(path, root)].append(row)
+        rows[_same_name(text_name(path, root))].append(row)
     rows_in: dict[Side, list[int]] = {"train": [], "valid": [], "left out": []}
     gone = []
     for file, side in read_split(table):
-        if rows.get(file):
-            rows_in[side].append(rows[file].pop())
+        if rows.get(_same_name(file)):
+            rows_in[side].append(rows[_same_name(file)].pop())
         elif side != "left out":
             gone.append(file)
     if gone:
@@ -82,3 +83,8 @@ def split_like(paths: Sequence[str], root: Path, table: Path) -> Split:
         warn(text, DataWarning)
     train, valid = (np.sort(np.array(rows_in[side], dtype=np.int64)) for side in ("train", "valid"))
     return Split(train, valid, f"that of {table.parent.name}/{table.name}")
+
+
+def _same_name(file: str) -> str:
+    """Return a name as one that was copied between machines, which write accents in their own way, has it, too."""
+    return unicodedata.normalize("NFC", file)

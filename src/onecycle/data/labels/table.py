@@ -165,7 +165,7 @@ class LabelTable:
         pictures = [p for top in tops for p in items.list_images(top, lost=lost)]
         used = {parent for p in pictures for parent in p.parents}
         empty = tuple(
-            f"{top.name}/{p.name}"
+            f"{top.name}/{p.name}{items.other_files(p).partition(':')[0].replace('; there are', ', but')}"
             for top in tops
             for p in sorted(top.iterdir())
             if p.is_dir() and p not in used and not p.name.startswith(".") and str(p) not in lost

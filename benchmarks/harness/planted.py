@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,29 @@ def many(folder: Path, n: int) -> list[str]:
         Image.fromarray(pixels).save(path, quality=75 if i % 1000 == 999 else 92)
         paths.append(str(path))
     return paths
+
+
+def fashion(folder: Path, source: Path, n: int) -> list[str]:
+    """Write the first n pictures of Fashion-MNIST, 28 px in grey, as PNG files; those that are there already stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with gzip.open(source / "train-images-idx3-ubyte.gz") as file:
+        pixels = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)[:n]
+    paths = [folder / f"{i:05d}.png" for i in range(len(pixels))]
+    for path, picture in zip(paths, pixels, strict=True):
+        if not path.exists():
+            Image.fromarray(picture).save(path)
+    return [str(path) for path in paths]
+
+
+def contact_sheet(pairs: Sequence[Sequence[str]], path: Path, *, side: int = 84, columns: int = 8) -> None:
+    """Write groups of pictures, those of one side by side, as one picture to look at."""
+    width = max((len(names) for names in pairs), default=1) * side + 8
+    sheet = Image.new("RGB", (columns * width, -(-max(1, len(pairs)) // columns) * (side + 8)), "grey")
+    for i, names in enumerate(pairs):
+        for j, name in enumerate(names):
+            picture = Image.open(name).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
+            sheet.paste(picture, (i % columns * width + j * side, i // columns * (side + 8)))
+    sheet.save(path)
 
 
 def wrong_labels(labels: Sequence[Any], share: float, rng: np.random.Generator) -> tuple[list[Any], list[Place]]:

@@ -87,7 +87,7 @@ def test_a_full_disk_at_a_checkpoint_says_how_to_go_on(colour_path, tmp_path, mo
 
     save = RunCheckpoints.save
     monkeypatch.setattr(RunCheckpoints, "save", full)
-    with pytest.raises(OutputError, match=r"last.safetensors.*--out, or free some.*onecycle train --resume .*-001$") as caught:
+    with pytest.raises(OutputError, match=r"last.safetensors.*--out, or free some.*train --resume .*-001$") as caught:
         train(quick(colour_path, tmp_path, csv="labels.csv"))
     assert exit_code(caught.value) == 4
     monkeypatch.setattr(RunCheckpoints, "save", save)

@@ -235,7 +235,7 @@ class TrainingRun:
                 raise
             there = f"{error.strerror} ({error.filename or run.path})"
             on = f"onecycle train --resume {shlex.quote(str(run.path))}"
-            raise OutputError(f"{there}; train on another disk with --out, or free some room and go on: {on}") from error
+            raise OutputError(f"{there}; train elsewhere with --out, or free some room and go on: {on}") from error
         except OutOfMemoryError as error:
             smaller = f"{again} --bs {max(2, (self.config.bs or 16) // 2)}"
             raise OutOfMemoryError(f"{error}\nTry smaller batches or pictures: {smaller}") from error

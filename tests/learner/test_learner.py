@@ -464,7 +464,7 @@ def test_a_callback_that_fits_is_left_alone(learn):
             learn.fit(1, callbacks=[wrong])
 
 
-@pytest.mark.parametrize("value", [None, "0.5", {"a": 1}, 1j, [None], object()], ids=repr)
+@pytest.mark.parametrize("value", [None, "0.5", {"a": 1}, 1j, [None], object()], ids=lambda v: type(v).__name__)
 def test_a_metric_that_returns_no_number_is_named_with_the_first_epoch(learn, value):
     learn.metrics = [accuracy, lambda logits, targets: value]
     with pytest.raises(ArgumentError, match=r"metric '<lambda>' returned .*returns one number"):

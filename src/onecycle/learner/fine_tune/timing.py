@@ -179,6 +179,10 @@ def hold_norms(layer_groups: Sequence[nn.ModuleList]) -> None:
 # --- a cycle that ends in time --------------------------------------------------------------------------
 
 
+FEW_STEPS = 10
+"""From so many steps on, the one nearest to the peak of a cycle runs at 0.98 of it or more."""
+
+
 class TimedCycle(Callback):
     """One cycle over one or several fits that ends in time, and its clock.
 
@@ -211,7 +215,7 @@ class TimedCycle(Callback):
         """
         self._left, self._later, self._deadline_s, self._valid_s = steps, later_steps, deadline_s, valid_s
         n_steps = steps + later_steps
-        if self.position == 0 and n_steps:  # so that a step runs at the peak, however few there are
+        if self.position == 0 and 0 < n_steps < FEW_STEPS:  # one of them runs at the peak
             warmup = OneCycle(n_steps, self._cycle.max_lrs).warmup_steps
             self._cycle = replace(self._cycle, pct_start=warmup / n_steps)
         self.step_s, self._n_timed, self.shortened = 0.0, 0, False

@@ -19,7 +19,7 @@ from onecycle.data.pixels import store as stores
 from onecycle.data.pixels.image import Image, open_image
 from onecycle.errors import ArgumentError, DataError
 from onecycle.learner import tta as inference
-from onecycle.learner.predictor import as_given
+from onecycle.learner.predictor import as_picture
 from onecycle.train.evaluate import evaluate
 
 TFMS = get_transforms(flip_vert=True, max_lighting=0.3)
@@ -83,19 +83,19 @@ def test_files_are_passed_on_and_pixels_become_images(colour_path):
     data = Path(path).read_bytes()
     stream = io.BytesIO(data)
     for file in (path, Path(path), data, stream):
-        assert as_given(file) is file
+        assert as_picture(file) is file
     image = open_image(path)
-    assert as_given(image) is image
+    assert as_picture(image) is image
     with PIL.Image.open(path) as picture:
-        assert as_given(picture) == data, "a file that Pillow opened is decoded as files are"
+        assert as_picture(picture) == data, "a file that Pillow opened is decoded as files are"
         picture.load()
         for pixels in (image.numpy(), image.px, image.data, picture):
-            given = as_given(pixels)
+            given = as_picture(pixels)
             assert isinstance(given, Image)
             assert torch.equal(given.px, image.px)
     for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((3, 4, 5), np.uint8), 7, [[1], [2, 3]], {}):
         with pytest.raises(ArgumentError, match=r"uint8 \(H, W, 3\); received"):
-            as_given(wrong)
+            as_picture(wrong)
 
 
 def test_a_given_file_is_decoded_as_the_data_s_own(colour_path):

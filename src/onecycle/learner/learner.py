@@ -28,7 +28,7 @@ from onecycle.learner.fine_tune.plan import Plan
 from onecycle.learner.fine_tune.run import FineTuneOptions
 from onecycle.learner.oversampling import loss_for_data, sampling_weights
 from onecycle.learner.precision import TrainingSpeed, precision_asked
-from onecycle.learner.predictor import Calibrated, Picture, Predictor, as_given, predictor_of
+from onecycle.learner.predictor import Calibrated, Picture, Predictor, as_picture, predictor_of
 from onecycle.model import cnn
 from onecycle.train import lr_finder
 from onecycle.train.callbacks import GradientClipping, MixUpCallback
@@ -649,7 +649,7 @@ class Learner:
             the label (prints as its name), the class index (or 0/1 per tag) and the probabilities ``(C,)``.
         """
         predictor = self.predictor()
-        own, thresh = predictor.probs([as_given(item)]), thresh if self._data.is_multi else None
+        own, thresh = predictor.probs([as_picture(item)]), thresh if self._data.is_multi else None
         predictions = predictor.decide(own.numpy(), ("",), thresh=thresh, raw=raw)
         label = self.label_of(predictions.decided[0])
         return label, torch.tensor(label.data), torch.from_numpy(predictions.shown_probs[0])

@@ -281,7 +281,7 @@ def predictor_of(learn: Any) -> Predictor:
     )
 
 
-def as_given(item: Picture) -> Image | Source:
+def as_picture(item: Picture) -> Image | Source:
     """Return a file (path, open file, bytes) as it is, and anything else that shows a picture as an Image.
 
     A file is decoded later, by the preprocess of the data that the model was made for; see ``from_pillow`` too.

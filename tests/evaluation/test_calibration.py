@@ -12,13 +12,11 @@ from onecycle.evaluation.certainty.calibration import (
     Calibration,
     calibration_report,
     cross_fit,
-    ece_score,
     fit_calibration,
     make_folds,
-    reliability_curve,
-    top_class,
 )
 from onecycle.evaluation.certainty.intervals import log_loss
+from onecycle.evaluation.certainty.reliability import ece_score, reliability_curve, top_class
 
 
 def softmax(z: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from onecycle.errors import ArgumentError
-from onecycle.evaluation.certainty.calibration import reliability_curve
+from onecycle.evaluation.certainty.reliability import reliability_curve
 from onecycle.evaluation.plots import (
     MAX_PANELS,
     MAX_VALUES,

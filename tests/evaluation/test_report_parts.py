@@ -10,8 +10,8 @@ import pytest
 
 import report_toys as toys
 from onecycle.errors import ArgumentError
-from onecycle.evaluation.certainty.calibration import reliability_curve
 from onecycle.evaluation.certainty.intervals import wilson
+from onecycle.evaluation.certainty.reliability import reliability_curve
 from onecycle.evaluation.certainty.thresholds import TagThresholds, choose_thresholds
 from onecycle.evaluation.class_table import class_rows
 from onecycle.evaluation.headline import HELD_OUT, SAME_PICTURES

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from onecycle.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from onecycle.evaluation.certainty.calibration import Reliability
+    from onecycle.evaluation.certainty.reliability import Reliability
     from onecycle.evaluation.tags import TagCurve
 
 CHAR_EM = 0.6  # mean width of a character, as a share of the font's size; DejaVu Sans prose has 0.57

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onecycle.evaluation.certainty.calibration import Reliability
+from onecycle.evaluation.certainty.reliability import Reliability
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 14, 14, 42

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from onecycle.evaluation.certainty.calibration import (
-    Reliability,
-    calibration_report,
-    ece_score,
-    reliability_curve,
-    top_class,
-)
+from onecycle.evaluation.certainty.calibration import calibration_report
 from onecycle.evaluation.certainty.intervals import Estimate, estimate, micro_precision, micro_recall, sample_fbeta
+from onecycle.evaluation.certainty.reliability import Reliability, ece_score, reliability_curve, top_class
 from onecycle.evaluation.headline import Headline, estimate_decisions, headline, other_scores
 from onecycle.evaluation.predictions import Predictions
 

@@ -9,6 +9,8 @@ import pytest
 import sklearn.metrics as sk
 
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty import thresholds
+from onecycle.evaluation.certainty.calibration import make_folds
 from onecycle.evaluation.certainty.constraints import apply_constraints, propose_constraints
 from onecycle.evaluation.certainty.thresholds import TagThresholds, choose_thresholds
 from onecycle.evaluation.scores import sample_fbeta_score
@@ -214,3 +216,22 @@ def test_a_declared_group_helps_where_it_is_a_rule():
     ruled = choose_thresholds(probs, targets, beta=1, exactly_one=[[0, 1, 2, 3]])
     assert ruled.held_out[0].value > free.held_out[0].value
     assert (ruled.thresholds.decide(probs)[:, :4].sum(axis=1) == 1).all()
+
+
+def test_groups_stay_together_in_the_inner_folds(monkeypatch):
+    """Each fold, of the outer choice and of the inner one, has whole groups; a part with one group keeps the default."""
+    seen = []
+
+    def folds(targets, n_folds=5, *, seed=0, groups=None):
+        made = make_folds(targets, n_folds, seed=seed, groups=groups)
+        seen.append((made, groups))
+        return made
+
+    monkeypatch.setattr(thresholds, "make_folds", folds)
+    probs, targets = drawn(60)
+    choose_thresholds(probs, targets, groups=np.repeat(list("abcdef"), 10))
+    assert len(seen) == 7  # the outer one, the choice on all, and one in each of five parts
+    for made, groups in seen:
+        assert all(len(set(made[groups == g])) == 1 for g in set(groups))
+    kept = choose_thresholds(probs, targets, groups=np.repeat(["a", "b"], 30))
+    assert kept.n_folds == 2

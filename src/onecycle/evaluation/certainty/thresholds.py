@@ -24,6 +24,7 @@ from onecycle.evaluation.certainty.intervals import (
     check_arrays,
     difference,
     estimate,
+    group_numbers,
     macro_fbeta,
     micro_precision,
     micro_recall,
@@ -184,10 +185,17 @@ def choose_thresholds(
     check_groups(exactly_one, probs.shape[1])
     decided, truth = apply_constraints(probs, exactly_one), targets > 0
     goal = _f_goal(beta, average, default, rule, seed) if precision is None else _precision_goal(precision)
-    taken, fit = goal.rule(decided, truth)
+    units = None if groups is None else group_numbers(groups)
+    taken, fit = goal.rule(decided, truth, units)
     values = fit(decided, truth)
+
+    def fit_part(part: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Choose on some pictures; their groups stay together in the inner folds, too."""
+        _, fit = goal.rule(part, truth[rows], None if units is None else units[rows])
+        return fit(part, truth[rows])
+
     folds = make_folds(targets, n_folds, seed=seed, groups=groups)
-    held_out = cross_fit(lambda p, y: goal.rule(p, y)[1](p, y), lambda v, p: p >= v, decided, truth, folds)
+    held_out = cross_fit(fit_part, lambda v, p: p >= v, decided, np.arange(len(truth)), folds)
     one_of = tuple(tuple(map(int, g)) for g in exactly_one)
     counts = count_classes(truth, held_out)
     per_tag = {"positives": counts.support, "precision": counts.precision, "recall": counts.recall}
@@ -213,7 +221,8 @@ class _Goal:
 
     name: str  # in words
     scores: tuple[SumScore, ...]  # of decisions as 0.0 and 1.0; the first is what counts
-    rule: Callable[[np.ndarray, np.ndarray], tuple[Rule, Fit]]  # (probs, truth) → the rule they bear out, and its fit
+    # (probs, truth, groups (N,) or None) → the rule that they bear out, and its fit
+    rule: Callable[[np.ndarray, np.ndarray, np.ndarray | None], tuple[Rule, Fit]]
 
 
 def _f_goal(beta: float, average: Average, default: float, rule: Rule | None, seed: int) -> _Goal:
@@ -235,13 +244,20 @@ def _precision_goal(wanted: float) -> _Goal:
 
 
 def _best_rule(
-    probs: np.ndarray, truth: np.ndarray, *, rules: Sequence[tuple[Rule, Fit]], score: SumScore, seed: int
+    probs: np.ndarray,
+    truth: np.ndarray,
+    groups: np.ndarray | None,
+    *,
+    rules: Sequence[tuple[Rule, Fit]],
+    score: SumScore,
+    seed: int,
 ) -> tuple[Rule, Fit]:
-    """Return the first rule, or a later one where it is clearly better on folds that were left out."""
+    """Return the first rule, or a later one that is clearly better on left-out folds; groups stay in one fold."""
     best = rules[0]
-    if len(probs) < MIN_PICTURES or len(rules) == 1:
+    one_group = groups is not None and len(np.unique(groups)) < 2
+    if len(probs) < MIN_PICTURES or len(rules) == 1 or one_group:
         return best
-    folds = make_folds(truth, seed=seed + 1)
+    folds = make_folds(truth, seed=seed + 1, groups=groups)
 
     def decisions(fit: Fit) -> np.ndarray:
         return cross_fit(fit, lambda v, p: p >= v, probs, truth, folds).astype(float)
@@ -249,7 +265,7 @@ def _best_rule(
     decided = decisions(best[1])
     for candidate in rules[1:]:
         others = decisions(candidate[1])
-        gain = difference(score, others, decided, truth, n_boot=INNER_DRAWS, seed=seed, level=CLEARLY)
+        gain = difference(score, others, decided, truth, groups=groups, n_boot=INNER_DRAWS, seed=seed, level=CLEARLY)
         if gain.low > 0:
             best, decided = candidate, others
     return best

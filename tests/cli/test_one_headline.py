@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from onecycle.cli.evaluate import run_evaluate
 from onecycle.cli.report import report_of_run
 from onecycle.cli.train import run_training
 from onecycle.data.labels.find.columns import LayoutOptions
-from onecycle.evaluation.headline import headline
+from onecycle.evaluation.headline import Headline, headline
 from onecycle.runs.checkpoints import read_issues
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
@@ -59,7 +60,7 @@ def test_everything_that_speaks_of_a_run_says_one_number(trained, colour_path, t
     kind, run, done = trained
     first = run.read_json(run.metrics)["headline"]
     assert first["name"] == NAMES[kind]
-    assert set(first) == {"name", "value", "low", "high", "baseline", "baseline_name", "n", "thresholds"}
+    assert set(first) == {f.name for f in fields(Headline)} - {"signed", "gain"} | {"gain_low", "gain_high"}
     assert first["low"] <= first["value"] <= first["high"]
     assert first["thresholds"] == ("held out" if kind == "tags" else None)
     assert done["headline"] == first
@@ -77,7 +78,7 @@ def test_everything_that_speaks_of_a_run_says_one_number(trained, colour_path, t
     _, again = evaluated(capsys, run.path, None, LayoutOptions())
     for key in ("name", "baseline_name", "n", "thresholds"):
         assert again["headline"][key] == first[key]
-    for key in ("value", "low", "high", "baseline"):
+    for key in ("value", "low", "high", "baseline", "gain_low", "gain_high"):
         assert again["headline"][key] == pytest.approx(first[key], abs=1e-9), key
     # The run's data as if it were new: what is left of it are the pictures that chose the thresholds.
     _, as_data = evaluated(capsys, run.path, str(colour_path), LayoutOptions(**KINDS[kind]))

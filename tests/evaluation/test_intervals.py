@@ -204,25 +204,20 @@ def test_the_interval_of_a_difference_knows_that_the_pictures_are_the_same():
     )
 
 
-def test_baselines_are_the_majority_class_and_the_prevalence():
-    probs, targets = single()
-    found = estimate(accuracy(), probs, targets, prior=np.array([0.1, 0.2, 0.6, 0.1]))
-    assert found.baseline == pytest.approx((targets == 2).mean())
-    assert found.baseline_name == "majority class"
-    probs, tags = tagged()
-    found = estimate(sample_fbeta(2, 0.2), probs, tags, prior=np.array([0.8, 0.4, 0.1, 0.1, 0.0]))
-    always = np.tile([1.0, 1.0, 0.0, 0.0, 0.0], (len(tags), 1))
-    assert found.baseline == pytest.approx(value(sample_fbeta(2, 0.5), always, tags))
-    ap = estimate(MacroAveragePrecision(), probs, tags, prior=np.full(5, 0.3))
-    assert ap.baseline == pytest.approx(tags[:, :4].mean())
-    assert estimate(accuracy(), *single()).baseline is None
+def test_a_new_set_of_pictures_scores_in_a_wider_range():
+    found = estimate(accuracy(), *single())
+    low, high = found.of_new(found.n)
+    assert (found.value - low) / (found.value - found.low) == pytest.approx(math.sqrt(2))
+    assert (high - found.value) / (found.high - found.value) == pytest.approx(math.sqrt(2))
+    assert found.of_new(10**9) == pytest.approx((found.low, found.high), abs=1e-6)
+    assert found.of_new(1) == (0.0, 1.0)
 
 
 def test_an_estimate_reads_as_a_sentence():
     found = Estimate(
-        name="accuracy", value=0.8731, low=0.8204, high=0.9121, baseline=0.41, n=200, baseline_name="majority class"
+        name="accuracy", value=0.8731, low=0.8204, high=0.9121, baseline=0.41, n=200, baseline_name="always the same"
     )
-    assert str(found) == "accuracy 0.873 (0.82 to 0.91; majority class 0.41)"
+    assert str(found) == "accuracy 0.873 (0.82 to 0.91; baseline 0.41)"
     assert str(Estimate(name="ECE", value=0.0312, low=0.0251, high=0.0389, n=9)) == "ECE 0.031 (0.025 to 0.039)"
     gain = Estimate(name="gain", value=0.012, low=-0.01, high=0.034, n=9, signed=True)
     assert str(gain) == "gain +0.012 (-0.01 to +0.03)"

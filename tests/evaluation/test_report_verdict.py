@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import report_toys as toys
-from onecycle.evaluation.certainty.intervals import UNIFORM, Estimate
+from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.class_table import ClassRow, Span, class_rows
 from onecycle.evaluation.headline import FIXED, HELD_OUT, SAME_PICTURES, Headline
 from onecycle.evaluation.predictions import Predictions
@@ -40,8 +40,9 @@ def row(
 
 
 def scores(value=0.9, low=0.85, high=0.93, baseline=0.6, chosen_on=FIXED) -> Scores:
-    ends = {"value": value, "low": low, "high": high, "baseline": baseline}
-    return Scores(Headline(name="sample-F2 at 0.2", **ends, n=200, baseline_name="prior", thresholds=chosen_on), ())
+    ends = {"value": value, "low": low, "high": high, "baseline": baseline, "gain": (low - baseline, high - baseline)}
+    named = "always the same tag: sea"
+    return Scores(Headline(name="sample-F2 at 0.2", **ends, n=200, baseline_name=named, thresholds=chosen_on), ())
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_every_number_in_a_sentence_is_among_its_numbers():
     rows, found = class_rows(predictions), measure(predictions)
     verdict = judge(found, rows, calibration_facts(predictions), Warned(leaked=3), is_multi=True)
     for s in verdict.statements:
-        if s.question in ("How good", "How sure", "Better than the baseline", "Leaks"):
+        if s.question in ("How good", "How sure", "Baseline", "Leaks"):
             for text in re.findall(r"\d+\.\d{3}", s.text):
                 assert any(abs(float(text) - v) < 6e-4 for v in s.numbers.values()), s
 
@@ -166,24 +167,32 @@ def test_chance_among_many_classes_is_not_better_than_the_baseline():
     found = measure(predictions)
     calibration = calibration_facts(predictions)
     verdict = judge(found, class_rows(predictions), calibration, Warned(leaked=0), is_multi=False)
-    assert (found.headline.baseline, found.headline.baseline_name) == (pytest.approx(1 / 300), UNIFORM)
+    assert (found.headline.baseline, found.headline.baseline_name) == (1 / 180, "always the same class: class 0")
     assert "Not shown to be better than the baseline" in verdict.bottom_line.text
     said = {s.question: s for s in verdict.statements}
-    assert "naming one of the 300 classes blindly scores 0.003" in said["Better than the baseline"].text
-    assert said["Better than the baseline"].text.startswith("Not shown")
+    assert said["Baseline"].text.startswith("Not shown to be better than the baseline: always the same class: class 0")
+    assert "never looks at a picture" in said["Baseline"].text
     assert "mean what they say:" not in said["Probabilities"].text.replace("whether they mean what they say:", "")
     good = at_chance(right=60)
     best = judge(measure(good), class_rows(good), None, Warned(leaked=0), is_multi=False)
     assert best.bottom_line.text.startswith("Better than the baseline")
 
 
-def test_the_better_baseline_counts_and_all_scores_have_the_same():
+def test_all_scores_have_the_same_baseline():
     found = measure(at_chance(right=2))
     other = {e.name: e for e in found.others}
-    assert other["error rate"].baseline == pytest.approx(299 / 300)
-    assert other["top-5 accuracy"].baseline == pytest.approx(5 / 300)
-    many = replace(toys.classes(60, 3), targets=np.zeros(60, dtype=np.int64), train_counts=np.array([9, 1, 1]))
-    assert (measure(many).headline.baseline, measure(many).headline.baseline_name) == (1.0, "majority class")
+    assert other["error rate"].baseline == pytest.approx(179 / 180)
+    assert other["top-5 accuracy"].baseline == pytest.approx(5 / 180)
+
+
+def test_a_model_below_the_baseline_and_one_without_are_not_better():
+    worse = scores(0.3, 0.25, 0.35)
+    verdict = judge(worse, [row()], None, Warned(leaked=0), is_multi=True)
+    assert "Worse than the baseline" in next(s for s in verdict.statements if s.question == "Baseline").text
+    assert "do not use it" in verdict.bottom_line.text
+    unknown = replace(worse, headline=replace(worse.headline, baseline=None, gain=None))
+    verdict = judge(unknown, [row()], None, Warned(leaked=0), is_multi=True)
+    assert "do not use it" in verdict.bottom_line.text
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,7 @@ def test_a_declared_group_helps_where_it_is_a_rule():
 
 
 def test_groups_stay_together_in_the_inner_folds(monkeypatch):
-    """Each fold, of the outer choice and of the inner one, has whole groups; a part with one group keeps the default."""
+    """Each fold, of the outer choice and of the inner one, has whole groups; one group alone keeps the default."""
     seen = []
 
     def folds(targets, n_folds=5, *, seed=0, groups=None):

@@ -83,7 +83,7 @@ def tags() -> FakeLearner:
     return FakeLearner(1 / (1 + np.exp(-z)), targets, ["clear", "haze", "cloudy", "road"])
 
 
-def test_metrics_come_with_intervals_and_the_majority_class_of_training(single):
+def test_metrics_come_with_intervals_and_the_commonest_class(single):
     found = single.interpret().metrics()
     assert [e.name for e in found] == ["accuracy", "error rate"]
     right = (single.probs[300:].argmax(axis=1) == single.targets[300:]).mean()
@@ -104,7 +104,7 @@ def test_metrics_of_tags_and_those_asked_for(tags):
 def test_the_summary_says_on_what_it_was_measured(single, tags):
     text = single.interpret().summary()
     assert "300 pictures of the validation set" in text
-    assert "majority class 0.6" in text
+    assert "baseline 0.6" in text
     assert "flatters" not in text
     assert "training set" in single.interpret(Part.Train).summary()
     assert "flatters" in single.interpret(Part.Train).summary()

@@ -21,9 +21,9 @@ from onecycle.cli.screen import Screen
 from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.labels.table import LabelTable
 from onecycle.errors import ArgumentError, DataError
-from onecycle.evaluation.certainty.intervals import MAJORITY, PRIOR, UNIFORM, Estimate, accuracy, sample_fbeta
+from onecycle.evaluation.certainty.intervals import Estimate, accuracy, sample_fbeta
 from onecycle.evaluation.class_table import ClassRow, class_rows, worst_first
-from onecycle.evaluation.headline import Headline, default_estimates, headline, other_scores
+from onecycle.evaluation.headline import Headline, default_estimates, headline, other_scores, versus_baseline
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.scores import fbeta_score
 from onecycle.evaluation.slices import Slice, SliceReport, find_slices, label_columns
@@ -311,6 +311,7 @@ def _say_scores(screen: Screen, judged: Evaluation, limit: float | None) -> None
     elif limit is not None:
         text = f"not held: {first.name} may be as low as {first.low:.3f}, below {limit:g}"
         screen.row("limit", f"{text} (--fail-under looks at the lower end of the interval)", always=True)
+    screen.row("baseline", versus_baseline(first))
     for i, other in enumerate(judged.others):
         screen.row("also" if i == 0 else "", _score(other))
 
@@ -352,11 +353,4 @@ def _say_classes(screen: Screen, judged: Evaluation) -> None:
 
 def _score(e: Estimate) -> str:
     text = f"{e.name} {e.value:.3f}, 95 % interval {e.low:.3f} to {e.high:.3f}"
-    return text if e.baseline is None else f"{text} ({_BASELINES.get(e.baseline_name, 'baseline')}: {e.baseline:.3f})"
-
-
-_BASELINES = {
-    PRIOR: "baseline, the shares of the tags",
-    MAJORITY: "baseline, always the commonest class",
-    UNIFORM: "baseline, any class, each as likely",
-}
+    return text if e.baseline is None else f"{text} (baseline {e.baseline:.3f})"

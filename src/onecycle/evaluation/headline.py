@@ -12,14 +12,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from onecycle.evaluation.certainty.intervals import (
-    Estimate,
-    WeightedScore,
-    baseline_of,
-    default_scores,
-    estimate,
-    sample_fbeta,
-)
+from onecycle.evaluation.certainty.baseline import with_baseline
+from onecycle.evaluation.certainty.intervals import Estimate, WeightedScore, default_scores, estimate, sample_fbeta
 from onecycle.evaluation.certainty.thresholds import choose_thresholds
 from onecycle.evaluation.predictions import Predictions
 
@@ -55,7 +49,8 @@ def headline(predictions: Predictions) -> Headline:
     """Return the score that comes first, with its 95 % interval and its baseline.
 
     Single labels: accuracy. Tags: the mean over pictures of F2, at the chosen thresholds (on pictures that chose them
-    by cross-fitting, so that the choice does not flatter it), else at 0.2. For the baseline see ``baseline_of``.
+    by cross-fitting, so that the choice does not flatter it), else at 0.2. For the baseline see
+    ``baseline.best_constant``.
 
     Raises:
         ArgumentError: no picture, or pictures without labels.
@@ -63,17 +58,14 @@ def headline(predictions: Predictions) -> Headline:
     p = predictions
     if not p.is_multi:
         return Headline.of(_estimate(default_scores(len(p.classes), is_multi=False)[0], p), None)
-    at_custom = sample_fbeta(p.beta, CUSTOM_THRESH)
     if p.thresholds is None:
-        return Headline.of(_estimate(at_custom, p), FIXED)
+        return Headline.of(_estimate(sample_fbeta(p.beta, CUSTOM_THRESH), p), FIXED)
     decided, how = p.decided, OTHER_PICTURES if p.unseen else SAME_PICTURES
     held_out = None if p.unseen else held_out_decisions(p)
     if held_out is not None:
         decided, how = held_out, HELD_OUT
-    score = estimate_decisions(sample_fbeta(p.beta, 0.5), p, decided)
-    baseline, by = (None, "") if p.prior is None else baseline_of(at_custom, p.prior, p.known_targets)
-    name = f"sample-F{p.beta:g} {AT_CHOSEN}"
-    return Headline.of(replace(score, name=name, baseline=baseline, baseline_name=by), how)
+    score = _estimate(sample_fbeta(p.beta, 0.5), p, decided.astype(float))
+    return Headline.of(replace(score, name=f"sample-F{p.beta:g} {AT_CHOSEN}"), how)
 
 
 def other_scores(predictions: Predictions) -> list[Estimate]:
@@ -115,5 +107,24 @@ def held_out_decisions(predictions: Predictions) -> np.ndarray | None:
     return again.decided if same else None
 
 
-def _estimate(score: WeightedScore, p: Predictions, *, seed: int = 0) -> Estimate:
-    return estimate(score, p.probs, p.known_targets, prior=p.prior, groups=p.groups, seed=seed)
+def versus_baseline(score: Estimate) -> str:
+    """Say in one sentence whether a score is better than its baseline, from the difference on the same pictures."""
+    if score.baseline is None or score.gain is None:
+        return "There is no baseline to compare with."
+    low, high = score.gain
+    scored = f"{score.baseline_name} scores {score.baseline:.3f}"
+    if low > 0:
+        return f"Better than the baseline: {scored}; on the same pictures the gain is {low:.3f} to {high:.3f} (95 %)."
+    if high < 0:
+        return f"Worse than the baseline: {scored}; on the same pictures the loss is {-high:.3f} to {-low:.3f} (95 %)."
+    return (
+        f"Not shown to be better than the baseline: {scored}; on the same pictures the difference is {low:+.3f} to "
+        f"{high:+.3f} (95 %). A model that never looks at a picture could do as well."
+    )
+
+
+def _estimate(score: WeightedScore, p: Predictions, probs: np.ndarray | None = None, *, seed: int = 0) -> Estimate:
+    """Return a score of the model's own probabilities, or of others, with its interval and its baseline."""
+    probs, targets = p.probs if probs is None else probs, p.known_targets
+    found = estimate(score, probs, targets, groups=p.groups, seed=seed)
+    return with_baseline(found, score, probs, targets, classes=p.classes, groups=p.groups, seed=seed)

@@ -23,7 +23,14 @@ from onecycle.evaluation.certainty.intervals import Estimate, SumScore, Weighted
 from onecycle.evaluation.certainty.thresholds import TagThresholds, ThresholdOptions, ThresholdReport, choose_thresholds
 from onecycle.evaluation.class_table import as_frame, class_rows
 from onecycle.evaluation.gradcam import grad_cam
-from onecycle.evaluation.headline import HELD_OUT, TRAINED_ON, default_estimates, headline, other_scores
+from onecycle.evaluation.headline import (
+    HELD_OUT,
+    TRAINED_ON,
+    default_estimates,
+    headline,
+    other_scores,
+    versus_baseline,
+)
 from onecycle.evaluation.predictions import DEFAULT_THRESH, Predictions, decide
 from onecycle.evaluation.scores import (
     Thresh,
@@ -36,11 +43,13 @@ from onecycle.evaluation.scores import (
 from onecycle.evaluation.slices import LEAST_PICTURES, SliceReport, columns_of, find_slices, label_columns
 from onecycle.evaluation.tags import TagCurve, co_occurrence, tag_curves, unfounded_pairs
 from onecycle.files import text_name
+from onecycle.text import wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GroupIds = Sequence[object] | np.ndarray
+_SUMMARY_WIDTH = 78
 FEW = 5
 TOLERANCE = 1e-4  # beyond 0 and 1, of rounding
 
@@ -457,7 +466,7 @@ class ClassificationInterpretation:
     def metrics(
         self, scores: Sequence[WeightedScore] | None = None, *, groups: GroupIds | None = None, seed: int = 0
     ) -> list[Estimate]:
-        """Return scores with their 95 % intervals and their baselines, which know the training part's classes alone.
+        """Return scores with their 95 % intervals and their baselines: the best that is the same for every picture.
 
         Args:
             scores: of ``onecycle.evaluation.certainty.intervals``. Default: accuracy and error rate (and, from ten
@@ -483,6 +492,7 @@ class ClassificationInterpretation:
         drawn = "pictures" if p.groups is None else f"{len(set(p.groups)):,} groups of pictures"
         head = f"{len(p):,} pictures of the {self._part_name()}; in brackets the 95 % interval over"
         text = [f"{head}\n{drawn}, and the baseline:", *(f"  {e}" for e in lines)]
+        text += [] if first is None else wrapped(versus_baseline(first), _SUMMARY_WIDTH)
         few = int((p.truth.sum(axis=0) < FEW).sum()) if p.is_multi else 0
         if few:
             text.append(f"{few} of {len(self.classes)} tags have fewer than {FEW} pictures here: a mean over tags is")

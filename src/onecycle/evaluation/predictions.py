@@ -169,11 +169,6 @@ class Predictions:
         chosen = self.thresholds
         return np.full(len(self.classes), DEFAULT_THRESH) if chosen is None else np.array(chosen.values)
 
-    @property
-    def prior(self) -> np.ndarray | None:
-        """Share of each class among the training pictures, float64 ``(C,)``; None where nothing is known of them."""
-        return None if self.train_counts is None else np.asarray(self.train_counts / max(self.n_train, 1), dtype=float)
-
     @cached_property
     def truth(self) -> np.ndarray:
         """Which labels are true, bool ``(N, C)``."""

@@ -11,9 +11,9 @@ from typing import Any
 from onecycle.cli.report import report_of_run, stages_note
 from onecycle.cli.screen import LABEL_WIDTH, Screen
 from onecycle.errors import ArgumentError, DataError
-from onecycle.evaluation.certainty.intervals import MAJORITY, PRIOR, UNIFORM, Estimate
+from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.class_table import class_rows, worst_first
-from onecycle.evaluation.headline import HELD_OUT, Headline, default_estimates, headline, other_scores
+from onecycle.evaluation.headline import HELD_OUT, Headline, default_estimates, headline, other_scores, versus_baseline
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
@@ -181,16 +181,14 @@ def show_results(
 def _show_scores(predictions: Predictions, first: Headline, screen: Screen) -> None:
     """Show the scores as a table, the headline first; with ``quiet`` the headline alone."""
     if screen.quiet:
-        shown = replace(first, baseline_name="baseline")
-        screen.row("result", f"{shown}, {plural(first.n, 'picture')}", always=True)
+        screen.row("result", f"{first}, {plural(first.n, 'picture')}", always=True)
     head = [plural(first.n, "picture"), "value", "95 % interval", "baseline"]
     scores = [first, *other_scores(predictions)]
     cells = [[e.name, f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}", _baseline(e)] for e in scores]
     for i, line in enumerate(aligned([head, *cells])):
         label = "result" if i == 0 else ""
         screen.line(f"{label:<{LABEL_WIDTH}}{line}", style="bold" if i == 1 else "")
-    if first.baseline_name in _BASELINES:
-        screen.row("", f"baseline: {_BASELINES[first.baseline_name]}")
+    screen.row("baseline", versus_baseline(first))
     if first.thresholds == HELD_OUT and predictions.thresholds is not None:
         how = _RULES.get(predictions.thresholds.rule, predictions.thresholds.goal)
         screen.row("", f"chosen thresholds: {how}; each fold was judged by those that the others chose")
@@ -199,13 +197,6 @@ def _show_scores(predictions: Predictions, first: Headline, screen: Screen) -> N
 def _baseline(e: Estimate) -> str:
     return "" if e.baseline is None else f"{e.baseline:.3f}"
 
-
-_BASELINES = {
-    PRIOR: "by how common each tag is in training, without looking",
-    MAJORITY: "always the class that is commonest in training",
-    UNIFORM: "any of the classes, each as likely",
-}
-"""What a prediction that has not seen the picture is, by the name of the baseline."""
 
 _RULES = {"default": "0.5 for all tags", "one for all tags": "one for all tags", "per tag": "one for each tag"}
 

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 N_BOOT = 1000  # half-samples; only their spread is used, which 1,000 give to about 2 % and 200 to 5 %
 MIN_BOOT, BOOT_CELLS = 200, 2_000_000  # fewer of them where there are more than 2,000 pictures
 LEVEL = 0.95
-MAJORITY, UNIFORM, PRIOR = "majority class", "uniform", "prior"  # baselines
 MAX_CELLS = 4_000_000  # weights held at a time (32 MB): bounds the memory for any number of pictures
 Rows = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -66,7 +65,8 @@ class SumScore:
     rows: Rows  # (probs, targets) → what each picture adds, float (N, K)
     total: Callable[[np.ndarray], np.ndarray]  # sums (..., K) → score (...)
     bounded: bool = True  # whether it lies in [0, 1]
-    uniform: Callable[[int], float] | None = None  # of naming any of C classes, each as likely; None: unknown
+    falls: bool = False  # whether less is better
+    names: int = 1  # how many classes a prediction names (of tags: any number); 0: it reads probabilities
 
     def weighted(self, probs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the score for each row of ``weights`` float ``(B, N)``, float64 ``(B,)``."""
@@ -90,33 +90,29 @@ class MacroAveragePrecision:
         return mean_without_nan(each, axis=0)
 
 
-def _mean_of(
-    name: str, per_picture: Rows, *, bounded: bool = True, uniform: Callable[[int], float] | None = None
-) -> SumScore:
+def _mean_of(name: str, per_picture: Rows, *, bounded: bool = True, falls: bool = False, names: int = 1) -> SumScore:
     """Return the score that is the mean of a value a picture, float ``(N,)``."""
 
     def rows(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         return np.stack([per_picture(probs, targets), np.ones(len(probs))], axis=1)
 
-    return SumScore(name, rows, lambda t: ratio(t[..., 0], t[..., 1]), bounded, uniform)
+    return SumScore(name, rows, lambda t: ratio(t[..., 0], t[..., 1]), bounded, falls, names)
 
 
 def accuracy() -> SumScore:
     """Share of pictures whose most probable class (of equal ones the first) is the true one."""
-    return _mean_of("accuracy", lambda p, y: (p.argmax(axis=1) == y).astype(float), uniform=lambda c: 1 / c)
+    return _mean_of("accuracy", lambda p, y: (p.argmax(axis=1) == y).astype(float))
 
 
 def error_rate() -> SumScore:
     """1 − ``accuracy``."""
-    return _mean_of("error rate", lambda p, y: (p.argmax(axis=1) != y).astype(float), uniform=lambda c: 1 - 1 / c)
+    return _mean_of("error rate", lambda p, y: (p.argmax(axis=1) != y).astype(float), falls=True)
 
 
 def top_k_accuracy(k: int = 5) -> SumScore:
     """Share of pictures whose true class is among the k most probable; ties go to the lower class index."""
     top_k_hits(np.zeros((1, 1)), np.zeros(1, dtype=np.int64), k)  # a bad k is told now, not at the first use
-    return _mean_of(
-        f"top-{k} accuracy", lambda p, y: top_k_hits(p, y, k).astype(float), uniform=lambda c: min(1.0, k / c)
-    )
+    return _mean_of(f"top-{k} accuracy", lambda p, y: top_k_hits(p, y, k).astype(float), names=k)
 
 
 def log_loss() -> SumScore:
@@ -128,7 +124,7 @@ def log_loss() -> SumScore:
             return np.asarray(-np.log(safe[np.arange(len(y)), y]))
         return np.asarray(-np.log(np.where(y > 0, safe, 1 - safe)).mean(axis=1))
 
-    return _mean_of("log loss", losses, bounded=False)
+    return _mean_of("log loss", losses, bounded=False, falls=True, names=0)
 
 
 def sample_fbeta(beta: float = 2.0, thresh: Thresh = 0.2) -> SumScore:
@@ -205,26 +201,42 @@ def _at(thresh: Thresh) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A number with its 95 % interval, next to the baseline: what the same score would be without the pictures."""
+    """A number with its 95 % interval, next to the baseline: the best that one could do without the pictures."""
 
     name: str
     value: float  # over all pictures
     low: float  # lower end of the interval
     high: float  # upper end
-    baseline: float | None = None  # the same score of a prediction that has not seen the picture; None: there is none
+    baseline: float | None = None  # the score of ``baseline.best_constant``; None: not asked for
     n: int  # pictures
-    baseline_name: str = ""  # which prediction that is: MAJORITY, UNIFORM or PRIOR
+    baseline_name: str = ""  # what that says of every picture, in words
+    gain: tuple[float, float] | None = None  # 95 % interval of how much better it is than the baseline
     signed: bool = False  # whether it is a difference, printed with its sign
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON has them."""
         names = ("name", "value", "low", "high", "baseline", "baseline_name", "n")
-        return {name: getattr(self, name) for name in names}
+        low, high = (end if math.isfinite(end) else None for end in self.gain or (math.nan, math.nan))
+        return {name: getattr(self, name) for name in names} | {"gain_low": low, "gain_high": high}
+
+    @property
+    def beats_baseline(self) -> bool:
+        """Whether it is shown to be better than the baseline: on the same pictures, with the low end above 0."""
+        return self.gain is not None and self.gain[0] > 0
+
+    def of_new(self, m: int) -> tuple[float, float]:
+        """Return between which ends the score of m new pictures lies in 95 of 100 cases, for a score in [0, 1].
+
+        The interval is of the score over *all* such pictures; that of m others varies about it as well.
+        """
+        wider = math.sqrt(1 + self.n / m)
+        low, high = self.value - wider * (self.value - self.low), self.value + wider * (self.high - self.value)
+        return max(low, 0.0), min(high, 1.0)
 
     def __str__(self) -> str:
         digits = 2 if self.high - self.low >= 0.02 else 3
         sign = "+" if self.signed else ""
-        than = "" if self.baseline is None else f"; {self.baseline_name} {self.baseline:.2f}"
+        than = "" if self.baseline is None else f"; baseline {self.baseline:.2f}"
         ends = f"{self.low:{sign}.{digits}f} to {self.high:{sign}.{digits}f}"
         return f"{self.name} {self.value:{sign}.3f} ({ends}{than})"
 
@@ -234,13 +246,12 @@ def estimate(
     probs: np.ndarray,
     targets: np.ndarray,
     *,
-    prior: np.ndarray | None = None,
     groups: Sequence[object] | np.ndarray | None = None,
     n_boot: int | None = None,
     seed: int = 0,
     level: float = LEVEL,
 ) -> Estimate:
-    """Return a score with its interval and, with ``prior``, its baseline.
+    """Return a score with its interval; ``baseline.with_baseline`` adds what it is compared with.
 
     The interval comes from the spread of the score over half-samples. A score in [0, 1] gets a score
     interval (Wilson) of as many pictures as would give that spread, which holds near 0 and 1 and for
@@ -253,7 +264,6 @@ def estimate(
         score: one of this module, or another ``WeightedScore``.
         probs: float ``(N, C)``.
         targets: int ``(N,)``, or 0/1 ``(N, C)``.
-        prior: float ``(C,)`` share of each class in the **training** part, for the baseline; see ``baseline_of``.
         groups: an id for each picture; pictures of one group are drawn together. With few groups the interval
             is wide, as it should be.
         n_boot: half-samples; default 1,000, down to 200 for more than 10,000 pictures.
@@ -270,8 +280,7 @@ def estimate(
     check_arrays(probs, targets, groups)
     weighted = partial(score.weighted, probs, targets)
     value, low, high = _with_interval(weighted, len(probs), groups, level, n_boot, seed, bounded=score.bounded)
-    baseline, by = (None, "") if prior is None else baseline_of(score, np.asarray(prior), targets)
-    return Estimate(name=score.name, value=value, low=low, high=high, baseline=baseline, n=len(probs), baseline_name=by)
+    return Estimate(name=score.name, value=value, low=low, high=high, n=len(probs))
 
 
 def difference(
@@ -309,28 +318,6 @@ def difference(
     value, low, high = _with_interval(change, len(probs), groups, level, n_boot, seed, bounded=False)
     name = name or f"difference in {score.name}"
     return Estimate(name=name, value=value, low=low, high=high, n=len(probs), signed=True)
-
-
-def baseline_of(score: WeightedScore, prior: np.ndarray, targets: np.ndarray) -> tuple[float, str]:
-    """Return what a score would be without the pictures, and by which prediction.
-
-    Tags: the training shares as probabilities (``PRIOR``). Single labels: the class that is commonest in training
-    (``MAJORITY``); where any class, each as likely, would be right more often (``UNIFORM``), that, the stricter of the
-    two: the commonest class of training may be rare, or missing, among these pictures, and to beat it shows nothing.
-
-    Args:
-        score: of this module.
-        prior: float ``(C,)`` training shares.
-        targets: int ``(N,)``, or 0/1 ``(N, C)``.
-    """
-    constant, once = np.broadcast_to(prior.astype(float), (len(targets), len(prior))), np.ones((1, len(targets)))
-    value = float(score.weighted(constant, targets, once)[0])
-    if targets.ndim == 2:
-        return value, PRIOR
-    uniform, c = getattr(score, "uniform", None), len(prior)
-    if uniform is not None and (targets == prior.argmax()).mean() < 1 / c:
-        return float(uniform(c)), UNIFORM
-    return value, MAJORITY
 
 
 def wilson(share: np.ndarray | float, n: np.ndarray | float, z: float = 1.959964) -> tuple[np.ndarray, np.ndarray]:

@@ -13,15 +13,15 @@ The rules are few and fixed, so that a reader can argue with them:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from onecycle.evaluation.certainty.intervals import MAJORITY, UNIFORM
 from onecycle.evaluation.class_table import ClassRow, Span, share_spans
-from onecycle.evaluation.headline import HELD_OUT, SAME_PICTURES, TRAINED_ON, Headline
+from onecycle.evaluation.headline import HELD_OUT, SAME_PICTURES, TRAINED_ON, Headline, versus_baseline
 from onecycle.evaluation.report.scores import CalibrationFacts, Scores
 from onecycle.text import plural, shown
 
@@ -160,7 +160,7 @@ def judge(
     statements = [
         _how_good(best, is_multi=is_multi),
         _how_sure(best),
-        _better_than(best, len(rows)),
+        _better_than(best),
         *_what_for(graded, words, is_multi=is_multi),
         *_cautions(best, calibration, warned, is_multi=is_multi),
     ]
@@ -176,8 +176,8 @@ def _bottom_line(best: Headline, graded: Sequence[GradedClass], warned: Warned, 
         text = "These pictures trained the model, so this page cannot say how good it is."
     elif warned.leaked:
         text = "The numbers flatter the model: training saw copies of validation pictures. Mend the split first."
-    elif not _above_baseline(best):
-        text = "Not shown to be better than the baseline: do not use it yet."
+    elif not best.beats_baseline:
+        text = "Not shown to be better than the baseline, which never looks at a picture: do not use it yet."
     elif trusted == n:
         text, tone = f"Better than the baseline, and good enough to trust for all {n} {words}.", "good"
     elif trusted:
@@ -205,27 +205,23 @@ def _how_good(best: Headline, *, is_multi: bool) -> Statement:
 
 
 def _how_sure(best: Headline) -> Statement:
-    text = f"On other pictures like these, expect {best.low:.3f} to {best.high:.3f} (95 % interval)."
+    low, high = best.of_new(best.n)
+    text = (
+        f"The score over all pictures like these lies in {best.low:.3f} to {best.high:.3f} (95 %); a new set of "
+        f"{best.n:,} such pictures would score {low:.3f} to {high:.3f}."
+    )
     wide = best.high - best.low > 0.1
     if wide:
         text += " That is wide; more validation pictures would narrow it."
-    return Statement("How sure", text, "care" if wide else "plain", {"low": best.low, "high": best.high})
+    numbers = {"low": best.low, "high": best.high, "new_low": low, "new_high": high}
+    return Statement("How sure", text, "care" if wide else "plain", numbers)
 
 
-def _better_than(best: Headline, c: int) -> Statement:
-    if best.baseline is None:
-        return Statement("Better than what", "There is no baseline to compare with.", "care", {})
-    baselines = {
-        UNIFORM: f"naming one of the {c:,} classes blindly",
-        MAJORITY: "always naming the class that is commonest in training",
-    }
-    scored = f"{baselines.get(best.baseline_name, 'knowing only how common each tag is')} scores {best.baseline:.3f}"
-    above = _above_baseline(best)
-    text = f"Not shown: {scored}, and the interval, from {best.low:.3f} on, does not lie above that."
-    if above:
-        text = f"Yes: {scored}, and the whole interval lies above."
-    numbers = {"baseline": best.baseline, "low": best.low}
-    return Statement("Better than the baseline", text, "good" if above else "bad", numbers)
+def _better_than(best: Headline) -> Statement:
+    low, high = best.gain or (math.nan, math.nan)
+    numbers = {} if best.baseline is None else {"baseline": best.baseline, "low": low, "high": high}
+    tone: Tone = "good" if best.beats_baseline else "care" if best.gain is None else "bad"
+    return Statement("Baseline", versus_baseline(best), tone, numbers)
 
 
 def _what_for(graded: Sequence[GradedClass], words: str, *, is_multi: bool) -> list[Statement]:
@@ -302,10 +298,6 @@ def _probabilities(facts: CalibrationFacts, *, is_multi: bool) -> Statement:
     else:
         text = f"It cannot be told whether they mean what they say: {measured}"
     return Statement("Probabilities", text, tone, numbers)
-
-
-def _above_baseline(best: Headline) -> bool:
-    return best.baseline is None or best.low > best.baseline
 
 
 def _with_shares(rows: Sequence[ClassRow]) -> list[str]:

@@ -76,6 +76,7 @@ def save_alpha(path):
         ("a.tif", lambda p: PIL.Image.fromarray(GREY).save(p), "warning", "16-bit"),
         ("a.jpg", save_turned, "note", "exif-orientation"),
         ("a.png", save_alpha, "note", "alpha"),
+        ("a.png", lambda p: PIL.Image.fromarray(drawn(0, side=40)).save(p, transparency=(0, 0, 0)), "note", "alpha"),
     ],
 )
 def test_unusual_files_are_reported(tmp_path, name, save, severity, kind):

@@ -84,7 +84,16 @@ def box(brand: bytes, *others: bytes) -> bytes:
         (b"\xff\x0aabc", "JPEG XL"),
         (b"\xff\xd8\xff", "a JPEG that is damaged at its start"),
         (b"\x89PNG\r\n\x1a\n", "a PNG that is damaged at its start"),
-        (b"some words", "not a picture, or damaged at its start"),
+        (b"Not Found", "text, not a picture; it starts with 'Not Found'"),
+        ("ängström\n".encode() * 40, "text, not a picture"),
+        (b"\x1b[31mred", "not a picture, or damaged at its start"),
+        (b"/9j/4AAQSkZJRgABAQ", "base64"),
+        (b"data:image/png;base64,iVBORw0KGgo", "base64"),
+        (b"\0\5\x16\7\0\2\0\0Mac OS X", "starts with ._"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"v/1\1\2\0\0\0", "high dynamic range"),
+        (written(PIL.Image.fromarray(RGB), "WEBP")[:-9], "a WebP picture that is cut off or damaged"),
+        (written(PIL.Image.fromarray(RGB), "TIFF", compression="tiff_lzw")[:-9], "a TIFF that is cut off"),
         (b"\xff", "not a picture, or damaged at its start"),
     ],
 )
@@ -346,10 +355,12 @@ def test_a_damaged_second_frame_is_no_fault_of_the_first():
 # -------------------------------------------------------------------- grey levels
 
 
-def tiff(bits: int, data: bytes, *, photometric: int = 1, form: int = 1, order: str = "<") -> bytes:
+def tiff(
+    bits: int, data: bytes, *, photometric: int = 1, form: int = 1, order: str = "<", extra: tuple[int, int] = ()
+) -> bytes:
     """Write a grey TIFF of 12 × 20 pixels."""
     tags = [(256, 20), (257, 12), (258, bits), (259, 1), (262, photometric), (273, 0), (277, 1), (278, 12),
-            (279, len(data)), (339, form)]  # fmt: skip
+            (279, len(data)), *([extra] if extra else []), (339, form)]  # fmt: skip
     start = 8 + 2 + 12 * len(tags) + 4
     entries = b"".join(struct.pack(order + "HHII", t, 4, 1, start if t == 273 else v) for t, v in tags)
     head = {"<": b"II*\0", ">": b"MM\0*"}[order]
@@ -368,6 +379,10 @@ GREYS = {
     "12 bits": tiff(12, packed12(RAMP >> 4)),
     "16 bits": tiff(16, RAMP.tobytes()),
     "16 bits, 0 is white": tiff(16, (65535 - RAMP).tobytes(), photometric=0),
+    "8 bits of undefined format": tiff(8, EIGHT.tobytes(), form=4),
+    "16 bits of undefined format": tiff(16, RAMP.astype(">u2").tobytes(), form=4, order=">"),
+    "12 bits, 0 is white": tiff(12, packed12(4095 - (RAMP >> 4)), photometric=0),
+    "16 bits, big-endian, 0 is white": tiff(16, (65535 - RAMP).astype(">u2").tobytes(), photometric=0, order=">"),
     "16 bits, big-endian": tiff(16, RAMP.astype(">u2").tobytes(), order=">"),
     "16 bits, deflated, 0 is white": written(
         PIL.Image.fromarray(65535 - RAMP), "TIFF", compression="tiff_deflate", tiffinfo={262: 0}
@@ -388,7 +403,10 @@ GREYS = {
 
 @pytest.mark.parametrize("name", GREYS)
 def test_grey_levels_are_right_to_one_level(name):
-    for pixels in (decode.decode_rgb(GREYS[name]), shown(PIL.Image.open(io.BytesIO(GREYS[name])))):
+    results = [decode.decode_rgb(GREYS[name])]
+    with suppress(PIL.UnidentifiedImageError):  # not every one of these is Pillow's to open
+        results.append(shown(PIL.Image.open(io.BytesIO(GREYS[name]))))
+    for pixels in results:
         assert np.abs(pixels.astype(int) - EIGHT[..., None]).max() <= 1
 
 
@@ -401,14 +419,47 @@ def test_grey_levels_are_right_to_one_level(name):
         (tiff(32, RAMP.astype("<f4").tobytes(), form=3), "32-bit"),
         (tiff(10, packed12(RAMP)), "a TIFF of 1 band of 10 bits"),
         (tiff(14, RAMP.tobytes()), "a TIFF of 1 band of 14 bits"),
-        (tiff(12, packed12(RAMP >> 4), photometric=0), "12 bits whose 0 is white"),
-        (tiff(16, RAMP.astype(">u2").tobytes(), photometric=0, order=">"), "16 bits whose 0 is white"),
+        (tiff(8, EIGHT.tobytes(), form=2, photometric=0), "8 signed bits whose 0 is white"),
+        (tiff(16, RAMP.tobytes(), form=2, photometric=0), "signed"),
+        (tiff(16, (RAMP / 65535).astype("<f2").tobytes(), form=3), "16 floating-point bits"),
+        (tiff(12, packed12(RAMP >> 4), order=">"), "a TIFF of 1 band of 12 bits"),
+        (tiff(8, EIGHT.tobytes(), extra=(338, 0)), "1 of them neither grey nor colour"),
         (written(PIL.Image.fromarray(RAMP.astype(np.float32)), "TIFF"), "32-bit"),
     ],
 )
 def test_samples_without_one_meaning_in_8_bits_are_named(data, expected):
     assert expected in why(data)
     assert expected in scanned(data)[0][0].problem
+
+
+def with_preview(tags: dict[int, int]) -> bytes:
+    return written(PIL.Image.fromarray(RGB), "TIFF", tiffinfo=tags)
+
+
+@pytest.mark.parametrize(("tags", "is_raw"), [({254: 1, 330: 8}, True), ({50706: 1, 330: 8}, True), ({254: 1}, False),
+                                              ({330: 8}, False)])  # fmt: skip
+def test_the_preview_of_a_raw_photograph_is_not_taken_for_it(tags, is_raw):
+    data = with_preview(tags)
+    if is_raw:
+        assert "raw photograph" in why(data)
+    else:
+        assert np.array_equal(decode.decode_rgb(data), RGB)
+
+
+@pytest.mark.parametrize("damage", ["cut", "bad", "bands"])
+def test_a_damaged_tiff_writes_nothing_to_the_screen(damage, capfd):
+    data = bytearray(written(PIL.Image.fromarray(np.tile(RGB, (9, 9, 1))), "TIFF", compression="tiff_lzw"))
+    if damage == "cut":
+        del data[len(data) // 2 :]
+    elif damage == "bad":
+        data[len(data) // 2 :][:60] = b"\xff" * 60
+        data[20:80] = b"\xff" * 60
+    else:
+        data = bytearray(
+            tiff(16, RAMP.tobytes()).replace(struct.pack("<HHII", 277, 4, 1, 1), struct.pack("<HHII", 277, 4, 1, 13))
+        )
+    why(bytes(data))
+    assert capfd.readouterr() == ("", "")
 
 
 # -------------------------------------------------------------------- what Pillow opened

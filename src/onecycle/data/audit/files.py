@@ -30,6 +30,7 @@ _HUGE_PX, _EIGHTH = 50_000_000, 8  # a larger JPEG is fingerprinted at an eighth
 _LARGE_CUT = 0.25  # share of a picture's area that a crop takes away
 _DARK = 64  # grey level that a picture with the whole range of its bits passes somewhere
 _BLOWN_UP = 2.0  # a picture scaled up by more is mostly invented pixels
+_WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
 THREADS = min(16, os.cpu_count() or 1)
 
 
@@ -46,6 +47,7 @@ class FileFacts:
     frames: int = 1  # more than 1 in an animation or a file of several pages
     bits: int = 8  # of a sample as stored
     bands: int = 3  # samples a pixel as stored
+    alpha: bool = False  # a part may be transparent
     brightest: int = 255  # sample, of a picture with more than 8 bits, once 8 of them are taken
 
 
@@ -162,6 +164,7 @@ def _facts(picture: ImageFile) -> FileFacts:
         frames=_frames(picture),
         bits=samples.bits if deep else 8,
         bands=samples.bands or len(picture.getbands()),
+        alpha="transparency" in picture.info or picture.mode in _WITH_ALPHA,
     )
 
 
@@ -198,8 +201,8 @@ _ODD_FILES: _Table = (
 _REMARKS: _Table = (
     ("cmyk", lambda f: f.mode == "CMYK", "in CMYK, converted without a colour profile",
      "convert them to RGB if colours matter"),
-    ("alpha", lambda f: f.mode in ("RGBA", "LA", "PA", "La", "RGBa"), "with an alpha channel, which is dropped",
-     "if what is hidden below it would mislead, paint it over"),
+    ("alpha", lambda f: f.alpha, "with transparent parts (alpha), which are shown as the colours stored there",
+     "if those would mislead, paint them over"),
     ("exif-orientation", lambda f: f.orientation not in (0, 1), "turned by their EXIF orientation",
      "nothing here, where it is applied; other tools may ignore it"),
 )  # fmt: skip

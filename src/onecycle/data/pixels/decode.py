@@ -24,6 +24,7 @@ from importlib import metadata
 
 import numpy as np
 import PIL.Image
+import PIL.ImageChops
 from PIL import features
 from PIL.ImageFile import ImageFile
 
@@ -221,8 +222,11 @@ def _to_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
         return PIL.Image.fromarray(255 - values if samples.negative else values).convert("RGB")
     if picture.mode in ("F", "I"):
         raise ValueError("32-bit pixels have no fixed range; save the picture with 8 or 16 bits")
+    picture = picture.convert("LA") if picture.mode == "La" else picture
+    if samples.negative and samples.bands == 2:
+        picture = PIL.ImageChops.invert(picture.getchannel("L"))
     if picture.mode == "L":  # not converted, since an odd transparent colour would be, too
         return PIL.Image.merge("RGB", [picture] * 3)
     if picture.mode == "P":  # through RGBA, since a palette may carry transparency that RGB alone warns about
         picture = picture.convert("RGBA")
-    return (picture.convert("LA") if picture.mode == "La" else picture).convert("RGB")
+    return picture.convert("RGB")

@@ -7,8 +7,11 @@ knows nothing of pictures that are decoded at a fraction of their size. The limi
 
 from __future__ import annotations
 
+import codecs
+import ctypes
 import errno
 import io
+import logging
 import os
 import re
 import stat
@@ -19,9 +22,11 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import IO, Any, Self
 
 import PIL.Image
+from PIL import _imaging
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
@@ -42,6 +47,8 @@ _JPEG, _SCAN = b"\xff\xd8\xff", 0xDA  # the start of the file, and the marker be
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"IDAT", b"fdAT", b"IEND")  # chunks that pixels hang on
 _WIDTH, _BITS, _PHOTOMETRIC, _BANDS, _FORMAT = 256, 258, 262, 277, 339  # tags of TIFF
+_SUBFILE, _OTHER_PAGES, _EXTRA, _DNG = 254, 330, 338, 50706
+_UNSIGNED, _SIGNED, _FLOAT, _UNDEFINED = 1, 2, 3, 4  # formats of samples in TIFF
 
 
 @contextmanager
@@ -114,17 +121,28 @@ def reason(error: Exception) -> str:
         return "no such file"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror  # without its number, and the path that is named anyway
-    return str(error) or type(error).__name__
+    text = str(error)
+    return next((words for start, words in _WORDS_OF_PILLOW if text.startswith(start)), text) or type(error).__name__
 
 
-@dataclass(frozen=True)
+_WORDS_OF_PILLOW = (
+    ("could not create decoder object", "a WebP picture that is cut off or damaged"),
+    ("decoder error", "its pixels are damaged"),
+    ("broken data stream", "its pixels are damaged"),
+)
+"""How a message of Pillow starts, and what it means to who has the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Samples:
     """How a TIFF stores its samples; of other files, what is usual."""
 
     bits: int = 16  # of a sample, where a picture has more than 8
     negative: bool = False  # 0 is white
     signed: bool = False
+    floating: bool = False
     bands: int = 0  # samples a pixel, 0 where the file does not say it
+    extra: int = 0  # how many of them are said to be neither grey nor colour
 
     @classmethod
     def of(cls, picture: PIL.Image.Image) -> Self:
@@ -137,7 +155,20 @@ class Samples:
     def from_tags(cls, tags: ImageFileDirectory_v2) -> Self:
         """Read the tags of a TIFF."""
         first = {t: v[0] if isinstance(v := tags.get(t), tuple) else v for t in (_BITS, _PHOTOMETRIC, _FORMAT, _BANDS)}
-        return cls(first[_BITS] or 1, first[_PHOTOMETRIC] == 0, first[_FORMAT] == 2, first[_BANDS] or 1)
+        return cls(
+            bits=first[_BITS] or 1,
+            negative=first[_PHOTOMETRIC] == 0,
+            signed=first[_FORMAT] == _SIGNED,
+            floating=first[_FORMAT] == _FLOAT,
+            bands=first[_BANDS] or 1,
+            extra=len(extra) if isinstance(extra := tags.get(_EXTRA, ()), tuple) else 1,
+        )
+
+    def __str__(self) -> str:
+        kind = " signed" * self.signed + " floating-point" * self.floating
+        text = f"{plural(self.bands, 'band')} of {self.bits}{kind} bits"
+        text += " whose 0 is white" * self.negative
+        return text + f", {self.extra} of them neither grey nor colour" * bool(self.extra)
 
 
 # -------------------------------------------------------------------- memory
@@ -216,14 +247,16 @@ def _picture_in(file: IO[bytes]) -> ImageFile:
                     picture = _read_by(reader, file, head)
                     if min(picture.size) > 0:  # else of a kind that Pillow knows the name of, and cannot read
                         return picture
-    raise PIL.UnidentifiedImageError(
-        _tiff_of_another_kind(file, head) or _kind_of(head) or "not a picture, or damaged at its start"
-    )
+    if head[:4] in _TIFF:
+        return _unusual_tiff(file, head)
+    raise PIL.UnidentifiedImageError(_kind_of(head) or "not a picture, or damaged at its start")
 
 
 def _read_by(reader: Any, file: IO[bytes], head: bytes) -> ImageFile:
     picture: ImageFile
     is_png = head.startswith(_PNG)
+    if head[:4] in _TIFF:
+        _silence_libtiff()
     file.seek(0)
     try:
         picture = reader(_png_in_order(file) if is_png else file, "")
@@ -231,6 +264,8 @@ def _read_by(reader: Any, file: IO[bytes], head: bytes) -> ImageFile:
         if not is_png and not head.startswith(_JPEG):
             raise
         picture = reader(_rewritten_png(file, _PNG_PIXELS) if is_png else _rewritten_jpeg(file), "")
+    if isinstance(picture, TiffImageFile) and _is_preview(picture.tag_v2):
+        raise ValueError(f"a raw photograph of a camera, of which only a preview could be read; {_CONVERT}")
     return picture
 
 
@@ -273,24 +308,83 @@ def _rewritten_jpeg(file: IO[bytes]) -> IO[bytes]:
     return io.BytesIO(b"".join([*pieces, start, file.read()]))
 
 
-def _tiff_of_another_kind(file: IO[bytes], head: bytes) -> str:
-    """Say of what samples a TIFF is that Pillow refuses for them; ``""`` for other files."""
-    if head[:4] not in _TIFF:
-        return ""
+# -------------------------------------------------------------------- TIFF
+
+
+def _unusual_tiff(file: IO[bytes], head: bytes) -> ImageFile:
+    """Return a TIFF that Pillow refuses for its tags alone: samples of undefined format, grey whose 0 is white.
+
+    Raises:
+        PIL.UnidentifiedImageError: it is another one; says of what samples it is, or that it is damaged.
+    """
+    tags = _tags_of(file, head)
+    samples = Samples.from_tags(tags)
+    file.seek(0)
+    data = bytearray(file.read())
+    for tag, old, new in ((_FORMAT, _UNDEFINED, _UNSIGNED), (_PHOTOMETRIC, 0, 1)):
+        if old not in (values if isinstance(values := tags.get(tag), tuple) else (values,)):
+            continue
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):
+            _set_tag(data, tag, new)
+            picture = TiffImageFile(io.BytesIO(data))
+            if tag == _FORMAT or samples.bands == 2 or picture.mode.startswith("I"):  # negatives: see ``decode``
+                picture.tag_v2[_PHOTOMETRIC] = tags[_PHOTOMETRIC]
+                return picture
+    raise PIL.UnidentifiedImageError(f"a TIFF of {samples}; save it as grey or RGB of 8 or 16 bits")
+
+
+def _tags_of(file: IO[bytes], head: bytes) -> ImageFileDirectory_v2:
+    """Return the tags of a TIFF's first page.
+
+    Raises:
+        PIL.UnidentifiedImageError: they cannot be read, or Pillow's reason to refuse the file is none of them.
+    """
     try:
-        tags = ImageFileDirectory_v2(head[: 16 if head[2] == 43 or head[3] == 43 else 8])
+        tags = ImageFileDirectory_v2(head[: 16 if 43 in head[2:4] else 8])
         file.seek(tags.next)
         tags.load(file)
-        samples = Samples.from_tags(tags)
-        if _WIDTH not in tags:
-            return ""
-    except (*UNREADABLE, SyntaxError, struct.error, LookupError, TypeError):
-        return ""
-    if samples.bits in (1, 8) and samples.bands in (1, 3, 4):
-        return "a TIFF that is damaged at its start"
-    negative = " whose 0 is white" if samples.negative else ""
-    what = f"a TIFF of {plural(samples.bands, 'band')} of {samples.bits} bits{negative}"
-    return f"{what}; save it as grey or RGB of 8 or 16 bits"
+        Samples.from_tags(tags)
+        file.seek(0)
+        TiffImageFile(file)
+    except SyntaxError as error:
+        if "pixel" in str(error) and _WIDTH in tags:  # "unknown pixel mode", "samples per pixel"
+            return tags
+    except (*UNREADABLE, struct.error, LookupError, TypeError):
+        pass
+    raise PIL.UnidentifiedImageError("a TIFF that is cut off, or whose tags are damaged")
+
+
+def _set_tag(data: bytearray, tag: int, value: int) -> None:
+    """Give all values of a tag of the first page another value, in place."""
+    order, is_big = "<" if data[:2] == b"II" else ">", 43 in data[2:4]
+    length, number, entry, header = (20, "Q", 8, 8) if is_big else (12, "I", 2, 4)
+    (page,) = struct.unpack_from(order + number, data, header)
+    (count,) = struct.unpack_from(order + ("Q" if is_big else "H"), data, page)
+    for at in range(page + entry, page + entry + count * length, length):
+        name, kind, n = struct.unpack_from(order + "HH" + number, data, at)
+        if name == tag:
+            place, letter = at + length - (8 if is_big else 4), {3: "H", 4: "I"}[kind]
+            values = struct.pack(order + letter * n, *[value] * n)
+            if len(values) > struct.calcsize(order + number):
+                (place,) = struct.unpack_from(order + number, data, place)
+            data[place : place + len(values)] = values
+
+
+def _is_preview(tags: ImageFileDirectory_v2) -> bool:
+    """Say whether the first page of a TIFF is a reduced version of the picture of a camera, as in DNG and NEF."""
+    return bool(tags.get(_SUBFILE, 0) & 1 and _OTHER_PAGES in tags) or (_DNG in tags and _OTHER_PAGES in tags)
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing to the screen what Pillow raises anyway, where the system lets it be reached."""
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(_imaging.__file__)
+        library.TIFFSetErrorHandler(None)
+        library.TIFFSetWarningHandler(None)
+
+
+# -------------------------------------------------------------------- what is no picture
 
 
 def _kind_of(head: bytes) -> str:
@@ -302,7 +396,16 @@ def _kind_of(head: bytes) -> str:
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):  # UTF-16
         head = head[2:].replace(b"\0", b"")
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n").lower()
-    return next((text for pattern, text in _KINDS if re.match(pattern, start, re.DOTALL)), "")
+    return next((text for pattern, text in _KINDS if re.match(pattern, start, re.DOTALL)), "") or _text_in(head)
+
+
+def _text_in(head: bytes) -> str:
+    """Quote how a file of text starts; ``""`` for other files."""
+    with suppress(UnicodeDecodeError):
+        words = " ".join(codecs.getincrementaldecoder("utf-8")().decode(head).split())
+        if len(words) > 3 and words.isprintable():
+            return f"text, not a picture; it starts with {words[:40]!r}"
+    return ""
 
 
 _CONVERT = "convert it to JPEG or PNG"
@@ -325,6 +428,16 @@ _KINDS = (
     (rb"\x93numpy", "a NumPy array; save it as PNG"),
     (rb"\x89hdf", "an HDF5 file; save its pictures as PNG"),
     (rb"parq", "a parquet table, not a picture"),
+    (rb"\x00\x05\x16[\x00\x07]", "what macOS keeps beside a file (its name starts with ._), not a picture; remove it"),
+    (rb"\x00\x00\x00\x01bud1", "what macOS keeps of a folder (.DS_Store), not a picture; remove it"),
+    (rb"\xd0\xcf\x11\xe0", "a file of Windows or Office (Thumbs.db, .doc), not a picture"),
+    (rb"8bps", f"a Photoshop file of a kind that is not read; {_CONVERT}"),
+    (
+        rb"v/1\x01|#\?(radiance|rgbe)",
+        "a picture of high dynamic range, whose values have no fixed range; save it as PNG",
+    ),
+    (rb"riff....wave|id3|oggs|flac", "a sound, not a picture"),
+    (rb"/9j/|ivborw0kgo|data:image/", "a picture written as text (base64); decode it into a file"),
     (rb"\{|\[", "text (JSON), not a picture; perhaps the error of a download"),
     (rb"\xff\xd8\xff", "a JPEG that is damaged at its start"),
     (rb"\x89png", "a PNG that is damaged at its start"),
@@ -333,8 +446,9 @@ _KINDS = (
 """How a file starts, in small letters and without blanks before; what it is and what to do."""
 
 
-# -------------------------------------------------------------------- Pillow's warnings
+# -------------------------------------------------------------------- Pillow's warnings and lines
 
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else errors that it raises, too, go to the screen
 _MODULES = r"PIL\."
 _IGNORED = ("ignore", None, UserWarning, re.compile(_MODULES), 0)
 

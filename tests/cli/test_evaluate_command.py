@@ -184,7 +184,7 @@ def test_pictures_that_cannot_be_read_are_left_out_and_the_exit_code_says_so(run
     (root / "train" / "p004.jpg").write_text("no picture")
     code, found = evaluated(capsys, run.path, str(root), LayoutOptions(csv="labels.csv"))
     assert (code, found["n"]) == (3, 29)
-    assert found["unreadable"] == ["row 6: train/p004.jpg (not a picture, or damaged at its start)"]
+    assert found["unreadable"] == ["row 6: train/p004.jpg (text, not a picture; it starts with 'no picture')"]
     for picture in (root / "train").iterdir():
         picture.write_text("no picture")
     with pytest.raises(DataError, match="not one of the 30 pictures"):

@@ -156,6 +156,8 @@ def test_tta_mixes_plain_and_views(learn):
     assert not torch.allclose(plain, views)
     assert torch.allclose(losses, -probs.log()[range(12), targets], atol=1e-4)
     assert torch.equal(learn.TTA()[0], learn.TTA()[0])
+    with pytest.raises(ArgumentError, match="0 to 1, or None; received 3"):
+        learn.TTA(beta=3)  # would give probabilities below 0
 
 
 def test_tta_works_without_transforms(colour_path, tmp_path):

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import nn
@@ -257,12 +258,16 @@ def test_what_a_saved_model_needs_is_saved_with_it(tagger, colour_path, tmp_path
     said, label = loaded.predict(data.valid_ds.items[:2]), learn.predict(data.valid_ds.items[1])
     assert said.decided[1].tolist() == label[1].tolist()
     assert loaded.predict([]).probs.shape == (0, 4)
+    for pixels in (np.zeros((9, 9, 3), np.uint8), PIL.Image.new("RGB", (9, 9)), b"\xff\xd8"):
+        for files in (pixels, [pixels]):
+            with pytest.raises(ArgumentError, match="predict takes paths of pictures; received a"):
+                loaded.predict(files)
     bad = tmp_path / "bad.jpg"
     bad.write_text("no picture")
     said = loaded.predict([bad, data.valid_ds.items[0], "gone.jpg"])
     assert said.rows.tolist() == [1]
     assert [(f.position, f.reason) for f in said.failed] == [
-        (0, "not a picture, or damaged at its start"), (2, "no such file"),
+        (0, "text, not a picture; it starts with 'no picture'"), (2, "no such file"),
     ]  # fmt: skip
     tagger.save("own")  # a network of the user's own
     with pytest.raises(CheckpointError, match="a network of your own"):

@@ -50,6 +50,8 @@ def test_refusals(data):
     found = features_by_class(data, ())
     with pytest.raises(ArgumentError, match="index is a position in the validation set, 0 to 11; received 12"):
         similar_pictures(found, data, 12)
+    with pytest.raises(ArgumentError, match="received 'a"):
+        similar_pictures(found, data, "a.jpg")
     with pytest.raises(ArgumentError, match="at least 1"):
         similar_pictures(found, data, 0, k=0)
 

@@ -47,7 +47,7 @@ def options(
 def check(
     data: opt.Data,
     passed: opt.Passed,
-    size: Annotated[int, typer.Option(min=1, help="Picture size in px that you would train at.")] = 224,
+    size: Annotated[int, typer.Option(min=8, help="Picture size in px that you would train at.")] = 224,
     as_json: opt.AsJson = False,
     fail_on: Annotated[
         opt.FailOn, typer.Option(help="Exit with 1 where a finding is as bad as this.")

@@ -609,7 +609,7 @@ class Learner:
         transforms' rotation, warp and lighting; without zoom, without flip where the training transforms have none.
 
         Args:
-            beta: share of the plain prediction; None returns ``[plain, mean of views, targets]``.
+            beta: share of the plain prediction, 0 to 1; None returns ``[plain, mean of views, targets]``.
             scale: zoom of the views, where training zooms.
             ds_type, activ, with_loss: as in ``get_preds``; the loss is that of the averaged prediction.
         """

@@ -225,9 +225,9 @@ class Predictor:
             names the others.
 
         Raises:
-            ArgumentError: ``thresh`` for a model that gives one class a picture.
+            ArgumentError: ``thresh`` for a model that gives one class a picture; something else than paths.
         """
-        paths = [os.fspath(f) for f in ([files] if isinstance(files, (str, os.PathLike)) else files)]
+        paths = _paths_of(files)
         self.decide(np.zeros((0, len(self.classes)), np.float32), (), thresh=thresh)  # refused before the work
         rows: list[int] = []
         failed: list[Unreadable] = []
@@ -305,6 +305,22 @@ def as_picture(item: Picture) -> Image | Source:
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise ArgumentError(f"a picture's pixels are uint8 (H, W, 3); received {pixels.dtype} {pixels.shape}")
     return Image.from_numpy(pixels)
+
+
+def _paths_of(files: File | Sequence[File]) -> list[str]:
+    """Return the paths of pictures, of one or several.
+
+    Raises:
+        ArgumentError: one that is no path.
+    """
+    one_or_more = [files] if isinstance(files, (str, bytes, os.PathLike, PIL.Image.Image, Image)) else list(files)
+    for i, file in enumerate(one_or_more):
+        if not isinstance(file, (str, os.PathLike)):
+            raise ArgumentError(
+                f"predict takes paths of pictures; received a {type(file).__name__} at position {i} "
+                "(save it as a file, or learn.predict(picture) of a whole learner takes pixels)"
+            )
+    return [os.fspath(f) for f in one_or_more]
 
 
 def _model_of(path: Path) -> tuple[Path, str | None]:

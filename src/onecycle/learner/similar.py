@@ -75,8 +75,8 @@ def similar_pictures(features: LabelledFeatures, data: ImageDataBunch, index: in
     n_train, n_valid = len(data.split.train), len(data.split.valid)
     if not n_valid:
         raise ArgumentError("there is no validation part whose pictures could be asked about; pass valid_pct=0.2, say")
-    if not -n_valid <= index < n_valid:
-        raise ArgumentError(f"index is a position in the validation set, 0 to {n_valid - 1}; received {index}")
+    if not isinstance(index, (int, np.integer)) or not -n_valid <= index < n_valid:
+        raise ArgumentError(f"index is a position in the validation set, 0 to {n_valid - 1}; received {index!r}")
     if k < 1:
         raise ArgumentError(f"k is the number of training pictures to return, at least 1; received {k}")
     unit = torch.nn.functional.normalize(features.vectors(), dim=1)

@@ -98,6 +98,8 @@ def averaged(
     learn: Any, beta: float | None, *, scale: float, ds_type: DatasetType, activ: Activation | None, with_loss: bool
 ) -> list[torch.Tensor]:
     """Mix the plain predictions of a learner with those of views; ``Learner.TTA`` says more."""
+    if beta is not None and not 0 <= beta <= 1:
+        raise ArgumentError(f"beta is the share of the plain prediction, 0 to 1, or None; received {beta!r}")
     check_labels(ds_type, needed=with_loss)
     if with_loss and activ is not None:
         raise ArgumentError("the loss of averaged predictions needs the loss's own activation; leave activ out")

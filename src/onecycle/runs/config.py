@@ -113,7 +113,7 @@ class RunConfig:
         "May be given several times.",
     )
     label_check: bool = setting(True, AFTER, "", "Look for wrong labels; default: {}.")
-    size: int | None = setting(None, NETWORK, "PX", "Picture size; default: from the pictures.", ge=1)
+    size: int | None = setting(None, NETWORK, "PX", "Picture size; default: from the pictures.", ge=8)
     bs: int | None = setting(None, NETWORK, "N", "Pictures in a batch; default: 64, or fewer for few pictures.", ge=2)
     flip: bool = setting(True, NETWORK, "", "Mirror pictures; default: {}.")
     flip_vert: bool = setting(False, NETWORK, "", "All 8 positions, as for pictures from above; default: {}.")

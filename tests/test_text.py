@@ -7,7 +7,21 @@ import os
 import pytest
 from rich.cells import cell_len
 
-from onecycle.text import aligned, cut, format_time, human_bytes, padded, plural, safe_text, shown, shown_path, wrapped
+from onecycle.text import (
+    aligned,
+    by_place,
+    command_line_words,
+    cut,
+    format_time,
+    human_bytes,
+    option,
+    padded,
+    plural,
+    safe_text,
+    shown,
+    shown_path,
+    wrapped,
+)
 
 HOSTILE = "a\x1b[31mred\x1b[0m\x00\u202e\r\nb\tc"
 
@@ -71,3 +85,28 @@ def test_sizes_paths_and_times_are_written_as_people_do(monkeypatch, tmp_path):
     assert shown_path(tmp_path / "x") == f"~{os.sep}x"
     assert shown_path("/elsewhere\udcff") == "/elsewhere?"
     assert [format_time(s) for s in (0, 75.9, 3599, 36610)] == ["00:00", "01:15", "59:59", "10:10:10"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "command", "python"),
+    [
+        ("group_col", None, "--group-col", "group_col="),
+        ("valid_pct", 0.2, "--valid-pct 0.2", "valid_pct=0.2"),
+        ("join_rows", True, "--join-rows", "join_rows=True"),
+        ("label_delim", ";", "--label-delim ';'", "label_delim=';'"),
+        ("split_col", "", "--split-col ''", "split_col=''"),
+        ("label_col", "it's", """--label-col 'it'"'"'s'""", """label_col="it's\""""),
+    ],
+)
+def test_a_setting_is_named_in_the_words_of_the_place(name, value, command, python):
+    assert option(name, value) == python
+    with command_line_words():
+        assert option(name, value) == command
+        assert by_place("here", "there") == "here"
+    assert by_place("here", "there") == "there"
+
+
+def test_an_error_leaves_the_words_of_python_as_they_were():
+    with pytest.raises(KeyError), command_line_words():
+        raise KeyError
+    assert option("bs", 2) == "bs=2"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.cells import cell_len, chop_cells
@@ -73,6 +75,38 @@ def aligned(rows: Sequence[Sequence[str]], align: str = "<", *, least: Sequence[
         ).rstrip()
         for row in rows
     ]
+
+
+_place = {"command line": False}
+
+
+@contextmanager
+def command_line_words() -> Iterator[None]:
+    """Let messages name options of the command line, as long as it lasts, instead of keywords of Python."""
+    before = _place["command line"]
+    _place["command line"] = True
+    try:
+        yield
+    finally:
+        _place["command line"] = before
+
+
+def by_place(command: str, python: str) -> str:
+    """Return what a message says on the command line or in Python, whichever it appears in."""
+    return command if _place["command line"] else python
+
+
+def option(name: str, value: object = None) -> str:
+    """Name a setting as the place where a message appears has it: ``--valid-pct 0.2``, or ``valid_pct=0.2``.
+
+    Args:
+        name: of the setting, in Python's spelling.
+        value: to give it; True for a switch of the command line, None to name the setting alone.
+    """
+    flag = f"--{name.replace('_', '-')}"
+    if value is None or value is True:
+        return by_place(flag, f"{name}={'' if value is None else value}")
+    return by_place(f"{flag} {shlex.quote(str(value))}", f"{name}={value!r}")
 
 
 def plural(n: int, one: str, several: str = "") -> str:

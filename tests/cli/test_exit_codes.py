@@ -12,7 +12,7 @@ import pytest
 
 from onecycle import errors
 from onecycle.cli import main as cli
-from onecycle.cli.exit_codes import command_words, error_text, exit_code, in_lines
+from onecycle.cli.exit_codes import error_text, exit_code, in_lines
 from onecycle.train.checkpoint import read_weights
 
 
@@ -60,28 +60,6 @@ def test_a_full_disk_says_where_and_what_to_do(number):
     assert "free some room there" in text
     assert "--out" in text
     assert "free some" not in error_text(PermissionError(errno.EACCES, "Permission denied", "runs/x"))
-
-
-@pytest.mark.parametrize(
-    ("message", "said"),
-    [
-        ("use bs=2 or more, and more pictures", "use --bs 2 or more, and more pictures"),
-        ("pass size=224, say (in Python or precompute=False)", "pass --size 224, say"),
-        ("pass valid_pct=0.2 to split at random", "pass --valid-pct 0.2 to split at random"),
-        ("leave them out: --allow unreadable (unreadable='skip').", "leave them out: --allow unreadable."),
-        ("pass label_delim=';' (--label-delim)", "pass --label-delim ';'"),
-        ("the right delimiter (--delimiter, delimiter=)?", "the right delimiter (--delimiter)?"),
-        ("--split-col '' (split_col='') draws a split", "--split-col '' draws a split"),
-        ("use stratify=True.", "use --stratify."),
-        ("Use --weights FILE (pretrained='<file>') for your own", "Use --weights FILE for your own"),
-        # what is no setting, or a name of the user's, stays as it is
-        ("size=224/a.jpg, 'bs=2', a/size=2, x-size=3 and split=train/x.jpg", None),
-        ("fun(x=1) and alpha=0.4 (beta=1)", None),
-        ("", None),
-    ],
-)
-def test_the_command_line_says_options_for_keywords(message, said):
-    assert command_words(message) == (message if said is None else said)
 
 
 def test_advice_for_python_alone_is_left_out(tmp_path):

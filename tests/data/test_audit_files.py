@@ -199,15 +199,12 @@ def test_a_folder_with_its_rows_and_its_table_has_no_finding(tmp_path):
 def test_hints_at_the_file_that_is_meant(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "a.jpg").write_bytes(b"")
-    assert files.suffix_hint(str(tmp_path / "train" / "a")) == " There is a.jpg: --suffix .jpg (suffix='.jpg')."
-    assert (
-        files.suffix_hint(str(tmp_path / "a"))
-        == " There is train/a.jpg: --folder train --suffix .jpg (folder='train', suffix='.jpg')."
-    )
+    assert files.suffix_hint(str(tmp_path / "train" / "a")) == " There is a.jpg: suffix='.jpg'."
+    assert files.suffix_hint(str(tmp_path / "a")) == " There is train/a.jpg: folder='train', suffix='.jpg'."
     assert "write / between folders" in files.suffix_hint(f"{tmp_path}/train\\a.jpg")
     assert "has a blank before or after it" in files.suffix_hint(str(tmp_path / "train" / "a.jpg "))
     assert "does not exist" in files.suffix_hint(str(tmp_path / "nowhere" / "a"))
     assert files.suffix_hint(str(tmp_path / "train" / "b")) == ""
     (tmp_path / "train" / "[1].jpg").write_bytes(b"")  # a name that a pattern of files would read otherwise
-    assert files.suffix_hint(str(tmp_path / "train" / "[1]")) == " There is [1].jpg: --suffix .jpg (suffix='.jpg')."
+    assert files.suffix_hint(str(tmp_path / "train" / "[1]")) == " There is [1].jpg: suffix='.jpg'."
     assert files.suffix_hint(str(tmp_path / "train" / "?")) == ""

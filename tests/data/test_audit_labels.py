@@ -36,7 +36,7 @@ def test_a_picture_without_tags_is_only_noted():
 def test_rows_that_may_have_a_tag_each_are_called_so(n_pictures, asked):
     paths = ["a", "a", *(f"p{i}" for i in range(n_pictures - 1))]
     (finding,) = checks.repeated_row_findings(paths, paths, [("sea",), ("sun",), *[("sea",)] * (n_pictures - 1)])
-    assert ("--join-rows" in finding.advice) == asked
+    assert ("join_rows=True" in finding.advice) == asked
 
 
 def test_repeated_rows_are_told_apart_from_contradicting_ones():
@@ -94,7 +94,7 @@ def test_lists_of_tags_given_as_one_label():
     rows = [(f"{x} {y}",) for x in tags for y in tags if x != y] * 2
     (found,) = checks.tag_list_findings(rows)
     assert (found.kind, found.count) == ("tag-lists", 20)
-    assert "--label-delim" in found.advice
+    assert "label_delim=" in found.advice
     assert checks.tag_list_findings([("cat",), ("dog",)] * 20) == []
 
 
@@ -118,7 +118,7 @@ def test_rare_unseen_and_unmeasured_classes():
 @pytest.mark.parametrize(
     ("how", "groups", "advice"),
     [
-        ("random, valid_pct=0.2, seed=42", None, "split stratified (--stratify"),
+        ("random, valid_pct=0.2, seed=42", None, "split stratified (stratify=True)"),
         ("stratified, valid_pct=0.2, seed=42", None, "too few pictures to be in both parts"),
         ("stratified by whole groups, valid_pct=0.2", np.arange(42), "too few groups to be in both parts"),
         ("stratified; 1 validation pictures moved to training, where", None, "where their copies are"),
@@ -131,7 +131,7 @@ def test_what_the_split_did_already_is_not_advised(how, groups, advice):
     found = {f.kind: f.advice for f in checks.class_findings(labels, split)}
     assert advice in found["unmeasured-class"]
     assert advice in found["unseen-class"]
-    assert ("--stratify" in found["unmeasured-class"]) == how.startswith("random")
+    assert ("stratify=True" in found["unmeasured-class"]) == how.startswith("random")
 
 
 def test_a_single_class_is_an_error():

@@ -157,7 +157,7 @@ def test_missing_files_are_named_with_their_rows_and_the_suffix_that_would_help(
     assert message.startswith(f"60 of 60 pictures of {colour_path / 'labels.csv'} cannot be read:")
     assert "\n  row 2: " in message
     assert "and 40 more" in message
-    assert "There is p000.jpg: --suffix .jpg (suffix='.jpg').\n" in message
+    assert "There is p000.jpg: suffix='.jpg'.\n" in message
     with pytest.raises(UnreadableImagesError, match=r"The folder .*/tiles does not exist"):
         from_csv(colour_path, folder="tiles")
 

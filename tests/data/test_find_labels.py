@@ -58,7 +58,7 @@ def test_two_flags_that_may_be_two_questions_are_asked_about():
         look(a=flags_of(0), b=flags_of(0, 1))
 
 
-@pytest.mark.parametrize("odd", [None, -1, 2, "yes"])
+@pytest.mark.parametrize("odd", [None, -1, 2, "maybe"])
 def test_a_column_with_another_cell_is_none_of_flags(odd):
     with pytest.raises(ArgumentError, match="several columns"):
         look(a=flags_of(0), b=flags_of(1), c=[odd, *flags_of(2)[1:]])
@@ -155,3 +155,44 @@ def test_lists_in_brackets_are_asked_about(cells):
         look(label=cells * 8)
     assert look(label=cells * 8, label_delim="").delim is None
     assert look(label=[*cells, "plain"] * 6).delim is None
+
+
+@pytest.mark.parametrize(
+    ("cells", "odd"),
+    [
+        ((1, -1), "not -1"),
+        ((0.8, 0.1), "not 0.1"),
+        ((3, 0), "not 3"),
+        ((1, None), "not an empty cell"),
+        (("x", None), "not x"),
+    ],
+)
+def test_columns_that_nearly_are_flags_are_called_so(cells, odd):
+    yes, no = cells
+    one_hot = {name: [yes if i % 3 == k else no for i in range(N)] for k, name in enumerate("abc")}
+    with pytest.raises(ArgumentError, match=rf"if a, b, c are tags, .* write 0 or 1 .*\({odd}\)"):
+        look(**one_hot, age=[30 + i % 7 for i in range(N)])
+
+
+@pytest.mark.parametrize(("yes", "no"), [("yes", "no"), ("TRUE", "FALSE"), ("1.0", "0.0"), ("y", "n")])
+def test_flags_in_other_words_are_flags(yes, no):
+    one_hot = {name: [yes if i % 3 == k else no for i in range(N)] for k, name in enumerate("abc")}
+    with pytest.warns(DataWarning, match="3 columns of 0/1 are read as tags"):
+        assert look(**one_hot).col == "a,b,c"
+
+
+@pytest.mark.parametrize("between", [" + ", "+", "/", " & ", " / ", ";", ", "])
+def test_what_stands_between_tags_is_no_tag(between):
+    sets = (["a"], ["a", "b"], ["b"], ["c", "a"], ["c"], ["b", "c"])
+    found = look(tags=[between.join(sets[i % 6]) for i in range(N)])
+    assert found.delim == between.strip()
+    assert "made of 3 tags" in found.why
+
+
+def test_whole_numbers_are_one_label_however_they_are_written():
+    assert look(grade=[("1.0", "1", "2.00", "2")[i % 4] for i in range(N)]).why.endswith("2 classes")
+
+
+def test_decimals_with_a_comma_are_a_measure():
+    with pytest.raises(LabelError, match=r"not whole, such as 0,00: regression .*--label-delim ,"):
+        look(angle=[f"{i / 7:.2f}".replace(".", ",") for i in range(N)])

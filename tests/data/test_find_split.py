@@ -27,10 +27,10 @@ def parts(data: pd.DataFrame, asked: str | int | None = None) -> tuple[int, int,
 @pytest.mark.parametrize(
     ("names", "part"),
     [
-        ("train Train TRAIN training train_set train-images train2017 trn", "train"),
+        ("train Train TRAIN training train_set train-images train2017 trn trainval", "train"),
         ("val valid Validation validation_set dev eval val2017", "valid"),
         ("test Testing test_images holdout PublicTest", "test"),
-        ("trains cat seg_train trainval data images set 1 trainer bus_test", None),
+        ("trains cat seg_train data images set 1 trainer bus_test", None),
     ],
 )
 def test_names_that_plainly_mean_a_part(names, part):
@@ -73,16 +73,31 @@ def test_a_column_that_plainly_says_the_split_is_taken(column, cells, expected):
 def test_a_column_that_may_say_the_split_is_hinted_at(column, cells):
     data = frame(**{column: cells})
     _, hints = find_split(data, ["file"], None, TABLE)
-    assert f"--split-col {column}={cells[-1]}" in hints[column]
+    assert f"split_col='{column}={cells[-1]}'" in hints[column]
     n = cells.count(cells[-1])
     assert parts(data, f"{column}={cells[-1]}") == (N - n, n, 0)
 
 
+@pytest.mark.parametrize(
+    ("column", "cells", "asked"),
+    [
+        ("train", cycled(1, 1, 1, 0), "train=0"),
+        ("valid", cycled(0, 0, 0, 1), "valid=1"),
+        ("is_train", cycled(0, 0, 0, 1), "is_train"),
+        ("phase", cycled("A", "A", "B"), "phase=B"),
+    ],
+)
+def test_the_hint_lets_the_few_rows_validate(column, cells, asked):
+    _, hints = find_split(frame(**{column: cells}), ["file"], None, TABLE)
+    assert f"split_col='{asked}'" in hints[column]
+
+
 def test_one_value_validates_and_rows_for_testing_stay_out():
     data = frame(split=cycled("train", "dev", "dev2", "test"))
-    assert parts(data, "split=dev") == (10, 5, 5)
-    assert parts(data, "split=test") == (15, 5, 0)
-    assert parts(frame(fold=cycled(0.0, 1.0)), "fold=1") == (10, 10, 0)
+    assert parts(data, "split=dev") == (5, 5, 10)  # what is another word for validating does not train
+    assert parts(data, "split=test") == (5, 5, 10)
+    for fold in (cycled(0.0, 1.0), cycled("0.0", "1.0"), cycled("0", "1")):
+        assert parts(frame(fold=fold), "fold=1") == parts(frame(fold=fold), "fold=1.0") == (10, 10, 0)
     with pytest.raises(ArgumentError, match=r"column split has no 'x'; its values are dev, dev2, test, train"):
         parts(data, "split=x")
     with pytest.raises(ArgumentError, match="no column 'sp'"):
@@ -92,12 +107,15 @@ def test_one_value_validates_and_rows_for_testing_stay_out():
 def test_what_is_not_clear_is_asked():
     with pytest.raises(ArgumentError, match=r"column split says tset, which is none of train, valid, test"):
         parts(frame(split=cycled("train", "valid", "tset", "test")))
-    with pytest.raises(DataError, match=r"nothing at row 4 .*--split-col ''"):
+    with pytest.raises(DataError, match=r"nothing at row 4 .*split_col=''"):
         parts(frame(split=["train", "valid", None, *cycled("train", "test")[3:]]))
     with pytest.raises(ArgumentError, match="columns split, is_valid say different splits"):
         parts(frame(split=cycled("train", "valid"), is_valid=cycled("0", "0", "1", "0")))
-    with pytest.raises(ArgumentError, match=r"column fold says 0, 1, which is none .*--split-col fold=0"):
+    with pytest.raises(ArgumentError, match=r"column fold says 0, 1, which is none .*split_col='fold=1'"):
         parts(frame(fold=cycled(0, 1)), "fold")
+    with pytest.raises(ArgumentError, match=r"column split has dev and valid, .*split_col='split=valid'"):
+        parts(frame(split=cycled("train", "train", "valid", "dev")))
+    assert parts(frame(split=cycled("train", "train_2", "val_1", "val_2"))) == (10, 10, 0)
     agree = frame(split=cycled("train", "valid"), is_valid=cycled("0", "1"))
     assert parts(agree) == (10, 10, 0)
 

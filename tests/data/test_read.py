@@ -64,7 +64,7 @@ def test_only_what_is_unusual_is_said(tmp_path):
     assert read_table(written(tmp_path, "file,label\n" + rows(","))).notes == ()
     assert read_table(written(tmp_path, "file\tlabel\n" + rows("\t"), "labels.tsv")).notes == ()
     said = dict(read_table(written(tmp_path, "sep=;\n# x\nfile;label\n" + rows(";"))).notes)
-    assert "separated by ';', as its line sep= says (--delimiter)" in said["cells"]
+    assert "separated by ';', as its line sep= says (delimiter=)" in said["cells"]
     assert said["left out"] == "1 comment line above the names: # x"
 
 
@@ -111,7 +111,7 @@ def test_a_header_may_begin_with_a_hash(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("file,tags\na,x,y,z\nb,x\n", "4 cells at row 2 .*a, x, y, z.*2 columns .*1 of 2 rows.*--label-delim ','"),
+        ("file,tags\na,x,y,z\nb,x\n", "4 cells at row 2 .*a, x, y, z.*2 columns .*1 of 2 rows.*label_delim=','"),
         ("file,tags\na,x\nb,x,y\nc,x,y\n", "3 cells at row 3 .*2 of 3 rows have more"),
         ("file,label\na,x,e1\nb,y,e2\n", "3 cells at row 2 .*2 of 2"),
         ("file;label;site\na;x;n;7\n", "4 cells at row 2 .*';' the right delimiter"),

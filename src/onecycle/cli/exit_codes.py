@@ -11,7 +11,6 @@ from itertools import chain
 from typing import TextIO
 
 from onecycle import errors
-from onecycle.runs.config import settings
 from onecycle.text import safe_text
 
 FAILED, USAGE, DATA, RESOURCES, UNSAFE, INTERRUPTED = 1, 2, 3, 4, 5, 130
@@ -36,7 +35,7 @@ def exit_code(error: BaseException) -> int:
 def error_text(error: BaseException) -> str:
     """Return what is printed for an error: its message, and for one that nobody foresaw how to see more."""
     if isinstance(error, errors.OnecycleError):
-        return in_lines(f"error: {command_words(error.what)}")
+        return in_lines(f"error: {error.what}")
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
         full = error.errno in FULL_DISK
@@ -60,29 +59,7 @@ def show_warning(
 
     The arguments are those of ``warnings.showwarning``, which this replaces.
     """
-    print(in_lines(f"warning: {command_words(str(message))}"), file=file or sys.stderr)
-
-
-_PYTHON_WORDS = (
-    (re.compile(r" \(in Python[^()]*\)"), ""),
-    (re.compile(r"(--[\w-]+(?: (?:'[^']*'|[\w.]+))?) \(\w+=[^()]*\)"), r"\1"),  # --csv FILE (csv_labels='…')
-    (re.compile(r"(--[\w-]+), \w+=[^\s(),;]*"), r"\1"),  # (--stratify, stratify=True)
-    (re.compile(r"\b\w+=(\S*) \((--[\w-]+)\)"), r"\2 \1"),  # label_delim=';' (--label-delim)
-    (re.compile(r"(?<![\w/.'\"-])(\w+)=('[^']*'|[\d.]*\d|True)(?=[\s,;:.)]|$)"), None),  # bs=2
-)
-
-
-def command_words(message: str) -> str:
-    """Return a message with the options of the command line for the keywords of Python, where it names those."""
-    for pattern, words in _PYTHON_WORDS:
-        message = pattern.sub(_option if words is None else words, message)
-    return message
-
-
-def _option(match: re.Match[str]) -> str:
-    name, value = match.groups()
-    known = name in settings()
-    return f"--{name.replace('_', '-')}{'' if value == 'True' else f' {value}'}" if known else match[0]
+    print(in_lines(f"warning: {message}"), file=file or sys.stderr)
 
 
 def in_lines(text: str) -> str:

@@ -12,6 +12,7 @@ import typer
 from onecycle import __version__
 from onecycle.cli import options as opt
 from onecycle.runs.config import RUN, RunConfig
+from onecycle.text import command_line_words
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -246,7 +247,8 @@ def main() -> None:
     if not debug:
         warnings.showwarning = exit_codes.show_warning
     try:
-        app()
+        with command_line_words():
+            app()
     except Exception as error:  # the last stop of every error: what is not ours is named as a defect
         if debug:
             raise

@@ -20,7 +20,6 @@ from rich.cells import cell_len, chop_cells
 from rich.console import Console
 from rich.text import Text
 
-from onecycle.cli.exit_codes import command_words
 from onecycle.errors import OnecycleWarning
 from onecycle.files import plain_json
 from onecycle.text import aligned, cut, format_time, safe_text, wrapped
@@ -206,7 +205,7 @@ class Screen:
         # Not the file and line: they are this program's, and say nothing to its user. Nor do warnings of libraries
         # to those who program with them; the log has them.
         if issubclass(category, OnecycleWarning):
-            self.warn(command_words(str(message)))
+            self.warn(str(message))
         else:
             self._note([f"{category.__name__}: {safe_text(message)}"])
 

@@ -26,6 +26,7 @@ from onecycle.data.datasets import ImageDataset
 from onecycle.data.pixels.resize import ResizeSpec, centre_window
 from onecycle.data.pixels.store import PicturesInMemory
 from onecycle.errors import ArgumentError, DataError
+from onecycle.text import option
 
 if TYPE_CHECKING:
     from onecycle.data.augment.augmenter import BatchAugmenter, PixelFunction
@@ -253,7 +254,8 @@ class BatchLoader:
             paths = self.dataset.store.paths
             one, other = (f"{paths[rows[i]]} is {shapes[i][0]}×{shapes[i][1]} px" for i in (0, int(odd[0])))
             raise DataError(
-                f"pictures of one batch differ in size: {one} and {other} (height × width); pass size=224, say"
+                f"pictures of one batch differ in size: {one} and {other} (height × width); "
+                f"pass {option('size', 224)}, say"
             )
 
     def _finish(self, batch: _Gathered, augmenter: BatchAugmenter | None, epoch: int, step: int) -> Batch:

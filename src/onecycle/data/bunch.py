@@ -34,7 +34,7 @@ from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
 from onecycle.data.pixels.store import LOADING_THREADS, PixelStore
 from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, check_keywords, warn
 from onecycle.files import absolute_name
-from onecycle.text import plural, shown
+from onecycle.text import option, plural, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -656,8 +656,8 @@ class ImageDataBunch:
             raise ArgumentError(f"ds_type is a part of the data, as DatasetType.Valid; received {ds_type!r}")
         dataset = self._datasets.get(ds_type)
         if dataset is None or len(dataset) == 0:
-            hint = {DatasetType.Test: "pass test=", DatasetType.Valid: "pass valid_pct=0.2"}.get(ds_type, "")
-            raise ArgumentError(f"this bunch has no pictures in its part {ds_type.name}{': ' + hint if hint else ''}")
+            hints = {DatasetType.Test: ": pass test=", DatasetType.Valid: f": pass {option('valid_pct', 0.2)}"}
+            raise ArgumentError(f"this bunch has no pictures in its part {ds_type.name}{hints.get(ds_type, '')}")
         return dataset
 
     def loader(self, ds_type: DatasetType = DatasetType.Train) -> BatchLoader:
@@ -826,7 +826,8 @@ def _check_part_folders(path: Path, train: str, valid: str) -> None:
         hint = "pass train= and valid=" + (f" ({', '.join(near)}, say)" if near else "")
         raise DataError(
             f"expected the folders {path}/{train} and {path}/{valid}, but there is no "
-            f"{' or '.join(map(str, missing.values()))}; {hint}, or valid_pct=0.2 to split all pictures at random"
+            f"{' or '.join(map(str, missing.values()))}; {hint}, or {option('valid_pct', 0.2)} to split all "
+            "pictures at random"
         )
 
 

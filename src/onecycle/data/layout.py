@@ -407,4 +407,5 @@ def _way_out(root: Path, folders: Iterable[Path]) -> str:
 
 def _some(names: Sequence[str], what: str = "of them") -> str:
     first = ", ".join(names[:4])
-    return f"{len(names)} {what}: {first}{' …' if len(names) > 4 else ''}"
+    n = plural(len(names), "class", "classes") if what == "classes" else f"{len(names)} {what}"
+    return f"{n}: {first}{' …' if len(names) > 4 else ''}"

@@ -23,6 +23,7 @@ from onecycle.data.progress import Advance, counting_bar
 from onecycle.errors import ArgumentError, DataError
 from onecycle.model.fuse import fuse_batchnorm
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten
+from onecycle.text import by_place, option
 from onecycle.train.callbacks import AccumulateScheduler
 from onecycle.train.checkpoint import digest
 from onecycle.train.device.batch_split import BatchSplit
@@ -351,7 +352,7 @@ def _fill(outputs: Tensor, network: nn.Module, pictures: _Viewed, advance: Advan
         if of_batch.shape[1:] != outputs.shape[2:]:
             raise DataError(
                 f"pictures of different sizes give features of different shapes, {tuple(of_batch.shape[1:])} and "
-                f"{tuple(outputs.shape[2:])}; pass size=224, say, or precompute=False"
+                f"{tuple(outputs.shape[2:])}; pass {option('size', 224)}, say{by_place('', ', or precompute=False')}"
             )
         outputs[view, batch.indices] = of_batch.float().cpu()
         advance(len(of_batch))

@@ -13,6 +13,7 @@ import torch
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import ArgumentError
 from onecycle.learner.features import LabelledFeatures
+from onecycle.text import option
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +75,9 @@ def similar_pictures(features: LabelledFeatures, data: ImageDataBunch, index: in
     """
     n_train, n_valid = len(data.split.train), len(data.split.valid)
     if not n_valid:
-        raise ArgumentError("there is no validation part whose pictures could be asked about; pass valid_pct=0.2, say")
+        raise ArgumentError(
+            f"there is no validation part whose pictures could be asked about; pass {option('valid_pct', 0.2)}, say"
+        )
     if not isinstance(index, (int, np.integer)) or not -n_valid <= index < n_valid:
         raise ArgumentError(f"index is a position in the validation set, 0 to {n_valid - 1}; received {index!r}")
     if k < 1:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from onecycle import settings
 from onecycle.errors import WeightsError
+from onecycle.text import by_place
 from onecycle.train.checkpoint import read_weights
 
 State = dict[str, Tensor]
@@ -76,7 +77,8 @@ def _named(path: Path, published: Published) -> WeightsFile:
             )
         path = file
     if not path.is_file():
-        raise WeightsError(f"pretrained={str(path)!r}: there is no such file or folder (in {Path.cwd()})")
+        said = by_place(f"--weights {path}", f"pretrained={str(path)!r}")
+        raise WeightsError(f"{said}: there is no such file or folder (in {Path.cwd()})")
     return WeightsFile(path, f"weights from {path}")
 
 
@@ -106,8 +108,9 @@ def _from_hub(published: Published) -> WeightsFile:
     if published.url is not None:
         return _from_url(published, published.url)
     raise WeightsError(
-        f"nobody publishes pretrained weights for {published.name}. Use --weights FILE (pretrained='<file>') for "
-        f"weights of your own, or another network (in Python pretrained=False, too, to start from random weights)."
+        f"nobody publishes pretrained weights for {published.name}. Use "
+        f"{by_place('--weights', 'pretrained=')} with a file for "
+        f"weights of your own, or another network{by_place('', ', or pretrained=False for random weights')}."
     )
 
 
@@ -168,9 +171,9 @@ def _unreachable(published: Published, place: str, reason: Exception | None) -> 
         f"the pretrained weights {published.name} are not on this machine and could not be fetched "
         f"from {place} ({type(reason).__name__}: {detail}). Ways on:\n"
         f"  1. put the file at {target} (or .pth);\n"
-        f"  2. pass --weights FILE (pretrained='path/to/the/file');\n"
-        f"  3. use {PACKAGED}, whose weights are installed with onecycle (in Python models.{PACKAGED}; or "
-        f"pretrained=False for random weights)."
+        f"  2. pass {by_place('--weights FILE', 'pretrained= with the path of a file')};\n"
+        f"  3. use {PACKAGED}, whose weights are installed with onecycle"
+        f"{by_place('', f' (models.{PACKAGED}; or pretrained=False for random weights)')}."
     )
 
 

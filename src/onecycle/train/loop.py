@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from onecycle.errors import ArgumentError, DivergedError, OnecycleWarning, warn
+from onecycle.text import option
 from onecycle.train.device.batch_split import BatchSplit, is_out_of_memory, loss_shares, split_message, take_rows
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.precision import Precision
@@ -435,9 +436,12 @@ def _check_fit(epochs: int, start_epoch: int, loader: Loader, model: nn.Module) 
     if epochs < 1 or start_epoch < 0:
         raise ArgumentError(f"a fit runs at least one epoch, got epochs={epochs}, start_epoch={start_epoch}")
     if len(loader) == 0:
-        raise ArgumentError("the training set gives no batch; use a smaller batch size (bs) or more pictures")
+        raise ArgumentError(
+            f"the training set gives no batch; use a smaller batch size ({option('bs')}) or more pictures"
+        )
     alone = 1 in (getattr(loader, "bs", None), getattr(loader, "n_items", None))
     if alone and any(isinstance(m, nn.BatchNorm1d) for m in model.modules()):
         raise ArgumentError(
-            "the head's batch-norm cannot train on one picture at a time; use bs=2 or more, and more pictures"
+            f"the head's batch-norm cannot train on one picture at a time; use {option('bs', 2)} or more, and more "
+            "pictures"
         )

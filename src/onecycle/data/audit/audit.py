@@ -30,7 +30,7 @@ from onecycle.data.labels.splits import Split, keep_together
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.errors import ArgumentError
-from onecycle.text import plural
+from onecycle.text import by_place, option, plural
 
 if TYPE_CHECKING:
     from onecycle.data.pixels.store import PixelStore  # needs torch, which an audit alone does not
@@ -194,7 +194,7 @@ def _leak_findings(table: LabelTable, split: Split, leaks: Sequence[tuple[int, i
         f"of {len(split.valid):,} {'is' if len(leaks) == 1 else 'are'} in training too, so that the result will "
         "look better than it is"
     )
-    advice = "keep copies on one side: train --together, or in Python data.split_together(…)"
+    advice = f"keep copies on one side: {by_place('train --together', 'data.split_together(…)')}"
     return finding_of("error", "leak", examples, what, advice, unit="validation picture")
 
 
@@ -212,7 +212,7 @@ def _copy_findings(names: Sequence[str], copies: Copies) -> list[Finding]:
         findings += finding_of(severity, f"{kind}-copies", pairs, what, "keep one, or keep them in one part")
     pairs = [f"{names[a]} ~ {names[b]}" for a, b in copies.lookalikes]
     what = "that look alike, though hardly more than others here do: they are not taken for copies"
-    advice = "if some show the same thing, split by it: --group-col (group_col=)"
+    advice = f"if some show the same thing, split by it: {option('group_col')}"
     findings += finding_of("note", "look-alikes", pairs, what, advice, unit="pair")
     what = "of hardly more than one colour: only their exact copies are found"
     plain = [names[i] for i in copies.plain]
@@ -272,7 +272,7 @@ def _advice_to_validate(labels: Sequence[Tags | None], split: Split) -> str:
     n, drawn = len(split.train), re.search(r"valid_pct=([\d.]+)", split.how)
     share = float(drawn[1].rstrip(".")) if drawn else 0.0
     if not share:
-        return "--valid-pct 0.2 (valid_pct=0.2), say"
+        return f"{option('valid_pct', 0.2)}, say"
     counts = label_checks.tag_counts(labels)
     if split.how.startswith("stratified") and max(counts.values(), default=0) < 2:
         return "each class has a single picture, which trains: a class needs two or more; collect more"
@@ -280,7 +280,7 @@ def _advice_to_validate(labels: Sequence[Tags | None], split: Split) -> str:
         return "collect more pictures"
     return (
         f"{n} pictures are too few for this share: {math.ceil(1 / share - 1e-9)} would be enough for one of them, "
-        f"or a larger share, --valid-pct {math.ceil(100 / n) / 100:g}"
+        f"or a larger share, {option('valid_pct', math.ceil(100 / n) / 100)}"
     )
 
 
@@ -291,7 +291,11 @@ def _group_findings(table: LabelTable, split: Split) -> list[Finding]:
     train = {groups[r] for r in split.train}
     both = [groups[r] for r in split.valid if groups[r] in train]
     what = f"with members in training and in validation ({plural(len(both), 'validation picture')})"
-    advice = "split by whole groups: --group-col (group_col=)"
+    mend = f"mend {'its cells' if table.parts is not None else 'the split'}"
+    draw = f"or draw one by whole groups: {option('split_col', '')}" if table.parts is not None else ""
+    advice = " ".join(["the split that the data has divides groups:", mend, draw]).rstrip()
+    if table.parts is None and table.folders is None:
+        advice = f"split by whole groups: {option('group_col')}"
     return finding_of("error", "group-across", sorted(set(both)), what, advice, unit="group")
 
 
@@ -316,7 +320,7 @@ def _neighbour_findings(neighbours: Sequence[Neighbour]) -> list[Finding]:
     n = len({neighbour.valid for neighbour in neighbours})
     message = f"{plural(n, 'validation picture')} with features close to a training picture's"
     examples = tuple(f"{p.valid} ~ {p.train} ({p.cosine:.3f})" for p in neighbours[:MOST_EXAMPLES])
-    advice = "look whether they show the same scene; if so, split by scene: --group-col (group_col=)"
+    advice = f"look whether they show the same scene; if so, split by scene: {option('group_col')}"
     return [Finding("note", "neighbours", n, message, examples, advice)]
 
 

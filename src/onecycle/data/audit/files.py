@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from onecycle.data.pixels.decode import JPEG, decode_for, orientation_of, scaled
 from onecycle.data.pixels.picture_file import UNREADABLE, Samples, open_file, open_picture, reason, room_for
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import work_through
+from onecycle.text import by_place, option
 
 if TYPE_CHECKING:
     from onecycle.data.pixels.store import PixelStore
@@ -76,7 +76,8 @@ def suffix_hint(path: str) -> str:
     if not name:
         return ""
     if not os.path.isdir(target.parent):
-        return f" The folder {target.parent} does not exist: --folder (path=, folder=) says where they are."
+        where = by_place("--folder says", "path= and folder= say")
+        return f" The folder {target.parent} does not exist: {where} where they are."
     name = glob.escape(target.name)
     below = [p for p in sorted(target.parent.glob(f"*/{name}*")) if p.is_file()]
     near = next((p.relative_to(target.parent) for p in (*sorted(target.parent.glob(f"{name}.*")), *below)), None)
@@ -84,9 +85,8 @@ def suffix_hint(path: str) -> str:
         return ""
     values = {"folder": near.parent.name, "suffix": near.name[len(target.name) :]}
     said = {name: value for name, value in values.items() if value}
-    options = " ".join(f"--{name} {shlex.quote(value)}" for name, value in said.items())
-    in_python = ", ".join(f"{name}={value!r}" for name, value in said.items())
-    return f" There is {near.as_posix()}: {options} ({in_python})."
+    options = by_place(" ", ", ").join(option(name, value) for name, value in said.items())
+    return f" There is {near.as_posix()}: {options}."
 
 
 def scan(
@@ -182,7 +182,8 @@ def _frames(picture: ImageFile) -> int:
 def problem_findings(names: Sequence[str], facts: Sequence[FileFacts]) -> list[Finding]:
     """Report files that cannot be read; ``names`` as the user knows them, one a file."""
     bad = [f"{n} ({f.problem})" for n, f in zip(names, facts, strict=True) if f.problem]
-    advice = "mend or remove these files, or leave them out: train --allow unreadable (unreadable='skip')"
+    leave_out = by_place("train --allow unreadable", "unreadable='skip'")
+    advice = f"mend or remove these files, or leave them out: {leave_out}"
     return finding_of("error", "unreadable", bad, f"of {len(facts):,} cannot be decoded", advice, unit="file")
 
 
@@ -245,11 +246,11 @@ def size_findings(names: Sequence[str], facts: Sequence[FileFacts], resize: Resi
         f"of {len(rows):,} would lose more than a quarter of the area when cropped to {height}×{width} px, "
         f"at most {max(cut, default=(0.0,))[0]:.0%}"
     )
-    advice = "in Python, resize_method='squish' or 'pad' keeps all of it, or size=(height, width)"
+    advice = by_place("", "resize_method='squish' or 'pad' keeps all of it, or size=(height, width)")
     findings = finding_of("warning", "crop", [f"{n} ({share:.0%})" for share, n in cut], what, advice)
     small = [f"{n} ({f.height}×{f.width})" for n, f in rows if min(height / f.height, width / f.width) > _BLOWN_UP]
     what = "would be scaled up more than twice"
-    findings += finding_of("note", "small", small, what, "a smaller --size (size=) costs no detail")
+    findings += finding_of("note", "small", small, what, f"a smaller {option('size')} costs no detail")
     return findings + _spread(rows, resize)
 
 
@@ -260,7 +261,7 @@ def _spread(rows: Sequence[tuple[str, FileFacts]], resize: ResizeSpec) -> list[F
     heights, widths = (sorted(s[i] for s in shapes.elements()) for i in (0, 1))
     ratios = sorted(w / h for h, w in shapes.elements())
     middle = len(rows) // 2
-    advice = "" if resize.size else "--size (size=) brings them to one, so that they can share a batch"
+    advice = "" if resize.size else f"{option('size')} brings them to one, so that they can share a batch"
     message = (
         f"{len(shapes):,} different sizes: height {heights[0]}–{heights[-1]} px (median {heights[middle]}), width "
         f"{widths[0]}–{widths[-1]} px (median {widths[middle]}), width/height {ratios[0]:.2f}–{ratios[-1]:.2f}"

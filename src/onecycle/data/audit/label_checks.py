@@ -12,6 +12,7 @@ import numpy as np
 from onecycle.data.audit.findings import Finding, finding_of
 from onecycle.data.labels.items import Label, find_tag_lists
 from onecycle.data.labels.splits import Split
+from onecycle.text import option
 
 Tags = tuple[Label, ...]
 """The labels of one row: one, or for tags any number."""
@@ -54,7 +55,7 @@ def repeated_row_findings(paths: Sequence[str], names: Sequence[str], labels: Se
             different.append(f"{names[rows[0]]}: {' / '.join(label_text(labels[i]) for i in rows)}")
     what, advice = "in several rows with different labels", "keep the row with the right label"
     if len(different) > TAG_ROWS * len(rows_of):
-        advice = f"if each row has one tag of its picture, --join-rows (join_rows=True) joins them; else {advice}"
+        advice = f"if each row has one tag of its picture, {option('join_rows', True)} joins them; else {advice}"
     findings = finding_of("error", "contradicting-rows", different, what, advice, unit="file")
     what, advice = "in several rows with the same label", "keep one row of each file"
     return findings + finding_of("warning", "repeated-rows", equal, what, advice, unit="file")
@@ -124,7 +125,7 @@ def tag_list_findings(labels: Sequence[Tags | None]) -> list[Finding]:
         f"the {finding.n_strings:,} different labels appear to be lists of {finding.n_tags} tags separated by "
         f"{finding.delimiter!r}"
     )
-    advice = f"--label-delim {finding.delimiter!r} (label_delim={finding.delimiter!r}) trains on the tags"
+    advice = f"{option('label_delim', finding.delimiter)} trains on the tags"
     return [Finding("warning", "tag-lists", finding.n_strings, message, advice=advice)]
 
 
@@ -166,7 +167,7 @@ def _advice_for_both_parts(split: Split) -> str:
             "collect more, or leave them out"
         )
     if split.how.startswith("random"):
-        return "split stratified (--stratify, stratify=True), so that each class is in both parts"
+        return f"split stratified ({option('stratify', True)}), so that each class is in both parts"
     return "give each part pictures of every class"
 
 

@@ -12,7 +12,7 @@ from onecycle.data.audit.label_checks import TAG_ROWS
 from onecycle.data.labels.items import Labels, Source
 from onecycle.data.labels.splits import Split
 from onecycle.errors import ArgumentError, Unreadable, UnreadableImagesError
-from onecycle.text import shown
+from onecycle.text import by_place, option, shown
 
 
 def unseen_items(labels: Labels, split: Split) -> tuple[list[int], list[int]]:
@@ -33,10 +33,10 @@ def unseen_items(labels: Labels, split: Split) -> tuple[list[int], list[int]]:
 def unreadable_message(failed: Sequence[Unreadable], n: int, source: Source, hint: str = "") -> str:
     """Name each picture that cannot be read, with its row in ``source``, out of ``n``; a hint comes first."""
     rows = [f"row {f.position + source.first_row}: {f.path} ({f.reason})" for f in failed]
-    lines = shown(rows, between="\n  ")
+    lines, leave_out = shown(rows, between="\n  "), by_place("--allow unreadable", "unreadable='skip'")
     return (
         f"{len(failed)} of {n} pictures of {source} cannot be read:{hint}\n  {lines}\n"
-        "Mend or remove these rows, or leave them out: --allow unreadable (unreadable='skip')."
+        f"Mend or remove these rows, or leave them out: {leave_out}."
     )
 
 
@@ -73,7 +73,7 @@ def oddities(labels: Labels, split: Split, paths: Sequence[str]) -> Iterator[str
         both = {paths[i] for i in split.train} & {paths[i] for i in split.valid}
         leak = f", and {len(both)} of them both train and validate, which flatters the result" if both else ""
         n_labels = Counter(path for path, _ in {(p, t.tobytes()) for p, t in zip(paths, labels.targets, strict=True)})
-        tags = "; if each row has one tag of its picture, join_rows=True joins them"
+        tags = f"; if each row has one tag of its picture, {option('join_rows', True)} joins them"
         tags = tags if sum(n > 1 for n in n_labels.values()) > TAG_ROWS * len(n_rows) else ""
         yield f"{len(again)} pictures are listed more than once{leak}: {shown(again, most=5)}{tags}"
     if len(labels.classes) == 1:

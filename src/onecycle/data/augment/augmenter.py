@@ -25,6 +25,7 @@ from onecycle.data.augment.transforms import PADDING_MODES, Size, Transforms, cr
 from onecycle.data.augment.warp import Floats, Ints
 from onecycle.data.pixels.resize import as_size
 from onecycle.errors import ArgumentError
+from onecycle.text import option
 
 MODES = ("bilinear", "nearest", "bicubic")
 LOGIT_EPS = 1e-7  # pixels are kept this far from 0 and 1 before they pass through logit, as in fastai v1
@@ -336,7 +337,7 @@ def _common_shape(shapes: Ints) -> tuple[int, int]:
         other = shapes[int((shapes != shapes[0]).any(axis=1).argmax())]
         raise ArgumentError(
             f"pictures of one batch have shapes {tuple(shapes[0].tolist())} and {tuple(other.tolist())} "
-            "(rows, columns), so the batch needs a size; pass size=224, say"
+            f"(rows, columns), so the batch needs a size; pass {option('size', 224)}, say"
         )
     return int(shapes[0, 0]), int(shapes[0, 1])
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from onecycle.data.labels.file_names import is_folder
 from onecycle.errors import ArgumentError, DataError, LabelError
-from onecycle.text import shown
+from onecycle.text import option, shown
 
 Label = str | int
 """A class name; whole numbers stay numbers, as in the user's table."""
@@ -237,12 +237,12 @@ def alike_ids(ids: Iterable[str]) -> list[list[str]]:
     return sorted(sorted(names) for names in sets.values() if len(names) > 1)
 
 
-_WHOLE, _DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0)?"), re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_WHOLE, _DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0+)?"), re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 
 
 def whole_number(text: str) -> str:
     """Return ``3.0`` as ``3``, as a number that went through a table with gaps; all other texts as they are."""
-    return text.removesuffix(".0") if _WHOLE.fullmatch(text) else text
+    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
 
 
 _MOST_DECIMALS = 20
@@ -418,8 +418,17 @@ class TagListFinding:
             f"the labels appear to be lists of tags: {self.n_strings} different label strings are made of "
             f"{self.n_tags} tags separated by {self.delimiter!r}, and {self.n_once} of the strings occur once. "
             f"Training goes on as asked, with {self.n_strings} classes; to train on the {self.n_tags} tags, "
-            f"pass label_delim={self.delimiter!r} (--label-delim)"
+            f"pass {option('label_delim', self.delimiter)}"
         )
+
+
+TAG_DELIMITERS = (";", "|", ",", "/", "+", "&", " ")
+"""What may stand between tags; blanks come last, as they stand beside the others, too."""
+
+
+def are_words(tags: Iterable[object]) -> bool:
+    """Say whether each tag has a letter or digit: a sign alone stands between tags."""
+    return all(any(c.isalnum() for c in str(tag)) for tag in tags)
 
 
 def find_tag_lists(labels: Iterable[object]) -> TagListFinding | None:
@@ -428,7 +437,7 @@ def find_tag_lists(labels: Iterable[object]) -> TagListFinding | None:
     Returns the finding for the delimiter with the fewest tags, or None when labels look atomic.
     """
     counts = Counter(v for v in labels if isinstance(v, str))
-    findings = [f for d in (" ", ";", ",", "|") if (f := _tag_lists_by(counts, d)) is not None]
+    findings = [f for d in TAG_DELIMITERS if (f := _tag_lists_by(counts, d)) is not None]
     return min(findings, key=lambda f: f.n_tags, default=None)
 
 
@@ -438,6 +447,6 @@ def _tag_lists_by(counts: Counter[str], delimiter: str) -> TagListFinding | None
     tags = {t for row in rows for t in row}
     # Ten strings of which most are compound, from at most half as many parts: names of several words fail this,
     # since their words are mostly their own ("golden retriever", "great pyrenees").
-    if len(counts) < 10 or compound < 0.6 * len(counts) or len(tags) > 0.5 * len(counts):
+    if len(counts) < 10 or compound < 0.6 * len(counts) or len(tags) > 0.5 * len(counts) or not are_words(tags):
         return None
     return TagListFinding(delimiter, len(counts), len(tags), sum(n == 1 for n in counts.values()))

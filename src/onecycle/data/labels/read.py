@@ -16,7 +16,7 @@ import pandas as pd
 from onecycle.data.labels.cells import BLANKS, records, values
 from onecycle.data.labels.items import IMAGE_SUFFIXES, Source
 from onecycle.errors import ArgumentError, DataError, LabelError
-from onecycle.text import plural, shown
+from onecycle.text import by_place, option, plural, shown
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 PARQUET = ".parquet"
@@ -120,7 +120,7 @@ def read_text(path: Path, delimiter: str | None = None, *, names: bool = True) -
     """
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.csv")) if path.parent.is_dir() else []
-        hint = f"; tables in that folder: {', '.join(near)} (--csv, csv_labels=)" if near else ""
+        hint = f"; tables in that folder: {', '.join(near)} ({by_place('--csv', 'csv_labels=')})" if near else ""
         raise DataError(f"expected a table of labels at {path}, but there is no such file{hint}")
     try:
         text = path.read_bytes().decode("utf-8")
@@ -148,7 +148,7 @@ def read_text(path: Path, delimiter: str | None = None, *, names: bool = True) -
     if between != (asked or usual):
         what = {"\t": "tabs", BLANKS: "blanks"}.get(between, repr(between))
         why = "its line sep= says" if said else "its first lines have it"
-        notes.append(("cells", f"separated by {what}, as {why} (--delimiter)"))
+        notes.append(("cells", f"separated by {what}, as {why} ({option('delimiter')})"))
     lines = [line for line in text[start:header].splitlines() if line.strip()]
     if lines:
         notes.append(("left out", f"{plural(len(lines), 'comment line')} above the names: {shown(lines, most=2)}"))
@@ -247,12 +247,12 @@ def _check_widths(rows: Sequence[Sequence[str]], names: Sequence[str], delimiter
     longer = [i for i, row in enumerate(rows) if len(row) > n and any(cell.strip() for cell in row[n:])]
     if longer:
         row = rows[longer[0]]
-        option = f", or pass --label-delim {delimiter!r}" if n == 2 else ""
+        way = f", or pass {option('label_delim', delimiter)}" if n == 2 else ""
         raise DataError(
             f"{source}: {len(row)} cells at row {source.rows(longer[:1])} ({shown(row, most=4)}), but the header has "
             f"{plural(n, 'column')} ({shown(names, most=4)}); {len(longer):,} of {len(rows):,} rows have more. If "
-            f'they are tags, put quotes around them, "a{delimiter}b"{option}; if not, does the first line name each '
-            f"column, and is {delimiter!r} the right delimiter (--delimiter, delimiter=)?"
+            f'they are tags, put quotes around them, "a{delimiter}b"{way}; if not, does the first line name each '
+            f"column, and is {delimiter!r} the right delimiter ({option('delimiter')})?"
         )
 
 
@@ -292,12 +292,14 @@ def columns(df: pd.DataFrame, which: int | str | Sequence[int | str], *, source:
     return [column(df, one, source=source) for one in ([which] if isinstance(which, (int, str)) else which)]
 
 
-_FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+_WORDS = {True: ("true", "1", "1.0", "yes", "y", "t"), False: ("false", "0", "0.0", "no", "n", "f")}
+YES_NO = {word: meaning for meaning, words in _WORDS.items() for word in words}
+"""What a cell of yes and no may say, in small letters."""
 
 
 def are_flag_cells(cells: pd.Series[Any]) -> bool:
     """Say whether each cell of a column is 0/1, yes or no as ``flags`` reads them."""
-    return bool(cells.map(lambda cell: str(cell).strip().lower() in _FLAGS).all())
+    return bool(cells.map(lambda cell: str(cell).strip().lower() in YES_NO).all())
 
 
 def flags(cells: pd.Series[Any], *, source: Source) -> np.ndarray:
@@ -306,7 +308,7 @@ def flags(cells: pd.Series[Any], *, source: Source) -> np.ndarray:
     Raises:
         LabelError: empty or other cells, each row named.
     """
-    values = [_FLAGS.get(str(cell).strip().lower()) for cell in cells]
+    values = [YES_NO.get(str(cell).strip().lower()) for cell in cells]
     odd = [i for i, value in enumerate(values) if value is None]
     if odd:
         raise LabelError(

@@ -19,7 +19,7 @@ from onecycle.data.labels.items import Labels, Source
 from onecycle.data.labels.read import read_text
 from onecycle.errors import DataError, LabelError
 from onecycle.files import name_below
-from onecycle.text import shown
+from onecycle.text import option, shown
 
 FILE, TAG, GIVEN, SUGGESTED, SCORE, NEW = "file", "tag", "given", "suggested", "score", "new_label"
 COLUMNS = (FILE, TAG, GIVEN, SUGGESTED, SCORE, NEW)
@@ -65,7 +65,7 @@ def relabelled(
     if missing:
         raise DataError(
             f"{table} has no column {missing[0]!r}; its columns are {list(frame.columns)}. "
-            "It should be a table that LabelIssues.to_csv wrote; is the delimiter right (delimiter=';')?"
+            f"It should be a table that LabelIssues.to_csv wrote; is the delimiter right ({option('delimiter', ';')})?"
         )
     filled = frame[frame[NEW].str.strip() != ""]
     rows_by_file: dict[str, list[int]] = defaultdict(list)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from onecycle.errors import ArgumentError, DataError
+from onecycle.text import by_place, option
 
 DEFAULT_SEED = 42
 """The seed of every split and run unless one is given: results are repeatable by default."""
@@ -170,7 +171,8 @@ def folder_split(
         if len(members) == 0 and not may_be_empty:
             raise DataError(
                 f"no pictures in {root / folder}; expected {root}/{train}/<class>/… and {root}/{valid}/<class>/…; "
-                "for another layout pass valid_pct=0.2 to split all pictures at random (in Python or train=, valid=)"
+                f"for another layout pass {option('valid_pct', 0.2)} to split all pictures at random"
+                f"{by_place('', ' or train=, valid=')}"
             )
     return Split(rows[train], rows[valid], f"by the folders {train}/ and {valid}/")
 

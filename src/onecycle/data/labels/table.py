@@ -24,7 +24,7 @@ from onecycle.data.labels.splits import Split, folder_split, group_numbers, grou
 from onecycle.data.labels.stratified import stratified_split
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, warn
 from onecycle.files import absolute_name
-from onecycle.text import shown
+from onecycle.text import option, shown
 
 Columns = int | str | Sequence[int | str]
 """One column with the labels, or several with 0/1, each named as its tag."""
@@ -448,7 +448,10 @@ class LabelTable:
         """
         labels, cells = self.check().labels, [] if self.cells is None else self.cells
         if len(cells) and self.label_delim and not any(self.label_delim in str(v) for v in cells):
-            warn(f"label_delim={self.label_delim!r} does not occur in a single label of {self.source}", DataWarning)
+            warn(
+                f"{option('label_delim', self.label_delim)} does not occur in a single label of {self.source}",
+                DataWarning,
+            )
         tag_lists = None if labels.is_multi else items.find_tag_lists(cells)
         if tag_lists is not None:
             warn(tag_lists.message(), DataWarning)

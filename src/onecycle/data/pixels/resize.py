@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 
 from onecycle.errors import ArgumentError
+from onecycle.text import option
 
 PaddingMode = Literal["reflection", "border", "zeros"]
 
@@ -76,7 +77,7 @@ class ResizeSpec:
             method = ResizeMethod[str(method).upper()]
         if size is None:
             if method not in (None, ResizeMethod.NO):
-                raise ArgumentError(f"resize_method={method.name} needs a size; pass size=224, say")
+                raise ArgumentError(f"resize_method={method.name} needs a size; pass {option('size', 224)}, say")
             return cls(None, ResizeMethod.NO, padding_mode, scaled_decode)  # type: ignore[arg-type]
         default = ResizeMethod.SQUISH if isinstance(size, (tuple, list)) else ResizeMethod.CROP
         height, width = as_size(size)

@@ -24,7 +24,7 @@ from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import work_through
 from onecycle.errors import ArgumentError, DataError, Unreadable, UnreadableImagesError
 from onecycle.settings import pixel_folder
-from onecycle.text import human_bytes, shown_path
+from onecycle.text import by_place, human_bytes, option, shown_path
 
 if TYPE_CHECKING:
     from array import array
@@ -152,9 +152,10 @@ class PixelStore:
             named = " and ".join(
                 f"{self.paths[positions[i]]} ({shapes[i][0]:,}×{shapes[i][1]:,} px as stored)" for i in (tall, wide)
             )
+            other = "resize_method='squish' or 'pad', "
             raise DataError(
-                f"a batch with {named} takes {human_bytes(n_bytes)}: pass resize_method='squish' or 'pad', a smaller "
-                "size= or a smaller bs="
+                f"a batch with {named} takes {human_bytes(n_bytes)}: pass "
+                f"{by_place('', other)}a smaller {option('size')} or a smaller {option('bs')}"
             )
 
     def read_many(self, positions: Iterable[int]) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ from itertools import product
 from textwrap import fill
 
 from onecycle.errors import ArgumentError
-from onecycle.text import aligned, format_time, plural
+from onecycle.text import aligned, by_place, format_time, option, plural
 from onecycle.train.schedules import LrLike
 
 Size = tuple[int, int] | None
@@ -235,7 +235,9 @@ def make_plan(
     if epochs is not None:
         stages = stages_for(task, speeds, epochs, _views(task)[:2][-1])
         if not stages:
-            raise ArgumentError("there is nothing to train: epochs=0 without a stage for the head; pass epochs=1")
+            raise ArgumentError(
+                f"there is nothing to train: no epoch and no stage for the head; pass {option('epochs', 1)}"
+            )
         return Plan(stages, task.base_lr, notes=_notes(task, stages))
     room_s = ROOM * float(budget_s or 0.0) - spent_s
     # From the poorest plan to the richest: epochs with all layers, and views for the head.
@@ -250,7 +252,7 @@ def make_plan(
     if not fitting:
         notes += _too_little(stages, float(budget_s or 0.0), spent_s)
     elif stages is choices[-1]:
-        notes += (f"The time would allow more than {MOST_EPOCHS} epochs; epochs= overrides that limit.",)
+        notes += (f"The time would allow more than {MOST_EPOCHS} epochs; {option('epochs')} overrides that limit.",)
     return Plan(stages, task.base_lr, budget_s, spent_s, notes)
 
 
@@ -331,13 +333,14 @@ def _notes(task: Task, stages: Sequence[Stage]) -> tuple[str, ...]:
     notes = []
     if (views := stages[0].views) is not None:
         extra = f" and {plural(views, 'augmented view')}" if views else ""
-        notes.append(f"Head: on features of the plain pictures{extra}, computed once (freeze_epochs=).")
+        notes.append(f"Head: on features of the plain pictures{extra}, computed once ({option('freeze_epochs')}).")
     if task.batch != task.bs and task.fixed_bs is None:
-        notes.append(f"Batches of {task.batch} instead of {task.bs}: an epoch has {task.steps} steps then (bs=).")
-    if task.sizes is not None and len({stage.size for stage in stages if stage.trains == ALL}) < len(task.sizes):
         notes.append(
-            f"{stages[-1].epochs} epochs are too few for {len(task.sizes)} sizes: the last ones alone (sizes=)."
+            f"Batches of {task.batch} instead of {task.bs}: an epoch has {task.steps} steps then ({option('bs')})."
         )
+    if task.sizes is not None and len({stage.size for stage in stages if stage.trains == ALL}) < len(task.sizes):
+        last = f"the last ones alone{by_place('', ' (sizes=)')}"
+        notes.append(f"{stages[-1].epochs} epochs are too few for {len(task.sizes)} sizes: {last}.")
     if len({stage.size for stage in stages}) > 1 and task.sizes is None:
         notes.append("Smaller pictures first: half the time for half of the epochs (sizes=).")
     if task.hold_norms is None and stages[-1].trains == ALL:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from onecycle.errors import OutOfMemoryError
+from onecycle.text import option
 
 _SIGNS = (
     "can't allocate memory",  # torch's allocator of the CPU
@@ -98,7 +99,7 @@ def split_message(network: nn.Module, slices: Sequence[slice]) -> str:
     note = f"; batch-norm layers see {each} pictures at a time" if norms else ""
     return (
         f"a batch of {n} did not fit into memory: each step now takes {len(slices)} × {most}{each} pictures "
-        f"and updates once, with the gradient of all {n}; pass bs={each} to choose it yourself{note}"
+        f"and updates once, with the gradient of all {n}; pass {option('bs', each)} to choose it yourself{note}"
     )
 
 

@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 
 from onecycle.data.labels.items import (
+    TAG_DELIMITERS,
     Source,
     are_decimals,
+    are_words,
     cell_text,
     find_tag_lists,
     is_missing,
@@ -21,15 +23,17 @@ from onecycle.data.labels.items import (
     plain_text,
     split_tags,
 )
-from onecycle.data.labels.read import are_flag_cells, columns, flags
+from onecycle.data.labels.read import YES_NO, are_flag_cells, columns, flags
 from onecycle.errors import ArgumentError, DataWarning, LabelError, warn
-from onecycle.text import shown
+from onecycle.text import plural, shown
 
 _LABEL_NAMES = {"label", "labels", "tag", "tags", "class", "classes", "category", "categories", "target", "targets"}
 GROUP_NAMES = {"group", "site", "patient", "subject", "scene", "flight", "location", "camera", "case", "slide", "study"}
 """Names of columns that say what belongs together, and so are no labels."""
 
 _BRACKETS = re.compile(r"\s*(?:\[.*\]|\{.*\}|\(.*\))\s*", re.DOTALL)
+_NUMBER = re.compile(r"[+-]?\d*\.?\d+")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _LARGEST_SHARE = 0.5
 """A column with more different values than this share of the rows does not appear to hold classes."""
 
@@ -95,13 +99,36 @@ def _find_columns(frame: pd.DataFrame, taken: set[str | None], source: Source) -
     zero_one = [c for c in by_name or rest if are_flag_cells(frame[c]) and "," not in c]
     if len(zero_one) > 1 and set(likely) <= set(zero_one):
         return _of_flags(frame, zero_one, source)
-    if len(likely) == 1:
+    nearly = _nearly_flags(frame, [c for c in rest if c not in likely])
+    if len(likely) == 1 and (by_name or not nearly):
         return likely, "the only one whose values repeat as classes do"
     listed = "; ".join(f"{c} ({frame[c].nunique()} different, e.g. {short(frame[c].iloc[0])})" for c in rest[:8])
     tags = f"; --label-col {','.join(zero_one)} reads these columns of 0/1 as tags" if len(zero_one) > 1 else ""
+    tags = tags or _nearly_flags(frame, rest)
     raise ArgumentError(
         f"{source} has several columns that could hold the labels: {listed}; choose one with --label-col{tags}"
     )
+
+
+def _nearly_flags(frame: pd.DataFrame, names: list[str]) -> str:
+    """Say what to write where columns may be tags, one a column, but hold marks, empty cells or other numbers."""
+    odd = {}
+    for name in names:
+        cells = frame[name]
+        known = {cell_text(cell).strip() for cell in cells if not is_missing(cell)}
+        marks = len(known) == 1 and cells.isna().any()
+        numbers = len(known) > 1 and all(map(_NUMBER.fullmatch, known)) and min(map(float, known)) < 1
+        if marks or (numbers and not _holds_ids(cells)):
+            odd[name] = next((text for text in sorted(known) if text.lower() not in YES_NO), "an empty cell")
+    if len(odd) < 2:
+        return ""
+    cell = next(iter(odd.values()))
+    return f"; if {shown(list(odd), most=5)} are tags, one a column, write 0 or 1 into each of their cells (not {cell})"
+
+
+def _holds_ids(cells: pd.Series[Any]) -> bool:
+    """Say whether each cell of a column is another one."""
+    return bool(cells.nunique() == len(cells))
 
 
 def _of_flags(frame: pd.DataFrame, names: list[str], source: Source) -> tuple[list[str], str]:
@@ -158,6 +185,13 @@ def _find_delim(cells: pd.Series[Any], asked: str | None, where: str) -> tuple[s
             f"{where} holds numbers that are not whole, such as {cell_text(known[0])}: regression is not supported; "
             "turn them into classes first, or choose another column with --label-col"
         )
+    commas = [v for v in known if isinstance(v, str) and _DECIMAL_COMMA.fullmatch(v.strip())]
+    if asked is None and len(commas) == len(known) and len(set(commas)) > max(10, len(known) / 2):
+        raise LabelError(
+            f"{where} holds numbers that are not whole, such as {short(known[0])}: regression is not supported; turn "
+            "them into classes first, or choose another column with --label-col; if these are two tags each, "
+            "--label-delim , reads them"
+        )
     if asked is None and known and all(isinstance(v, str) and _BRACKETS.fullmatch(v) for v in known):
         raise ArgumentError(
             f"{where}: its cells are lists in brackets, such as {short(known[0])}: write tags with a delimiter alone, "
@@ -166,12 +200,12 @@ def _find_delim(cells: pd.Series[Any], asked: str | None, where: str) -> tuple[s
     lists = [v for v in known if isinstance(v, tuple)]
     if lists:
         return None, f"several tags a picture, in lists: {len({tag for tags in lists for tag in tags})} tags"
-    strings = Counter(map(plain_text, known))
+    strings = Counter(map(plain_text, numbers_of(known) if asked is None else known))
     tag_lists = find_tag_lists(strings.elements()) if asked is None else None
     delim = tag_lists.delimiter if tag_lists is not None else _delim_of_few(strings) if asked is None else asked
     why = "" if asked is None else " (as asked)"
     if not delim:
-        return None, f"one label a picture{why}: {len(strings)} classes"
+        return None, f"one label a picture{why}: {plural(len(strings), 'class', 'classes')}"
     n = len({t for text in strings for t in split_tags(text, delim)})
     if asked is None:
         _check_no_names(list(strings), delim, n, where)
@@ -186,7 +220,7 @@ def _check_no_names(strings: Sequence[str], delim: str, n_tags: int, where: str)
         ArgumentError: tags and names both fit.
     """
     widths = {len(split_tags(text, delim)) for text in strings}
-    if delim in (" ", ",") and len(widths) == 1:
+    if delim not in ";|" and len(widths) == 1:
         raise ArgumentError(
             f"{where}: each label has {widths.pop()} words ({shown([repr(s) for s in strings], most=3)}): names of "
             f"classes, or tags? --label-delim '' reads {len(strings)} classes, --label-delim {delim!r} {n_tags} tags"
@@ -195,12 +229,13 @@ def _check_no_names(strings: Sequence[str], delim: str, n_tags: int, where: str)
 
 def _delim_of_few(strings: Counter[str]) -> str | None:
     """Find tags where there are few different cells: every part of a compound cell occurs in another cell too."""
-    for delim in (";", "|", ",", " "):
+    for delim in TAG_DELIMITERS:
         rows = [split_tags(text, delim) for text in strings]
         compound = [row for row in rows if len(row) > 1]
         where = Counter(tag for row in rows for tag in set(row))
         often = all(where[tag] > 1 for row in compound for tag in row)
-        if len(compound) >= max(2, len(rows) / 3) and often and (len(where) < len(rows) or delim in ";|"):
+        fewer = len(where) < len(rows) or delim in ";|"
+        if len(compound) >= max(2, len(rows) / 3) and often and fewer and are_words(where):
             return delim
     return None
 

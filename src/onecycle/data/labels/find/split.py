@@ -10,15 +10,15 @@ from typing import Literal, get_args
 
 import pandas as pd
 
-from onecycle.data.labels.items import Source, cell_text, is_missing
-from onecycle.data.labels.read import column
+from onecycle.data.labels.items import Source, cell_text, is_missing, whole_number
+from onecycle.data.labels.read import YES_NO, column
 from onecycle.errors import ArgumentError, DataError
-from onecycle.text import shown
+from onecycle.text import option, shown
 
 Part = Literal["train", "valid", "test"]
 
 _WORDS: dict[str, Part] = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("train", "training", "trn", "trainval", "trainvalid"), "train"),
     **dict.fromkeys(("valid", "val", "validation", "validate", "validating", "dev", "eval", "evaluation"), "valid"),
     **dict.fromkeys(("test", "testing", "tst", "holdout", "publictest", "privatetest"), "test"),
 }  # fmt: skip
@@ -54,7 +54,6 @@ _FLAGS: dict[str, tuple[Part, Part]] = {
 }
 """By the name of a column of yes and no: what its rows are, and the others."""
 
-_YES_NO = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False, "yes": True, "no": False}
 _MOST_VALUES = 20
 """A column with more different values says no split."""
 
@@ -115,8 +114,8 @@ def find_split(
     splits = [_read(frame, col, source) for col in clear]
     if len({split.parts for split in splits}) > 1:
         raise ArgumentError(
-            f"{source}: columns {shown(clear)} say different splits; choose one with --split-col {clear[0]}, or "
-            "--split-col '' (split_col=) for none of them"
+            f"{source}: columns {shown(clear)} say different splits; choose one with {option('split_col', clear[0])}, "
+            f"or {option('split_col', '')} for none of them"
         )
     others = [col for col in columns if col not in clear and _letters(col) in _NAMES and frame[col].nunique() > 1]
     return (splits[0] if splits else None), {col: _hint(frame, col) for col in others}
@@ -135,11 +134,20 @@ def unused_split(frame: pd.DataFrame | None, taken: Sequence[str | None], source
 
 
 def _hint(frame: pd.DataFrame, col: str) -> str:
-    values = sorted({cell_text(cell).strip() for cell in frame[col].dropna()})
-    return (
-        f"column {col} ({shown(values, most=5)}) may say the split, and is not used for it: "
-        f"--split-col {col}={values[-1]} validates on the rows with {values[-1]}"
-    )
+    texts = [whole_number(cell_text(cell).strip()) for cell in frame[col] if not is_missing(cell)]
+    values = sorted(set(texts))
+    what = f"column {col} ({shown(values, most=5)}) may say the split, and is not used for it"
+    if _letters(col) in _FLAGS and all(text.lower() in YES_NO for text in texts):
+        n = Counter(_flag_parts(col, texts))
+        return f"{what}: {option('split_col', col)} takes it as it stands, {n['train']:,} rows train"
+    return f"{what}: {_by_value(col, texts)}"
+
+
+def _by_value(col: str, texts: Sequence[str]) -> str:
+    """Name the option by which one value validates, the likeliest: by its word, or the rarest."""
+    counts = Counter(texts)
+    value = max(sorted(counts), key=lambda text: (part_of(text) == "valid", -counts[text], text))
+    return f"{option('split_col', f'{col}={value}')} validates on the rows with {value}"
 
 
 def _letters(col: str) -> str:
@@ -149,7 +157,7 @@ def _letters(col: str) -> str:
 def _says_parts(frame: pd.DataFrame, col: str) -> bool:
     """Say whether a column plainly says the split, by its values or as a column of yes and no by its name."""
     texts = [cell_text(cell).strip() for cell in frame[col] if not is_missing(cell)]
-    if _letters(col) in _FLAGS and texts and all(text.lower() in _YES_NO for text in texts):
+    if _letters(col) in _FLAGS and texts and all(text.lower() in YES_NO for text in texts):
         parts = _flag_parts(col, texts)
         return parts.count("train") >= len(parts) / 2
     parts_said = {part_of(text) for text in texts}
@@ -159,7 +167,7 @@ def _says_parts(frame: pd.DataFrame, col: str) -> bool:
 
 def _flag_parts(col: str, texts: Sequence[str]) -> list[Part]:
     yes, no = _FLAGS[_letters(col)]
-    return [yes if _YES_NO[text.lower()] else no for text in texts]
+    return [yes if YES_NO[text.lower()] else no for text in texts]
 
 
 def _read(frame: pd.DataFrame, asked: str | int, source: Source) -> SplitColumn:
@@ -173,25 +181,46 @@ def _read(frame: pd.DataFrame, asked: str | int, source: Source) -> SplitColumn:
     if empty:
         raise DataError(
             f"{source}: column {col} says the split, but nothing at row {source.rows(empty)}; fill these cells, or "
-            "--split-col '' (split_col='') draws a split"
+            f"{option('split_col', '')} draws a split"
         )
-    texts = [cell_text(cell).strip() for cell in cells]
-    if value is None and _letters(col) in _FLAGS and all(text.lower() in _YES_NO for text in texts):
+    texts = [whole_number(cell_text(cell).strip()) for cell in cells]
+    if value is None and _letters(col) in _FLAGS and all(text.lower() in YES_NO for text in texts):
         return SplitColumn(col, None, tuple(_flag_parts(col, texts)))
     if value is not None:
-        return SplitColumn(col, value.strip(), _parts_by_value(texts, value.strip(), col, source))
+        value = whole_number(value.strip())
+        return SplitColumn(col, value, _parts_by_value(texts, value, col, source))
     parts = [part_of(text) for text in texts]
-    unclear = sorted({text for text, part in zip(texts, parts, strict=True) if part is None})
-    if unclear:
-        raise ArgumentError(
-            f"{source}: column {col} says {shown(unclear, most=5)}, which is none of {', '.join(get_args(Part))}; "
-            f"--split-col {col}={unclear[0]} (split_col=) validates on the rows with {unclear[0]}, '' draws a split"
-        )
+    _check_clear(texts, parts, col, source)
     return SplitColumn(col, None, tuple(part for part in parts if part))
 
 
+def _check_clear(texts: Sequence[str], parts: Sequence[Part | None], col: str, source: Source) -> None:
+    """Refuse cells that mean no part, and two words for one part to validate on, such as ``dev`` beside ``valid``.
+
+    Raises:
+        ArgumentError: names them, and the option.
+    """
+    draw = f"{option('split_col', '')} draws a split"
+    unclear = sorted({text for text, part in zip(texts, parts, strict=True) if part is None})
+    if unclear:
+        ways = _by_value(col, texts) if len(unclear) == len(set(texts)) else "write one of these there"
+        raise ArgumentError(
+            f"{source}: column {col} says {shown(unclear, most=5)}, which is none of {', '.join(get_args(Part))}; "
+            f"{ways}, {draw}"
+        )
+    valid = sorted({text for text, part in zip(texts, parts, strict=True) if part == "valid"})
+    if len({text.casefold() for text in valid}) > 1 and not all(re.search(r"\d", text) for text in valid):
+        asked = option("split_col", f"{col}={valid[-1]}")
+        raise ArgumentError(
+            f"{source}: column {col} has {' and '.join(valid)}, which both mean to validate; {asked} validates on "
+            f"{valid[-1]} and leaves {shown(valid[:-1])} out, {draw}"
+        )
+
+
 def _parts_by_value(texts: Sequence[str], value: str, col: str, source: Source) -> tuple[Part, ...]:
-    """Let one value validate; rows that are for testing by their own value stay out of training."""
+    """Let one value validate; rows that are for testing or validating by their own value stay out of training."""
     if value not in texts:
         raise ArgumentError(f"{source}: column {col} has no {value!r}; its values are {shown(sorted(set(texts)))}")
-    return tuple("valid" if text == value else "test" if part_of(text) == "test" else "train" for text in texts)
+    return tuple(
+        "valid" if text == value else "test" if part_of(text) in ("valid", "test") else "train" for text in texts
+    )

@@ -112,7 +112,7 @@ def content_of(p: Predictions, *, doubtful: bool = True, read=drawn) -> ReportCo
         scores=scores,
         calibration=calibration,
         rows=rows,
-        reliability=reliability_plot(calibration.curve),
+        reliability=None if calibration.curve is None else reliability_plot(calibration.curve),
         data={
             "looked_at": {"rows": 100},
             "findings": [

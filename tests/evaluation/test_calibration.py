@@ -16,7 +16,7 @@ from onecycle.evaluation.certainty.calibration import (
     make_folds,
 )
 from onecycle.evaluation.certainty.intervals import log_loss
-from onecycle.evaluation.certainty.reliability import ece_score, reliability_curve, top_class
+from onecycle.evaluation.certainty.reliability import ece_score, probability_error, reliability_curve, top_class
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
@@ -244,3 +244,55 @@ def test_a_model_that_is_right_already_is_hardly_touched():
     report = calibration_report(softmax(z), targets)
     assert abs(report.log_loss.value) < 0.01
     assert report.before.value < 2.5 * report.by_chance
+
+
+# -- how far off probabilities can be --------------------------------------------------------------------------
+
+
+def outcomes(n: int, off: float, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    said = rng.uniform(0.6, 0.98, n)
+    return said, rng.random(n) < said - off
+
+
+def test_the_error_of_probabilities_is_freed_of_chance_and_has_ends():
+    right = [probability_error(*outcomes(400, 0.0, seed=s)) for s in range(40)]
+    assert sum(e.low == 0 for e in right) >= 38
+    assert np.mean([e.value for e in right]) < 0.03
+    assert reliability_curve(*outcomes(400, 0.0)).ece > 0.02  # what chance alone adds
+    wrong = [probability_error(*outcomes(400, 0.2, seed=s)) for s in range(40)]
+    assert np.mean([e.value for e in wrong]) == pytest.approx(0.2, abs=0.01)
+    assert sum(e.low < 0.2 < e.high for e in wrong) >= 36
+    assert all(e.high > 0.1 for e in wrong)
+
+
+def test_kinds_that_err_in_opposite_directions_do_not_cancel():
+    rng = np.random.default_rng(0)
+    said, kinds = np.full(2000, 0.8), np.arange(2000) % 2
+    outcome = rng.random(2000) < said + np.where(kinds == 0, 0.15, -0.15)
+    assert probability_error(said, outcome).value < 0.05
+    assert probability_error(said, outcome, kinds=kinds).value == pytest.approx(0.15, abs=0.03)
+    rare = np.where(np.arange(2000) < 1990, 0, np.arange(2000))  # ten kinds with one each are binned together
+    assert probability_error(said, outcome, kinds=rare).n == 2000
+
+
+def test_what_belongs_together_widens_the_interval():
+    said, outcome = outcomes(400, 0.0)
+    twice = np.repeat(said, 5), np.repeat(outcome, 5)
+    alone = probability_error(said, outcome)
+    grouped = probability_error(*twice, groups=np.repeat(np.arange(400), 5))
+    assert grouped.high == pytest.approx(alone.high, abs=0.02)
+    assert (grouped.low, alone.low) == (0, 0)
+    assert probability_error(*twice).low > 0.01  # as if each were five: chance alone looks like an error
+    assert probability_error(said[:1], outcome[:1]).high <= 1
+    assert probability_error(said, outcome, groups=np.zeros(400)).high > 0.1
+
+
+def test_the_consistency_band_holds_95_of_100_right_bins():
+    inside = [
+        ((c.band_low <= c.observed) & (c.observed <= c.band_high)).mean()
+        for c in (reliability_curve(*outcomes(300, 0.0, seed=s)) for s in range(60))
+    ]
+    assert 0.93 <= np.mean(inside) <= 0.995
+    sure = reliability_curve(np.ones(40), np.ones(40, dtype=bool))
+    assert (sure.band_low[0], sure.band_high[0]) == (1, 1)

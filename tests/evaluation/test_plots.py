@@ -270,7 +270,7 @@ def test_each_curve_is_drawn_with_its_intervals_and_its_error():
         assert np.asarray(drawn.get_xdata()).tolist() == curve.confidence.tolist()
         assert np.asarray(drawn.get_ydata()).tolist() == curve.observed.tolist()
         assert ax.get_title() == f"{name}\nECE {curve.ece:.3f} (by chance {curve.ece_by_chance:.3f})"
-        reach = ax.collections[0].get_segments()
+        reach = ax.collections[1].get_segments()
         assert [s[0][1] for s in reach] == pytest.approx(curve.low.tolist(), abs=1e-9)
     assert reliability_figure({"one": curves["after"]}, figsize=(3, 3)).get_size_inches().tolist() == [3, 3]
 

@@ -190,6 +190,7 @@ def test_the_reliability_diagram_has_a_row_a_bin():
     plot = reliability_plot(reliability_curve(np.repeat([0.1, 0.9], 20), outcome))
     assert len(plot.whiskers) == len(plot.rows) == 2
     assert "2 of 2 bins" in plot.summary
+    assert plot.band.count("L") == 3
 
 
 # -- pictures ------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import report_toys as toys
-from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.class_table import ClassRow, Span, class_rows
 from onecycle.evaluation.headline import FIXED, HELD_OUT, SAME_PICTURES, Headline
 from onecycle.evaluation.predictions import Predictions
@@ -201,16 +200,55 @@ def test_a_model_below_the_baseline_and_one_without_are_not_better():
         (2, 180, (0.005, 0.0, 0.02), "2 right answers; 50 and 10 are the least"),
         (30, 40, (0.005, 0.0, 0.02), "40 validation pictures and 30 right answers"),
         (90, 180, (0.05, 0.01, 0.12), "cannot be told"),
-        (90, 180, (0.03, 0.01, 0.06), "They mean what they say"),
+        (90, 180, (0.03, 0.01, 0.06), "They mean what they say: the most probable class is 3.0 points off"),
+        (900, 9000, (0.04, 0.03, 0.05), "They mean what they say"),
+        (90, 180, (0.05, 0.03, 0.12), "Do not read them as shares"),
         (2, 40, (0.5, 0.4, 0.6), "Do not read them as shares"),
     ],
 )
-def test_probabilities_are_called_good_only_with_enough_pictures(right, n, ends, words):
+def test_probabilities_are_called_good_only_where_the_upper_end_is_below_the_limit(right, n, ends, words):
     predictions = toys.classes()
-    ece = Estimate(name="ECE", **dict(zip(("value", "low", "high"), ends, strict=True)), n=n)
-    facts = replace(calibration_facts(predictions), ece=ece, by_chance=0.02, n_true=right)
+    found = calibration_facts(predictions)
+    error = replace(found.error, **dict(zip(("value", "low", "high"), ends, strict=True)))
+    facts = replace(found, error=error, n=n, n_true=right)
     verdict = judge(measure(predictions), class_rows(predictions), facts, Warned(leaked=0), is_multi=False)
     assert words in next(s for s in verdict.statements if s.question == "Probabilities").text
+
+
+def yes_decisions(n: int, *, off: dict[int, float], seed: int = 0) -> Predictions:
+    """Return tags whose no is always right and whose yes says 0.6 to 0.98; that of some tags is right less often."""
+    rng = np.random.default_rng(seed)
+    given = rng.random((n, 6)) < 0.3
+    probs = np.where(given, rng.uniform(0.6, 0.98, given.shape), 0.02)
+    truth = given & (rng.random(given.shape) < probs - np.array([off.get(i, 0.0) for i in range(6)]))
+    return replace(
+        toys.tags(n, 6), probs=probs.astype(np.float32), decided=given.astype(int), targets=truth.astype(int)
+    )
+
+
+def said_of_probabilities(p: Predictions) -> str:
+    verdict = judge(measure(p), class_rows(p), calibration_facts(p), Warned(leaked=0), is_multi=True)
+    return next(s for s in verdict.statements if s.question == "Probabilities").text
+
+
+def test_a_yes_that_is_right_less_often_is_not_hidden_by_many_right_noes():
+    assert said_of_probabilities(yes_decisions(600, off={})).startswith("They mean what they say: a yes is ")
+    wrong = said_of_probabilities(yes_decisions(600, off=dict.fromkeys(range(6), 0.3)))
+    assert wrong.startswith("Do not read them as shares: a yes is ")
+
+
+def test_a_tag_that_is_off_is_named_though_the_others_are_right():
+    text = said_of_probabilities(yes_decisions(1500, off={2: 0.25}))
+    assert text.startswith("Do not read them as shares")
+    assert "Off by themselves: tag 2 (says 79 %, right in " in text
+    assert "tag 3" not in text
+
+
+def test_without_any_yes_nothing_is_said_of_probabilities():
+    p = toys.tags()
+    none = replace(p, probs=p.probs * 0.01, decided=np.zeros_like(p.decided))
+    assert "no tag is given" in said_of_probabilities(none)
+    assert calibration_facts(none).curve is None
 
 
 @pytest.mark.parametrize(

@@ -383,7 +383,7 @@ def reliability_figure(
     figsize: tuple[float, float] | None = None,
     title: str = "What was said, and what came true",
 ) -> Figure:
-    """Draw reliability curves side by side, each with its intervals, its bins' widths and its ECE.
+    """Draw reliability curves side by side, each with its intervals, its consistency band (grey) and its ECE.
 
     Args:
         curves: by name; of ``calibration.reliability_curve``.
@@ -399,6 +399,7 @@ def reliability_figure(
     axes = figure.subplots(1, len(curves), squeeze=False, sharex=True, sharey=True)[0]
     for ax, (name, curve) in zip(axes, curves.items(), strict=True):
         ax.plot([0, 1], [0, 1], color="0.7", linewidth=1, linestyle="--")
+        ax.fill_between(curve.confidence, curve.band_low, curve.band_high, color="0.88", linewidth=0)
         reach = np.stack([curve.observed - curve.low, curve.high - curve.observed])
         ax.errorbar(curve.confidence, curve.observed, np.maximum(reach, 0), fmt="o-", markersize=4, linewidth=1.2)
         ax.set_title(f"{name}\nECE {curve.ece:.3f} (by chance {curve.ece_by_chance:.3f})", fontsize=10)

@@ -140,7 +140,7 @@ class _Builder:
             scores=scores,
             calibration=calibration,
             rows=rows,
-            reliability=reliability_plot(calibration.curve),
+            reliability=None if calibration.curve is None else reliability_plot(calibration.curve),
             data=data,
             curves=self._curves(),
             sweep=sweep_plot([(sweep.lrs, sweep.raw_losses)] if isinstance(sweep, Recorder) else sweep or ()),

@@ -42,6 +42,7 @@ class Plot:
     lines: tuple[Line, ...] = ()  # series
     whiskers: tuple[tuple[float, float, float, float], ...] = ()  # intervals (px): x, y, low end, high end
     diagonal: str = ""  # path of the line x = y; empty for none
+    band: str = ""  # path of an area behind all; empty for none
     head: tuple[str, ...] = ()  # the numbers as a table of text
     rows: tuple[tuple[str, ...], ...] = ()
     width: int = WIDTH
@@ -117,27 +118,31 @@ def line_plot(title: str, series: Sequence[Series], *, x_label: str, y_label: st
 
 
 def reliability_plot(curve: Reliability) -> Plot:
-    """Return the reliability diagram: what was said against what came true, with intervals."""
+    """Return the reliability diagram: what was said against what came true, with intervals and the consistency band."""
     side = int(WIDTH * 0.75)
     x_axis, y_axis = Axis(0, 1, LEFT, side - RIGHT), Axis(0, 1, side - BOTTOM, TOP)
     measured = (curve.confidence, curve.observed, curve.low, curve.high)
     axes = (x_axis, y_axis, y_axis, y_axis)
     places = [axis.place(v).round(1).tolist() for axis, v in zip(axes, measured, strict=True)]
     rows = tuple(
-        (f"{c:.3f}", f"{o:.3f}", f"{a:.3f} to {b:.3f}", f"{n:,}")
-        for c, o, a, b, n in zip(*measured, curve.count, strict=True)
+        (f"{c:.3f}", f"{o:.3f}", f"{a:.3f} to {b:.3f}", f"{low:.3f} to {high:.3f}", f"{n:,}")
+        for c, o, a, b, low, high, n in zip(*measured, curve.band_low, curve.band_high, curve.count, strict=True)
     )
-    inside = int(((curve.low <= curve.confidence) & (curve.confidence <= curve.high)).sum())
+    inside = int(((curve.band_low <= curve.observed) & (curve.observed <= curve.band_high)).sum())
+    ends = [y_axis.place(v).round(1).tolist() for v in (curve.band_low, curve.band_high)]
+    edge = [*zip(places[0], ends[0], strict=True), *reversed([*zip(places[0], ends[1], strict=True)])]
     return Plot(
         title="Reliability",
-        summary=f"In {inside} of {len(rows)} bins the mean probability lies inside the interval of what came true.",
+        summary=f"In {inside} of {len(rows)} bins what came true lies in the band where 95 of 100 would "
+        "lie if the probabilities were right and the pictures independent.",
         x_label="probability said",
         y_label="share that came true",
         x_ticks=x_axis.ticks(),
         y_ticks=y_axis.ticks(),
         whiskers=tuple(zip(*places, strict=True)),
+        band="M" + "L".join(f"{x:g} {y:g}" for x, y in edge) + "Z" if len(rows) > 1 else "",
         diagonal=f"M{LEFT} {side - BOTTOM}L{side - RIGHT} {TOP}",
-        head=("said", "came true", "95 % interval", "decisions"),
+        head=("said", "came true", "95 % interval", "band if right", "decisions"),
         rows=rows,
         width=side,
         height=side,

@@ -20,9 +20,10 @@ from typing import Literal
 
 import numpy as np
 
+from onecycle.evaluation.certainty.reliability import PER_BIN, TOLERANCE
 from onecycle.evaluation.class_table import ClassRow, Span, share_spans
 from onecycle.evaluation.headline import HELD_OUT, SAME_PICTURES, TRAINED_ON, Headline, versus_baseline
-from onecycle.evaluation.report.scores import CalibrationFacts, Scores
+from onecycle.evaluation.report.scores import NOTED, CalibrationFacts, Scores
 from onecycle.text import plural, shown
 
 GOOD = 0.7
@@ -30,9 +31,6 @@ PERCENT = f"{100 * GOOD:.0f} %"
 LEAST_SUPPORT = 10
 LEAST_RIGHT, LEAST_PICTURES = 10, 50
 """Right answers and pictures with fewer of which probabilities are not judged."""
-
-WIDE_ERROR = 0.1
-"""Probabilities that may be off by so much are not said to mean what they say."""
 
 NAMED = 8
 """So many classes are named in a sentence; the table has all."""
@@ -279,25 +277,37 @@ _CHOSEN = {
 
 
 def _probabilities(facts: CalibrationFacts, *, is_multi: bool) -> Statement:
-    """Say whether a probability means what it says: whether its error is above what chance alone shows."""
-    ece, chance, right = facts.ece, facts.by_chance, facts.n_true
-    numbers = {"ece": ece.value, "low": ece.low, "high": ece.high, "by_chance": chance, "right": right, "n": ece.n}
-    off = f"{ece.value * 100:.1f} points off on average ({ece.low * 100:.1f} to {ece.high * 100:.1f})"
+    """Say whether a probability means what it says: of a yes (of tags, tag by tag), or of the most probable class.
+
+    It does where the upper end of its error is below the tolerance, and no tag by itself is shown to be off.
+    """
+    e, right = facts.error, facts.n_true
+    if e is None:
+        text = "It cannot be told whether they mean what they say: no tag is given to any picture."
+        return Statement("Probabilities", text, "care", {})
+    numbers = {"error": e.value, "low": e.low, "high": e.high, "tolerance": TOLERANCE, "right": right, "n": facts.n}
+    what = "a yes" if is_multi else "the most probable class"
     where = ", judged on pictures that did not calibrate them" if facts.calibrated and facts.held_out else ""
-    measured = f"{off}{where}; chance alone shows {chance * 100:.1f}."
-    tone: Tone = "care"
-    if not (ece.low <= 2 * chance or ece.value < 0.02):
-        text = f"Do not read them as shares: {measured} See calibrate()."
-    elif right < LEAST_RIGHT or ece.n < LEAST_PICTURES:
+    off = f"{what} is {100 * e.value:.1f} points off (95 % interval {100 * e.low:.1f} to {100 * e.high:.1f}){where}"
+    limit = f"{100 * TOLERANCE:.0f} points are the limit"
+    few = f" {plural(facts.few, 'tag')} with fewer than {PER_BIN} yes are judged together only." if facts.few else ""
+    if facts.wrong or (e.low > NOTED and e.high >= TOLERANCE):
+        named = [
+            f"{_short(w.name)} (says {100 * w.said:.0f} %, right in {100 * w.observed:.0f} % of {w.n:,})"
+            for w in facts.wrong
+        ]
+        which = f" Off by themselves: {shown(named, most=NAMED)}." if named else ""
+        text = f"Do not read them as shares: {off}.{which}{'' if facts.calibrated else ' See calibrate().'}"
+    elif right < LEAST_RIGHT or facts.n < LEAST_PICTURES:
         text = (
-            f"It cannot be told whether they mean what they say: {_pictures(ece.n)} and {right} "
-            f"{'true tags' if is_multi else 'right answers'}; {LEAST_PICTURES} and {LEAST_RIGHT} are the least."
+            f"It cannot be told whether they mean what they say: {_pictures(facts.n)} and {right} "
+            f"{'right yes' if is_multi else 'right answers'}; {LEAST_PICTURES} and {LEAST_RIGHT} are the least."
         )
-    elif ece.high < WIDE_ERROR:
-        text, tone = f"They mean what they say: {measured}", "good"
+    elif e.high < TOLERANCE:
+        return Statement("Probabilities", f"They mean what they say: {off}; {limit}.{few}", "good", numbers)
     else:
-        text = f"It cannot be told whether they mean what they say: {measured}"
-    return Statement("Probabilities", text, tone, numbers)
+        text = f"It cannot be told whether they mean what they say: {off}; {limit}. More pictures would tell."
+    return Statement("Probabilities", text, "care", numbers)
 
 
 def _with_shares(rows: Sequence[ClassRow]) -> list[str]:

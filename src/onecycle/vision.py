@@ -40,8 +40,7 @@ from onecycle.model.backbones import models
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten, create_head
 from onecycle.settings import Config
 from onecycle.train.callbacks import (
-    AccumulateScheduler, BnFreeze, CSVLogger, EarlyStoppingCallback, GradientClipping, MixUpCallback,
-    ReduceLROnPlateauCallback, SaveModelCallback, ShowGraph, TerminateOnNaNCallback,
+    AccumulateScheduler, BnFreeze, CSVLogger, GradientClipping, MixUpCallback, ShowGraph, TerminateOnNaNCallback,
 )
 from onecycle.train.loop import Callback
 from onecycle.train.losses import (
@@ -51,6 +50,7 @@ from onecycle.train.metrics import (
     AUROC, ConfusionMatrix, FBeta, KappaScore, MatthewsCorreff, MultiLabelFbeta, Precision, Recall, accuracy,
     accuracy_thresh, error_rate, exact_match_error, fbeta, mean_average_precision, top_k_accuracy,
 )
+from onecycle.train.monitors import EarlyStoppingCallback, ReduceLROnPlateauCallback, SaveModelCallback
 
 ImageItemList = ImageList  # the older name, met in early notebooks
 

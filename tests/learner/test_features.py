@@ -21,8 +21,9 @@ from onecycle.learner import features
 from onecycle.learner.cnn import cnn_learner, create_cnn
 from onecycle.learner.features import FrozenFeatures
 from onecycle.learner.learner import Learner
-from onecycle.train.callbacks import AccumulateScheduler, Callback, CSVLogger, EarlyStoppingCallback, SaveModelCallback
+from onecycle.train.callbacks import AccumulateScheduler, Callback, CSVLogger
 from onecycle.train.metrics import accuracy, fbeta
+from onecycle.train.monitors import EarlyStoppingCallback, SaveModelCallback
 from onecycle.train.schedules import Constant
 
 

@@ -21,9 +21,10 @@ from onecycle.doc import describe
 from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning
 from onecycle.learner.cnn import cnn_learner, create_cnn
 from onecycle.learner.learner import Learner
-from onecycle.train.callbacks import Callback, CSVLogger, EarlyStoppingCallback, LearnerCallback, SaveModelCallback
+from onecycle.train.callbacks import Callback, CSVLogger, LearnerCallback
 from onecycle.train.losses import LabelSmoothingCrossEntropy
 from onecycle.train.metrics import accuracy, accuracy_thresh, error_rate, fbeta
+from onecycle.train.monitors import EarlyStoppingCallback, SaveModelCallback
 
 
 def bunch(path: Path, **options) -> ImageDataBunch:

@@ -2,71 +2,39 @@ from __future__ import annotations
 
 import inspect
 import math
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
 from torch import nn
-from train_toys import CLASSES, Batch, FakeLearner, ToyLoader, accuracy, toy_model, toy_trainer
+from train_toys import CLASSES, Batch, FakeLearner, ToyLoader, fit, toy_model, toy_trainer
 
-import onecycle.train.callbacks as module
-from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning
+from onecycle.errors import ArgumentError
+from onecycle.train import callbacks, monitors
 from onecycle.train.callbacks import (
     AccumulateScheduler,
     BnFreeze,
     Callback,
     CSVLogger,
-    EarlyStoppingCallback,
     GradientClipping,
     LearnerCallback,
     MixUpCallback,
-    ReduceLROnPlateauCallback,
-    SaveModelCallback,
     ShowGraph,
     TerminateOnNaNCallback,
-    TrackerCallback,
     blend,
 )
-from onecycle.train.log.recorder import EpochRow, Recorder
+from onecycle.train.log.recorder import Recorder
 from onecycle.train.schedules import Constant
 
-ALL = [c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, LearnerCallback)]
+MEMBERS = {*inspect.getmembers(callbacks, inspect.isclass), *inspect.getmembers(monitors, inspect.isclass)}
+ALL = [c for _, c in sorted(MEMBERS, key=lambda pair: pair[0]) if issubclass(c, LearnerCallback)]
 HOOKS = [name for name in vars(Callback) if name.startswith("on_")]
 
 
 @pytest.fixture
 def learn(tmp_path):
     return FakeLearner(tmp_path, toy_trainer())
-
-
-def fit(learn, callbacks, epochs=2, valid=True, lr=1e-2):
-    learn.recorder = Recorder(["accuracy"])
-    valid_loader = ToyLoader(10, 4, shuffle=False) if valid else None
-    learn.trainer.fit(
-        epochs,
-        Constant((lr / 10, lr)),
-        ToyLoader(),
-        valid_loader,
-        recorder=learn.recorder,
-        metrics=[accuracy],
-        callbacks=callbacks,
-    )
-    return learn.recorder
-
-
-def script(callback, learn, values):
-    """Drive a tracker with a made-up column of accuracies; returns the epochs after which it stopped."""
-    learn.trainer.recorder, learn.trainer.has_validation = Recorder(["accuracy"]), True
-    learn.trainer.recorder.add_hypers([0.1, 1.0], 0.9)
-    learn.trainer.stop_training = False
-    callback.on_train_begin(learn.trainer)
-    for epoch, value in enumerate(values):
-        callback.on_epoch_end(learn.trainer, EpochRow(epoch, 1.0, 1.0, (value,), 0.0))
-        if learn.trainer.stop_training:
-            return epoch
-    return None
 
 
 def test_there_are_at_most_eight_hooks_and_all_are_described():
@@ -102,118 +70,6 @@ def test_callbacks_run_in_their_order(learn):
 
     fit(learn, [make("late", 5), make("first", -1), make("second", -1)], epochs=1)
     assert heard == ["first", "second", "late"]
-
-
-FALLING = (
-    "logloss log_loss LogLoss nll NLLLoss cross_entropy hammingloss MSE RMSE rmsle errors perplexity top5err fnr FPR "
-    "brier_score exact_match_error inaccuracy negative_log_likelihood accuracy_loss WER hamming_distance bce miss_rate"
-)
-RISING = (
-    "neg_log_loss log_likelihood recall_at_fpr acc_02 f_score f1 macroF1 top_k_accuracy mean_average_precision fbeta "
-    "multi_label_fbeta Recall kappa_score matthews_correff AUROC auc_roc_score mAP r2 IoU mIoU dice specificity tpr"
-)
-
-
-@pytest.mark.parametrize(
-    ("monitor", "mode", "sign"),
-    [
-        ("valid_loss", "auto", -1),
-        ("trn_loss", "auto", -1),
-        ("error_rate", "auto", -1),
-        ("accuracy", "auto", 1),
-        ("lossless_share", "auto", 1),
-        ("accuracy", "min", -1),
-        *((name, "auto", -1) for name in FALLING.split()),
-        *((name, "auto", 1) for name in RISING.split()),
-    ],
-)
-def test_tracker_direction(learn, monitor, mode, sign):
-    assert TrackerCallback(learn, monitor, mode).sign == sign
-
-
-@pytest.mark.parametrize("name", ["score", "my_metric", "x", "", "评分"])
-def test_a_name_that_does_not_tell_the_direction_asks_for_it(learn, name):
-    learn.trainer.recorder, learn.trainer.has_validation = Recorder([name]), True
-    for kind in (SaveModelCallback, EarlyStoppingCallback, ReduceLROnPlateauCallback):
-        with pytest.raises(ArgumentError, match=r"whether it should rise or fall; say mode='max' or mode='min'"):
-            kind(learn, monitor=name).on_train_begin(learn.trainer)
-        kind(learn, monitor=name, mode="max").on_train_begin(learn.trainer)
-    SaveModelCallback(learn, monitor=name, every="epoch").on_train_begin(learn.trainer)
-
-
-def test_tracker_names_the_columns(learn):
-    with pytest.raises(ArgumentError, match=r"'acuracy'.*train_loss, valid_loss, accuracy"):
-        fit(learn, [EarlyStoppingCallback(learn, monitor="acuracy")])
-    with pytest.raises(ArgumentError, match=r"no validation set.*train_loss"):
-        fit(learn, [EarlyStoppingCallback(learn)], valid=False)
-    with pytest.raises(ArgumentError, match="mode"):
-        TrackerCallback(learn, mode="up")
-    assert len(fit(learn, [EarlyStoppingCallback(learn, monitor="trn_loss")], valid=False).rows) == 2
-
-
-def test_save_every_epoch(learn):
-    fit(learn, [SaveModelCallback(learn, every="epoch", monitor="accuracy", name="x")])
-    assert list(learn.files) == ["x_0", "x_1"]
-    assert learn.loaded == []
-
-
-def test_save_on_improvement_restores_the_best(learn, capsys):
-    callback = SaveModelCallback(learn, monitor="accuracy", name="best")
-    weights = learn.trainer.model[1][1].weight
-    seen = []
-    for value in (0.5, 0.9, 0.7):
-        with torch.no_grad():
-            weights.fill_(value)
-        if not seen:
-            script(callback, learn, [])
-        callback.on_epoch_end(learn.trainer, EpochRow(len(seen), 1.0, 1.0, (value,), 0.0))
-        seen.append(value)
-    callback.on_train_end(learn.trainer)
-    assert torch.all(weights == 0.9)
-    assert "Better model found at epoch 1 with accuracy value: 0.900000." in capsys.readouterr().out
-    with pytest.raises(ArgumentError, match="every"):
-        SaveModelCallback(learn, every="batch")
-
-
-@pytest.mark.parametrize("other", ["overwritten", "of another network", "gone", "ours"])
-def test_the_best_of_another_training_in_the_folder_is_not_loaded(learn, other):
-    callback = SaveModelCallback(learn, monitor="accuracy", name="best")
-    weights = learn.trainer.model[1][1].weight
-    script(callback, learn, [])
-    with torch.no_grad():
-        weights.fill_(0.9)
-        callback.on_epoch_end(learn.trainer, EpochRow(0, 1.0, 1.0, (0.9,), 0.0))
-        weights.fill_(0.2)
-    if other == "overwritten":
-        learn.files["best"] = {name: t + 1 for name, t in learn.files["best"].items()}
-    elif other != "ours":
-        learn.load = lambda _: (_ for _ in ()).throw(CheckpointError(other))
-    with nullcontext() if other == "ours" else pytest.warns(OnecycleWarning, match="another training.*'best'.*name="):
-        callback.on_train_end(learn.trainer)
-    assert torch.all(weights == 0.9)
-
-
-def test_early_stopping_counts_as_v1(learn):
-    stop = EarlyStoppingCallback(learn, monitor="accuracy", min_delta=0.01, patience=1)
-    assert script(stop, learn, [0.5, 0.505, 0.6, 0.6, 0.6, 0.6]) == 4
-    assert script(EarlyStoppingCallback(learn, monitor="accuracy"), learn, [0.1, 0.2, 0.3]) is None
-    assert script(EarlyStoppingCallback(learn, monitor="accuracy"), learn, [0.1, math.nan]) == 1
-
-
-def test_plateau_keeps_the_ratio_of_the_groups(learn, capsys):
-    class Worse(Callback):
-        order = -99
-
-        def on_epoch_end(self, trainer, row):
-            reduce.best = math.inf
-
-    reduce = ReduceLROnPlateauCallback(learn, monitor="accuracy", factor=0.1)
-    recorder = fit(learn, [Worse(), reduce], epochs=3)
-    firsts = [recorder.all_lrs[i] for i in (0, 3, 6)]
-    assert [lrs[1] for lrs in firsts] == pytest.approx([1e-2, 1e-3, 1e-4])
-    assert all(lrs[1] / lrs[0] == pytest.approx(10) for lrs in firsts)
-    assert "Epoch 0: reducing lr to 0.001" in capsys.readouterr().out
-    assert fit(learn, [], epochs=1).lrs[0] == pytest.approx(1e-2)
 
 
 def test_csv_logger_writes_and_appends(learn, tmp_path):

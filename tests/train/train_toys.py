@@ -14,6 +14,7 @@ from torch import nn
 
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.loop import Trainer
+from onecycle.train.schedules import Constant
 
 CLASSES = 3
 
@@ -86,3 +87,18 @@ class FakeLearner:
     def load(self, name: str) -> None:
         self.loaded.append(name)
         self.trainer.model.load_state_dict(self.files[name])
+
+
+def fit(learn, callbacks, epochs=2, valid=True, lr=1e-2):
+    learn.recorder = Recorder(["accuracy"])
+    valid_loader = ToyLoader(10, 4, shuffle=False) if valid else None
+    learn.trainer.fit(
+        epochs,
+        Constant((lr / 10, lr)),
+        ToyLoader(),
+        valid_loader,
+        recorder=learn.recorder,
+        metrics=[accuracy],
+        callbacks=callbacks,
+    )
+    return learn.recorder

@@ -405,7 +405,7 @@ def test_an_interrupt_puts_data_and_precompute_back(colour_path, tmp_path):
         ({"epochs": 1.5}, "epochs is a whole number"),
         ({"epochs": True}, "epochs is a whole number"),
         ({"epochs": 1, "freeze_epochs": -1}, "freeze_epochs is a whole number"),
-        ({"epochs": 1, "bs": 0}, "bs is a whole number of 1 or more"),
+        ({"epochs": 1, "bs": 1}, "bs is a whole number of 2 or more"),
         ({"minutes": 0}, "minutes is a number above 0"),
         ({"minutes": float("nan")}, "minutes is a number above 0"),
         ({"epochs": 1, "base_lr": -1e-3}, "base_lr is a number above 0"),

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import PIL.Image
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, DataError
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.learner import Learner
 from onecycle.model.cnn import regroup
@@ -21,6 +24,12 @@ from onecycle.train.losses import AsymmetricLoss
 @pytest.fixture
 def data(colour_path: Path) -> ImageDataBunch:
     return ImageDataBunch.from_csv(colour_path, "train", suffix=".jpg", size=16, bs=16, pixel_cache="memory")
+
+
+@pytest.fixture
+def tag_data(colour_path: Path) -> ImageDataBunch:
+    options = {"csv_labels": "tags.csv", "label_delim": " ", "suffix": ".jpg", "size": 16, "bs": 16}
+    return ImageDataBunch.from_csv(colour_path, "train", pixel_cache="memory", **options)
 
 
 def net(c: int = 3, width: int = 4) -> nn.Sequential:
@@ -104,7 +113,7 @@ def test_it_is_said_and_what_belonged_to_the_old_weights_is_forgotten(data, tmp_
     learn.model[1][-1] = nn.Linear(512, 3)
     assert len(learn.layer_groups) == 3
     assert "other layers than before (the first: 1." in " ".join(capsys.readouterr().out.split())
-    assert learn.network is None
+    assert learn.network == {"arch": "resnet18.tv_in1k", "head": {}}  # a layer of the same kind takes its weights again
     assert learn.weights_version > version
     assert learn.layer_groups is learn.layer_groups or len(learn.layer_groups) == 3
     assert capsys.readouterr().out == ""
@@ -191,3 +200,66 @@ def test_outputs_of_tags(colour_path, tmp_path):
     learn = learner_of(tags, tmp_path, net(3), loss_func=AsymmetricLoss())
     with pytest.raises(ArgumentError, match="data has 4 tags"):
         learn.fit(1)
+
+
+@pytest.mark.parametrize(("end", "is_multi"), [(nn.Softmax(1), False), (nn.Softmax(1), True), (nn.Sigmoid(), True)])
+def test_a_model_that_ends_in_the_activation_of_its_loss_is_refused(data, tag_data, tmp_path, end, is_multi):
+    bunch = tag_data if is_multi else data
+    learn = learner_of(bunch, tmp_path, net(bunch.c).append(nn.Sequential(end)))
+    end_is = "sigmoid" if is_multi else "softmax"  # shares of one, too, lie in 0 to 1 however far the picture is
+    for judge in (learn.validate, lambda: learn.fit(1), learn.get_preds):
+        with pytest.raises(ArgumentError, match=f"the model ends in a {end_is}, and the loss takes the {end_is}"):
+            judge()
+
+
+def test_outputs_between_0_and_1_by_chance_or_by_a_head_of_zeros_are_logits(data, tag_data, tmp_path):
+    for bunch in (data, tag_data):
+        zeros = net(bunch.c)
+        nn.init.zeros_(zeros[1][2].weight)
+        nn.init.constant_(zeros[1][2].bias, 0.25)
+        assert len(learner_of(bunch, tmp_path, zeros).validate()) == 1
+    logs = net(data.c).append(nn.Sequential(nn.LogSoftmax(1)))  # their softmax is what they are the logarithms of
+    assert len(learner_of(data, tmp_path, logs).validate()) == 1
+
+
+@pytest.mark.parametrize("cast", [nn.Module.half, nn.Module.double, nn.Module.bfloat16])
+def test_weights_of_another_type_are_named(data, tmp_path, cast):
+    learn = learner_of(data, tmp_path)
+    cast(learn.model)
+    with pytest.raises(ArgumentError, match=r"weights in (b?float16|float64), .*learn\.model\.float\(\)"):
+        learn.fit(1)
+    with pytest.raises(ArgumentError, match=r"learn\.model\.float\(\)"):
+        learn.predict(data.valid_ds.items[0])
+
+
+def test_what_makes_the_network_again_is_forgotten_with_any_other_layer(data, tmp_path):
+    learn = cnn_learner(data, "resnet18", pretrained=False, path=tmp_path, silent=True)
+    made = learn.network
+    learn.model[1][-2].p = 0.1  # dropout: of training alone
+    assert learn.network == made == {"arch": "resnet18.tv_in1k", "head": {}}
+    learn.model[0][2] = nn.LeakyReLU()
+    assert learn.network is None
+    learn.model[0][2] = nn.ReLU(inplace=True)
+    assert learn.network == made
+    learn.model[0][3].stride = 1
+    assert learn.network is None
+
+
+def test_pictures_of_several_sizes_are_tried_before_training(colour_path, tmp_path):
+    rows = [("train", 40, 40), ("thin", 4, 60), ("low", 60, 5)]
+    frame, folder = [], tmp_path / "strips"
+    folder.mkdir()
+    for i in range(12):
+        name, height, width = rows[i % 3]
+        PIL.Image.fromarray(np.full((height, width, 3), 20 * i, dtype=np.uint8)).save(folder / f"{name}{i}.png")
+        frame.append((f"{name}{i}.png", "ab"[i % 2]))
+    frame = pd.DataFrame(frame)
+    options = {"size": None, "pixel_cache": "memory", "valid_pct": 0.25}
+    with pytest.raises(DataError, match="differ in size"):
+        learner_of(ImageDataBunch.from_df(folder, frame, bs=4, **options), tmp_path, net(2)).fit(1)
+    one = ImageDataBunch.from_df(folder, frame, bs=1, **options)
+    deep = nn.Sequential(nn.Sequential(nn.Conv2d(3, 2, 7)), net(2)[1][:2].append(nn.Linear(2, 2)))
+    learn = learner_of(one, tmp_path, deep)
+    with pytest.raises(ArgumentError, match=r"cannot take a picture of this data, 3 × (4 × 60|60 × 5)"):
+        learn.fit(1)
+    assert learn.trainer.epochs_done == 0

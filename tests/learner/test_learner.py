@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import torch
 from torch import nn
 
 from onecycle.data.augment.transforms import get_transforms
-from onecycle.data.batches import imagenet_stats
+from onecycle.data.batches import cifar_stats, imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels.image import open_image
@@ -579,3 +581,75 @@ def test_a_batch_of_one_is_refused_before_training(colour_path, tmp_path, capsys
     with pytest.raises(ArgumentError, match="use bs=2 or more"):
         learner.fit(1)
     assert "epoch" not in capsys.readouterr().out
+
+
+def test_a_relative_path_stays_where_it_was_meant(learn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    learn.path = "runs"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert learn.save("net", return_path=True) == tmp_path / "runs" / "models" / "net.safetensors"
+    learn.path = None
+    assert learn.path == learn.data.path
+
+
+def test_classes_cannot_be_changed_under_the_network(learn):
+    classes = learn.data.classes
+    for change in (classes.reverse, classes.sort, classes.pop, lambda: classes.append("grey")):
+        with pytest.raises(ArgumentError, match=r"cannot be changed here: .* list\(data\.classes\)"):
+            change()
+    with pytest.raises(ArgumentError, match="cannot be changed here"):
+        classes[0] = "azure"
+    assert classes == ["blue", "green", "red"] == learn.data.classes
+    assert type(pickle.loads(pickle.dumps(classes))) is type(copy.copy(classes)) is list
+
+
+def test_a_learner_goes_to_another_process_whole(learn):
+    learn.fit(1)
+    other = pickle.loads(pickle.dumps(learn))
+    assert other.validate() == learn.validate()
+    other.fit(1)
+    assert other.trainer.epochs_done == 2 == learn.trainer.epochs_done + 1
+
+
+def test_a_batch_of_the_data_is_normalised_for_the_network(colour_path, tmp_path):
+    learn = Learner(bunch(colour_path), small_net(3), path=tmp_path, stats=imagenet_stats, silent=True)
+    expected = learn.pred_batch(DatasetType.Valid)
+    raw, ready = (learn.data.one_batch(DatasetType.Valid, denorm=d) for d in (True, False))
+    assert raw.stats is None
+    assert ready.stats == imagenet_stats
+    for batch in (raw, ready, (ready.x, ready.y)):
+        assert torch.equal(learn.pred_batch(batch=batch), expected)
+    assert 0 <= raw.x.min() <= raw.x.max() <= 1, "left as it was"
+    with pytest.raises(ArgumentError, match="batch is a pair"):
+        learn.pred_batch(batch=ready.x)
+    ready.stats = cifar_stats
+    with pytest.raises(ArgumentError, match="this batch is normalised with"):
+        learn.pred_batch(batch=ready)
+
+
+@pytest.mark.parametrize("other", [None, "valid", (1, 2)])
+def test_what_is_no_data_is_named(learn, other):
+    with pytest.raises(ArgumentError, match="data is an ImageDataBunch"):
+        Learner(other, small_net(3))
+    if other is not None:
+        with pytest.raises(ArgumentError, match="expected a part of the data"):
+            learn.validate(other)
+
+
+def test_a_function_of_batches_that_loses_pictures_is_named(colour_path, tmp_path):
+    def half(batch):
+        return batch[0][:4], batch[1]
+
+    def pictures(batch):
+        return batch[0]
+
+    for function in (half, pictures):
+        learn = Learner(bunch(colour_path, dl_tfms=[function]), small_net(3), path=tmp_path, silent=True)
+        with pytest.raises(ArgumentError, match=f"{function.__name__} of dl_tfms takes a batch"):
+            learn.fit(1)
+
+
+def test_mixup_that_is_asked_for_twice_mixes_once(learn):
+    learn.mixup(0.3).mixup(0.2)
+    assert [cb.alpha for cb in learn.callbacks] == [0.2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -562,3 +563,106 @@ def test_another_loss_forgets_a_calibration_of_other_probabilities(colour_path, 
     tanh_like.activation = "softmax"
     learn.loss_func = tanh_like
     assert learn.thresholds is None
+
+
+# --- losses and weights that compute nonsense ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (nn.CrossEntropyLoss(ignore_index=0), "ignore_index=0 leaves out every picture of class number 0"),
+        (partial(F.cross_entropy, ignore_index=2), "ignore_index=2"),
+        (nn.CrossEntropyLoss(weight=torch.ones(3).double()), "weight of torch.float64"),
+        (partial(F.cross_entropy, weight=[1.0, 2.0, 3.0]), "weight of list"),
+        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, -1.0, 1.0])), "numbers of 0 or more"),
+        (nn.CrossEntropyLoss(weight=torch.tensor([1.0, float("nan"), 1.0])), "numbers of 0 or more"),
+        (nn.NLLLoss(weight=torch.zeros(3)), "not all 0"),
+        ("cross_entropy", r"pass CrossEntropyFlat\(\), say"),
+        (lambda y_true, y_pred: F.cross_entropy(y_pred, y_true), "the truth first"),
+    ],
+)
+def test_a_loss_that_would_leave_a_class_out_or_be_no_number_is_refused(colour_path, tmp_path, loss, says):
+    with pytest.raises(ArgumentError, match=says):
+        learner_of(bunch(colour_path), tmp_path, loss_func=loss)
+
+
+@pytest.mark.parametrize("index", [-100, -1, 3, 255])
+def test_an_ignored_index_that_is_no_class_changes_nothing(colour_path, tmp_path, index):
+    learn = learner_of(bunch(colour_path), tmp_path)
+    other = Learner(learn.data, learn.model, loss_func=nn.CrossEntropyLoss(ignore_index=index), silent=True)
+    assert other.validate() == pytest.approx(learn.validate())
+
+
+@pytest.mark.parametrize(
+    ("loss", "says"),
+    [
+        (lambda o, y: F.cross_entropy(o, y).detach(), "has no gradient"),
+        (lambda o, y: 1 - (o.argmax(1) == y).float().mean(), "has no gradient"),
+        (lambda o, y: F.cross_entropy(o, y)[None], r"gives \(1,\)"),
+        (lambda o, y: F.mse_loss(o.softmax(1), F.one_hot(y).float()), "target size.*CrossEntropyFlat can"),
+        (nn.MSELoss(), "cannot compare outputs"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::onecycle.errors.OnecycleWarning")
+def test_a_loss_that_cannot_teach_is_refused_before_the_first_step(colour_path, tmp_path, loss, says):
+    learn = learner_of(bunch(colour_path), tmp_path, loss_func=loss)
+    with pytest.raises(ArgumentError, match=says):
+        learn.fit(1)
+    assert learn.trainer.epochs_done == 0
+
+
+@pytest.mark.parametrize(
+    ("loss", "is_refused"),
+    [
+        (lambda o, y: F.cross_entropy(o, y), True),
+        (lambda o, y: -(y * o.log_softmax(1)).sum(1).mean(), True),
+        (lambda o, y: F.binary_cross_entropy_with_logits(o, y), False),
+        (lambda o, y: F.mse_loss(o.sigmoid(), y), False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::onecycle.errors.OnecycleWarning")
+def test_a_softmax_inside_a_loss_of_ones_own_for_tags_is_found(colour_path, tmp_path, loss, is_refused):
+    learn = learner_of(tag_bunch(colour_path), tmp_path, loss_func=loss)
+    says = pytest.raises(ArgumentError, match="compares the outputs of a picture with one another")
+    with says if is_refused else nullcontext():
+        learn.fit(1)
+
+
+def test_weights_of_nothing_in_common_are_refused_and_parts_are_counted(colour_path, tmp_path, capsys):
+    data = bunch(colour_path)
+    learn = learner_of(data, tmp_path)
+    learn.save("net")
+    other = nn.Sequential(nn.Sequential(nn.Flatten()), nn.Sequential(nn.Linear(3 * 16 * 16, 3)))
+    other[1].add_module("own", nn.Linear(3, 3))
+    with pytest.raises(CheckpointError, match=r"has none of the model's 4 tensors"):
+        Learner(data, other, path=tmp_path, silent=True).load("net", strict=False)
+    more = net(3)
+    more[1].append(nn.Linear(3, 3))
+    Learner(data, more, path=tmp_path, silent=True).load("net", strict=False)
+    assert "9 of the model's 11 tensors are in net.safetensors" in capsys.readouterr().out
+
+
+def test_names_of_saved_models_may_have_their_ending(colour_path, tmp_path):
+    learn = learner_of(bunch(colour_path), tmp_path)
+    expected = learn.get_preds()[0]
+    assert learn.save("net.safetensors", return_path=True) == tmp_path / "models" / "net.safetensors"
+    torch.save(learn.model.state_dict(), tmp_path / "models" / "plain.pth")
+    for name in ("net", "net.safetensors", tmp_path / "models" / "net.safetensors", "plain.pth", "plain"):
+        other = learner_of(learn.data, tmp_path)
+        with torch.no_grad():
+            other.model[1][2].weight.zero_()
+        assert torch.equal(other.load(name).get_preds()[0], expected), name
+    learn.save("v1.0")
+    assert (tmp_path / "models" / "v1.0.safetensors").exists()
+
+
+def test_weights_that_are_no_numbers_and_another_way_to_resize_are_said(colour_path, tmp_path, capsys):
+    learn = learner_of(bunch(colour_path), tmp_path)
+    with torch.no_grad():
+        learn.model[1][2].weight[0, 0] = float("nan")
+    learn.save("net")
+    other = learner_of(bunch(colour_path, resize_method="pad"), tmp_path, silent=False)
+    with pytest.warns(OnecycleWarning, match=r"net\.safetensors holds weights that are no numbers"):
+        other.load("net")
+    assert "resized by crop; here it is pad" in " ".join(capsys.readouterr().out.split())

@@ -18,7 +18,7 @@ from onecycle.errors import ArgumentError, DataWarning
 from onecycle.train import metrics as M
 
 SEEDS = range(4)
-HELPERS = {"metric_name", "check_metric", "column_names", "roc_curve", "auc_roc_score"}
+HELPERS = {"metric_name", "check_metric", "check_order", "column_names", "roc_curve", "auc_roc_score"}
 PUBLIC = {
     name: value
     for name, value in vars(M).items()
@@ -502,3 +502,16 @@ def test_unfit_options() -> None:
         M.KappaScore("cubic")
     with pytest.raises(TypeError, match="treshold"):
         M.FBeta(treshold=0.5)
+
+
+@pytest.mark.parametrize(
+    "metric", [sk.roc_auc_score, partial(sk.f1_score, average="macro"), lambda y_true, y_pred: 0.0]
+)
+def test_a_metric_that_takes_the_truth_first_is_refused(metric) -> None:
+    with pytest.raises(ArgumentError, match="the truth first, and is called with"):
+        M.check_metric(metric, is_multi=False)
+
+
+def test_other_names_of_parameters_say_nothing() -> None:
+    for metric in (lambda input, target: 0.0, lambda preds, labels: 0.0, lambda a, b: 0.0, lambda *both: 0.0):
+        M.check_metric(metric, is_multi=False)

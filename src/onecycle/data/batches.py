@@ -54,6 +54,7 @@ class Batch:
     x: torch.Tensor  # float32 (n, 3, H, W), normalised, channels-last in memory
     y: torch.Tensor  # int64 (n,) class indices, or float32 (n, C) 0/1
     indices: torch.Tensor  # int64 (n,) on the CPU: positions in the dataset
+    stats: Stats | None = None  # what x is normalised with; None where pixels are in [0, 1]
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         return iter((self.x, self.y))
@@ -241,14 +242,19 @@ class BatchLoader:
             spec = self.dataset.store.spec
             pictures = [centre_window(p, spec) for p in self.dataset.store.read_many(rows)]
             shapes = np.array([p.shape[:2] for p in pictures], dtype=np.int64)
-            self._check_one_shape(shapes, rows)
+            self.check_one_shape(shapes, rows)
             pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
         else:
             pixels, shapes = self.dataset.store.gather(rows)
         batch = _Gathered(pixels, shapes, self.dataset.targets[positions], positions)
         return batch.pinned() if self.device.type == "cuda" else batch
 
-    def _check_one_shape(self, shapes: np.ndarray, rows: np.ndarray) -> None:
+    def check_one_shape(self, shapes: np.ndarray, rows: np.ndarray) -> None:
+        """Refuse rows of the store whose shapes, int ``(n, 2)``, differ: they make no batch.
+
+        Raises:
+            DataError: two of them, named.
+        """
         odd = np.flatnonzero((shapes != shapes[0]).any(axis=1))
         if len(odd):
             paths = self.dataset.store.paths
@@ -266,17 +272,38 @@ class BatchLoader:
             x = to_float(batch.pixels, then=inside)
         else:
             if augmenter.size is None:
-                self._check_one_shape(batch.shapes, self.dataset.rows[batch.positions])
+                self.check_one_shape(batch.shapes, self.dataset.rows[batch.positions])
             rng = np.random.default_rng([self.seed, epoch, _AUGMENT, step])
             draws = augmenter.draw(rng, batch.shapes)
             x = augmenter.apply(batch.pixels, batch.shapes, draws, then=inside)
         y = batch.y.clone() if self.dl_tfms else batch.y  # a transform may write into it, and views share it
         for transform in self.dl_tfms:
-            x, y = transform((x, y))
+            x, y = _transformed(transform, x, y)
         x = x.contiguous(memory_format=torch.channels_last)
         if normalise is not None and inside is None:
             normalise(x)
-        return Batch(x, y, torch.from_numpy(np.ascontiguousarray(batch.positions)))
+        return Batch(x, y, torch.from_numpy(np.ascontiguousarray(batch.positions)), self.stats)
+
+
+def _transformed(transform: BatchTransform, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Call a function of the user's on one batch.
+
+    Raises:
+        ArgumentError: it does not give pictures and targets, as many as it got.
+    """
+    given: Any = transform((x, y))
+    lengths = [len(v) if isinstance(v, torch.Tensor) and v.ndim else None for v in given] if _is_pair(given) else []
+    if lengths != [len(x)] * 2:
+        name = getattr(transform, "__name__", type(transform).__name__)
+        raise ArgumentError(
+            f"{name} of dl_tfms takes a batch (x, y) and returns one, with as many pictures and targets ({len(x)}); "
+            f"received {type(given).__name__}{f' of lengths {lengths}' if lengths else ''}"
+        )
+    return given[0], given[1]
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2
 
 
 def weighted_order(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:

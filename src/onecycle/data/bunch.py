@@ -21,7 +21,7 @@ from onecycle.data.audit.rows import check_files_exist, oddities, unreadable_mes
 from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.transforms import Transform, flatten
 from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats, picture_batches
-from onecycle.data.datasets import ImageDataset, draw_grid, make_datasets
+from onecycle.data.datasets import FixedList, ImageDataset, draw_grid, make_datasets
 from onecycle.data.labels.find.split import part_of
 from onecycle.data.labels.items import DatasetType, Label, Labels, labels_from_pattern, list_images
 from onecycle.data.labels.prevalence import Prevalence, prevalence
@@ -613,8 +613,8 @@ class ImageDataBunch:
 
     @property
     def classes(self) -> list[Label]:
-        """Sorted class names, from all rows."""
-        return self.labels.classes
+        """Sorted class names, from all rows. The list cannot be changed: the network's outputs are in its order."""
+        return FixedList(self.labels.classes)
 
     @property
     def c(self) -> int:

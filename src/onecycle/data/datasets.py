@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from onecycle.data.labels.items import DatasetType, EmptyLabel, Label, LabelObje
 from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.resize import centre_window
 from onecycle.data.pixels.store import PixelStore
+from onecycle.errors import ArgumentError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,6 +41,22 @@ class View(Sequence[T], Generic[T]):
     def __repr__(self) -> str:
         first = ", ".join(str(self[i]) for i in range(min(5, len(self))))
         return textwrap.shorten(f"{first}{', …' if len(self) > 5 else ''}", 76, placeholder=" …")
+
+
+class FixedList(list[T]):
+    """A list to look at; what would change it is refused."""
+
+    def _refused(self, *_: object, **__: object) -> Any:
+        raise ArgumentError(
+            "the classes are in the order of the network's outputs and cannot be changed here: rename them in the "
+            "table, pass classes= where the data is made, or change a copy, list(data.classes)"
+        )
+
+    __setitem__ = __delitem__ = __iadd__ = __imul__ = _refused
+    append = extend = insert = remove = pop = clear = sort = reverse = _refused
+
+    def __reduce__(self) -> tuple[type[list[T]], tuple[list[T]]]:
+        return list, (list(self),)
 
 
 class ImageDataset:

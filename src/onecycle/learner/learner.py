@@ -21,7 +21,7 @@ from onecycle.errors import ArgumentError, check_keywords
 from onecycle.evaluation.scores import Thresh
 from onecycle.learner import saving, tta
 from onecycle.learner.checks import misfits
-from onecycle.learner.checks.layers import Layers
+from onecycle.learner.checks.layers import Layers, NetworkOfModel, check_dtype
 from onecycle.learner.features import FrozenFeatures, LabelledFeatures, check_views, split_at_head
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.plan import Plan
@@ -41,7 +41,7 @@ from onecycle.train.losses import ClassWeights, activation_for
 from onecycle.train.lr_finder import LrAnswer, Sweep
 from onecycle.train.metrics import Metric, check_metric, column_names
 from onecycle.train.optimizer import AdamW_v1
-from onecycle.train.schedules import Constant, LrLike, OneCycle, Schedule, lr_range
+from onecycle.train.schedules import Constant, LrLike, OneCycle, Schedule, check_epochs, epochs_of_cycle, lr_range
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,8 +121,10 @@ class Learner:
     weights_version = 0  # counts how often the weights changed, by training, loading or another layer
     body_trained: bool | None = False
     """Whether more than the head was trained; None where weights were loaded, so it is not known."""
-    network: dict[str, Any] | None = None
-    """What makes the network again without its weights, {"arch": name, "head": options}; None for one of your own."""
+    network = NetworkOfModel()
+    """What makes the network again without its weights, {"arch": name, "head": options}; None where nobody knows."""
+    path = saving.PathAttribute()
+    """The folder below which models are saved, absolute; None is the data's."""
     _told_folder = False
 
     model, opt_func, wd = TrainerAttribute(), TrainerAttribute(), TrainerAttribute()
@@ -141,6 +143,7 @@ class Learner:
         **options: Unpack[LearnerOptions],
     ) -> None:
         check_keywords("Learner", options, LearnerOptions.__annotations__)
+        misfits.check_bunch(data)
         self.trainer = Trainer(
             model=model.to(data.device, memory_format=torch.channels_last),  # type: ignore[call-overload]
             layer_groups=[],
@@ -162,8 +165,7 @@ class Learner:
         self.speed = TrainingSpeed(precision_asked(options))
         self.speed.options.check(data.device)
         data.backbone_stats = stats
-        path = options.get("path")
-        self.path = Path(data.path if path is None else path).absolute()
+        self.path = options.get("path")
         self.model_dir = Path(options.get("model_dir", "models"))
         self.callback_fns = listed(options.get("callback_fns"))
         self.callbacks = list(options.get("callbacks", ()))
@@ -247,6 +249,7 @@ class Learner:
         callbacks: Sequence[Callback] | Callback | None = None,
     ) -> None:
         """Train for some epochs at a constant learning rate."""
+        check_epochs(epochs)
         self.fit_schedule(epochs, Constant(tuple(self.lr_range(lr))), wd, callbacks)
 
     def fit_one_cycle(
@@ -283,10 +286,9 @@ class Learner:
         Source: Smith (2018), "A disciplined approach to neural network hyper-parameters: Part 1";
         cosine form as in fastai v1.
         """
-        n_steps, max_lrs = len(self._data.train_dl) * (tot_epochs or cyc_len), tuple(self.lr_range(max_lr))
+        start, epochs, total = epochs_of_cycle(cyc_len, tot_epochs, start_epoch)
+        n_steps, max_lrs = len(self._data.train_dl) * total, tuple(self.lr_range(max_lr))
         schedule = OneCycle(n_steps, max_lrs, moms, div_factor=div_factor, pct_start=pct_start, final_div=final_div)
-        start = start_epoch or 0
-        epochs = cyc_len - start if tot_epochs is None else cyc_len
         self.fit_schedule(epochs, schedule, wd, callbacks, start_epoch=start)
 
     def fit_schedule(
@@ -373,7 +375,7 @@ class Learner:
     def all_callbacks(self, extra: Sequence[Callback] | Callback | None = None) -> list[Callback]:
         """Return the callbacks of a coming fit: those that are made for it, the learner's own, and ``extra``."""
         made = (make(self) if callable(make) else make for make in self.callback_fns)
-        return checked_callbacks([*made, *self.callbacks, *listed(extra)])
+        return checked_callbacks([*made, *self.callbacks, *listed(extra)], self)
 
     def lr_range(self, lr: LrLike) -> list[float]:
         """Return one learning rate a layer group; see ``fit_one_cycle`` for slices."""
@@ -553,8 +555,9 @@ class Learner:
         self._frozen_to = self.trainer.optimizer = None
 
     def mixup(self, alpha: float = 0.4, *, stack_x: bool = False, stack_y: bool = True) -> Learner:
-        """Train on mixtures of two pictures from now on; returns this learner."""
-        self.callbacks.append(MixUpCallback(self, alpha, stack_x=stack_x, stack_y=stack_y))
+        """Train on mixtures of two pictures from now on, also where it was on already; returns this learner."""
+        mixup = MixUpCallback(self, alpha, stack_x=stack_x, stack_y=stack_y)
+        self.callbacks = [*(cb for cb in self.callbacks if not isinstance(cb, MixUpCallback)), mixup]
         return self
 
     def clip_grad(self, clip: float = 0.1) -> Learner:
@@ -624,8 +627,7 @@ class Learner:
             ArgumentError: pictures without labels, or a loader of other classes than the learner's.
         """
         self._data.prepare(silent=self.silent)
-        loader = dl if isinstance(dl, BatchLoader) else self.loader(dl or DatasetType.Valid)
-        misfits.check_loader(self, loader)
+        loader = misfits.checked_loader(self, dl)
         self._layers.check(self)
         chosen = self._checked(self.metrics if metrics is None else metrics)
         loss, values = validate(self.model, loader.replace(stats=self.norm_stats), self.loss_func, chosen)
@@ -656,6 +658,7 @@ class Learner:
 
     def predictor(self) -> Predictor:
         """Return all that decides about pictures, for the weights as they are; it shares the network."""
+        check_dtype(self.model)
         return predictor_of(self)
 
     def label_of(self, decided: np.ndarray) -> Category | MultiCategory:
@@ -666,9 +669,13 @@ class Learner:
         return MultiCategory(tuple(decided.tolist()), names)
 
     def pred_batch(self, ds_type: DatasetType = DatasetType.Valid, batch: Any = None) -> torch.Tensor:
-        """Return the probabilities of one batch (default: the first of ``ds_type``), on the CPU."""
-        x, _ = batch if batch is not None else self.loader(ds_type).batch_at(0, 0)
-        return self.activation(tta.logits_of(self.model, x.to(self._data.device)))
+        """Return the probabilities of one batch (default: the first of ``ds_type``), on the CPU.
+
+        A batch of a bunch (``data.one_batch()``) is normalised where it is not; any other pair ``(x, y)`` is taken as
+        the network's input.
+        """
+        made = self.loader(ds_type).batch_at(0, 0) if batch is None else batch
+        return self.activation(tta.logits_of(self.model, tta.pixels_of(made, self.norm_stats).to(self._data.device)))
 
     def show_results(
         self,
@@ -744,7 +751,8 @@ class Learner:
         """
         report = self.interpret(ds_type).choose_thresholds(beta, **options)
         self.calibrated = replace(self.calibrated, thresholds=report.thresholds)
-        self.say(f"{report}\npredict now decides by them, unless it is given thresh=.")
+        what = "goes on deciding by the default" if report.rule == "default" else "now decides by them"
+        self.say(f"{report}\npredict {what}, unless it is given thresh=.")
         return report
 
     def forget_calibration(self) -> None:

@@ -5,13 +5,14 @@ A ``learn`` here is a ``Learner``; its module imports this one, so the type is n
 
 from __future__ import annotations
 
+import glob
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from onecycle import settings
 from onecycle.data.augment.transforms import flatten
-from onecycle.errors import ArgumentError, CheckpointError
+from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, warn
 from onecycle.learner.checks import misfits
 from onecycle.learner.predictor import Calibrated, predictor_of
 from onecycle.train import checkpoint
@@ -37,6 +38,8 @@ def load(learn: Any, stem: Path, strict: bool, with_opt: bool | None) -> None:
     )
     if report.note:
         print(report.note)
+    if not all(bool(t.isfinite().all()) for t in learn.model.state_dict().values() if t.is_floating_point()):
+        warn(f"{report.path} holds weights that are no numbers (NaN): of a training that diverged", OnecycleWarning)
     learn.weights_version += 1
     learn.calibrated = Calibrated.from_manifest(report.manifest, learn.data.c)
     misfits.take_manifest(learn, report.manifest, strict=strict)
@@ -73,6 +76,16 @@ def manifest(learn: Any) -> dict[str, Any]:
     }
 
 
+class PathAttribute:
+    """An attribute of a learner: a folder that stays where it is when the working directory changes."""
+
+    def __get__(self, learn: Any, owner: type) -> Path:
+        return cast("Path", learn.__dict__["path"])
+
+    def __set__(self, learn: Any, value: str | Path | None) -> None:
+        learn.__dict__["path"] = Path(learn.data.path if value is None else value).absolute()
+
+
 # --- where models go ------------------------------------------------------------------------------
 
 
@@ -84,9 +97,10 @@ def _folders(path: Path, model_dir: Path) -> list[Path]:
 
 def saved_stem(path: Path, model_dir: Path, file: str | Path) -> Path:
     """Return the path without suffix of a saved model: where ``save`` writes now, else the first folder that has it."""
+    file = _without_suffix(file)
     folders = [f for f in _folders(path, model_dir) if f.is_dir()]
     stems = [f / file for f in sorted(folders, key=lambda f: not _is_writable(f))] or [path / model_dir / file]
-    return next((s for s in stems if any(s.parent.glob(f"{s.name}.*"))), stems[0])
+    return next((s for s in stems if any(s.parent.glob(f"{glob.escape(s.name)}.*"))), stems[0])
 
 
 def stem(folder: Path, file: str | Path) -> Path:
@@ -97,7 +111,13 @@ def stem(folder: Path, file: str | Path) -> Path:
     """
     if not str(file).strip():
         raise ArgumentError("a saved model needs a name: learn.save('stage-1')")
-    return folder / file
+    return folder / _without_suffix(file)
+
+
+def _without_suffix(file: str | Path) -> Path:
+    """Return the name of a model without the ending that its file has, where it was said, too."""
+    file = Path(file)
+    return file.with_suffix("") if file.suffix in (".safetensors", ".pth") else file
 
 
 def writable_folder(path: Path, model_dir: Path) -> Path:

@@ -13,7 +13,7 @@ from torch import nn
 
 from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.transforms import Transform, tta_views
-from onecycle.data.batches import Batch, BatchLoader
+from onecycle.data.batches import Batch, BatchLoader, Stats, normalise_
 from onecycle.data.datasets import draw_grid
 from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError
@@ -33,6 +33,24 @@ def logits_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     with eval_mode(model), torch.inference_mode():
         logits = BatchSplit().forward(model, x).float().cpu()
     return logits.clone()
+
+
+def pixels_of(batch: Any, stats: Stats | None) -> torch.Tensor:
+    """Return what the network takes, ``(N, 3, H, W)``, of a batch of a bunch or a pair ``(x, y)``.
+
+    Raises:
+        ArgumentError: neither, or a batch normalised with other statistics.
+    """
+    if isinstance(batch, Batch):
+        if batch.stats is None and stats is not None:
+            return normalise_(batch.x.clone(), stats)
+        if batch.stats != stats:
+            raise ArgumentError(f"this batch is normalised with {batch.stats}, and the network takes {stats}")
+        return batch.x
+    x = batch[0] if isinstance(batch, tuple | list) and len(batch) == 2 else None
+    if not isinstance(x, torch.Tensor):
+        raise ArgumentError(f"batch is a pair (x, y) with pictures x (N, 3, H, W); received {type(batch).__name__}")
+    return x
 
 
 def results_figure(learn: Any, ds_type: DatasetType, rows: int, figsize: tuple[float, float] | None) -> Figure:
@@ -101,6 +119,10 @@ def averaged(
     if beta is not None and not 0 <= beta <= 1:
         raise ArgumentError(f"beta is the share of the plain prediction, 0 to 1, or None; received {beta!r}")
     check_labels(ds_type, needed=with_loss)
+    if beta is not None and not (isinstance(beta, int | float) and 0 <= beta <= 1):
+        raise ArgumentError(f"beta is the share of the plain prediction, between 0 and 1, or None; received {beta!r}")
+    if not (isinstance(scale, int | float) and 0 < scale < float("inf")):
+        raise ArgumentError(f"scale is a zoom above 0, as 1.35; received {scale!r}")
     if with_loss and activ is not None:
         raise ArgumentError("the loss of averaged predictions needs the loss's own activation; leave activ out")
     plain, targets = learn.get_preds(ds_type, activ)

@@ -131,6 +131,13 @@ def load_checkpoint(
             f"{path} has weights that fit, but its optimizer state does not: {reason}. Freeze or unfreeze the learner "
             "as it was when saving, or load with with_opt=False."
         )
+    names = model.state_dict().keys()
+    n_loaded = len(names & content.weights.keys())
+    if names and not n_loaded:
+        raise CheckpointError(
+            f"{path} has none of the model's {len(names)} tensors ({next(iter(names))!r} is the first): it is of "
+            "another network; nothing was changed"
+        )
     with torch.no_grad():
         for name, t in model.state_dict().items():
             if name in content.weights:
@@ -139,6 +146,8 @@ def load_checkpoint(
         optimizer.load(content.opt_tensors, content.header["optimizer"], _parameter_names(model))
     saved_opt = bool(content.header.get("optimizer"))
     note = f"weights loaded; optimizer state not loaded: {reason}" if with_opt is None and reason and saved_opt else ""
+    if n_loaded < len(names):
+        note = f"{n_loaded} of the model's {len(names)} tensors are in {path.name}; the others are as they were"
     return LoadReport(path, manifest, opt_loaded=not reason, note=note)
 
 

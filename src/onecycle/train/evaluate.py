@@ -103,15 +103,20 @@ def _value(metric: Metric, outputs: Outputs) -> MetricValue:
         ArgumentError: it is neither.
     """
     value: Any = metric(outputs.logits, outputs.targets)
+    n, n_classes = outputs.logits.shape
+    hint = ""
     try:
         tensor = torch.as_tensor(value)
-        if not (tensor.is_complex() or isinstance(value, str)):
+        hint = (
+            "; it is one number a picture: take its mean()" if tensor.shape == (n,) and n not in (1, n_classes) else ""
+        )
+        if not (hint or tensor.is_complex() or isinstance(value, str) or tensor.numel() == 0):
             return float(tensor.item()) if tensor.numel() == 1 else list(tensor.tolist())
     except (TypeError, ValueError, RuntimeError):
         pass
     raise ArgumentError(
-        f"the metric {metric_name(metric)!r} returned {value!r}, of type {type(value).__name__}; a metric is a "
-        "function (logits, targets) that returns one number, or a table of numbers"
+        f"the metric {metric_name(metric)!r} returned {value!r:.200}, of type {type(value).__name__}; a metric is a "
+        f"function (logits, targets) that returns one number, or a table of numbers{hint}"
     )
 
 

@@ -6,6 +6,7 @@ host wait for the device: losses stay there until the epoch ends or the progress
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import time
@@ -31,7 +32,7 @@ from onecycle.train.log.recorder import EpochRow, MetricValue, Recorder
 from onecycle.train.losses import LossFunc
 from onecycle.train.metrics import Metric
 from onecycle.train.optimizer import AdamW_v1, LayerGroup, OptFunc, Optimizer, hold_frozen_norms
-from onecycle.train.schedules import Schedule
+from onecycle.train.schedules import Schedule, check_epochs
 
 Network = Callable[[torch.Tensor], torch.Tensor]
 
@@ -68,19 +69,26 @@ class Callback:
         """After the last epoch, also when the fit was interrupted."""
 
 
-def checked_callbacks(callbacks: Iterable[object]) -> list[Callback]:
-    """Return callbacks that a fit can call, so that a mistake costs no epoch.
+def checked_callbacks(callbacks: Iterable[object], learn: object = None) -> list[Callback]:
+    """Return callbacks that a fit of ``learn`` can call, so that a mistake costs no epoch.
 
     Raises:
-        ArgumentError: something that is no callback, or one with the moments or the arguments of fastai v1.
+        ArgumentError: something that is no callback, one with the moments or the arguments of fastai v1, or one that
+            was made with another learner.
     """
     checked: list[Callback] = []
     for cb in callbacks:
         if not isinstance(cb, Callback):
             hint = f"; make an object of it: {cb.__name__}(learn)" if isinstance(cb, type) else ""
+            hint = "; what makes one goes to callback_fns=" if isinstance(cb, functools.partial) else hint
             raise ArgumentError(f"expected a Callback, received {cb!r}{hint}")
         for name in (name for name in dir(cb) if name.startswith("on_") and callable(getattr(cb, name))):
             _check_moment(cb, name)
+        if learn is not None and getattr(cb, "learn", learn) is not learn:
+            kind = type(cb).__name__
+            raise ArgumentError(
+                f"this {kind} was made with another learner, so it would act on that: make {kind}(learn)"
+            )
         checked.append(cb)
     return checked
 
@@ -115,6 +123,22 @@ def _check_moment(cb: Callback, name: str) -> None:
             f"def {name}({', '.join(wanted.parameters)}). fastai v1 handed its state over by name; here it is in the "
             "trainer, and nothing is returned (trainer.stop_training = True stops)"
         )
+
+
+def tell(callbacks: Iterable[Callback], moment: str, *arguments: object) -> None:
+    """Call one moment of each callback.
+
+    Raises:
+        ArgumentError: one returns what fastai v1 would have obeyed, and nobody here looks at.
+    """
+    for cb in callbacks:
+        returned = getattr(cb, moment)(*arguments)
+        if isinstance(returned, dict | bool):
+            raise ArgumentError(
+                f"{type(cb).__name__}.{moment} returned {returned!r:.200}: that is fastai v1's way, and nothing comes "
+                "of it here. Set what you mean on the trainer, as trainer.stop_training = True or trainer.skip_step = "
+                "True, or replace batch.x, and return nothing"
+            )
 
 
 def _is_own(kind: type) -> bool:
@@ -245,8 +269,7 @@ class Trainer:
                 self._run_epoch(epoch, schedule, train_loader, callbacks, progress)
                 row = self._measure(epoch, valid_loader, metrics, progress, start_s)
                 progress.row(row)
-                for cb in callbacks:
-                    cb.on_epoch_end(self, row)
+                tell(callbacks, "on_epoch_end", self, row)
                 if self.stop_training:
                     break
 
@@ -259,8 +282,7 @@ class Trainer:
         self.n_batches = len(loader)
         set_training_mode(self.network)
         progress.epoch(self.n_batches)
-        for cb in callbacks:
-            cb.on_epoch_begin(self, epoch)
+        tell(callbacks, "on_epoch_begin", self, epoch)
         for self.batch_no, batch in enumerate(loader):
             self.set_hypers(schedule, epoch * self.n_batches + self.batch_no)
             self.train_step(batch, draw_epoch, callbacks)
@@ -283,8 +305,7 @@ class Trainer:
         seed_device(self.device, seed)
         if callbacks:
             rng = np.random.default_rng((self.seed, draw_epoch, self.batch_no, 1))
-            for cb in callbacks:
-                cb.on_batch_begin(self, batch, rng)
+            tell(callbacks, "on_batch_begin", self, batch, rng)
 
         earlier = optimizer.take_grads()  # of batches that await an update: a pass that fails can be undone without
         slices = whole = self._split.slices(self.network, batch.x)
@@ -304,16 +325,14 @@ class Trainer:
 
         if self.scaler is not None:
             self.scaler.unscale_(optimizer.torch)  # so that callbacks see, and clip, true gradients
-        for cb in callbacks:
-            cb.on_backward_end(self)
+        tell(callbacks, "on_backward_end", self)
         if not self.skip_step:
             optimizer.step(self.scaler)
             optimizer.zero_grad()
         if self.scaler is not None:
             self.scaler.update()
         self.recorder.add_loss(loss)
-        for cb in callbacks:
-            cb.on_batch_end(self, loss)
+        tell(callbacks, "on_batch_end", self, loss)
         return loss
 
     def _forward_backward(self, batch: BatchLike, slices: Sequence[slice]) -> torch.Tensor:
@@ -328,7 +347,28 @@ class Trainer:
         return sum(losses[1:], losses[0])
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
-        """Run the network in the precision in use; the logits are float32 then."""
+        """Run the network in the precision in use; the logits are float32 then.
+
+        Raises:
+            ArgumentError: it gives no tensor, or cannot normalise a batch of one.
+        """
+        try:
+            outputs = self._outputs(x)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ArgumentError(
+                "a batch-norm layer cannot train on one value a channel, which is all that it gets from one picture; "
+                "use bs=2 or more, and more pictures"
+            ) from error
+        if not isinstance(outputs, torch.Tensor):
+            raise ArgumentError(
+                f"in training the model gives {type(outputs).__name__} (with auxiliary outputs?), and the loss takes "
+                "one tensor (N, C): let its forward return the logits alone, say by aux_logits=False"
+            )
+        return outputs if self.precision is None else outputs.float()
+
+    def _outputs(self, x: torch.Tensor) -> torch.Tensor:
         call: Network = self.network
         if self.precision is None:
             return call(x)
@@ -337,7 +377,7 @@ class Trainer:
                 self._compiled = (self.network, torch.compile(self.network))
             call = self._compiled[1]
         with self.precision.autocast(self.device):
-            return call(self.precision.lay_out(x)).float()
+            return call(self.precision.lay_out(x))
 
     def set_hypers(self, schedule: Schedule, i: int) -> None:
         """Give the optimizer what the schedule says for step ``i``, and note it."""
@@ -397,7 +437,7 @@ class Trainer:
         with keep_random_state(self.device), keep_freed_memory():
             try:
                 for cb in callbacks:
-                    cb.on_train_begin(self)
+                    tell([cb], "on_train_begin", self)
                     begun.append(cb)
                 yield optimizer
             except BaseException:
@@ -408,8 +448,7 @@ class Trainer:
                 optimizer.zero_grad()
                 recorder.gather()
                 progress.finish()
-                for cb in begun:
-                    cb.on_train_end(self)
+                tell(begun, "on_train_end", self)
 
 
 class TrainerAttribute:
@@ -433,8 +472,7 @@ def set_training_mode(model: nn.Module) -> None:
 
 
 def _check_fit(epochs: int, start_epoch: int, loader: Loader, model: nn.Module) -> None:
-    if epochs < 1 or start_epoch < 0:
-        raise ArgumentError(f"a fit runs at least one epoch, got epochs={epochs}, start_epoch={start_epoch}")
+    check_epochs(epochs, start_epoch)
     if len(loader) == 0:
         raise ArgumentError(
             f"the training set gives no batch; use a smaller batch size ({option('bs')}) or more pictures"

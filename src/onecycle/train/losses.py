@@ -341,11 +341,15 @@ def _checked_weights(weights: ClassWeights, counts: Tensor, is_multi: bool, n: i
         if weights != "balanced":
             raise ArgumentError(f"class_weights is 'balanced' or one number a class; received {weights!r}")
         return balanced_weights(counts, is_multi=is_multi, n=n)
-    factors = torch.as_tensor(weights, dtype=torch.float32)
-    if factors.shape != counts.shape or not bool((factors.isfinite() & (factors >= 0)).all()):
+    try:
+        factors = torch.as_tensor(weights, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):  # names, a dict, lists of several lengths
+        factors = torch.zeros(0)
+    fits = factors.shape == counts.shape and bool((factors.isfinite() & (factors >= 0)).all())
+    if not (fits and factors.any()):
         raise ArgumentError(
-            f"class_weights needs {len(counts)} numbers of 0 or more, one a class in the order of data.classes; "
-            f"received shape {tuple(factors.shape)}: {factors.flatten().tolist()[:10]}"
+            f"class_weights needs {len(counts)} numbers of 0 or more, not all 0, one a class in the order of "
+            f"data.classes, as [weights[c] for c in data.classes]; received {weights!r:.200}"
         )
     return factors
 
@@ -441,12 +445,17 @@ FOR_TAGS = (*_OF_LOGITS, *_OF_PROBS)
 _BY_KIND = {"softmax": FOR_CLASSES[:2], "exp": FOR_CLASSES[2:4], "sigmoid": _OF_LOGITS, "identity": _OF_PROBS}
 
 
+def _softmax(logits: Tensor) -> Tensor:  # functions with a name: a learner that holds one can be sent to a process
+    return logits.float().softmax(-1)
+
+
+def _sigmoid(logits: Tensor) -> Tensor:
+    return logits.float().sigmoid()
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "softmax": lambda logits: logits.float().softmax(-1),
-    "sigmoid": lambda logits: logits.float().sigmoid(),
-    "exp": lambda log_probs: log_probs.float().exp(),
-    "identity": lambda outputs: outputs,
-}
+    "softmax": _softmax, "sigmoid": _sigmoid, "exp": torch.exp, "identity": nn.Identity(),
+}  # fmt: skip
 """What ``activation_for`` returns, by the names that saved models have for it."""
 
 

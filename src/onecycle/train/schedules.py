@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Protocol
 
 from onecycle.errors import ArgumentError
+from onecycle.text import plural
 
 LrLike = float | slice | list[float] | tuple[float, ...]
 
@@ -62,7 +64,8 @@ class OneCycle:
                 f"div_factor and final_div divide the peak learning rate and must be above 0, "
                 f"got div_factor={self.div_factor}, final_div={self.final_div}"
             )
-        if len(self.moms) != 2 or not all(0 <= m < 1 for m in self.moms):
+        pair = isinstance(self.moms, tuple | list) and len(self.moms) == 2
+        if not pair or not all(0 <= m < 1 for m in self.moms):
             raise ArgumentError(f"moms is a pair of momenta in [0, 1), for example (0.95, 0.85), got {self.moms}")
 
     @property
@@ -172,3 +175,33 @@ def _checked(value: object, lr: object) -> float:
             f"a learning rate is a number of 0 or more, got {lr!r}; for example 3e-3 or slice(1e-5, 1e-3)"
         )
     return number
+
+
+def check_epochs(epochs: object, start_epoch: object = 0) -> None:
+    """Refuse what is no number of epochs, before anything is computed with it.
+
+    Raises:
+        ArgumentError: it is not a whole number of 1 or more; ``start_epoch``, of 0 or more.
+    """
+    for name, value, least in (("epochs", epochs, 1), ("start_epoch", start_epoch, 0)):
+        if not isinstance(value, numbers.Integral) or value < least:
+            raise ArgumentError(
+                f"a fit runs at least one epoch: {name} is a whole number of {least} or more, got {value!r}"
+            )
+
+
+def epochs_of_cycle(cyc_len: int, tot_epochs: int | None, start_epoch: int | None) -> tuple[int, int, int]:
+    """Return the first epoch that is run of a cycle, how many are run, and how many the whole cycle has.
+
+    Raises:
+        ArgumentError: they are no epochs of that cycle.
+    """
+    start, total = start_epoch or 0, cyc_len if tot_epochs is None else tot_epochs
+    check_epochs(cyc_len, start)
+    check_epochs(total)
+    epochs = cyc_len - start if tot_epochs is None else cyc_len
+    if not 0 < epochs <= total - start:
+        raise ArgumentError(
+            f"a cycle of {plural(total, 'epoch')} has no {plural(max(epochs, 1), 'epoch')} from number {start} on"
+        )
+    return start, epochs, total

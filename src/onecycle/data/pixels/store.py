@@ -99,6 +99,14 @@ class PixelStore:
         """Whether the decoded pictures are kept in memory."""
         return self._packed is not None and self._packed.mapped is None
 
+    @property
+    def shapes(self) -> np.ndarray | None:
+        """Heights and widths of the pictures as kept, int64 ``(N, 2)``; None where they are not kept."""
+        packed = self._packed
+        if packed is None:
+            return None
+        return np.tile(packed.shape or (0, 0), (len(self), 1)) if packed.table is None else packed.table[:, 1:]
+
     def describe(self) -> str:
         """Say in one clause where pixels come from."""
         if self._packed is None:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError
 from onecycle.model import cnn
 from onecycle.train.device.batch_split import is_out_of_memory
 from onecycle.train.evaluate import eval_mode
-from onecycle.train.losses import ACTIVATIONS
+from onecycle.train.losses import ACTIVATIONS, known_activation
 
 
 class Layers:
@@ -25,6 +26,7 @@ class Layers:
 
     def __init__(self) -> None:
         self._group_of: dict[str, int] = {}  # by the parameters' names
+        self._made: tuple[dict[str, Any], list[tuple[str, str]]] | None = None  # what made the model, its layers then
         self._checked: object = None  # the model, data and loss whose outputs were compared with the classes
 
     def assign(self, learn: Any, groups: Sequence[nn.ModuleList]) -> None:
@@ -51,11 +53,18 @@ class Layers:
             return groups
         self.assign(learn, cnn.regroup(learn.model, self._group_of, len(groups)))
         learn.model.to(learn.data.device, memory_format=torch.channels_last)
-        learn.network = None  # what makes the network again would make it as it was
         learn.forget_calibration()
         new = next((name.rpartition(".")[0] for name in names if name not in now), "none new")
         learn.say(f"learn.model has other layers than before (the first: {new}); its layer groups have them now.")
         return list(learn.trainer.layer_groups)
+
+    def made_by(self, network: dict[str, Any] | None, model: nn.Module) -> None:
+        """Remember what makes the model again, and which layers it has as it is made."""
+        self._made = None if network is None else (network, _layers_of(model))
+
+    def network_of(self, model: nn.Module) -> dict[str, Any] | None:
+        """Return what makes the model again; None once it has other layers, with parameters or without."""
+        return self._made[0] if self._made is not None and self._made[1] == _layers_of(model) else None
 
     def check(self, learn: Any) -> None:
         """See that layer groups and model agree and, once for each, that it gives one output a class.
@@ -68,11 +77,62 @@ class Layers:
         now = (shapes, learn.loss_func, learn.activation, data.lists.resize, data.c)
         if now == self._checked or not len(data.split.train):
             return
-        x = learn.dataset_tensor(DatasetType.Train, 0)
+        check_dtype(learn.model)
         kind = "tags" if data.is_multi else "classes"
-        outputs = check_outputs(learn.model, x, data.c, learn.activation, kind)
+        for index in _extremes(data):
+            x = learn.dataset_tensor(DatasetType.Train, index)
+            outputs = check_outputs(learn.model, x, data.c, learn.activation, kind)
         check_loss_call(learn.loss_func, outputs, data.train_ds.targets[:1].to(outputs.device))
         self._checked = now
+
+
+class NetworkOfModel:
+    """An attribute of a learner: what makes its network again, as long as the model has the layers of that time."""
+
+    def __get__(self, learn: Any, owner: type) -> dict[str, Any] | None:
+        return cast("Layers", learn._layers).network_of(learn.model)
+
+    def __set__(self, learn: Any, value: dict[str, Any] | None) -> None:
+        learn._layers.made_by(value, learn.model)
+
+
+def _layers_of(model: nn.Module) -> list[tuple[str, str]]:
+    """Return the name and the kind of every layer, with its settings; those of dropout do not count."""
+    dropout = nn.modules.dropout._DropoutNd
+    return [
+        (name, f"{type(layer)} {'' if isinstance(layer, dropout) else layer.extra_repr()}")
+        for name, layer in model.named_modules()
+    ]
+
+
+def check_dtype(model: nn.Module) -> None:
+    """Refuse a network whose weights are not float32, as pictures are.
+
+    Raises:
+        ArgumentError: some are half or double floats.
+    """
+    odd = next((p for p in model.parameters() if p.is_floating_point() and p.dtype != torch.float32), None)
+    if odd is not None:
+        raise ArgumentError(
+            f"the model has weights in {str(odd.dtype).removeprefix('torch.')}, and pictures are float32: undo that "
+            "with learn.model.float(); precision='bf16', or 'fp16' on a GPU, makes training faster"
+        )
+
+
+def _extremes(data: ImageDataBunch) -> list[int]:
+    """Return which training pictures to try a network on: the first, and where sizes differ, the lowest and narrowest.
+
+    Raises:
+        DataError: sizes differ, and a batch would have several pictures.
+    """
+    shapes = data.store.shapes
+    if data.lists.resize.size is not None or shapes is None:
+        return [0]
+    for ds_type in (DatasetType.Train, DatasetType.Valid) if len(data.split.valid) else (DatasetType.Train,):
+        loader = data.loader(ds_type)
+        if loader.bs > 1:
+            loader.check_one_shape(shapes[loader.dataset.rows], loader.dataset.rows)
+    return [0, *shapes[data.split.train].argmin(axis=0).tolist()]
 
 
 def check_outputs(model: nn.Module, x: Tensor, n_classes: int, activation: Any, kind: str) -> Tensor:
@@ -111,27 +171,80 @@ def check_outputs(model: nn.Module, x: Tensor, n_classes: int, activation: Any, 
             f"the loss takes the model's outputs for {'log-' if of_logs else ''}probabilities, and they are not: end "
             "the model with the activation, or use a loss that has it, as CrossEntropyFlat and BCEWithLogitsFlat do"
         )
+    _check_not_activated(model, x, outputs, activation)
     plain: Tensor = outputs.clone()  # what is born in inference mode cannot meet a loss with gradients
     return plain
 
 
-def check_loss_call(loss_func: Any, outputs: Tensor, targets: Tensor) -> None:
-    """Call a loss once, on one picture repeated: one row more than there are classes, so that no shape fits by chance.
+def _check_not_activated(model: nn.Module, x: Tensor, outputs: Tensor, activation: Any) -> None:
+    """Refuse a network that ends in the activation which the loss takes once more.
+
+    Outputs of a softmax are shares of one. Those of a sigmoid stay between 0 and 1 however far away the picture is,
+    and are not constant, as those of a head that begins with zeros.
 
     Raises:
-        ArgumentError: it cannot compare outputs with targets, or gives no single number.
+        ArgumentError: it ends in one.
     """
-    n = outputs.shape[1] + 1
-    logits, truth = outputs.repeat(n, 1).requires_grad_(), targets.repeat(n, *[1] * (targets.ndim - 1))
+    if not (bool((outputs >= 0).all()) and bool((outputs <= 1).all())):
+        return
+    twice = activation is ACTIVATIONS["softmax"] and outputs.shape[1] > 1 and abs(float(outputs.sum()) - 1) < 1e-4
+    if activation is ACTIVATIONS["sigmoid"]:
+        with eval_mode(model), torch.inference_mode():
+            far = torch.cat([model(x * scale) for scale in (-100.0, 100.0)])
+        twice = bool(((far >= 0) & (far <= 1)).all()) and bool((far != outputs).any())
+    if twice:
+        name = "softmax" if activation is ACTIVATIONS["softmax"] else "sigmoid"
+        raise ArgumentError(
+            f"the model ends in a {name}, and the loss takes the {name} of its outputs once more, so that no "
+            "probability would be right: leave the last activation out of the model"
+        )
+
+
+def check_loss_call(loss_func: Any, outputs: Tensor, targets: Tensor) -> None:
+    """Call a loss once on each of two batches: the first target repeated, and one of the first class or without tags.
+
+    They have one row more than there are classes, so that no shape fits by chance.
+
+    Raises:
+        ArgumentError: it cannot compare outputs with targets, gives no single number, or none to train on; a loss of
+            one's own that takes tags for shares of one.
+    """
+    n, many = outputs.shape[1] + 1, [1] * (targets.ndim - 1)
+    logits = outputs.repeat(n, 1).requires_grad_()
+    for target in (targets, torch.zeros_like(targets)):
+        _check_loss_value(loss_func, logits, target.repeat(n, *many))
+    if targets.ndim == 2 and known_activation(loss_func) is None:
+        spread = torch.linspace(-1, 1, logits.numel(), device=logits.device).view_as(logits)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            moved = [float(loss_func(spread + c, targets.repeat(n, 1))) for c in (0.0, 2.0)]
+        if abs(moved[1] - moved[0]) < 1e-4 * abs(moved[0]):
+            raise ArgumentError(
+                "the loss compares the outputs of a picture with one another, as cross-entropy does, and these labels "
+                "are tags, each of which is there or not: leave loss_func out, or use BCEWithLogitsFlat, FocalLoss or "
+                "AsymmetricLoss"
+            )
+
+
+def _check_loss_value(loss_func: Any, logits: Tensor, truth: Tensor) -> None:
     what = f"outputs {tuple(logits.shape)} with targets {tuple(truth.shape)} {truth.dtype}"
+    usual = "BCEWithLogitsFlat" if truth.ndim == 2 else "CrossEntropyFlat"
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")  # torch warns of shapes before it refuses them
+            warnings.filterwarnings("error", message="Using a target size")  # of those that it spreads over each other
             loss = loss_func(logits, truth)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, IndexError, UserWarning) as error:
         if is_out_of_memory(error):
             raise
-        raise ArgumentError(f"the loss cannot compare {what}: {error}") from error
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        reason = str(error).partition(". This will likely")[0].rstrip(".")
+        hint = "" if isinstance(error, ArgumentError) else f"; {usual} can"
+        raise ArgumentError(f"the loss cannot compare {what}: {reason}{hint}") from error
+    if not isinstance(loss, Tensor) or loss.ndim:
         shape = tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         raise ArgumentError(f"the loss gives {shape} for {what}, and training needs one number: take the mean")
+    if not loss.requires_grad:
+        raise ArgumentError(
+            "the loss has no gradient, so nothing would be learned from it: compute it from the outputs with torch "
+            "alone, without argmax, item(), detach() or numpy"
+        )

@@ -18,6 +18,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from onecycle.data.audit.rows import check_same_classes
@@ -28,6 +29,7 @@ from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError, CheckpointError, DataWarning, OnecycleWarning, warn
 from onecycle.train.checkpoint import read_manifest
 from onecycle.train.losses import ACTIVATIONS, FOR_CLASSES, FOR_TAGS, FocalLoss, is_one_of, known_activation
+from onecycle.train.metrics import check_order
 
 MOST_MARKS = 200_000
 """Training pictures that a saved model remembers, 8 bytes each; of more, it remembers none."""
@@ -176,17 +178,28 @@ def take_manifest(learn: Any, manifest: Mapping[str, Any], *, strict: bool) -> N
         learn.stats = data.backbone_stats = seen.stats[0]
     warn_of_stats(learn.seen, data.stats or learn.stats)
     warn_of_trained(learn.seen, data)
-    size, now = manifest.get("size"), data.lists.resize.size
-    if size is not None and now is not None and tuple(size) != tuple(now):
-        learn.say(
-            f"These weights were saved with pictures of {size[0]} × {size[1]} px; here they have {now[0]} × {now[1]}."
-        )
+    _say_preprocess(learn, manifest)
     activation = manifest.get("activation")
     if activation is not None and ACTIVATIONS[activation] is not learn.activation:
         warn(
             f"these weights were trained with a loss whose outputs become probabilities by {activation}, unlike the "
             "loss here: probabilities go wrong; make the learner with the loss that it was trained with",
             OnecycleWarning,
+        )
+
+
+def _say_preprocess(learn: Any, manifest: Mapping[str, Any]) -> None:
+    """Say where a saved model saw its pictures at another size, or brought to their size in another way."""
+    resize, size, method = learn.data.lists.resize, manifest.get("size"), manifest.get("resize_method")
+    now = resize.size
+    if size is not None and now is not None and tuple(size) != tuple(now):
+        learn.say(
+            f"These weights were saved with pictures of {size[0]} × {size[1]} px; here they have {now[0]} × {now[1]}."
+        )
+    if method is not None and method != resize.method.name:
+        learn.say(
+            f"These weights were saved with pictures resized by {method.lower()}; here it is "
+            f"{resize.method.name.lower()} (resize_method=), so the same picture looks otherwise to them."
         )
 
 
@@ -205,15 +218,31 @@ def check_labels(ds_type: DatasetType, *, needed: bool = True) -> None:
         )
 
 
-def check_loader(learn: Any, loader: BatchLoader) -> None:
-    """Compare the pictures that are to be judged with the learner's data.
+def check_bunch(data: object) -> None:
+    """Refuse what is no bunch.
 
     Raises:
-        ArgumentError: pictures without labels, or with other classes than the learner's.
+        ArgumentError: it is something else, say loaders of PyTorch.
+    """
+    if not isinstance(data, ImageDataBunch):
+        raise ArgumentError(f"data is an ImageDataBunch, as from_folder makes one; received {type(data).__name__}")
+
+
+def checked_loader(learn: Any, dl: BatchLoader | DatasetType | None) -> BatchLoader:
+    """Return the batches that are to be judged, None for the validation part, compared with the learner's data.
+
+    Raises:
+        ArgumentError: neither a loader nor a part; pictures without labels, or with other classes than the learner's.
 
     Warns:
         DataWarning: pictures that the weights were trained on, in data other than the learner's.
     """
+    if dl is not None and not isinstance(dl, BatchLoader | DatasetType):
+        raise ArgumentError(
+            "expected a part of the data, as DatasetType.Valid, or a loader of a bunch, as other.valid_dl; received "
+            f"{type(dl).__name__}"
+        )
+    loader: BatchLoader = dl if isinstance(dl, BatchLoader) else learn.loader(dl or DatasetType.Valid)
     part: ImageDataset = loader.dataset
     if part.labels is None:
         raise ArgumentError(
@@ -224,6 +253,7 @@ def check_loader(learn: Any, loader: BatchLoader) -> None:
     if part.rows is not split.train and part.rows is not split.valid:
         nobody = np.zeros(0, dtype=np.int64)
         _warn_of_trained(learn.seen, part.store.paths, part.rows, nobody, "pictures of this loader")
+    return loader
 
 
 def check_loss(loss_func: Any, is_multi: bool, n_classes: int) -> None:
@@ -240,7 +270,9 @@ def check_loss(loss_func: Any, is_multi: bool, n_classes: int) -> None:
         inner = inner.func
     name = getattr(inner, "__name__", type(inner).__name__)
     if not callable(loss_func) or isinstance(inner, type):
-        raise ArgumentError(f"loss_func is called with (logits, targets): pass {name}(), say; received {loss_func!r}")
+        hint = f"{name}()" if isinstance(inner, type) else "CrossEntropyFlat()"
+        raise ArgumentError(f"loss_func is called with (logits, targets): pass {hint}, say; received {loss_func!r}")
+    check_order("loss", name, loss_func)
     if getattr(inner, "reduction", settings.get("reduction")) == "none":
         raise ArgumentError(f"{name} with reduction='none' gives no single number to train on; leave reduction out")
     said = isinstance(getattr(loss_func, "activation", None), str)
@@ -256,9 +288,13 @@ def check_loss(loss_func: Any, is_multi: bool, n_classes: int) -> None:
     if isinstance(inner, FocalLoss) and inner.is_multi not in (None, is_multi):
         raise ArgumentError(f"FocalLoss(is_multi={inner.is_multi}) does not fit these labels; leave is_multi out")
     for argument in ("weight", "pos_weight"):
-        factors = getattr(inner, argument, settings.get(argument))
-        if isinstance(factors, Tensor) and factors.shape[-1:] not in ((n_classes,), (), (1,)):
-            raise ArgumentError(f"{name} has {argument} for {factors.shape[-1]} classes, and there are {n_classes}")
+        _check_factors(f"{name} has {argument}", getattr(inner, argument, settings.get(argument)), n_classes)
+    ignored = getattr(inner, "ignore_index", settings.get("ignore_index"))
+    if not is_multi and isinstance(ignored, int) and 0 <= ignored < n_classes:
+        raise ArgumentError(
+            f"{name} with ignore_index={ignored} leaves out every picture of class number {ignored}, which would never "
+            "be learned; leave ignore_index out (every picture here has a label)"
+        )
     if isinstance(inner, nn.Module) and any(p.requires_grad for p in inner.parameters()):
         warn(
             f"{name} has parameters of its own, which no optimizer here trains; put them into the model",
@@ -271,3 +307,15 @@ def check_loss(loss_func: Any, is_multi: bool, n_classes: int) -> None:
             f"{kind}; give it an attribute activation ({', '.join(map(repr, ACTIVATIONS))}) to say so",
             OnecycleWarning,
         )
+
+
+def _check_factors(what: str, factors: Any, n_classes: int) -> None:
+    if factors is None:
+        return
+    if not isinstance(factors, Tensor) or factors.dtype != torch.float32:
+        kind = factors.dtype if isinstance(factors, Tensor) else type(factors).__name__
+        raise ArgumentError(f"{what} of {kind}; make it torch.tensor(..., dtype=torch.float32)")
+    if factors.shape[-1:] not in ((n_classes,), (), (1,)):
+        raise ArgumentError(f"{what} for {factors.shape[-1]} classes, and there are {n_classes}")
+    if not bool((factors.isfinite() & (factors >= 0)).all()) or not bool(factors.any()):
+        raise ArgumentError(f"{what} {factors.tolist()}: expected numbers of 0 or more, not all 0")

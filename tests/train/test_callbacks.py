@@ -203,3 +203,27 @@ def test_show_graph_draws_once_outside_a_notebook(learn):
     fit(learn, [ShowGraph(learn)])
     assert len(plt.get_fignums()) == 1
     plt.close("all")
+
+
+@pytest.mark.parametrize("loss", [nn.MultiMarginLoss(), nn.CrossEntropyLoss(ignore_index=255)])
+def test_mixup_with_a_loss_that_takes_class_numbers_only_is_refused_before_the_first_batch(learn, loss):
+    learn.trainer.loss_func = loss
+    with pytest.raises(ArgumentError, match=r"shares of each class, \(N, C\), which the loss cannot take"):
+        fit(learn, [MixUpCallback(learn)], epochs=1)
+    assert learn.trainer.recorder.raw_losses == []
+
+
+@pytest.mark.parametrize("moment", ["on_train_begin", "on_epoch_begin", "on_batch_begin", "on_batch_end"])
+@pytest.mark.parametrize("returned", [{"stop_training": True}, True])
+def test_what_v1_obeyed_is_not_ignored(learn, moment, returned):
+    callback = type("Mine", (Callback,), {moment: lambda self, *_: returned})()
+    with pytest.raises(ArgumentError, match=rf"Mine.{moment} returned .*: that is fastai v1's way"):
+        fit(learn, [callback], epochs=1)
+
+
+def test_what_says_nothing_may_be_returned(learn):
+    heard = []
+    fit(
+        learn, [type("Mine", (Callback,), {"on_batch_end": lambda self, *a: heard.append(a) or len(heard)})()], epochs=1
+    )
+    assert len(heard) == 3

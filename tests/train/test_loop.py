@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from train_toys import Batch, ToyLoader, accuracy, toy_model, toy_trainer
+from train_toys import CLASSES, Batch, ToyLoader, accuracy, toy_model, toy_trainer
 
 from onecycle.errors import ArgumentError, DivergedError, OnecycleWarning
-from onecycle.train.callbacks import Callback
+from onecycle.train.callbacks import Callback, LearnerCallback
 from onecycle.train.device.random_state import mix_seed
 from onecycle.train.evaluate import evaluate, validate
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import Recorder
-from onecycle.train.loop import Trainer, set_training_mode
+from onecycle.train.loop import Trainer, checked_callbacks, set_training_mode
 from onecycle.train.optimizer import AdamW_v1
 from onecycle.train.schedules import Constant, OneCycle
 
@@ -228,7 +228,7 @@ def test_fit_without_validation_set():
 def test_empty_loader_and_bad_epochs_are_refused():
     with pytest.raises(ArgumentError, match="smaller batch size"):
         fit(toy_trainer(), 1, loader=ToyLoader(0), schedule=Constant((1.0, 1.0)))
-    with pytest.raises(ArgumentError, match="epochs=0"):
+    with pytest.raises(ArgumentError, match="1 or more, got 0"):
         fit(toy_trainer(), 0, schedule=Constant((1.0, 1.0)))
     with pytest.raises(ArgumentError, match="no batch"):
         evaluate(toy_model(), ToyLoader(0), nn.CrossEntropyLoss())
@@ -331,3 +331,30 @@ def test_describe_names_loss_optimizer_and_callbacks():
     lines = toy_trainer(wd=0.1).describe([Callback()])
     assert lines[1:] == ["Optimizer: Adam, weight decay 0.1, decoupled", "Callbacks: Callback"]
     assert lines[0].startswith("Loss: ")
+
+
+def test_auxiliary_outputs_and_one_value_a_channel_are_said():
+    class Aux(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, CLASSES)
+
+        def forward(self, x):
+            return (self.layer(x), self.layer(x)) if self.training else self.layer(x)
+
+    trainer = toy_trainer()
+    trainer.model, trainer.layer_groups = Aux(), []
+    trainer.layer_groups = [nn.ModuleList([trainer.model.layer])]
+    with pytest.raises(ArgumentError, match="in training the model gives tuple"):
+        fit(trainer, 1, schedule=Constant((1.0,)))
+    norm = nn.Sequential(nn.Unflatten(1, (4, 1, 1)), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, CLASSES))
+    trainer.model, trainer.layer_groups, trainer.optimizer = norm, [nn.ModuleList(norm.children())], None
+    with pytest.raises(ArgumentError, match=r"one value a channel.*bs=2 or more"):
+        fit(trainer, 1, loader=ToyLoader(3, 1), schedule=Constant((1.0,)))
+
+
+def test_a_callback_of_another_learner_is_refused():
+    callback, learn = LearnerCallback("another"), object()
+    assert checked_callbacks([LearnerCallback(learn)], learn)
+    with pytest.raises(ArgumentError, match="this LearnerCallback was made with another learner"):
+        checked_callbacks([callback], learn)

@@ -10,7 +10,13 @@ from train_toys import FakeLearner, fit, toy_trainer
 from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning
 from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.loop import Callback
-from onecycle.train.monitors import EarlyStoppingCallback, ReduceLROnPlateauCallback, SaveModelCallback, TrackerCallback
+from onecycle.train.monitors import (
+    EarlyStoppingCallback,
+    ReduceLROnPlateauCallback,
+    SaveModelCallback,
+    TrackerCallback,
+    falls,
+)
 
 
 @pytest.fixture
@@ -141,3 +147,35 @@ def test_plateau_keeps_the_ratio_of_the_groups(learn, capsys):
     assert all(lrs[1] / lrs[0] == pytest.approx(10) for lrs in firsts)
     assert "Epoch 0: reducing lr to 0.001" in capsys.readouterr().out
     assert fit(learn, [], epochs=1).lrs[0] == pytest.approx(1e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "smaller_is_better"),
+    [
+        ("true_negative_rate", False),
+        ("TruePositiveRate", False),
+        ("true_positives", False),
+        ("false_negative_rate", True),
+        ("false_positive_rate", True),
+        ("n_false_negatives", True),
+        ("neg_mean_squared_error", False),
+        ("negative_log_likelihood", True),
+    ],
+)
+def test_the_direction_of_rates_of_the_confusion_matrix(name, smaller_is_better):
+    assert falls(name) is smaller_is_better
+
+
+@pytest.mark.parametrize("options", [{"patience": -1}, {"patience": 0.5}, {"monitor": 1}, {"monitor": None}])
+def test_values_that_cannot_work_are_refused(learn, options):
+    with pytest.raises(ArgumentError, match=next(iter(options))):
+        EarlyStoppingCallback(learn, **options)
+
+
+def test_a_column_that_was_never_a_number_saves_nothing_and_says_so(learn):
+    callback = SaveModelCallback(learn, monitor="accuracy", name="best")
+    script(callback, learn, [math.nan, math.nan])
+    learn.trainer.recorder.rows.append(EpochRow(0, 1.0, 1.0, (math.nan,), 0.0))
+    with pytest.warns(OnecycleWarning, match="'accuracy' was no number in any epoch, so no model was saved as 'best'"):
+        callback.on_train_end(learn.trainer)
+    assert learn.files == {}

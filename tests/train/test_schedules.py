@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onecycle.errors import ArgumentError
-from onecycle.train.schedules import Constant, ExponentialSweep, OneCycle, cosine, lr_range
+from onecycle.train.schedules import Constant, ExponentialSweep, OneCycle, cosine, epochs_of_cycle, lr_range
 
 
 def test_cosine_ends_and_middle():
@@ -115,3 +115,19 @@ def test_lr_range_of_v1():
 def test_lr_range_refuses(lr, message):
     with pytest.raises(ArgumentError, match=message):
         lr_range(lr, 3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_run"),
+    [((3, None, None), (0, 3, 3)), ((3, None, 1), (1, 2, 3)), ((2, 5, 3), (3, 2, 5)), ((1, 1, None), (0, 1, 1))],
+)
+def test_epochs_of_a_cycle(asked, is_run):
+    assert epochs_of_cycle(*asked) == is_run
+
+
+@pytest.mark.parametrize(
+    "asked", [(0, None, None), (2, None, 2), (1, 1, 3), (3, 4, 2), (1.0, None, None), ("2", None, None)]
+)
+def test_epochs_that_a_cycle_does_not_have_are_refused(asked):
+    with pytest.raises(ArgumentError, match="epoch"):
+        epochs_of_cycle(*asked)

@@ -71,7 +71,7 @@ class Body:
     stages: Mapping[str, int] = field(default_factory=dict)  # of each parameter, by name in the body; empty: not known
 
 
-class _UnknownArchitecture(ArgumentError, AttributeError):
+class UnknownArchitectureError(ArgumentError, AttributeError):
     """A name that no network has; also an AttributeError, so that ``hasattr(models, name)`` answers."""
 
 
@@ -121,10 +121,10 @@ def _by_name(name: str) -> Architecture:
     plain, _, tag = name.partition(".")
     if plain not in _timm_names():
         nearest = _nearest(plain, {*SEED_ERA, *_timm_names()})
-        raise _UnknownArchitecture(f"there is no network named {name!r}{nearest}")
+        raise UnknownArchitectureError(f"there is no network named {name!r}{nearest}")
     tagged = timm.list_pretrained(f"{plain}.*")
     if tag and name not in tagged:
-        raise _UnknownArchitecture(f"{plain} has no weights {tag!r}{_nearest(name, tagged, n=len(tagged))}")
+        raise UnknownArchitectureError(f"{plain} has no weights {tag!r}{_nearest(name, tagged, n=len(tagged))}")
     default = None if tag else timm.models.get_pretrained_cfg(plain)
     return Architecture(plain, "timm", f"{plain}.{default.tag}" if default and default.tag else name)
 

@@ -249,8 +249,10 @@ def freeze_to(layer_groups: Sequence[nn.ModuleList], n: int, *, train_bn: bool =
     Raises:
         ArgumentError: There is no group ``n``.
     """
-    if not -len(layer_groups) <= n <= len(layer_groups):
-        raise ArgumentError(f"freeze_to({n}): the model has {len(layer_groups)} layer groups")
+    if not isinstance(n, int) or not -len(layer_groups) <= n <= len(layer_groups):
+        raise ArgumentError(
+            f"freeze_to({n!r}): expected the number of a layer group, and the model has {len(layer_groups)} of them"
+        )
     for i, group in enumerate(layer_groups):
         trains = i >= (n + len(layer_groups) if n < 0 else n)
         for leaf in group:

@@ -234,6 +234,17 @@ class MixUpCallback(LearnerCallback):
             raise ArgumentError(f"alpha is the shape of a Beta distribution, above 0, got {alpha}")
         self.alpha, self.stack_y = alpha, stack_y
 
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """See that the loss can compare outputs with mixed targets."""
+        outputs = torch.zeros(2, self.learn.data.c, device=trainer.device, requires_grad=True)
+        try:
+            trainer.loss_func(outputs, torch.full_like(outputs, 1 / outputs.shape[1]))
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise ArgumentError(
+                f"mixup turns labels into shares of each class, (N, C), which the loss cannot take: {error}. Use "
+                "CrossEntropyFlat, FocalLoss or, for tags, BCEWithLogitsFlat, or leave mixup out"
+            ) from error
+
     def on_batch_begin(self, trainer: Trainer, batch: BatchLike, rng: np.random.Generator) -> None:
         """Blend the batch."""
         n = len(batch.x)

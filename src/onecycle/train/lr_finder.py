@@ -16,7 +16,7 @@ from onecycle.errors import ArgumentError
 from onecycle.train.evaluate import BatchLike, Loader
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import Recorder
-from onecycle.train.loop import Callback, Trainer, set_training_mode
+from onecycle.train.loop import Callback, Trainer, set_training_mode, tell
 from onecycle.train.schedules import ExponentialSweep, LrLike, lr_range
 
 FINISHED = "LR Finder is complete, type {learner_name}.recorder.plot() to see the graph."
@@ -88,8 +88,12 @@ def find_lr(
     """
     if len(loader) == 0:
         raise ArgumentError("the training set gives no batch; use a smaller batch size (bs) or more pictures")
+    if not isinstance(num_it, int):
+        raise ArgumentError(f"num_it is a number of batches, 1 or more; received {num_it!r}")
     n_groups = len(trainer.layer_groups)
     schedule = ExponentialSweep(tuple(lr_range(start_lr, n_groups)), tuple(lr_range(end_lr, n_groups)), num_it)
+    if schedule.start[-1] >= schedule.end[-1]:
+        raise ArgumentError(f"the sweep goes upwards: start_lr lies below end_lr; received {start_lr!r} and {end_lr!r}")
     partners = sorted((cb for cb in callbacks if cb.in_lr_find), key=lambda cb: cb.order)
     progress = progress or Progress()
     with unchanged(trainer), trainer.running(recorder, wd=wd, progress=progress, callbacks=partners):
@@ -116,8 +120,7 @@ def _passes(
     set_training_mode(trainer.network)
     for number, epoch in enumerate(count(trainer.epochs_done + skip_epochs)):
         loader.set_epoch(epoch)
-        for cb in callbacks:
-            cb.on_epoch_begin(trainer, number)
+        tell(callbacks, "on_epoch_begin", trainer, number)
         for trainer.batch_no, batch in enumerate(loader):
             yield epoch, batch
 
@@ -218,7 +221,7 @@ def _read_sweep(lrs: Sequence[float], losses: Sequence[float]) -> float | str:
         return f"the loss never fell by a tenth of its start ({start:.3g}): the model cannot learn more so fast"
     if log_lr[-1] - log_lr[lowest] < SMOOTH / 2:
         fell = f"the loss was still falling at the last rate, {np.exp(log_lr[-1]):.1e}"
-        return f"{fell}: so few or so easy pictures need no rate of their own, the default will do"
+        return f"{fell}: nothing here says which rate is too high, so any up to there may do; the default is a start"
     inside = smooth <= smooth[lowest] + BASIN * fall
     first = lowest - int(np.argmin(np.append(inside[lowest::-1], False))) + 1
     last = lowest + int(np.argmin(np.append(inside[lowest:], False))) - 1

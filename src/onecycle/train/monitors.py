@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from contextlib import suppress
-from itertools import takewhile
+from itertools import pairwise, takewhile
 
 import torch
 
@@ -30,9 +30,11 @@ def falls(name: str) -> bool | None:
     """Say from its name whether a score is better when it is smaller; None where the name does not tell.
 
     The last word that tells counts (``accuracy_loss`` falls, ``brier_score`` too), those behind ``at`` do not
-    (``recall_at_fpr``), and ``neg`` turns it round (scikit-learn's ``neg_log_loss``).
+    (``recall_at_fpr``), and ``neg`` turns it round (scikit-learn's ``neg_log_loss``), unless it belongs to ``true`` or
+    ``false`` (``false_negative_rate`` falls).
     """
     words = [w.lower() for w in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+    words = [w for before, w in pairwise(["", *words]) if not (before in ("true", "false") and w[:3] in ("neg", "pos"))]
     told = ["".join(words), *takewhile(lambda w: w != "at", words)]  # mIoU is one word
     told = [w for w in told if _FALLS.fullmatch(w) or _RISES.fullmatch(w)]
     return (_FALLS.fullmatch(told[-1]) is not None) != bool({"neg", "negative"} & {*words}) if told else None
@@ -55,6 +57,8 @@ class TrackerCallback(LearnerCallback):
         super().__init__(learn)
         if mode not in ("auto", "min", "max"):
             raise ArgumentError(f"mode is 'auto', 'min' or 'max', got {mode!r}")
+        if not isinstance(monitor, str):
+            raise ArgumentError(f"monitor is the name of a column of the log, as 'valid_loss'; received {monitor!r}")
         self.monitor = "train_loss" if monitor == "trn_loss" else monitor
         self.mode, smaller = mode, falls(self.monitor) if mode == "auto" else mode == "min"
         self.sign = -1.0 if smaller else 1.0
@@ -143,6 +147,12 @@ class SaveModelCallback(TrackerCallback):
         """Load the best model of this fit, also where another training has written a file of its name since."""
         best, self._saved = self._saved, {}
         if not best:
+            if self.every == "improvement" and any(row.valid_loss is not None for row in trainer.recorder.rows):
+                warn(
+                    f"{self.monitor!r} was no number in any epoch, so no model was saved as {self.name!r}; the weights "
+                    "are those of the last epoch",
+                    OnecycleWarning,
+                )
             return
         with suppress(CheckpointError, OSError):  # of another network, half written, gone
             self.learn.load(self.name)
@@ -169,6 +179,8 @@ class _PatienceCallback(TrackerCallback):
         patience: int = 0,
     ) -> None:
         super().__init__(learn, monitor, mode)
+        if not isinstance(patience, int) or patience < 0:
+            raise ArgumentError(f"patience is a whole number of epochs, 0 or more; received {patience!r}")
         self.min_delta, self.patience, self.wait = abs(min_delta), patience, 0
 
     def on_train_begin(self, trainer: Trainer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -69,7 +70,7 @@ class Optimizer:
 
     @wd.setter
     def wd(self, value: float) -> None:
-        if value < 0:
+        if not 0 <= value < math.inf:
             raise ArgumentError(f"weight decay is 0 or more, got wd={value}")
         self._wd = float(value)
         for i, group in enumerate(self.torch.param_groups):

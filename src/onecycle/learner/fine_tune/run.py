@@ -92,7 +92,7 @@ class FineTuneOptions:
             raise ArgumentError(f"sizes is a list of sizes in px, such as [160, 224]; received {self.sizes!r}")
         _check_count("epochs", self.epochs, 0)
         _check_count("freeze_epochs", self.freeze_epochs, 0)
-        _check_count("bs", self.bs, 1)
+        _check_count("bs", self.bs, 2)
         for name, value in (("minutes", self.minutes), ("base_lr", self.base_lr)):
             if value is not None and not (isinstance(value, (int, float)) and 0 < value < math.inf):
                 raise ArgumentError(f"{name} is a number above 0; received {value!r}")

@@ -24,12 +24,14 @@ A message says what was expected, what came, where (file and row) and what to do
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 
 class OnecycleError(Exception):
@@ -137,6 +139,61 @@ def check_keywords(
             near = [older[name]] if older and name in older else get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; the options are {', '.join(known)}"
             raise TypeError(f"{function} got an unexpected keyword argument {name!r}{hint}")
+
+
+_TRUTH = {
+    "y",
+    "y_true",
+    "true",
+    "truth",
+    "y_test",
+    "target",
+    "targets",
+    "label",
+    "labels",
+    "labels_true",
+    "gt",
+    "actual",
+}
+_OUTPUT = {
+    *(
+        "y_pred",
+        "y_score",
+        "y_prob",
+        "y_proba",
+        "y_hat",
+        "yhat",
+        "pred",
+        "preds",
+        "prediction",
+        "predictions",
+        "predicted",
+    ),
+    *("prob", "probs", "score", "scores", "labels_pred", "logits", "output", "outputs", "input", "inputs"),
+}
+
+
+def check_order(kind: str, name: str, function: Callable[..., Any]) -> None:
+    """Refuse a function that takes the truth first, as those of scikit-learn and Keras do: it would compute nonsense.
+
+    Args:
+        kind: ``metric`` or ``loss``.
+        name: of it.
+        function: that is called with (logits, targets).
+
+    Raises:
+        ArgumentError: the names of its first two parameters say that the truth comes first.
+    """
+    try:
+        first, second, *_ = [p.lower() for p in inspect.signature(function).parameters]
+    except (TypeError, ValueError):  # no signature, or fewer than two parameters
+        return
+    if first in _TRUTH and second in _OUTPUT:
+        raise ArgumentError(
+            f"the {kind} {name} takes ({first}, {second}), the truth first, and is called with (logits, targets): wrap "
+            f"it, as in def my_{kind}(logits, targets): return {name}(targets, logits.softmax(1)), or what of them "
+            "it wants"
+        )
 
 
 _PACKAGE = str(Path(__file__).resolve().parent)

@@ -18,7 +18,7 @@ from onecycle.errors import ArgumentError, DataWarning
 from onecycle.train import metrics as M
 
 SEEDS = range(4)
-HELPERS = {"metric_name", "check_metric", "check_order", "column_names", "roc_curve", "auc_roc_score"}
+HELPERS = {"metric_name", "check_metric", "column_names", "roc_curve", "auc_roc_score"}
 PUBLIC = {
     name: value
     for name, value in vars(M).items()

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from onecycle.errors import ArgumentError, DataWarning
+from onecycle.errors import ArgumentError, DataWarning, check_order
 from onecycle.evaluation import scores
 from onecycle.evaluation.scores import roc_points
 
@@ -116,61 +116,6 @@ def check_metric(metric: object, *, is_multi: bool) -> None:
     kind = inner if inspect.isfunction(inner) else type(inner)
     if kind.__module__ == __name__:
         _check_fit(kind.__name__, is_multi)
-
-
-_TRUTH = {
-    "y",
-    "y_true",
-    "true",
-    "truth",
-    "y_test",
-    "target",
-    "targets",
-    "label",
-    "labels",
-    "labels_true",
-    "gt",
-    "actual",
-}
-_OUTPUT = {
-    *(
-        "y_pred",
-        "y_score",
-        "y_prob",
-        "y_proba",
-        "y_hat",
-        "yhat",
-        "pred",
-        "preds",
-        "prediction",
-        "predictions",
-        "predicted",
-    ),
-    *("prob", "probs", "score", "scores", "labels_pred", "logits", "output", "outputs", "input", "inputs"),
-}
-
-
-def check_order(kind: str, name: str, function: Callable[..., Any]) -> None:
-    """Refuse a function that takes the truth first, as those of scikit-learn and Keras do: it would compute nonsense.
-
-    Args:
-        kind: ``metric`` or ``loss``.
-        name: of it.
-        function: that is called with (logits, targets).
-
-    Raises:
-        ArgumentError: the names of its first two parameters say that the truth comes first.
-    """
-    try:
-        first, second, *_ = [p.lower() for p in inspect.signature(function).parameters]
-    except (TypeError, ValueError):  # no signature, or fewer than two parameters
-        return
-    if first in _TRUTH and second in _OUTPUT:
-        raise ArgumentError(
-            f"the {kind} {name} takes ({first}, {second}), the truth first, and is called with (logits, targets): wrap "
-            f"it, as in def my_{kind}(logits, targets): return {name}(targets, logits.softmax(1)), or what of them "
-            "it wants"
-        )
 
 
 def _check_fit(name: str, is_multi: bool, got: str = "") -> None:

@@ -26,10 +26,9 @@ from onecycle.data.batches import BatchLoader, Stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.datasets import ImageDataset
 from onecycle.data.labels.items import DatasetType
-from onecycle.errors import ArgumentError, CheckpointError, DataWarning, OnecycleWarning, warn
+from onecycle.errors import ArgumentError, CheckpointError, DataWarning, OnecycleWarning, check_order, warn
 from onecycle.train.checkpoint import read_manifest
 from onecycle.train.losses import ACTIVATIONS, FOR_CLASSES, FOR_TAGS, FocalLoss, is_one_of, known_activation
-from onecycle.train.metrics import check_order
 
 MOST_MARKS = 200_000
 """Training pictures that a saved model remembers, 8 bytes each; of more, it remembers none."""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 
 from onecycle.data.audit.fingerprints import Fingerprints
 
@@ -61,3 +63,14 @@ def write(path: Path, pixels: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     PIL.Image.fromarray(pixels).save(path)
     return path
+
+
+def form(number: int, *, side: int = 160) -> np.ndarray:
+    """Draw a page of a form: all are alike but for the number in it, uint8 ``(side, side, 3)``."""
+    page = PIL.Image.new("RGB", (side, side), "white")
+    pen, font = PIL.ImageDraw.Draw(page), PIL.ImageFont.load_default(13)
+    for row, words in enumerate(
+        ["DELIVERY NOTE", "Company Ltd", "Street 12", "", f"No. {number:05}", "", "with thanks"]
+    ):
+        pen.text((12, 10 + 20 * row), words, fill="black", font=font)
+    return np.asarray(page)

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from audit_toys import cropped, drawn, lookalike, resized, saved_anew, write
+from audit_toys import cropped, drawn, form, lookalike, resized, saved_anew, write
 
 from onecycle.data.audit.findings import AuditReport, DuplicateGroup, Finding
 from onecycle.data.bunch import ImageDataBunch
@@ -78,7 +78,7 @@ def test_copies_across_the_split_are_leaks_and_named(copied):
     counts = kinds(report)
     assert (counts["exact-copies"], counts["near-copies"], counts["turned-copies"]) == (1, 1, 2)
     # Rows 0 and 2 are even, their copies 33 and 3 odd: other labels.
-    assert (counts["contradicting-copies"], counts["contradicting-lookalikes"]) == (1, 1)
+    assert (counts["contradicting-copies"], counts["contradicting-near-copies"]) == (1, 1)
 
 
 def test_groups_keep_copies_together(copied):
@@ -99,6 +99,35 @@ def test_copies_that_are_on_one_side_are_no_leak(root, tmp_path):
     report = bunch(tmp_path).audit(silent=True)
     assert kinds(report) == {"near-copies": 1, "sizes": 2}
     assert report.leaked == ()
+
+
+def test_pages_of_one_form_are_a_note_and_no_leak(tmp_path):
+    for i in range(N):
+        write(tmp_path / f"p{i:02}.png", form(i * 7919 % 100_000))
+    report = bunch(tmp_path).audit(silent=True)
+    assert report.leaked == ()
+    assert [f.severity for f in report.findings if "alike" in f.kind or "cop" in f.kind] == ["note"]
+
+
+def test_each_pair_is_said_to_be_as_alike_as_it_is_and_each_label_is_named(root, tmp_path):
+    """Three files have the same pixels, one of them validates; a fourth, in training, is turned."""
+    for path in root.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+    for name in ("p02", "p04", "p31"):
+        (tmp_path / f"{name}.png").unlink()
+        write(tmp_path / f"{name}.png", drawn(0, side=64))
+    (tmp_path / "p06.png").unlink()
+    write(tmp_path / "p06.png", np.ascontiguousarray(drawn(0, side=64)[:, ::-1]))
+    report = bunch(tmp_path).audit(silent=True)
+    found = {f.kind: f for f in report.findings}
+    assert found["leak"].examples == ("p31.png has the pixels of p00.png",)
+    assert [g.kind for g in report.duplicates] == ["turned"]
+    assert found["contradicting-copies"].severity == "error"
+    (example,) = found["contradicting-copies"].examples
+    assert example.count("~") == 1
+    assert example.startswith("p00.png (")
+    assert "p31.png (" in example
+    assert found["contradicting-near-copies"].count == 1
 
 
 def test_lookalikes_are_a_note_and_no_leak(tmp_path):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from audit_toys import cropped, drawn, lookalike, printed, resized, saved_anew
+from audit_toys import cropped, drawn, form, lookalike, printed, resized, saved_anew
 
 from onecycle.data.audit import duplicates
-from onecycle.data.audit.duplicates import find_copies
-from onecycle.data.audit.fingerprints import TURNS, descriptors, edges, unoriented
-from onecycle.data.audit.registration import WHOLE, compare, find_place, resampled
+from onecycle.data.audit.duplicates import Copies, find_copies
+from onecycle.data.audit.fingerprints import TURNS, UPRIGHT, descriptors, edges, unoriented
+from onecycle.data.audit.registration import WHOLE, compare, find_place, resampled, same_all_over
 
 N = 12
 
@@ -217,3 +217,56 @@ def test_descriptors_of_turned_pictures_follow_from_those_upright(turn):
     turned, upright = unoriented(descriptors(turn(thumbs))), unoriented(descriptors(thumbs))
     np.testing.assert_allclose(turned, upright, atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(upright, axis=1), 1, rtol=1e-5)
+
+
+# -------------------------------------------------------------------- looked at all over
+
+
+def looked_at(pictures: list[np.ndarray]) -> tuple[Copies, list[int]]:
+    """Find copies with a close look at the pixels; second: which pictures were looked at."""
+    looks: list[int] = []
+    return find_copies(printed(pictures), look=lambda i: looks.append(i) or pictures[i]), looks
+
+
+def test_pages_of_one_form_are_no_copies_and_a_turned_one_is():
+    pages = [form(number * 7919 % 100_000) for number in range(1, 31)]
+    assert len(find_copies(printed(pages)).links) > 10, "thumbnails alone do not see the number"
+    copies, looks = looked_at(pages)
+    assert copies.links == []
+    assert len(copies.lookalikes) > 30
+    assert len(looks) <= 2 * 2 * len(pages), "the time grows with the number of pictures, not of pairs"
+    copies, _ = looked_at([*pages, np.ascontiguousarray(pages[2][:, ::-1])])
+    assert [(link.a, link.b, link.kind) for link in copies.links] == [(2, 30, "turned")]
+
+
+@pytest.mark.parametrize("turn", [UPRIGHT, *TURNS])
+@pytest.mark.parametrize(
+    "change", [saved_anew, lambda p: saved_anew(p, 30), resized, lambda p: resized(p, 50), cropped]
+)
+def test_copies_stay_copies_when_they_are_looked_at(originals, change, turn):
+    copy = turn(change(originals[0]).transpose(2, 0, 1)).transpose(1, 2, 0)
+    assert same_all_over(turn(originals[0].transpose(2, 0, 1)), copy.transpose(2, 0, 1))
+
+
+def moved_object(pixels: np.ndarray) -> np.ndarray:
+    changed = pixels.copy()
+    changed[40:56, 60:76] = 250
+    return changed
+
+
+def other_colour(pixels: np.ndarray) -> np.ndarray:
+    """Change the colour of a part, and no brightness."""
+    changed = pixels.astype(int)
+    changed[40:100, 40:100] += [40, 0, -40]
+    return changed.clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("change", [moved_object, other_colour, lambda p: cropped(moved_object(p), 2, 2, 2, 2)])
+def test_a_small_object_or_another_colour_is_another_picture(originals, change):
+    pixels = (originals[0] // 2 + 60).astype(np.uint8)
+    assert not same_all_over(pixels.transpose(2, 0, 1), change(pixels).transpose(2, 0, 1))
+
+
+def test_a_picture_that_is_gone_is_judged_by_its_thumbnail(originals):
+    pictures = [*originals[:5], saved_anew(originals[0])]
+    assert len(find_copies(printed(pictures), look=lambda _: None).links) == 1

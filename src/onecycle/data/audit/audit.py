@@ -26,6 +26,7 @@ from onecycle.data.audit.findings import (
     sorted_findings,
 )
 from onecycle.data.audit.label_checks import Tags, label_text
+from onecycle.data.audit.registration import SIDE
 from onecycle.data.labels.splits import Split, keep_together
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.pixels.resize import ResizeSpec
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 MIN_COSINE = 0.95
 _BLOCK = 1024  # validation pictures at a time
+_MOST_LABELS = 3  # named for one group of copies
 _MOST_EACH = 5  # training pictures named for one validation picture
 
 
@@ -78,12 +80,13 @@ def audit_table(
     gone = set(files.missing_files(named))
     there = [path for i, path in enumerate(named) if i not in gone]
     at = {path: i for i, path in enumerate(there)}
-    facts, prints = files.scan(there, silent=silent, store=store, of_row=[at.get(key) for key in keys])
-    copies = find_copies(prints, silent=silent)
+    file_of = [at.get(key) for key in keys]
+    facts, prints = files.scan(there, silent=silent, store=store, of_row=file_of)
+    copies = find_copies(prints, look=lambda i: files.at_most(there[i], facts[i], SIDE), silent=silent)
     duplicates = _duplicate_groups(table, keys, at, copies)
     if together:
         split = keep_together(split, [group.rows for group in duplicates])
-    leaks = _leaks(split, duplicates)
+    leaks = _leaks(split, file_of, copies)
     neighbours = [] if features is None else _neighbours(table, split, features, duplicates)
     names = [table.name(path) for path in there]
     pictures, others = files.files_without_rows(named, known)
@@ -95,7 +98,7 @@ def audit_table(
         *_missing_findings(table, keys, {named[i] for i in gone}),
         *files.problem_findings(names, facts),
         *_label_findings(table, split, keys),
-        *_contradiction_findings(table, duplicates),
+        *_contradiction_findings(table, duplicates, file_of, copies),
         *_copy_findings(names, copies),
         *files.content_findings(names, facts),
         *files.size_findings(names, facts, resize),
@@ -169,15 +172,18 @@ def _duplicate_groups(
     ]
 
 
-def _leaks(split: Split, duplicates: Sequence[DuplicateGroup]) -> list[tuple[int, int, CopyKind]]:
-    """Return (validation row, a training row of the same picture, how they are alike)."""
-    train, valid = set(split.train.tolist()), set(split.valid.tolist())
-    leaks = []
-    for group in duplicates:
-        trains = next((r for r in group.rows if r in train), None)
-        if trains is not None:
-            leaks += [(r, trains, group.kind) for r in group.rows if r in valid]
-    return sorted(leaks)
+def _leaks(split: Split, file_of: Sequence[int | None], copies: Copies) -> list[tuple[int, int, CopyKind]]:
+    """Return (validation row, a training row of the same picture, how they are alike: the closest there is)."""
+    leaks: dict[int, tuple[int, CopyKind]] = {}
+    for kind, groups in copies.groups_by_kind.items():
+        trains: dict[int, int] = {}
+        for row in sorted(split.train.tolist()):
+            if (file := file_of[row]) is not None:
+                trains.setdefault(int(groups[file]), row)
+        for row in split.valid.tolist():
+            if (file := file_of[row]) is not None and row not in leaks and int(groups[file]) in trains:
+                leaks[row] = trains[int(groups[file])], kind
+    return sorted((valid, train, kind) for valid, (train, kind) in leaks.items())
 
 
 _ALIKE: dict[CopyKind, str] = {
@@ -200,8 +206,8 @@ def _leak_findings(table: LabelTable, split: Split, leaks: Sequence[tuple[int, i
 
 _COPIES: tuple[tuple[CopyKind, Severity, str], ...] = (
     ("exact", "warning", "with the same pixels as another one"),
-    ("near", "warning", "that appear to be another one saved anew, resized or slightly cropped"),
-    ("turned", "note", "that appear to be another one flipped or rotated"),
+    ("near", "warning", "like another one but saved anew, resized or slightly cropped"),
+    ("turned", "note", "like another one but flipped or rotated"),
 )
 
 
@@ -211,7 +217,7 @@ def _copy_findings(names: Sequence[str], copies: Copies) -> list[Finding]:
         pairs = [f"{names[link.a]} ~ {names[link.b]}" for link in copies.links if link.kind == kind]
         findings += finding_of(severity, f"{kind}-copies", pairs, what, "keep one, or keep them in one part")
     pairs = [f"{names[a]} ~ {names[b]}" for a, b in copies.lookalikes]
-    what = "that look alike, though hardly more than others here do: they are not taken for copies"
+    what = "that look alike but differ in places, or hardly more than others here do: they are not taken for copies"
     advice = f"if some show the same thing, split by it: {option('group_col')}"
     findings += finding_of("note", "look-alikes", pairs, what, advice, unit="pair")
     what = "of hardly more than one colour: only their exact copies are found"
@@ -219,18 +225,35 @@ def _copy_findings(names: Sequence[str], copies: Copies) -> list[Finding]:
     return findings + finding_of("warning", "one-colour", plain, what, "look whether they are meant")
 
 
-def _contradiction_findings(table: LabelTable, duplicates: Sequence[DuplicateGroup]) -> list[Finding]:
+def _contradiction_findings(
+    table: LabelTable, duplicates: Sequence[DuplicateGroup], file_of: Sequence[int | None], copies: Copies
+) -> list[Finding]:
     """Report copies with different labels; rows of one and the same file are reported with the rows."""
     exact: list[str] = []
     alike: list[str] = []
     for group in duplicates:
-        if group.kind != "same file" and len({frozenset(table.tags[r] or ()) for r in group.rows}) > 1:
-            each = [f"{n} ({label_text(table.tags[r])})" for n, r in zip(group.names, group.rows, strict=True)]
-            (exact if group.kind == "exact" else alike).append(" ~ ".join(each[:3]))
+        same: dict[int, list[int]] = defaultdict(list)  # rows with the same pixels
+        for row in group.rows:
+            same[int(copies.groups_by_kind["exact"][file_of[row]])].append(row)
+        for rows in same.values():
+            if len({file_of[row] for row in rows}) > 1 and len(by_label := _by_label(table, rows)) > 1:
+                exact.append(_contradiction(table, by_label))
+        if len({frozenset(_by_label(table, rows)) for rows in same.values()}) > 1:
+            alike.append(_contradiction(table, _by_label(table, group.rows)))
     what, advice = "in several files with the same pixels and different labels", "look at them and correct the labels"
     findings = finding_of("error", "contradicting-copies", exact, what, advice)
     what = "of near or turned copies with different labels"
-    return findings + finding_of("warning", "contradicting-lookalikes", alike, what, advice, unit="group")
+    return findings + finding_of("warning", "contradicting-near-copies", alike, what, advice, unit="group")
+
+
+def _by_label(table: LabelTable, rows: Sequence[int]) -> dict[frozenset[str], int]:
+    """Return the first of these rows that has each label, or set of tags."""
+    return {frozenset(table.tags[row] or ()): row for row in reversed(rows)}
+
+
+def _contradiction(table: LabelTable, by_label: Mapping[frozenset[str], int]) -> str:
+    rows = sorted(by_label.values())[:_MOST_LABELS]
+    return " ~ ".join(f"{table.name(table.paths[row])} ({label_text(table.tags[row])})" for row in rows)
 
 
 # -------------------------------------------------------------------- rows and parts

@@ -7,7 +7,9 @@
    resizing or a slight crop would explain goes on.
 4. **The other neighbours judge**: in a set of look-alikes (clothes, cells, skies) different pictures come as near by
    chance. How many pairs of the whole set would is extrapolated from the distances of the neighbours that are no
-   copies, and copies are those nearer than where a tenth of a pair is expected. The rest **look alike**, no more.
+   copies, and copies are those nearer than where a tenth of a pair is expected.
+5. What is left is **looked at all over**, in the pixels: pages of one form, frames of one scene differ in a few places
+   alone (``registration.same_all_over``). The rest **look alike**, no more.
 
 Measured on 60,000 pictures of Fashion-MNIST: thousands of pairs are as near as a slight crop or JPEG would leave them,
 and those called copies are one and the same picture by eye. See ``benchmarks/trust.py`` for how many, and for time and
@@ -18,14 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from onecycle.data.audit.files import THREADS
 from onecycle.data.audit.findings import CopyKind
-from onecycle.data.audit.fingerprints import TURNS, UPRIGHT, Fingerprints, descriptors, edges, unoriented
+from onecycle.data.audit.fingerprints import TURNS, UPRIGHT, Fingerprints, Turn, descriptors, edges, unoriented
 from onecycle.data.audit.nearest import nearest_rows
-from onecycle.data.audit.registration import IDENTICAL, UNRELATED, compare
+from onecycle.data.audit.registration import IDENTICAL, UNRELATED, compare, same_all_over
 from onecycle.data.progress import work_through
 
 _ROWS_AT_ONCE = 4096  # 16 MB of thumbnails
@@ -38,11 +42,15 @@ _FALSE_PAIRS = 0.1  # expected among all pictures
 _MOST_DIMENSIONS = 24.0
 # Of two descriptors: 4 standard deviations of unrelated pictures; 99 of 100 crops of 5 % a side have at least 0.74.
 _LEAST_ALIKE = 0.5
+_MOST_REFUSED = 2  # pairs of one picture: then it is one of a crowd of look-alikes, and the time stays bounded
+_PICTURES_HELD = 64  # of 50 kB
 _UPRIGHT_FIRST = 0.01  # by how much another position has to fit better
 _COLOUR_WITHIN = 16.0  # of mean red, green, blue
 # Grey levels a cell; a picture with less is of one colour, and its noise would be like that of any other.
 _LEAST_STRUCTURE = 0.15
 _POSITIONS = (UPRIGHT, *TURNS)
+Look = Callable[[int], np.ndarray | None]
+"""Returns the pixels of a picture by its position, uint8 ``(H, W, 3)`` of about ``SIDE`` pixels; None: it is gone."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +67,28 @@ class Copies:
     """What the search found among N pictures."""
 
     links: list[Link]  # just enough pairs to hold each group together, the closest kinds first
-    groups: np.ndarray  # int64 (N,): the first picture of each one's group, itself where it has no copy
+    groups_by_kind: dict[CopyKind, np.ndarray]  # as ``groups``, of copies up to that kind; the closest first
     plain: np.ndarray  # positions of pictures of one colour, of which only exact copies are found
-    lookalikes: list[tuple[int, int]]  # pairs as near as copies, in a set where others are too; the nearest first
+    lookalikes: list[tuple[int, int]]  # pairs as near as copies that are none; the nearest first
+
+    @property
+    def groups(self) -> np.ndarray:
+        """The first picture of each one's group, itself where it has no copy, int64 ``(N,)``."""
+        return self.groups_by_kind["turned"]
 
 
-def find_copies(prints: Fingerprints, *, silent: bool = True) -> Copies:
+def find_copies(prints: Fingerprints, *, look: Look | None = None, silent: bool = True) -> Copies:
     """Find all copies among pictures.
 
     Args:
         prints: of N pictures; those without a digest are left out.
+        look: returns the pixels of a picture, so that it can be looked at all over; None: thumbnails decide.
         silent: draw no bar.
     """
     groups = np.arange(len(prints.digests), dtype=np.int64)
+    by_kind: dict[CopyKind, np.ndarray] = {"same file": groups.copy()}
     links = _exact_links(prints, groups)
+    by_kind["exact"] = groups.copy()
     readable = np.array([bool(d) for d in prints.digests], dtype=bool)
     rows = np.flatnonzero(readable & (groups == np.arange(len(groups))))
     structure = _structure(prints.thumbs, rows)
@@ -82,13 +98,18 @@ def find_copies(prints: Fingerprints, *, silent: bool = True) -> Copies:
     bar = np.maximum(IDENTICAL, _bar(a, b, differs, explained, len(rows)))
     colours = prints.colours[rows]
     near = explained & (np.abs(colours[a] - colours[b]).max(axis=1, initial=0) <= _COLOUR_WITHIN)
-    for i in np.lexsort((differs, position > 0)):
-        if near[i] and differs[i] <= bar[i]:
-            links += _joined(int(rows[a[i]]), int(rows[b[i]]), "turned" if position[i] else "near", groups)
     nearest_first = np.argsort(differs, kind="stable")
+    likely = nearest_first[(near & (differs <= bar))[nearest_first]]
+    parts: tuple[tuple[CopyKind, np.ndarray], ...] = (
+        ("near", likely[position[likely] == 0]),
+        ("turned", likely[position[likely] > 0]),
+    )
+    for kind, these in parts:
+        links += _join(kind, rows[a[these]], rows[b[these]], position[these], groups, look, silent)
+        by_kind[kind] = groups.copy()
     pairs = np.stack([rows[a], rows[b]], axis=1)[nearest_first[near[nearest_first]]]
     lookalikes = [(int(one), int(other)) for one, other in pairs if groups[one] != groups[other]]
-    return Copies(links, groups, plain, lookalikes)
+    return Copies(links, by_kind, plain, lookalikes)
 
 
 def _exact_links(prints: Fingerprints, groups: np.ndarray) -> list[Link]:
@@ -99,6 +120,40 @@ def _exact_links(prints: Fingerprints, groups: np.ndarray) -> list[Link]:
             groups[i] = first[digest]
             links.append(Link(first[digest], i, "exact"))
     return links
+
+
+def _join(
+    kind: CopyKind,
+    a: np.ndarray,
+    b: np.ndarray,
+    position: np.ndarray,
+    groups: np.ndarray,
+    look: Look | None,
+    silent: bool,
+) -> list[Link]:
+    """Join the groups of likely copies that fit all over, in place, and return the links that did it."""
+    links: list[Link] = []
+    refused = np.zeros(len(groups), dtype=np.int64)  # pairs of each picture
+    seen = None if look is None else lru_cache(_PICTURES_HELD)(look)
+
+    def judge(i: int) -> None:
+        one, other = int(a[i]), int(b[i])
+        if groups[one] == groups[other] or max(refused[one], refused[other]) >= _MOST_REFUSED:
+            return
+        if seen is not None and not _same(seen(one), seen(other), _POSITIONS[position[i]]):
+            refused[[one, other]] += 1
+            return
+        links.extend(_joined(one, other, kind, groups))
+
+    title = "looking closely at likely copies"
+    with threadpool_limits(1):  # measured: two threads of BLAS take 14 times as long over matrices as small as these
+        work_through(title, range(len(a)), judge, threads=1, silent=silent or look is None or not len(a))
+    return links
+
+
+def _same(a: np.ndarray | None, b: np.ndarray | None, turn: Turn) -> bool:
+    """Say whether two pictures ``(H, W, 3)`` are the same all over; what cannot be looked at is taken for it."""
+    return a is None or b is None or same_all_over(turn(a.transpose(2, 0, 1)), b.transpose(2, 0, 1))
 
 
 def _joined(a: int, b: int, kind: CopyKind, groups: np.ndarray) -> list[Link]:

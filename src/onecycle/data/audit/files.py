@@ -114,6 +114,14 @@ def scan(
     return [facts for facts in scanning.facts if facts is not None], scanning.prints
 
 
+def at_most(path: str, facts: FileFacts, side: int) -> np.ndarray | None:
+    """Return a picture with at most ``side`` rows and columns, uint8 ``(H, W, 3)``; None if it cannot be read."""
+    with suppress(*UNREADABLE):
+        size = (max(1, min(facts.height, side)), max(1, min(facts.width, side)))
+        return decode_for(path, ResizeSpec.make(size, ResizeMethod.SQUISH))
+    return None
+
+
 class _Scan:
     """What is in each of N files, as it comes to be known; threads may look at different ones at a time."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import PIL.Image
 
 from onecycle.data.audit.fingerprints import GRID, edges
 
@@ -67,6 +68,78 @@ def _difference(a: np.ndarray, b: np.ndarray, inside: np.ndarray, left_over: flo
     structure = np.sqrt(np.minimum(power_a, power_b) / n)
     explained = (rest <= _NOISE_LEVELS + left_over * structure) & (correlation >= _LEAST_CORRELATION)
     return np.minimum(rest / np.maximum(structure, 1e-6), UNRELATED), np.asarray(explained)
+
+
+# -------------------------------------------------------------------- all over
+
+SIDE = 128
+"""Pixels a side at which pictures are looked at closely: a word of a page is some pixels large."""
+
+# Measured at this size on 40 Planet tiles and 20 drawn pictures: saved anew (quality 30), halved, at 0.3 of the size,
+# halved and saved at quality 50, cropped by 5 % a side, blurred, turned: at most 0.22 of a block's structure differs
+# beyond the noise. Of pages of one form with another number in it at least 0.28 (median 0.62), of scans of them 0.49,
+# of frames in which something small has moved 0.39. Adjacent slices of a body are on both sides.
+_NOISE_OF_PIXELS = 4.0
+_MOST_OF_A_BLOCK = 0.25
+_MOST_COLOUR = 12.0  # of the mean of a block, in each channel
+_BLOCK = 8
+_FLAT = 2.0  # a block with less structure has that of noise
+_LEAST_SIDE = 48  # of a smaller picture, thumbnails hold all there is
+_CLOSE_STEPS = 3
+_IN_PLACE = np.array([0.004, 0.06, 0.004, 0.06], dtype=np.float32)  # a quarter of a pixel
+
+
+def same_all_over(a: np.ndarray, b: np.ndarray) -> bool:
+    """Say whether two pictures, after registration, differ nowhere by more than saving anew or resizing explains.
+
+    ``compare`` looks at the whole of them: of two pages of one form it sees the form. Here each block of 8 × 8 pixels
+    has to fit.
+
+    Args:
+        a, b: uint8 ``(3, H, W)``, the same way up.
+    """
+    side = min(SIDE, *a.shape[1:], *b.shape[1:]) // (2 * _BLOCK) * 2 * _BLOCK
+    if side < _LEAST_SIDE:
+        return True
+    a, b = _scaled(a, side), _scaled(b, side)
+    if _fits(a, b, np.ones((side, side), dtype=bool)):
+        return True
+    grey_a, grey_b = (p.mean(axis=0, keepdims=True) for p in (a, b))
+    small_a, small_b = (_scaled(p, GRID) for p in (grey_a, grey_b))
+    place = find_place(_halved(small_a), _halved(small_b), WHOLE, _COARSE_STEPS) * _TO_FULL_SIZE
+    place = find_place(small_a, small_b, place, _FINE_STEPS)
+    if (np.abs(place - WHOLE) < _IN_PLACE).all():
+        return False  # it is in place already, and does not fit: most pairs of look-alikes, at a tenth of the time
+    larger = side / GRID
+    place = find_place(grey_a, grey_b, place * np.array([1, larger, 1, larger], dtype=np.float32), _CLOSE_STEPS)
+    moved, inside = resampled(a, np.repeat(place, 3, axis=0))
+    return _fits(moved, b, inside[0])
+
+
+def _scaled(picture: np.ndarray, side: int) -> np.ndarray:
+    """Scale ``(n, H, W)`` to a square of floating point."""
+    bands = (PIL.Image.fromarray(p.astype(np.float32)) for p in picture)
+    return np.stack([np.asarray(p.resize((side, side), PIL.Image.Resampling.BILINEAR)) for p in bands])
+
+
+def _fits(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> bool:
+    """Say whether each block of ``(3, side, side)`` that lies inside is the same in both, but for one brightness."""
+    whole = _blocks(inside[None]).all(axis=(0, -1))
+    rest = a - b
+    rest -= rest[:, inside].mean()
+    of_colour = np.abs(_blocks(rest).mean(axis=-1)).max(axis=0)
+    differs = np.sqrt(np.square(_blocks(rest.mean(axis=0, keepdims=True))[0]).mean(axis=-1))
+    structure = np.maximum(*(_blocks(p.mean(axis=0, keepdims=True))[0].std(axis=-1) for p in (a, b))) + _FLAT
+    allowed = _NOISE_OF_PIXELS + _MOST_OF_A_BLOCK * structure
+    allowed_colour = _MOST_COLOUR + _MOST_OF_A_BLOCK * structure
+    return bool(np.all((differs <= allowed) & (of_colour <= allowed_colour), where=whole))
+
+
+def _blocks(picture: np.ndarray) -> np.ndarray:
+    """Cut ``(n, side, side)`` into blocks: ``(n, blocks, blocks, pixels)``."""
+    n, blocks = len(picture), picture.shape[1] // _BLOCK
+    cut = picture.reshape(n, blocks, _BLOCK, blocks, _BLOCK).transpose(0, 1, 3, 2, 4)
+    return cut.reshape(n, blocks, blocks, _BLOCK**2)
 
 
 # -------------------------------------------------------------------- where one picture lies in the other

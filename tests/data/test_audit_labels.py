@@ -63,6 +63,12 @@ def test_names_that_differ_in_case_or_punctuation():
     assert found.examples[1] == "'Dog' (40) / 'dog' (41)"
 
 
+def test_names_that_differ_in_zeros():
+    counts = Counter({"007": 12, "7": 12, "8": 12, "10": 12, "grade 01": 12, "grade 1": 12, "1.05": 12, "1.5": 12})
+    (found,) = [f for f in checks.name_findings(counts) if f.kind == "label-case"]
+    assert found.examples == ("'007' (12) / '7' (12)", "'grade 01' (12) / 'grade 1' (12)")
+
+
 @pytest.mark.parametrize("typo", ["agricultre", "agricultture", "agriculturs", "agricutlure"])
 def test_a_rare_name_one_letter_from_a_frequent_one(typo):
     found = checks.name_findings(Counter({"agriculture": 100, typo: 2, "water": 50}))

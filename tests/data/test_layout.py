@@ -279,7 +279,7 @@ def test_only_a_train_folder(tmp_path):
         (("train/cat", "train/cat/day", "valid/cat"), r"train/cat/day \(10\)\. .* 2 classes: cat, day"),
         (("train/cat", "train/dog/day"), r"dog/day \(10\)\. .* 2 classes: cat, day"),
         (("images/cat", "images/dog"), r"name the folder above them: .*/images$"),
-        (("seg_train/cat", "seg_test/cat"), r"If seg_test and seg_train are the parts of a split, name them train"),
+        (("seg_train/cat", "seg_test/cat"), r"If seg_test and seg_train are the parts .*--folder seg_train,seg_test"),
     ],
 )
 def test_pictures_deeper_than_their_class_are_refused(tmp_path, below, match):
@@ -517,3 +517,47 @@ def test_a_name_in_urls_is_looked_for_on_this_machine(tiles, monkeypatch):
 def test_control_characters_in_cells_do_not_reach_the_terminal(tiles):
     table(tiles, pd.DataFrame({"name": NAMES, "tags": ["\x1b[31mred\x1b[0m", "b"] * 20}))
     assert "\x1b" not in "\n".join(find_layout(tiles).lines())
+
+
+def test_two_folders_that_are_named_train_and_validate(tmp_path):
+    for i, folder in enumerate(("train/cat", "train/dog", "val/cat", "val/dog", "dev/cat", "dev/dog")):
+        picture(tmp_path / folder / "a.png", i)
+    with pytest.raises(DataError, match=r"dev and val are named as one and the same part .*--folder train,val"):
+        find_layout(tmp_path)
+    layout = find_layout(tmp_path, LayoutOptions(folder="train,dev"))
+    split = layout.pictures.split()
+    assert {layout.pictures.name(layout.pictures.paths[i]) for i in split.valid} == {"dev/cat/a.png", "dev/dog/a.png"}
+    assert len(split.train) == 2
+    assert any("val/ (2 pictures) is not used" in hint for hint in layout.hints)
+    one = find_layout(tmp_path, LayoutOptions(folder="val"))
+    assert (one.root, len(one.pictures), one.pictures.folders) == (tmp_path / "val", 2, None)
+    for folder in ("train,nowhere", "nowhere", "train,val,dev", "train,"):
+        with pytest.raises(DataError, match=f"--folder {folder}: expected .*; there are dev, train, val"):
+            find_layout(tmp_path, LayoutOptions(folder=folder))
+
+
+def test_one_folder_above_all_is_named(tmp_path):
+    for i, folder in enumerate(("train/cat", "train/dog", "val/cat", "val/dog")):
+        picture(tmp_path / "set" / folder / "a.png", i)
+    with pytest.raises(DataError, match=f"name the folder above them: {tmp_path / 'set'}$"):
+        find_layout(tmp_path)
+    assert find_layout(tmp_path / "set").pictures.folders == ("train", "val")
+
+
+def test_what_may_hold_labels_and_is_not_read_is_named(tmp_path):
+    for i in range(4):
+        picture(tmp_path / "images" / f"{i}.png", i)
+    (tmp_path / "labels.xlsx").write_bytes(b"PK\x03\x04")
+    (tmp_path / "README.txt").touch()
+    (hint,) = find_layout(tmp_path).hints
+    assert hint.startswith("not read: labels.xlsx; ")
+    with pytest.raises(DataError, match=r"labels.xlsx is an Excel workbook"):
+        find_layout(tmp_path / "labels.xlsx")
+
+
+def test_odd_folders_in_class_folders_are_named(tmp_path):
+    for i, name in enumerate(("cat/a.png", "cat /b.png", "dog/c.png")):
+        picture(tmp_path / name, i)
+    (tmp_path / "cat" / "dir.jpg").mkdir()
+    problems = {problem.kind: problem.where for problem in find_layout(tmp_path).pictures.problems()}
+    assert problems == {"empty-folder": ("cat/dir.jpg, a folder",), "blanks": ("'cat '",)}

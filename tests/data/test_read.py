@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onecycle.data.labels.read import likely_delimiter, read_label_csv, read_table, read_text
+from onecycle.data.labels.read import likely_delimiter, no_table, read_label_csv, read_table, read_text
 from onecycle.errors import DataError
 
 PLAIN = [["p0.jpg", "red"], ["p1.jpg", "green"], ["p2.jpg", "red"], ["p3.jpg", "green"]]
@@ -186,7 +187,7 @@ def test_names_of_columns_are_trimmed_and_none_is_there_twice(tmp_path, names, r
     assert read_table(written(tmp_path, f"{names}\n1,2,3\n")).frame.columns.tolist() == read
 
 
-@pytest.mark.parametrize("data", ["file,label\n".encode("utf-16"), "file,grün\n".encode("cp1252"), b"PK\x03\x04\xff"])
+@pytest.mark.parametrize("data", ["file,grün\n".encode("cp1252"), b"file,\x00\xff\n"])
 def test_another_encoding_is_called_so(tmp_path, data):
     (tmp_path / "labels.csv").write_bytes(data)
     with pytest.raises(DataError, match=r"could not be read as a table .*encoding UTF-8"):
@@ -196,3 +197,30 @@ def test_another_encoding_is_called_so(tmp_path, data):
 def test_a_header_beyond_the_end_is_named(tmp_path):
     with pytest.raises(DataError, match="2 rows, so row 5 cannot name its columns"):
         read_label_csv(written(tmp_path, "a,b\n1,2\n"), header=5)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"])
+def test_texts_of_excel_are_read(tmp_path, encoding):
+    bom = "" if encoding in ("utf-16", "utf-8-sig") else "\ufeff"
+    (tmp_path / "a.csv").write_bytes(f"{bom}file\tlabel\nä.jpg\tcat\n".encode(encoding))
+    assert read_table(tmp_path / "a.csv").frame.to_dict("list") == {"file": ["ä.jpg"], "label": ["cat"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (gzip.compress(b"file,label\n"), "compressed"),
+        (b"PK\x03\x04\x14\x00", "an Excel workbook or an archive"),
+        (b"\xd0\xcf\x11\xe0\xa1", "an Excel workbook"),
+        (b"PAR1\x15\x04", "give its name the ending .parquet"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:a\n", "Git LFS"),
+        (b"\n<!DOCTYPE html>\n<html>", "a web page"),
+        (b'{"file_name": "a.jpg", "label": "b"}\n', "JSON"),
+        (b'[\n  {"file": "a.jpg"}]', "JSON"),
+    ],
+)
+def test_what_is_no_table_is_called_what_it_is(tmp_path, content, said):
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(DataError, match=f"labels.csv is .*{said}"):
+        read_table(tmp_path / "labels.csv")
+    assert said in no_table(tmp_path / "labels.csv")

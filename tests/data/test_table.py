@@ -255,3 +255,9 @@ def test_lists_of_tags_are_no_vectors(tags):
 def test_labels_in_an_array_are_labels():
     assert LabelTable(["a", "b", "c"]).with_labels(np.array([3, 1, 3])).labels.classes == [1, 3]
     assert LabelTable(["a", "b"]).with_labels(np.array(["x", "y"])).labels.classes == ["x", "y"]
+
+
+def test_rows_without_a_group_are_a_problem_of_a_table_with_groups():
+    frame = pd.DataFrame({"file": ["a", "b", "c"], "label": ["x", "y", "x"], "site": ["1", None, " "]})
+    table = LabelTable.from_df(frame, ".").with_label_columns("label", group_col="site")
+    assert {p.kind: p.where for p in table.problems()} == {"no-group": ("b", "c")}

@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 from onecycle.data.labels.find.columns import LayoutOptions, Roles, TableLayout, find_roles
 from onecycle.data.labels.find.split import Part, part_of
 from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, list_images, other_files, plain_text
-from onecycle.data.labels.read import PARQUET, is_table, read_table
+from onecycle.data.labels.read import PARQUET, is_table, no_table, read_table
 from onecycle.data.labels.splits import Split, folder_split
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.sources.untar import URLs, untar_data
@@ -150,13 +150,15 @@ def find_layout(data: str | Path, options: LayoutOptions | None = None) -> DataL
     name = str(data) if _is_url_name(data) else str(path.resolve())
     if path.is_file():
         if not is_table(path):
-            raise DataError(f"expected a folder or a table (.csv, .tsv, .parquet), but {path} is another file")
+            raise DataError(f"expected a folder or a table (.csv, .tsv, .parquet), but {no_table(path)}")
         return _of_table(name, path.parent, _read(path.parent, path.name, said))
     read = _table_in(path, said) if not said.csv else _read(path, said.csv, said)
     if read is not None:
         return _of_table(name, path, read)
+    if said.names == ["folder"]:
+        return _of_named_folders(name, path, str(said.folder))
     if said.names:
-        option = "--" + said.names[0].replace("_", "-")
+        option = "--" + next(n for n in said.names if n != "folder").replace("_", "-")
         raise ArgumentError(
             f"{option} is about a table, and {path} has none; name it with --csv, or leave the option out"
         )
@@ -283,7 +285,11 @@ def _of_folders(data: str, root: Path) -> DataLayout:
             f"no table and no folders of classes in {root}: expected a table (.csv, .tsv, .parquet), "
             f"{root}/<class>/…, or {root}/train/<class>/… and {root}/valid/<class>/…"
         )
-    parts = _part_folders(root, names)
+    return _of_parts(data, root, _part_folders(root, names), names)
+
+
+def _of_parts(data: str, root: Path, parts: Mapping[Part, str], names: Sequence[str]) -> DataLayout:
+    """Take folders of classes, by the folders that are the parts of a split; ``names`` are all folders here."""
     train, valid = parts.get("train", ""), parts.get("valid", "")
     by_part = bool(train and valid)
     top = root / train if train and not by_part else root
@@ -302,12 +308,30 @@ def _of_folders(data: str, root: Path) -> DataLayout:
         reasons.append(("split", f"by the folders {train}/ and {valid}/ (no --valid-pct, no --stratify)"))
     unused = [name for name in names if parts and name not in (train, valid) and _has_pictures(root / name)]
     test = next((root / name for name in unused if part_of(name) == "test" and _has_classes(root / name)), None)
-    hints = (*_unused_tables(_tables_of(root)), *(_unused_folder(root / name) for name in unused))
+    hints = (*_unused_tables(_tables_of(root)), *_unread(root), *(_unused_folder(root / name) for name in unused))
     kind: Kind = "train and valid folders" if by_part else "class folders"
     return DataLayout(
         data=data, root=top, csv=None, kind=kind, pictures=pictures, reasons=tuple(reasons), hints=hints,
         test=None if test is None else str(test),
     )  # fmt: skip
+
+
+def _of_named_folders(data: str, root: Path, folder: str) -> DataLayout:
+    """Take the folder with the folders of the classes that was said, or two: to train, and to validate.
+
+    Raises:
+        DataError: no such folder.
+    """
+    names = [folder] if (root / folder).is_dir() else [name.strip().rstrip("/") for name in folder.split(",")]
+    gone = [name for name in names if not name or not (root / name).is_dir()]
+    if gone or len(names) > 2:
+        raise DataError(
+            f"--folder {folder}: expected a folder below {root} that holds the folders of the classes, or two with a "
+            f"comma between them, to train and to validate; there are {shown(_folders_in(root), most=8)}"
+        )
+    if len(names) == 1:
+        return _of_parts(data, root, {"train": names[0]}, _folders_in(root))
+    return _of_parts(data, root, {"train": names[0], "valid": names[1]}, _folders_in(root))
 
 
 def _part_folders(root: Path, names: Sequence[str]) -> dict[Part, str]:
@@ -328,9 +352,16 @@ def _part_folders(root: Path, names: Sequence[str]) -> dict[Part, str]:
         if len(same) > 1 and same is not folders.get("test"):
             raise DataError(
                 f"{root}: the folders {' and '.join(same)} are named as one and the same part of a split; "
-                "move all but one of them out of it, or put their pictures together"
+                f"--folder {_two(folders, same)} takes them alone, or put their pictures together"
             )
     return {part: same[0] for part, same in folders.items()}
+
+
+def _two(folders: Mapping[Part, Sequence[str]], same: Sequence[str]) -> str:
+    """Return the folders to train and to validate as ``--folder`` takes them; ``same`` are named as one part."""
+    train = folders["train"][0]
+    valid = (same if same is not folders["train"] else folders.get("valid", ()))[-1:]
+    return ",".join([train, *valid])
 
 
 def _has_pictures(folder: Path) -> bool:
@@ -357,6 +388,19 @@ def _tables_of(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_file() and is_table(p))
 
 
+_NEARLY_TABLES = (".xlsx", ".xls", ".ods", ".json", ".jsonl", ".txt", ".gz", ".zip", ".xml", ".feather", ".arrow")
+
+
+def _unread(folder: Path) -> tuple[str, ...]:
+    """Name the files that may hold labels in a form that is not read, a read-me left out."""
+    names = sorted(
+        p.name for p in folder.iterdir()
+        if p.suffix.lower() in _NEARLY_TABLES and p.is_file() and not re.match("readme|license|classes", p.name.lower())
+    )  # fmt: skip
+    what = "if one has the labels, write it as a table (.csv, .tsv, .parquet)"
+    return (f"not read: {shown(names, most=5)}; {what}",) if names else ()
+
+
 def _no_classes_text(top: Path, root: Path, names: Sequence[str]) -> str:
     """Say where the labels may be of pictures that are in no folders of classes."""
     tables = [root / name / table for name in names for table in _tables_of(root / name)]
@@ -366,7 +410,8 @@ def _no_classes_text(top: Path, root: Path, names: Sequence[str]) -> str:
     if tables:
         listed = ", ".join(str(table.relative_to(root)) for table in tables[:4])
         return f"{text}; there is a table below ({listed}): name its folder, {shlex.quote(str(tables[0].parent))}"
-    return f"{text}: expected {top}/<class>/…, or a table of files and labels (--csv)"
+    unread = "".join(f"; {hint}" for hint in _unread(root))
+    return f"{text}: expected {top}/<class>/…, or a table of files and labels (--csv){unread}"
 
 
 def _classes_of(pictures: LabelTable, root: Path, *, depth: int) -> list[str]:
@@ -396,9 +441,14 @@ def _way_out(root: Path, folders: Iterable[Path]) -> str:
     tops = {folder.parts[0] for folder in folders}
     parts = sorted(top for top in tops if re.search("train|valid|test", top.casefold()))
     if len(parts) > 1:
-        return f"If {' and '.join(parts)} are the parts of a split, name them train, valid and test"
-    if len(tops) == 1 and all(len(folder.parts) == 2 for folder in folders):
-        return f"If these are the classes, name the folder above them: {root / tops.pop()}"
+        last = parts[-1] if not re.search("train", parts[-1].casefold()) else parts[0]
+        first = next((part for part in parts if re.search("train", part.casefold())), parts[0])
+        return (
+            f"If {' and '.join(parts)} are the parts of a split, --folder {first},{last} trains on the one and "
+            f"validates on the other, --folder {first} draws a split of it"
+        )
+    if len(tops) == 1:
+        return f"If these are the classes, or the parts of a split, name the folder above them: {root / tops.pop()}"
     return (
         "Move the pictures up into the folder of their class, or name a table of files and labels (--csv): "
         "a first line such as file,label, then one line a picture"

@@ -85,7 +85,9 @@ class RunConfig:
         MISSING, "", "", "Folder with a table or with class folders; a table (CSV, TSV, parquet); or a name in URLs."
     )
     csv: str | None = setting(None, TABLE, "FILE", "Table below DATA.")
-    folder: str | None = setting(None, TABLE, "FOLDER", "Folder of the pictures below DATA.")
+    folder: str | None = setting(
+        None, TABLE, "FOLDER", "Folder of the pictures below DATA; class folders: train,valid."
+    )
     suffix: str | None = setting(None, TABLE, "TEXT", "Added to each file name of the table, e.g. .jpg.")
     delimiter: str | None = setting(None, TABLE, "TEXT", "Delimiter of the table's cells; default: found.")
     label_delim: str | None = setting(None, TABLE, "TEXT", "Delimiter of tags, e.g. ' '; '' for one label a picture.")

@@ -125,8 +125,11 @@ def audit_table(
 
 _READING: dict[str, tuple[Severity, str, str, str]] = {
     "no-file-name": ("error", "row", "without a file name", "fill these cells or remove the rows"),
+    "no-group": (
+        "error", "row", "without a group", "fill these cells: each picture needs a group, if one of its own"
+    ),
     "blanks": (
-        "note", "label", "with blanks around the name; they are left out when it is read", "remove them in the table"
+        "note", "label", "with blanks around the name; they are left out when it is read", "remove them"
     ),
     "group-spelling": (
         "warning", "set",
@@ -263,7 +266,9 @@ def _label_findings(table: LabelTable, split: Split, keys: Sequence[str]) -> lis
     where = [table.row_name(r) for r in range(len(table))]
     names = [table.name(key) if key else "" for key in keys]
     findings = [
-        *label_checks.missing_label_findings(table.tags, where, is_multi=table.is_multi),
+        *label_checks.missing_label_findings(
+            table.tags, where, is_multi=table.is_multi, in_folders=table.by_class_folder
+        ),
         *label_checks.repeated_row_findings(keys, names, table.tags),
         *label_checks.name_findings(label_checks.tag_counts(table.tags)),
         *label_checks.class_findings(table.tags, split),

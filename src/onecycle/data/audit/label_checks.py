@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import permutations
@@ -24,14 +25,19 @@ TAG_ROWS = 0.2  # share of files with other labels in other rows, above which ro
 _LUCK = 0.01  # chance that among all pairs of tags one never meets (or parts) by luck
 
 
-def missing_label_findings(labels: Sequence[Tags | None], where: Sequence[str], *, is_multi: bool) -> list[Finding]:
+def missing_label_findings(
+    labels: Sequence[Tags | None], where: Sequence[str], *, is_multi: bool, in_folders: bool = False
+) -> list[Finding]:
     """Report rows without a label, as ``where`` names them; for tags an empty cell is a picture without any."""
     empty = [name for name, tags in zip(where, labels, strict=True) if not tags]
     if is_multi:
         what = "without any tag: pictures that show none of them"
         return finding_of("note", "no-tag", empty, what, "fill the cells if tags were forgotten", unit="row")
     advice = "fill these cells or remove the rows"
-    return finding_of("error", "no-label", empty, "without a label", advice, unit="row")
+    if in_folders:
+        advice = "they are beside the folders of the classes: move each into the folder of its class, or away"
+    unit = "picture" if in_folders else "row"
+    return finding_of("error", "no-label", empty, "without a label", advice, unit=unit)
 
 
 def repeated_row_findings(paths: Sequence[str], names: Sequence[str], labels: Sequence[Tags | None]) -> list[Finding]:
@@ -73,7 +79,7 @@ def name_findings(counts: Counter[Label]) -> list[Finding]:
     """Report class names that are probably meant to be the same."""
     same = _same_but_for_case([n for n in counts if isinstance(n, str)])
     alike = [" / ".join(f"{n!r} ({counts[n]:,})" for n in group) for group in same]
-    what = "of class names that differ in case, blanks or punctuation alone"
+    what = "of class names that differ in case, blanks, zeros or punctuation alone"
     findings = finding_of("warning", "label-case", alike, what, "write them alike if one is meant", unit="set")
     typos = [f"{rare!r} ({counts[rare]:,}) ~ {often!r} ({counts[often]:,})" for rare, often in _misspelt(counts)]
     what, advice = "one letter away from a frequent one", "correct them if they are misspelt"
@@ -81,8 +87,8 @@ def name_findings(counts: Counter[Label]) -> list[Finding]:
 
 
 def _plain(name: str) -> str:
-    """Return a name without case, blanks and punctuation."""
-    return "".join(c for c in name.casefold() if c.isalnum()) or name
+    """Return a name without case, blanks, punctuation and zeros before a number."""
+    return "".join(c for c in re.sub(r"(?<![\d.])0+(?=\d)", "", name.casefold()) if c.isalnum()) or name
 
 
 def _same_but_for_case(names: Sequence[str]) -> list[list[str]]:
@@ -139,7 +145,15 @@ def class_findings(labels: Sequence[Tags | None], split: Split) -> list[Finding]
     findings = []
     if len(everywhere) == 1:
         message = f"there is only one class, {next(iter(everywhere))!r}, so there is nothing to tell apart"
-        findings.append(Finding("error", "one-class", 1, message, advice="check the column of the labels"))
+        findings.append(
+            Finding(
+                "error",
+                "one-class",
+                1,
+                message,
+                advice="check the column of the labels, or that each class has a folder",
+            )
+        )
     few = [f"{name} ({n})" for n, name in sorted((n, str(name)) for name, n in everywhere.items() if n < FEW_ITEMS)]
     what = f"of {len(everywhere):,} {'has' if len(few) == 1 else 'have'} fewer than {FEW_ITEMS} items"
     advice = "collect more, merge them with others, or leave them out; their results will be chance"

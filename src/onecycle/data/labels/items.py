@@ -167,6 +167,11 @@ def _files_below(folder: str, above: tuple[str, ...], lost: list[str], *, recurs
             yield from _files_below(entry.path, above, lost, recurse=True)
 
 
+def is_picture_name(path: Path) -> bool:
+    """Say whether a name ends as those of pictures do, hidden ones left out."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
 def other_files(folder: Path) -> str:
     """Say which files lie below a folder in which no picture was found; a sentence after its colon, ``""`` for none."""
     names = (p.suffix.lower() or "no suffix" for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))

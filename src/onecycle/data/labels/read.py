@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -116,14 +117,17 @@ def read_text(path: Path, delimiter: str | None = None, *, names: bool = True) -
         names: whether the names of the columns come first, perhaps after a line ``sep=`` and comments.
 
     Raises:
-        DataError: no such file, nothing in it, or not UTF-8.
+        DataError: no such file, nothing in it, another kind of file, or neither UTF-8 nor UTF-16.
     """
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.csv")) if path.parent.is_dir() else []
         hint = f"; tables in that folder: {', '.join(near)} ({by_place('--csv', 'csv_labels=')})" if near else ""
         raise DataError(f"expected a table of labels at {path}, but there is no such file{hint}")
+    raw = path.read_bytes()
+    if kind := _other_kind(raw):
+        raise DataError(f"{path} is {kind}")
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = raw.decode("utf-16" if raw.startswith(_UTF_16) else "utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} could not be read as a table ({error}); save it with the encoding UTF-8") from error
     start = int(text.startswith("\ufeff"))
@@ -153,6 +157,32 @@ def read_text(path: Path, delimiter: str | None = None, *, names: bool = True) -
     if lines:
         notes.append(("left out", f"{plural(len(lines), 'comment line')} above the names: {shown(lines, most=2)}"))
     return TextTable(text, header, between, tuple(notes))
+
+
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""How a text in UTF-16 begins: Excel's "Unicode text"."""
+
+_OTHER_KINDS = (
+    (rb"\x1f\x8b", "compressed (gzip): unpack it, and name the table in it"),
+    (rb"PK\x03\x04|\xd0\xcf\x11\xe0", "an Excel workbook or an archive: save the sheet as CSV, or unpack the table"),
+    (rb"PAR1", "a parquet table: give its name the ending .parquet"),
+    (rb"version https://git-lfs", "a pointer of Git LFS, not the table itself: `git lfs pull` fetches that"),
+    (rb"(?i)\s*<(?:!doctype|html|\?xml)", "a web page or XML, not a table: was it the right link?"),
+    (rb"\s*(?:\[\s*)?\{\s*\"", "JSON: write it as a table, a line file,label first, then one for each picture"),
+)
+"""What else lies under the name of a table, by its first bytes, and what to do."""
+
+
+def _other_kind(raw: bytes) -> str:
+    """Say what a file is that is no table; ``""`` for one."""
+    return next((what for begin, what in _OTHER_KINDS if re.match(begin, raw[:512])), "")
+
+
+def no_table(path: Path) -> str:
+    """Say why a file is not read as a table, and what to do."""
+    with path.open("rb") as file:
+        kind = _other_kind(file.read(512))
+    return f"{path} is {kind}" if kind else f"{path} is another file; if it is a table, give its name the ending .csv"
 
 
 def likely_delimiter(text: str, start: int = 0) -> str:

@@ -34,7 +34,7 @@ Columns = int | str | Sequence[int | str]
 class Problem:
     """What only the reading of a table or a folder can know to be wrong with it."""
 
-    kind: Literal["no-file-name", "blanks", "empty-folder", "lost-link", "file-spelling", "group-spelling"]
+    kind: Literal["no-file-name", "no-group", "blanks", "empty-folder", "lost-link", "file-spelling", "group-spelling"]
     where: tuple[str, ...]  # rows, cells or folders
 
 
@@ -71,6 +71,7 @@ class LabelTable:
     empty_folders: tuple[str, ...] = ()  # folders of classes that hold no picture
     lost_links: tuple[str, ...] = ()  # links that lead nowhere, or back into a folder that they are in
     other_spellings: tuple[str, ...] = ()  # names of files that the disk writes in another way
+    by_class_folder: bool = False  # whether the pictures' folders are their classes
     folders: tuple[str, str] | None = None  # those that are the split: training, validation
     parts: Sequence[Part] | None = None  # which part each row is in, where a column says so
     split_col: str | None = None  # that column
@@ -164,6 +165,12 @@ class LabelTable:
         lost: list[str] = []
         pictures = [p for top in tops for p in items.list_images(top, lost=lost)]
         used = {parent for p in pictures for parent in p.parents}
+        deep = [
+            f"{p.relative_to(root)}, a folder"
+            for top in tops
+            for p in top.glob("*/*")
+            if items.is_picture_name(p) and p.is_dir() and p not in used
+        ]
         empty = tuple(
             f"{top.name}/{p.name}{items.other_files(p).partition(':')[0].replace('; there are', ', but')}"
             for top in tops
@@ -174,7 +181,8 @@ class LabelTable:
         cells = [None if p.parent in tops else p.parent.name for p in pictures]
         folders = (tops[0].name, tops[1].name) if len(tops) > 1 else None
         links = tuple(sorted(table.name(link) for link in lost))
-        return table._with(cells=cells, empty_folders=empty, lost_links=links, folders=folders)
+        more = (*empty, *sorted(deep))
+        return table._with(cells=cells, empty_folders=more, lost_links=links, folders=folders, by_class_folder=True)
 
     # -- what the rows say ----------------------------------------------------------------------------------------
 
@@ -359,10 +367,13 @@ class LabelTable:
     def problems(self) -> list[Problem]:
         """Return what the reading showed to be wrong; files and labels themselves are for the audit to look at."""
         nameless = [f"row {i + self.source.first_row}" for i, path in enumerate(self.paths) if not path]
-        cells = () if self.label_delim or (self.frame is None and not self.source.first_row) else self.cells or ()
+        groupless = [i for i, cell in enumerate(self.group_cells or ()) if items.is_missing(cell)]
+        in_lists = self.frame is None and not self.source.first_row and not self.by_class_folder
+        cells = () if self.label_delim or in_lists else self.cells or ()
         blanks = sorted({repr(c) for c in cells if isinstance(c, str) and c != c.strip() and c.strip()})
         every = (
             Problem("no-file-name", tuple(nameless)),
+            Problem("no-group", tuple(self.row_name(i) for i in groupless)),
             Problem("file-spelling", self.other_spellings),
             Problem("blanks", tuple(blanks)),
             Problem("group-spelling", tuple(" / ".join(map(repr, ids)) for ids in self.alike_groups)),

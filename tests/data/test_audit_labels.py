@@ -64,9 +64,22 @@ def test_names_that_differ_in_case_or_punctuation():
 
 
 def test_names_that_differ_in_zeros():
-    counts = Counter({"007": 12, "7": 12, "8": 12, "10": 12, "grade 01": 12, "grade 1": 12, "1.05": 12, "1.5": 12})
+    counts = Counter(
+        {
+            "007": 12,
+            "7": 12,
+            "8": 12,
+            "10": 12,
+            "grade 01": 12,
+            "grade 1": 12,
+            "1.05": 12,
+            "1.5": 12,
+            "2.0": 12,
+            "2.00": 12,
+        }
+    )
     (found,) = [f for f in checks.name_findings(counts) if f.kind == "label-case"]
-    assert found.examples == ("'007' (12) / '7' (12)", "'grade 01' (12) / 'grade 1' (12)")
+    assert found.examples == ("'2.0' (12) / '2.00' (12)", "'007' (12) / '7' (12)", "'grade 01' (12) / 'grade 1' (12)")
 
 
 @pytest.mark.parametrize("typo", ["agricultre", "agricultture", "agriculturs", "agricutlure"])

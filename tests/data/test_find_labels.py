@@ -189,10 +189,6 @@ def test_what_stands_between_tags_is_no_tag(between):
     assert "made of 3 tags" in found.why
 
 
-def test_whole_numbers_are_one_label_however_they_are_written():
-    assert look(grade=[("1.0", "1", "2.00", "2")[i % 4] for i in range(N)]).why.endswith("2 classes")
-
-
 def test_decimals_with_a_comma_are_a_measure():
     with pytest.raises(LabelError, match=r"not whole, such as 0,00: regression .*--label-delim ,"):
         look(angle=[f"{i / 7:.2f}".replace(".", ",") for i in range(N)])

@@ -87,8 +87,9 @@ def name_findings(counts: Counter[Label]) -> list[Finding]:
 
 
 def _plain(name: str) -> str:
-    """Return a name without case, blanks, punctuation and zeros before a number."""
-    return "".join(c for c in re.sub(r"(?<![\d.])0+(?=\d)", "", name.casefold()) if c.isalnum()) or name
+    """Return a name without case, blanks, punctuation and the zeros that a whole number may have around it."""
+    whole = re.sub(r"(?<![\d.])0+(?=\d)|(?<=\d)\.0+$", "", name.casefold().strip())
+    return "".join(c for c in whole if c.isalnum()) or name
 
 
 def _same_but_for_case(names: Sequence[str]) -> list[list[str]]:

@@ -242,12 +242,12 @@ def alike_ids(ids: Iterable[str]) -> list[list[str]]:
     return sorted(sorted(names) for names in sets.values() if len(names) > 1)
 
 
-_WHOLE, _DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0+)?"), re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_WHOLE, _DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0)?"), re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 
 
 def whole_number(text: str) -> str:
     """Return ``3.0`` as ``3``, as a number that went through a table with gaps; all other texts as they are."""
-    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text
+    return text.removesuffix(".0") if _WHOLE.fullmatch(text) else text
 
 
 _MOST_DECIMALS = 20

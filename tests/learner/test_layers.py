@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.errors import ArgumentError, DataError
+from onecycle.errors import ArgumentError, DataError, OnecycleWarning
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.learner import Learner
 from onecycle.model.cnn import regroup
@@ -263,3 +263,40 @@ def test_pictures_of_several_sizes_are_tried_before_training(colour_path, tmp_pa
     with pytest.raises(ArgumentError, match=r"cannot take a picture of this data, 3 × (4 × 60|60 × 5)"):
         learn.fit(1)
     assert learn.trainer.epochs_done == 0
+
+
+class Ends(nn.Module):
+    """A network with something at its end."""
+
+    def __init__(self, end) -> None:
+        super().__init__()
+        self.net, self.end = net(), end
+
+    def forward(self, x):
+        return self.end(self.net(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (lambda: Ends(lambda out: nn.functional.dropout(out + 3, 0.5)), "other outputs for the same picture each time"),
+        (lambda: Ends(lambda out: out - out.mean(0)), "depends on the other pictures of its batch"),
+        (lambda: nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), net()), "depends on the other pictures"),
+    ],
+)
+def test_outputs_that_are_no_function_of_the_picture_are_said(data, tmp_path, model, says):
+    torch.manual_seed(1)
+    with pytest.warns(OnecycleWarning, match=says):
+        Learner(data, model(), path=tmp_path, silent=True).validate()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_where_gradients_are_off_a_learner_judges_and_trains(data, tmp_path, mode):
+    learn = learner_of(data, tmp_path)
+    before = learn.model[1][2].weight.detach().clone()
+    with mode():
+        learn.validate()
+    with torch.no_grad():
+        learn.fit(1, 1e-2)
+        assert not torch.is_grad_enabled()
+    assert not torch.equal(learn.model[1][2].weight, before)

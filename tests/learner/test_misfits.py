@@ -20,7 +20,7 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError, CheckpointError, DataWarning, OnecycleWarning
 from onecycle.evaluation.interpretation import ClassificationInterpretation
-from onecycle.learner.checks.misfits import Seen, alike, mark
+from onecycle.learner.checks.misfits import Seen, alike, mark, take_manifest
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.learner import Learner
 from onecycle.train import losses as L
@@ -666,3 +666,18 @@ def test_weights_that_are_no_numbers_and_another_way_to_resize_are_said(colour_p
     with pytest.warns(OnecycleWarning, match=r"net\.safetensors holds weights that are no numbers"):
         other.load("net")
     assert "resized by crop; here it is pad" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_saved_model_that_does_not_say_what_trained_it_is_said(colour_path, tmp_path, capsys):
+    learn = learner_of(bunch(colour_path), tmp_path, silent=False)
+    take_manifest(learn, {"classes": ["blue", "green", "red"]}, strict=True)
+    assert "does not say which pictures it was trained on" in " ".join(capsys.readouterr().out.split())
+    take_manifest(learn, {}, strict=True)  # weights of another library
+    take_manifest(learn, {"trained_on": ""}, strict=True)  # never trained
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", [5, None, "", "a\0b"])
+def test_what_is_no_name_of_a_model_is_refused(colour_path, tmp_path, name):
+    with pytest.raises(ArgumentError, match="a saved model needs a name"):
+        learner_of(bunch(colour_path), tmp_path).save(name)

@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from torch import nn
 from train_toys import CLASSES, Batch, FakeLearner, ToyLoader, fit, toy_model, toy_trainer
 
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, OnecycleWarning
 from onecycle.train import callbacks, monitors
 from onecycle.train.callbacks import (
     AccumulateScheduler,
@@ -227,3 +227,15 @@ def test_what_says_nothing_may_be_returned(learn):
         learn, [type("Mine", (Callback,), {"on_batch_end": lambda self, *a: heard.append(a) or len(heard)})()], epochs=1
     )
     assert len(heard) == 3
+
+
+def test_two_trainings_that_append_to_one_log_keep_each_others_rows(learn, tmp_path):
+    one, two = CSVLogger(learn, filename="h.csv", append=True), CSVLogger(learn, filename="h", append=True)
+    assert one.path == two.path == tmp_path / "h.csv"
+    fit(learn, [one, two], epochs=3)
+    assert one.read_logged_file().epoch.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_two_trainings_that_write_one_log_are_said(learn):
+    with pytest.warns(OnecycleWarning, match=r"another training writes .*history\.csv, too: say filename="):
+        fit(learn, [CSVLogger(learn), CSVLogger(learn)], epochs=2)

@@ -109,7 +109,7 @@ def stem(folder: Path, file: str | Path) -> Path:
     Raises:
         ArgumentError: an empty name.
     """
-    if not str(file).strip():
+    if not isinstance(file, str | Path) or not str(file).strip() or "\0" in str(file):
         raise ArgumentError("a saved model needs a name: learn.save('stage-1')")
     return folder / _without_suffix(file)
 

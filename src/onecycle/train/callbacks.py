@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, OnecycleWarning, warn
 from onecycle.files import csv_text, write_whole
 from onecycle.train.evaluate import BatchLike
 from onecycle.train.log.progress import LiveFigure, format_row
@@ -57,34 +57,40 @@ class CSVLogger(LearnerCallback):
     Args:
         learn: the learner.
         filename: name without the ending; an absolute path goes where it says.
-        append: keep the rows that the file already holds; columns that only one of the fits has are empty in the
-            other's rows.
+        append: keep the rows that the file already holds, and those that another training adds meanwhile; columns that
+            only one of the fits has are empty in the other's rows.
 
     Raises:
         ArgumentError: at the fit's begin, a file to append to that is no log.
+
+    Warns:
+        OnecycleWarning: another training writes the same file, and ``append`` is False.
     """
 
     order = -10
 
     def __init__(self, learn: LearnerLike, filename: str = "history", append: bool = False) -> None:
         super().__init__(learn)
-        self.path, self.append = Path(learn.path).absolute() / f"{filename}.csv", append
-        self._names: list[str] = []
+        self.path = Path(learn.path).absolute() / f"{filename.removesuffix('.csv')}.csv"
+        self.append = append
         self._rows: list[dict[str, str]] = []
+        self._written = b""
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Write the header, and what the file held."""
-        names = trainer.recorder.names
         self._rows = self._earlier() if self.append else []
-        before = list(self._rows[0]) if self._rows else []
-        self._names = [*before, *(name for name in names if name not in before)]
-        self._write()
+        self._write(trainer.recorder.names)
 
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Write a row."""
+        if self.append:
+            self._rows = self._earlier()
+        elif self._written and self.path.exists() and self.path.read_bytes() != self._written:
+            warn(f"another training writes {self.path}, too: say filename=, or append=True for both", OnecycleWarning)
+            self._written = b""  # said once
         cells = format_row(row, len(trainer.recorder.metric_names))
         self._rows.append(dict(zip(trainer.recorder.names, cells, strict=True)))
-        self._write()
+        self._write(trainer.recorder.names)
 
     def read_logged_file(self) -> pd.DataFrame:
         """Return the file as a table."""
@@ -106,9 +112,11 @@ class CSVLogger(LearnerCallback):
             )
         return [dict(zip(head, cells, strict=True)) for cells in lines if cells and cells != head]
 
-    def _write(self) -> None:
-        cells = [[row.get(name, "") for name in self._names] for row in self._rows]
-        write_whole(self.path, csv_text([self._names, *cells]).encode())
+    def _write(self, own_names: list[str]) -> None:
+        names = list(dict.fromkeys(name for names in (*self._rows[:1], own_names) for name in names))
+        text = csv_text([names, *([row.get(name, "") for name in names] for row in self._rows)]).encode()
+        write_whole(self.path, text)
+        self._written = text
 
 
 class ShowGraph(LearnerCallback):

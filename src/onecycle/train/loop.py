@@ -434,7 +434,7 @@ class Trainer:
         self.recorder, self.has_validation = recorder, validated
         self.stop_training, self.lr_scale = False, 1.0
         begun: list[Callback] = []
-        with keep_random_state(self.device), keep_freed_memory():
+        with keep_random_state(self.device), keep_freed_memory(), torch.enable_grad():
             try:
                 for cb in callbacks:
                     tell([cb], "on_train_begin", self)

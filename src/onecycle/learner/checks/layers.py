@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, OnecycleWarning, warn
 from onecycle.model import cnn
 from onecycle.train.device.batch_split import is_out_of_memory
 from onecycle.train.evaluate import eval_mode
@@ -82,7 +82,9 @@ class Layers:
         for index in _extremes(data):
             x = learn.dataset_tensor(DatasetType.Train, index)
             outputs = check_outputs(learn.model, x, data.c, learn.activation, kind)
-        check_loss_call(learn.loss_func, outputs, data.train_ds.targets[:1].to(outputs.device))
+        warn_of_company(learn.model, x, outputs)
+        with torch.inference_mode(False), torch.enable_grad():  # wherever the user calls from
+            check_loss_call(learn.loss_func, outputs.clone(), data.train_ds.targets[:1].to(outputs.device, copy=True))
         self._checked = now
 
 
@@ -172,8 +174,43 @@ def check_outputs(model: nn.Module, x: Tensor, n_classes: int, activation: Any, 
             "the model with the activation, or use a loss that has it, as CrossEntropyFlat and BCEWithLogitsFlat do"
         )
     _check_not_activated(model, x, outputs, activation)
-    plain: Tensor = outputs.clone()  # what is born in inference mode cannot meet a loss with gradients
+    with torch.inference_mode(False):
+        plain: Tensor = outputs.clone()  # what is born in inference mode cannot meet a loss with gradients
     return plain
+
+
+def warn_of_company(model: nn.Module, x: Tensor, outputs: Tensor) -> None:
+    """Warn where a network's outputs for a picture are not a function of that picture.
+
+    Args:
+        model: logits out.
+        x: float ``(1, 3, H, W)``.
+        outputs: what it gave for it, ``(1, C)``.
+
+    Warns:
+        OnecycleWarning: they differ from call to call, or with what else is in the batch.
+    """
+    try:
+        with eval_mode(model), torch.inference_mode():
+            again, beside = model(x), model(torch.cat([x, 1 - x.flip(3)]))
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):  # two are too many; one was not
+            return
+        raise ArgumentError(f"the model takes one picture of this data, and not two at a time: {error}") from error
+    least = 1e-3 * max(1.0, float(outputs.abs().max()))
+    if float((again - outputs).abs().max()) > least:
+        warn(
+            "the model gives other outputs for the same picture each time, so no score and no prediction can be "
+            "repeated: something in it draws at random in evaluation, too (F.dropout(x) does; F.dropout(x, "
+            "training=self.training) does not)",
+            OnecycleWarning,
+        )
+    elif beside.shape[:1] != (2,) or float((beside[:1] - outputs).abs().max()) > least:
+        warn(
+            "what the model says of a picture depends on the other pictures of its batch (a batch-norm layer without "
+            "running statistics?), so predict, which sees one at a time, differs from what validation measures",
+            OnecycleWarning,
+        )
 
 
 def _check_not_activated(model: nn.Module, x: Tensor, outputs: Tensor, activation: Any) -> None:

@@ -177,6 +177,11 @@ def take_manifest(learn: Any, manifest: Mapping[str, Any], *, strict: bool) -> N
         learn.stats = data.backbone_stats = seen.stats[0]
     warn_of_stats(learn.seen, data.stats or learn.stats)
     warn_of_trained(learn.seen, data)
+    if manifest and manifest.get("trained_on") is None and len(data.split.valid):
+        learn.say(
+            "The saved model does not say which pictures it was trained on (it is older, or they are very many): with "
+            "another split than its own, scores flatter, and nothing here can tell."
+        )
     _say_preprocess(learn, manifest)
     activation = manifest.get("activation")
     if activation is not None and ACTIVATIONS[activation] is not learn.activation:

@@ -82,6 +82,14 @@ def test_the_validation_part_again_agrees_with_what_the_run_kept(kind, request, 
     assert Path(found["file"]).name == "validation-001.json"
 
 
+def test_copies_that_training_saw_are_said_whenever_the_validation_part_is_judged(run, capsys):
+    about = run.run.read_json(run.run.data)
+    assert not any("copies" in note for note in evaluated(capsys, run.path, None, NONE)[1]["notes"])
+    run.run.write_json(run.run.data, about | {"audit": {"leaked": ["a.png", "b.png", "c.png"]}})
+    found = evaluated(capsys, run.path, None, NONE)[1]
+    assert f"training saw copies of 3 of these {found['n']} pictures" in found["notes"][0]
+
+
 def test_changed_predictions_are_said_with_the_picture(run, capsys):
     kept = read_predictions(run.run.predictions)
     probs = kept.probs.copy()

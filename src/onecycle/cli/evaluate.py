@@ -135,6 +135,9 @@ def _own(run: RunFolder, screen: Screen) -> Evaluation:
         # The same pictures and probabilities: the folds decide as they did when the run ended.
         predictions = replace(predictions, held_out=before.held_out)
     notes = [("again", note)]
+    if leaked := (run.read_json(run.data)["audit"] or {}).get("leaked"):
+        text = f"training saw copies of {len(leaked)} of these {len(predictions)} pictures, so the numbers are too good"
+        notes.insert(0, ("leaks", text))
     if learn.calibrated:
         fair = _FAIR[learn.thresholds is not None]
         notes.append(("note", f"these pictures chose the run's {_chosen(learn.calibrated)}; {fair}"))

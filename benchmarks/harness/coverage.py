@@ -61,7 +61,7 @@ def coverage(
     trials: int = 1000,
     seed: int = 0,
     per_group: int = 1,
-    n_boot: int = intervals.N_BOOT,
+    n_boot: int | None = None,
 ) -> dict[str, float]:
     """Return the share of trials whose interval holds ``truth``, and the mean width of the intervals."""
     held, width = 0, 0.0

@@ -13,7 +13,7 @@ import sklearn.metrics as sk
 import torch
 
 from onecycle.errors import ArgumentError
-from onecycle.evaluation.certainty import intervals
+from onecycle.evaluation.certainty import half_samples
 from onecycle.evaluation.certainty.intervals import (
     Estimate,
     MacroAveragePrecision,
@@ -147,7 +147,7 @@ def test_the_same_seed_gives_the_same_interval_in_any_pieces(monkeypatch):
     first = estimate(sample_fbeta(), probs, targets)
     assert first == estimate(sample_fbeta(), probs, targets)
     assert first != estimate(sample_fbeta(), probs, targets, seed=1)
-    monkeypatch.setattr(intervals, "MAX_CELLS", 10 * len(probs))
+    monkeypatch.setattr(half_samples, "MAX_CELLS", 10 * len(probs))
     pieces = estimate(sample_fbeta(), probs, targets)
     assert (pieces.low, pieces.high) == pytest.approx((first.low, first.high), abs=0.01)
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 import report_toys as toys
-from onecycle.evaluation.class_table import ClassRow, Span, class_rows
+from onecycle.evaluation.certainty.intervals import wilson
+from onecycle.evaluation.certainty.spans import Span
+from onecycle.evaluation.class_table import ClassRow, class_rows
 from onecycle.evaluation.headline import FIXED, HELD_OUT, SAME_PICTURES, Headline
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.report.scores import Scores, calibration_facts, measure
-from onecycle.evaluation.report.verdict import GRADES, HARD_ONES, IssueCount, Warned, grade_class, judge
+from onecycle.evaluation.report.verdict import GRADES, HARD_ONES, GradedClass, IssueCount, Warned, grade_classes, judge
 
 
 def row(
@@ -25,17 +27,36 @@ def row(
         name=name,
         support=support,
         absent=round(support / share) - support,
+        groups=None,
         share=share,
         train=200,
         tp=tp,
         fp=fp,
         fn=5,
-        precision=Span(*precision),
-        recall=Span(*recall),
+        precision=span(*precision),
+        recall=span(*recall),
+        specificity=of_counts(round(support / share) - support - fp, round(support / share) - support),
         fbeta=Span(0.9),
         ap=Span(0.9),
         threshold=0.5,
     )
+
+
+def span(value: float, low: float, high: float) -> Span:
+    """Return the span of so many independent pictures that its interval begins at ``low``."""
+    z = 1.959964
+    effective = z**2 * low * (1 - low) / (value - low) ** 2 if value > low else math.inf
+    return Span(value, low, high, effective)
+
+
+def of_counts(hits: int, n: int) -> Span:
+    """Return the span of a share of independent pictures."""
+    low, high = wilson(hits / n, n)
+    return Span(hits / n, float(low), float(high), n)
+
+
+def graded(one: ClassRow) -> GradedClass:
+    return grade_classes([one])[0]
 
 
 def scores(value=0.9, low=0.85, high=0.93, baseline=0.6, chosen_on=FIXED) -> Scores:
@@ -57,13 +78,36 @@ def scores(value=0.9, low=0.85, high=0.93, baseline=0.6, chosen_on=FIXED) -> Sco
     ],
 )
 def test_grades_follow_the_ends_of_the_intervals(given, grade):
-    assert grade_class(given).grade == grade
+    assert graded(given).grade == grade
 
 
 def test_the_least_support_and_the_limit_are_met_exactly():
-    assert grade_class(row(support=10)).grade == "trusted"
-    assert grade_class(row((0.8, 0.7, 0.9), (0.8, 0.7, 0.9))).grade == "trusted"
-    assert grade_class(row((0.8, 0.6999, 0.9), (0.8, 0.7, 0.9))).grade == "finds"
+    assert graded(row(support=10)).grade == "trusted"
+    # The lower of the two is tested once the other has passed, so that 5 % are left for it alone.
+    assert graded(row((0.8, 0.701, 0.9), (0.8, 0.701, 0.9))).grade == "trusted"
+    assert graded(row((0.8, 0.699, 0.9), (0.8, 0.699, 0.9))).grade == "open"
+    assert graded(row((0.8, 0.67, 0.9), (0.9, 0.8, 0.95))).grade == "finds"
+
+
+def test_all_classes_of_a_page_are_judged_at_once():
+    border = row((0.85, 0.73, 0.93), (0.85, 0.73, 0.93))
+    sure, few = row((0.99, 0.95, 1.0), (0.99, 0.95, 1.0)), row(support=9)
+    assert graded(border).grade == "trusted"
+    assert {g.grade for g in grade_classes([border] * 17)} == {"open"}
+    found = [g.grade for g in grade_classes([border, *[sure] * 16])]
+    assert found == ["trusted"] * 17  # what is clear leaves all of the chance to what is not
+    assert grade_classes([border, *[few] * 16])[0].grade == "trusted"  # what is not judged costs nothing
+    verdict = judge(scores(), [border] * 17, None, Warned(leaked=0), is_multi=True)
+    said = next(s for s in verdict.statements if s.question == "Trust")
+    assert "17 tags judged at once" in said.text
+
+
+def test_a_class_of_few_groups_is_not_judged():
+    found = graded(replace(row(), groups=9))
+    assert found.grade == "groups"
+    assert "9 groups of pictures have it" in found.reason
+    assert graded(replace(row(), groups=10)).grade == "trusted"
+    assert graded(replace(row(support=8), groups=8)).grade == "few"
 
 
 def common(precision, *, fp, support=187, share=0.935) -> ClassRow:
@@ -73,7 +117,7 @@ def common(precision, *, fp, support=187, share=0.935) -> ClassRow:
 def test_a_tag_whose_yes_is_no_better_than_always_yes_is_not_trusted():
     # Planet's primary: 187 of 200 tiles have it, and it is predicted for 6 of the 13 that do not.
     primary = common((0.97, 0.932, 0.986), fp=6)
-    found = grade_class(primary)
+    found = graded(primary)
     assert found.grade == "always"
     assert "6 of the 13 pictures without it" in found.reason
     assert "94 % of the pictures have it" in found.reason
@@ -81,25 +125,25 @@ def test_a_tag_whose_yes_is_no_better_than_always_yes_is_not_trusted():
     assert "1 of 2 tags" in verdict.bottom_line.text
     said = next(s for s in verdict.statements if s.question == "No better than always yes")
     assert said.text.startswith("sea (94 % of the pictures have it): so far as these pictures show")
-    assert "always" not in grade_class(row(share=0.2)).reason
+    assert "always" not in graded(row(share=0.2)).reason
 
 
 def test_a_very_common_tag_is_trusted_where_it_recognises_absences():
-    assert grade_class(common((0.995, 0.98, 0.999), fp=1, support=935)).grade == "trusted"
-    missed = grade_class(common((0.97, 0.95, 0.98), fp=30, support=935))
+    assert graded(common((0.995, 0.98, 0.999), fp=1, support=935)).grade == "trusted"
+    missed = graded(common((0.97, 0.95, 0.98), fp=30, support=935))
     assert missed.grade == "finds"
     assert "30 of the 65 pictures without it" in missed.reason
 
 
 def test_a_tag_that_too_few_pictures_lack_is_not_judged():
-    found = grade_class(common((1.0, 0.981, 1.0), fp=0, support=195, share=0.975))
+    found = graded(common((1.0, 0.981, 1.0), fp=0, support=195, share=0.975))
     assert found.grade == "few"
     assert "5 validation pictures do not have it" in found.reason
 
 
 def test_false_alarms_as_common_as_the_tag_itself_are_no_find():
-    assert grade_class(row((0.3, 0.2, 0.4), share=0.25)).grade == "always"
-    assert grade_class(row((0.4, 0.3, 0.5), share=0.25)).grade == "finds"
+    assert graded(row((0.3, 0.2, 0.4), share=0.25)).grade == "always"
+    assert graded(row((0.4, 0.3, 0.5), share=0.25)).grade == "finds"
 
 
 def test_every_number_in_a_sentence_is_among_its_numbers():
@@ -304,4 +348,4 @@ def test_a_tag_without_any_picture_has_no_numbers():
     found = class_rows(empty)[2]
     assert math.isnan(found.recall.value)
     assert math.isnan(found.ap.value)
-    assert grade_class(found).grade == "few"
+    assert graded(found).grade == "few"

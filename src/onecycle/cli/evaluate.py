@@ -355,5 +355,5 @@ def _say_classes(screen: Screen, judged: Evaluation) -> None:
 
 
 def _score(e: Estimate) -> str:
-    text = f"{e.name} {e.value:.3f}, 95 % interval {e.low:.3f} to {e.high:.3f}"
+    text = f"{e.label} {e.value:.3f}, 95 % interval {e.low:.3f} to {e.high:.3f}"
     return text if e.baseline is None else f"{text} (baseline {e.baseline:.3f})"

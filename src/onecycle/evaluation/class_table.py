@@ -12,36 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from onecycle.evaluation.certainty.intervals import MacroAveragePrecision, WeightedScore, estimate, macro_fbeta, wilson
+from onecycle.evaluation.certainty.intervals import LEAST_POSITIVES, MacroAveragePrecision, estimate, group_numbers
+from onecycle.evaluation.certainty.spans import Span, ratio_spans
 from onecycle.evaluation.predictions import Predictions
-from onecycle.evaluation.scores import average_precision, count_classes, ratio
+from onecycle.evaluation.scores import average_precision, count_classes
 
 FEWER_DRAWS = 200
 
-LEAST_FOR_INTERVAL = 5
-"""With fewer pictures of a class, F and average precision have no interval: a bootstrap of so few is too sure."""
-
 MOST_INTERVALS = 60
-"""With more classes than this, F and average precision have no interval: the page would take minutes."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """A number with its 95 % interval; NaN where it is 0/0, or where no interval was drawn."""
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-
-    @property
-    def known(self) -> bool:
-        """Whether there is a number at all."""
-        return not math.isnan(self.value)
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether both ends are known."""
-        return not (math.isnan(self.low) or math.isnan(self.high))
+"""With more classes than this, average precision has no interval: the page would take minutes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +31,15 @@ class ClassRow:
     name: str
     support: int  # pictures that have it
     absent: int  # pictures that do not
+    groups: int | None  # groups of pictures that belong together that have it; None: each picture stands alone
     share: float  # support / N
     train: int  # training pictures that have it; 0 where nothing is known of them
     tp: int  # pictures that have it and get it
     fp: int  # that get it wrongly
     fn: int  # that have it and do not get it
-    precision: Span  # Wilson's interval
-    recall: Span  # Wilson's interval
+    precision: Span
+    recall: Span
+    specificity: Span  # of the pictures that do not have it, the share that does not get it
     fbeta: Span  # by the predictions' beta, F2 for tags and F1 for classes, unless another was asked for
     ap: Span  # average precision of the model's own probabilities
     threshold: float  # from which probability on it is predicted; NaN for classes
@@ -70,37 +51,60 @@ def class_rows(p: Predictions, *, beta: float | None = None, intervals: bool = T
     Args:
         p: predictions of labelled pictures.
         beta: weight of recall against precision in F; default that of the predictions.
-        intervals: draw those of F and average precision, too, which takes half-samples.
+        intervals: draw that of average precision, too, which takes half-samples.
     """
     beta = p.beta if beta is None else beta
     truth, predicted = p.truth, p.predicted
-    counts = count_classes(truth, predicted)
-    precision, recall = (share_spans(counts.tp, counts.tp + other) for other in (counts.fp, counts.fn))
-    few = len(p.classes) <= MOST_INTERVALS and intervals
-    fbeta = counts.fbeta(beta)
+    counts, spans = count_classes(truth, predicted), _spans(truth, predicted, beta, p.groups)
+    groups = None if p.groups is None else _groups_with(truth, p.groups)
+    drawn = intervals and len(p.classes) <= MOST_INTERVALS
 
     def row(c: int) -> ClassRow:
         support = int(counts.support[c])
-        drawn, flags = few and support >= LEAST_FOR_INTERVAL, truth[:, c]
-        ap = average_precision(flags, p.probs[:, c])
         return ClassRow(
             index=c,
             name=p.classes[c],
             support=support,
             absent=len(p) - support,
+            groups=None if groups is None else int(groups[c]),
             share=support / max(len(p), 1),
             train=0 if p.train_counts is None else int(p.train_counts[c]),
             tp=int(counts.tp[c]),
             fp=int(counts.fp[c]),
             fn=int(counts.fn[c]),
-            precision=precision[c],
-            recall=recall[c],
-            fbeta=_drawn(macro_fbeta(beta, 0.5), predicted[:, c], flags, p) if drawn else Span(float(fbeta[c])),
-            ap=_drawn(MacroAveragePrecision(), p.probs[:, c], flags, p) if drawn else Span(ap),
+            **{name: of_classes[c] for name, of_classes in spans.items()},
+            ap=_average_precision(p, c, drawn=drawn and support >= LEAST_POSITIVES),
             threshold=float(p.limits[c]) if p.is_multi else math.nan,
         )
 
     return tuple(row(c) for c in range(len(p.classes)))
+
+
+def _spans(truth: np.ndarray, predicted: np.ndarray, beta: float, groups: np.ndarray | None) -> dict[str, list[Span]]:
+    """Return the scores of decisions by their names, from bool ``(N, C)``."""
+    right, wrong, missed = truth & predicted, ~truth & predicted, truth & ~predicted
+    costs = (1 / (1 + beta**2), wrong), (beta**2 / (1 + beta**2), missed)
+    return {
+        "precision": ratio_spans(right, (1.0, wrong), groups=groups),
+        "recall": ratio_spans(right, (1.0, missed), groups=groups),
+        "specificity": ratio_spans(~truth & ~predicted, (1.0, wrong), groups=groups),
+        "fbeta": ratio_spans(right, *costs, groups=groups),
+    }
+
+
+def _groups_with(truth: np.ndarray, groups: np.ndarray) -> list[int]:
+    """Return how many groups have each class, from bool ``(N, C)`` and ids ``(N,)``."""
+    numbers = group_numbers(groups)
+    return [len(np.unique(numbers[flags])) for flags in truth.T]
+
+
+def _average_precision(p: Predictions, c: int, *, drawn: bool) -> Span:
+    flags = p.truth[:, c]
+    if not drawn:
+        return Span(average_precision(flags, p.probs[:, c]))
+    column, targets = p.probs[:, c, None], flags[:, None].astype(np.int64)
+    e = estimate(MacroAveragePrecision(), column, targets, groups=p.groups, n_boot=FEWER_DRAWS)
+    return Span(e.value, e.low, e.high)
 
 
 def ranked_by(row: ClassRow, *, is_multi: bool) -> float:
@@ -125,18 +129,3 @@ def as_frame(rows: tuple[ClassRow, ...]) -> pd.DataFrame:
         }
         for r in rows
     )
-
-
-def share_spans(hits: np.ndarray, total: np.ndarray) -> list[Span]:
-    """Return hits / total with Wilson's intervals, from int ``(C,)`` each; 0/0 is NaN."""
-    values, known = ratio(hits, total), total > 0
-    low, high = np.full(len(values), math.nan), np.full(len(values), math.nan)
-    low[known], high[known] = wilson(values[known], total[known])
-    return [Span(*map(float, ends)) for ends in zip(values, low, high, strict=True)]
-
-
-def _drawn(score: WeightedScore, values: np.ndarray, truth: np.ndarray, p: Predictions) -> Span:
-    """Return the score of one class, float or bool ``(N,)`` against bool ``(N,)``, with its interval."""
-    column, targets = values[:, None].astype(float), truth[:, None].astype(np.int64)
-    e = estimate(score, column, targets, groups=p.groups, n_boot=FEWER_DRAWS)
-    return Span(e.value, e.low, e.high)

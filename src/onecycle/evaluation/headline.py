@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -84,7 +85,8 @@ def default_estimates(
 ) -> list[Estimate]:
     """Return scores of the model's own probabilities with intervals and baselines; ``scores`` as in ``metrics()``."""
     chosen = default_scores(len(predictions.classes), is_multi=predictions.is_multi) if scores is None else scores
-    return [_estimate(score, predictions, seed=seed) for score in chosen]
+    found = [_estimate(score, predictions, seed=seed) for score in chosen]
+    return [e for e in found if scores is not None or not math.isnan(e.value)]  # macro-AP where all tags are too rare
 
 
 def estimate_decisions(score: WeightedScore, predictions: Predictions, decided: np.ndarray | None = None) -> Estimate:

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 GroupIds = Sequence[object] | np.ndarray
 _SUMMARY_WIDTH = 78
-FEW = 5
 TOLERANCE = 1e-4  # beyond 0 and 1, of rounding
 
 
@@ -470,7 +469,8 @@ class ClassificationInterpretation:
 
         Args:
             scores: of ``onecycle.evaluation.certainty.intervals``. Default: accuracy and error rate (and, from ten
-                classes on, top-5 accuracy); for tags sample-F2 at 0.2, micro-F1 at 0.5 and macro-AP.
+                classes on, top-5 accuracy); for tags sample-F2 at 0.2, micro-F1 at 0.5 and macro-AP of the
+                tags with 5 positives or more.
             groups: an id for each picture (its scene, its patient): pictures of a group are not independent,
                 and the interval then says how sure the number is for new groups. Default: those that the split
                 was made by (``group_col``), if any.
@@ -493,10 +493,6 @@ class ClassificationInterpretation:
         head = f"{len(p):,} pictures of the {self._part_name()}; in brackets the 95 % interval over"
         text = [f"{head}\n{drawn}, and the baseline:", *(f"  {e}" for e in lines)]
         text += [] if first is None else wrapped(versus_baseline(first), _SUMMARY_WIDTH)
-        few = int((p.truth.sum(axis=0) < FEW).sum()) if p.is_multi else 0
-        if few:
-            text.append(f"{few} of {len(self.classes)} tags have fewer than {FEW} pictures here: a mean over tags is")
-            text.append("unsure because of them, more so than its interval shows.")
         if first is not None and first.thresholds == HELD_OUT:
             text.append("The first is at the thresholds that predict uses: each fold of the pictures")
             text.append("was decided by those that the other folds chose.")

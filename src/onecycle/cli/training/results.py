@@ -184,7 +184,7 @@ def _show_scores(predictions: Predictions, first: Headline, screen: Screen) -> N
         screen.row("result", f"{first}, {plural(first.n, 'picture')}", always=True)
     head = [plural(first.n, "picture"), "value", "95 % interval", "baseline"]
     scores = [first, *other_scores(predictions)]
-    cells = [[e.name, f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}", _baseline(e)] for e in scores]
+    cells = [[e.label, f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}", _baseline(e)] for e in scores]
     for i, line in enumerate(aligned([head, *cells])):
         label = "result" if i == 0 else ""
         screen.line(f"{label:<{LABEL_WIDTH}}{line}", style="bold" if i == 1 else "")

@@ -3,16 +3,12 @@
 A score is computed from ``probs`` float ``(N, C)`` and ``targets``: int ``(N,)`` class indices, or 0/1 ``(N, C)``
 for tags. It takes a weight for each picture too, so that a bootstrap sample is a row of weights and a thousand
 samples are one matrix product. Pictures that belong together (one scene, one patient) are drawn as a group.
-
-The samples are halves, drawn without replacement. A sample with replacement repeats pictures, and a ranking that
-repeats its positives seems steadier than it is: for macro-AP of 200 drawn pictures its spread was 9 % too
-small and its interval held the truth in 92 % of cases, that of halves in 94 %.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.half_samples import HalfSamples, draw_halves, t_quantile
 from onecycle.evaluation.scores import (
     average_precisions,
     fbeta_score,
@@ -31,14 +28,15 @@ from onecycle.evaluation.scores import (
     sample_fbeta_score,
     top_k_hits,
 )
+from onecycle.text import plural
 
 if TYPE_CHECKING:
     from onecycle.evaluation.scores import Thresh
 
-N_BOOT = 1000  # half-samples; only their spread is used, which 1,000 give to about 2 % and 200 to 5 %
-MIN_BOOT, BOOT_CELLS = 200, 2_000_000  # fewer of them where there are more than 2,000 pictures
 LEVEL = 0.95
-MAX_CELLS = 4_000_000  # weights held at a time (32 MB): bounds the memory for any number of pictures
+LEAST_POSITIVES = 5
+"""Average precision of fewer positives is far too high, and so is a mean over tags that has it."""
+
 Rows = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -46,7 +44,10 @@ Rows = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class WeightedScore(Protocol):
-    """A score that can count a picture several times."""
+    """A score that can count a picture several times.
+
+    It may also say ``informative(probs, targets)``, see ``SumScore``, and ``over(targets)``, see ``Estimate``.
+    """
 
     @property
     def name(self) -> str: ...  # as printed
@@ -67,6 +68,9 @@ class SumScore:
     bounded: bool = True  # whether it lies in [0, 1]
     falls: bool = False  # whether less is better
     names: int = 1  # how many classes a prediction names (of tags: any number); 0: it reads probabilities
+    informative: Rows | None = None
+    """(probs, targets) → which pictures each of the K parts rests on that the score is a mean of, bool (N, K); None:
+    one part, which rests on all pictures. A score of 1 from five of them is known no better than five of them say."""
 
     def weighted(self, probs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the score for each row of ``weights`` float ``(B, N)``, float64 ``(B,)``."""
@@ -75,19 +79,36 @@ class SumScore:
 
 @dataclass(frozen=True)
 class MacroAveragePrecision:
-    """Mean over tags of average precision Σ (Rᵢ − Rᵢ₋₁)·Pᵢ; tags without a positive are left out."""
+    """Mean over tags of average precision Σ (Rᵢ − Rᵢ₋₁)·Pᵢ; tags with fewer than ``least`` positives are left out."""
 
+    least: int = LEAST_POSITIVES
     name: str = "macro-AP"
     bounded: bool = True
+    biased: bool = True
+    """Too high and too steady on few positives: its interval is moved down by what half-samples show of that, and is
+    never narrower than that of as many independent answers as there are positives."""
 
     def weighted(self, probs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the score for each row of ``weights`` float ``(B, N)``, float64 ``(B,)``."""
         truth = one_hot(targets, probs.shape[1])
-        occurring = np.flatnonzero(truth.any(axis=0))
-        if not len(occurring):
+        judged = np.flatnonzero(self._judged(truth))
+        if not len(judged):
             return np.full(len(weights), np.nan)
-        each = np.stack([average_precisions(truth[:, c], probs[:, c], weights) for c in occurring])
+        each = np.stack([average_precisions(truth[:, c], probs[:, c], weights) for c in judged])
         return mean_without_nan(each, axis=0)
+
+    def informative(self, probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Return the positives of the tags that count, bool ``(N, K)``."""
+        truth = one_hot(targets, probs.shape[1])
+        return truth[:, self._judged(truth)]
+
+    def over(self, targets: np.ndarray) -> str:
+        """Return over which tags it is a mean, from 0/1 ``(N, C)``."""
+        k = int(self._judged(targets > 0).sum())
+        return f"{plural(k, 'tag')} ({self.least}+ positives)"
+
+    def _judged(self, truth: np.ndarray) -> np.ndarray:
+        return np.asarray(truth.sum(axis=0) >= max(self.least, 1))
 
 
 def _mean_of(name: str, per_picture: Rows, *, bounded: bool = True, falls: bool = False, names: int = 1) -> SumScore:
@@ -141,23 +162,24 @@ def sample_fbeta(beta: float = 2.0, thresh: Thresh = 0.2) -> SumScore:
 
 def micro_fbeta(beta: float = 1.0, thresh: Thresh = 0.5) -> SumScore:
     """F-beta over all decisions (pictures × tags) together."""
-    return _tag_score(f"micro-F{beta:g}", thresh, lambda t: fbeta_score(*_summed(t), beta=beta))
+    return _tag_score(f"micro-F{beta:g}", thresh, lambda t: fbeta_score(*_summed(t), beta=beta), "tp fp fn")
 
 
 def macro_fbeta(beta: float = 1.0, thresh: Thresh = 0.5) -> SumScore:
     """Mean over tags of each tag's F-beta; tags that neither occur nor are given are left out."""
     name = f"macro-F{beta:g}"
-    return _tag_score(name, thresh, lambda t: mean_without_nan(fbeta_score(*_counts(t), beta=beta), axis=-1))
+    each = partial(fbeta_score, beta=beta)
+    return _tag_score(name, thresh, lambda t: mean_without_nan(each(*_counts(t)), axis=-1), "tp fp fn", macro=True)
 
 
 def micro_precision(thresh: Thresh = 0.5) -> SumScore:
     """Of all tags given, the share that is true; NaN where none is given."""
-    return _tag_score("precision", thresh, lambda t: precision_score(*_summed(t)[:2]))
+    return _tag_score("precision", thresh, lambda t: precision_score(*_summed(t)[:2]), "tp fp")
 
 
 def micro_recall(thresh: Thresh = 0.5) -> SumScore:
     """Of all true tags, the share that is given."""
-    return _tag_score("recall", thresh, lambda t: recall_score(*_summed(t)[::2]))
+    return _tag_score("recall", thresh, lambda t: recall_score(*_summed(t)[::2]), "tp fn")
 
 
 def default_scores(n_classes: int, *, is_multi: bool) -> list[WeightedScore]:
@@ -171,9 +193,18 @@ def default_scores(n_classes: int, *, is_multi: bool) -> list[WeightedScore]:
     return [accuracy(), error_rate(), *([top_k_accuracy(5)] if n_classes >= 10 else [])]
 
 
-def _tag_score(name: str, thresh: Thresh, total: Callable[[np.ndarray], np.ndarray]) -> SumScore:
-    """Return a score of the sums of ``_tag_rows``."""
-    return SumScore(f"{name}{_at(thresh)}", partial(_tag_rows, thresh=thresh), total)
+def _tag_score(
+    name: str, thresh: Thresh, total: Callable[[np.ndarray], np.ndarray], counted: str, *, macro: bool = False
+) -> SumScore:
+    """Return a score of the sums of ``_tag_rows`` that rests on those of tp, fp, fn that are ``counted``."""
+    rows = partial(_tag_rows, thresh=thresh)
+    at = [("tp", "fp", "fn").index(word) for word in counted.split()]
+
+    def informative(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        each = np.asarray(rows(probs, targets).reshape(len(probs), 3, -1)[:, at].max(axis=1) > 0)
+        return each if macro else np.asarray(each.any(axis=1, keepdims=True))
+
+    return SumScore(f"{name}{_at(thresh)}", rows, total, informative=informative)
 
 
 def _tag_rows(probs: np.ndarray, targets: np.ndarray, *, thresh: Thresh) -> np.ndarray:
@@ -212,10 +243,16 @@ class Estimate:
     baseline_name: str = ""  # what that says of every picture, in words
     gain: tuple[float, float] | None = None  # 95 % interval of how much better it is than the baseline
     signed: bool = False  # whether it is a difference, printed with its sign
+    over: str = ""  # which classes it is a mean over, where that are not all: "9 tags (5+ positives)"
+
+    @property
+    def label(self) -> str:
+        """Its name as a person reads it, with the classes that it is a mean over."""
+        return f"{self.name} of {self.over}" if self.over else self.name
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON has them."""
-        names = ("name", "value", "low", "high", "baseline", "baseline_name", "n")
+        names = ("name", "over", "value", "low", "high", "baseline", "baseline_name", "n")
         low, high = (end if math.isfinite(end) else None for end in self.gain or (math.nan, math.nan))
         return {name: getattr(self, name) for name in names} | {"gain_low": low, "gain_high": high}
 
@@ -238,7 +275,7 @@ class Estimate:
         sign = "+" if self.signed else ""
         than = "" if self.baseline is None else f"; baseline {self.baseline:.2f}"
         ends = f"{self.low:{sign}.{digits}f} to {self.high:{sign}.{digits}f}"
-        return f"{self.name} {self.value:{sign}.3f} ({ends}{than})"
+        return f"{self.label} {self.value:{sign}.3f} ({ends}{than})"
 
 
 def estimate(
@@ -255,10 +292,8 @@ def estimate(
 
     The interval comes from the spread of the score over half-samples. A score in [0, 1] gets a score
     interval (Wilson) of as many pictures as would give that spread, which holds near 0 and 1 and for
-    few pictures, where percentiles are too narrow; any other gets value ± t · spread.
-
-    A mean over tags with fewer than about five positives is itself too high on few pictures, as is average
-    precision of two positives; no interval mends that.
+    few pictures, where percentiles are too narrow; any other gets value ± t · spread. Average precision is too high on
+    few positives: its interval is moved down by as much as half-samples are higher than the whole.
 
     Args:
         score: one of this module, or another ``WeightedScore``.
@@ -278,9 +313,9 @@ def estimate(
         bootstrap". Coverage: simulated by ``benchmarks/harness/coverage.py``.
     """
     check_arrays(probs, targets, groups)
-    weighted = partial(score.weighted, probs, targets)
-    value, low, high = _with_interval(weighted, len(probs), groups, level, n_boot, seed, bounded=score.bounded)
-    return Estimate(name=score.name, value=value, low=low, high=high, n=len(probs))
+    drawn = _draw(partial(score.weighted, probs, targets), len(probs), groups, n_boot, seed)
+    low, high = _wilson_interval(score, probs, targets, drawn, level) if score.bounded else drawn.around(level)
+    return Estimate(name=score.name, over=_over(score, targets), value=drawn.value, low=low, high=high, n=len(probs))
 
 
 def difference(
@@ -315,9 +350,10 @@ def difference(
     def change(weights: np.ndarray) -> np.ndarray:
         return np.asarray(score.weighted(probs, targets, weights) - score.weighted(other, targets, weights))
 
-    value, low, high = _with_interval(change, len(probs), groups, level, n_boot, seed, bounded=False)
-    name = name or f"difference in {score.name}"
-    return Estimate(name=name, value=value, low=low, high=high, n=len(probs), signed=True)
+    drawn = _draw(change, len(probs), groups, n_boot, seed)
+    low, high = drawn.around(level)
+    name, over = name or f"difference in {score.name}", _over(score, targets)
+    return Estimate(name=name, over=over, value=drawn.value, low=low, high=high, n=len(probs), signed=True)
 
 
 def wilson(share: np.ndarray | float, n: np.ndarray | float, z: float = 1.959964) -> tuple[np.ndarray, np.ndarray]:
@@ -335,53 +371,41 @@ def group_numbers(groups: Sequence[object] | np.ndarray) -> np.ndarray:
     return np.array([numbers.setdefault(g, len(numbers)) for g in np.asarray(groups, dtype=object)])
 
 
-def _with_interval(
+def _draw(
     score: Callable[[np.ndarray], np.ndarray],
     n: int,
     groups: Sequence[object] | np.ndarray | None,
-    level: float,
     n_boot: int | None,
     seed: int,
-    *,
-    bounded: bool,
-) -> tuple[float, float, float]:
-    """Return value, low and high of a score of weights, ``(B, N)`` → ``(B,)``."""
-    from scipy.special import stdtrit
+) -> HalfSamples:
+    """Draw half-samples of a score of weights, ``(B, N)`` → ``(B,)``."""
+    return draw_halves(score, np.arange(n) if groups is None else group_numbers(groups), n_boot, seed)
 
-    units = np.arange(n) if groups is None else group_numbers(groups)
-    n_units = int(units.max()) + 1
-    value = float(score(np.ones((1, n)))[0])
-    draws = np.concatenate([score(counts[:, units]) for counts in _half_samples(n_units, n_boot, seed, n)])
-    draws = draws[np.isfinite(draws)]
-    if math.isnan(value) or len(draws) < 2:
-        return value, math.nan, math.nan
-    if n_units < 2:  # one group says nothing of how groups differ
-        return (value, 0.0, 1.0) if bounded else (value, -math.inf, math.inf)
-    half = n_units // 2
-    spread = float(draws.std()) * math.sqrt(half / (n_units - half))
-    quantile = float(stdtrit(n_units - 1, (1 + level) / 2))
-    if not bounded:
-        return value, value - quantile * spread, value + quantile * spread
-    inside = value * (1 - value)
+
+def _wilson_interval(
+    score: WeightedScore, probs: np.ndarray, targets: np.ndarray, drawn: HalfSamples, level: float
+) -> tuple[float, float]:
+    """Return Wilson's interval of the effective number, for a score in [0, 1]; the value stays inside."""
+    if drawn.unknown or drawn.n_units < 2:
+        return (math.nan, math.nan) if drawn.unknown else (0.0, 1.0)
+    a_part, together, centre = float(drawn.n_units), float(drawn.n_units), drawn.value
+    informative: Rows | None = getattr(score, "informative", None)
+    if informative is not None:
+        a_part, together = drawn.resting_on(informative(probs, targets))
+    biased = getattr(score, "biased", False)
+    if biased:
+        centre = float(np.clip(2 * drawn.value - drawn.mean, 0, 1))
+    inside = centre * (1 - centre)
     # Without any spread, as among three pictures that score alike, nothing is known but how many there are.
-    effective = n_units if inside <= 0 or spread < 1e-9 else inside / spread**2
-    low, high = wilson(value, effective, quantile)
-    return value, float(low), float(high)
+    effective = together if inside <= 0 or drawn.spread < 1e-9 else inside / drawn.spread**2
+    effective = min(effective, together) if biased else effective
+    low, high = wilson(centre, effective, t_quantile(max(a_part - 1, 1), level))
+    return min(float(low), drawn.value), max(float(high), drawn.value)
 
 
-def _half_samples(n_units: int, n_boot: int | None, seed: int, n: int) -> Iterator[np.ndarray]:
-    """Give which units are in each half-sample, 0.0 or 1.0 ``(b, n_units)``, ``n_boot`` rows in all."""
-    n_boot = max(MIN_BOOT, min(N_BOOT, BOOT_CELLS // n)) if n_boot is None else n_boot
-    if n_boot < 2:
-        raise ArgumentError(f"n_boot is a number of half-samples, at least 2; received {n_boot}")
-    rng, half = np.random.default_rng(seed), max(1, n_units // 2)
-    at_once = max(1, MAX_CELLS // n)  # a group may hold many pictures
-    for start in range(0, n_boot, at_once):
-        b = min(at_once, n_boot - start)
-        first = np.argpartition(rng.random((b, n_units)), half - 1, axis=1)[:, :half]
-        drawn = np.zeros((b, n_units))
-        np.put_along_axis(drawn, first, 1.0, axis=1)
-        yield drawn
+def _over(score: WeightedScore, targets: np.ndarray) -> str:
+    over: Callable[[np.ndarray], str] | None = getattr(score, "over", None)
+    return "" if over is None else over(targets)
 
 
 def check_arrays(probs: np.ndarray, targets: np.ndarray, groups: Sequence[object] | np.ndarray | None = None) -> None:

@@ -2,8 +2,9 @@
 
 The rules are few and fixed, so that a reader can argue with them:
 
-- A class with fewer than ``LEAST_SUPPORT`` validation pictures is not judged.
-- Precision (or recall) is good where the lower end of its 95 % interval is at least ``GOOD``.
+- A class with fewer than ``LEAST_SUPPORT`` validation pictures, or ``LEAST_GROUPS`` groups of them, is not judged.
+- Precision (or recall) is good where it is shown to be above ``GOOD``, by the test that its interval inverts. All that
+  are judged are tested at once (Holm), so that a page says any of them wrongly in at most ``WRONG_PAGES`` of cases.
 - Of these, what saying yes to every picture would do as well is no better than that: the lower end of precision is not
   above the share of pictures that have the class.
 - Both good: trusted; of a very common class most absences must be recognised too. Only precision: believe it when it is
@@ -21,7 +22,8 @@ from typing import Literal
 import numpy as np
 
 from onecycle.evaluation.certainty.reliability import PER_BIN, TOLERANCE
-from onecycle.evaluation.class_table import ClassRow, Span, share_spans
+from onecycle.evaluation.certainty.spans import Span
+from onecycle.evaluation.class_table import ClassRow
 from onecycle.evaluation.headline import HELD_OUT, SAME_PICTURES, TRAINED_ON, Headline, versus_baseline
 from onecycle.evaluation.report.scores import NOTED, CalibrationFacts, Scores
 from onecycle.text import plural, shown
@@ -29,6 +31,8 @@ from onecycle.text import plural, shown
 GOOD = 0.7
 PERCENT = f"{100 * GOOD:.0f} %"
 LEAST_SUPPORT = 10
+LEAST_GROUPS = 10
+WRONG_PAGES = 0.05
 LEAST_RIGHT, LEAST_PICTURES = 10, 50
 """Right answers and pictures with fewer of which probabilities are not judged."""
 
@@ -36,15 +40,16 @@ NAMED = 8
 """So many classes are named in a sentence; the table has all."""
 
 Tone = Literal["good", "care", "bad", "plain"]
-Grade = Literal["trusted", "precise", "finds", "always", "open", "weak", "few"]
+Grade = Literal["trusted", "precise", "finds", "always", "open", "weak", "few", "groups"]
 GRADES: dict[Grade, tuple[str, str, Tone]] = {
-    "trusted": ("trust", f"precision and recall are {PERCENT} or more at the low end of their intervals", "good"),
+    "trusted": ("trust", f"precision and recall are shown to be above {PERCENT}", "good"),
     "precise": ("trust a yes", "right when predicted, but it misses some", "care"),
     "finds": ("check each yes", "finds most of them, with false alarms", "care"),
     "always": ("like always yes", "so far as these pictures show", "care"),
-    "open": ("cannot tell yet", "the intervals are too wide", "care"),
+    "open": ("cannot tell yet", "the pictures are too few to be sure enough", "care"),
     "weak": ("do not trust", "too many wrong or missed", "bad"),
     "few": ("too few pictures", f"fewer than {LEAST_SUPPORT} with it, or without it, to judge by", "care"),
+    "groups": ("too few groups", f"fewer than {LEAST_GROUPS} groups of pictures with it to judge by", "care"),
 }
 """What a grade is called in the table, why it is given, and how that sounds; the best first."""
 
@@ -109,14 +114,43 @@ class Verdict:
     graded: tuple[GradedClass, ...] = field(repr=False)  # every class, in the order of the class list
 
 
-def grade_class(row: ClassRow) -> GradedClass:
-    """Judge one class by its intervals."""
-    precision, recall = row.precision, row.recall
+def grade_classes(rows: Sequence[ClassRow]) -> tuple[GradedClass, ...]:
+    """Judge the classes of a page, all at once.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure", over the precision and the recall of
+        every class that is judged. How often a page is wrong: ``benchmarks/harness/truth_trust.py``.
+    """
+    judged = [i for i, row in enumerate(rows) if _too_few(row) is None]
+    spans = [span for i in judged for span in (rows[i].precision, rows[i].recall)]
+    shown_good = _shown_above(spans, GOOD)
+    good = dict(zip(judged, zip(shown_good[::2], shown_good[1::2], strict=True), strict=True))
+    return tuple(_too_few(row) or _graded(row, *good[i]) for i, row in enumerate(rows))
+
+
+def _too_few(row: ClassRow) -> GradedClass | None:
     if row.support < LEAST_SUPPORT:
         return GradedClass(row, "few", f"{_pictures(row.support)}; {LEAST_SUPPORT} are the least")
+    if row.groups is not None and row.groups < LEAST_GROUPS:
+        in_groups = plural(row.groups, "group of pictures has", "groups of pictures have")
+        return GradedClass(row, "groups", f"{in_groups} it; {LEAST_GROUPS} are the least")
+    return None
+
+
+def _shown_above(spans: Sequence[Span], limit: float) -> list[bool]:
+    """Return which values are shown to be above a limit, by Holm's procedure over all of them."""
+    p_values = np.array([span.p_value(limit) for span in spans])
+    order = np.argsort(p_values, kind="stable")
+    passed = p_values[order] <= WRONG_PAGES / np.arange(len(spans), 0, -1)
+    shown_above = np.zeros(len(spans), dtype=bool)
+    shown_above[order] = np.logical_and.accumulate(passed)
+    return [bool(one) for one in shown_above]
+
+
+def _graded(row: ClassRow, precise: bool, finds: bool) -> GradedClass:
+    """Judge one class by whether precision and recall are shown to be good, and by its intervals."""
+    precision, recall = row.precision, row.recall
     if not row.tp + row.fp:
         return GradedClass(row, "weak", f"never predicted, though {row.support} pictures have it")
-    precise, finds = precision.low >= GOOD, recall.low >= GOOD
     said = f"precision {_ends(precision)}, recall {_ends(recall)}"
     wrongly = f"predicted for {row.fp:,} of the {plural(row.absent, 'picture')} without it"
     if (precise or finds) and not precision.low > row.share:
@@ -125,8 +159,7 @@ def grade_class(row: ClassRow) -> GradedClass:
     if precise and row.absent < LEAST_SUPPORT:
         without = plural(row.absent, "validation picture does", "validation pictures do")
         return GradedClass(row, "few", f"{without} not have it; {LEAST_SUPPORT} are the least")
-    recognised = share_spans(np.array([row.absent - row.fp]), np.array([row.absent]))[0]
-    if precise and finds and row.share >= GOOD and recognised.low < 0.5:
+    if precise and finds and row.share >= GOOD and not row.specificity.low >= 0.5:
         return GradedClass(row, "finds", f"finds most, yet is {wrongly}; {said}")
     if precise and finds:
         return GradedClass(row, "trusted", said)
@@ -135,7 +168,7 @@ def grade_class(row: ClassRow) -> GradedClass:
     if finds:
         return GradedClass(row, "finds", f"finds most ({said}), with false alarms")
     if precision.high >= GOOD and recall.high >= GOOD:
-        return GradedClass(row, "open", f"the intervals are too wide: {said}")
+        return GradedClass(row, "open", f"not sure enough yet: {said}")
     if row.ap.known and row.ap.has_interval and row.ap.low <= row.share:
         return GradedClass(row, "weak", f"ranks pictures hardly better than chance; {said}")
     return GradedClass(row, "weak", said)
@@ -153,7 +186,7 @@ def judge(
         warned: by the audit and the label check.
         is_multi: whether the classes are tags.
     """
-    graded, best = tuple(map(grade_class, rows)), scores.headline
+    graded, best = grade_classes(rows), scores.headline
     words = "tags" if is_multi else "classes"
     statements = [
         _how_good(best, is_multi=is_multi),
@@ -168,7 +201,7 @@ def judge(
 def _bottom_line(best: Headline, graded: Sequence[GradedClass], warned: Warned, words: str) -> Statement:
     """Say in one sentence whether to use the model."""
     n, trusted = len(graded), sum(g.grade == "trusted" for g in graded)
-    unknown = sum(g.grade in ("few", "open") for g in graded)
+    unknown = sum(g.grade in ("few", "groups", "open") for g in graded)
     tone: Tone = "bad"
     if warned.trained_on:
         text = "These pictures trained the model, so this page cannot say how good it is."
@@ -231,13 +264,23 @@ def _what_for(graded: Sequence[GradedClass], words: str, *, is_multi: bool) -> l
         if grade == "always":
             head = "No better than always yes" if is_multi else "No better than always naming it"
             names = _with_shares(mine)
+        if grade == "trusted":
+            why += _at_once(graded, words)
         if mine:
             numbers = {"count": len(mine), "of": len(graded), "limit": GOOD}
             said.append(Statement(head, f"{shown(names, most=NAMED)}: {why}.", tone, numbers))
     if not any(g.grade == "trusted" for g in graded):
-        text = f"None of the {len(graded)} {words} reaches {PERCENT} at the low end of both its intervals."
+        text = f"None of the {len(graded)} {words} is shown to have precision and recall above {PERCENT}"
+        text = f"{text}{_at_once(graded, words)}."
         said.insert(0, Statement("Trust", text, "bad", {"count": 0, "limit": GOOD}))
     return said
+
+
+def _at_once(graded: Sequence[GradedClass], words: str) -> str:
+    """Say that what is trusted was judged together, where several classes were."""
+    judged = sum(g.grade not in ("few", "groups") for g in graded)
+    chance = f"in at most {100 * WRONG_PAGES:.0f} % of such reports any is trusted wrongly"
+    return f" ({judged} {words} judged at once: {chance})" if judged > 1 else ""
 
 
 def _cautions(

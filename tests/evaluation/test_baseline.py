@@ -70,7 +70,11 @@ def test_single_labels_have_the_commonest_and_probabilities_the_shares():
 
 
 def test_a_score_of_ones_own_needs_no_more_than_before():
-    own = SumScore("own", lambda p, y: np.stack([p[:, 0], np.ones(len(p))], axis=1), lambda t: t[..., 0] / t[..., 1])
+    own = SumScore(
+        name="own",
+        rows=lambda p, y: np.stack([p[:, 0], np.ones(len(p))], axis=1),
+        total=lambda t: t[..., 0] / t[..., 1],
+    )
     assert judged(own, np.full((5, 2), 0.5), np.array([0, 1, 0, 1, 0])).baseline == pytest.approx(0.6)
 
 

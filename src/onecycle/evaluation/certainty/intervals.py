@@ -58,7 +58,7 @@ class WeightedScore(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SumScore:
     """A score that is a function of sums over pictures: a mean, a ratio of counts."""
 
@@ -117,7 +117,10 @@ def _mean_of(name: str, per_picture: Rows, *, bounded: bool = True, falls: bool 
     def rows(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
         return np.stack([per_picture(probs, targets), np.ones(len(probs))], axis=1)
 
-    return SumScore(name, rows, lambda t: ratio(t[..., 0], t[..., 1]), bounded, falls, names)
+    def mean(sums: np.ndarray) -> np.ndarray:
+        return ratio(sums[..., 0], sums[..., 1])
+
+    return SumScore(name=name, rows=rows, total=mean, bounded=bounded, falls=falls, names=names)
 
 
 def accuracy() -> SumScore:
@@ -204,7 +207,7 @@ def _tag_score(
         each = np.asarray(rows(probs, targets).reshape(len(probs), 3, -1)[:, at].max(axis=1) > 0)
         return each if macro else np.asarray(each.any(axis=1, keepdims=True))
 
-    return SumScore(f"{name}{_at(thresh)}", rows, total, informative=informative)
+    return SumScore(name=f"{name}{_at(thresh)}", rows=rows, total=total, informative=informative)
 
 
 def _tag_rows(probs: np.ndarray, targets: np.ndarray, *, thresh: Thresh) -> np.ndarray:

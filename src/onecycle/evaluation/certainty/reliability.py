@@ -191,7 +191,7 @@ def ece_score(n_bins: int | None = None) -> SumScore:
         gaps = np.bincount(cells, outcome - confidence, minlength=n * b).reshape(n, b)
         return np.concatenate([gaps, np.full((n, 1), float(each))], axis=1)
 
-    return SumScore("ECE", rows, lambda t: np.abs(t[..., :-1]).sum(axis=-1) / t[..., -1])
+    return SumScore(name="ECE", rows=rows, total=lambda t: np.abs(t[..., :-1]).sum(axis=-1) / t[..., -1])
 
 
 def _bins(confidence: np.ndarray, n_bins: int | None) -> tuple[np.ndarray, int]:

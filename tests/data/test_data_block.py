@@ -118,3 +118,16 @@ def test_repr_names_what_there_is(colour_path):
     split = images.split_by_rand_pct()
     assert repr(split) == "48 pictures train, 12 validate; split random, valid_pct=0.2, seed=42"
     assert "3 classes" in repr(split.label_from_df())
+
+
+def test_a_column_of_words_or_folds_splits_as_on_the_command_line():
+    words = ["train", "dev", "train", "test"] * 3
+    pictures = ImageList.from_df(
+        pd.DataFrame({"file": list("abcdefghijkl"), "label": 1, "part": words, "n": [0, 1, 2] * 4}), "."
+    )
+    for col in ("part", 2):
+        split = pictures.split_from_df(col).split
+        assert (split.train.tolist(), split.valid.tolist()) == ([0, 2, 4, 6, 8, 10], [1, 5, 9])
+    assert pictures.split_from_df("n=2").split.valid.tolist() == [2, 5, 8, 11]
+    with pytest.raises(LabelError, match="must hold True/False or 1/0"):
+        pictures.split_from_df("n")

@@ -9,7 +9,7 @@ import pytest
 from onecycle.data.labels.find.split import find_split, part_of, unused_split
 from onecycle.data.labels.items import Source
 from onecycle.data.labels.table import LabelTable
-from onecycle.errors import ArgumentError, DataError
+from onecycle.errors import ArgumentError, DataError, DataWarning
 
 TABLE = Source("t.csv", first_row=2)
 N = 20
@@ -148,3 +148,11 @@ def test_rows_of_one_picture_are_in_one_part():
     data["split"] = ["train" if i < 12 else "valid" for i in range(N)]
     split = LabelTable.from_df(data, ".").split_by("split").with_label_columns("label").joined().split()
     assert (split.train.tolist(), split.valid.tolist()) == (list(range(6)), list(range(6, 10)))
+
+
+def test_groups_that_the_column_divides_are_said():
+    data = frame(label=cycled("a", "b"), split=["train"] * 12 + ["valid"] * 8, site=[i // 8 for i in range(N)])
+    divided = LabelTable.from_df(data, ".").split_by("split").with_label_columns("label", group_col="site")
+    with pytest.warns(DataWarning, match=r"1 group of column site in both parts \(1\).* split_col='' draws"):
+        split = divided.split()
+    assert (len(split.train), len(split.valid)) == (12, 8)

@@ -261,3 +261,9 @@ def test_rows_without_a_group_are_a_problem_of_a_table_with_groups():
     frame = pd.DataFrame({"file": ["a", "b", "c"], "label": ["x", "y", "x"], "site": ["1", None, " "]})
     table = LabelTable.from_df(frame, ".").with_label_columns("label", group_col="site")
     assert {p.kind: p.where for p in table.problems()} == {"no-group": ("b", "c")}
+
+
+def test_lists_in_brackets_that_are_read_as_classes_are_said():
+    frame = pd.DataFrame({"file": ["a", "b", "c"], "label": ["['x', 'y']", "['x']", "['y']"]})
+    with pytest.warns(DataWarning, match=r"lists in brackets, such as \['x', 'y'\]"):
+        LabelTable.from_df(frame, ".").with_label_columns("label").whole_labels()

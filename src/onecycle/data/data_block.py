@@ -24,8 +24,9 @@ import pandas as pd
 
 from onecycle.data.bunch import LabeledLists
 from onecycle.data.labels import splits
+from onecycle.data.labels.find.split import find_split, part_of
 from onecycle.data.labels.items import Label, labels_from_pattern
-from onecycle.data.labels.read import column, flags
+from onecycle.data.labels.read import are_flag_cells, column, flags
 from onecycle.data.labels.table import LabelTable
 from onecycle.errors import ArgumentError, DataError, RenamedWarning, warn
 
@@ -139,10 +140,20 @@ class ImageList(LabelTable):
         return SplitList(self, splits.func_split(self.paths, func))
 
     def split_from_df(self, col: int | str = 2) -> SplitList:
-        """Validate on the rows whose cell in column ``col`` is true."""
-        cells = column(self.needs_frame("split_from_df"), col, source=self.source)
-        chosen = flags(cells, source=self.source)
-        return SplitList(self, splits.index_split(len(self), np.flatnonzero(chosen).tolist()))
+        """Split by column ``col``: the rows that are true validate, or those that it says train, valid or test of.
+
+        Rows for testing are left out; ``"fold=4"`` validates on the rows with 4.
+        """
+        frame = self.needs_frame("split_from_df")
+        if col in frame.columns or isinstance(col, int):
+            cells = column(frame, col, source=self.source)
+            if are_flag_cells(cells) or not any(part_of(cell) for cell in cells):
+                chosen = flags(cells, source=self.source)
+                return SplitList(self, splits.index_split(len(self), np.flatnonzero(chosen).tolist()))
+        split, _ = find_split(frame, (), col, self.source)
+        parts = np.array(() if split is None else split.parts)
+        valid, train = (np.flatnonzero(parts == part).tolist() for part in ("valid", "train"))
+        return SplitList(self, splits.index_split(len(self), valid, train))
 
     def split_none(self) -> SplitList:
         """Train on everything."""

@@ -16,7 +16,7 @@ import pandas as pd
 
 from onecycle.data.labels import items
 from onecycle.data.labels.file_names import FileNames
-from onecycle.data.labels.find.labels import flags_beside
+from onecycle.data.labels.find.labels import are_in_brackets, flags_beside
 from onecycle.data.labels.find.split import Part, find_split, unused_split
 from onecycle.data.labels.items import Label, Labels, Source
 from onecycle.data.labels.read import column, columns, flags, read_label_csv
@@ -24,7 +24,7 @@ from onecycle.data.labels.splits import Split, folder_split, group_numbers, grou
 from onecycle.data.labels.stratified import stratified_split
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, warn
 from onecycle.files import absolute_name
-from onecycle.text import option, shown
+from onecycle.text import option, plural, shown
 
 Columns = int | str | Sequence[int | str]
 """One column with the labels, or several with 0/1, each named as its tag."""
@@ -434,6 +434,15 @@ class LabelTable:
         parts, groups = np.array(self.parts, dtype=object), self.group_numbers()
         train, valid = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "valid")
         how = f"by column {self.split_col}"
+        across = set() if groups is None else set(groups[train].tolist()) & set(groups[valid].tolist())
+        if across:
+            names = dict(zip(groups.tolist() if groups is not None else (), self.groups or (), strict=True))
+            warn(
+                f"{self.source}: column {self.split_col} has {plural(len(across), 'group')} of column "
+                f"{self.group_col} in both parts ({shown(sorted(names[g] for g in across), most=5)}), which flatters "
+                f"the result; {option('split_col', '')} draws a split by whole groups",
+                DataWarning,
+            )
         if not len(valid) and len(train):
             drawn = self.rows(train.tolist())._with(parts=None).split(valid_pct, seed=seed, stratify=stratify)
             train, valid, how = train[drawn.train], train[drawn.valid], f"{drawn.how}, of the rows that train {how}"
@@ -463,6 +472,9 @@ class LabelTable:
                 f"{option('label_delim', self.label_delim)} does not occur in a single label of {self.source}",
                 DataWarning,
             )
+        if not labels.is_multi and are_in_brackets(cells):
+            text = f"the labels are lists in brackets, such as {cells[0]}, and each is read as one class"
+            warn(f"{self.source}: {text}; for tags, write them with a delimiter alone, a;b", DataWarning)
         tag_lists = None if labels.is_multi else items.find_tag_lists(cells)
         if tag_lists is not None:
             warn(tag_lists.message(), DataWarning)

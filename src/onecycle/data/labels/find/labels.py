@@ -165,6 +165,12 @@ def flags_beside(frame: pd.DataFrame, name: str) -> str | None:
     )
 
 
+def are_in_brackets(cells: Sequence[object]) -> bool:
+    """Say whether each cell that is not empty is a list in brackets, such as ``['a', 'b']``."""
+    known = [cell for cell in cells if not is_missing(cell)]
+    return bool(known) and all(isinstance(cell, str) and _BRACKETS.fullmatch(cell) for cell in known)
+
+
 def is_label_name(col: str) -> bool:
     """Say whether a column is named as one with labels."""
     return col.strip().lower() in _LABEL_NAMES
@@ -192,7 +198,7 @@ def _find_delim(cells: pd.Series[Any], asked: str | None, where: str) -> tuple[s
             "them into classes first, or choose another column with --label-col; if these are two tags each, "
             "--label-delim , reads them"
         )
-    if asked is None and known and all(isinstance(v, str) and _BRACKETS.fullmatch(v) for v in known):
+    if asked is None and are_in_brackets(known):
         raise ArgumentError(
             f"{where}: its cells are lists in brackets, such as {short(known[0])}: write tags with a delimiter alone, "
             "a;b; or --label-delim '' takes each cell as one label"

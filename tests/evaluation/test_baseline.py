@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
 
+import report_toys as toys
 from onecycle.evaluation.certainty.baseline import SHARES, best_constant, with_baseline
 from onecycle.evaluation.certainty.intervals import (
     MacroAveragePrecision,
@@ -20,6 +22,9 @@ from onecycle.evaluation.certainty.intervals import (
     sample_fbeta,
     top_k_accuracy,
 )
+from onecycle.evaluation.certainty.thresholds import choose_thresholds
+from onecycle.evaluation.headline import headline, picked_note
+from onecycle.evaluation.scores import sample_fbeta_score
 
 
 def tags(n: int, shares, *, seed: int = 0) -> np.ndarray:
@@ -95,3 +100,22 @@ def test_the_gain_is_paired_and_over_groups():
 def test_thousands_of_tags_are_tried_in_steps():
     targets = tags(40, (0.02,) * 1000)
     assert len(best_constant(sample_fbeta(2, 0.2), targets, 1000).named) > 100
+
+
+def test_what_the_pictures_picked_is_said_with_how_much_it_can_flatter():
+    p = toys.classes(200, 2)
+    assert picked_note(headline(p)) == ""
+    found = headline(replace(p, picked_of=10))
+    assert found.to_dict()["picked_of"] == 10
+    most = float(picked_note(found).rsplit(" ", 1)[1].rstrip("."))
+    drawn = np.random.default_rng(0).normal(size=(20_000, 10)).max(axis=1).mean()  # the best of ten equal epochs
+    assert most == pytest.approx(drawn * (found.high - found.low) / 3.92, abs=0.001)
+
+
+def test_the_score_at_thresholds_in_use_stands_beside_the_held_out_one():
+    p = toys.tags(300, 4)
+    chosen = choose_thresholds(p.probs, p.targets)
+    decided = chosen.thresholds.decide(p.probs).astype(int)
+    found = headline(replace(p, thresholds=chosen.thresholds, held_out=chosen.decided, decided=decided))
+    assert found.in_use == pytest.approx(float(sample_fbeta_score(decided > 0, p.truth, 2.0).mean()))
+    assert headline(p).in_use is None

@@ -292,6 +292,9 @@ def test_callbacks_of_notebooks(learn):
     ]
     learn.fit(4, 0.5, callbacks=callbacks)
     assert learn.validate()[0] == pytest.approx(min(learn.recorder.val_losses), abs=1e-5), "the best was loaded"
+    assert learn.recorder.picked_of == 4
+    assert learn.interpret().predictions.picked_of == 4
+    assert "picked the epoch, the best of 4" in " ".join(learn.interpret().summary().split())
     rows = (learn.path / "history.csv").read_text().splitlines()
     assert rows[0].startswith("epoch,train_loss,valid_loss")
     assert len(rows) == 5

@@ -119,7 +119,7 @@ def test_thresholds_held_out_decisions_and_shares_come_back(tmp_path):
     chosen = TagThresholds((0.2, 0.5, 0.7), "sample-F2", 6, ((0, 1),), "per tag")
     told = dataclasses.replace(
         example(is_multi=True), thresholds=chosen, held_out=np.eye(6, 3, dtype=np.int64),
-        train_counts=np.array([4, 0, 9]), n_train=11,
+        train_counts=np.array([4, 0, 9]), n_train=11, picked_of=7,
     )  # fmt: skip
     write_predictions(told, tmp_path / "p.parquet")
     assert_same(told, read_predictions(tmp_path / "p.parquet"))

@@ -23,7 +23,14 @@ from onecycle.data.labels.table import LabelTable
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.intervals import Estimate, accuracy, sample_fbeta
 from onecycle.evaluation.class_table import ClassRow, class_rows, worst_first
-from onecycle.evaluation.headline import Headline, default_estimates, headline, other_scores, versus_baseline
+from onecycle.evaluation.headline import (
+    Headline,
+    default_estimates,
+    headline,
+    other_scores,
+    picked_note,
+    versus_baseline,
+)
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.scores import fbeta_score
 from onecycle.evaluation.slices import Slice, SliceReport, find_slices, label_columns
@@ -315,6 +322,8 @@ def _say_scores(screen: Screen, judged: Evaluation, limit: float | None) -> None
         text = f"not held: {first.name} may be as low as {first.low:.3f}, below {limit:g}"
         screen.row("limit", f"{text} (--fail-under looks at the lower end of the interval)", always=True)
     screen.row("baseline", versus_baseline(first))
+    if picked := picked_note(first):
+        screen.row("epoch", picked)
     for i, other in enumerate(judged.others):
         screen.row("also" if i == 0 else "", _score(other))
 

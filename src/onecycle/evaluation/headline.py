@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from onecycle.evaluation.certainty.baseline import with_baseline
 from onecycle.evaluation.certainty.intervals import Estimate, WeightedScore, default_scores, estimate, sample_fbeta
 from onecycle.evaluation.certainty.thresholds import choose_thresholds
 from onecycle.evaluation.predictions import Predictions
+from onecycle.evaluation.scores import sample_fbeta_score
 
 FIXED, HELD_OUT = "fixed", "held out"
 SAME_PICTURES, OTHER_PICTURES = "same pictures", "other pictures"
@@ -36,14 +38,21 @@ class Headline(Estimate):
     the other folds chose), OTHER_PICTURES (chosen elsewhere), or SAME_PICTURES (chosen on these very pictures: the
     score is somewhat too good). None for single labels."""
 
+    picked_of: int = 1
+    """Epochs of which these pictures picked the one whose weights stayed; 1: none was picked."""
+
+    in_use: float | None = None
+    """With HELD_OUT the score at the thresholds in use, on the pictures that chose them: what single tags stand on."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON has them."""
-        return {**super().to_dict(), "thresholds": self.thresholds}
+        own = {"thresholds": self.thresholds, "picked_of": self.picked_of, "in_use": self.in_use}
+        return super().to_dict() | own
 
     @classmethod
-    def of(cls, score: Estimate, thresholds: str | None) -> Self:
-        """Make a score the headline."""
-        return cls(**vars(score), thresholds=thresholds)
+    def of(cls, score: Estimate, thresholds: str | None, p: Predictions, *, in_use: float | None = None) -> Self:
+        """Make a score of predictions the headline."""
+        return cls(**vars(score), thresholds=thresholds, picked_of=p.picked_of, in_use=in_use)
 
 
 def headline(predictions: Predictions) -> Headline:
@@ -58,15 +67,16 @@ def headline(predictions: Predictions) -> Headline:
     """
     p = predictions
     if not p.is_multi:
-        return Headline.of(_estimate(default_scores(len(p.classes), is_multi=False)[0], p), None)
+        return Headline.of(_estimate(default_scores(len(p.classes), is_multi=False)[0], p), None, p)
     if p.thresholds is None:
-        return Headline.of(_estimate(sample_fbeta(p.beta, CUSTOM_THRESH), p), FIXED)
+        return Headline.of(_estimate(sample_fbeta(p.beta, CUSTOM_THRESH), p), FIXED, p)
     decided, how = p.decided, OTHER_PICTURES if p.unseen else SAME_PICTURES
     held_out = None if p.unseen else held_out_decisions(p)
     if held_out is not None:
         decided, how = held_out, HELD_OUT
     score = _estimate(sample_fbeta(p.beta, 0.5), p, decided.astype(float))
-    return Headline.of(replace(score, name=f"sample-F{p.beta:g} {AT_CHOSEN}"), how)
+    in_use = float(sample_fbeta_score(p.predicted, p.truth, p.beta).mean()) if how == HELD_OUT else None
+    return Headline.of(replace(score, name=f"sample-F{p.beta:g} {AT_CHOSEN}"), how, p, in_use=in_use)
 
 
 def other_scores(predictions: Predictions) -> list[Estimate]:
@@ -123,6 +133,20 @@ def versus_baseline(score: Estimate) -> str:
         f"Not shown to be better than the baseline: {scored}; on the same pictures the difference is {low:+.3f} to "
         f"{high:+.3f} (95 %). A model that never looks at a picture could do as well."
     )
+
+
+def picked_note(best: Headline) -> str:
+    """Say that these pictures picked the epoch, and by how much that can flatter the score; nothing where they did not.
+
+    The best of K numbers with one standard error exceeds their mean by the expected largest of K normal values at most,
+    less where epochs resemble each other. Source: Blom 1958, "Statistical estimates and transformed beta-variables".
+    """
+    k = best.picked_of
+    if k < 2:
+        return ""
+    error = (best.high - best.low) / (2 * 1.96)
+    most = error * NormalDist().inv_cdf((k - 0.375) / (k + 0.25))
+    return f"These pictures picked the epoch, the best of {k}; that can flatter the score by up to {most:.3f}."
 
 
 def _estimate(score: WeightedScore, p: Predictions, probs: np.ndarray | None = None, *, seed: int = 0) -> Estimate:

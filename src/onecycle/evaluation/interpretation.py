@@ -29,6 +29,7 @@ from onecycle.evaluation.headline import (
     default_estimates,
     headline,
     other_scores,
+    picked_note,
     versus_baseline,
 )
 from onecycle.evaluation.predictions import DEFAULT_THRESH, Predictions, decide
@@ -134,6 +135,7 @@ class ClassificationInterpretation:
             groups=self._own_groups(None),
             train_counts=np.asarray(data.labels.counts(data.split.train), dtype=np.int64),
             n_train=len(data.split.train),
+            picked_of=getattr(getattr(self.learn, "recorder", None), "picked_of", 1) if self._is_validation else 1,
         )
 
     @property
@@ -493,6 +495,8 @@ class ClassificationInterpretation:
         head = f"{len(p):,} pictures of the {self._part_name()}; in brackets the 95 % interval over"
         text = [f"{head}\n{drawn}, and the baseline:", *(f"  {e}" for e in lines)]
         text += [] if first is None else wrapped(versus_baseline(first), _SUMMARY_WIDTH)
+        if first is not None and (picked := picked_note(first)):
+            text += wrapped(picked, _SUMMARY_WIDTH)
         if first is not None and first.thresholds == HELD_OUT:
             text.append("The first is at the thresholds that predict uses: each fold of the pictures")
             text.append("was decided by those that the other folds chose.")
@@ -633,6 +637,10 @@ class ClassificationInterpretation:
         if name not in self.classes:
             raise ArgumentError(f"there is no tag {name!r}; the tags are {', '.join(map(str, self.classes))}")
         return self.classes.index(name)
+
+    @property
+    def _is_validation(self) -> bool:
+        return getattr(self.ds_type, "name", "Valid") == "Valid"
 
     @property
     def is_training_part(self) -> bool:

@@ -108,6 +108,7 @@ def _as_table(p: Predictions) -> pa.Table:
         "thresholds": None if p.thresholds is None else p.thresholds.to_dict(),
         "train_counts": None if p.train_counts is None else [int(k) for k in p.train_counts],
         "n_train": p.n_train,
+        "picked_of": p.picked_of,
     }
     return pa.table(columns).replace_schema_metadata({_KEY: json.dumps(header).encode()})
 
@@ -150,6 +151,7 @@ def _from_table(table: pa.Table, header: dict[str, Any]) -> Predictions:
         thresholds=_thresholds(header),
         train_counts=None if counts is None else np.array(counts, dtype=np.int64),
         n_train=int(header.get("n_train", 0)),
+        picked_of=int(header.get("picked_of", 1)),
     )
 
 

@@ -154,6 +154,8 @@ class SaveModelCallback(TrackerCallback):
                     OnecycleWarning,
                 )
             return
+        if self.monitor != "train_loss":
+            trainer.recorder.picked_of = len(trainer.recorder.rows)
         with suppress(CheckpointError, OSError):  # of another network, half written, gone
             self.learn.load(self.name)
         now = trainer.model.state_dict()

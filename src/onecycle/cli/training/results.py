@@ -13,7 +13,15 @@ from onecycle.cli.screen import LABEL_WIDTH, Screen
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.class_table import class_rows, worst_first
-from onecycle.evaluation.headline import HELD_OUT, Headline, default_estimates, headline, other_scores, versus_baseline
+from onecycle.evaluation.headline import (
+    HELD_OUT,
+    Headline,
+    default_estimates,
+    headline,
+    other_scores,
+    picked_note,
+    versus_baseline,
+)
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
@@ -189,6 +197,8 @@ def _show_scores(predictions: Predictions, first: Headline, screen: Screen) -> N
         label = "result" if i == 0 else ""
         screen.line(f"{label:<{LABEL_WIDTH}}{line}", style="bold" if i == 1 else "")
     screen.row("baseline", versus_baseline(first))
+    if picked := picked_note(first):
+        screen.row("epoch", picked)
     if first.thresholds == HELD_OUT and predictions.thresholds is not None:
         how = _RULES.get(predictions.thresholds.rule, predictions.thresholds.goal)
         screen.row("", f"chosen thresholds: {how}; each fold was judged by those that the others chose")

@@ -24,7 +24,7 @@ import numpy as np
 from onecycle.evaluation.certainty.reliability import PER_BIN, TOLERANCE
 from onecycle.evaluation.certainty.spans import Span
 from onecycle.evaluation.class_table import ClassRow
-from onecycle.evaluation.headline import HELD_OUT, SAME_PICTURES, TRAINED_ON, Headline, versus_baseline
+from onecycle.evaluation.headline import HELD_OUT, SAME_PICTURES, TRAINED_ON, Headline, picked_note, versus_baseline
 from onecycle.evaluation.report.scores import NOTED, CalibrationFacts, Scores
 from onecycle.text import plural, shown
 
@@ -301,22 +301,25 @@ def _cautions(
     if errors:
         text = f"The audit reports {plural(errors, 'error')} in the data; see below."
         said.append(Statement("Data", text, "bad", {"errors": errors}))
-    if best.thresholds in _CHOSEN:
-        said.append(Statement("Thresholds", _CHOSEN[best.thresholds], "care", {}))
+    if picked := picked_note(best):
+        said.append(Statement("Epoch", picked, "care", {"picked_of": best.picked_of}))
+    if best.thresholds == HELD_OUT:
+        gap = 0.0 if best.in_use is None else best.in_use - best.value
+        flattered = f"by about {gap:.3f} in this score" if gap > 0 else "a little at most"
+        text = (
+            "Chosen on these pictures. The score above is not flattered by that (held-out folds); the numbers of "
+            f"single tags, and what is said of them here, are: {flattered}."
+        )
+        said.append(Statement("Thresholds", text, "care", {"flattered": gap}))
+    elif best.thresholds == SAME_PICTURES:
+        text = "The thresholds were chosen on these very pictures or elsewhere: the score is somewhat too good."
+        said.append(Statement("Thresholds", text, "care", {}))
     if calibration is not None:
         said.append(_probabilities(calibration, is_multi=is_multi))
     if issues is not None and issues.n:
         text = f"{issues.text(is_multi=is_multi)}; {HARD_ONES}. The most doubtful are below."
         said.append(Statement("Labels", text, "care", {"doubtful": issues.n, "pictures": issues.pictures}))
     return said
-
-
-_CHOSEN = {
-    HELD_OUT: "Chosen on these pictures. The score above is not flattered by that (held-out folds); the numbers of "
-    "single tags, and what is said of them here, are a little.",
-    SAME_PICTURES: "The thresholds were chosen on these very pictures or elsewhere: the score is somewhat too good.",
-}
-"""What to know of a headline at such thresholds."""
 
 
 def _probabilities(facts: CalibrationFacts, *, is_multi: bool) -> Statement:

@@ -8,7 +8,8 @@ import pytest
 
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.intervals import MacroAveragePrecision, accuracy, log_loss, micro_fbeta, sample_fbeta
-from onecycle.evaluation.slices import find_slices, holm, label_columns
+from onecycle.evaluation.certainty.significance import holm
+from onecycle.evaluation.slices import find_slices, label_columns
 
 
 def right_or_wrong(p: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -229,7 +229,7 @@ def _slices(table: LabelTable, at: np.ndarray, p: Predictions) -> SliceReport:
     frame, targets = table.frame, p.known_targets
     columns: dict[str, Any] = {} if frame is None else {str(c): frame[c].iloc[at] for c in frame.columns}
     score = sample_fbeta() if p.is_multi else accuracy()
-    return find_slices(score, p.probs, targets, columns | label_columns(targets, p.classes))
+    return find_slices(score, p.probs, targets, columns | label_columns(targets, p.classes), groups=p.groups)
 
 
 def _notes(

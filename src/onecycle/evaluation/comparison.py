@@ -17,7 +17,7 @@ from onecycle.evaluation.certainty.intervals import Estimate, default_scores, di
 from onecycle.evaluation.class_table import class_rows, ranked_by
 from onecycle.evaluation.headline import AT_CHOSEN, held_out_decisions
 from onecycle.evaluation.predictions import Predictions
-from onecycle.evaluation.slices import SURE, holm
+from onecycle.evaluation.certainty.significance import SURE, holm
 
 _MOST_RELABELLED = 0.5
 """Where more of the common files than this have different truths, the names mean different pictures."""

@@ -402,7 +402,8 @@ class ClassificationInterpretation:
         if columns is None:
             taken |= label_columns(truth, self.classes)
         chosen = score or (sample_fbeta() if self.is_multi else accuracy())
-        return find_slices(chosen, self.preds.numpy(), truth, taken, least=least, seed=seed)
+        groups = self._own_groups(None)
+        return find_slices(chosen, self.preds.numpy(), truth, taken, groups=groups, least=least, seed=seed)
 
     def tag_curves(self) -> list[TagCurve]:
         """Return precision and recall of each tag at every threshold."""

@@ -1,7 +1,8 @@
 """Where a model does worse: slices of the pictures by any column of their table, corrected for many comparisons.
 
 Every value of every column is compared with the rest, so some of them are worse by chance. The p-values are those of
-all comparisons together (Holm), so that in one of twenty data sets without any bad slice a single one is named.
+all comparisons together (Holm), so that at most in one of twenty data sets without any bad slice one is named; for
+pictures that come in groups, too, because whole groups are what is permuted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import pandas as pd
 
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.intervals import Estimate, SumScore, check_arrays, estimate
+from onecycle.evaluation.certainty.significance import SURE, holm, part_p_values, unit_numbers
+from onecycle.text import plural
 
 LEAST_PICTURES = 10
 """Smaller slices, or rests, are not compared: their intervals say nothing."""
@@ -23,7 +26,6 @@ LEAST_PICTURES = 10
 MOST_VALUES = 10
 """Numbers with more different values than this are cut into quarters."""
 
-SURE = 0.05
 _COLUMNS = 80
 
 
@@ -34,7 +36,8 @@ class Slice:
     column: str  # its name
     value: str  # the value, or the range of numbers, as text
     score: Estimate  # of these pictures, with its interval; its ``baseline`` is the score of all others
-    p_value: float  # of a difference from the rest as large as this by chance, for all slices together
+    p_value: float  # of means as far apart as this by chance, for all slices together; 1 where it cannot be judged
+    too_few_groups: bool = False  # however far apart, so few groups could be so by chance
 
     @property
     def n(self) -> int:
@@ -60,6 +63,16 @@ class SliceReport:
     score: str  # what was compared
     n: int  # pictures in all
     left_out: tuple[str, ...] = ()  # columns of which no value has enough pictures
+    n_groups: int | None = None  # groups that the pictures come in; None: each stands alone
+
+    @property
+    def groups_note(self) -> str:
+        """A sentence on how groups were taken into account; empty where there are none."""
+        if self.n_groups is None:
+            return ""
+        few = sum(s.too_few_groups for s in self.slices)
+        judged = f"Judged by whole groups, of which there are {self.n_groups:,}."
+        return f"{judged} {plural(few, 'part')} in too few of them to be judged." if few else judged
 
     @property
     def worse(self) -> tuple[Slice, ...]:
@@ -75,6 +88,7 @@ class SliceReport:
         if shown:
             lines.append(f"{'part':<34} {'pictures':>8}  {'score (95 %)':<21} {'rest':>5} {'p':>6}")
         lines += map(_row, shown)
+        lines += textwrap.wrap(self.groups_note, _COLUMNS)
         if self.left_out:
             names = ", ".join(self.left_out)
             lines += textwrap.wrap(f"Too few pictures a value (least=) to look at: {names}", _COLUMNS)
@@ -84,7 +98,7 @@ class SliceReport:
 def _row(s: Slice) -> str:
     name = f"{s.column} = {s.value}"
     name = name if len(name) <= 34 else f"{name[:33]}…"
-    p = "<0.001" if s.p_value < 0.001 else f"{s.p_value:.3f}"
+    p = "–" if s.too_few_groups else "<0.001" if s.p_value < 0.001 else f"{s.p_value:.3f}"
     score = f"{s.score.value:.3f} ({s.score.low:.2f} to {s.score.high:.2f})"
     return f"{name:<34} {s.n:>8,}  {score:<21} {s.rest:>5.3f} {p:>6}"
 
@@ -95,10 +109,11 @@ def find_slices(
     targets: np.ndarray,
     columns: Mapping[str, Sequence[object] | np.ndarray | pd.Series],
     *,
+    groups: Sequence[object] | np.ndarray | None = None,
     least: int = LEAST_PICTURES,
     seed: int = 0,
 ) -> SliceReport:
-    """Compare the pictures of each value of each column with all others.
+    """Compare the mean of the pictures of each value of each column with that of all others.
 
     Args:
         score: a mean over pictures, the more the better: ``intervals.accuracy()``, ``intervals.sample_fbeta()``.
@@ -107,41 +122,49 @@ def find_slices(
         columns: by name, a value for each of the N pictures. Text and few different numbers are taken as they are;
             many numbers are cut into quarters. Missing values are a part of their own. A column in which no value
             has ``least`` pictures (an id, say) is left out.
+        groups: an id for each picture; pictures of one group are permuted together. None: each stands alone.
         least: pictures that a part, and the rest, must have.
-        seed: of the intervals' bootstrap.
+        seed: of the permutations and of the intervals' half-samples.
 
     Raises:
         ArgumentError: columns of another length than N, or a score that is no mean over pictures.
 
-    Source: Fisher's exact test for right or wrong, Mann–Whitney's for graded scores; Holm 1979, "A simple sequentially
-        rejective multiple test procedure". Pictures count as independent.
+    Source: ``significance.part_p_values``; Holm as there, over the parts that differ and of which there are enough
+        groups that chance can be told from more (Tarone 1990, "A modified Bonferroni method for discrete data").
     """
-    check_arrays(probs, targets)
+    check_arrays(probs, targets, groups)
     rows = score.rows(probs, targets) if isinstance(score, SumScore) else np.empty((0, 0))
     if rows.shape != (len(probs), 2) or not (rows[:, 1] == 1).all():
         wanted = "accuracy() or sample_fbeta(), say"
         raise ArgumentError(f"slices compare means over pictures: {wanted}; received {score.name!r}")
-    values = rows[:, 0]
+    values, ids = rows[:, 0], None if groups is None else np.asarray(groups, dtype=object)
     compared = [(name, *part) for name, column in columns.items() for part in _parts(name, column, len(probs), least)]
-    p_values = holm(np.array([_p_value(values[inside], values[~inside]) for _, _, inside in compared]))
+    p_values, few = _p_values(values, [inside for _, _, inside in compared], ids, seed)
     slices = []
-    for (name, value, inside), p in zip(compared, p_values.tolist(), strict=True):
-        own = estimate(score, probs[inside], targets[inside], seed=seed)
+    for (name, value, inside), p, too_few in zip(compared, p_values.tolist(), few.tolist(), strict=True):
+        of_part = None if ids is None else ids[inside]
+        own = estimate(score, probs[inside], targets[inside], groups=of_part, seed=seed)
         with_rest = replace(own, baseline=float(values[~inside].mean()), baseline_name="the rest")
-        slices.append(Slice(name, value, with_rest, p))
+        slices.append(Slice(name, value, with_rest, p, too_few))
     seen = {name for name, _, _ in compared}
-    ranked = tuple(sorted(slices, key=lambda s: s.gap))
-    return SliceReport(ranked, score.name, len(probs), tuple(name for name in columns if name not in seen))
+    n_groups = None if ids is None else len(set(ids.tolist()))
+    left_out = tuple(name for name in columns if name not in seen)
+    return SliceReport(tuple(sorted(slices, key=lambda s: s.gap)), score.name, len(probs), left_out, n_groups)
 
 
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Return p-values ``(M,)`` that hold for all M tests together, in the given order."""
-    m = len(p_values)
-    order = np.argsort(p_values, kind="stable")
-    stepped = np.maximum.accumulate((m - np.arange(m)) * p_values[order])
-    adjusted = np.empty(m)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return adjusted
+def _p_values(
+    values: np.ndarray, parts: Sequence[np.ndarray], groups: np.ndarray | None, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return p-values of parts, bool ``(N,)`` each, for all together, and which have too few groups, ``(M,)`` each."""
+    if not len(parts):
+        return np.ones(0), np.zeros(0, dtype=bool)
+    halves = np.stack([part ^ part[0] for part in parts])  # a part and its rest are one comparison, and count once
+    distinct, at = np.unique(halves, axis=0, return_inverse=True)
+    p_values, least = part_p_values(values, distinct, unit_numbers(groups, len(values)), seed=seed)
+    few = least >= SURE
+    p_values[few] = 1.0
+    p_values[~few] = holm(p_values[~few])
+    return p_values[at], few[at]
 
 
 def columns_of(
@@ -219,13 +242,3 @@ def _numbers(cells: pd.Series[Any]) -> pd.Series[Any] | None:
     numbers = pd.to_numeric(cells, errors="coerce")
     return numbers if numbers.notna().equals(cells.notna()) else None
 
-
-def _p_value(inside: np.ndarray, outside: np.ndarray) -> float:
-    from scipy import stats
-
-    if np.isin(inside, (0, 1)).all() and np.isin(outside, (0, 1)).all():
-        hits = [[v.sum(), len(v) - v.sum()] for v in (inside, outside)]
-        return float(stats.fisher_exact(hits).pvalue)
-    if (inside == inside[0]).all() and (outside == inside[0]).all():
-        return 1.0
-    return float(stats.mannwhitneyu(inside, outside, method="asymptotic").pvalue)

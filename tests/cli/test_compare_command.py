@@ -73,6 +73,9 @@ def test_differences_classes_pictures_and_settings(class_run, capsys):
     assert accuracy["name"] == "accuracy"
     assert accuracy["value"] == pytest.approx(-0.5)
     assert accuracy["high"] < 0
+    assert accuracy["verdict"] == "worse"
+    assert accuracy["p_value"] == pytest.approx(2 * 0.5**6 / 0.8)
+    assert "seeds" in found["note"]
     assert len(c["broken"]) == 6
     assert c["fixed"] == []
     assert {s["name"]: (s["first"], s["other"]) for s in c["settings"]} == {
@@ -87,15 +90,15 @@ def test_differences_classes_pictures_and_settings(class_run, capsys):
 def test_four_runs_fit_on_the_screen(class_run, columns, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", columns)
     runs = [variant(class_run, "a", as_is)]
-    runs += [variant(class_run, f"with-quite-a-long-name-{i}", worse, seed=i) for i in range(3)]
+    runs += [variant(class_run, f"with-a-quite-long-id-{i}", worse, seed=i) for i in range(3)]
     assert run_compare(runs) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(len(line) for line in lines if "onecycle compare" not in line) <= min(int(columns), 100)
     text = "\n".join(lines)
-    assert text.count("a → with-quite-a-long-name-") == 3
-    assert "worse" in text
+    assert text.count("a → with-a-quite-long-id-") == 3
+    assert text.count("unclear") == 3  # 6 of 12 lost by one run is not chance, but by one of three it may be
     assert "settings  seed: 42 → 0" in text
-    assert "right in a, wrong in with-quite-a-long-name-0" in " ".join(text.split())
+    assert "right in a, wrong in with-a-quite-long-id-0" in " ".join(text.split())
 
 
 def test_tags_are_compared_tag_by_tag(tag_run, capsys):
@@ -116,6 +119,19 @@ def test_tags_are_compared_tag_by_tag(tag_run, capsys):
     assert len(c["broken"]) == even["n"]
     run_compare(["runs/a", "runs/b"])
     assert "−even" in capsys.readouterr().out
+
+
+def test_thresholds_flatter_only_who_chose_them(tag_run, capsys):
+    def without(kept: Predictions) -> Predictions:
+        return replace(kept, thresholds=None, held_out=None)
+
+    a, b, c = (variant(tag_run, name, change) for name, change in (("a", as_is), ("b", without), ("c", as_is)))
+    assert read_predictions(RunFolder(a).predictions).thresholds is not None
+    one, both = compared(capsys, a, b, c)["comparisons"]
+    assert "flatter a alone" in one["thresholds_note"]
+    assert "flatter both" in both["thresholds_note"]
+    (neither,) = compared(capsys, b, variant(tag_run, "d", without))["comparisons"]
+    assert (neither["thresholds_note"], neither["thresholds_chosen_on_these_pictures"]) == ("", False)
 
 
 def test_quiet_prints_the_differences_alone(class_run, capsys):

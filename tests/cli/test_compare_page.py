@@ -15,18 +15,23 @@ HOSTILE = "</title><script>document.title='run'</script><img src=x onerror=\"doc
 def facts(n: int = 3) -> dict:
     """What ``compare --json`` prints, with hostile names everywhere."""
     score = {"name": "accuracy", "value": 0.9, "low": 0.8, "high": 0.95, "baseline": None, "n": 40}
+    worse, unclear = {"p_value": 0.01, "verdict": "worse"}, {"p_value": 1.0, "verdict": "unclear"}
     changed = [{"file": f"{HOSTILE}{i}", "truth": ["cat"], "first": [HOSTILE], "other": ["cat"]} for i in range(n)]
     kept = {"name": HOSTILE, "n": 4, "first": 0.5, "other": None, "p_value": 0.04, "change": 0.5, "beyond_chance": True}
     comparison = {
         "run": "b", "n": 30, "n_first": 40, "n_other": 40, "trained_by_other": 5, "trained_by_first": 5,
         "relabelled": ["x"], "classes": ["cat"], "only_first": [HOSTILE], "only_other": [], "measure": "recall",
         "matched_by_name_alone": True, "thresholds_chosen_on_these_pictures": True,
-        "differences": [{**score, "value": -0.1, "low": -0.2, "high": -0.01}, {**score, "low": None, "high": None}],
+        "thresholds_note": f"by what {HOSTILE} decides",
+        "differences": [
+            {**score, "value": -0.1, "low": -0.2, "high": -0.01, **worse},
+            {**score, "low": None, "high": None, **unclear},
+        ],
         "classes_compared": [kept], "fixed": changed, "broken": [],
         "settings": [{"name": "arch", "first": HOSTILE, "other": None}],
     }  # fmt: skip
     runs = [{"name": HOSTILE, "path": "a", "metrics": [score]}, {"name": "b", "path": "b", "metrics": []}]
-    return {"runs": runs, "first": HOSTILE, "comparisons": [comparison]}
+    return {"runs": runs, "first": HOSTILE, "comparisons": [comparison], "note": "Weights are compared."}
 
 
 def test_names_are_text_and_missing_numbers_a_dash():
@@ -38,7 +43,8 @@ def test_names_are_text_and_missing_numbers_a_dash():
     assert "–" in page
     assert "None" not in page
     assert "(not set)" in page
-    assert "together. By what predict decides" in page
+    assert "first. By what &lt;/title&gt;" in page
+    assert page.count('class="bad">−0.100') == 1
 
 
 def test_a_long_list_is_cut_and_counted():

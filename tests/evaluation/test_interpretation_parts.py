@@ -34,6 +34,7 @@ def interpretation(is_multi: bool, frame: pd.DataFrame | None) -> Classification
         is_multi=is_multi,
         lists=SimpleNamespace(pictures=SimpleNamespace(frame=frame)),
         labels=[None] * N,
+        split=SimpleNamespace(groups=None),
         valid_ds=SimpleNamespace(rows=rows),
         dataset=lambda ds_type: SimpleNamespace(rows=rows),
     )

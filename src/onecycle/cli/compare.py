@@ -15,8 +15,14 @@ from rich.cells import cell_len
 from onecycle import __version__
 from onecycle.cli.screen import LABEL_WIDTH, Screen
 from onecycle.errors import ArgumentError
-from onecycle.evaluation.certainty.intervals import Estimate
-from onecycle.evaluation.comparison import Candidate, ChangedPicture, ClassDifference, Comparison, compare
+from onecycle.evaluation.comparison import (
+    Candidate,
+    ChangedPicture,
+    ClassDifference,
+    Comparison,
+    Difference,
+    compare_all,
+)
 from onecycle.evaluation.headline import Headline, headline
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, check_free, write_output
@@ -29,6 +35,10 @@ MOST_PICTURES = 200
 """Changed pictures that the page names in each list; JSON has all."""
 _CLASSES, _PICTURES, _SETTINGS, _NAME_WIDTH = 5, 5, 12, 24
 _NUMBERS = 57  # columns of a line of scores, without the run's name
+WEIGHTS_ONLY = (
+    "What is compared are the weights of these trainings, not their settings: another --seed gives other weights. To "
+    "compare settings, train each with several seeds and compare the scores of all (Bouthillier et al. 2021)."
+)
 _NO_SETTINGS = ("name", "out", "track")  # they say where a run lies and who watches, not what it is
 
 
@@ -40,7 +50,7 @@ class Compared:
     comparison: Comparison  # what differs on the common pictures
     settings: tuple[tuple[str, Any, Any], ...]  # (name, of the first, of this one) of those that differ
     other_data: bool  # the data lies in another place, so pictures were matched by name alone
-    tuned: bool  # one of the two decides about tags by thresholds that its validation pictures chose
+    tuned: tuple[str, ...]  # those of the two that decide about tags by thresholds that their validation pictures chose
 
 
 def run_compare(
@@ -70,7 +80,9 @@ def run_compare(
     with screen.running():
         candidates = [Candidate(f.name, run_predictions(f), _trained(f)) for f in folders]
         first, *rest = candidates
-        others = [_compared(folders[0], f, first, c) for f, c in zip(folders[1:], rest, strict=True)]
+        found = compare_all(first, rest)
+        pairs = zip(folders[1:], rest, found, strict=True)
+        others = [_compared(folders[0], f, (first, c), comparison) for f, c, comparison in pairs]
         facts = _facts(folders, [headline(c.predictions) for c in candidates], others)
         if html is not None:
             write_output(html, comparison_page(facts).encode("utf-8", "replace"))
@@ -96,10 +108,9 @@ def _trained(run: RunFolder) -> frozenset[str]:
     return frozenset(file for file, side in read_split(run.split) if side == "train")
 
 
-def _compared(first: RunFolder, run: RunFolder, a: Candidate, b: Candidate) -> Compared:
-    comparison = compare(a, b)
+def _compared(first: RunFolder, run: RunFolder, pair: tuple[Candidate, Candidate], comparison: Comparison) -> Compared:
     root, other_root = (r.read_json(r.data).get("layout", {}).get("root") for r in (first, run))
-    tuned = any(c.predictions.thresholds is not None for c in (a, b))
+    tuned = tuple(c.name for c in pair if c.predictions.thresholds is not None)
     old, new = (RunConfig.read(r.config).values() for r in (first, run))
     names = [name for name in old if old[name] != new[name] and name not in _NO_SETTINGS]
     return Compared(run, comparison, tuple((n, old[n], new[n]) for n in names), root != other_root, tuned)
@@ -115,7 +126,8 @@ def _facts(folders: Sequence[RunFolder], headlines: Sequence[Headline], others: 
         scores, doubled = f.read_json(f.metrics).get("metrics", []), ("error rate", first.name)
         metrics = [first.to_dict(), *(m for m in scores if m.get("name") not in doubled)]
         runs.append({"name": f.name, "path": str(f.path), "headline": first.to_dict(), "metrics": metrics})
-    return {"runs": runs, "first": folders[0].name, "comparisons": [_comparison_facts(c) for c in others]}
+    comparisons = [_comparison_facts(c) for c in others]
+    return {"runs": runs, "first": folders[0].name, "comparisons": comparisons, "note": WEIGHTS_ONLY}
 
 
 def _comparison_facts(c: Compared) -> dict[str, Any]:
@@ -128,11 +140,20 @@ def _comparison_facts(c: Compared) -> dict[str, Any]:
         "run": plain.pop("other"),
         **plain,
         "matched_by_name_alone": c.other_data,
-        "thresholds_chosen_on_these_pictures": c.tuned,
+        "thresholds_chosen_on_these_pictures": bool(c.tuned),
+        "thresholds_note": _tuned_note(c),
         "differences": [e.to_dict() for e in c.comparison.scores],
         "classes_compared": per_class,
         "settings": [{"name": name, "first": a, "other": b} for name, a, b in c.settings],
     }
+
+
+def _tuned_note(c: Compared) -> str:
+    """Say whom thresholds flatter that these very pictures chose; empty where nobody's were chosen."""
+    if not c.tuned:
+        return ""
+    whom = "both runs alike" if len(c.tuned) == 2 else f"{c.tuned[0]} alone, which seems a little better than it is"
+    return f"by what predict decides: thresholds that these pictures chose flatter {whom}"
 
 
 # -- as a page -------------------------------------------------------------------------------------------------
@@ -176,12 +197,14 @@ def _say(
     if screen.quiet:
         for c in others:
             for e in c.comparison.scores:
-                screen.row("", f"{c.run.name}: {e.name} {_change(e)} {_verdict(e)}", always=True)
+                screen.row("", f"{c.run.name}: {e.name} {_change(e)} {e.verdict}", always=True)
         return
     screen.say(
         f"Each score is of a run's own validation part; differences are those from {first} on the pictures that both "
-        "validated and neither trained on. In brackets the 95 % intervals."
+        "validated and neither trained on. In brackets the 95 % intervals. The first score gives the verdict. Better, "
+        "worse and beyond chance hold for all that is said here together: p below 0.05."
     )
+    screen.say(WEIGHTS_ONLY)
     _say_scores(screen, runs, others)
     for other in others:
         _say_one(screen, first, other)
@@ -201,7 +224,7 @@ def _say_scores(screen: Screen, runs: Sequence[Mapping[str, Any]], others: Seque
     names = [screen.cut(name, max(8, screen.width - _NUMBERS)) for name in names]
     width = max(map(cell_len, names))
     own = [{m["name"]: m for m in r["metrics"]} for r in runs]
-    changes: list[dict[str, Estimate]] = [{}, *({e.name: e for e in c.comparison.scores} for c in others)]
+    changes: list[dict[str, Difference]] = [{}, *({e.name: e for e in c.comparison.scores} for c in others)]
     headlines = [r["headline"]["name"] for r in runs]
     for score in dict.fromkeys([*headlines, *(name for of_run in changes for name in of_run)]):
         screen.say()
@@ -209,7 +232,7 @@ def _say_scores(screen: Screen, runs: Sequence[Mapping[str, Any]], others: Seque
         rows = []
         for name, scores, differences in zip(names, own, changes, strict=True):
             change = differences.get(score)
-            against = ("", "") if change is None else (_change(change), _verdict(change))
+            against = ("", "") if change is None else (_change(change), change.verdict)
             rows.append((name, _own(scores.get(score)), *against))
         screen.table(rows, least=(width, 20, 23), indent=2)
 
@@ -220,13 +243,13 @@ def _own(metric: Mapping[str, Any] | None) -> str:
     return f"{metric['value']:.3f} ({metric['low']:.2f} to {metric['high']:.2f})"
 
 
-def _change(e: Estimate) -> str:
+def _change(e: Difference) -> str:
     digits = 2 if e.high - e.low >= 0.02 else 3
     return f"{e.value:+.3f} ({e.low:+.{digits}f} to {e.high:+.{digits}f})"
 
 
-def _verdict(e: Estimate) -> str:
-    return "better" if e.low > 0 else "worse" if e.high < 0 else "unclear"
+def _p(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _say_one(screen: Screen, first: str, other: Compared) -> None:
@@ -247,7 +270,7 @@ def _say_one(screen: Screen, first: str, other: Compared) -> None:
             screen.row("tags" if c.measure == "F2" else "classes", text)
     _say_classes(screen, c)
     if other.tuned:
-        screen.row("", "by what predict decides: thresholds that these pictures chose flatter both runs alike")
+        screen.row("", _tuned_note(other))
     _say_pictures(screen, "fixed", f"wrong in {first}, right in {c.other}", c.fixed)
     _say_pictures(screen, "broken", f"right in {first}, wrong in {c.other}", c.broken)
     _say_settings(screen, other)
@@ -268,14 +291,12 @@ def _say_classes(screen: Screen, comparison: Comparison) -> None:
     if not first:
         screen.row("classes", f"none has another {comparison.measure}")
         return
-    chance = f"beyond chance (p for all {len(comparison.per_class)} comparisons together)"
-    screen.row("classes", f"{len(sure)} changed {chance}; by {comparison.measure}:")
+    screen.row("classes", f"{len(sure)} of {len(comparison.per_class)} changed beyond chance; by {comparison.measure}:")
     screen.table([(screen.cut(c.name, _NAME_WIDTH), _class_numbers(c)) for c in first], indent=LABEL_WIDTH)
 
 
 def _class_numbers(c: ClassDifference) -> str:
-    p = "<0.001" if c.p_value < 0.001 else f"{c.p_value:.3f}"
-    return f"{c.first:.2f} → {c.other:.2f}  {c.change:+.2f}  {plural(c.n, 'picture')}  p {p}"
+    return f"{c.first:.2f} → {c.other:.2f}  {c.change:+.2f}  {plural(c.n, 'picture')}  p {_p(c.p_value)}"
 
 
 def _say_pictures(screen: Screen, label: str, what: str, pictures: Sequence[ChangedPicture]) -> None:

@@ -1,7 +1,13 @@
-"""Two models on the pictures that both validated and neither trained on: what differs, and what is chance.
+"""Models on the pictures that all validated and none trained on: what differs from the first, and what is chance.
 
 All differences are "the other less the first". Pictures are matched by file. A picture on which the two runs were
 given different truths (it was relabelled in between) is left out and counted: there is no truth to judge both by.
+
+What is compared are the weights that came out of these trainings. Whether a recipe is better than another takes
+several seeds of each (Bouthillier et al. 2021, "Accounting for variance in machine learning benchmarks").
+
+A page makes many statements: a verdict for each run by the headline score, other scores, every class. That any of them
+is chance happens on at most one page in twenty: see ``together``.
 """
 
 from __future__ import annotations
@@ -9,18 +15,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from onecycle.errors import ArgumentError
-from onecycle.evaluation.certainty.intervals import Estimate, default_scores, difference, sample_fbeta
+from onecycle.evaluation.certainty.intervals import (
+    LEVEL,
+    Estimate,
+    SumScore,
+    WeightedScore,
+    default_scores,
+    difference,
+    sample_fbeta,
+    wilson,
+)
+from onecycle.evaluation.certainty.significance import SURE, flip_p_values, holm, unit_numbers, unit_sums
 from onecycle.evaluation.class_table import class_rows, ranked_by
 from onecycle.evaluation.headline import AT_CHOSEN, held_out_decisions
 from onecycle.evaluation.predictions import Predictions
-from onecycle.evaluation.certainty.significance import SURE, holm
+from onecycle.evaluation.scores import ratio
 
 _MOST_RELABELLED = 0.5
 """Where more of the common files than this have different truths, the names mean different pictures."""
+
+HEADLINE_SHARE = 0.8
+"""Of the one page in twenty with a false statement, what the verdicts by the headline score may use up."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +52,24 @@ class Candidate:
     trained: frozenset[str] = frozenset()  # names of the files that it trained on
 
 
+@dataclass(frozen=True, kw_only=True)
+class Difference(Estimate):
+    """A difference of one score, with the p-value of all that a page says together."""
+
+    p_value: float
+
+    @property
+    def verdict(self) -> str:
+        """Whether the other is "better" or "worse" beyond chance, else "unclear"."""
+        if not self.p_value < SURE or not self.value:
+            return "unclear"
+        return "better" if self.value > 0 else "worse"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON has them."""
+        return {**super().to_dict(), "p_value": self.p_value, "verdict": self.verdict}
+
+
 @dataclass(frozen=True)
 class ClassDifference:
     """How one class fares."""
@@ -40,7 +78,7 @@ class ClassDifference:
     n: int  # pictures that have it
     first: float  # recall of the class; for a tag F2 of the decisions; NaN where there is none
     other: float  # the same of the other run
-    p_value: float  # of McNemar's exact test, for all classes together (Holm)
+    p_value: float  # of this difference, for all that a page says together
 
     @property
     def change(self) -> float:
@@ -49,7 +87,7 @@ class ClassDifference:
 
     @property
     def sure(self) -> bool:
-        """Whether this is hardly chance, for all classes tested together."""
+        """Whether this is hardly chance, for all that a page says together."""
         return self.p_value < SURE
 
 
@@ -79,26 +117,57 @@ class Comparison:
     only_first: tuple[str, ...]  # classes that only the first knows; pictures of these are left out
     only_other: tuple[str, ...]  # classes that only the other knows
     measure: str  # what is compared class by class
-    scores: tuple[Estimate, ...]  # differences with their intervals, the headline's first
+    scores: tuple[Difference, ...]  # with their intervals, the headline's first: the verdict
     per_class: tuple[ClassDifference, ...]  # the largest differences first
     fixed: tuple[ChangedPicture, ...]  # pictures that the first had wrong and the other has right
     broken: tuple[ChangedPicture, ...]  # the reverse
 
 
 def compare(first: Candidate, other: Candidate, *, seed: int = 0) -> Comparison:
-    """Compare two runs on the pictures that both validated and neither trained on.
+    """Compare two runs on the pictures that both validated and neither trained on; see ``compare_all``."""
+    return compare_all(first, [other], seed=seed)[0]
+
+
+def compare_all(first: Candidate, others: Sequence[Candidate], *, seed: int = 0) -> list[Comparison]:
+    """Compare each run with the first, on the pictures that both validated and neither trained on.
 
     Args:
-        first, other: what each said; classes that only one knows are left out, with their pictures (of tags: the tags
+        first, others: what each said; classes that only one knows are left out, with their pictures (of tags: the tags
             alone).
-        seed: of the intervals.
+        seed: of the intervals and the drawn flips.
 
     Raises:
         ArgumentError: tags against single labels, no class or no picture in common, or names that mean other pictures.
 
-    Source: McNemar 1947, "Note on the sampling error of the difference between correlated proportions"; Holm as in
-        ``slices``; intervals as ``intervals.difference``.
+    Source: ``significance.flip_p_values`` for each difference; intervals as ``intervals.difference``; ``together``.
     """
+    return together([_compared(first, other, seed) for other in others])
+
+
+def together(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Correct the p-values of all that one page says, so that any of it is chance on at most one page in twenty.
+
+    The headline's verdicts on all runs are one family and get four fifths of the error; other scores and classes of all
+    runs are the other. Holm within each; where every run differs in the headline, the others get all of it.
+
+    Source: Holm 1979; several runs against one, Demšar 2006, "Statistical comparisons of classifiers over multiple data
+        sets"; the families, Wiens 2003, "A fixed sequence Bonferroni procedure for testing multiple endpoints".
+    """
+    first = holm(np.array([c.scores[0].p_value for c in comparisons])) / HEADLINE_SHARE
+    others = [p for c in comparisons for p in (*(s.p_value for s in c.scores[1:]), *(d.p_value for d in c.per_class))]
+    rest = holm(np.array(others))
+    passed = np.maximum(rest, first.max(initial=0.0))
+    left = iter(np.minimum(np.minimum(rest / (1 - HEADLINE_SHARE), passed), 1.0).tolist())
+    corrected = []
+    for c, p in zip(comparisons, np.minimum(first, 1.0).tolist(), strict=True):
+        scores = (replace(c.scores[0], p_value=p), *(replace(s, p_value=next(left)) for s in c.scores[1:]))
+        per_class = tuple(replace(d, p_value=next(left)) for d in c.per_class)
+        corrected.append(replace(c, scores=scores, per_class=per_class))
+    return corrected
+
+
+def _compared(first: Candidate, other: Candidate, seed: int) -> Comparison:
+    """Compare two runs; p-values are those of each difference for itself."""
     mine, theirs = first.predictions, other.predictions
     if mine.is_multi != theirs.is_multi:
         tags, single = (c.name for c in ((first, other) if mine.is_multi else (other, first)))
@@ -135,34 +204,73 @@ def compare(first: Candidate, other: Candidate, *, seed: int = 0) -> Comparison:
         only_other=tuple(c for c in theirs.classes if c not in classes),
         measure="F2" if a.is_multi else "recall",
         scores=tuple(_differences(a, b, max(len(mine.classes), len(theirs.classes)), seed)),
-        per_class=_per_class(a, b, len(classes)),
+        per_class=_per_class(a, b, len(classes), seed),
         fixed=fixed,
         broken=broken,
     )
 
 
-def _differences(a: Predictions, b: Predictions, n_classes: int, seed: int) -> list[Estimate]:
+def _differences(a: Predictions, b: Predictions, n_classes: int, seed: int) -> list[Difference]:
     """Return the differences in each score, first in the headline's: of tags at chosen thresholds, held out."""
     scores = default_scores(n_classes, is_multi=a.is_multi)
+    pairs: list[tuple[str, WeightedScore, np.ndarray, np.ndarray]]
     pairs = [(s.name, s, b.probs, a.probs) for s in scores if s.name != "error rate"]
     if a.held_out is not None and b.held_out is not None:
-        name, score = f"sample-F{a.beta:g} {AT_CHOSEN}", sample_fbeta(a.beta, 0.5)
-        pairs.insert(0, (name, score, b.held_out.astype(float), a.held_out.astype(float)))
-    return [
-        _within_reach(difference(s, other, own, a.known_targets, name=name, groups=a.groups, seed=seed))
-        for name, s, other, own in pairs
-    ]
+        first = f"sample-F{a.beta:g} {AT_CHOSEN}", sample_fbeta(a.beta, 0.5)
+        pairs.insert(0, (*first, b.held_out.astype(float), a.held_out.astype(float)))
+    found, units = [], unit_numbers(a.groups, len(a))
+    for name, score, other, own in pairs:
+        e = difference(score, other, own, a.known_targets, name=name, groups=a.groups, seed=seed)
+        if isinstance(score, SumScore):
+            added = _contributions(score, other, own, a.known_targets)
+            p = float(flip_p_values(unit_sums(added[:, None], units), seed=seed)[0])
+        else:
+            p = _p_of_interval(e, int(units.max()) + 1)
+        found.append(Difference(**vars(_within_reach(e, int(units.max()) + 1)), p_value=p))
+    return found
 
 
-def _within_reach(e: Estimate) -> Estimate:
+def _contributions(score: SumScore, other: np.ndarray, own: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return what each picture adds to a difference of scores, float ``(N,)``.
+
+    A score of sums is taken as linear at the sums of both together, which swapping the two leaves as they are; of a
+    mean or a ratio, the sum of what is added is then 0 exactly where the two scores are equal.
+    """
+    first, second = score.rows(own, targets), score.rows(other, targets)
+    both = first.sum(axis=0) + second.sum(axis=0)
+    step = 1e-3 * max(1.0, float(np.abs(both).max()))
+    slopes = (score.total(both + step * np.eye(len(both))) - score.total(both - step * np.eye(len(both)))) / (2 * step)
+    return np.asarray((second - first) @ np.nan_to_num(slopes))
+
+
+def _p_of_interval(e: Estimate, n_units: int) -> float:
+    """Return the p-value of a difference by the spread that its interval shows: value ± t · spread."""
+    from scipy.special import stdtr, stdtrit
+
+    half = (e.high - e.low) / 2
+    if not 0 < half < np.inf:
+        return 1.0
+    return float(2 * stdtr(n_units - 1, -abs(e.value) * stdtrit(n_units - 1, (1 + LEVEL) / 2) / half))
+
+
+def _within_reach(e: Estimate, n_units: int) -> Estimate:
     """Mend the interval of a difference where few pictures, or none, differ.
 
-    It is cut at −1 and 1, beyond which two shares cannot differ. Where no picture at all differs, resampling shows no
-    spread, and yet of new pictures up to 3 in n might.
+    It is cut at −1 and 1, beyond which two shares cannot differ. Where resampling shows no spread, nothing is known but
+    how many units there are: where none differs, up to 3 in n of new ones might; where all differ alike, the interval
+    is Wilson's of so many.
 
     Source: Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything all right?", for the 3 in n.
     """
-    low, high = (-3 / e.n, 3 / e.n) if e.low == e.high == 0 else (e.low, e.high)
+    from scipy.special import stdtrit
+
+    low, high = e.low, e.high
+    if high - low < 1e-9:
+        if e.value == 0:
+            low, high = -3 / n_units, 3 / n_units
+        else:
+            ends = wilson((1 + e.value) / 2, n_units, float(stdtrit(max(n_units - 1, 1), (1 + LEVEL) / 2)))
+            low, high = (float(2 * end - 1) for end in ends)
     return replace(e, low=max(low, -1.0), high=min(high, 1.0))
 
 
@@ -212,17 +320,17 @@ def _aligned(p: Predictions, files: Sequence[str], classes: Sequence[str]) -> Pr
     )
 
 
-def _per_class(a: Predictions, b: Predictions, n_common: int) -> tuple[ClassDifference, ...]:
+def _per_class(a: Predictions, b: Predictions, n_common: int, seed: int) -> tuple[ClassDifference, ...]:
     """Compare the first classes, which both know, the largest differences first; those without a picture are left out.
 
-    Tags are right or wrong on every picture; classes are compared on the pictures that have them.
+    What is shown is what is tested: the recall of a class on the pictures that have it, the F of a tag on all.
     """
     tables = [class_rows(run, intervals=False)[:n_common] for run in (a, b)]
     rows = [pair for pair in zip(*tables, strict=True) if pair[0].support]
-    hits = [run.predicted[:, :n_common] == a.truth[:, :n_common] for run in (a, b)]
     score = partial(ranked_by, is_multi=a.is_multi)
-    at = [(slice(None) if a.is_multi else a.truth[:, row.index], row.index) for row, _ in rows]
-    p_values = holm(np.array([_mcnemar(*(h[where] for h in hits)) for where in at])).tolist()
+    added = _added_to_f(a, b) if a.is_multi else (b.predicted & a.truth).astype(float) - (a.predicted & a.truth)
+    added = added[:, [row.index for row, _ in rows]]
+    p_values = flip_p_values(unit_sums(added, unit_numbers(a.groups, len(a))), seed=seed).tolist()
     differences = [
         ClassDifference(one.name, one.support, score(one), score(two), p_value)
         for (one, two), p_value in zip(rows, p_values, strict=True)
@@ -230,12 +338,21 @@ def _per_class(a: Predictions, b: Predictions, n_common: int) -> tuple[ClassDiff
     return tuple(sorted(differences, key=lambda d: -abs(d.change)))
 
 
-def _mcnemar(first: np.ndarray, other: np.ndarray) -> float:
-    """Return how likely so unequal numbers of gains and losses are by chance, from bool ``(N,)`` hits of both."""
-    from scipy import stats
+def _added_to_f(a: Predictions, b: Predictions) -> np.ndarray:
+    """Return what each picture adds to the difference in each tag's F, float ``(N, C)``.
 
-    gained, lost = int((other & ~first).sum()), int((first & ~other).sum())
-    return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    With F = (1+β²)·tp / ((1+β²)·tp + β²·fn + fp) of both runs together, a picture speaks for a run by (1+β²)·tp less F
+    times its part of the divisor. The sum of it is above 0 exactly where the other run's F is above the first's.
+    """
+    weight = 1 + a.beta**2
+
+    def terms(run: Predictions) -> tuple[np.ndarray, np.ndarray]:
+        hits = weight * (run.predicted & a.truth)
+        return hits, hits + a.beta**2 * (a.truth & ~run.predicted) + (run.predicted & ~a.truth)
+
+    (hits, size), (its_hits, its_size) = terms(a), terms(b)
+    both = ratio((hits + its_hits).sum(axis=0), (size + its_size).sum(axis=0), empty=0.0)
+    return np.asarray((its_hits - hits) - both * (its_size - size))
 
 
 def _changed(a: Predictions, b: Predictions) -> tuple[tuple[ChangedPicture, ...], tuple[ChangedPicture, ...]]:

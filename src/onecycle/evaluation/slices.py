@@ -241,4 +241,3 @@ def _numbers(cells: pd.Series[Any]) -> pd.Series[Any] | None:
         return None
     numbers = pd.to_numeric(cells, errors="coerce")
     return numbers if numbers.notna().equals(cells.notna()) else None
-

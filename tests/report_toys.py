@@ -133,7 +133,7 @@ def content_of(p: Predictions, *, doubtful: bool = True, read=drawn) -> ReportCo
         doubtful=tuple(DoubtfulPicture(p.files[i], pictures.shot(i, MEDIUM_PX), tuple(asked)) for i in range(4))
         if doubtful
         else None,
-        issues=IssueCount(4, 4, 400),
+        issues=IssueCount(flagged=9, n=4, pictures=4, judged=400, expected=5, low=1, high=8),
         columns=("file", "tag", "given", "suggested", "score", "new_label")
         if p.is_multi
         else ("file", "given", "suggested", "score", "new_label"),

@@ -37,7 +37,7 @@ def test_flipped_classes_come_first_with_the_true_one_suggested(seed, c):
     assert (ranked.given == given_labels[ranked.items]).all()
     assert (np.diff(ranked.scores) >= 0).all()
     np.testing.assert_allclose(ranked.scores, probs[ranked.items, given_labels[ranked.items]])
-    assert 0 < ranked.n_likely <= 16
+    assert 0 < ranked.doubts.flagged <= 16
 
 
 def test_flipped_tags_come_first_each_for_itself():
@@ -53,7 +53,8 @@ def test_flipped_tags_come_first_each_for_itself():
     first = ranked.items[:20], ranked.classes[:20]
     assert (ranked.suggested[:20] == truth[first]).all()
     assert (ranked.given[:20] == 1 - truth[first]).all()
-    assert 0 < ranked.n_likely <= 40
+    assert 0 < ranked.doubts.flagged <= 40
+    assert 10 <= ranked.doubts.excess <= 20
 
 
 def test_what_is_not_judged_is_left_out_and_counted():

@@ -259,6 +259,7 @@ def test_probabilities_are_called_good_only_where_the_upper_end_is_below_the_lim
     assert words in next(s for s in verdict.statements if s.question == "Probabilities").text
 
 
+<<<<<<< HEAD
 def yes_decisions(n: int, *, off: dict[int, float], seed: int = 0) -> Predictions:
     """Return tags whose no is always right and whose yes says 0.6 to 0.98; that of some tags is right less often."""
     rng = np.random.default_rng(seed)
@@ -293,16 +294,31 @@ def test_without_any_yes_nothing_is_said_of_probabilities():
     none = replace(p, probs=p.probs * 0.01, decided=np.zeros_like(p.decided))
     assert "no tag is given" in said_of_probabilities(none)
     assert calibration_facts(none).curve is None
+=======
+def counted(n: int, pictures: int, judged: int | None) -> IssueCount:
+    """A count of a run that did not ask how many would look doubtful if all were right."""
+    return IssueCount(flagged=n, n=n, pictures=pictures, judged=judged)
+>>>>>>> 4fe96c3 (Doubtful labels: how many would look so if all were right, and only what is more than that is claimed and listed)
 
 
 @pytest.mark.parametrize(
     ("count", "is_multi", "text"),
     [
-        (IssueCount(538, 339, 16999), True, "538 of 16,999 yes/no decisions on tags look doubtful (on 339 pictures)"),
-        (IssueCount(1, 1, 17), True, "1 of 17 yes/no decisions on tags looks doubtful (on 1 picture)"),
-        (IssueCount(3, 3), True, "3 yes/no decisions on tags look doubtful (on 3 pictures)"),
-        (IssueCount(1200, 1200, 9000), False, "1,200 of 9,000 labels look doubtful"),
-        (IssueCount(0, 0, 9), False, "no label looks doubtful"),
+        (counted(538, 339, 16999), True, "538 of 16,999 yes/no decisions on tags look doubtful (on 339 pictures)"),
+        (counted(1, 1, 17), True, "1 of 17 yes/no decisions on tags looks doubtful (on 1 picture)"),
+        (counted(3, 3, None), True, "3 yes/no decisions on tags look doubtful (on 3 pictures)"),
+        (counted(1200, 1200, 9000), False, "1,200 of 9,000 labels look doubtful"),
+        (counted(0, 0, 9), False, "no label looks doubtful"),
+        (
+            IssueCount(flagged=158, n=108, pictures=108, judged=1797, expected=49.7, low=77.1, high=140.6),
+            False,
+            "158 of 1,797 labels look doubtful, about 50 of which would if all were right; 108 more (77 to 141)",
+        ),
+        (
+            IssueCount(flagged=44, n=0, pictures=0, judged=1797, expected=42.2, low=-14, high=21),
+            False,
+            "44 of 1,797 labels look doubtful, no more than chance if all were right (about 42 would)",
+        ),
     ],
 )
 def test_doubtful_labels_are_counted_with_their_unit(count, is_multi, text):

@@ -52,10 +52,11 @@ def test_wrong_classes_are_found_shown_and_mended(colour_path, tmp_path, capsys)
     top = found.top(5)
     assert {f"train/{Path(issue.path).name}" for issue in top} == wrong
     assert all(issue.given != issue.suggested for issue in top)
-    assert 4 <= found.n_likely <= 8
+    assert 4 <= found.doubts.flagged <= 8
     text = str(found)
     assert max(map(len, text.splitlines())) <= 80
-    assert f"{found.n_likely} of 60 labels look doubtful to 3 heads" in text
+    assert f"{found.doubts.flagged} of 60 labels look doubtful" in text
+    assert "3 heads that had not seen them" in " ".join(text.split())
     assert "The body was not trained on these labels." in text
     assert len(found.show(4, return_fig=True).axes) == 4
 
@@ -71,7 +72,7 @@ def test_wrong_classes_are_found_shown_and_mended(colour_path, tmp_path, capsys)
     truth = pd.read_csv(colour_path / "labels.csv")["label"].tolist()
     assert [str(mended.labels.label(i)) for i in range(60)] == truth
     learn.data = mended
-    assert learn.label_issues(folds=3).n_likely <= 1
+    assert learn.label_issues(folds=3).doubts.excess == 0
 
 
 def test_wrong_tags_are_found_one_by_one(colour_path, tmp_path):

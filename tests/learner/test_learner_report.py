@@ -108,7 +108,7 @@ def test_label_issues_become_questions(learn):
     assert picture.shot.src.startswith("data:image/")
     assert picture.labels[0].tag == tag
     assert (made.content.issues.n, made.content.issues.pictures) == (1, 1)
-    assert "1 yes/no decision on tags looks doubtful (on 1 picture) to heads that had not seen it;" in made.html
+    assert "1 yes/no decision on tags looks doubtful (on 1 picture). Asked were heads" in made.html
     assert payload_of(made)["columns"] == ["file", "tag", "given", "suggested", "score", "new_label"]
 
 
@@ -116,9 +116,9 @@ def test_only_what_is_doubtful_is_shown(learn):
     issues = learn.label_issues(folds=2)
     made = build_report(learn, label_issues=issues)
     count = made.content.issues
-    assert (count.n, count.judged) == (issues.n_likely, len(issues))
-    assert count.pictures == len({issue.row for issue in issues.top(issues.n_likely)})
-    assert sum(len(p.labels) for p in made.content.doubtful) == min(60, issues.n_likely)
+    assert (count.flagged, count.n, count.judged) == (issues.doubts.flagged, issues.doubts.excess, len(issues))
+    assert count.pictures == len({issue.row for issue in issues.top(count.n)})
+    assert sum(len(p.labels) for p in made.content.doubtful) == min(60, count.n)
     nothing = build_report(learn, label_issues=issues.top(5), issue_count=count_issues(issues.top(5), n=0))
     assert nothing.content.doubtful == ()
     assert "No label looks doubtful." in nothing.html

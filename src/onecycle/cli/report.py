@@ -11,6 +11,7 @@ from typing import Any
 from onecycle.cli.screen import Screen
 from onecycle.errors import DataError
 from onecycle.evaluation.interpretation import ClassificationInterpretation
+from onecycle.evaluation.report.verdict import IssueCount
 from onecycle.learner.fine_tune.plan import ALL, HEAD
 from onecycle.learner.learner import Learner
 from onecycle.learner.report import METRIC_NAMES, Issues, Report, build_report, count_issues
@@ -73,8 +74,15 @@ def report_of_run(
         env=run.read_json(run.env),
         notes=notes_of(run, audit),
         training_note=stages_note(run),
-        issue_count=count_issues(issues, n=metrics.get("label_issues"), judged=metrics.get("labels_judged")),
+        issue_count=_issue_count(metrics, issues),
     )
+
+
+def _issue_count(metrics: Mapping[str, Any], issues: Issues) -> IssueCount | None:
+    """Return how many labels look doubtful; runs of earlier versions did not ask how many would if all were right."""
+    if metrics.get("label_doubts"):
+        return IssueCount(**metrics["label_doubts"])
+    return count_issues(issues, n=metrics.get("label_issues"), judged=metrics.get("labels_judged"))
 
 
 def notes_of(run: RunFolder, audit: Mapping[str, Any] | None) -> list[str]:

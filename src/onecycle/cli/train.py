@@ -15,7 +15,7 @@ import torch
 from onecycle.cli.exit_codes import FULL_DISK, INTERRUPTED
 from onecycle.cli.screen import Screen
 from onecycle.cli.training.progress import RunProgress, show_plan
-from onecycle.cli.training.results import judge, show_results, write_report, write_results
+from onecycle.cli.training.results import issue_count, judge, show_results, write_report, write_results
 from onecycle.cli.training.start import TrainingStart, check_writable, create_run, prepare_data, show_machine
 from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError, OutputError
 from onecycle.evaluation.headline import scores_of
@@ -260,7 +260,7 @@ class TrainingRun:
         interpretation = judge(progress.config, learn, screen)
         predictions = None if interpretation is None else interpretation.predictions
         listed = progress.issues if progress.issues is not None else read_issues(run, learn.data)
-        issues = checkpoints.done.label_issues, listed
+        issues = issue_count(checkpoints.done, listed), listed
         write_results(run, learn, predictions, audit=audit, issues=issues)
         checkpoints.clear()
         report = write_report(run, learn, interpretation, issues=listed, screen=screen)

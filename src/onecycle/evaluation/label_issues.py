@@ -1,6 +1,6 @@
-"""Which labels are probably wrong: confident learning on probabilities that were predicted out of fold.
+"""Which labels are doubtful: confident learning on probabilities that were predicted out of fold.
 
-The scores and the estimate of what is wrong are cleanlab's; here they become one ranked list for both kinds of
+The scores and what counts as doubtful are cleanlab's; here they become one ranked list for both kinds of
 labels. With tags every decision (this picture, this tag) is ranked for itself.
 """
 
@@ -10,10 +10,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.label_noise import DoubtCount, count_doubts
 
 YES, NO = "yes", "no"
 """What is given and suggested for a tag."""
@@ -40,14 +42,16 @@ class RankedLabels:
     given: np.ndarray  # int64 (M,): 1 or 0 for a tag, else the class
     suggested: np.ndarray  # int64 (M,): 1 or 0 for a tag, else the class that the probabilities speak for
     scores: np.ndarray  # float64 (M,), ascending
-    n_likely: int  # how many of them cleanlab counts as wrong
+    doubts: DoubtCount  # how many of them look doubtful, and how many would if all were right
     n_unjudged: int  # labels left out because no other picture could teach them
 
     def __len__(self) -> int:
         return len(self.items)
 
 
-def rank_labels(probs: np.ndarray, targets: np.ndarray, *, judged: np.ndarray | None = None) -> RankedLabels:
+def rank_labels(
+    probs: np.ndarray, targets: np.ndarray, *, judged: np.ndarray | None = None, seed: int = 0
+) -> RankedLabels:
     """Rank the labels of N pictures by how little the out-of-fold probabilities support them.
 
     The score is the probability of the given label (cleanlab's self-confidence), for a tag that is absent the
@@ -58,6 +62,7 @@ def rank_labels(probs: np.ndarray, targets: np.ndarray, *, judged: np.ndarray | 
             probability a tag.
         targets: int64 ``(N,)`` class indices, or 0/1 ``(N, C)`` tags.
         judged: bool, ``(N,)`` or ``(N, C)`` as ``targets``: False leaves a label out; None judges all.
+        seed: of the labels that are drawn to see how many would look doubtful if all were right.
 
     Returns:
         the ranking; equal scores keep the order of the pictures.
@@ -72,7 +77,9 @@ def rank_labels(probs: np.ndarray, targets: np.ndarray, *, judged: np.ndarray | 
     targets = np.asarray(targets > 0 if is_multi else targets, dtype=np.int64)
     _check(probs, targets, judged)
     use = np.ones(targets.shape, dtype=bool) if judged is None else np.asarray(judged, dtype=bool)
-    scores, wrong, suggested = (_of_tags if is_multi else _of_classes)(probs, targets)
+    scores = _tag_scores(probs, targets) if is_multi else _class_scores(probs, targets)
+    flag = partial(_doubtful_tags if is_multi else _doubtful_classes, probs)
+    best = (probs > 0.5).astype(np.int64) if is_multi else probs.argmax(axis=1)
     places = np.argwhere(use)
     order = places[np.argsort(scores[use], kind="stable")]
     at = tuple(order.T)
@@ -80,9 +87,9 @@ def rank_labels(probs: np.ndarray, targets: np.ndarray, *, judged: np.ndarray | 
         items=order[:, 0],
         classes=order[:, 1] if is_multi else targets[at],
         given=targets[at],
-        suggested=suggested[at],
+        suggested=best[at],
         scores=scores[at],
-        n_likely=int((wrong & use).sum()),
+        doubts=count_doubts(probs, targets, use, flag, seed=seed),
         n_unjudged=int((~use).sum()),
     )
 
@@ -114,35 +121,45 @@ def as_issues(
     ]
 
 
-def _of_classes(probs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return score, whether it counts as wrong, and the suggestion, of each picture ``(N,)``."""
-    from cleanlab.filter import find_label_issues
+def _class_scores(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the score of each picture's label, ``(N,)``."""
     from cleanlab.rank import get_label_quality_scores
 
-    scores = get_label_quality_scores(targets, probs, method="self_confidence")
-    wrong = np.zeros(len(targets), dtype=bool)
-    if len(np.unique(targets)) > 1:  # of a single class there is nothing to confuse
-        with _rare_classes_accepted():
-            wrong = find_label_issues(targets, probs, n_jobs=1)
-    return np.asarray(scores), np.asarray(wrong), probs.argmax(axis=1)
+    return np.asarray(get_label_quality_scores(targets, probs, method="self_confidence"))
 
 
-def _of_tags(probs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return score, whether it counts as wrong, and the suggestion, of each decision ``(N, C)``."""
-    from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
+def _doubtful_classes(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return which labels ``(N,)`` look doubtful, bool."""
+    from cleanlab.filter import find_label_issues
+
+    if len(np.unique(targets)) < 2:  # of a single class there is nothing to confuse
+        return np.zeros(len(targets), dtype=bool)
+    with _rare_classes_accepted():
+        return np.asarray(find_label_issues(targets, probs, n_jobs=1))
+
+
+def _tag_scores(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the score of each decision, ``(N, C)``."""
     from cleanlab.multilabel_classification.rank import get_label_quality_scores_per_class
 
-    def as_lists(columns: np.ndarray) -> list[list[int]]:
-        return [np.flatnonzero(row).tolist() for row in columns]
+    return np.asarray(get_label_quality_scores_per_class(_as_lists(targets), probs, method="self_confidence"))
 
-    scores = get_label_quality_scores_per_class(as_lists(targets), probs, method="self_confidence")
+
+def _doubtful_tags(probs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return which decisions ``(N, C)`` look doubtful, bool."""
+    from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
+
     varied = np.flatnonzero(targets.any(axis=0) & ~targets.all(axis=0))
-    wrong = np.zeros(targets.shape, dtype=bool)
+    doubtful = np.zeros(targets.shape, dtype=bool)
     if len(varied):  # a tag that all or no pictures have cannot be confused
         with _rare_classes_accepted():
-            labels = as_lists(targets[:, varied])
-            wrong[:, varied] = find_multilabel_issues_per_class(labels, probs[:, varied], n_jobs=1)
-    return np.asarray(scores), wrong, (probs > 0.5).astype(np.int64)
+            labels = _as_lists(targets[:, varied])
+            doubtful[:, varied] = find_multilabel_issues_per_class(labels, probs[:, varied], n_jobs=1)
+    return doubtful
+
+
+def _as_lists(columns: np.ndarray) -> list[list[int]]:
+    return [np.flatnonzero(row).tolist() for row in columns]
 
 
 @contextmanager

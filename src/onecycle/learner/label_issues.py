@@ -1,4 +1,4 @@
-"""Which labels are probably wrong: out-of-fold predictions of quick heads on the features of the body, ranked.
+"""Which labels are doubtful: out-of-fold predictions of quick heads on the features of the body, ranked.
 
 The body's features are computed once. Then the pictures are dealt into folds, and for each fold a new head learns
 from the others and predicts it, so that no head has seen the label that it is asked about.
@@ -6,6 +6,7 @@ from the others and predicts it, so that no head has seen the label that it is a
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -24,7 +25,9 @@ from onecycle.data.labels.items import Labels
 from onecycle.data.labels.stratified import stratified_folds
 from onecycle.data.progress import counting_bar
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.label_noise import DoubtCount
 from onecycle.evaluation.label_issues import LabelIssue, RankedLabels, as_issues, rank_labels
+from onecycle.evaluation.report.verdict import IssueCount
 from onecycle.files import name_below, write_whole
 from onecycle.learner.features import LabelledFeatures
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten, bn_drop_lin, init_head, set_prior_bias
@@ -65,12 +68,19 @@ class LabelIssues:
         return len(self.ranked)
 
     @property
-    def n_likely(self) -> int:
-        """How many labels confident learning counts as wrong; hard pictures with a right label are among them."""
-        return self.ranked.n_likely
+    def doubts(self) -> DoubtCount:
+        """How many labels look doubtful, how many would if all were right, and how many more that is."""
+        return self.ranked.doubts
+
+    @property
+    def count(self) -> IssueCount:
+        """The same in words, with what was judged and the pictures that the excess is on."""
+        listed = self.top(self.doubts.excess)
+        return IssueCount.of(self.doubts, listed=len(listed), pictures=len({i.row for i in listed}), judged=len(self))
 
     def top(self, n: int | None = None) -> list[LabelIssue]:
-        """Return the first ``n`` labels, default those that are likely wrong, but at least 100 (or all)."""
+        """Return the first ``n`` labels; default as many as look doubtful beyond those that would if all were right,
+        but at least 100 (or all)."""
         paths = self.data.store.paths
         return as_issues(
             self.ranked,
@@ -78,7 +88,7 @@ class LabelIssues:
             rows=self.rows,
             paths=[paths[row] for row in self.rows],
             is_multi=self.data.is_multi,
-            n=max(self.n_likely, 100) if n is None else n,
+            n=max(self.doubts.excess, 100) if n is None else n,
         )
 
     def to_csv(self, path: str | Path, n: int | None = None) -> Path:
@@ -119,9 +129,9 @@ class LabelIssues:
         return figure if return_fig else None
 
     def __str__(self) -> str:
-        what = "tags of pictures" if self.data.is_multi else "labels"
+        said = self.count.text(is_multi=self.data.is_multi)
         lines = [
-            f"{self.n_likely:,} of {len(self):,} {what} look doubtful to {self.folds} heads that had not seen them.",
+            *textwrap.wrap(f"{said[0].upper()}{said[1:]}. Asked were {self.folds} heads that had not seen them.", 80),
             "The most doubtful:",
             *_table(self.top(_TABLE_ROWS), self.data.path),
             self.body,
@@ -163,7 +173,7 @@ def check_labels(
         folds = n_groups  # a group stays in one fold
     fold_of = stratified_folds(names, labels, folds, seed=used, groups=groups)
     probs = _out_of_fold_probs(features, fold_of, data, seed=used, silent=silent)
-    ranked = rank_labels(probs, labels.targets, judged=taught(labels, fold_of))
+    ranked = rank_labels(probs, labels.targets, judged=taught(labels, fold_of), seed=used)
     return LabelIssues(data, ranked, features.rows, probs, folds, _body_sentence(body_trained))
 
 

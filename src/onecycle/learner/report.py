@@ -290,10 +290,10 @@ def count_issues(issues: Issues, *, n: int | None = None, judged: int | None = N
     if issues is None:
         return None
     if isinstance(issues, LabelIssues):
-        listed, judged = issues.top(issues.n_likely), len(issues)
-    else:
-        listed = list(issues[:n])
-    return IssueCount(len(listed), len({issue.row for issue in listed}), judged)
+        return issues.count
+    listed = list(issues[:n])
+    pictures = len({issue.row for issue in listed})
+    return IssueCount(flagged=len(listed), n=len(listed), pictures=pictures, judged=judged)
 
 
 def _reader(read: Callable[[int], np.ndarray]) -> Callable[[int], np.ndarray | None]:

@@ -24,6 +24,7 @@ from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.headline import HELD_OUT, default_estimates, headline
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
+from onecycle.evaluation.report.verdict import IssueCount
 from onecycle.files import csv_records, csv_text, text_name
 from onecycle.learner.fine_tune.plan import ALL, Stage
 from onecycle.learner.fine_tune.run import StageCallback
@@ -78,7 +79,8 @@ class Done:
     seconds: float = 0.0  # of training
     held_norms: bool | None = None  # the body's batch-norm layers stay as they are; None before all layers train
     trained: bool = False  # whether training is over
-    label_issues: int | None = None  # doubtful labels; None where nobody looked yet
+    label_issues: int | None = None  # labels that look doubtful; None where nobody looked yet
+    label_doubts: dict[str, Any] | None = None  # the same as ``IssueCount``, with how many would if all were right
     rows: int = 0  # of the history, up to these weights
 
     @classmethod
@@ -157,9 +159,9 @@ class RunCheckpoints(StageCallback):
             for path in self.run.checkpoints.glob(f"{name}.*"):
                 path.unlink(missing_ok=True)
 
-    def note_issues(self, n: int) -> None:
+    def note_issues(self, count: IssueCount) -> None:
         """Note how many labels look doubtful."""
-        self._note(label_issues=n)
+        self._note(label_issues=count.flagged, label_doubts=asdict(count))
 
     def write_history(self) -> None:
         """Write ``history.csv``."""

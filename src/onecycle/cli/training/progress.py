@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from onecycle.cli.screen import Screen
@@ -12,7 +12,6 @@ from onecycle.learner.fine_tune.plan import ALL, HEAD, Plan, Stage
 from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
-from onecycle.learner.report import count_issues
 from onecycle.runs.checkpoints import RunCheckpoints, write_sweeps
 from onecycle.runs.config import DEFAULT, RunConfig
 from onecycle.text import format_time
@@ -154,11 +153,10 @@ class RunProgress(StageCallback):
             self.screen.warn(f"labels were not checked: {error}")
             return
         self.issues.to_csv(self.checkpoints.run.label_issues)
-        self.checkpoints.note_issues(self.issues.n_likely)
-        count = count_issues(self.issues)
-        if count is not None:
-            self.screen.say(f"labels checked: {count.text(is_multi=self.learn.data.is_multi)}")
-        self.screen.event("label_issues", likely=self.issues.n_likely, judged=len(self.issues))
+        count = self.issues.count
+        self.checkpoints.note_issues(count)
+        self.screen.say(f"labels checked: {count.text(is_multi=self.learn.data.is_multi)}")
+        self.screen.event("label_issues", **asdict(count))
 
     def _write_config(self) -> None:
         run = self.checkpoints.run

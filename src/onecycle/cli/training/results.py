@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,12 @@ from onecycle.evaluation.headline import (
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
-from onecycle.evaluation.report.verdict import HARD_ONES
+from onecycle.evaluation.report.verdict import HARD_ONES, IssueCount
 from onecycle.evaluation.scores import ranked_pairs, swap_counts
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
 from onecycle.learner.report import Report, count_issues
-from onecycle.runs.checkpoints import metrics_of_run, read_history
+from onecycle.runs.checkpoints import Done, metrics_of_run, read_history
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import write_predictions
@@ -83,7 +83,7 @@ def write_results(
     predictions: Predictions | None,
     *,
     audit: Mapping[str, Any] | None,
-    issues: tuple[int | None, Issues],
+    issues: tuple[IssueCount | None, Issues],
 ) -> None:
     """Write the model, the predictions and the metrics of a run.
 
@@ -97,10 +97,11 @@ def write_results(
     learn.save(run.model_stem.resolve(), with_opt=False)
     if predictions is not None:
         write_predictions(predictions, run.predictions)
-    n_issues, listed = issues
-    judged = len(listed) if isinstance(listed, LabelIssues) else None
-    leaked = None if audit is None else len(audit["leaked"])
-    more = {"label_issues": n_issues, "labels_judged": judged, "leaked": leaked}
+    count, _ = issues
+    more: dict[str, Any] = {"label_issues": None, "labels_judged": None, "label_doubts": None}
+    if count is not None:
+        more = {"label_issues": count.flagged, "labels_judged": count.judged, "label_doubts": asdict(count)}
+    more["leaked"] = None if audit is None else len(audit["leaked"])
     run.write_json(run.metrics, metrics_of_run(learn, predictions) | more)
 
 
@@ -139,7 +140,7 @@ def show_results(
     predictions: Predictions | None,
     *,
     audit: Mapping[str, Any] | None,
-    issues: tuple[int | None, Issues],
+    issues: tuple[IssueCount | None, Issues],
     report: Report | None,
     seconds: float,
     screen: Screen,
@@ -154,9 +155,9 @@ def show_results(
         _show_weak(predictions, screen)
         if note := stages_note(run):
             screen.row("training", note)
-    n_issues, listed = issues
-    if n_issues is not None:
-        screen.row("labels", _issues_text(run, n_issues, listed, screen))
+    count, listed = issues
+    if count is not None:
+        screen.row("labels", _issues_text(run, count, listed, screen))
     leaked = [] if audit is None else list(audit["leaked"])
     if leaked:
         screen.row("leaks", f"{len(leaked)} validation pictures are in training too, which flatters the numbers")
@@ -181,7 +182,7 @@ def show_results(
         seconds=seconds,
         headline=None if first is None else first.to_dict(),
         metrics=[] if predictions is None else [e.to_dict() for e in default_estimates(predictions)],
-        label_issues=n_issues,
+        label_issues=None if count is None else count.flagged,
         leaked=len(leaked),
     )
 
@@ -235,12 +236,18 @@ def confused(p: Predictions) -> list[tuple[Any, Any, int]]:
     return ranked_pairs(swap_counts(p.truth, p.predicted), p.classes, min_val=2)
 
 
-def _issues_text(run: RunFolder, n: int, issues: Issues, screen: Screen) -> str:
+def issue_count(done: Done, issues: Issues) -> IssueCount | None:
+    """Return how many labels look doubtful, from what this session or an earlier one noted."""
+    if isinstance(issues, LabelIssues):
+        return issues.count
+    return IssueCount(**done.label_doubts) if done.label_doubts else count_issues(issues, n=done.label_issues)
+
+
+def _issues_text(run: RunFolder, count: IssueCount, issues: Issues, screen: Screen) -> str:
     """Say how many labels look doubtful, where they are listed, and which comes first."""
-    count = count_issues(issues, n=n)
     first = next(iter(issues.top(1) if isinstance(issues, LabelIssues) else issues or []), None)
-    if count is None or not count.n or first is None:
-        return "none looks doubtful"
+    if not count.n or first is None:
+        return count.text(is_multi=first is not None and first.tag is not None)
     name, label, rather = (screen.cut(t, _NAME_WIDTH) for t in (Path(first.path).name, first.given, first.suggested))
     tag = f" {screen.cut(first.tag, _NAME_WIDTH)}" if first.tag is not None else ""
     said = f"{count.text(is_multi=first.tag is not None)}; {HARD_ONES}"

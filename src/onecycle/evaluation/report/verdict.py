@@ -17,10 +17,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
+from onecycle.evaluation.certainty.label_noise import DoubtCount
 from onecycle.evaluation.certainty.reliability import PER_BIN, TOLERANCE
 from onecycle.evaluation.certainty.spans import Span
 from onecycle.evaluation.class_table import ClassRow
@@ -73,23 +74,39 @@ class GradedClass:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IssueCount:
-    """How many labels look doubtful to heads that had not seen them."""
+    """How many labels look doubtful to heads that had not seen them; for tags, decisions (this picture, this tag)."""
 
-    n: int  # for tags, decisions (this picture, this tag)
-    pictures: int  # that they are on
+    flagged: int  # labels that look doubtful
+    n: int  # more than would if all were right: those that are claimed and listed
+    pictures: int  # that these are on
     judged: int | None = None  # labels that were looked at; None where that is not known
+    expected: float | None = None  # that would look doubtful if all were right; None where that was not asked
+    low: float = 0.0  # of n, its 95 % interval
+    high: float = 0.0
+
+    @classmethod
+    def of(cls, doubts: DoubtCount, *, listed: int, pictures: int, judged: int | None) -> Self:
+        """Put what was counted beside what is listed."""
+        ends = {"expected": doubts.expected, "low": doubts.low, "high": doubts.high}
+        return cls(flagged=doubts.flagged, n=listed, pictures=pictures, judged=judged, **ends)
 
     def text(self, *, is_multi: bool) -> str:
         """Return the number with its unit, as the beginning of a sentence."""
         one, several = ("yes/no decision on tags", "yes/no decisions on tags") if is_multi else ("label", "labels")
-        if not self.n:
+        if not self.flagged:
             return f"no {one} looks doubtful"
-        among = self.n if self.judged is None else self.judged
+        among = self.flagged if self.judged is None else self.judged
         of = "" if self.judged is None else f" of {self.judged:,}"
+        said = f"{self.flagged:,}{of} {one if among == 1 else several} look{'s' if self.flagged == 1 else ''} doubtful"
         where = f" (on {plural(self.pictures, 'picture')})" if is_multi else ""
-        return f"{self.n:,}{of} {one if among == 1 else several} look{'s' if self.n == 1 else ''} doubtful{where}"
+        if self.expected is None:
+            return f"{said}{where}"
+        if not self.n:
+            return f"{said}, no more than chance if all were right (about {self.expected:,.0f} would)"
+        ends = f"{max(self.low, 0):,.0f} to {self.high:,.0f}"
+        return f"{said}, about {self.expected:,.0f} of which would if all were right; {self.n:,} more ({ends}){where}"
 
 
 HARD_ONES = "hard pictures with right labels can be among them"
@@ -318,7 +335,11 @@ def _cautions(
         said.append(_probabilities(calibration, is_multi=is_multi))
     if issues is not None and issues.n:
         text = f"{issues.text(is_multi=is_multi)}; {HARD_ONES}. The most doubtful are below."
-        said.append(Statement("Labels", text, "care", {"doubtful": issues.n, "pictures": issues.pictures}))
+        said.append(
+            Statement(
+                "Labels", text, "care", {"doubtful": issues.flagged, "more": issues.n, "pictures": issues.pictures}
+            )
+        )
     return said
 
 

@@ -1,0 +1,143 @@
+"""How many labels would look doubtful if all of them were right, and how many more do.
+
+Hard pictures with right labels look doubtful, too. How many, a model says that separates two reasons for an unlikely
+label: the picture is hard, or the label is wrong. The chance of each label is
+
+    (1 − ε) · q(label | picture) + ε · (any other label),
+
+where q is what the heads would say of right labels: their probabilities sharpened by one temperature, as they learned
+from the wrong labels, too. A few pictures are far harder than their probabilities say; q blurs 6 % of all threefold,
+which was measured (``benchmarks/harness/truth_compare.py``; drawn shapes, Planet, digits). Temperature and ε are those
+that make the given labels most likely. Then labels are drawn from q, again and again, and it is counted how many look
+doubtful.
+
+Source: Efron & Tibshirani 1993, "An introduction to the bootstrap", 6.5 (parametric bootstrap); Patrini et al. 2017,
+"Making deep neural networks robust to label noise" (the model of wrong labels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+HARD, CAUTIOUS, BOLD = 0.06, 0.15, 0.0
+"""Share of pictures that are far harder than their probabilities say: as measured, and for the ends of the interval."""
+
+_BLUR = 1 / 3  # of the log-odds of such pictures
+_FIT_CELLS = 500_000  # of probabilities that the fit looks at
+_DRAWS, _DRAW_CELLS = 5, 100_000  # drawn label sets; fewer where there are many labels
+_WIDER = 1.2  # spread of how many look doubtful, in spreads of as many independent labels; measured 0.7 to 1.2
+_Z = 1.959964
+
+Flag = Callable[[np.ndarray], np.ndarray]
+"""Labels, int64 ``(N,)`` or 0/1 ``(N, C)``, to which of them look doubtful, bool of the same shape."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubtCount:
+    """How many labels look doubtful, beside how many would if all were right."""
+
+    flagged: int  # labels that look doubtful
+    expected: float  # that would look so if all labels were right
+    low: float  # of the excess, flagged − expected: its 95 % interval
+    high: float
+
+    @property
+    def excess(self) -> int:
+        """How many more look doubtful than if all were right; 0 where that could be chance."""
+        return max(round(self.flagged - self.expected), 1) if self.low > 0 else 0
+
+
+def count_doubts(
+    probs: np.ndarray, targets: np.ndarray, judged: np.ndarray, flag: Flag, *, seed: int = 0
+) -> DoubtCount:
+    """Count the labels that look doubtful, and how many would if all were right.
+
+    The interval holds the chance of the count, and that more pictures (15 %) or none are harder than they seem.
+
+    Args:
+        probs: float64 ``(N, C)``, out-of-fold probabilities.
+        targets: int64 ``(N,)`` class indices, or 0/1 ``(N, C)``.
+        judged: bool, of the shape of ``targets``: which labels count.
+        flag: says which labels look doubtful.
+        seed: of the drawn labels.
+    """
+    rng, n_draws = np.random.default_rng(seed), max(2, min(_DRAWS, _DRAW_CELLS // max(targets.size, 1)))
+    flagged = int((flag(targets) & judged).sum())
+    if not flagged:
+        return DoubtCount(flagged=0, expected=0.0, low=0.0, high=0.0)
+
+    def expected(hard: float) -> float:
+        right = _right_probs(probs, targets, judged, hard, rng)
+        return float(np.mean([(flag(_drawn_labels(right, targets, rng)) & judged).sum() for _ in range(n_draws)]))
+
+    middle, most, least = expected(HARD), expected(CAUTIOUS), expected(BOLD)
+    half = _Z * _WIDER * np.sqrt(max(middle, 1.0) * (1 + 1 / n_draws))
+    low, high = flagged - max(middle, most) - half, flagged - min(middle, least) + half
+    return DoubtCount(flagged=flagged, expected=middle, low=float(low), high=float(high))
+
+
+def _right_probs(
+    probs: np.ndarray, targets: np.ndarray, judged: np.ndarray, hard: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Return what the heads would say of right labels, float64 ``(N, C)``, where some pictures are far harder."""
+    from scipy.optimize import minimize
+
+    few = max(1, _FIT_CELLS // probs.shape[1])
+    rows = np.arange(len(probs)) if len(probs) <= few else rng.permutation(len(probs))[:few]
+    logits = _logits(probs, targets.ndim)
+    start = [0.0, -3.0] if targets.ndim == 1 else [0.0, 0.0, -3.0, -5.0]
+    own = (logits[rows], targets[rows], judged[rows], hard)
+    loss = _class_loss if targets.ndim == 1 else _tag_loss
+    found = minimize(
+        loss, start, args=own, method="Nelder-Mead", options={"xatol": 0.01, "fatol": 0.01, "maxiter": 600}
+    )
+    sharper, shift = float(np.exp(found.x[0])), 0.0 if targets.ndim == 1 else float(found.x[1])
+    return _blurred(logits, sharper, shift, hard, targets.ndim)
+
+
+def _logits(probs: np.ndarray, ndim: int) -> np.ndarray:
+    """Return log probabilities of classes, log-odds of tags, float64 ``(N, C)``."""
+    safe = np.clip(probs.astype(np.float64), 1e-9, 1 - 1e-9)
+    return np.asarray(np.log(safe) if ndim == 1 else np.log(safe) - np.log1p(-safe))
+
+
+def _blurred(logits: np.ndarray, sharper: float, shift: float, hard: float, ndim: int) -> np.ndarray:
+    """Return probabilities of sharpened log-odds, a share of them blurred, ``(N, C)``."""
+
+    def probs(scale: float) -> np.ndarray:
+        if ndim == 2:
+            return np.asarray(1 / (1 + np.exp(-(scale * logits + shift))))
+        powers = np.exp(scale * (logits - logits.max(axis=1, keepdims=True)))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+    return probs(sharper) if not hard else (1 - hard) * probs(sharper) + hard * probs(sharper * _BLUR)
+
+
+def _class_loss(values: np.ndarray, logits: np.ndarray, targets: np.ndarray, judged: np.ndarray, hard: float) -> float:
+    """Return −log likelihood of class labels by log sharpness and log-odds of a wrong label."""
+    wrong, others = _share(values[1]), max(logits.shape[1] - 1, 1)
+    right = _blurred(logits, float(np.exp(values[0])), 0.0, hard, 1)[np.arange(len(targets)), targets]
+    seen = (1 - wrong) * right + wrong * (1 - right) / others
+    return float(-np.log(np.clip(seen[judged], 1e-12, 1)).sum())
+
+
+def _tag_loss(values: np.ndarray, logits: np.ndarray, targets: np.ndarray, judged: np.ndarray, hard: float) -> float:
+    """Return −log likelihood of tags by log sharpness, shift, and the log-odds of a lost and of an added tag."""
+    lost, added = _share(values[2]), _share(values[3])
+    right = _blurred(logits, float(np.exp(values[0])), float(values[1]), hard, 2)
+    seen = (1 - lost) * right + added * (1 - right)
+    return float(-np.log(np.clip(np.where(targets > 0, seen, 1 - seen)[judged], 1e-12, 1)).sum())
+
+
+def _share(log_odds: float) -> float:
+    return float(1 / (1 + np.exp(-np.clip(log_odds, -30, 30))))
+
+
+def _drawn_labels(right: np.ndarray, targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw labels of the shape of ``targets`` from probabilities ``(N, C)``."""
+    if targets.ndim == 2:
+        return np.asarray(rng.random(right.shape) < right, dtype=np.int64)
+    return np.asarray((right.cumsum(axis=1) > rng.random((len(right), 1)) * (1 - 1e-9)).argmax(axis=1), dtype=np.int64)

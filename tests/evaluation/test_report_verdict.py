@@ -259,7 +259,6 @@ def test_probabilities_are_called_good_only_where_the_upper_end_is_below_the_lim
     assert words in next(s for s in verdict.statements if s.question == "Probabilities").text
 
 
-<<<<<<< HEAD
 def yes_decisions(n: int, *, off: dict[int, float], seed: int = 0) -> Predictions:
     """Return tags whose no is always right and whose yes says 0.6 to 0.98; that of some tags is right less often."""
     rng = np.random.default_rng(seed)
@@ -294,11 +293,11 @@ def test_without_any_yes_nothing_is_said_of_probabilities():
     none = replace(p, probs=p.probs * 0.01, decided=np.zeros_like(p.decided))
     assert "no tag is given" in said_of_probabilities(none)
     assert calibration_facts(none).curve is None
-=======
+
+
 def counted(n: int, pictures: int, judged: int | None) -> IssueCount:
     """A count of a run that did not ask how many would look doubtful if all were right."""
     return IssueCount(flagged=n, n=n, pictures=pictures, judged=judged)
->>>>>>> 4fe96c3 (Doubtful labels: how many would look so if all were right, and only what is more than that is claimed and listed)
 
 
 @pytest.mark.parametrize(

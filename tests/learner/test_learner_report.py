@@ -121,7 +121,7 @@ def test_only_what_is_doubtful_is_shown(learn):
     assert sum(len(p.labels) for p in made.content.doubtful) == min(60, count.n)
     nothing = build_report(learn, label_issues=issues.top(5), issue_count=count_issues(issues.top(5), n=0))
     assert nothing.content.doubtful == ()
-    assert "No label looks doubtful." in nothing.html
+    assert "No yes/no decision on tags looks doubtful." in nothing.html
 
 
 def test_chosen_thresholds_are_reported_from_held_out_folds(tiles, tmp_path):

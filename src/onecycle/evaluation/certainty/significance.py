@@ -12,7 +12,8 @@ from itertools import combinations
 
 import numpy as np
 
-from onecycle.evaluation.certainty.intervals import MAX_CELLS, group_numbers
+from onecycle.evaluation.certainty.half_samples import MAX_CELLS
+from onecycle.evaluation.certainty.intervals import group_numbers
 
 SURE = 0.05
 """A difference is said to be beyond chance where its p-value, for all that are told together, is below this."""

@@ -176,7 +176,7 @@ def test_unreadable_pictures_stop_before_training_with_the_full_list(damaged):
     with pytest.raises(UnreadableImagesError) as caught:
         data.prepare()
     message = str(caught.value)
-    assert re.search(r"row 5: .*p003\.jpg \(not a picture", message)
+    assert re.search(r"row 5: .*p003\.jpg \(.*not a picture", message)
     assert re.search(r"row 12: .*p010\.jpg \(", message)
     assert "unreadable='skip'" in message
 

@@ -110,7 +110,7 @@ def test_a_given_file_that_is_no_picture_is_named(colour_path, tmp_path):
     data = data_of(colour_path)
     (tmp_path / "a.jpg").write_bytes(b"no picture")
     for wrong, name in (
-        (tmp_path / "a.jpg", r"a\.jpg as a picture: not a picture"),
+        (tmp_path / "a.jpg", r"a\.jpg as a picture: .*not a picture"),
         (tmp_path / "b.jpg", r"b\.jpg as a picture: no such file"),
         (b"x", "these bytes as a picture"),
         (io.BytesIO(b""), "these bytes as a picture"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from onecycle.errors import ArgumentError
-from onecycle.evaluation.comparison import Candidate, compare
+from onecycle.evaluation.comparison import Candidate, compare, compare_all
 from onecycle.evaluation.predictions import Predictions
 
 CLASSES = ("cat", "dog", "owl")
@@ -198,3 +198,37 @@ def test_few_pictures_or_no_difference_leave_room_for_one():
     assert (same.value, same.low, same.high) == (0.0, pytest.approx(-0.1), pytest.approx(0.1))
     few = compare(judged("a", [0, 1, 1], [0, 1, 2]), judged("b", [1, 1, 2], [0, 1, 2])).scores[0]
     assert -1 <= few.low <= few.value <= few.high <= 1
+
+
+def test_four_pictures_show_no_certainty():
+    truth = np.array([0, 1, 2, 0])
+    found = compare(judged("a", (truth + 1) % 3, truth), judged("b", truth, truth))
+    verdict = found.scores[0]
+    assert (verdict.value, verdict.verdict) == (1.0, "unclear")
+    assert -1 < verdict.low < 0 < verdict.high == 1.0
+
+
+def test_p_values_are_for_all_that_is_said_of_all_runs():
+    said, truth = drawn(200, 0.9, 3)
+    worse = np.where(np.arange(200) < 20, (truth + 1) % 3, said)
+    first, other = judged("a", said, truth), judged("b", worse, truth)
+    alone = compare(first, other).scores[0]
+    several = compare_all(first, [other, judged("c", said, truth), judged("d", said, truth)])
+    assert alone.verdict == "worse"
+    assert several[0].scores[0].p_value == pytest.approx(min(3 * alone.p_value, 1.0))
+    assert several[1].scores[0].p_value == 1.0
+
+
+def test_a_tag_is_tested_by_what_is_shown():
+    """F2 is equal where one run misses and the other gives too many, though far fewer of its decisions are right."""
+    truth = np.zeros((500, 2), dtype=int)
+    truth[:100, 0], truth[:, 1] = 1, 1
+    misses, many = truth.copy(), truth.copy()
+    misses[:20, 0] = 0
+    many[100:200, 0] = 1
+    found = compare(
+        tagged("a", misses, truth, classes=("cat", "dog")), tagged("b", many, truth, classes=("cat", "dog"))
+    )
+    cat = next(c for c in found.per_class if c.name == "cat")
+    assert cat.change == pytest.approx(0.0)
+    assert cat.p_value == 1.0

@@ -228,7 +228,8 @@ def _say_scores(screen: Screen, runs: Sequence[Mapping[str, Any]], others: Seque
     headlines = [r["headline"]["name"] for r in runs]
     for score in dict.fromkeys([*headlines, *(name for of_run in changes for name in of_run)]):
         screen.say()
-        screen.line(score, style="bold")
+        common = {of_run[score].label for of_run in changes if score in of_run}
+        screen.line(common.pop() if len(common) == 1 else score, style="bold")
         rows = []
         for name, scores, differences in zip(names, own, changes, strict=True):
             change = differences.get(score)

@@ -1,6 +1,6 @@
 """Every sentence of the page, simulated: how often it is right where the truth is known.
 
-    python benchmarks/truth.py [--short] [--only "mean what they say"] [--processes 2]
+    python benchmarks/truth.py [--short] [--only "mean what they say"] [--trials 1000] [--processes 2]
 
 ``--only`` takes part of a theme's or a sentence's name; the other lines of the results stay from an earlier run.
 """
@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a core: numpy shall not start more threads
 
 from harness import report, truth
 
@@ -31,12 +34,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="part of a theme's or a sentence's name")
     parser.add_argument("--short", action="store_true", help="what the test runs; writes nothing down")
+    parser.add_argument("--trials", type=int, default=1000, help="at most, of each sentence")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
     sentences = truth.all_sentences(args.only)
     rows: dict[str, dict[str, object]] = {}
     start = time.monotonic()
-    for found in truth.measure_all(sentences, short=args.short, processes=args.processes):
+    measured = truth.measure_all(sentences, short=args.short, most=args.trials, processes=args.processes)
+    for found in measured:
         row = rows[found.sentence.name] = found.row()
         seconds = time.monotonic() - start
         print(f"{seconds:6.0f} s  {found.rate:.3f} ± {found.error:.3f}  {row['holds']:>12}  {found.sentence.name}")

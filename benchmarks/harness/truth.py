@@ -173,9 +173,11 @@ def measure(sentence: Sentence, trials: int) -> Measured:
     return _measured(sentence, sentence.trials(0, trials))
 
 
-def measure_all(sentences: Sequence[Sentence], *, short: bool = False, processes: int = 2) -> Iterator[Measured]:
-    """Run the trials of all, and give each as soon as it is done."""
-    wanted = [(s, s.short if short else s.long) for s in sentences]
+def measure_all(
+    sentences: Sequence[Sentence], *, short: bool = False, most: int = 1000, processes: int = 2
+) -> Iterator[Measured]:
+    """Run the trials of all, of each at most so many, and give each as soon as it is done."""
+    wanted = [(s, min(most, s.short if short else s.long)) for s in sentences]
     if processes == 1:
         yield from (measure(s, trials) for s, trials in wanted if trials)
         return

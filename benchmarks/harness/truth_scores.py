@@ -174,7 +174,7 @@ def _at_chosen_thresholds() -> Iterator[Sentence]:
                 trial=trial,
                 claim=INDEPENDENT if per_group == 1 else IN_GROUPS,
                 long=150 if n < 1000 else 60,
-                short=40 if (n, per_group, shares) == (60, 1, EVEN_TAGS) else 0,
+                short=15 if (n, per_group, shares) == (60, 1, EVEN_TAGS) else 0,
             )
 
 

@@ -19,7 +19,7 @@ from onecycle.evaluation.certainty.thresholds import choose_thresholds
 from onecycle.evaluation.predictions import Predictions
 
 CLASSES = (0.4, 0.25, 0.15, 0.1, 0.1)
-SOME = 20_000  # pictures of the population that a choice is judged on in each trial
+SOME = 10_000  # pictures of the population that a choice is judged on in each trial
 HARM = 0.02
 """A choice that costs less than this, in nats of log loss or in F2, does no harm that anyone would see."""
 
@@ -51,7 +51,7 @@ def _of_calibration() -> Iterator[Sentence]:
                     long=long,
                     short=20 if (n, sharp, is_multi, per_group) == (200, 1.0, False, 1) else 0,
                 )
-                if sharp > 1:
+                if sharp > 1 and n < 1000:
                     yield Sentence(
                         says="calibrated, as that helps on held-out folds",
                         setting=setting,
@@ -70,7 +70,6 @@ def _of_thresholds() -> Iterator[Sentence]:
     worlds = (
         (EVEN_TAGS, "good", "5 tags of 20 to 40 %"),
         (EVEN_TAGS, "blind", "5 tags of 20 to 40 %"),
-        ((0.3,) * 5, "very good", "5 tags of 30 %"),
         (PLANET, "good", "17 tags as in Planet"),
     )
     for shares, model, labels in worlds:
@@ -98,7 +97,7 @@ def _of_thresholds() -> Iterator[Sentence]:
 
 
 def _long(n: int) -> int:
-    return 200 if n < 1000 else 60
+    return 100 if n < 1000 else 40
 
 
 # -- what both have in common --------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ from onecycle.evaluation.certainty.intervals import (
     sample_fbeta,
     top_k_accuracy,
 )
-from onecycle.evaluation.class_table import Span, class_rows
 from onecycle.evaluation.headline import headline
 from onecycle.evaluation.predictions import Predictions
 
@@ -47,7 +46,6 @@ def sentences() -> Iterator[Sentence]:
     yield from _of_accuracy()
     yield from _of_tags()
     yield from _at_chosen_thresholds()
-    yield from _of_each_class()
 
 
 def covers(
@@ -176,30 +174,6 @@ def _at_chosen_thresholds() -> Iterator[Sentence]:
                 long=150 if n < 1000 else 60,
                 short=15 if (n, per_group, shares) == (60, 1, EVEN_TAGS) else 0,
             )
-
-
-def _of_each_class() -> Iterator[Sentence]:
-    """Give those on the first tag of two, by the probabilities at 0.5."""
-    for share in (0.3, 0.05):
-        for n in SIZES[1:]:
-            world = World(shares=(share, 0.2), is_multi=True)
-            for name in ("precision", "recall", "fbeta", "ap"):
-                words = {"fbeta": "F2 of a tag", "ap": "AP of a tag"}.get(name, f"{name} of a tag")
-                wilson = name in ("precision", "recall")
-                yield covers(
-                    words,
-                    world,
-                    n,
-                    lambda p, name=name, w=wilson: _span(p, name, intervals=not w),
-                    lambda w=world, name=name: _span(w.population(), name, intervals=False).value,
-                    labels=f"a tag of {share:.0%}",
-                    long=1000 if wilson else 400,
-                    short=40 if (n, share, name) == (200, 0.3, "recall") else 0,
-                )
-
-
-def _span(p: Predictions, name: str, *, intervals: bool) -> Span:
-    return getattr(class_rows(p, intervals=intervals)[0], name)
 
 
 def _estimated(score: WeightedScore) -> Callable[[Predictions], Interval]:

@@ -97,6 +97,14 @@ def test_the_gain_is_paired_and_over_groups():
     assert json.loads(json.dumps(one.to_dict()))["gain_low"] == -1.0
 
 
+@pytest.mark.parametrize(("right", "better"), [(5, False), (6, False), (7, True)])
+def test_a_gain_that_hangs_on_a_few_pictures_is_not_shown(right, better):
+    """Of 100 pictures all but a few are called what is commonest; five of five right ones are chance in 1 of 32."""
+    targets = np.repeat([0, 1], [60, 40])
+    said = np.where((np.arange(100) >= 60) & (np.arange(100) < 60 + right), 1, 0)
+    assert judged(accuracy(), np.eye(2)[said], targets).beats_baseline == better
+
+
 def test_thousands_of_tags_are_tried_in_steps():
     targets = tags(40, (0.02,) * 1000)
     assert len(best_constant(sample_fbeta(2, 0.2), targets, 1000).named) > 100

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from onecycle.evaluation.certainty.intervals import Estimate, WeightedScore, difference
+from onecycle.evaluation.certainty.intervals import LEVEL, Estimate, SumScore, WeightedScore, difference, group_numbers
 from onecycle.evaluation.scores import one_hot
 from onecycle.text import safe_text, shown
 
@@ -83,18 +83,49 @@ def with_baseline(
 ) -> Estimate:
     """Return an estimate of a score with its baseline and the interval of its gain over it, on the same pictures.
 
+    A score that ranks all pictures, as macro-AP does, has no such interval: no verdict rests on it, and it is slow.
+
     Args:
         found: of ``intervals.estimate`` with the same score, probs, targets, groups and seed.
         score, probs, targets, groups, seed: as there.
         classes: C names.
     """
     constant = best_constant(score, targets, len(classes))
+    words = constant.in_words(classes, "tag" if targets.ndim == 2 else "class")
+    found = replace(found, baseline=constant.value, baseline_name=words)
+    if not isinstance(score, SumScore):
+        return found
     same = np.broadcast_to(constant.probs, probs.shape)
     first, second = (same, probs) if getattr(score, "falls", False) else (probs, same)
     gain = difference(score, first, second, targets, groups=groups, seed=seed)
-    ends = (max(gain.low, -1.0), min(gain.high, 1.0)) if score.bounded else (gain.low, gain.high)
-    words = constant.in_words(classes, "tag" if targets.ndim == 2 else "class")
-    return replace(found, baseline=constant.value, baseline_name=words, gain=ends)
+    wider = _few_differ(score, probs, same, targets, groups)
+    low, high = gain.value - wider * (gain.value - gain.low), gain.value + wider * (gain.high - gain.value)
+    ends = (max(low, -1.0), min(high, 1.0)) if score.bounded else (low, high)
+    return replace(found, gain=ends)
+
+
+def _few_differ(
+    score: SumScore,
+    probs: np.ndarray,
+    same: np.ndarray,
+    targets: np.ndarray,
+    groups: Sequence[object] | np.ndarray | None,
+) -> float:
+    """Return by how much the interval of the gain is wider because only so many pictures (or groups) tell of it.
+
+    Where a model does as the constant does on nearly all pictures, the gain hangs on the few others: five of them that
+    happen to be better are chance in one of 32 cases, yet their spread looks small. So they alone are the degrees of
+    freedom of Student's t.
+    """
+    from scipy.special import stdtrit
+
+    differs = (score.rows(probs, targets) != score.rows(same, targets)).any(axis=1)
+    units = np.arange(len(probs)) if groups is None else group_numbers(groups)
+    n, k = len(np.unique(units)), len(np.unique(units[differs]))
+    if k in (0, n) or n < 2:
+        return 1.0
+    quantiles = stdtrit(np.array([max(1, k - 1), n - 1]), (1 + LEVEL) / 2)
+    return float(quantiles[0] / quantiles[1])
 
 
 def _set_sizes(c: int) -> list[int]:

@@ -35,12 +35,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[
+    ctx: typer.Context,
+    version: Annotated[  # noqa: ARG001
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,  # noqa: ARG001
 ) -> None:
     """From labelled pictures to an image classifier that its owner can trust and ship."""
+    ctx.with_resource(command_line_words())
 
 
 @app.command()
@@ -247,8 +249,7 @@ def main() -> None:
     if not debug:
         warnings.showwarning = exit_codes.show_warning
     try:
-        with command_line_words():
-            app()
+        app()
     except Exception as error:  # the last stop of every error: what is not ours is named as a defect
         if debug:
             raise

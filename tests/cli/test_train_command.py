@@ -100,7 +100,7 @@ def test_the_run_folder_is_complete(tags):
     assert said.code == 0
     names = "config.yaml env.json data.json split.csv history.csv predictions.parquet metrics.json log.txt"
     there = {p.name for p in run.path.iterdir()}
-    assert {*names.split(), "label_issues.csv", "lr_find.csv", "report.html", "model", "checkpoints"} <= there
+    assert {*names.split(), "label_issues.csv", "report.html", "model", "checkpoints"} <= there
     assert [p.name for p in run.checkpoints.iterdir()] == ["progress.json"]
 
 
@@ -126,9 +126,9 @@ def test_no_line_is_wider_than_80_columns(tags):
 def test_there_is_a_row_an_epoch(tags):
     said, run, _ = tags
     rows = list(csv.DictReader(run.history.read_text().splitlines()))
-    assert [row["stage"] for row in rows] == ["head"] * 20 + ["all layers"]
-    shown = [line for line in said.out.splitlines() if "/20 " in line or " 1/1 " in line]
-    assert len(shown) == 21
+    assert [row["stage"] for row in rows] == ["head", "all layers"]
+    shown = [line for line in said.out.splitlines() if " 1/1 " in line]
+    assert len(shown) == 2
     assert f"{float(rows[-1]['valid_loss']):.4f}" in shown[-1]
 
 
@@ -188,9 +188,16 @@ def test_the_log_is_what_was_shown(tags):
 def test_what_was_found_is_in_the_config(tags):
     _, run, _ = tags
     text = run.config.read_text()
-    assert "freeze_epochs: 20  # about 200 steps of the head" in text
-    lr = next(line for line in text.splitlines() if line.startswith("lr:"))
-    assert "sweeps" in lr
+    assert "freeze_epochs: null  # default" in text  # the head is solved: no epochs and no rate could be set
+    assert "lr: null  # default" in text
+    assert "size: 32  # option" in text
+
+
+def test_a_head_that_is_trained_gets_a_rate_by_sweeps(colour_path, tmp_path):
+    given = {"csv": "tags.csv", "lr": None, "epochs": 0, "freeze_epochs": 1}
+    assert train(quick(colour_path, tmp_path, **given)).code == 0
+    run = RunFolder.open(tmp_path / "latest")
+    assert "sweeps" in next(line for line in run.config.read_text().splitlines() if line.startswith("lr:"))
     assert RunConfig.read(run.config).lr > 0
     sweeps = list(csv.DictReader(run.lr_find.read_text().splitlines()))
     assert {row["sweep"] for row in sweeps} == {"1", "2", "3"}

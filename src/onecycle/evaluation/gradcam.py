@@ -6,7 +6,7 @@ Localization", ICCV 2017, equations 1 and 2, at the output of the body.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -23,7 +23,8 @@ def grad_cam(model: nn.Module, x: torch.Tensor, class_index: int | torch.Tensor)
     eval mode and left as it was: its modes, gradients, buffers and ``requires_grad`` flags do not change.
 
     Args:
-        model: ``Sequential(body, head)``; the body returns ``(N, K, h, w)``, the head logits ``(N, C)``.
+        model: ``Sequential(body, head)``; the body returns ``(N, K, h, w)``, the head logits ``(N, C)``. Of a list of
+            such maps the last is A; what the head reads in earlier ones is not shown.
         x: normalised pictures ``(N, 3, H, W)`` or one ``(3, H, W)``, on the model's device.
         class_index: one class for all pictures, or int64 ``(N,)``.
 
@@ -44,14 +45,17 @@ def grad_cam(model: nn.Module, x: torch.Tensor, class_index: int | torch.Tensor)
         raise ArgumentError(f"Grad-CAM takes pictures (N, 3, H, W) or (3, H, W); received {tuple(x.shape)}")
     with _eval_mode(model), torch.inference_mode(False):
         with torch.no_grad():
-            activations = body(batch.clone() if batch.is_inference() else batch)
-        gradient = _gradient(head, activations, class_index)
+            outputs = body(batch.clone() if batch.is_inference() else batch)
+        *earlier, activations = outputs if isinstance(outputs, list) else [outputs]
+        gradient = _gradient(lambda last: head([*earlier, last] if earlier else last), activations, class_index)
         weights = gradient.mean(dim=(2, 3), keepdim=True)
         maps = torch.relu((weights * activations).sum(dim=1))
     return np.asarray(maps.float().cpu().numpy())
 
 
-def _gradient(head: nn.Module, activations: torch.Tensor, class_index: int | torch.Tensor) -> torch.Tensor:
+def _gradient(
+    head: Callable[[torch.Tensor], torch.Tensor], activations: torch.Tensor, class_index: int | torch.Tensor
+) -> torch.Tensor:
     """Return ∂logit/∂activations for each picture's class, without touching any parameter's ``.grad``."""
     if activations.ndim != 4:
         shape = tuple(activations.shape)

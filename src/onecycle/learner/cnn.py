@@ -15,11 +15,11 @@ from onecycle.errors import check_keywords
 from onecycle.files import plain_json
 from onecycle.learner.checks.misfits import Seen, warn_of_trained
 from onecycle.learner.features import check_views
+from onecycle.learner.heads.exchange import log_prior
 from onecycle.learner.learner import Learner, LearnerOptions
 from onecycle.learner.precision import precision_asked
 from onecycle.model.backbones import Architecture
 from onecycle.model.cnn import HeadOptions, create_cnn_model
-from onecycle.train.losses import class_log_prior
 from onecycle.train.metrics import Metric
 
 
@@ -66,7 +66,7 @@ def cnn_learner(
     check_views(options.get("precompute", False))
     of_head: Any = {name: value for name, value in options.items() if name in HeadOptions.__annotations__}
     of_learner: Any = {name: value for name, value in options.items() if name not in {"normalize", *of_head}}
-    made: Any = {"cut": cut, "pretrained": pretrained, "seed": data.seed, "log_prior": _log_prior(data), **of_head}
+    made: Any = {"cut": cut, "pretrained": pretrained, "seed": data.seed, "log_prior": log_prior(data), **of_head}
     built = create_cnn_model(base_arch, data.c, **made)
     # A network of the user's own says nothing of its pixels; pretrained ones were fed ImageNet's statistics.
     stats = built.body.stats or (imagenet_stats if pretrained else None)
@@ -90,16 +90,11 @@ def _network(arch: Architecture, cut: Any, of_head: Mapping[str, Any]) -> dict[s
     """Return what makes the network again, as JSON can hold it; None where that takes functions of the user's."""
     if arch.build is not None or cut is not None or of_head.get("custom_head") is not None:
         return None
-    shape = {name: value for name, value in of_head.items() if name in ("lin_ftrs", "ps", "bn_final", "concat_pool")}
+    shape = {name: value for name, value in of_head.items() if name in _SAVED}
     return {"arch": str(arch), "head": plain_json(shape)}
 
 
-def _log_prior(data: ImageDataBunch) -> torch.Tensor | None:
-    """Return the logarithms of the classes' shares; None for a bunch without pictures, for predictions only."""
-    train = data.split.train
-    if not len(train):
-        return None
-    return class_log_prior(torch.from_numpy(data.labels.counts(train)), is_multi=data.is_multi, n=len(train))
+_SAVED = ("lin_ftrs", "ps", "bn_final", "concat_pool", "levels")
 
 
 def create_cnn(

@@ -23,6 +23,7 @@ from onecycle.data.progress import Advance, counting_bar
 from onecycle.errors import ArgumentError, DataError
 from onecycle.model.fuse import fuse_batchnorm
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten
+from onecycle.model.levels import LevelPool, SignedRoot
 from onecycle.text import by_place, option
 from onecycle.train.callbacks import AccumulateScheduler
 from onecycle.train.checkpoint import digest
@@ -270,7 +271,7 @@ def why_pictures(model: nn.Module, data: ImageDataBunch, callbacks: Sequence[Cal
 
 def split_at_head(model: nn.Module) -> SplitModel | str:
     """Cut a model into what gives features and the rest of its head, or say why that cannot be done."""
-    return split_frozen(model, (AdaptiveConcatPool2d, Flatten))
+    return split_frozen(model, (AdaptiveConcatPool2d, Flatten, LevelPool, SignedRoot))
 
 
 def check_views(precompute: bool | int) -> bool | int:

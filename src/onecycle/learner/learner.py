@@ -26,6 +26,7 @@ from onecycle.learner.features import FrozenFeatures, LabelledFeatures, check_vi
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.plan import Plan
 from onecycle.learner.fine_tune.run import FineTuneOptions
+from onecycle.learner.heads.solved import HeadFit, solve
 from onecycle.learner.oversampling import loss_for_data, sampling_weights
 from onecycle.learner.precision import TrainingSpeed, precision_asked
 from onecycle.learner.predictor import Calibrated, Picture, Predictor, as_picture, predictor_of
@@ -278,8 +279,7 @@ class Learner:
             div_factor: peak over start.
             pct_start: share of the steps that the rise takes.
             final_div: peak over end; default ``div_factor · 10⁴``.
-            wd: weight decay of this fit; default the learner's.
-            callbacks: of this fit.
+            wd, callbacks: of this fit; default the learner's weight decay.
             tot_epochs: length of the schedule when only a part of it is run.
             start_epoch: epoch of the schedule to start with.
 
@@ -305,9 +305,20 @@ class Learner:
         Args:
             epochs: to run.
             schedule: learning rates and momentum of each step, counted over the whole schedule.
-            wd, callbacks: of this fit.
-            start_epoch: epoch of the schedule to start with.
+            wd, callbacks, start_epoch: of this fit, and the epoch of the schedule to start with.
         """
+        with self._fitting(callbacks) as of_fit:
+            self._choose_speed(of_fit["train_loader"], epochs * len(of_fit["train_loader"]))
+            self.trainer.fit(epochs, schedule, wd=wd, start_epoch=start_epoch, **of_fit)
+
+    def solve_head(self) -> HeadFit:
+        """Solve the linear head of ``levels=`` on features of the frozen body, in place of training it; one epoch."""
+        with self._fitting(None) as of_fit:
+            return solve(self, **of_fit)
+
+    @contextmanager
+    def _fitting(self, callbacks: Sequence[Callback] | Callback | None) -> Iterator[dict[str, Any]]:
+        """Give what a fit is made with, by the words of ``Trainer.fit``."""
         self._data.prepare(silent=self.silent)
         self._layers.check(self)
         self.forget_calibration()
@@ -317,20 +328,9 @@ class Learner:
         with self._batches(fit_callbacks) as (train, valid):
             if isinstance(split_at_head(self.model), str):
                 self.body_trained = True
-            self._choose_speed(train, epochs * len(train))
             self.seen = self.seen.after_training(self._data, self.norm_stats)
-            self.trainer.fit(
-                epochs,
-                schedule,
-                train,
-                valid,
-                recorder=self.recorder,
-                metrics=metrics,
-                callbacks=fit_callbacks,
-                progress=progress,
-                wd=wd,
-                start_epoch=start_epoch,
-            )
+            of_fit = {"recorder": self.recorder, "metrics": metrics, "callbacks": fit_callbacks, "progress": progress}
+            yield of_fit | {"train_loader": train, "valid_loader": valid}
 
     @contextmanager
     def _batches(self, callbacks: Sequence[Callback]) -> Iterator[tuple[Loader, Loader | None]]:
@@ -447,23 +447,23 @@ class Learner:
         train_bn: bool | None = None,
         plan_only: bool = False,
     ) -> Plan:
-        """Train the head, then all layers, for some epochs or for the best that fits into a time; shows its plan.
+        """Train the head, then all layers, for some epochs or for what fits into a time; shows its plan.
 
-        1. The head alone, on features of the frozen body that are computed once (where the learner is frozen).
+        1. The head alone, on features of the frozen body that are computed once (where the learner is frozen). The
+           usual head, untrained, is exchanged for a linear one on several stages, which is solved: see ``levels``.
         2. All layers, one cycle, the first layers with smaller learning rates; from four epochs on, half of the
            epochs with smaller pictures.
 
-        Speeds are measured first. With ``minutes``, what is left is planned anew after each stage and the cycle is
-        shortened where the machine turns out slower, so the number of steps may differ from run to run; ``epochs``
-        is repeatable. Validation pictures choose nothing. Afterwards ``data`` is as before, all layers train (if
-        they did in the plan), and ``recorder`` holds the history of all stages.
+        With ``minutes``, what is left is planned anew after each stage and the cycle is shortened where the machine
+        turns out slower, so the number of steps may differ from run to run; ``epochs`` is repeatable. Validation
+        pictures choose nothing. Afterwards ``data`` is as before, and ``recorder`` has the history of all stages.
 
         Args:
             epochs: with all layers, after the head's; 0 for the head alone.
             base_lr: peak learning rate of the head. When all layers train, the last ones get as much and the first a
-                quarter; a half and a hundredth where batch-norm layers do not train. Default: ``lr_suggestion`` on
-                features, else 3e-3.
-            freeze_epochs: of the head alone; default about 200 steps on features, else one epoch; 0 for none.
+                quarter; a half and a hundredth where batch-norm layers do not train. Default: 3e-3, or
+                ``lr_suggestion`` for a head that is trained on features.
+            freeze_epochs: of the head alone, trained; default: solved, else about 200 steps on features; 0 for none.
             minutes: for everything, instead of ``epochs``.
             sizes: of the pictures (px) in the stages with all layers; the last is the data's.
             bs: pictures in a batch; default the data's, halved while an epoch has too few steps.

@@ -14,6 +14,7 @@ from onecycle import settings
 from onecycle.data.augment.transforms import flatten
 from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, warn
 from onecycle.learner.checks import misfits
+from onecycle.learner.heads.exchange import adopt_network
 from onecycle.learner.predictor import Calibrated, predictor_of
 from onecycle.train import checkpoint
 from onecycle.train.losses import ACTIVATIONS
@@ -28,14 +29,20 @@ def save(learn: Any, stem: Path, *, with_opt: bool) -> Path:
 def load(learn: Any, stem: Path, strict: bool, with_opt: bool | None) -> None:
     """Read what ``save`` wrote into a learner, or change nothing; ``Learner.load`` says more."""
     _ = learn.layer_groups  # a replaced layer joins its group before the optimizer's state is compared
-    report = checkpoint.load_checkpoint(
-        stem,
-        model=learn.model,
-        optimizer=None if with_opt is False else learn.trainer.ensure_optimizer(),
-        expected={"classes": list(learn.data.classes), "is_multi": learn.data.is_multi},
-        strict=strict,
-        with_opt=with_opt,
-    )
+    is_ours = stem.with_name(f"{stem.name}.safetensors").exists()
+    put_back = adopt_network(learn, checkpoint.read_manifest(stem).get("network") if is_ours else None)
+    try:
+        report = checkpoint.load_checkpoint(
+            stem,
+            model=learn.model,
+            optimizer=None if with_opt is False else learn.trainer.ensure_optimizer(),
+            expected={"classes": list(learn.data.classes), "is_multi": learn.data.is_multi},
+            strict=strict,
+            with_opt=with_opt,
+        )
+    except CheckpointError:
+        put_back()
+        raise
     if report.note:
         print(report.note)
     if not all(bool(t.isfinite().all()) for t in learn.model.state_dict().values() if t.is_floating_point()):

@@ -339,6 +339,18 @@ class TimmBody(nn.Module):
         y: Tensor = self.net.forward_features(x)
         return y.permute(0, 3, 1, 2) if self.layout == "NHWC" else y
 
+    def intermediates(self, x: Tensor, at: Sequence[int] | None) -> tuple[Tensor, list[Tensor]]:
+        """Return the output, and the maps (N, C, h, w) at these places among the intermediate ones; None for all."""
+        which = None if at is None else list(at)
+        maps: list[Tensor]
+        try:
+            last, maps = self.net.forward_intermediates(x, indices=which, norm=True, output_fmt="NCHW")
+        except AssertionError:  # a family without a norm at its end
+            last, maps = self.net.forward_intermediates(x, indices=which, output_fmt="NCHW")
+        if self.layout == "tokens":
+            return maps[-1], maps
+        return (last.permute(0, 3, 1, 2) if self.layout == "NHWC" else last), maps
+
 
 def _cut_timm(network: _Network) -> nn.Module:
     net: Any = network.module

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from onecycle.errors import ArgumentError
 from onecycle.model.backbones import Architecture, Body, Cut, architecture, build_body
 from onecycle.model.heads import Init, create_head, init_head, seeded, set_prior_bias
+from onecycle.model.levels import Levels, create_levels_head, read_levels
 from onecycle.train.evaluate import eval_mode
 
 SplitOn = nn.Module | Sequence[nn.Module] | Callable[[nn.Module], Sequence[nn.Module]]
@@ -28,6 +29,9 @@ class HeadOptions(TypedDict, total=False):
     bn_final: end the head with a batch-norm layer. concat_pool: pool by maximum and mean, both (True).
     init: initialises the head's weights (``nn.init.kaiming_normal_``); None leaves PyTorch's own.
     split_on: modules at which a new layer group begins, or a function from the model to them.
+    levels: read several stages of the network by a linear head (multi-scale features): ``auto`` for all of them, or
+    how many, from the last; None for fastai v1's head on the last map. Left out: v1's head, which ``fine_tune``
+    exchanges where it begins with an untrained head on a frozen network. It takes the place of the options above.
     """
 
     lin_ftrs: Sequence[int] | None
@@ -37,6 +41,10 @@ class HeadOptions(TypedDict, total=False):
     bn_final: bool
     init: Init | None
     concat_pool: bool
+    levels: Levels
+
+
+_OF_USUAL_HEAD = ("lin_ftrs", "ps", "custom_head", "bn_final", "concat_pool")
 
 
 @dataclass(frozen=True)
@@ -74,15 +82,20 @@ def create_cnn_model(
         ArgumentError: An argument cannot work.
         WeightsError: The pretrained weights are missing or do not fit.
     """
-    arch = architecture(arch)
+    arch, own, levels = architecture(arch), options.get("custom_head"), options.get("levels")
+    if levels is not None and (others := [name for name in _OF_USUAL_HEAD if name in options]):
+        raise ArgumentError(f"levels={levels!r} has a head of its own: leave {', '.join(others)} out, or levels")
     with seeded(seed):
         body = build_body(arch, pretrained, cut=cut)
-        own = options.get("custom_head")
-        head = _usual_head(body.nf, n_classes, options) if own is None else own
-    init_head(head, seed=seed, init=options.get("init", nn.init.kaiming_normal_))
-    if log_prior is not None and not set_prior_bias(head, log_prior) and own is None:
+        if levels is not None:
+            maps, channels = read_levels(body.module, levels)
+            model = nn.Sequential(maps, create_levels_head(channels, n_classes))
+        else:
+            model = nn.Sequential(body.module, _usual_head(body.nf, n_classes, options) if own is None else own)
+    if levels is None:
+        init_head(model[1], seed=seed, init=options.get("init", nn.init.kaiming_normal_))
+    if log_prior is not None and not set_prior_bias(model[1], log_prior) and own is None:
         raise ArgumentError(f"log_prior must hold {n_classes} numbers, received the shape {tuple(log_prior.shape)}")
-    model = nn.Sequential(body.module, head)
     return CnnModel(model, _layer_groups(model, body, options.get("split_on")), body, arch)
 
 

@@ -31,7 +31,8 @@ def show_plan(config: RunConfig, plan: Plan, screen: Screen) -> None:
         f"size {config.size or 0} ({config.origin('size')})",
         f"batch {config.bs} ({config.origin('bs')})",
         f"{length} ({origin}{': --epochs, --minutes' if origin == DEFAULT else ''})",
-        f"lr {config.lr:.2g} ({config.origin('lr')})" if config.lr else "lr by sweeps (--lr)",
+        *([f"lr {config.lr:.2g} ({config.origin('lr')})"] if config.lr else []),
+        *(["lr by sweeps (--lr)"] if plan.base_lr is None else []),
     ]
     screen.row("settings", "; ".join(values))
     for i, line in enumerate(str(replace(plan, notes=())).splitlines()):
@@ -84,7 +85,7 @@ class RunProgress(StageCallback):
         self._total = len(plan.stages)
         show_plan(self.config, plan, self.screen)
         head = next((s for s in plan.stages if s.trains == HEAD), None)
-        if head is not None and self.config.freeze_epochs is None and self.config.minutes is None:
+        if head is not None and not head.solved and self.config.freeze_epochs is None and self.config.minutes is None:
             self.config = self.config.found("freeze_epochs", head.epochs, "about 200 steps of the head")
         self._write_config()
 

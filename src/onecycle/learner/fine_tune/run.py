@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from textwrap import fill
 from typing import Any
@@ -17,8 +17,11 @@ from onecycle.errors import ArgumentError
 from onecycle.learner.features import check_views, why_pictures
 from onecycle.learner.fine_tune.plan import ALL, HEAD, WIDTH, Plan, Size, Speeds, Stage, Task, make_plan, replan
 from onecycle.learner.fine_tune.timing import Clock, TimedCycle, hold_norms, measure_speeds, trainable_groups
+from onecycle.learner.heads.exchange import exchange_head, has_untouched_head
+from onecycle.learner.heads.solved import why_not_solved
 from onecycle.model import cnn
-from onecycle.text import format_time
+from onecycle.model.levels import reads_levels
+from onecycle.text import by_place, format_time, plural
 from onecycle.train.log.progress import format_cell
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.loop import Callback
@@ -139,6 +142,7 @@ def fine_tune(learn: Any, options: FineTuneOptions, *, plan_only: bool = False, 
     task = task_for(learn, options)
     data.prepare(silent=learn.silent)
     prepared_s = clock() - start_s
+    put_back = _with_levels(learn, task)
     all_layers = options.epochs != 0 or not task.on_features
     speeds = measure_speeds(learn, task, budget_s=budget_s, all_layers=all_layers, clock=clock)
     _say(learn, _measured_text(speeds, clock() - start_s, prepared_s))
@@ -147,6 +151,7 @@ def fine_tune(learn: Any, options: FineTuneOptions, *, plan_only: bool = False, 
     for callback in _callbacks(learn):
         callback.on_plan(plan)
     if plan_only:
+        put_back()
         return plan
     try:
         _Run(learn, task, speeds, plan, start_s, clock).stages()
@@ -154,6 +159,19 @@ def fine_tune(learn: Any, options: FineTuneOptions, *, plan_only: bool = False, 
         learn.data = data
         learn.precompute = precompute  # also where they compare equal: 0 and False are not the same here
     return plan
+
+
+def _with_levels(learn: Any, task: Task) -> Callable[[], object]:
+    """Let a head that is to be solved read several stages of the network; returns what puts the old one back."""
+    if not task.solves_head or reads_levels(learn.model):
+        return lambda: None
+    put_back = exchange_head(learn)
+    n = len(learn.model[0].at) + learn.model[0].with_last or 1
+    _say(
+        learn,
+        f"The head reads {plural(n, 'stage')} of the network{by_place('', ' (levels=None keeps the usual head)')}.",
+    )
+    return put_back
 
 
 def _say(learn: Any, text: object) -> None:
@@ -181,7 +199,10 @@ def task_for(learn: Any, options: FineTuneOptions) -> Task:
     if views is None and learn.precompute is not False:
         views = learn.precompute
     on_features = has_head and obstacle is None and views is not False
+    solves = on_features and options.freeze_epochs is None and _can_solve(learn)
     base_lr = options.base_lr
+    if base_lr is None and solves:
+        base_lr = DEFAULT_LR
     if base_lr is None and not on_features:
         base_lr = DEFAULT_LR
         _say(learn, f"Learning rate {DEFAULT_LR:.0e}, the default: sweeps are run over features only (base_lr=).")
@@ -194,6 +215,7 @@ def task_for(learn: Any, options: FineTuneOptions) -> Task:
         has_tfms=data.train_dl.augmenter is not None,
         has_head_stage=has_head,
         on_features=on_features,
+        solves_head=solves,
         views=None if views is None or isinstance(views, bool) else views,
         sizes=sizes,
         freeze_epochs=options.freeze_epochs,
@@ -201,6 +223,11 @@ def task_for(learn: Any, options: FineTuneOptions) -> Task:
         base_lr=base_lr,
         hold_norms=None if trains_norms is None else not trains_norms,
     )
+
+
+def _can_solve(learn: Any) -> bool:
+    linear = reads_levels(learn.model) or has_untouched_head(learn)
+    return linear and why_not_solved(learn, learn.all_callbacks()) is None
 
 
 def _measured_text(speeds: Speeds, took_s: float, prepared_s: float) -> str:
@@ -264,6 +291,9 @@ class _Run:
         if stage.views is not None:
             learn.precompute = stage.views
         learn.freeze()
+        if stage.solved:
+            _say(learn, str(learn.solve_head()))
+            return
         if self.base_lr is None:
             is_late = self.plan.budget_s is not None and self.spent_s + stage.forecast_s > self.plan.budget_s
             self.base_lr = self._choose_lr(late=is_late)

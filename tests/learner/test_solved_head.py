@@ -1,0 +1,172 @@
+"""A head that is solved: the minimum itself, the penalty that is chosen, and the way through ``fine_tune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.errors import ArgumentError
+from onecycle.learner.cnn import cnn_learner
+from onecycle.learner.heads import solved
+from onecycle.learner.learner import Learner
+from onecycle.learner.predictor import Predictor
+from onecycle.model.levels import LevelNorm, reads_levels
+from onecycle.train.metrics import accuracy
+
+ARCH = "test_efficientnet"
+
+
+def drawn(n: int, d: int, n_classes: int, *, signal: float = 1.0, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d)).astype(np.float32)
+    y = (signal * x @ rng.normal(size=(d, n_classes)) + rng.normal(size=(n, n_classes))).argmax(1)
+    return torch.from_numpy(x), torch.from_numpy(y)
+
+
+def head(d: int, c: int) -> tuple[LevelNorm, nn.Linear]:
+    return LevelNorm([d]), nn.Linear(d, c)
+
+
+def test_the_minimum_is_that_of_logistic_regression():
+    x, y = drawn(200, 6, 3)
+    found = solved.minimise(x, y, solved._classes_loss, 3, penalty=2.0)
+    reference = LogisticRegression(C=1 / (2 * 2.0), tol=1e-8, max_iter=1000).fit(x, y)
+    weight = found.weight - found.weight.mean(1, keepdim=True)
+    np.testing.assert_allclose(weight.T, reference.coef_ - reference.coef_.mean(0), atol=2e-3)
+
+
+def test_fewer_pictures_than_features_are_solved_in_turned_coordinates_to_the_same_minimum():
+    x, y = drawn(30, 80, 3)
+    turned, axes = solved._turned(x)
+    assert turned.shape[1] <= 30
+    direct, short = (solved.minimise(z, y, solved._classes_loss, 3, 1.0) for z in (x, turned))
+    torch.testing.assert_close(
+        x @ direct.weight + direct.bias, x @ (axes @ short.weight) + short.bias, atol=2e-2, rtol=1e-2
+    )
+    assert solved._turned(x[:, :10])[1] is None
+
+
+@pytest.mark.parametrize("is_multi", [False, True])
+def test_views_of_each_picture_count_as_one_picture(is_multi):
+    x, y = drawn(60, 5, 3)
+    targets = torch.nn.functional.one_hot(y).float() if is_multi else y
+    outputs = []
+    for features in (x[None], x[None].repeat(3, 1, 1)):
+        norm, linear = head(5, 3)
+        fit = solved.solve_head(norm, linear, features, targets, fold_of=np.arange(60) % 5, is_multi=is_multi)
+        outputs.append(linear(norm(x)))
+    torch.testing.assert_close(outputs[0], outputs[1], atol=2e-2, rtol=1e-2)
+    assert fit.penalty in solved.PENALTIES
+
+
+def test_the_penalty_is_larger_where_there_is_nothing_to_learn():
+    penalties = []
+    for signal in (0.0, 3.0):
+        x, y = drawn(150, 10, 2, signal=signal)
+        penalties.append(
+            solved.solve_head(*head(10, 2), x[None], y, fold_of=np.arange(150) % 5, is_multi=False).penalty
+        )
+    assert penalties[0] > penalties[1]
+
+
+def test_too_few_pictures_take_the_usual_penalty_and_a_class_without_pictures_stays_finite():
+    x, _ = drawn(6, 4, 2)
+    norm, linear = head(4, 3)
+    fit = solved.solve_head(
+        norm, linear, x[None], torch.tensor([0, 1, 0, 1, 0, 1]), fold_of=np.arange(6) % 2, is_multi=False
+    )
+    assert fit.penalty == solved.USUAL_PENALTY
+    assert not fit.losses
+    assert torch.isfinite(linear.bias).all()
+
+
+# --- through a learner ----------------------------------------------------------------------------
+
+
+def learner(path: Path, out: Path, *, multi: bool = False, **options) -> Learner:
+    labels = {"csv_labels": "tags.csv", "label_delim": " "} if multi else {}
+    data = ImageDataBunch.from_csv(path, folder="train", suffix=".jpg", size=32, bs=8, valid_pct=0.3, **labels)
+    learn = cnn_learner(data, ARCH, pretrained=False, path=out, silent=True, **options)
+    learn.freeze()
+    return learn
+
+
+@pytest.mark.parametrize("multi", [False, True])
+def test_fine_tune_solves_a_head_that_reads_several_stages(colour_path, tmp_path, multi):
+    learn = learner(colour_path, tmp_path, multi=multi)
+    plan = learn.fine_tune(0)
+    assert plan.stages[0].solved
+    assert reads_levels(learn.model)
+    assert len(learn.recorder.rows) == 1
+    loss, *_ = learn.validate()
+    assert loss == pytest.approx(learn.recorder.rows[0].valid_loss, abs=1e-4)
+    assert loss < 0.6
+    learn.save("solved")
+    path = learn.data.valid_ds.items[0]
+    again = learner(colour_path, tmp_path, multi=multi)  # with fastai v1's head until then
+    again.load("solved")
+    torch.testing.assert_close(again.predict(path)[2], learn.predict(path)[2])
+    probs = Predictor.load(tmp_path / "models" / "solved").predict(str(path)).probs[0]
+    np.testing.assert_allclose(probs, learn.predict(path)[2], atol=1e-5)
+
+
+def test_all_layers_go_on_from_the_solved_head(colour_path, tmp_path):
+    learn = learner(colour_path, tmp_path, metrics=accuracy)
+    learn.fine_tune(0)
+    mean, before = learn.model[1][2].running_mean.clone(), learn.recorder.rows[-1].valid_loss
+    again = learner(colour_path, tmp_path, metrics=accuracy)
+    again.fine_tune(1, base_lr=1e-4)
+    assert torch.equal(again.model[1][2].running_mean, mean)
+    assert again.recorder.rows[0].valid_loss == pytest.approx(before, abs=1e-4)
+    assert again.recorder.rows[-1].valid_loss < before + 0.3
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        ({"class_weights": "balanced"}, {}),
+        ({"lin_ftrs": [8]}, {}),
+        ({"levels": None}, {}),
+        ({}, {"freeze_epochs": 1}),
+        ({}, {"precompute": False}),
+    ],
+)
+def test_the_usual_head_stays_where_it_was_asked_for_or_cannot_be_solved(colour_path, tmp_path, options, asked):
+    learn = learner(colour_path, tmp_path, **options)
+    plan = learn.fine_tune(0, plan_only=True, base_lr=1e-3, **asked)
+    assert not plan.stages[0].solved
+    assert not reads_levels(learn.model)
+
+
+def test_a_plan_alone_leaves_the_head_as_it_was(colour_path, tmp_path):
+    learn = learner(colour_path, tmp_path)
+    keys = list(learn.model.state_dict())
+    assert learn.fine_tune(2, plan_only=True).stages[0].solved
+    assert list(learn.model.state_dict()) == keys
+    assert learn.network["head"] == {}
+
+
+def test_a_head_that_is_not_linear_or_sees_pictures_is_not_solved(colour_path, tmp_path):
+    learn = learner(colour_path, tmp_path, precompute=0)
+    with pytest.raises(ArgumentError, match="linear"):
+        learn.solve_head()
+    learn = learner(colour_path, tmp_path, levels="auto")
+    with pytest.raises(ArgumentError, match="pictures"):
+        learn.solve_head()
+
+
+def test_a_file_that_does_not_fit_leaves_the_learner_as_it_was(colour_path, tmp_path):
+    learn = learner(colour_path, tmp_path)
+    learn.fine_tune(0)
+    learn.save("solved")
+    other = learner(colour_path, tmp_path, multi=True)
+    keys = list(other.model.state_dict())
+    with pytest.raises(Exception, match="classes"):
+        other.load(tmp_path / "models" / "solved")
+    assert list(other.model.state_dict()) == keys

@@ -1,0 +1,119 @@
+"""A head that reads several stages: which maps are read, what is pooled, and that its statistics stand still."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from onecycle.errors import ArgumentError
+from onecycle.evaluation.gradcam import grad_cam
+from onecycle.model.backbones import build_body
+from onecycle.model.cnn import create_cnn_model
+from onecycle.model.levels import LevelNorm, LevelPool, SignedRoot, create_levels_head, read_levels, reads_levels
+
+
+def chain() -> nn.Sequential:
+    """Three resolutions of 4, 8 and 8 channels, the last of two layers."""
+    first = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU())
+    return nn.Sequential(first, nn.Conv2d(4, 8, 3, 2, 1), nn.MaxPool2d(2), nn.ReLU())
+
+
+def test_a_chain_gives_the_last_map_of_each_resolution():
+    body, x = chain(), torch.randn(2, 3, 32, 32)
+    levels, channels = read_levels(body)
+    maps = levels(x)
+    assert channels == [4, 8, 8]
+    assert [tuple(m.shape[2:]) for m in maps] == [(16, 16), (8, 8), (4, 4)]
+    torch.testing.assert_close(maps[0], body[0](x))
+    torch.testing.assert_close(maps[-1], body(x))
+    assert read_levels(body, 2)[1] == [8, 8]
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit", "test_convnext", "test_resnet"])
+def test_any_timm_network_ends_in_its_own_output(name):
+    body = build_body(name, False)
+    levels, channels = read_levels(body.module)
+    levels.eval()
+    x = torch.randn(2, 3, *body.input_size)
+    with torch.no_grad():
+        maps = levels(x)
+        torch.testing.assert_close(maps[-1], body.module(x))
+    assert 1 < len(maps) <= 6
+    assert [m.shape[1] for m in maps] == channels
+
+
+def test_a_body_of_which_nothing_is_known_gives_its_last_map():
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 5, 3)
+
+        def forward(self, x):
+            return self.conv(x).relu()
+
+    levels, channels = read_levels(Own())
+    assert channels == [5]
+    assert len(levels(torch.zeros(1, 3, 8, 8))) == 1
+
+
+def test_pooled_are_mean_and_deviation_of_each_channel():
+    maps = [torch.randn(3, 2, 5, 4) + 2, torch.randn(3, 4, 2, 2)]
+    pooled = LevelPool()(maps)
+    expected = [f(m) for m in maps for f in (lambda m: m.mean((2, 3)), lambda m: m.std((2, 3), unbiased=False))]
+    torch.testing.assert_close(pooled, torch.cat(expected, 1), atol=1e-4, rtol=1e-4)
+
+
+def test_the_root_keeps_the_sign_and_its_gradient_is_finite_where_relu_leaves_zeros():
+    torch.testing.assert_close(
+        SignedRoot()(torch.tensor([-4.0, 9.0, 0.0])), torch.tensor([-2.0, 3.0, 0.0]), atol=1e-3, rtol=0
+    )
+    x = torch.zeros(2, 3, 4, 4, requires_grad=True)
+    create = create_levels_head([3], 2)
+    nn.init.ones_(create[-1].weight)
+    create([x.relu()]).sum().backward()
+    assert torch.isfinite(x.grad).all()
+
+
+def test_statistics_that_were_set_stand_still_in_training_and_in_a_copy():
+    norm, x = LevelNorm([4, 16]), torch.randn(50, 20) * 3 + 1
+    norm.set_statistics(x)
+    expected = torch.cat([torch.full((4,), 4**-0.25), torch.full((16,), 16**-0.25)])
+    torch.testing.assert_close(norm(x).std(0, unbiased=False), expected, atol=1e-4, rtol=1e-4)
+    loaded = LevelNorm([4, 16])
+    with torch.no_grad():
+        for name, tensor in loaded.state_dict().items():
+            tensor.copy_(norm.state_dict()[name])
+    for one in (norm, loaded, copy.deepcopy(norm)):
+        one.train()
+        torch.testing.assert_close(one(x + 5), norm(x + 5))
+        torch.testing.assert_close(one.running_mean, x.mean(0))
+
+
+def test_before_that_it_learns_them_as_batch_norm_does():
+    norm, x = LevelNorm([4]), torch.randn(50, 4) + 3
+    norm.train()
+    norm(x)
+    assert float(norm.running_mean.mean()) > 0.2
+
+
+def test_a_model_with_levels_has_the_body_of_one_without():
+    plain, levels = (
+        create_cnn_model("test_efficientnet", 3, pretrained=False, seed=1, **o) for o in ({}, {"levels": "auto"})
+    )
+    assert reads_levels(levels.model)
+    assert not reads_levels(plain.model)
+    ours, theirs = levels.model[0].body.state_dict(), plain.model[0].state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert len(levels.layer_groups) == len(plain.layer_groups)
+    x = torch.randn(2, 3, 64, 64)
+    assert levels.model(x).shape == (2, 3)
+    assert grad_cam(levels.model, x, 1).shape[0] == 2
+
+
+@pytest.mark.parametrize("options", [{"levels": 0}, {"levels": "all"}, {"levels": "auto", "ps": 0.1}])
+def test_levels_that_cannot_work_are_refused(options):
+    with pytest.raises(ArgumentError, match="levels"):
+        create_cnn_model("test_resnet", 2, pretrained=False, **options)

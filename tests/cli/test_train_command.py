@@ -249,7 +249,7 @@ def test_json_lines_for_machines(colour_path, tmp_path):
     said = train(quick(colour_path, tmp_path, csv="labels.csv"), as_json=True)
     events = [json.loads(line) for line in said.out.splitlines()]
     assert [e["event"] for e in events] == [
-        "start", "data", "split", "run", "plan", "stage", "epoch", "stage", "epoch", "done",
+        "start", "data", "split", "run", "plan", "stage", "epoch", "stage", "epoch", "kept", "done",
     ]  # fmt: skip
     epoch = next(e for e in events if e["event"] == "epoch")
     assert epoch["stage"] == "head"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from onecycle.cli.report import notes_of, stages_note
+from onecycle.cli.report import notes_of, read_choice
 from onecycle.cli.screen import Screen
 from onecycle.cli.train import try_batch
 from onecycle.cli.training.progress import show_plan
@@ -20,6 +20,7 @@ from onecycle.errors import DataError, UnreadableImagesError
 from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.evaluation.headline import headline, scores_of
 from onecycle.evaluation.predictions import Predictions
+from onecycle.learner.fine_tune.best import JudgedStage, StageChoice
 from onecycle.learner.fine_tune.plan import Speeds, Task, make_plan
 from onecycle.runs.build import layout_of, make_bunch, make_learner, with_batches
 from onecycle.runs.config import RunConfig
@@ -141,31 +142,23 @@ def test_readers_are_told_how_the_run_came_about(tmp_path):
     assert "leaks are not excluded" in notes_of(run, None)[0]
 
 
-HEAD_ROWS = "0,head,32x32,0.31,0.1676,0.865,0.4\n1,head,32x32,0.10,0.1311,0.8989,0.4\n"
-
-
-@pytest.mark.parametrize(
-    ("last", "said"),
-    [
-        (
-            "2,all layers,32x32,0.1,0.1341,0.8952,9",
-            "valid loss 0.131 after the head, 0.134 at the end; sample-F2 0.899, 0.895. --epochs 0 is enough here.",
-        ),
-        ("2,all layers,32x32,0.1,0.1211,0.8952,9", ""),  # a better loss
-        ("2,all layers,32x32,0.1,0.1341,0.9052,9", ""),  # a better score
-        ("2,all layers,32x32,0.1,,,9", ""),
-        ("2,all layers,32x32,0.1,nan,nan,9", ""),
-        ("", ""),
-    ],
-)
-def test_it_is_said_where_all_layers_gained_nothing(tmp_path, last, said):
+def test_the_report_s_note_names_the_stage_that_is_kept_and_the_rule(tmp_path):
     run = RunFolder.create(tmp_path, "x")
-    assert stages_note(run) == ""
-    text = f"epoch,stage,size,train_loss,valid_loss,fbeta,time_s\n{HEAD_ROWS}{last}"
-    run.write_text(run.history, text.rstrip() + "\n")
-    note = stages_note(run)
-    assert note.endswith(said)
-    assert bool(note) == bool(said)
+    assert read_choice(run).note == ""
+    head = JudgedStage(name="head", epochs=1, loss=0.131, error=0.012)
+    worse = JudgedStage(
+        name="all layers", epochs=2, loss=0.134, error=0.013, change=0.003, change_error=0.004,
+        stopped="stopped after 2 of 4 epochs: why",
+    )  # fmt: skip
+    choice = StageChoice((head, worse), 0)
+    run.write_json(run.metrics, {"stages": choice.to_dict()})
+    assert read_choice(run) == choice
+    note = read_choice(run).note
+    assert "stage 1, head (valid loss 0.131 ± 0.012); all layers ended at 0.134." in note
+    assert "stopped after 2 of 4 epochs: why." in note
+    assert "more than one standard error" in note
+    run.write_json(run.metrics, {"stages": StageChoice((head,), 0).to_dict()})
+    assert read_choice(run).note == ""
 
 
 def test_the_headline_is_the_score_of_chosen_thresholds_with_the_baseline():

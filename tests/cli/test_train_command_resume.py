@@ -10,6 +10,7 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 from test_train_command import quick, train
 
 from onecycle.cli.exit_codes import exit_code
@@ -22,6 +23,7 @@ from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner
 from onecycle.runs.predictions import read_predictions
+from onecycle.train.checkpoint import read_weights
 from processes import start_command
 
 
@@ -114,10 +116,37 @@ def test_a_killed_process_goes_on_from_its_last_weights(colour_path, tmp_path, s
         train(quick(colour_path, tmp_path, csv="labels.csv", epochs=2))
     run = RunFolder.open(tmp_path / "latest")
     done = Done.read(run)
-    assert (done.weights, done.head, done.epochs) == ("last", True, 0)  # the epoch after it is too young
+    assert (done.weights, done.head, done.epochs) == ("best", True, 0)  # the epoch after it is too young
     stop_after(99)
     assert train(None, resume=run.path).code == 0
     assert stages(run) == ["head", "all layers", "all layers"]
+
+
+def test_a_killed_run_keeps_the_best_stage_of_all_its_sessions(colour_path, tmp_path, stop_after, monkeypatch):
+    """All layers do harm in both sessions, so the run's model is the head's of the first, bit for bit."""
+
+    def harm(self, trainer, loss):
+        if self._stage is not None and self._stage.trains == ALL:
+            with torch.no_grad():
+                list(self.learn.model.parameters())[-1].add_(torch.tensor([-3.0, 0.0, 3.0]))
+
+    monkeypatch.setattr(RunCheckpoints, "on_batch_end", harm)
+    stop_after(2)
+    assert train(quick(colour_path, tmp_path, csv="labels.csv", epochs=2, early_stop=False)).code == 130
+    run = RunFolder.open(tmp_path / "latest")
+    best = read_weights(run.checkpoints / "best.safetensors")
+    assert [s.name for s in Done.read(run).choice.stages] == ["head"]
+    stop_after(99)
+    said = train(None, resume=run.path)
+    assert said.code == 0
+    assert stages(run) == ["head", "all layers", "all layers"]
+    model = read_weights(run.model_stem.with_suffix(".safetensors"))
+    assert all(torch.equal(model[name], tensor) for name, tensor in best.items())
+    metrics = run.read_json(run.metrics)
+    assert (metrics["stages"]["kept"], [s["name"] for s in metrics["stages"]["stages"]]) == (0, ["head", "all layers"])
+    assert (metrics["headline"]["picked"], metrics["headline"]["picked_of"]) == ("stage", 2)
+    assert "kept stage 1, head" in " ".join(said.out.split())
+    assert [p.name for p in run.checkpoints.iterdir()] == ["progress.json"]
 
 
 def test_a_stop_before_anything_was_trained(colour_path, tmp_path, monkeypatch):

@@ -323,7 +323,7 @@ def _say_scores(screen: Screen, judged: Evaluation, limit: float | None) -> None
         screen.row("limit", f"{text} (--fail-under looks at the lower end of the interval)", always=True)
     screen.row("baseline", versus_baseline(first))
     if picked := picked_note(first):
-        screen.row("epoch", picked)
+        screen.row(first.picked, picked)
     for i, other in enumerate(judged.others):
         screen.row("also" if i == 0 else "", _score(other))
 

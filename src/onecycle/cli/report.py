@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +11,10 @@ from onecycle.cli.screen import Screen
 from onecycle.errors import DataError
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.evaluation.report.verdict import IssueCount
-from onecycle.learner.fine_tune.plan import ALL, HEAD
+from onecycle.learner.fine_tune.best import StageChoice
 from onecycle.learner.learner import Learner
-from onecycle.learner.report import METRIC_NAMES, Issues, Report, build_report, count_issues
-from onecycle.runs.checkpoints import read_history, read_issues, read_stages, read_sweeps
+from onecycle.learner.report import Issues, Report, build_report, count_issues
+from onecycle.runs.checkpoints import read_history, read_issues, read_sweeps
 from onecycle.runs.folder import RunFolder, write_output
 from onecycle.runs.load import interpretation_of, load_bunch, load_learner
 from onecycle.runs.split import read_split
@@ -73,7 +72,7 @@ def report_of_run(
         command=f"onecycle train --config {shlex.quote(str(run.config))}",
         env=run.read_json(run.env),
         notes=notes_of(run, audit),
-        training_note=stages_note(run),
+        training_note=read_choice(run).note,
         issue_count=_issue_count(metrics, issues),
     )
 
@@ -98,22 +97,7 @@ def notes_of(run: RunFolder, audit: Mapping[str, Any] | None) -> list[str]:
     return notes
 
 
-def stages_note(run: RunFolder) -> str:
-    """Return a sentence where training all layers ended no better than the head alone had; else nothing.
-
-    The head is taken at the end of its stage: that is the model which ``--epochs 0`` gives.
-    """
-    recorder = read_history(run)
-    ends = dict(zip(read_stages(run), recorder.rows, strict=True))  # of each stage the last epoch
-    head, end = ends.get(HEAD), ends.get(ALL)
-    if head is None or end is None or head.valid_loss is None or end.valid_loss is None:
-        return ""
-    if not (math.isfinite(head.valid_loss) and math.isfinite(end.valid_loss)):
-        return ""
-    better = end.valid_loss < head.valid_loss
-    said = f"valid loss {head.valid_loss:.3f} after the head, {end.valid_loss:.3f} at the end"
-    for name, was, now in zip(recorder.metric_names, head.metrics[:1], end.metrics[:1], strict=False):
-        if isinstance(was, float) and isinstance(now, float):
-            better = better or now > was  # accuracy or sample-F2: the more the better
-            said += f"; {METRIC_NAMES.get(name, name)} {was:.3f}, {now:.3f}"
-    return "" if better else f"All layers did not do better than the head alone: {said}. --epochs 0 is enough here."
+def read_choice(run: RunFolder) -> StageChoice:
+    """Return the stages that were judged and which one is kept; none where nobody wrote them down."""
+    saved = run.read_json(run.metrics).get("stages") if run.metrics.exists() else None
+    return StageChoice() if saved is None else StageChoice.from_dict(saved)

@@ -17,16 +17,18 @@ from onecycle.cli.screen import Screen
 from onecycle.cli.training.progress import RunProgress, show_plan
 from onecycle.cli.training.results import issue_count, judge, show_results, write_report, write_results
 from onecycle.cli.training.start import TrainingStart, check_writable, create_run, prepare_data, show_machine
+from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError, OutputError
 from onecycle.evaluation.headline import scores_of
 from onecycle.learner.fine_tune import run as recipe
-from onecycle.learner.fine_tune.plan import Plan
+from onecycle.learner.fine_tune.best import BestStage
+from onecycle.learner.fine_tune.plan import ALL, Plan
 from onecycle.learner.fine_tune.run import DEFAULT_LR, FineTuneOptions
 from onecycle.learner.fine_tune.timing import trainable_groups
 from onecycle.learner.learner import Learner
 from onecycle.runs.build import make_learner
+from onecycle.runs.checkpoints import BEST, Done, RunCheckpoints, read_issues, stopped_like_ctrl_c, uninterrupted
 from onecycle.runs.checkpoints import INTERRUPTED as INTERRUPTED_WEIGHTS
-from onecycle.runs.checkpoints import Done, RunCheckpoints, read_issues, stopped_like_ctrl_c, uninterrupted
 from onecycle.runs.config import DEFAULT, DEFAULT_EPOCHS, RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner
@@ -146,8 +148,9 @@ def fine_tune_options(config: RunConfig, done: Done | None = None) -> FineTuneOp
     """Return what ``fine_tune`` is asked for: all of it, or what an earlier session left."""
     epochs, minutes = config.length
     options = FineTuneOptions(
-        epochs=epochs, minutes=minutes, base_lr=config.lr, freeze_epochs=config.freeze_epochs, bs=config.bs
-    )
+        epochs=epochs, minutes=minutes, base_lr=config.lr, freeze_epochs=config.freeze_epochs, bs=config.bs,
+        early_stop=config.early_stop,
+    )  # fmt: skip
     if done is None or not done.weights:
         return options
     if minutes is not None:
@@ -159,7 +162,7 @@ def fine_tune_options(config: RunConfig, done: Done | None = None) -> FineTuneOp
     return replace(options, epochs=left or epochs, freeze_epochs=0, train_bn=held)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrainingRun:
     """One run from its first or next epoch to its last screen."""
 
@@ -169,6 +172,7 @@ class TrainingRun:
     screen: Screen
     start_s: float
     done: Done
+    best: BestStage | None = None  # what earlier sessions judged and keep
 
     @classmethod
     def begun(cls, start: TrainingStart, screen: Screen, start_s: float) -> TrainingRun:
@@ -182,7 +186,7 @@ class TrainingRun:
             tracker_for(name, Path(config.out), "", {})
         run = create_run(replace(start, config=config), learn, config.name or "run", screen)
         screen.event("run", path=str(run.path))
-        return cls(run, config, learn, screen, start_s, Done())
+        return cls(run_folder=run, config=config, learn=learn, screen=screen, start_s=start_s, done=Done())
 
     @classmethod
     def resumed(cls, run: RunFolder, screen: Screen, start_s: float) -> TrainingRun:
@@ -201,15 +205,16 @@ class TrainingRun:
         config = RunConfig.read(run.config)
         show_machine(config, screen)
         data = load_bunch(run)
+        best = None
         if done.weights:
-            learn = load_learner(run, bunch=data, stem=run.checkpoints / done.weights)
+            learn, best = _restored(run, done, data)
         else:
             learn = make_learner(config, data, run.path)
         if not done.trained:
             learn.freeze()
         screen.row("resume", _resumed_text(run, config, done))
         screen.event("resume", run=str(run.path), head=done.head, epochs=done.epochs, seconds=done.seconds)
-        return cls(run, config, learn, screen, start_s, done)
+        return cls(run_folder=run, config=config, learn=learn, screen=screen, start_s=start_s, done=done, best=best)
 
     def run(self) -> int:
         """Train and judge; whatever stops it, what is known stays."""
@@ -250,18 +255,23 @@ class TrainingRun:
         if not _has_all_epochs(self.config, self.done):
             self.learn.data.prepare(silent=True)  # it has a bar of its own
             with self.screen.status("measuring the speed of this machine"):
-                recipe.fine_tune(self.learn, fine_tune_options(self.config, self.done))
+                recipe.fine_tune(self.learn, fine_tune_options(self.config, self.done), best=self.best)
+        elif self.best is not None:
+            if sum(stage.epochs for stage in self.best.choice.stages if stage.name.startswith(ALL)) < self.done.epochs:
+                self.best.judge(ALL, epochs=self.done.epochs)  # it was stopped between its last epoch and this
+            self.best.put_back()
         checkpoints.finish()
 
     def _judge(self, checkpoints: RunCheckpoints, progress: RunProgress) -> dict[str, float]:
         """Judge the run, write everything down and show the last screen; returns the scores by name."""
         run, learn, screen = self.run_folder, self.learn, self.screen
         audit: Mapping[str, Any] | None = run.read_json(run.data)["audit"]
+        checkpoints.done.choice.note_in(learn.recorder)
         interpretation = judge(progress.config, learn, screen)
         predictions = None if interpretation is None else interpretation.predictions
         listed = progress.issues if progress.issues is not None else read_issues(run, learn.data)
         issues = issue_count(checkpoints.done, listed), listed
-        write_results(run, learn, predictions, audit=audit, issues=issues)
+        write_results(run, learn, predictions, audit=audit, issues=issues, choice=checkpoints.done.choice)
         checkpoints.clear()
         report = write_report(run, learn, interpretation, issues=listed, screen=screen)
         took_s = time.monotonic() - self.start_s
@@ -281,6 +291,21 @@ class TrainingRun:
         self.screen.event("interrupted", run=str(self.run_folder.path))
 
 
+def _restored(run: RunFolder, done: Done, data: ImageDataBunch) -> tuple[Learner, BestStage | None]:
+    """Return the learner as an earlier session left it, and what that judged, with the weights that it keeps."""
+    choice, stem = done.choice, run.checkpoints / done.weights
+    if done.trained or not choice.stages:
+        return load_learner(run, bunch=data, stem=stem), None
+    learn = load_learner(run, bunch=data, stem=run.checkpoints / BEST)
+    learn.silent = True
+    best = BestStage(learn, data, choice)
+    best.remember()
+    if done.weights != BEST:
+        learn.load(stem.resolve(), with_opt=False)
+    learn.silent = False
+    return learn, best
+
+
 def _resumed_text(run: RunFolder, config: RunConfig, done: Done) -> str:
     """Say how far a run got, and how it goes on."""
     epochs, minutes = config.length
@@ -297,7 +322,8 @@ def _resumed_text(run: RunFolder, config: RunConfig, done: Done) -> str:
 
 def _has_all_epochs(config: RunConfig, done: Done) -> bool:
     epochs, _ = config.length
-    return done.head and epochs is not None and done.epochs >= epochs
+    stopped = any(stage.stopped for stage in done.choice.stages)
+    return stopped or (done.head and epochs is not None and done.epochs >= epochs)
 
 
 def _minutes_left(minutes: float, done: Done) -> float:

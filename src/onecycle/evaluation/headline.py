@@ -39,20 +39,23 @@ class Headline(Estimate):
     score is somewhat too good). None for single labels."""
 
     picked_of: int = 1
-    """Epochs of which these pictures picked the one whose weights stayed; 1: none was picked."""
+    """Epochs or stages of which these pictures picked the one whose weights stayed; 1: none was picked."""
+
+    picked: str = "epoch"
+    """What those are."""
 
     in_use: float | None = None
     """With HELD_OUT the score at the thresholds in use, on the pictures that chose them: what single tags stand on."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON has them."""
-        own = {"thresholds": self.thresholds, "picked_of": self.picked_of, "in_use": self.in_use}
+        own = {"thresholds": self.thresholds, "picked_of": self.picked_of, "picked": self.picked, "in_use": self.in_use}
         return super().to_dict() | own
 
     @classmethod
     def of(cls, score: Estimate, thresholds: str | None, p: Predictions, *, in_use: float | None = None) -> Self:
         """Make a score of predictions the headline."""
-        return cls(**vars(score), thresholds=thresholds, picked_of=p.picked_of, in_use=in_use)
+        return cls(**vars(score), thresholds=thresholds, picked_of=p.picked_of, picked=p.picked, in_use=in_use)
 
 
 def headline(predictions: Predictions) -> Headline:
@@ -136,7 +139,7 @@ def versus_baseline(score: Estimate) -> str:
 
 
 def picked_note(best: Headline) -> str:
-    """Say that these pictures picked the epoch, and by how much that can flatter the score; nothing where they did not.
+    """Say that these pictures picked the epoch or the stage, and by how much that can flatter; nothing where not.
 
     The best of K numbers with one standard error exceeds their mean by the expected largest of K normal values at most,
     less where epochs resemble each other. Source: Blom 1958, "Statistical estimates and transformed beta-variables".
@@ -146,7 +149,7 @@ def picked_note(best: Headline) -> str:
         return ""
     error = (best.high - best.low) / (2 * 1.96)
     most = error * NormalDist().inv_cdf((k - 0.375) / (k + 0.25))
-    return f"These pictures picked the epoch, the best of {k}; that can flatter the score by up to {most:.3f}."
+    return f"These pictures picked the {best.picked}, the best of {k}; that can flatter the score by up to {most:.3f}."
 
 
 def _estimate(score: WeightedScore, p: Predictions, probs: np.ndarray | None = None, *, seed: int = 0) -> Estimate:

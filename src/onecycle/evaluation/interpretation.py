@@ -135,7 +135,7 @@ class ClassificationInterpretation:
             groups=self._own_groups(None),
             train_counts=np.asarray(data.labels.counts(data.split.train), dtype=np.int64),
             n_train=len(data.split.train),
-            picked_of=getattr(getattr(self.learn, "recorder", None), "picked_of", 1) if self._is_validation else 1,
+            **self._picked(),
         )
 
     @property
@@ -639,9 +639,12 @@ class ClassificationInterpretation:
             raise ArgumentError(f"there is no tag {name!r}; the tags are {', '.join(map(str, self.classes))}")
         return self.classes.index(name)
 
-    @property
-    def _is_validation(self) -> bool:
-        return getattr(self.ds_type, "name", "Valid") == "Valid"
+    def _picked(self) -> dict[str, Any]:
+        """Return what these pictures picked, by the fields of ``Predictions``: nothing unless they validate."""
+        recorder = getattr(self.learn, "recorder", None)
+        if recorder is None or getattr(self.ds_type, "name", "Valid") != "Valid":
+            return {}
+        return {"picked_of": recorder.picked_of, "picked": recorder.picked}
 
     @property
     def is_training_part(self) -> bool:

@@ -79,7 +79,8 @@ class Predictions:
     groups: np.ndarray | None = None  # (N,), which pictures belong together; None: each stands alone
     train_counts: np.ndarray | None = None  # int64 (C,), training pictures of each class
     n_train: int = 0  # training pictures
-    picked_of: int = 1  # epochs of which these pictures picked the one whose weights stayed; 1: none was picked
+    picked_of: int = 1  # epochs or stages of which these pictures picked the one whose weights stayed; 1: none
+    picked: str = "epoch"  # what those are
     failed: tuple[Unreadable, ...] = ()  # files that cannot be read, which are not among the N
 
     def __post_init__(self) -> None:

@@ -161,7 +161,7 @@ class Learner:
         self.metrics: list[Metric] = self._checked(metrics)
         self.train_bn, self.silent, self.stats = options.get("train_bn", True), bool(options.get("silent")), stats
         self._precompute = check_views(options.get("precompute", False))
-        self._frozen_to: int | None = None  # what the last freeze was
+        self.frozen_to: int | None = None  # what the last freeze was
         self._features = FrozenFeatures()
         self.speed = TrainingSpeed(precision_asked(options))
         self.speed.options.check(data.device)
@@ -445,31 +445,31 @@ class Learner:
         bs: int | None = None,
         precompute: bool | int | None = None,
         train_bn: bool | None = None,
+        early_stop: bool = True,
         plan_only: bool = False,
     ) -> Plan:
         """Train the head, then all layers, for some epochs or for what fits into a time; shows its plan.
 
         1. The head alone, on features of the frozen body that are computed once (where the learner is frozen). The
            usual head, untrained, is exchanged for a linear one on several stages, which is solved: see ``levels``.
-        2. All layers, one cycle, the first layers with smaller learning rates; from four epochs on, half of the
-           epochs with smaller pictures.
+        2. All layers, one cycle, smaller rates for the first; from four epochs on, half of them with smaller pictures.
 
         With ``minutes``, what is left is planned anew after each stage and the cycle is shortened where the machine
-        turns out slower, so the number of steps may differ from run to run; ``epochs`` is repeatable. Validation
-        pictures choose nothing. Afterwards ``data`` is as before, and ``recorder`` has the history of all stages.
+        turns out slower, so the number of steps may differ from run to run; ``epochs`` is repeatable. The best stage is
+        kept: a later one replaces an earlier one only where its mean validation loss is lower by more than one standard
+        error of the paired difference. ``data`` is then as before, and ``recorder`` has the history of all stages.
 
         Args:
             epochs: with all layers, after the head's; 0 for the head alone.
-            base_lr: peak learning rate of the head. When all layers train, the last ones get as much and the first a
-                quarter; a half and a hundredth where batch-norm layers do not train. Default: 3e-3, or
-                ``lr_suggestion`` for a head that is trained on features.
+            base_lr: peak learning rate of the head; then of the last layers, and the first get a quarter; a half and a
+                hundredth where batch-norm layers do not train. Default: 3e-3, or found for a head that is trained.
             freeze_epochs: of the head alone, trained; default: solved, else about 200 steps on features; 0 for none.
             minutes: for everything, instead of ``epochs``.
             sizes: of the pictures (px) in the stages with all layers; the last is the data's.
             bs: pictures in a batch; default the data's, halved while an epoch has too few steps.
-            precompute: augmented views whose features the head is trained on; False feeds it pictures. Default:
-                the learner's own, else the plan's choice.
+            precompute: augmented views that the head is trained on features of, default the plan's; False: pictures.
             train_bn: train the batch-norm layers of a pretrained body, too; default: from about 150 steps on.
+            early_stop: end where validation says that the rest of the cycle cannot become the best stage.
             plan_only: show the plan and train nothing.
 
         Returns:
@@ -480,7 +480,7 @@ class Learner:
         """
         options = FineTuneOptions(
             epochs=epochs, minutes=minutes, base_lr=base_lr, freeze_epochs=freeze_epochs, sizes=sizes, bs=bs,
-            precompute=precompute, train_bn=train_bn,
+            precompute=precompute, train_bn=train_bn, early_stop=early_stop,
         )  # fmt: skip
         return recipe.fine_tune(self, options, plan_only=plan_only)
 
@@ -528,8 +528,8 @@ class Learner:
         before, self._precompute = self._frozen_norms_train, check_views(value)
         if value is False:
             self._features.forget()
-        if self._frozen_to is not None and before != self._frozen_norms_train:
-            self.freeze_to(self._frozen_to)
+        if self.frozen_to is not None and before != self._frozen_norms_train:
+            self.freeze_to(self.frozen_to)
 
     @property
     def _frozen_norms_train(self) -> bool:
@@ -542,17 +542,17 @@ class Learner:
         are computed no deeper than group ``n``.
         """
         cnn.freeze_to(self.layer_groups, n, train_bn=self._frozen_norms_train)
-        self._frozen_to, self.trainer.optimizer = n, None  # a fresh one at the next fit, as in v1
+        self.frozen_to, self.trainer.optimizer = n, None  # a fresh one at the next fit, as in v1
 
     def freeze(self) -> None:
         """Train only the last layer group; see ``freeze_to`` and ``precompute``."""
         cnn.freeze(self.layer_groups, train_bn=self._frozen_norms_train)
-        self._frozen_to, self.trainer.optimizer = -1, None
+        self.frozen_to, self.trainer.optimizer = -1, None
 
     def unfreeze(self) -> None:
         """Train every layer group."""
         cnn.unfreeze(self.layer_groups)
-        self._frozen_to = self.trainer.optimizer = None
+        self.frozen_to = self.trainer.optimizer = None
 
     def mixup(self, alpha: float = 0.4, *, stack_x: bool = False, stack_y: bool = True) -> Learner:
         """Train on mixtures of two pictures from now on, also where it was on already; returns this learner."""

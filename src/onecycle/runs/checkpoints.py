@@ -26,6 +26,7 @@ from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.report.verdict import IssueCount
 from onecycle.files import csv_records, csv_text, text_name
+from onecycle.learner.fine_tune.best import StageChoice
 from onecycle.learner.fine_tune.plan import ALL, Stage
 from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.runs.folder import RunFolder
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from onecycle.learner.learner import Learner
     from onecycle.train.loop import Trainer
 
-LAST, INTERRUPTED = "last", "interrupted"
+LAST, INTERRUPTED, BEST = "last", "interrupted", "best"
 """Names of the weights below ``checkpoints``."""
 
 SAVE_EVERY_S = 20.0
@@ -82,6 +83,12 @@ class Done:
     label_issues: int | None = None  # labels that look doubtful; None where nobody looked yet
     label_doubts: dict[str, Any] | None = None  # the same as ``IssueCount``, with how many would if all were right
     rows: int = 0  # of the history, up to these weights
+    stages: dict[str, Any] | None = None  # a ``StageChoice`` as plain values; its weights are ``BEST``
+
+    @property
+    def choice(self) -> StageChoice:
+        """The stages that were judged so far."""
+        return StageChoice() if self.stages is None else StageChoice.from_dict(self.stages)
 
     @classmethod
     def read(cls, run: RunFolder) -> Done:
@@ -111,6 +118,7 @@ class RunCheckpoints(StageCallback):
         self.run, self.learn, self.done = run, learn, done or Done()
         self.rows: list[list[str]] = []  # cells of ``history.csv``
         self._stage: Stage | None = None
+        self._is_best = self._diverged = False  # of the stage that has just been judged
         self._began_s, self._before_s, self._saved_s = time.monotonic(), self.done.seconds, -math.inf
         if run.history.exists():  # an earlier session's
             with run.history.open(newline="", encoding="utf-8") as file:
@@ -122,12 +130,21 @@ class RunCheckpoints(StageCallback):
         if stage.trains == ALL:
             self._note(held_norms=stage.hold_norms)
 
+    def on_stage_judged(self, choice: StageChoice, *, is_best: bool) -> None:
+        """Note what was judged; ``on_stage_end`` saves the weights."""
+        self._note(stages=choice.to_dict())
+        self._is_best, self._diverged = is_best, not math.isfinite(choice.stages[-1].loss)
+
     def on_stage_end(self, stage: Stage) -> None:
-        """Note that the stage is over, and save its weights."""
+        """Note that the stage is over, and save its weights: as the best ones where they are."""
         if stage.trains != ALL:
             self._note(head=True)
         self._stage = None
-        self.save(LAST)
+        if self._diverged:
+            self._write_done()  # the earlier weights stay
+        else:
+            self.save(BEST if self._is_best else LAST)
+        self._is_best = False
 
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Write the history; save the weights where that is due."""
@@ -145,8 +162,11 @@ class RunCheckpoints(StageCallback):
         with uninterrupted():
             self.learn.save(self.run.checkpoints.resolve() / name, with_opt=False)
             self._note(weights=name, rows=len(self.rows))
-            self.run.write_json(self.run.checkpoints / "progress.json", asdict(self.done))
+            self._write_done()
         self._saved_s = time.monotonic()
+
+    def _write_done(self) -> None:
+        self.run.write_json(self.run.checkpoints / "progress.json", asdict(self.done))
 
     def finish(self) -> None:
         """Note that training is over, and save."""
@@ -154,8 +174,8 @@ class RunCheckpoints(StageCallback):
         self.save(LAST)
 
     def clear(self) -> None:
-        """Remove the weights below ``checkpoints``: the run's model is the last of them."""
-        for name in (LAST, INTERRUPTED):
+        """Remove the weights below ``checkpoints``: the run's model is the one that is kept."""
+        for name in (LAST, INTERRUPTED, BEST):
             for path in self.run.checkpoints.glob(f"{name}.*"):
                 path.unlink(missing_ok=True)
 
@@ -195,11 +215,6 @@ def read_history(run: RunFolder) -> Recorder:
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{run.history}, line {line}: no row of a history ({error!r})") from error
     return Recorder.of_epochs(names, rows)
-
-
-def read_stages(run: RunFolder) -> list[str]:
-    """Return what each epoch trained, the head or all layers, for the rows of ``read_history``."""
-    return [cells.get("stage") or "" for cells in csv_records(run.history)]
 
 
 def _epoch_row(cells: dict[str, str], names: list[str]) -> EpochRow:
@@ -288,12 +303,15 @@ def read_issues(run: RunFolder, data: ImageDataBunch) -> list[LabelIssue] | None
     ]
 
 
-def metrics_of_run(learn: Learner, predictions: Predictions | None) -> dict[str, Any]:
+def metrics_of_run(
+    learn: Learner, predictions: Predictions | None, choice: StageChoice | None = None
+) -> dict[str, Any]:
     """Return what ``metrics.json`` holds: the headline, all scores, thresholds, calibration, counts.
 
     Args:
         learn: the trained learner.
         predictions: of its validation pictures; None where nothing validates.
+        choice: the stages that were judged; None where nothing was.
     """
     data, train = learn.data, learn.data.split.train
     shares = data.labels.counts(train) / max(len(train), 1)
@@ -303,6 +321,7 @@ def metrics_of_run(learn: Learner, predictions: Predictions | None) -> dict[str,
         "metrics": [] if predictions is None else [e.to_dict() for e in default_estimates(predictions)],
         **learn.calibrated.manifest(),
         "with_thresholds": [Estimate.to_dict(first)] if first is not None and first.thresholds == HELD_OUT else [],
+        "stages": None if choice is None or not choice.stages else choice.to_dict(),
         "n_train": len(train),
         "n_valid": len(data.split.valid),
         "classes": [str(c) for c in data.classes],

@@ -127,13 +127,14 @@ class RunConfig:
         DEFAULT_ARCH, TRAINING, "NAME", "Any timm network; default {}, whose weights come with onecycle."
     )
     weights: str | None = setting(None, TRAINING, "PATH", "File or folder of pretrained weights.")
-    # These five are keywords of ``Learner.fine_tune``, too, and said in its words; defaults are the command's own.
+    # These are keywords of ``Learner.fine_tune``, too, and said in its words; defaults are the command's own.
     epochs: int | None = setting(
         None, TRAINING, "N", f"With all layers, after the head's; 0 for the head alone; default {DEFAULT_EPOCHS}.", ge=0
     )
     minutes: float | None = setting(None, TRAINING, "MINUTES", "For everything, instead of epochs.", gt=0)
     lr: float | None = setting(None, TRAINING, "RATE", "Peak learning rate of the head; default: found.", gt=0)
     freeze_epochs: int | None = setting(None, TRAINING, "N", "Of the head alone; default: planned.", ge=0)
+    early_stop: bool = setting(True, TRAINING, "", "End where the rest cannot become the best stage; default: {}.")
     thresholds: bool = setting(True, AFTER, "", "Choose them for tags; default: {}.")
     calibrate: bool = setting(True, AFTER, "", "Make probabilities right; default: {}.")
     name: str | None = setting(None, RUN, "NAME", "Of the run; default: that of DATA.")

@@ -109,6 +109,7 @@ def _as_table(p: Predictions) -> pa.Table:
         "train_counts": None if p.train_counts is None else [int(k) for k in p.train_counts],
         "n_train": p.n_train,
         "picked_of": p.picked_of,
+        "picked": p.picked,
     }
     return pa.table(columns).replace_schema_metadata({_KEY: json.dumps(header).encode()})
 
@@ -152,6 +153,7 @@ def _from_table(table: pa.Table, header: dict[str, Any]) -> Predictions:
         train_counts=None if counts is None else np.array(counts, dtype=np.int64),
         n_train=int(header.get("n_train", 0)),
         picked_of=int(header.get("picked_of", 1)),
+        picked=str(header.get("picked", "epoch")),
     )
 
 

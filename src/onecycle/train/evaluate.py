@@ -88,7 +88,13 @@ def validate(
     model: nn.Module, loader: Loader, loss_func: LossFunc, metrics: Sequence[Metric] = ()
 ) -> tuple[float, list[MetricValue]]:
     """Return the loss and each metric, all over the whole set at once and in float32."""
-    outputs = evaluate(model, loader, loss_func)
+    return measured(model, evaluate(model, loader, loss_func), loss_func, metrics)
+
+
+def measured(
+    model: nn.Module, outputs: Outputs, loss_func: LossFunc, metrics: Sequence[Metric] = ()
+) -> tuple[float, list[MetricValue]]:
+    """Return the loss and each metric of what a model said about a whole set."""
     values = [_value(metric, outputs) for metric in metrics]
     device = next((p.device for p in model.parameters()), torch.device("cpu"))  # where the loss's weights are
     with torch.inference_mode():

@@ -26,7 +26,7 @@ from onecycle.train.device.batch_split import BatchSplit, is_out_of_memory, loss
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.precision import Precision
 from onecycle.train.device.random_state import keep_random_state, mix_seed, seed_device
-from onecycle.train.evaluate import BatchLike, Loader, validate
+from onecycle.train.evaluate import BatchLike, Loader, evaluate, measured
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import EpochRow, MetricValue, Recorder
 from onecycle.train.losses import LossFunc
@@ -171,6 +171,8 @@ class Trainer:
     has_validation: bool = field(default=False, init=False, repr=False)
     batch_no: int = field(default=0, init=False, repr=False)
     n_batches: int = field(default=0, init=False, repr=False)
+    item_losses: torch.Tensor | None = field(default=None, init=False, repr=False)
+    """Loss of each validation item (N,), for the weights as they are; None where they changed since."""
     # The state of the device.
     scaler: torch.amp.GradScaler | None = field(default=None, init=False, repr=False)
     _split: BatchSplit = field(default_factory=BatchSplit, init=False, repr=False)
@@ -277,7 +279,7 @@ class Trainer:
         self, epoch: int, schedule: Schedule, loader: Loader, callbacks: Sequence[Callback], progress: Progress
     ) -> None:
         """One pass over the training batches, and the check that their losses are numbers."""
-        draw_epoch, self.epochs_done = self.epochs_done, self.epochs_done + 1
+        draw_epoch, self.epochs_done, self.item_losses = self.epochs_done, self.epochs_done + 1, None
         loader.set_epoch(draw_epoch)
         self.n_batches = len(loader)
         set_training_mode(self.network)
@@ -397,11 +399,17 @@ class Trainer:
         values: list[MetricValue] = []
         if loader is not None and not self.stop_training:
             progress.validating()
-            valid_loss, values = validate(self.network, loader, self.loss_func, metrics)
+            valid_loss, values = self.validate(loader, metrics)
         losses = self.recorder.losses
         row = EpochRow(epoch, losses[-1], valid_loss, tuple(values), time.monotonic() - start_s)
         self.recorder.add_row(row, self.batch_no + 1)
         return row
+
+    def validate(self, loader: Loader, metrics: Sequence[Metric]) -> tuple[float, list[MetricValue]]:
+        """Return the loss and each metric over a whole set, and keep the loss of each of its items."""
+        outputs = evaluate(self.network, loader, self.loss_func)
+        self.item_losses = outputs.losses
+        return measured(self.network, outputs, self.loss_func, metrics)
 
     def _check_losses(self, epoch: int) -> None:
         raw = self.recorder.raw_losses[-self.n_batches :]
@@ -432,7 +440,7 @@ class Trainer:
         optimizer.wd = self.wd if wd is None else wd
         mom = optimizer.mom
         self.recorder, self.has_validation = recorder, validated
-        self.stop_training, self.lr_scale = False, 1.0
+        self.stop_training, self.lr_scale, self.item_losses = False, 1.0, None
         begun: list[Callback] = []
         with keep_random_state(self.device), keep_freed_memory(), torch.enable_grad():
             try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from onecycle.cli.screen import Screen
 from onecycle.errors import ArgumentError, DataError
+from onecycle.learner.fine_tune.best import StageChoice
 from onecycle.learner.fine_tune.plan import ALL, HEAD, Plan, Stage
 from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.learner.label_issues import LabelIssues
@@ -142,6 +143,15 @@ class RunProgress(StageCallback):
         what = stages or "no further stage fits into the time; a longer one, or --epochs, trains all layers"
         self.screen.say(f"planned anew, from the speed that was seen: {what}")
         self.screen.event("replanned", stages=[{"trains": s.trains, "size": s.size, "epochs": s.epochs} for s in rest])
+
+    def on_stop(self, text: str) -> None:
+        """Say why training ends early."""
+        self.screen.say(text)
+        self.screen.event("stopped_early", reason=text)
+
+    def on_kept(self, choice: StageChoice) -> None:
+        """Write which stage is kept as JSON; the last screen says it."""
+        self.screen.event("kept", **choice.to_dict())
 
     def check_labels(self) -> None:
         """Look for wrong labels, once; where that cannot work, say so and go on."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from onecycle.cli.report import report_of_run, stages_note
+from onecycle.cli.report import read_choice, report_of_run
 from onecycle.cli.screen import LABEL_WIDTH, Screen
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.intervals import Estimate
@@ -27,6 +27,7 @@ from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.report.verdict import HARD_ONES, IssueCount
 from onecycle.evaluation.scores import ranked_pairs, swap_counts
+from onecycle.learner.fine_tune.best import StageChoice
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
 from onecycle.learner.report import Report, count_issues
@@ -84,6 +85,7 @@ def write_results(
     *,
     audit: Mapping[str, Any] | None,
     issues: tuple[IssueCount | None, Issues],
+    choice: StageChoice,
 ) -> None:
     """Write the model, the predictions and the metrics of a run.
 
@@ -93,6 +95,7 @@ def write_results(
         predictions: of its validation pictures; None where nothing validates.
         audit: what the audit found, as plain values.
         issues: how many labels are doubtful, and which; None where nobody looked.
+        choice: the stages that were judged.
     """
     learn.save(run.model_stem.resolve(), with_opt=False)
     if predictions is not None:
@@ -102,7 +105,7 @@ def write_results(
     if count is not None:
         more = {"label_issues": count.flagged, "labels_judged": count.judged, "label_doubts": asdict(count)}
     more["leaked"] = None if audit is None else len(audit["leaked"])
-    run.write_json(run.metrics, metrics_of_run(learn, predictions) | more)
+    run.write_json(run.metrics, metrics_of_run(learn, predictions, choice) | more)
 
 
 def write_report(
@@ -153,8 +156,9 @@ def show_results(
     if predictions is not None and first is not None:
         _show_scores(predictions, first, screen)
         _show_weak(predictions, screen)
-        if note := stages_note(run):
-            screen.row("training", note)
+        choice = read_choice(run)
+        if len(choice.stages) > 1:
+            screen.row("kept", str(choice))
     count, listed = issues
     if count is not None:
         screen.row("labels", _issues_text(run, count, listed, screen))
@@ -199,7 +203,7 @@ def _show_scores(predictions: Predictions, first: Headline, screen: Screen) -> N
         screen.line(f"{label:<{LABEL_WIDTH}}{line}", style="bold" if i == 1 else "")
     screen.row("baseline", versus_baseline(first))
     if picked := picked_note(first):
-        screen.row("epoch", picked)
+        screen.row(first.picked, picked)
     if first.thresholds == HELD_OUT and predictions.thresholds is not None:
         how = _RULES.get(predictions.thresholds.rule, predictions.thresholds.goal)
         screen.row("", f"chosen thresholds: {how}; each fold was judged by those that the others chose")

@@ -319,7 +319,7 @@ def _cautions(
         text = f"The audit reports {plural(errors, 'error')} in the data; see below."
         said.append(Statement("Data", text, "bad", {"errors": errors}))
     if picked := picked_note(best):
-        said.append(Statement("Epoch", picked, "care", {"picked_of": best.picked_of}))
+        said.append(Statement(best.picked.capitalize(), picked, "care", {"picked_of": best.picked_of}))
     if best.thresholds == HELD_OUT:
         gap = 0.0 if best.in_use is None else best.in_use - best.value
         flattered = f"by about {gap:.3f} in this score" if gap > 0 else "a little at most"

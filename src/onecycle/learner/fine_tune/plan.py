@@ -200,20 +200,19 @@ class Plan:
 
     def __repr__(self) -> str:
         """Name the stages on one line: the table has been printed already where a notebook shows this."""
-        stages = "; ".join(f"{s.trains}, {_size_text(s.size)}, {s.epochs} epochs" for s in self.stages)
+        stages = "; ".join(f"{s.trains}, {size_text(s.size)}, {s.epochs} epochs" for s in self.stages)
         return f"Plan({stages}: {format_time(self.forecast_s)})"
 
     def __str__(self) -> str:
         rows = [["stage", "size", "batch", "epochs", "learning rates", "forecast"]]
         for i, s in enumerate(self.stages, 1):
             time = f"about {format_time(s.forecast_s)}"
-            rows.append(
-                [f"{i} {s.trains}", _size_text(s.size), f"{s.bs}", f"{s.epochs}", s.lr_text(self.base_lr), time]
-            )
+            rows.append([f"{i} {s.trains}", size_text(s.size), f"{s.bs}", f"{s.epochs}", s.lr_text(self.base_lr), time])
         return "\n".join([*aligned(rows), *(fill(note, WIDTH, subsequent_indent="  ") for note in self.notes)])
 
 
-def _size_text(size: Size) -> str:
+def size_text(size: Size) -> str:
+    """Say a size in px."""
     if size is None:
         return "as stored"
     return f"{size[0]} px" if size[0] == size[1] else f"{size[0]}×{size[1]} px"

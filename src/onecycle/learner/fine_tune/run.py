@@ -13,9 +13,22 @@ from textwrap import fill
 from typing import Any
 
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, DivergedError
 from onecycle.learner.features import check_views, why_pictures
-from onecycle.learner.fine_tune.plan import ALL, HEAD, WIDTH, Plan, Size, Speeds, Stage, Task, make_plan, replan
+from onecycle.learner.fine_tune.best import BestStage, EarlyStop, StageChoice
+from onecycle.learner.fine_tune.plan import (
+    ALL,
+    HEAD,
+    WIDTH,
+    Plan,
+    Size,
+    Speeds,
+    Stage,
+    Task,
+    make_plan,
+    replan,
+    size_text,
+)  # fmt: skip
 from onecycle.learner.fine_tune.timing import Clock, TimedCycle, hold_norms, measure_speeds, trainable_groups
 from onecycle.learner.heads.exchange import exchange_head, has_untouched_head
 from onecycle.learner.heads.solved import why_not_solved
@@ -61,6 +74,15 @@ class StageCallback(Callback):
     def on_stage_end(self, stage: Stage) -> None:
         """After a stage; ``recorder`` of the learner has the history of all so far."""
 
+    def on_stage_judged(self, choice: StageChoice, *, is_best: bool) -> None:
+        """A stage was judged, the last of ``choice``; ``is_best`` while the learner has the weights that are kept."""
+
+    def on_stop(self, text: str) -> None:
+        """Training ends before its last epoch, and why."""
+
+    def on_kept(self, choice: StageChoice) -> None:
+        """After the last stage: the learner has the weights that are kept."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuneOptions:
@@ -78,6 +100,7 @@ class FineTuneOptions:
     bs: int | None = None
     precompute: bool | int | None = None
     train_bn: bool | None = None
+    early_stop: bool = True
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.minutes is None):
@@ -91,6 +114,8 @@ class FineTuneOptions:
             )
         if self.train_bn is not None and not isinstance(self.train_bn, bool):
             raise ArgumentError(f"train_bn is True, False or None (chosen by the plan); received {self.train_bn!r}")
+        if not isinstance(self.early_stop, bool):
+            raise ArgumentError(f"early_stop is True or False; received {self.early_stop!r}")
         if self.sizes is not None and not isinstance(self.sizes, (list, tuple)):
             raise ArgumentError(f"sizes is a list of sizes in px, such as [160, 224]; received {self.sizes!r}")
         _check_count("epochs", self.epochs, 0)
@@ -124,7 +149,14 @@ def _check_count(name: str, value: int | None, least: int) -> None:
         raise ArgumentError(f"{name} is a whole number of {least} or more; received {value!r}")
 
 
-def fine_tune(learn: Any, options: FineTuneOptions, *, plan_only: bool = False, clock: Clock = time.monotonic) -> Plan:
+def fine_tune(
+    learn: Any,
+    options: FineTuneOptions,
+    *,
+    plan_only: bool = False,
+    clock: Clock = time.monotonic,
+    best: BestStage | None = None,
+) -> Plan:
     """Run the recipe over a learner and tell its callbacks; ``Learner.fine_tune`` says what it does.
 
     Args:
@@ -132,6 +164,7 @@ def fine_tune(learn: Any, options: FineTuneOptions, *, plan_only: bool = False, 
         options: what was asked for.
         plan_only: measure and show the plan, train nothing.
         clock: seconds that never go back.
+        best: what earlier sessions judged, and the weights that they keep; None: this is the first.
 
     Returns:
         The plan, as it was made before training.
@@ -154,7 +187,10 @@ def fine_tune(learn: Any, options: FineTuneOptions, *, plan_only: bool = False, 
         put_back()
         return plan
     try:
-        _Run(learn, task, speeds, plan, start_s, clock).stages()
+        best = BestStage.begun(learn) if best is None else best
+        run = _Run(learn, task, speeds, plan, start_s, clock, best if best.can_choose else None)
+        run.stops = options.early_stop
+        run.stages()
     finally:
         learn.data = data
         learn.precompute = precompute  # also where they compare equal: 0 and False are not the same here
@@ -245,41 +281,110 @@ def _measured_text(speeds: Speeds, took_s: float, prepared_s: float) -> str:
 class _Run:
     """The state of a running recipe."""
 
-    def __init__(self, learn: Any, task: Task, speeds: Speeds, plan: Plan, start_s: float, clock: Clock) -> None:
+    def __init__(
+        self, learn: Any, task: Task, speeds: Speeds, plan: Plan, start_s: float, clock: Clock, best: BestStage | None
+    ) -> None:
         self.learn, self.task, self.speeds, self.plan = learn, task, speeds, plan
         self.data: ImageDataBunch = learn.data
         self.start_s, self.clock = start_s, clock
+        self.best = best  # None where no pictures validate, or too few to choose
         self.base_lr = plan.base_lr
+        self.stops = True  # whether it may end before the last epoch
+        self.has_diverged = False
+        self.n_epochs = self.n_all = 0  # that were run: of the latest stage, and with all layers
         self.done: list[Stage] = []
         self.rest = list(plan.stages)
         self.cycle: TimedCycle | None = None  # of the cycle with all layers
         self.history: Recorder | None = None
 
     def stages(self) -> None:
-        """Run them in turn, planning the rest anew after each where there is a time budget."""
+        """Run them in turn, planning the rest anew after each where there is a time budget, and keep the best."""
         while self.rest:
             stage = self.rest.pop(0)
             before_s = self.clock()
-            for callback in _callbacks(self.learn):
-                callback.on_stage_begin(stage, self.base_lr)
-            if stage.trains == HEAD:
-                self._head(stage)
-            else:
-                self._all(stage)
-            self.history = self.history or Recorder(self.learn.recorder.metric_names)
-            self.history.extend(self.learn.recorder)
-            self.learn.recorder = self.history
-            self.done.append(stage)
-            took_s = self.clock() - before_s
-            for callback in _callbacks(self.learn):
-                callback.on_stage_end(stage)
-            self._replan(stage, took_s)
+            self._tell("on_stage_begin", stage, self.base_lr)
+            why = self._run(stage)
+            self._note(stage)
+            stopped = self._judge(stage, why)
+            self._tell("on_stage_end", stage)
+            if stopped:
+                _say(self.learn, fill(f"{stopped[0].upper()}{stopped[1:]}.", WIDTH))
+                self._tell("on_stop", stopped)
+                break
+            self._replan(stage, self.clock() - before_s)
             if self.rest:
                 n, left_s = len(self.done), format_time(sum(s.forecast_s for s in self.rest))
                 done = f"Stage {n} of {n + len(self.rest)} done after {format_time(self.spent_s)}"
                 _say(self.learn, f"{done}, about {left_s} left.")
         self.learn.data = self.data
+        if self.best is not None:
+            self.best.put_back()
+            self._tell("on_kept", self.best.choice)
+            if len(self.best.choice.stages) > 1:
+                _say(self.learn, fill(f"Kept: {self.best.choice}.", WIDTH))
         _say(self.learn, self._summary())
+
+    def _note(self, stage: Stage) -> None:
+        """Note that a stage has ended, and add its history to that of the earlier ones."""
+        self.done.append(stage)
+        self.n_epochs = len(self.learn.recorder.rows)
+        self.history = self.history or Recorder(self.learn.recorder.metric_names)
+        self.history.extend(self.learn.recorder)
+        self.learn.recorder = self.history
+        if stage.trains == ALL:
+            self.n_all += self.n_epochs
+
+    def _tell(self, moment: str, *values: Any, **named: Any) -> None:
+        for callback in _callbacks(self.learn):
+            getattr(callback, moment)(*values, **named)
+
+    def _run(self, stage: Stage) -> str:
+        """Run a stage; returns why training ends with it before its last epoch, "" where it does not."""
+        if stage.trains == HEAD:
+            self._head(stage)
+            return ""
+        try:
+            return self._all(stage)
+        except DivergedError as error:
+            if self.best is None or not self.best.choice.stages:
+                raise
+            self.has_diverged = True
+            return str(error.what)
+
+    def _judge(self, stage: Stage, why: str) -> str:
+        """Judge a stage that has ended; returns what says that training ends with it, "" where it goes on.
+
+        Args:
+            stage: the latest of ``done``.
+            why: it ended before its last epoch; "" where it did not.
+        """
+        best = self.best
+        if best is None:
+            return ""
+        name, is_best = self._name(stage), False
+        if self.has_diverged:
+            best.diverged(name, epochs=self.n_epochs)
+        else:
+            row = self.learn.recorder.rows[-1] if stage.size == self.task.size else None
+            is_best = best.judge(name, epochs=self.n_epochs, row=row)
+            if self._may_stop(stage) and self.rest and self.cycle is not None:
+                why = why or best.hopeless(best.choice.stages[-1].loss, 1 - self.cycle.position)
+        stopped = ""
+        if why:
+            total = sum(s.epochs for s in (*self.done, *self.rest) if s.trains == ALL)
+            stopped = f"stopped after {self.n_all} of {plural(total, 'epoch')}: {why}"
+            best.note_stop(stopped)
+        self._tell("on_stage_judged", best.choice, is_best=is_best)
+        return stopped
+
+    def _may_stop(self, stage: Stage) -> bool:
+        """Whether a forecast of its end is worth anything: see ``FALL``."""
+        return self.stops and stage.trains == ALL and stage.hold_norms
+
+    def _name(self, stage: Stage) -> str:
+        """Say what trained, with its size where stages differ in it alone."""
+        sizes = {s.size for s in (*self.done, *self.rest) if s.trains == ALL}
+        return stage.trains if stage.trains == HEAD or len(sizes) < 2 else f"{stage.trains}, {size_text(stage.size)}"
 
     @property
     def spent_s(self) -> float:
@@ -317,7 +422,8 @@ class _Run:
         _say(self.learn, f"So {lr:.0e} is taken, {why} (base_lr=).")
         return lr
 
-    def _all(self, stage: Stage) -> None:
+    def _all(self, stage: Stage) -> str:
+        """Train all layers; returns why training ends before its last epoch, "" where it does not."""
         learn = self.learn
         learn.data = self._data_for(stage)
         if self.cycle is None:
@@ -329,9 +435,16 @@ class _Run:
             self.cycle = TimedCycle(learn.lr_range(stage.max_lr(self.base_lr or DEFAULT_LR)), clock=self.clock)
         later = sum(s.epochs for s in self.rest) * self.task.steps
         trained = sum(s.epochs for s in self.done if s.trains == ALL)
-        self._fit(self.cycle, stage, later_steps=later, start_epoch=trained)
+        # Losses at a smaller size say little about the one that counts.
+        watch = []
+        if self.best is not None and self._may_stop(stage) and stage.size == self.task.size:
+            watch = [EarlyStop(self.best, self.cycle)]
+        self._fit(self.cycle, stage, later_steps=later, start_epoch=trained, watch=watch)
+        return next((w.why for w in watch), "")
 
-    def _fit(self, cycle: TimedCycle, stage: Stage, *, later_steps: int, start_epoch: int) -> None:
+    def _fit(
+        self, cycle: TimedCycle, stage: Stage, *, later_steps: int, start_epoch: int, watch: Sequence[EarlyStop] = ()
+    ) -> None:
         self.learn.data.prepare(silent=self.learn.silent)
         deadline_s = None
         if self.plan.budget_s is not None:
@@ -344,7 +457,7 @@ class _Run:
         n_batches = len(self.learn.data.train_dl)
         valid_s = self.task.n_valid * self.speeds.forward_s
         cycle.begin(stage.epochs * n_batches, later_steps=later_steps, deadline_s=deadline_s, valid_s=valid_s)
-        self.learn.fit_schedule(stage.epochs, cycle, None, [cycle], start_epoch=start_epoch)
+        self.learn.fit_schedule(stage.epochs, cycle, None, [cycle, *watch], start_epoch=start_epoch)
 
     def _data_for(self, stage: Stage) -> ImageDataBunch:
         if stage.size == self.task.size and stage.bs == self.data.batch_size:
@@ -370,10 +483,12 @@ class _Run:
             _say(self.learn, f"Planned anew, from the speed that was seen:\n{planned}")
 
     def _summary(self) -> str:
-        """Say the time and the last validation's numbers; they chose nothing."""
+        """Say the time, and what validation says of the weights that are kept."""
         budget = "" if self.plan.budget_s is None else f" of {format_time(self.plan.budget_s)}"
         names, values = ["valid_loss", *self.learn.recorder.metric_names], list[Any]()
-        if self.task.n_valid:
+        if self.best is not None:
+            values = self.best.values
+        elif self.task.n_valid:
             last = self.learn.recorder.rows[-1]
             values = self.learn.validate() if last.valid_loss is None else [last.valid_loss, *last.metrics]
         numbers = ", ".join(f"{n} {format_cell(v)}" for n, v in zip(names, values, strict=False))

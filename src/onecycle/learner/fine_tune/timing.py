@@ -220,6 +220,11 @@ class TimedCycle(Callback):
             self._cycle = replace(self._cycle, pct_start=warmup / n_steps)
         self.step_s, self._n_timed, self.shortened = 0.0, 0, False
 
+    @property
+    def is_falling(self) -> bool:
+        """Whether steps are left, and the learning rate is past its peak."""
+        return self._cycle.pct_start <= self.position < 1 and self._left + self._later > 0
+
     def at(self, i: int) -> StepValues:
         """Return the values of the next step."""
         return self._cycle.at(round(min(self.position, 1.0) * _RESOLUTION))

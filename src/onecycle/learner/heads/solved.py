@@ -123,7 +123,7 @@ def solve(
         valid_loss: float | None = None
         values: list[MetricValue] = []
         if valid_loader is not None and has_valid:
-            valid_loss, values = validate(trainer.head, valid_loader, trainer.loss_func, metrics)
+            valid_loss, values = trainer.validate(valid_loader, metrics)
         row = EpochRow(0, train_loss, valid_loss, tuple(values), time.monotonic() - start_s)
         recorder.add_row(row, 1)
         progress.row(row)

@@ -93,7 +93,8 @@ class Recorder:
         self.moms: list[float | None] = []
         self.nb_batches: list[int] = []
         self.min_grad_lr: float | None = None
-        self.picked_of = 1  # epochs of which validation picked the one whose weights stayed; 1: none was picked
+        self.picked_of = 1  # epochs or stages of which validation picked the one whose weights stayed; 1: none
+        self.picked = "epoch"  # what those are
         self._pending: list[torch.Tensor] = []
         self._raw: list[float] = []
         self._smooth: list[float] = []
@@ -127,7 +128,8 @@ class Recorder:
         start = later.rows[0].epoch if later.rows else 0
         self.rows += [replace(row, epoch=row.epoch - start + first) for row in later.rows]
         self.nb_batches += later.nb_batches
-        self.picked_of = max(self.picked_of, later.picked_of)
+        if later.picked_of > self.picked_of:
+            self.picked_of, self.picked = later.picked_of, later.picked
         self.all_lrs += later.all_lrs
         self.moms += later.moms
         self._raw += later.raw_losses

@@ -1,8 +1,8 @@
-"""How far the truth-telling parts can be trusted: the audit, label errors, calibration, thresholds, intervals, splits.
+"""How far the truth-telling parts can be trusted: the audit, label errors, calibration, thresholds, splits.
 
 Known faults are planted into real or drawn pictures, and it is counted how many are found. No clock decides anything.
 
-    python benchmarks/trust.py [--parts audit look_alikes noise held_out intervals splits] [--rounds 3] [--trials 1000]
+    python benchmarks/trust.py [--parts audit look_alikes noise held_out splits] [--rounds 3]
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import coverage, planted, report, sides
+from harness import planted, report, sides
 from harness.footprint import Footprint
 
 from onecycle.data.bunch import ImageDataBunch
@@ -44,7 +44,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     sides.add_arguments(parser)
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
-    parser.add_argument("--trials", type=int, default=1000, help="of each row of the intervals' coverage")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--pictures", type=int, help="fewer than all of Planet, to try this script")
     parser.add_argument("--n-many", type=int, default=60_000, help="pictures of the large audit")
@@ -77,7 +76,6 @@ METHOD = f"""
     many given), then learn.label_issues(); the share of the planted ones among the first {TOP:.0%} of the ranked list.
     held_out: a head on features of Lite0, 8 epochs at 3e-3; cross-fitting on the validation part (10 folds
     for calibration, 5 for thresholds); intervals are 95 % bootstrap intervals over its pictures.
-    intervals: how often a 95 % interval holds the truth, over so many draws from a known process.
     splits: largest and mean deviation of a tag's share of validation pictures from a fifth, over seeds; the reference
     is MultilabelStratifiedShuffleSplit of the package iterative-stratification, in the peers' environment.
 """
@@ -238,14 +236,7 @@ def as_row(value: Any) -> dict[str, object]:
     return {"value": value.value, "low": value.low, "high": value.high, "n": value.n}
 
 
-# --- intervals and splits ---------------------------------------------------------------------------------
-
-
-def intervals(args: argparse.Namespace, _folder: Path) -> Iterator[dict[str, object]]:
-    """Coverage of the intervals."""
-    for row in coverage.table(args.trials):
-        score = row.pop("score")
-        yield {"measure": f"coverage: {score}", "value": row.pop("coverage"), **row}
+# --- splits --------------------------------------------------------------------------------------------
 
 
 def splits(args: argparse.Namespace, _folder: Path) -> Iterator[dict[str, object]]:
@@ -305,7 +296,6 @@ PARTS: dict[str, Callable[[argparse.Namespace, Path], Iterator[dict[str, object]
     "look_alikes": look_alikes,
     "noise": noise,
     "held_out": held_out,
-    "intervals": intervals,
     "splits": splits,
 }
 

@@ -313,7 +313,8 @@ def estimate(
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference"; effective number
         as for surveys, Korn & Graubard 1998; half-samples, Saigo, Shao & Sitter 2001, "A repeated half-sample
-        bootstrap". Coverage: simulated by ``benchmarks/harness/coverage.py``.
+        bootstrap". How often it holds the truth:
+        ``docs/how-numbers-are-made.md``.
     """
     check_arrays(probs, targets, groups)
     drawn = _draw(partial(score.weighted, probs, targets), len(probs), groups, n_boot, seed)

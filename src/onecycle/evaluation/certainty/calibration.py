@@ -244,7 +244,12 @@ def cross_fit(
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationReport:
-    """How wrong probabilities are as the model gives them, and calibrated on pictures other than those judged."""
+    """How wrong probabilities are as the model gives them, and calibrated on pictures other than those judged.
+
+    The text shows no intervals. ECE is too large by what chance adds (``by_chance``), which no interval of it mends; a
+    change in log loss hangs on a few confident mistakes, and simulated intervals of it held the average change in 73
+    to 97 % of cases only.
+    """
 
     before: Estimate  # ECE as the model gives them
     after: Estimate  # ECE calibrated
@@ -264,13 +269,12 @@ class CalibrationReport:
 
     def __str__(self) -> str:
         what = "all decisions" if self.calibration.kind == "platt" else "the top class"
-        gain, log_loss = (f"{e.value:+.4f} ({e.low:+.4f} to {e.high:+.4f})" for e in (self.gain, self.log_loss))
         return (
             f"Calibration of {what}, {self.before.n:,} pictures:\n"
-            f"  as the model gives it  {self.before}\n"
-            f"  calibrated             {self.after}\n"
-            f"  change in ECE          {gain}\n"
-            f"  change in log loss     {log_loss}\n"
+            f"  as the model gives it  ECE {self.before.value:.3f}\n"
+            f"  calibrated             ECE {self.after.value:.3f}\n"
+            f"  change in ECE          {self.gain.value:+.4f}\n"
+            f"  change in log loss     {self.log_loss.value:+.4f}\n"
             f"Each of {self.n_folds} folds was calibrated by what the others gave. A perfectly\n"
             f"calibrated model would show an ECE of {self.by_chance:.3f} on so many pictures."
         )

@@ -3,6 +3,7 @@
     python benchmarks/truth.py [--short] [--only "mean what they say"] [--trials 1000] [--processes 2]
 
 ``--only`` takes part of a theme's or a sentence's name; the other lines of the results stay from an earlier run.
+The figures of docs/how-numbers-are-made.md are written from the results.
 """
 
 from __future__ import annotations
@@ -11,11 +12,10 @@ import argparse
 import json
 import os
 import sys
-import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a core: numpy shall not start more threads
 
-from harness import report, truth
+from harness import page, report, truth
 
 METHOD = f"""
     Pictures, groups and models are drawn from worlds whose truth is known in closed form or from a population of
@@ -37,17 +37,22 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000, help="at most, of each sentence")
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
-    sentences = truth.all_sentences(args.only)
-    rows: dict[str, dict[str, object]] = {}
-    start = time.monotonic()
-    measured = truth.measure_all(sentences, short=args.short, most=args.trials, processes=args.processes)
-    for found in measured:
-        row = rows[found.sentence.name] = found.row()
-        seconds = time.monotonic() - start
-        print(f"{seconds:6.0f} s  {found.rate:.3f} ± {found.error:.3f}  {row['holds']:>12}  {found.sentence.name}")
-    if not args.short:
-        report.write("truth", METHOD, _with_earlier(rows))
-    sys.exit(any(row["holds"] == "no" for row in rows.values()))
+    wrong = False
+    for theme in truth.themes():  # what is done is written down, whatever becomes of the rest
+        sentences = [s for s in truth.all_sentences(f"{theme}: ") if args.only.lower() in f"{theme}: {s.name}".lower()]
+        measured = truth.measure_all(sentences, short=args.short, most=args.trials, processes=args.processes)
+        rows = {found.sentence.name: _told(found) for found in measured}
+        wrong |= any(row["holds"] == "no" for row in rows.values())
+        if rows and not args.short:
+            report.write("truth", METHOD, _with_earlier(rows))
+            page.write()
+    sys.exit(wrong)
+
+
+def _told(found: truth.Measured) -> dict[str, object]:
+    """Return the line of the table, and print how it went."""
+    print(f"{found.rate:.3f} ± {found.error:.3f}  {found.holds:>12}  {found.sentence.name}", flush=True)
+    return found.row()
 
 
 def _with_earlier(rows: dict[str, dict[str, object]]) -> list[dict[str, object]]:

@@ -12,7 +12,7 @@ import pytest
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from harness import truth  # noqa: E402
+from harness import page, truth  # noqa: E402
 from harness.truth_data import PLANET, World, with_thresholds  # noqa: E402
 
 SENTENCES = truth.all_sentences()
@@ -76,3 +76,27 @@ def test_chosen_thresholds_come_with_held_out_decisions() -> None:
     p = with_thresholds(World(shares=(0.3, 0.2), is_multi=True).draw(np.random.default_rng(0), 60))
     assert p.thresholds is not None
     assert p.held_out is not None
+
+
+def test_the_figures_of_the_page_are_the_results() -> None:
+    """``python benchmarks/truth.py`` writes both."""
+    text, rows = page.PAGE.read_text(), page.results()
+    assert page.filled(text, rows) == text
+    assert page.missing(text, rows) == []
+
+
+def test_a_page_shows_the_range_and_what_does_not_hold() -> None:
+    common = {"sentence": "a coin", "counted": "wrong", "claimed": "at most 5%", "trials": 100, "made": 100}
+    rows = [
+        {**common, "setting": "good; n = 60", "measured": 0.01, "holds": "yes"},
+        {**common, "setting": "good; n = 1,000; groups of 5", "measured": 0.3, "holds": "no"},
+    ]
+    text = "A.\n<!-- measured: a co -->\nof an earlier run\n<!-- end -->\nB."
+    found = page.filled(text, rows)
+    assert "1.0 to 30.0 %" in found
+    assert "60 to 1,000 pictures" in found
+    assert "not: good; n = 1,000; groups of 5 (30.0 %)" in found
+    assert "of an earlier run" not in found
+    assert page.filled(found, rows) == found
+    assert page.missing(text, rows) == []
+    assert page.missing("no block", rows) == ["a coin"]

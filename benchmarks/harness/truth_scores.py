@@ -8,12 +8,15 @@ from functools import cache
 from typing import Protocol
 
 import numpy as np
+from scipy.special import expit, logit
 
-from harness.truth import Claim, Sentence, Setting, at_least, between
+from harness.truth import Claim, Sentence, Setting, at_least, at_most, between
 from harness.truth_data import EVEN_TAGS, PLANET, World, with_thresholds
 from onecycle.evaluation.certainty.intervals import (
+    MacroAveragePrecision,
     WeightedScore,
     accuracy,
+    difference,
     estimate,
     micro_fbeta,
     micro_precision,
@@ -21,8 +24,10 @@ from onecycle.evaluation.certainty.intervals import (
     sample_fbeta,
     top_k_accuracy,
 )
+from onecycle.evaluation.class_table import class_rows
 from onecycle.evaluation.headline import headline
 from onecycle.evaluation.predictions import Predictions
+from onecycle.evaluation.report.verdict import GOOD, grade_classes
 
 CLASSES = (0.4, 0.25, 0.15, 0.1, 0.1)
 MANY_CLASSES = (0.25, 0.15, 0.1, 0.1, 0.08, 0.08, 0.06, 0.06, 0.04, 0.04, 0.02, 0.02)
@@ -46,6 +51,10 @@ def sentences() -> Iterator[Sentence]:
     yield from _of_accuracy()
     yield from _of_tags()
     yield from _at_chosen_thresholds()
+    yield from _of_differences()
+    for model in ("mediocre", "good"):
+        for n, per_group in ((200, 1), (1000, 1), (200, 5), (1000, 20)):
+            yield _trusted_page(model, n, per_group)
 
 
 def covers(
@@ -174,6 +183,65 @@ def _at_chosen_thresholds() -> Iterator[Sentence]:
                 long=150 if n < 1000 else 60,
                 short=15 if (n, per_group, shares) == (60, 1, EVEN_TAGS) else 0,
             )
+
+
+def _of_differences() -> Iterator[Sentence]:
+    """Give those on the difference of two models on the same pictures: one is the other with noise on its log-odds."""
+    for score in (sample_fbeta(), MacroAveragePrecision()):
+        for n, per_group in ((60, 1), (200, 1), (1000, 1), (200, 5), (1000, 20)):
+            yield _difference(score, n, per_group)
+
+
+def _difference(score: WeightedScore, n: int, per_group: int) -> Sentence:
+    world = World(shares=EVEN_TAGS, is_multi=True, per_group=per_group)
+
+    def noisy(p: Predictions, rng: np.random.Generator) -> np.ndarray:
+        return np.asarray(expit(logit(p.probs.astype(float)) + rng.normal(0, 1.5, p.probs.shape)))
+
+    @cache
+    def truth() -> float:
+        p = world.population()
+        once, worse = np.ones((1, len(p))), noisy(p, np.random.default_rng(1))
+        values = [score.weighted(probs, p.known_targets, once)[0] for probs in (p.probs, worse)]
+        return float(values[0] - values[1])
+
+    def trial(rng: np.random.Generator) -> bool:
+        p = world.draw(rng, n)
+        found = difference(score, p.probs, noisy(p, rng), p.known_targets, groups=p.groups)
+        return found.low <= truth() <= found.high
+
+    return Sentence(
+        says=f"difference in {score.name}: 95 % interval",
+        setting=Setting("good, and the same with noise", n, "5 tags of 20 to 40 %", per_group),
+        counted="covers",
+        trial=trial,
+        claim=INDEPENDENT if per_group == 1 else IN_GROUPS,
+        long=400,
+        short=40 if (n, score.name) == (60, "macro-AP") else 0,
+    )
+
+
+def _trusted_page(model: str, n: int, per_group: int) -> Sentence:
+    """Cross-check of ``truth_trust``: whole pages of a model that gives probabilities, by its own decisions."""
+    world = World(shares=PLANET, is_multi=True, model=model, per_group=per_group)
+
+    @cache
+    def good() -> list[bool]:
+        rows = class_rows(world.population(), intervals=False)
+        return [row.precision.value > GOOD and row.recall.value > GOOD for row in rows]
+
+    def trial(rng: np.random.Generator) -> bool:
+        graded = grade_classes(class_rows(world.draw(rng, n), intervals=False))
+        return any(g.grade == "trusted" and not so for g, so in zip(graded, good(), strict=True))
+
+    return Sentence(
+        says="trust it for k of n (wrongly for any tag of a page)",
+        setting=Setting(model, n, "17 tags as in Planet", per_group),
+        counted="wrong",
+        trial=trial,
+        claim=at_most(0.05),
+        long=500 if n < 1000 else 200,
+    )
 
 
 def _estimated(score: WeightedScore) -> Callable[[Predictions], Interval]:

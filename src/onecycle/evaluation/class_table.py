@@ -25,7 +25,10 @@ MOST_INTERVALS = 60
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRow:
-    """One class or tag, by what is decided."""
+    """One class or tag, by what is decided.
+
+    How each number is made, and how often it was right in simulation: ``docs/how-numbers-are-made.md``.
+    """
 
     index: int  # in the class list
     name: str

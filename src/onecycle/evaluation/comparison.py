@@ -103,7 +103,10 @@ class ChangedPicture:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Everything that differs between two runs on their common pictures."""
+    """Everything that differs between two runs on their common pictures.
+
+    How each sentence is tested, and how often it was right in simulation: ``docs/how-numbers-are-made.md``.
+    """
 
     first: str  # names of the runs
     other: str

@@ -31,7 +31,10 @@ TRAINED_ON = "The model was fitted to these very pictures, so all of this flatte
 
 @dataclass(frozen=True, kw_only=True)
 class Headline(Estimate):
-    """The score that comes first."""
+    """The score that comes first.
+
+    How it is made, and how often it was right in simulation: ``docs/how-numbers-are-made.md``.
+    """
 
     thresholds: str | None = None
     """How the thresholds of tags came about: FIXED (not chosen from data), HELD_OUT (each fold decided by those that

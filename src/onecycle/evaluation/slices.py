@@ -57,7 +57,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class SliceReport:
-    """All slices that were compared, those furthest below the rest first."""
+    """All slices that were compared, those furthest below the rest first.
+
+    How they are tested, and how often that was right in simulation: ``docs/how-numbers-are-made.md``.
+    """
 
     slices: tuple[Slice, ...]  # of every column
     score: str  # what was compared

@@ -55,7 +55,10 @@ _TABLE_ROWS = 20
 
 @dataclass(frozen=True)
 class LabelIssues:
-    """Labels to look at again, the most doubtful first; ``str()`` is a table of the first ones."""
+    """Labels to look at again, the most doubtful first; ``str()`` is a table of the first ones.
+
+    How they are counted, and how often that was right in simulation: ``docs/how-numbers-are-made.md``.
+    """
 
     data: ImageDataBunch = field(repr=False)  # whose labels were judged
     ranked: RankedLabels = field(repr=False)  # all judged labels; with tags each (picture, tag) is one

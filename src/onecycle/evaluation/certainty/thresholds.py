@@ -121,7 +121,10 @@ class TagThresholds:
 
 @dataclass(frozen=True)
 class ThresholdReport:
-    """Chosen thresholds, and what they are worth on pictures that they were not chosen on."""
+    """Chosen thresholds, and what they are worth on pictures that they were not chosen on.
+
+    How they are chosen, and how often that helped in simulation: ``docs/how-numbers-are-made.md``.
+    """
 
     thresholds: TagThresholds  # chosen on all pictures, for use on new ones
     decided: np.ndarray  # 0/1 (N, C): each fold decided by the thresholds that the others chose

@@ -49,7 +49,10 @@ class WrongShare:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationFacts:
-    """Whether probabilities mean what they say: those of the most probable class or, of tags, of each yes."""
+    """Whether probabilities mean what they say: those of the most probable class or, of tags, of each yes.
+
+    How that is judged, and how often it was right in simulation: ``docs/how-numbers-are-made.md``.
+    """
 
     error: ProbabilityError | None  # None where there is no yes at all
     curve: Reliability | None  # what the reliability diagram draws

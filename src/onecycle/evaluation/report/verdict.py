@@ -124,7 +124,10 @@ class Warned:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The first screen."""
+    """The first screen.
+
+    How each sentence comes about, and how often it was right in simulation: ``docs/how-numbers-are-made.md``.
+    """
 
     bottom_line: Statement  # one sentence
     statements: tuple[Statement, ...]  # how good, how sure, better than what, for what, what to be careful of

@@ -14,9 +14,12 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import ArgumentError
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.heads import solved
+from onecycle.learner.heads.search import PENALTIES, USUAL_PENALTY
+from onecycle.learner.heads.sets import solve_sets
 from onecycle.learner.learner import Learner
 from onecycle.learner.predictor import Predictor
 from onecycle.model.levels import LevelNorm, reads_levels
+from onecycle.model.tag_sets import TagSets
 from onecycle.train.metrics import accuracy
 
 ARCH = "test_efficientnet"
@@ -62,7 +65,7 @@ def test_views_of_each_picture_count_as_one_picture(is_multi):
         fit = solved.solve_head(norm, linear, features, targets, fold_of=np.arange(60) % 5, is_multi=is_multi)
         outputs.append(linear(norm(x)))
     torch.testing.assert_close(outputs[0], outputs[1], atol=2e-2, rtol=1e-2)
-    assert fit.penalty in solved.PENALTIES
+    assert fit.penalty in PENALTIES
 
 
 def test_the_penalty_is_larger_where_there_is_nothing_to_learn():
@@ -81,7 +84,7 @@ def test_too_few_pictures_take_the_usual_penalty_and_a_class_without_pictures_st
     fit = solved.solve_head(
         norm, linear, x[None], torch.tensor([0, 1, 0, 1, 0, 1]), fold_of=np.arange(6) % 2, is_multi=False
     )
-    assert fit.penalty == solved.USUAL_PENALTY
+    assert fit.penalty == USUAL_PENALTY
     assert not fit.losses
     assert torch.isfinite(linear.bias).all()
 
@@ -170,3 +173,53 @@ def test_a_file_that_does_not_fit_leaves_the_learner_as_it_was(colour_path, tmp_
     with pytest.raises(Exception, match="classes"):
         other.load(tmp_path / "models" / "solved")
     assert list(other.model.state_dict()) == keys
+
+
+# --- tags as sets ---------------------------------------------------------------------------------
+
+
+def tagged(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """A value of which tag 0 has both ends, one of them together with tag 2, and tag 1 the middle."""
+    rng = np.random.default_rng(seed)
+    sets, which = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 1]]), rng.integers(3, size=n)
+    x = (which - 1.0)[:, None] + rng.normal(size=(n, 1)) * 0.3
+    return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(sets[which].astype(np.float32))
+
+
+def test_sets_are_used_where_left_out_pictures_are_predicted_better():
+    x, tags = tagged(200)
+    norm, linear = head(1, 3)
+    fit = solved.solve_head(norm, linear, x[None], tags, fold_of=np.arange(200) % 5, is_multi=True)
+    assert fit.sets is not None
+    new, truth = tagged(400, seed=1)
+    probs = fit.sets(linear(norm(new))).sigmoid()
+    alone = solved.minimise(norm(x), tags, solved._tags_loss, 3, 1.0).scores(norm(new)).sigmoid()
+    loss = torch.nn.functional.binary_cross_entropy
+    assert loss(probs, truth) < 0.6 * loss(alone, truth)
+
+
+def test_many_sets_that_are_seen_once_are_not_tried():
+    rng = np.random.default_rng(0)
+    tags = torch.from_numpy(rng.integers(2, size=(60, 12)).astype(np.float32))
+    x = torch.from_numpy(rng.normal(size=(60, 3)).astype(np.float32))
+    assert solve_sets(x, tags, np.arange(60) % 5, 1, to_beat=np.inf) is None
+
+
+def test_a_head_that_ends_in_sets_is_saved_loaded_and_trained_on(colour_path, tmp_path):
+    learn = learner(colour_path, tmp_path, multi=True)
+    learn.fine_tune(0)
+    tags = learn.data.train_ds.targets
+    sets = torch.unique(tags, dim=0)
+    learn.trainer.head = nn.Sequential(*learn.model[1][2:])  # as while it is solved
+    solved.put_sets(learn, TagSets.of(sets, torch.zeros(len(sets)), len(tags)))
+    learn.trainer.head = None
+    learn.save("sets")
+    path = learn.data.valid_ds.items[0]
+    again = learner(colour_path, tmp_path, multi=True)
+    again.load("sets")
+    torch.testing.assert_close(again.predict(path)[2], learn.predict(path)[2])
+    probs = Predictor.load(tmp_path / "models" / "sets").predict(str(path)).probs[0]
+    np.testing.assert_allclose(probs, learn.predict(path)[2], atol=1e-5)
+    again.unfreeze()
+    again.fit(1, 1e-4)
+    assert np.isfinite(again.recorder.rows[0].train_loss)

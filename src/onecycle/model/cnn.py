@@ -32,6 +32,7 @@ class HeadOptions(TypedDict, total=False):
     levels: read several stages of the network by a linear head (multi-scale features): ``auto`` for all of them, or
     how many, from the last; None for fastai v1's head on the last map. Left out: v1's head, which ``fine_tune``
     exchanges where it begins with an untrained head on a frozen network. It takes the place of the options above.
+    sets: of a saved head with levels: how many sets of tags it ends in (0).
     """
 
     lin_ftrs: Sequence[int] | None
@@ -42,6 +43,7 @@ class HeadOptions(TypedDict, total=False):
     init: Init | None
     concat_pool: bool
     levels: Levels
+    sets: int
 
 
 _OF_USUAL_HEAD = ("lin_ftrs", "ps", "custom_head", "bn_final", "concat_pool")
@@ -89,12 +91,12 @@ def create_cnn_model(
         body = build_body(arch, pretrained, cut=cut)
         if levels is not None:
             maps, channels = read_levels(body.module, levels)
-            model = nn.Sequential(maps, create_levels_head(channels, n_classes))
+            model = nn.Sequential(maps, create_levels_head(channels, n_classes, n_sets=options.get("sets", 0)))
         else:
             model = nn.Sequential(body.module, _usual_head(body.nf, n_classes, options) if own is None else own)
     if levels is None:
         init_head(model[1], seed=seed, init=options.get("init", nn.init.kaiming_normal_))
-    if log_prior is not None and not set_prior_bias(model[1], log_prior) and own is None:
+    if log_prior is not None and not set_prior_bias(model[1], log_prior) and own is None and not options.get("sets"):
         raise ArgumentError(f"log_prior must hold {n_classes} numbers, received the shape {tuple(log_prior.shape)}")
     return CnnModel(model, _layer_groups(model, body, options.get("split_on")), body, arch)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from onecycle.errors import ArgumentError
 from onecycle.model.backbones import TimmBody
+from onecycle.model.tag_sets import TagSets
 from onecycle.train.evaluate import eval_mode
 
 MOST_LEVELS = 6
@@ -188,12 +189,13 @@ class LevelNorm(nn.BatchNorm1d):
         return super().forward(x) * self.level_weights
 
 
-def create_levels_head(channels: Sequence[int], n_classes: int) -> nn.Sequential:
+def create_levels_head(channels: Sequence[int], n_classes: int, *, n_sets: int = 0) -> nn.Sequential:
     """Build the linear head on several maps.
 
     Args:
         channels: of each map.
         n_classes: classes or tags.
+        n_sets: sets of tags that a saved head ends in; 0 for none.
 
     Returns:
         A module from maps (N, Cᵢ, hᵢ, wᵢ) to logits (N, n_classes); its last layer is zero, so it predicts its bias.
@@ -202,7 +204,8 @@ def create_levels_head(channels: Sequence[int], n_classes: int) -> nn.Sequential
     last = nn.Linear(sum(sizes), n_classes)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
-    return nn.Sequential(LevelPool(), SignedRoot(), LevelNorm(sizes), last)
+    sets = [TagSets(n_sets, n_classes)] if n_sets else []
+    return nn.Sequential(LevelPool(), SignedRoot(), LevelNorm(sizes), last, *sets)
 
 
 def reads_levels(model: nn.Module) -> bool:

@@ -8,7 +8,6 @@ A ``learn`` here is a ``Learner``; its module imports this one, so the type is n
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,12 @@ from torch.nn import functional as F
 from onecycle.data.labels.items import Labels
 from onecycle.data.labels.stratified import stratified_folds
 from onecycle.errors import ArgumentError
+from onecycle.learner.heads.search import FOLDS, MOST_STEPS, Weights, best, choose_penalty, search, zeros
+from onecycle.learner.heads.sets import solve_sets
 from onecycle.learner.oversampling import sampling_weights
 from onecycle.model.levels import LevelNorm, reads_levels
+from onecycle.model.tag_sets import TagSets
+from onecycle.text import plural
 from onecycle.train.evaluate import Loader, validate
 from onecycle.train.frozen import FeatureLoader
 from onecycle.train.log.progress import Progress
@@ -31,26 +34,6 @@ from onecycle.train.log.recorder import EpochRow, MetricValue, Recorder
 from onecycle.train.loop import Callback
 from onecycle.train.losses import BCEWithLogitsFlat, CrossEntropyFlat
 from onecycle.train.metrics import Metric
-
-PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
-"""Factors of the sum of squared weights, beside the summed loss of all pictures, that cross-validation chooses among.
-
-On Planet (800 tiles, EfficientNet-Lite0, 128 px) 10 is best on one split and 10 to 30 on another; three times as much
-or as little costs 1 to 4 % of the log loss.
-"""
-
-BIAS_PENALTY = 1e-3
-"""Keeps the bias of a class that no training picture has finite."""
-
-FOLDS, LEAST_TO_CHOOSE, USUAL_PENALTY = 5, 20, 10.0
-"""Folds of the cross-validation; with fewer pictures than the second the last is taken."""
-
-MOST_TO_CHOOSE = 4096
-"""Pictures that the penalty is chosen on; of more, so many that are drawn."""
-
-MOST_STEPS, STEPS_TO_CHOOSE, HISTORY = 200, 40, 10
-"""Of L-BFGS, for the head itself and for each of those that choose the penalty. Planet's tags take 110, 0.4 s of one
-core."""
 
 MOST_NUMBERS = 2**28
 """Features times pictures that a head is solved for: a gigabyte."""
@@ -65,10 +48,15 @@ class HeadFit:
 
     penalty: float  # of the squared weights, chosen
     losses: dict[float, float]  # mean loss a picture on left-out folds, by penalty; empty where there were too few
+    sets: TagSets | None = None  # the last layer, where tags are predicted as sets; None: each tag by itself
 
     def __str__(self) -> str:
         how = f"chosen by {FOLDS} folds of the training part" if self.losses else "the usual one for so few pictures"
-        return f"Head solved (L-BFGS); weight penalty {self.penalty:g}, {how}."
+        text = f"Head solved (L-BFGS); weight penalty {self.penalty:g}, {how}."
+        if self.sets is None:
+            return text
+        n = plural(len(self.sets.sets), "set of tags", "sets of tags")
+        return f"{text}\nTags are predicted by the {n} of training: better on those folds than one by one."
 
 
 def why_not_solved(learn: Any, callbacks: Sequence[Callback] = ()) -> str | None:
@@ -107,7 +95,7 @@ def solve(
     reason = why_not_solved(learn, callbacks) or (None if reads_levels(trainer.model) else "it is not linear")
     if reason is not None or not isinstance(train_loader, FeatureLoader):
         raise ArgumentError(f"the head cannot be solved: {reason or 'it is fed pictures'}; use fit_one_cycle")
-    norm, linear = trainer.head
+    norm, linear = trainer.head[0], trainer.head[1]
     callbacks = sorted(callbacks, key=lambda cb: cb.order)
     has_valid = valid_loader is not None and len(valid_loader) > 0
     with trainer.running(recorder, progress=progress, callbacks=callbacks, validated=has_valid):
@@ -117,6 +105,7 @@ def solve(
         fit = solve_head(
             norm, linear, features.features, features.targets, fold_of=_folds_of(data), is_multi=data.is_multi
         )
+        put_sets(learn, fit.sets)
         train_loss, _ = validate(trainer.head, train_loader, trainer.loss_func)
         recorder.add_hypers([0.0] * len(trainer.layer_groups), None)
         recorder.add_loss(torch.tensor(train_loss))
@@ -132,6 +121,19 @@ def solve(
     return fit
 
 
+def put_sets(learn: Any, layer: TagSets | None) -> None:
+    """Let a linear head end in the layer of its tag sets, or in none."""
+    network = learn.network  # of the layers as they are: None once they are others
+    head = {name: value for name, value in (network or {}).get("head", {}).items() if name != "sets"}
+    for layers in (learn.model[1], learn.trainer.head):
+        if isinstance(layers[-1], TagSets):
+            del layers[-1]
+        if layer is not None:
+            layers.append(layer)
+    if network is not None:
+        learn.network = {**network, "head": head if layer is None else {**head, "sets": len(layer.sets)}}
+
+
 def _folds_of(data: Any) -> np.ndarray:
     """Deal the training pictures into folds: a group stays in one, each has its share of each class."""
     rows = data.split.train
@@ -142,14 +144,6 @@ def _folds_of(data: Any) -> np.ndarray:
         return np.zeros(len(rows), dtype=np.int64)
     names = [data.store.paths[row] for row in rows]
     return stratified_folds(names, labels, min(FOLDS, n_groups), seed=data.seed, groups=groups)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Of a linear layer, in the features' own or in turned coordinates."""
-
-    weight: Tensor  # (D, C)
-    bias: Tensor  # (C,)
 
 
 def solve_head(
@@ -165,21 +159,31 @@ def solve_head(
         fold_of: int (N,), the fold of each picture in the cross-validation.
         is_multi: whether targets are tags.
     """
-    n_views = len(features)
-    device = linear.weight.device
+    n_views, device = len(features), linear.weight.device
     with torch.no_grad():
         flat = features.flatten(0, 1).to(device)
         norm.set_statistics(flat)
         x, axes = _turned(norm(flat))
     truth = targets.to(device).repeat(n_views, *[1] * (targets.ndim - 1))
     loss_sum, folds = (_tags_loss if is_multi else _classes_loss), np.tile(fold_of, n_views)
-    losses = _cross_validated(x, truth, folds, linear.out_features, loss_sum, n_views)
-    penalty = min(losses, key=lambda p: losses[p]) if losses else USUAL_PENALTY
-    solved = minimise(x, truth, loss_sum, linear.out_features, penalty * n_views)
+
+    def fit(rows: Tensor, penalty: float, start: Weights | None, steps: int) -> Weights:
+        return minimise(x[rows], truth[rows], loss_sum, linear.out_features, penalty, start, steps=steps)
+
+    def judge(weights: Weights, _: Tensor, held: Tensor) -> Tensor:
+        return loss_sum(weights.scores(x[held]), truth[held])
+
+    losses = choose_penalty(fit, judge, folds, n_views, device)
+    sets = solve_sets(x, truth, folds, n_views, min(losses.values())) if is_multi and losses else None
+    if sets is None:
+        penalty, layer = best(losses), None
+        solved = minimise(x, truth, loss_sum, linear.out_features, penalty * n_views)
+    else:
+        solved, layer, penalty, losses = sets.weights, sets.layer, sets.penalty, sets.losses
     with torch.no_grad():
         linear.weight.copy_((axes @ solved.weight if axes is not None else solved.weight).T)
         linear.bias.copy_(solved.bias)
-    return HeadFit(penalty, losses)
+    return HeadFit(penalty, losses, layer)
 
 
 def minimise(
@@ -203,23 +207,7 @@ def minimise(
         start: where to begin; None for zeros.
         steps: the most that are taken.
     """
-    first = Weights(x.new_zeros(x.shape[1], n_classes), x.new_zeros(n_classes)) if start is None else start
-    weight, bias = (t.detach().clone().requires_grad_() for t in (first.weight, first.bias))
-    search = torch.optim.LBFGS(
-        [weight, bias], max_iter=steps, history_size=HISTORY, line_search_fn="strong_wolfe",
-        tolerance_grad=1e-6, tolerance_change=1e-7,
-    )  # fmt: skip
-
-    def closure() -> float:
-        search.zero_grad()
-        held = penalty * weight.square().sum() + BIAS_PENALTY * bias.square().sum()
-        loss = (loss_sum(x @ weight + bias, targets) + held) / len(x)
-        loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach())
-
-    with torch.enable_grad():
-        search.step(closure)  # type: ignore[no-untyped-call]
-    return Weights(weight.detach(), bias.detach())
+    return search(start or zeros(x, n_classes), lambda w: loss_sum(w.scores(x), targets), penalty, len(x), steps)
 
 
 def _classes_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -243,36 +231,3 @@ def _turned(x: Tensor) -> tuple[Tensor, Tensor | None]:
     roots = squares[kept].sqrt()
     vectors = vectors[:, kept]
     return (vectors * roots).float(), (x.T.double() @ (vectors / roots)).float()
-
-
-def _cross_validated(
-    x: Tensor, targets: Tensor, fold_of: np.ndarray, n_classes: int, loss_sum: LossSum, n_views: int
-) -> dict[float, float]:
-    """Return the mean loss of left-out pictures, by penalty; from the largest, until it only gets worse."""
-    n = len(x) // n_views
-    if n < LEAST_TO_CHOOSE or len(np.unique(fold_of)) < 2:
-        return {}
-    drawn = np.random.default_rng(0).permutation(n)[:MOST_TO_CHOOSE]
-    rows = (drawn + n * np.arange(n_views)[:, None]).ravel()
-    share = n_views * len(drawn) / n  # the penalty of fewer pictures, with the same effect as of all
-    starts: dict[int, Weights] = {}
-    losses: dict[float, float] = {}
-    for penalty in PENALTIES:
-        total, count = 0.0, 0
-        for fold in np.unique(fold_of[rows]).tolist():
-            left_out = fold_of[rows] == fold
-            rest, held = (torch.from_numpy(r).to(x.device) for r in (rows[~left_out], rows[left_out]))
-            held = held[held < n]  # judged by their plain view
-            of_rest = (x[rest], targets[rest], loss_sum, n_classes, penalty * share)
-            starts[fold] = minimise(*of_rest, starts.get(fold), steps=STEPS_TO_CHOOSE)
-            logits = x[held] @ starts[fold].weight + starts[fold].bias
-            total, count = total + float(loss_sum(logits, targets[held])), count + len(held)
-        losses[penalty] = total / max(count, 1)
-        if _only_worse(list(losses.values())):
-            break
-    return losses
-
-
-def _only_worse(losses: Sequence[float]) -> bool:
-    """Whether the last two are each worse than the one before."""
-    return len(losses) > 2 and losses[-3] < losses[-2] < losses[-1] and math.isfinite(losses[-1])

@@ -35,9 +35,6 @@ from onecycle.train.loop import Callback
 from onecycle.train.losses import BCEWithLogitsFlat, CrossEntropyFlat
 from onecycle.train.metrics import Metric
 
-MOST_NUMBERS = 2**28
-"""Features times pictures that a head is solved for: a gigabyte."""
-
 LossSum = Callable[[Tensor, Tensor], Tensor]
 """Summed loss of logits (N, C) and targets, (N,) int64 or (N, C) float."""
 

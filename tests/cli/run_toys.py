@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from PIL import Image
 from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.layout import find_layout
 from onecycle.errors import DataWarning
+from onecycle.learner.predictor import adopt_thresholds
 from onecycle.runs.build import described, make_bunch, make_learner, settled
 from onecycle.runs.checkpoints import metrics_of_run
 from onecycle.runs.config import RunConfig
@@ -61,8 +62,7 @@ def make_run(base: Path, data: Path, *, name: str = "toy", csv: str | None = "la
     learn.fit_one_cycle(epochs, 1e-2)
     interpretation = learn.interpret()
     if bunch.is_multi and config.thresholds:
-        chosen = interpretation.choose_thresholds().thresholds
-        learn.calibrated = replace(learn.calibrated, thresholds=chosen)
+        adopt_thresholds(learn, interpretation.choose_thresholds(rule="one for all tags"))
     if config.calibrate:
         learn.calibrate()
     learn.save(run.model_stem.resolve(), with_opt=False)

@@ -149,17 +149,17 @@ def test_terminal_page_and_files_lead_with_one_number(tags):
     said, run, _ = tags
     result = said.out[said.out.index("\nresult ") :].splitlines()
     written = run.read_json(run.metrics)
-    held_out = f"{written['with_thresholds'][0]['value']:.3f}"
+    first = f"{written['headline']['value']:.3f}"
     baseline = f"{written['metrics'][0]['baseline']:.3f}"
     assert result[2].split() == [
-        "sample-F2", "at", "chosen", "thresholds", held_out, *result[2].split()[5:8], baseline,
+        "sample-F2", "at", "0.2", first, *result[2].split()[4:7], baseline,
     ]  # fmt: skip
     assert result[1].index("baseline") == result[2].index(baseline)
     page = run.report.read_text(encoding="utf-8")
-    assert f'<span class="value">{held_out}</span> <span class="what">sample-F2 at chosen thresholds<' in page
+    assert f'<span class="value">{first}</span> <span class="what">sample-F2 at 0.2<' in page
     learn = load_learner(run, bunch=load_bunch(run))
     again = report_of_run(run, learn, interpretation_of(run, learn), issues=read_issues(run, learn.data))
-    assert f"{again.content.scores.headline.value:.3f}" == held_out
+    assert f"{again.content.scores.headline.value:.3f}" == first
     assert f"{again.content.scores.headline.baseline:.3f}" == baseline
 
 

@@ -12,7 +12,7 @@ from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty import thresholds
 from onecycle.evaluation.certainty.calibration import make_folds
 from onecycle.evaluation.certainty.constraints import apply_constraints, propose_constraints
-from onecycle.evaluation.certainty.thresholds import TagThresholds, choose_thresholds
+from onecycle.evaluation.certainty.thresholds import TagThresholds, choose_thresholds, usual_threshold
 from onecycle.evaluation.scores import sample_fbeta_score
 
 SHARES = np.array([0.6, 0.4, 0.3, 0.2])
@@ -76,6 +76,36 @@ def test_few_data_do_no_harm_on_new_pictures(average):
         lost.append((sample_fbeta_score(default, truth, 1) - sample_fbeta_score(chosen, truth, 1)).mean())
     assert np.mean(lost) < 0.003
     assert max(lost) < 0.02
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_in_use_is_never_worse_than_the_default_on_held_out_folds(seed):
+    """Sixty pictures and sixteen tags, as few tiles of Planet: a choice that beats 0.5 can lose to 0.2."""
+    rng = np.random.default_rng(seed)
+    shares = np.array([0.9, 0.7, 0.3, 0.2, 0.2, 0.15, 0.1, 0.1, *[0.05] * 8])
+    truth = rng.random((60, 16)) < shares
+    z = np.log(shares / (1 - shares)) + 3 * truth - 1.5 + rng.normal(0, 1.2, truth.shape)
+    probs, targets = 1 / (1 + np.exp(-z)), truth.astype(float)
+    report = choose_thresholds(probs, targets)
+    at_default = sample_fbeta_score(probs >= 0.2, truth, 2).mean()
+    assert report.gains[-1].name == "gain over 0.2 for all tags"
+    if report.rule == "default":
+        assert report.thresholds.default == 0.2
+        assert np.array_equal(report.decided, probs >= 0.2)
+        assert report.held_out[0].value == pytest.approx(at_default)
+    else:
+        assert report.gains[-1].low > 0
+    assert report.held_out[0].value >= at_default - 1e-9
+
+
+def test_the_default_is_where_the_measure_is_largest_for_right_probabilities():
+    assert [usual_threshold(beta) for beta in (1, 2)] == [0.5, 0.2]
+    rng = np.random.default_rng(0)
+    probs = rng.beta(0.5, 0.5, (4000, 6))
+    truth = rng.random(probs.shape) < probs
+    scores = {t: sample_fbeta_score(probs >= t, truth, 2).mean() for t in (0.05, 0.2, 0.5)}
+    assert max(scores, key=scores.get) == 0.2
+    assert choose_thresholds(probs[:40], truth[:40].astype(float)).thresholds.default == 0.2
 
 
 def test_fewer_than_twenty_pictures_keep_the_default():

@@ -110,7 +110,8 @@ def _trained(run: RunFolder) -> frozenset[str]:
 
 def _compared(first: RunFolder, run: RunFolder, pair: tuple[Candidate, Candidate], comparison: Comparison) -> Compared:
     root, other_root = (r.read_json(r.data).get("layout", {}).get("root") for r in (first, run))
-    tuned = tuple(c.name for c in pair if c.predictions.thresholds is not None)
+    chosen = [(c.name, c.predictions.thresholds) for c in pair]
+    tuned = tuple(name for name, thresholds in chosen if thresholds is not None and thresholds.default is None)
     old, new = (RunConfig.read(r.config).values() for r in (first, run))
     names = [name for name in old if old[name] != new[name] and name not in _NO_SETTINGS]
     return Compared(run, comparison, tuple((n, old[n], new[n]) for n in names), root != other_root, tuned)

@@ -32,7 +32,7 @@ from onecycle.evaluation.certainty.intervals import (
 )
 from onecycle.evaluation.certainty.significance import SURE, flip_p_values, holm, unit_numbers, unit_sums
 from onecycle.evaluation.class_table import class_rows, ranked_by
-from onecycle.evaluation.headline import AT_CHOSEN, held_out_decisions
+from onecycle.evaluation.headline import AT_CHOSEN, CUSTOM_THRESH, held_out_decisions
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.scores import ratio
 
@@ -218,7 +218,13 @@ def _differences(a: Predictions, b: Predictions, n_classes: int, seed: int) -> l
     scores = default_scores(n_classes, is_multi=a.is_multi)
     pairs: list[tuple[str, WeightedScore, np.ndarray, np.ndarray]]
     pairs = [(s.name, s, b.probs, a.probs) for s in scores if s.name != "error rate"]
-    if a.held_out is not None and b.held_out is not None:
+    # Where the default stayed in both, that is the first score already.
+    differ = [
+        p
+        for p in (a, b)
+        if p.held_out is not None and not np.array_equal(p.held_out, p.probs >= np.float64(CUSTOM_THRESH))
+    ]
+    if a.held_out is not None and b.held_out is not None and differ:
         first = f"sample-F{a.beta:g} {AT_CHOSEN}", sample_fbeta(a.beta, 0.5)
         pairs.insert(0, (*first, b.held_out.astype(float), a.held_out.astype(float)))
     found, units = [], unit_numbers(a.groups, len(a))

@@ -65,7 +65,8 @@ def headline(predictions: Predictions) -> Headline:
     """Return the score that comes first, with its 95 % interval and its baseline.
 
     Single labels: accuracy. Tags: the mean over pictures of F2, at the chosen thresholds (on pictures that chose them
-    by cross-fitting, so that the choice does not flatter it), else at 0.2. For the baseline see
+    by cross-fitting, so that the choice does not flatter it), at the default where that stayed, else at 0.2. For the
+    baseline see
     ``baseline.best_constant``.
 
     Raises:
@@ -76,6 +77,9 @@ def headline(predictions: Predictions) -> Headline:
         return Headline.of(_estimate(default_scores(len(p.classes), is_multi=False)[0], p), None, p)
     if p.thresholds is None:
         return Headline.of(_estimate(sample_fbeta(p.beta, CUSTOM_THRESH), p), FIXED, p)
+    if p.thresholds.default is not None:
+        score = _estimate(sample_fbeta(p.beta, 0.5), p, p.decided.astype(float))
+        return Headline.of(replace(score, name=sample_fbeta(p.beta, p.thresholds.default).name), FIXED, p)
     decided, how = p.decided, OTHER_PICTURES if p.unseen else SAME_PICTURES
     held_out = None if p.unseen else held_out_decisions(p)
     if held_out is not None:
@@ -87,8 +91,9 @@ def headline(predictions: Predictions) -> Headline:
 
 def other_scores(predictions: Predictions) -> list[Estimate]:
     """Return the scores beside the headline that are reported unless others are asked for."""
-    by_default = default_estimates(predictions)
-    return by_default if predictions.is_multi and predictions.thresholds is not None else by_default[1:]
+    p, by_default = predictions, default_estimates(predictions)
+    first = p.is_multi and p.thresholds is not None and p.thresholds.default != CUSTOM_THRESH
+    return by_default if first else by_default[1:]
 
 
 def scores_of(predictions: Predictions) -> list[Estimate]:

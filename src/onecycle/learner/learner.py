@@ -29,7 +29,15 @@ from onecycle.learner.fine_tune.run import FineTuneOptions
 from onecycle.learner.heads.solved import HeadFit, solve
 from onecycle.learner.oversampling import loss_for_data, sampling_weights
 from onecycle.learner.precision import TrainingSpeed, precision_asked
-from onecycle.learner.predictor import Calibrated, Picture, Predictor, as_picture, predictor_of
+from onecycle.learner.predictor import (
+    Calibrated,
+    Picture,
+    Predictor,
+    adopt_calibration,
+    adopt_thresholds,
+    as_picture,
+    predictor_of,
+)  # fmt: skip
 from onecycle.model import cnn
 from onecycle.train import lr_finder
 from onecycle.train.callbacks import GradientClipping, MixUpCallback
@@ -711,7 +719,7 @@ class Learner:
     ) -> CalibrationReport:
         """Fit what makes probabilities right, and have ``predict`` show those from now on; see ``interpret()``.
 
-        Where that does not help on held-out folds, by their log loss, ``predict`` stays as it is. It is saved and
+        Where it is not shown to help on held-out folds, by their log loss, ``predict`` stays as it is. It is saved and
         loaded with the model, and forgotten when the weights are trained on.
 
         Args:
@@ -722,17 +730,7 @@ class Learner:
             The report; its ``calibration`` is fitted on all pictures of the part.
         """
         report = self.interpret(ds_type).calibration(n_folds=n_folds, seed=seed, groups=groups)
-        if not report.helps:
-            self.say(
-                "Not calibrated, predict stays as it is: on held-out folds it made the log loss no better\n"
-                f"({report.log_loss.value:+.3f}; more pictures, or a part that nothing was chosen on, may help)."
-            )
-            return report
-        self.calibrated = replace(self.calibrated, calibration=report.calibration)
-        self.say(
-            "predict now gives calibrated probabilities (raw=True: the model's own):\n"
-            f"ECE {report.before.value:.3f} before, {report.after.value:.3f} after, on held-out folds."
-        )
+        self.say(adopt_calibration(self, report))
         return report
 
     def choose_thresholds(
@@ -750,9 +748,7 @@ class Learner:
                 ``groups``, as in ``interpret().choose_thresholds``.
         """
         report = self.interpret(ds_type).choose_thresholds(beta, **options)
-        self.calibrated = replace(self.calibrated, thresholds=report.thresholds)
-        what = "goes on deciding by the default" if report.rule == "default" else "now decides by them"
-        self.say(f"{report}\npredict {what}, unless it is given thresh=.")
+        self.say(f"{report}\n{adopt_thresholds(self, report)}")
         return report
 
     def forget_calibration(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from onecycle.data.augment.augmenter import BatchAugmenter
     from onecycle.data.batches import BatchLoader, BatchTransform, Stats
     from onecycle.data.labels.items import Label
+    from onecycle.evaluation.certainty.calibration import CalibrationReport
+    from onecycle.evaluation.certainty.thresholds import ThresholdReport
 
 Picture = Image | Source | np.ndarray | torch.Tensor | PIL.Image.Image
 File = str | os.PathLike[str]
@@ -99,6 +101,35 @@ class Calibrated:
         names = [] if self.calibration is None else [f"calibration ({self.calibration})"]
         names += [] if self.thresholds is None else [f"thresholds for {self.thresholds.goal}"]
         return " and ".join(names)
+
+
+# What validation pictures chose is taken over where held-out folds show that it helps; ``Learner`` and ``train`` alike.
+
+
+def adopt_thresholds(learn: Any, report: ThresholdReport) -> str:
+    """Have ``predict`` decide by these thresholds, or by the default that stayed; returns the sentence that says so."""
+    learn.calibrated = replace(learn.calibrated, thresholds=report.thresholds)
+    if report.thresholds.default is not None:
+        return (
+            f"predict gives a tag from a probability of {report.thresholds.default:g} on, the default: on held-out "
+            "folds no other choice is clearly better."
+        )
+    return "predict now decides by them, unless it is given thresh=."
+
+
+def adopt_calibration(learn: Any, report: CalibrationReport) -> str:
+    """Have ``predict`` show calibrated probabilities where that is shown to help; returns the sentence that says so."""
+    change = report.log_loss
+    if not report.helps:
+        return (
+            "Not calibrated, predict stays as it is: on held-out folds it is not shown to lower the log loss\n"
+            f"({change.value:+.3f}, 95 % interval {change.low:+.3f} to {change.high:+.3f}; more pictures may help)."
+        )
+    learn.calibrated = replace(learn.calibrated, calibration=report.calibration)
+    return (
+        "predict now gives calibrated probabilities (raw=True: the model's own):\n"
+        f"ECE {report.before.value:.3f} before, {report.after.value:.3f} after, on held-out folds."
+    )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from onecycle.evaluation.scores import ranked_pairs, swap_counts
 from onecycle.learner.fine_tune.best import StageChoice
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
+from onecycle.learner.predictor import adopt_calibration, adopt_thresholds
 from onecycle.learner.report import Report, count_issues
 from onecycle.runs.checkpoints import Done, metrics_of_run, read_history
 from onecycle.runs.config import RunConfig
@@ -58,8 +59,7 @@ def judge(config: RunConfig, learn: Learner, screen: Screen) -> ClassificationIn
         interpretation = learn.interpret()
         if config.thresholds and learn.data.is_multi:
             try:
-                chosen = interpretation.choose_thresholds().thresholds
-                learn.calibrated = replace(learn.calibrated, thresholds=chosen)
+                adopt_thresholds(learn, interpretation.choose_thresholds())
             except (ArgumentError, DataError) as error:
                 screen.warn(f"no thresholds were chosen: {error}")
         if config.calibrate:
@@ -74,8 +74,7 @@ def _calibrate(learn: Learner, interpretation: ClassificationInterpretation, scr
     except (ArgumentError, DataError) as error:
         screen.warn(f"the probabilities were not calibrated: {error}")
         return
-    if report.helps:
-        learn.calibrated = replace(learn.calibrated, calibration=report.calibration)
+    adopt_calibration(learn, report)
 
 
 def write_results(
@@ -204,16 +203,21 @@ def _show_scores(predictions: Predictions, first: Headline, screen: Screen) -> N
     screen.row("baseline", versus_baseline(first))
     if picked := picked_note(first):
         screen.row(first.picked, picked)
-    if first.thresholds == HELD_OUT and predictions.thresholds is not None:
-        how = _RULES.get(predictions.thresholds.rule, predictions.thresholds.goal)
+    chosen = predictions.thresholds
+    if first.thresholds == HELD_OUT and chosen is not None:
+        how = _RULES.get(chosen.rule, chosen.goal)
         screen.row("", f"chosen thresholds: {how}; each fold was judged by those that the others chose")
+    elif chosen is not None and chosen.default is not None:
+        screen.row(
+            "", f"predict gives a tag from {chosen.default:g} on, the default: no other choice is clearly better"
+        )
 
 
 def _baseline(e: Estimate) -> str:
     return "" if e.baseline is None else f"{e.baseline:.3f}"
 
 
-_RULES = {"default": "0.5 for all tags", "one for all tags": "one for all tags", "per tag": "one for each tag"}
+_RULES = {"one for all tags": "one for all tags", "per tag": "one for each tag"}
 
 
 def _show_weak(predictions: Predictions, screen: Screen) -> None:

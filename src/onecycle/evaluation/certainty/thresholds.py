@@ -53,7 +53,7 @@ class ThresholdOptions(TypedDict, total=False):
     F-beta of their pictures.
     precision: instead of F-beta: for each tag the lowest threshold that has this precision, were there one false alarm
     more. A tag that never reaches it gets 1.
-    default: the threshold for all tags (0.5) that is kept if nothing is clearly better.
+    default: the threshold for all tags that is kept if nothing is clearly better; None for ``usual_threshold``.
     rule: take this rule for F-beta in any case: ``default``, ``one for all tags`` or ``per tag``.
     exactly_one: groups of tags of which the most probable is given, always; see ``propose_constraints``. By name where
     an interpretation or a learner is asked, else by index.
@@ -63,12 +63,22 @@ class ThresholdOptions(TypedDict, total=False):
 
     average: Average
     precision: float | None
-    default: float
+    default: float | None
     rule: Rule | None
     exactly_one: Sequence[Sequence[Any]]
     n_folds: int
     seed: int
     groups: Sequence[object] | np.ndarray | None
+
+
+def usual_threshold(beta: float) -> float:
+    """Return the threshold for all tags where none is chosen: 0.2 for F2, 0.5 for F1.
+
+    Where probabilities are right, F-beta is largest at F*/(1 + beta²), F* being that largest value. It is taken for 1:
+    0.2 for F2, the field's custom. Source: Lipton, Elkan & Naryanaswamy 2014, "Optimal thresholding of classifiers to
+    maximize F1 measure", with beta² missed tags for each wrong one.
+    """
+    return 1 / (1 + beta**2)
 
 
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (probs, truth), each (N, C) → thresholds (C,)
@@ -83,6 +93,12 @@ class TagThresholds:
     n: int  # pictures that they were chosen on
     exactly_one: tuple[tuple[int, ...], ...] = ()  # tag indices; of each group the most probable is given in any case
     rule: str = ""  # how fine a choice these pictures bear out, a ``Rule``; "" where that was not written down
+
+    @property
+    def default(self) -> float | None:
+        """The one threshold for all tags that stayed because no choice was clearly better; None where one was."""
+        kept = self.rule == "default" and not self.exactly_one and len(set(self.values)) == 1
+        return self.values[0] if kept else None
 
     def decide(self, probs: np.ndarray) -> np.ndarray:
         """Return which tags are given, bool ``(N, C)``, for the model's own probabilities ``(N, C)``.
@@ -139,7 +155,8 @@ class ThresholdReport:
         return self.thresholds.rule
 
     def __str__(self) -> str:
-        what = {"default": "the default is kept", "per tag": "one for each tag"}.get(self.rule, self.rule)
+        kept = "the default stays, no other choice is clearly better"
+        what = {"default": kept, "per tag": "one for each tag"}.get(self.rule, self.rule)
         span = " to ".join(dict.fromkeys(f"{v:.3g}" for v in np.quantile(self.thresholds.values, (0, 1))))
         lines = [f"Thresholds for {self.thresholds.goal}, {self.thresholds.n:,} pictures: {what} ({span})."]
         lines += [f"  {e}" for e in (*self.held_out, *self.gains)]
@@ -156,7 +173,7 @@ def choose_thresholds(
     beta: float = 2.0,
     average: Average = "sample",
     precision: float | None = None,
-    default: float = 0.5,
+    default: float | None = None,
     rule: Rule | None = None,
     exactly_one: Groups = (),
     classes: Sequence[object] | None = None,
@@ -167,7 +184,8 @@ def choose_thresholds(
     """Choose a threshold for each tag, and report its worth by cross-fitting.
 
     For F-beta three rules compete: the default, one threshold for all tags, one for each tag. A finer rule
-    is taken where the 95 % interval of its gain on left-out folds lies above 0, so few data change nothing.
+    is taken where the 95 % interval of its gain on left-out folds lies above 0, so few data change nothing; and where
+    the choice as a whole, made anew without each fold, shows no such gain over the default, that stays.
 
     Args:
         probs: float ``(N, C)``, as the model gives them.
@@ -181,6 +199,7 @@ def choose_thresholds(
     """
     import pandas as pd
 
+    default = usual_threshold(beta) if default is None else default
     _check_choice(probs, targets, beta, average, precision, default)
     if rule not in (None, *get_args(Rule)):
         raise ArgumentError(f"rule is one of {get_args(Rule)}, or None to let the pictures say; received {rule!r}")
@@ -199,6 +218,14 @@ def choose_thresholds(
 
     folds = make_folds(targets, n_folds, seed=seed, groups=groups)
     held_out = cross_fit(fit_part, lambda v, p: p >= v, decided, np.arange(len(truth)), folds)
+    if rule is None and precision is None:
+        by_default = decided >= default
+        if taken != "default":
+            as_numbers = (held_out.astype(float), by_default.astype(float), targets)
+            whole = difference(goal.scores[0], *as_numbers, groups=groups, seed=seed, level=CLEARLY)
+            taken = taken if whole.low > 0 else "default"
+        if taken == "default":  # nothing was chosen: it decides each fold alike
+            values, held_out = np.full(decided.shape[1], default), by_default
     one_of = tuple(tuple(map(int, g)) for g in exactly_one)
     counts = count_classes(truth, held_out)
     per_tag = {"positives": counts.support, "precision": counts.precision, "recall": counts.recall}

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onecycle.data.labels.file_names import FileNames
+from onecycle.data.labels.file_names import FileNames, last_parts
 from onecycle.data.labels.find.files import Asked, Place, find_files
 from onecycle.data.labels.table import LabelTable
 from onecycle.errors import ArgumentError, DataError
@@ -30,8 +30,8 @@ def files(root: Path, *names: str) -> Path:
     return root
 
 
-def find(root: Path, frame: pd.DataFrame, *, fn_col=None, folder=None, suffix=None, taken=()) -> Place:
-    return find_files(frame.astype(str), root, root / "t.csv", taken, Asked.of(fn_col, folder, suffix))
+def find(root: Path, frame: pd.DataFrame, *, fn_col=None, folder=None, suffix=None, path_parts=None, taken=()) -> Place:
+    return find_files(frame.astype(str), root, root / "t.csv", taken, Asked.of(fn_col, folder, suffix, path_parts))
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +204,82 @@ def test_a_table_takes_the_files_of_the_disk_and_says_so(tmp_path):
     table = LabelTable.from_frame(frame, tmp_path, "file", None, "", LabelTable([]).source)
     assert table.paths == [*(f"{tmp_path}/{name}" for name in (f"{NFD}.jpg", "b.JPG", "c.jpg", "gone.jpg")), ""]
     assert {p.kind: len(p.where) for p in table.problems()} == {"no-file-name": 1, "file-spelling": 2}
+
+
+# -- paths of another machine, and addresses ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("/kaggle/input/x/train/a.jpg", "train/a.jpg"),
+        (r"C:\data\train\a.jpg", "train/a.jpg"),
+        (r"D:a.jpg", "D:a.jpg"),
+        ("../a.jpg", "a.jpg"),
+        ("https://host/p/a%20b.jpg?raw=1#top", "p/a b.jpg"),
+        ("s3://bucket/p/a", "p/a"),
+        ("/p/a%20b.jpg", "p/a%20b.jpg"),
+        ("", ""),
+    ],
+)
+def test_the_end_of_a_path(name, end):
+    assert last_parts(name, 2) == end
+
+
+def paths(*names: str) -> pd.DataFrame:
+    return pd.DataFrame({"file": names, "label": ["a", "b"] * (len(names) // 2)})
+
+
+@pytest.mark.parametrize(
+    ("here", "form", "path_parts", "folder"),
+    [
+        ("train/{}.jpg", "/kaggle/train/{}.jpg", 2, ""),
+        ("images/{}.jpg", "/kaggle/train/{}.jpg", 1, "images"),
+        ("{}.jpg", "../data/{}.jpg", 1, ""),
+        ("i/{} b.jpg", "https://host/p/{}%20b.jpg", 1, "i"),
+        ("{}.png", "gs://bucket/p/{}", 1, ""),
+    ],
+)
+def test_the_longest_end_of_a_path_that_is_there_is_taken(tmp_path, here, form, path_parts, folder):
+    files(tmp_path, *(here.format(i) for i in range(6)))
+    place = find(tmp_path, paths(*(form.format(i) for i in range(6))))
+    assert (place.path_parts, place.folder, len(place.hits)) == (path_parts, folder, 6)
+    assert place.hits[3] == os.path.realpath(tmp_path / here.format(3))
+
+
+def test_two_ends_that_are_there_are_asked_about(tmp_path):
+    files(tmp_path, *(f"{folder}{i}.jpg" for folder in ("train/", "") for i in range(6)))
+    frame = paths(*(f"/q/train/{i}.jpg" for i in range(6)))
+    with pytest.raises(ArgumentError, match=r"2 places.*choose one with --path-parts$"):
+        find(tmp_path, frame)
+    assert find(tmp_path, frame, path_parts=1, folder=".").hits[0] == os.path.realpath(tmp_path / "0.jpg")
+    assert find(tmp_path, frame, path_parts=2).hits[0] == os.path.realpath(tmp_path / "train" / "0.jpg")
+
+
+def test_paths_that_only_absent_folders_tell_apart_are_never_paired(tmp_path):
+    frame = paths(*(f"/q/{folder}/{i}.jpg" for folder in "ab" for i in range(6)))
+    files(tmp_path, *(f"{i}.jpg" for i in range(6)))
+    with pytest.raises(DataError, match=r"same file name in several folders \(/q/a/0\.jpg and /q/b/0\.jpg\)"):
+        find(tmp_path, frame)
+    files(tmp_path, *(f"{folder}/{i}.jpg" for folder in "ab" for i in range(6)))
+    place = find(tmp_path, frame)
+    assert (place.path_parts, place.hits[6]) == (2, os.path.realpath(tmp_path / "b" / "0.jpg"))
+
+
+@pytest.mark.parametrize(
+    ("form", "path_parts", "words"),
+    [("https://h/{}.jpg", None, "nothing is fetched"), ("/q/{}.jpg", None, "put the pictures below"),
+     ("/q/{}.jpg", 2, "leave it out")],
+)  # fmt: skip
+def test_paths_that_lead_nowhere_say_what_to_do(tmp_path, form, path_parts, words):
+    files(tmp_path, "other.jpg")
+    with pytest.raises(DataError, match=words):
+        find(tmp_path, paths(*(form.format(i) for i in range(6))), path_parts=path_parts)
+
+
+def test_percents_are_a_spelling_where_no_file_has_the_very_name(tmp_path):
+    files(tmp_path, "a b.jpg", "c%20d.jpg", "c d.jpg", "50%ac.jpg")
+    disk = FileNames()
+    assert disk.find(f"{tmp_path}/a%20b.jpg") == f"{tmp_path}/a b.jpg"
+    assert disk.find(f"{tmp_path}/c%20d.jpg") == f"{tmp_path}/c%20d.jpg"
+    assert disk.find(f"{tmp_path}/50%ab.jpg") == ""

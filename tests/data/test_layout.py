@@ -465,9 +465,47 @@ def test_a_table_that_begins_with_a_row_is_refused(tiles, suffix):
         find_layout(tiles)
 
 
-def test_backslashes_between_folders_are_named(tiles):
-    table(tiles, pd.DataFrame({"file": [f"img\\tiles\\{n}.png" for n in NAMES], "label": ["x", "y"] * 20}))
-    with pytest.raises(DataError, match=r"column file have backslashes \(img\\tiles\\p00\.png\): write /"):
+@pytest.mark.parametrize("before", ["img\\tiles\\", "C:\\Users\\Åsa\\img\\tiles\\", "/kaggle/input/x/img/tiles/"])
+def test_paths_of_another_machine_are_found_by_their_ends_and_found_again(tiles, before):
+    table(tiles, pd.DataFrame({"file": [f"{before}{n}.png" for n in NAMES], "label": ["x", "y"] * 20}))
+    layout = find_layout(tiles)
+    assert [Path(path).name for path in layout.pictures.paths] == [f"{name}.png" for name in NAMES]
+    assert all(Path(path).is_file() for path in layout.pictures.paths)
+    assert "--path-parts" in dict(layout.reasons)["pictures"]
+    options = {name: value for name, value in layout.describe().items() if name not in ("data", "csv")}
+    assert find_layout(tiles, LayoutOptions(**options)).pictures.paths == layout.pictures.paths
+
+
+@pytest.mark.parametrize("first", ["gone.png", "p99", "img/tiles/gone.png"])
+def test_a_first_row_is_no_header_where_its_picture_is_gone(tiles, first):
+    end = Path(first).suffix
+    lines = [f"{first},a", *(f"{Path(first).parent / name}{end},{'ab'[i % 2]}" for i, name in enumerate(NAMES))]
+    (tiles / "labels.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=r"first line of .*labels\.csv .* a row, .*file,label"):
+        find_layout(tiles)
+
+
+def test_columns_that_are_named_by_their_position_are_a_header(tiles):
+    (tiles / "labels.csv").write_text("0,1\n" + "".join(f"{name}.png,{'ab'[i % 2]}\n" for i, name in enumerate(NAMES)))
+    assert len(find_layout(tiles).pictures) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("column", "hinted"),
+    [("Patient_ID", True), ("patient id", True), ("PatientID", True), ("lesion_id", True), ("person", False),
+     ("camera_model", False)],
+)  # fmt: skip
+def test_columns_of_groups_are_hinted_at_however_they_are_written(tiles, column, hinted):
+    rows = {"file": [f"{n}.png" for n in NAMES], "label": ["x", "y"] * 20, column: [f"g{i // 4}" for i in range(40)]}
+    table(tiles, pd.DataFrame(rows))
+    assert any("--group-col" in hint for hint in find_layout(tiles).hints) == hinted
+
+
+def test_tables_that_are_the_parts_of_a_split_come_with_a_way_to_use_them(tiles):
+    for name, rows in (("train", NAMES[:30]), ("val", NAMES[30:])):
+        lines = "".join(f"{row}.png,{'ab'[i % 2]}\n" for i, row in enumerate(rows))
+        (tiles / f"{name}.csv").write_text(f"file,label\n{lines}")
+    with pytest.raises(ArgumentError, match=r"--csv train\.csv trains .* evaluate RUN \S*/val\.csv .* column split"):
         find_layout(tiles)
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 OUTPUT = "Output"
 
 TABLE = (
-    "csv", "folder", "suffix", "delimiter", "label_delim", "fn_col", "label_col", "join_rows", "group_col", "split_col",
+    "csv", "folder", "suffix", "path_parts", "delimiter", "label_delim", "fn_col", "label_col", "join_rows",
+    "group_col", "split_col",
 )  # fmt: skip
 SPLIT = ("valid_pct", "seed", "stratify")
 FIND_LR = ("data", "arch", "weights", "size", "bs", *TABLE, *SPLIT, "name", "out")

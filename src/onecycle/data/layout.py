@@ -216,6 +216,20 @@ def _table_in(root: Path, options: LayoutOptions) -> _Read | None:
     names = list(labels) or tables
     raise ArgumentError(
         f"{root} has {len(names)} tables that could hold the labels: {', '.join(names)}; choose one with --csv"
+        f"{_parts_advice(root, names)}"
+    )
+
+
+def _parts_advice(root: Path, tables: Sequence[str]) -> str:
+    """Say how tables are used that by their names are the parts of a split; ``""`` where they are none."""
+    by_part = {part_of(Path(name).stem): name for name in tables}
+    train, other = by_part.get("train"), by_part.get("valid") or by_part.get("test")
+    if train is None or other is None:
+        return ""
+    return (
+        f". They appear to be the parts of a split: --csv {shlex.quote(train)} trains and validates on "
+        f"pictures of that one, then onecycle evaluate RUN {shlex.quote(str(root / other))} scores the run on others. "
+        "To choose what validates, write them into one table with a column split (train, valid or test in each row)"
     )
 
 
@@ -253,7 +267,9 @@ def _read(root: Path, csv: str, options: LayoutOptions) -> _Read:
 def _of_table(data: str, root: Path, read: _Read) -> DataLayout:
     cols = read.roles.table
     source = Source(str(root / read.csv), first_row=2, title=read.csv)
-    pictures = LabelTable.from_frame(read.frame, root, cols.fn_col, cols.folder, cols.suffix, source)
+    pictures = LabelTable.from_frame(
+        read.frame, root, cols.fn_col, cols.folder, cols.suffix, source, path_parts=cols.path_parts
+    )
     if cols.split_col:
         pictures = pictures.split_by(cols.split_col)
     pictures = pictures.with_label_columns(cols.label_col, label_delim=cols.label_delim, group_col=cols.group_col)
@@ -410,7 +426,7 @@ def _no_classes_text(top: Path, root: Path, names: Sequence[str]) -> str:
     if tables:
         listed = ", ".join(str(table.relative_to(root)) for table in tables[:4])
         return f"{text}; there is a table below ({listed}): name its folder, {shlex.quote(str(tables[0].parent))}"
-    unread = "".join(f"; {hint}" for hint in _unread(root))
+    unread = "".join(f"; {hint}" for folder in dict.fromkeys((root, top)) for hint in _unread(folder))
     return f"{text}: expected {top}/<class>/…, or a table of files and labels (--csv){unread}"
 
 

@@ -89,6 +89,9 @@ class RunConfig:
         None, TABLE, "FOLDER", "Folder of the pictures below DATA; class folders: train,valid."
     )
     suffix: str | None = setting(None, TABLE, "TEXT", "Added to each file name of the table, e.g. .jpg.")
+    path_parts: int | None = setting(
+        None, TABLE, "N", "Last parts of the table's paths to take: 2 for b/c.jpg of /a/b/c.jpg.", ge=1
+    )
     delimiter: str | None = setting(None, TABLE, "TEXT", "Delimiter of the table's cells; default: found.")
     label_delim: str | None = setting(None, TABLE, "TEXT", "Delimiter of tags, e.g. ' '; '' for one label a picture.")
     fn_col: Column = setting(None, TABLE, "COLUMN", "Column of the file names: name or position.")

@@ -137,7 +137,7 @@ _READING: dict[str, tuple[Severity, str, str, str]] = {
         "write them alike if one is meant",
     ),
     "file-spelling": (
-        "note", "name", "that the disk writes in another way (Unicode, case of the ending, blanks)", "nothing here"
+        "note", "name", "that the disk writes in another way (Unicode, case of the ending, blanks, %20)", "nothing here"
     ),
     "lost-link": ("warning", "link", "to nowhere, or to a folder that it is in: not followed", "mend or remove it"),
     "empty-folder": ("warning", "folder", "without a picture", "add pictures, or remove the folder"),

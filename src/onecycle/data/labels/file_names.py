@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
+from urllib.parse import unquote
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*", re.IGNORECASE)
+_DRIVE = re.compile(r"[a-z]:", re.IGNORECASE)
 
 
 def spelling(name: str) -> str:
-    """Return what the spellings of a file's name share: Unicode's form, the case of the ending, blanks around it."""
+    """Return what the spellings of a file's name share: Unicode's form, the ending's case, blanks, ``%20``."""
+    name = _without_percents(name)
     stem, end = os.path.splitext((name if name.isascii() else unicodedata.normalize("NFC", name)).strip())
     return stem + end.lower()
+
+
+def _without_percents(name: str) -> str:
+    """Return a name as it was before it became part of an address; one that never was stays as it is."""
+    try:
+        return unquote(name, errors="strict") if "%" in name else name
+    except UnicodeDecodeError:
+        return name
+
+
+def is_address(name: str) -> bool:
+    """Say whether a name is an address on a network: ``https://…``, ``s3://…``."""
+    return _ADDRESS.match(name) is not None
+
+
+def path_parts(name: str) -> list[str]:
+    """Return the folders and the file of a path of any machine, or of an address; a drive and ``..`` say nothing."""
+    if address := _ADDRESS.match(name):
+        name = _without_percents(re.split("[?#]", name[address.end() :])[0])
+    parts = re.split(r"[/\\]", name)
+    parts = parts[1:] if _DRIVE.fullmatch(parts[0]) else parts
+    return [part for part in parts if part not in ("", ".", "..")]
+
+
+def last_parts(name: str, n: int) -> str:
+    """Return the end of a path: its file and the n - 1 folders above it, with ``/`` between them."""
+    return "/".join(path_parts(name)[-n:])
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

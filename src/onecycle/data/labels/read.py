@@ -293,6 +293,19 @@ def _values(cells: Sequence[str]) -> list[Any]:
     return [cell if cell else np.nan for cell in cells]
 
 
+def picture_as_name(df: pd.DataFrame) -> str:
+    """Return the name of a column that is a picture's, as those in its cells are: a row stands there; ``""`` for none.
+
+    A column of other cells may be named after a picture.
+    """
+    for name in map(str, df.columns):
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+            cells = [str(cell) for cell in df[name][:_LOOKED_AT]]
+            if 2 * sum(Path(cell.strip()).suffix.lower() in IMAGE_SUFFIXES for cell in cells) > len(cells):
+                return name
+    return ""
+
+
 def column(df: pd.DataFrame, which: int | str, *, source: Source) -> pd.Series[Any]:
     """Return one column of ``df`` by position or name.
 

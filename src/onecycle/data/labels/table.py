@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from onecycle.data.labels import items
-from onecycle.data.labels.file_names import FileNames
+from onecycle.data.labels.file_names import FileNames, last_parts
 from onecycle.data.labels.find.labels import are_in_brackets, flags_beside
 from onecycle.data.labels.find.split import Part, find_split, unused_split
 from onecycle.data.labels.items import Label, Labels, Source
-from onecycle.data.labels.read import column, columns, flags, read_label_csv
+from onecycle.data.labels.read import column, columns, flags, picture_as_name, read_label_csv
 from onecycle.data.labels.splits import Split, folder_split, group_numbers, group_split, make_split, random_split
 from onecycle.data.labels.stratified import stratified_split
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, warn
@@ -38,11 +38,12 @@ class Problem:
     where: tuple[str, ...]  # rows, cells or folders
 
 
-def _picture_path(root: str, name: object, suffix: str) -> str:
+def _picture_path(root: str, name: object, suffix: str, path_parts: int | None = None) -> str:
     """Return the path that a cell names, ``""`` where it names none."""
     if items.is_missing(name):
         return ""
     text = items.cell_text(name)
+    text = text if path_parts is None else last_parts(text.strip(), path_parts)
     path = f"{text}{suffix}" if os.path.isabs(text) else f"{root}/{text}{suffix}"
     if text != text.strip() and not os.path.isfile(path):  # blanks around a name are hardly ever part of it
         return _picture_path(root, text.strip(), suffix)
@@ -124,10 +125,15 @@ class LabelTable:
         A name that is a whole path stays as it is.
 
         Raises:
-            DataError: no such table, or a row without a name.
+            DataError: no such table, no names of columns, or a row without a name.
         """
         table = Path(path) / csv_name
         frame = read_label_csv(table, delimiter=delimiter, header=header)
+        if header == "infer" and (name := picture_as_name(frame)):
+            raise DataError(
+                f"{table}: its first line appears to be a row, not the names of columns: {name} is a picture's name; "
+                "pass header=None, or add a first line such as file,label"
+            )
         first_row = 1 if header is None else 2 + (int(header) if header != "infer" else 0)
         return cls.from_frame(frame, path, cols, folder, suffix, Source(str(table), first_row)).check()
 
@@ -146,12 +152,26 @@ class LabelTable:
 
     @classmethod
     def from_frame(
-        cls, df: pd.DataFrame, path: str | Path, cols: int | str, folder: str | Path | None, suffix: str, source: Source
+        cls,
+        df: pd.DataFrame,
+        path: str | Path,
+        cols: int | str,
+        folder: str | Path | None,
+        suffix: str,
+        source: Source,
+        *,
+        path_parts: int | None = None,
     ) -> Self:
-        """Read the pictures' names as ``from_df`` does; a row without a name stays, with an empty path."""
+        """Read the pictures' names as ``from_df`` does; a row without a name stays, with an empty path.
+
+        Args:
+            df, path, cols, folder, suffix: as there.
+            source: what to call the frame.
+            path_parts: of each name's path, as many last parts are taken: of another machine's, or of an address.
+        """
         root = (Path(path) if folder is None else Path(path) / folder).as_posix()
         names = column(df, cols, source=source)
-        paths = [_picture_path(root, name, suffix) for name in names]
+        paths = [_picture_path(root, name, suffix, path_parts) for name in names]
         disk = FileNames()
         there = [disk.find(path) or path for path in paths]
         spelt = tuple(

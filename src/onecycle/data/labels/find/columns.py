@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,11 +11,16 @@ from pathlib import Path
 import pandas as pd
 
 from onecycle.data.labels.find.files import Asked, Place, find_files
-from onecycle.data.labels.find.labels import GROUP_NAMES, find_labels, is_label_name, short
+from onecycle.data.labels.find.labels import find_labels, is_group_name, is_label_name, short
 from onecycle.data.labels.find.split import find_split
-from onecycle.data.labels.items import IMAGE_SUFFIXES, Source
-from onecycle.data.labels.read import column, columns
+from onecycle.data.labels.items import IMAGE_SUFFIXES, Source, cell_text, is_missing
+from onecycle.data.labels.read import column, columns, picture_as_name
 from onecycle.errors import DataError
+
+_LOOKED_AT = 50
+"""Rows by which a table is found to have no names of columns."""
+
+_DIGITS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +30,7 @@ class LayoutOptions:
     csv: str | None = None  # table below the folder of the data set
     folder: str | None = None  # of the pictures, below the folder of the data set
     suffix: str | None = None  # added to each file name of the table
+    path_parts: int | None = None  # of the paths in the table, as many last parts are taken
     delimiter: str | None = None  # between the cells of the table
     label_delim: str | None = None  # splits a label cell into tags; "" means that a cell is one label
     fn_col: int | str | None = None  # of the file names
@@ -43,6 +51,7 @@ class TableLayout:
 
     folder: str = ""  # of the pictures, below the folder of the table's data set
     suffix: str = ""  # added to each file name, e.g. ``.jpg``
+    path_parts: int | None = None  # of each name's path, as many last parts are taken; None takes it as it is
     label_delim: str | None = None  # splits a cell into tags; None takes a cell as one label
     fn_col: int | str = 0  # column of the file names, by position or name
     label_col: int | str = 1  # column of the labels; of several columns of 0/1 their names, "a,b,c"
@@ -83,8 +92,10 @@ def find_roles(frame: pd.DataFrame, root: Path, name: str, asked: LayoutOptions)
     )
     asked_labels = [] if asked.label_col is None else columns(frame, asked.label_col, source=source)
     taken = [group_col, *(str(c.name) for c in asked_labels)]
-    files = find_files(frame, root, root / name, taken, Asked.of(fn_col, asked.folder, asked.suffix))
-    _check_header(frame, root, files, name)
+    asking = Asked.of(fn_col, asked.folder, asked.suffix, asked.path_parts)
+    _refuse_row_as_names(frame, root, name)
+    files = find_files(frame, root, root / name, taken, asking)
+    _check_names(frame, root, files, name)
     split, split_hints = find_split(frame, _no_splits(frame, [files.column, *taken]), asked.split_col, source)
     others = {files.column, group_col, None if split is None else split.column}
     join = bool(asked.join_rows)
@@ -102,7 +113,8 @@ def find_roles(frame: pd.DataFrame, root: Path, name: str, asked: LayoutOptions)
     hints = [text for col, text in split_hints.items() if col not in used]
     hints += [] if group_col else _hints(frame, used)
     table = TableLayout(
-        folder=files.folder, suffix=files.suffix, label_delim=labels.delim, fn_col=files.column, label_col=labels.col,
+        folder=files.folder, suffix=files.suffix, path_parts=files.path_parts, label_delim=labels.delim,
+        fn_col=files.column, label_col=labels.col,
         group_col=group_col, split_col=None if split is None else split.asked, join_rows=join,
         delimiter=asked.delimiter,
     )  # fmt: skip
@@ -115,16 +127,32 @@ def _no_splits(frame: pd.DataFrame, taken: Sequence[str | None]) -> list[str | N
     return [*taken, *(free if len(free) == 1 and len(taken) < 3 else filter(is_label_name, free))]
 
 
-def _check_header(frame: pd.DataFrame, root: Path, files: Place, name: str) -> None:
-    """Refuse a table that begins with its first picture: it would be taken for a name, and be gone."""
+def _refuse_row_as_names(frame: pd.DataFrame, root: Path, name: str) -> None:
+    """Refuse a table that begins with its first picture, which would be taken for a column's name, and be gone."""
+    if column := picture_as_name(frame):
+        raise DataError(_row_as_names_text(frame, root / name, f"{column} is a picture's name"))
+
+
+def _check_names(frame: pd.DataFrame, root: Path, files: Place, name: str) -> None:
+    """Refuse a table that begins with its first picture, by the files there or by how their names are built."""
     for cell in map(str, frame.columns):
         picture = root / files.folder / f"{cell}{files.suffix}"
         if picture.suffix.lower() in IMAGE_SUFFIXES and picture.is_file():
-            raise DataError(
-                f"the first line of {root / name} appears to be a row, not the names of columns: "
-                f"{', '.join(short(c) for c in frame.columns[:4])} ({picture} is a picture). "
-                "Add a first line such as file,label"
-            )
+            raise DataError(_row_as_names_text(frame, root / name, f"{picture} is a picture"))
+    cells = [cell_text(cell) for cell in frame[files.column][:_LOOKED_AT] if not is_missing(cell)]
+    built, position = _DIGITS.sub("0", files.column), str(list(map(str, frame.columns)).index(files.column))
+    alike = sum(_DIGITS.sub("0", cell) == built for cell in cells)
+    if "0" in built and files.column != position and 10 * alike >= 9 * len(cells):
+        why = f"{files.column} is built as the names below it are, such as {cells[0]}"
+        raise DataError(_row_as_names_text(frame, root / name, why))
+
+
+def _row_as_names_text(frame: pd.DataFrame, table: Path, why: str) -> str:
+    first = ", ".join(short(c) for c in frame.columns[:4])
+    return (
+        f"the first line of {table} appears to be a row, not the names of columns: {first} ({why}). "
+        "Add a first line such as file,label"
+    )
 
 
 # -------------------------------------------------------------------- hints
@@ -134,6 +162,9 @@ def _hints(frame: pd.DataFrame, taken: set[str]) -> tuple[str, ...]:
     """Name a column that may say which pictures belong together; nothing is done with it."""
     for col in map(str, frame.columns):
         values = frame[col].nunique()
-        if col not in taken and col.strip().lower() in GROUP_NAMES and 1 < values < len(frame):
-            return (f"column {col} repeats ({values} values): --group-col {col} keeps the pictures of one in one part",)
+        if col not in taken and is_group_name(col) and 1 < values < len(frame):
+            said = shlex.quote(col)
+            return (
+                f"column {col} repeats ({values} values): --group-col {said} keeps the pictures of one in one part",
+            )
     return ()

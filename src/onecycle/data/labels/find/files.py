@@ -12,7 +12,7 @@ from typing import Self
 
 import pandas as pd
 
-from onecycle.data.labels.file_names import FileNames, is_folder
+from onecycle.data.labels.file_names import FileNames, is_address, is_folder, last_parts, path_parts
 from onecycle.data.labels.find.labels import holds_classes, is_label_name, short
 from onecycle.data.labels.items import IMAGE_SUFFIXES, cell_text, is_missing, whole_number
 from onecycle.errors import ArgumentError, DataError
@@ -21,6 +21,9 @@ _LOOKED_AT = 50
 """Rows whose files are looked for; spread over the table."""
 
 _MOST_FOLDERS, _DEEPEST = 200, 3
+_MOST_PARTS = 4
+"""Parts of a path of another machine that are looked for: its file and three folders."""
+
 _INDEX = re.compile(r"(Unnamed: \d+)?")
 """What pandas calls a column without a name: the index of a frame that was saved with it."""
 
@@ -35,11 +38,14 @@ class Place:
     hits: Mapping[int, str]  # of the rows looked at that have a file there: position and file
     looked_at: int
     asked: bool = False  # whether all of it was said
+    path_parts: int | None = None  # the last ones of each name's path that lie here; None for names as they are
+    example: str = ""  # a cell that has a file there
 
     @property
     def path(self) -> str:
         """The files' path, with the name of the column for the cell."""
-        return "/".join(p for p in (self.folder, f"<{self.column}>{self.suffix}") if p)
+        last = {None: "", 1: ", last part"}.get(self.path_parts, f", last {self.path_parts} parts")
+        return "/".join(p for p in (self.folder, f"<{self.column}{last}>{self.suffix}") if p)
 
     @property
     def count(self) -> str:
@@ -50,7 +56,13 @@ class Place:
     @property
     def why(self) -> str:
         """What was taken, and how well it fits."""
-        return f"{self.path} ({'as asked; ' if self.asked else ''}{self.count})"
+        if self.path_parts is None:
+            return f"{self.path} ({'as asked; ' if self.asked else ''}{self.count})"
+        end = last_parts(self.example, self.path_parts)
+        return (
+            f"{self.path} (no path in column {self.column} leads to a file as it stands: {end} is taken for "
+            f"{self.example}; {self.count}; --path-parts takes another number of their last parts)"
+        )
 
 
 @dataclass(frozen=True)
@@ -60,18 +72,20 @@ class Asked:
     column: str | None
     folder: str | None
     suffix: str | None
+    path_parts: int | None = None
 
     @classmethod
-    def of(cls, column: str | None, folder: str | None, suffix: str | None) -> Self:
+    def of(cls, column: str | None, folder: str | None, suffix: str | None, path_parts: int | None = None) -> Self:
         """Take options as they were written; ``.`` is the folder of the data set."""
         plain = None if folder is None else os.path.normpath(folder.strip("/") or ".")
-        return cls(column, "" if plain == "." else plain, suffix)
+        return cls(column, "" if plain == "." else plain, suffix, path_parts)
 
 
 def find_files(frame: pd.DataFrame, root: Path, table: Path, taken: Sequence[str | None], asked: Asked) -> Place:
     """Find out which column names the pictures, in which folder, and with which ending.
 
     Columns of names that end as pictures do go before all others, and numbers of rows never count beside others.
+    Where no name as it stands is that of a file, the ends of paths are looked for: of another machine, or on the web.
 
     Args:
         frame: the table.
@@ -89,24 +103,55 @@ def find_files(frame: pd.DataFrame, root: Path, table: Path, taken: Sequence[str
     columns = free if asked.column else _likely(cells)
     folders = list(_picture_folders(root)) if asked.folder is None else [asked.folder]
     suffixes = ["", *_suffixes(root, folders)] if asked.suffix is None else [asked.suffix]
+    places = _places(root, cells, {col: [asked.path_parts] for col in columns}, folders, suffixes)
+    hits = [place for place in places if place.hits]
+    if not hits and asked.path_parts is None:
+        ends = {col: _telling_ends(frame, col) for col in _path_columns(cells)}
+        hits = [place for place in _places(root, cells, ends, folders, suffixes) if place.hits]
+    if None not in (asked.column, asked.folder, asked.suffix) and len(hits) < 2:
+        return replace((hits or places)[0], asked=True)  # an audit shows which files are gone
+    if not hits:
+        raise DataError(_no_files_text(frame, root, table, columns, folders, suffixes, asked.path_parts))
+    return _only_place(_only_column(hits, frame, table), table)
+
+
+def _places(
+    root: Path,
+    cells: Mapping[str, Sequence[str]],
+    ends: Mapping[str, Sequence[int | None]],
+    folders: Sequence[str],
+    suffixes: Sequence[str],
+) -> list[Place]:
+    """Look for the files of each of these columns, by the numbers of last parts of its paths, in each folder."""
     names = FileNames()
-    places = [
-        Place(col, folder, suffix, _hits(names, root / folder, cells[col], suffix), len(cells[col]))
-        for col in columns
-        for folder in folders
-        for suffix in suffixes
-    ]
-    if None not in (asked.column, asked.folder, asked.suffix):
-        return replace(places[0], asked=True)  # an audit shows which files are gone
-    places = [place for place in places if place.hits]
-    if not places:
-        raise DataError(_no_files_text(frame, root, table, columns, folders, suffixes))
-    return _only_place(_only_column(places, frame, table), table)
+    places = []
+    for col, numbers in ends.items():
+        for n in numbers:
+            texts = cells[col] if n is None else [last_parts(cell, n) for cell in cells[col]]
+            for folder in folders:
+                for suffix in suffixes:
+                    hits = _hits(names, root / folder, texts, suffix)
+                    example = cells[col][next(iter(hits), 0)] if cells[col] else ""
+                    places.append(Place(col, folder, suffix, hits, len(texts), path_parts=n, example=example))
+    return places
 
 
 def _hits(names: FileNames, folder: Path, cells: Sequence[str], suffix: str) -> dict[int, str]:
-    files = ((i, os.path.join(folder, f"{cell}{suffix}")) for i, cell in enumerate(cells))
+    files = ((i, os.path.join(folder, f"{cell}{suffix}")) for i, cell in enumerate(cells) if cell)
     return {i: os.path.realpath(file) for i, file in files if names.has(file)}
+
+
+def _path_columns(cells: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the columns most of whose cells are paths."""
+    return [col for col, texts in cells.items() if 2 * sum("/" in t or "\\" in t for t in texts) > len(texts)]
+
+
+def _telling_ends(frame: pd.DataFrame, col: str) -> list[int]:
+    """Return the numbers of last parts, the largest first, by which all paths of a column are told apart."""
+    texts = {cell_text(cell).strip() for cell in frame[col] if not is_missing(cell)}
+    n_paths, deepest = len(texts), max((len(path_parts(text)) for text in texts), default=0)
+    numbers = range(min(deepest, _MOST_PARTS), 0, -1)
+    return [n for n in numbers if len({last_parts(text, n) for text in texts}) == n_paths]
 
 
 def _some_cells(frame: pd.DataFrame, col: str) -> list[str]:
@@ -163,7 +208,8 @@ def _only_place(places: Sequence[Place], table: Path) -> Place:
     others = [place for place in places if 2 * _n_others(place, best) >= len(best.hits)]
     if others:
         rivals = [best, *others]
-        options = [f"--{o}" for o in ("folder", "suffix") if len({getattr(place, o) for place in rivals}) > 1]
+        differ = [o for o in ("folder", "suffix", "path_parts") if len({getattr(place, o) for place in rivals}) > 1]
+        options = [f"--{o.replace('_', '-')}" for o in differ]
         more = f" and {len(rivals) - 6} more" if len(rivals) > 6 else ""
         here = " (. is the data set's own)" if "--folder" in options and not all(p.folder for p in rivals) else ""
         raise ArgumentError(
@@ -195,15 +241,18 @@ def _no_files_text(
     columns: Sequence[str],
     folders: Sequence[str],
     suffixes: Sequence[str],
+    path_parts: int | None,
 ) -> str:
     tried = ", ".join(f"{f or '.'}/" for f in folders[:4]) + (" …" if len(folders) > 4 else "")
     cells = ", ".join(f"{c}={short(frame[c].iloc[0])}" for c in columns[:4])
-    backslashes = next((c for c in columns if frame[c].astype(str).str.contains("\\", regex=False).any()), None)
-    if backslashes is not None:
+    if path_parts is not None:
+        cell = cell_text(frame[columns[0]].iloc[0]).strip()
         return (
-            f"{table}: no column names pictures that are there. The names in column {backslashes} have "
-            f"backslashes ({short(frame[backslashes].iloc[0])}): write / between folders"
+            f"{table}: --path-parts {path_parts} takes {last_parts(cell, path_parts)} for {cell}, and neither it nor "
+            f"that of any row looked at is a file below {root}; another number may fit, or leave it out"
         )
+    if paths := _path_columns({c: _some_cells(frame, c) for c in columns}):
+        return f"{table}: no column names pictures that are there. {_lost_paths_text(frame, paths[0], root)}"
     nearly = _nearly(frame, columns, [root / folder for folder in folders])
     if nearly is not None:
         column, cell, file = nearly
@@ -215,6 +264,29 @@ def _no_files_text(
         f"{table}: no column names pictures that are there. Its first row is {cells}; looked in "
         f"{root} below {tried} with the endings {', '.join(s or '(none)' for s in suffixes)}. "
         "Say where they are with --fn-col, --folder and --suffix"
+    )
+
+
+def _lost_paths_text(frame: pd.DataFrame, col: str, root: Path) -> str:
+    """Say why the paths of a column lead nowhere, and what to do."""
+    texts = list(dict.fromkeys(cell_text(cell).strip() for cell in frame[col] if not is_missing(cell)))
+    what = "addresses" if is_address(texts[0]) else "paths"
+    names: dict[str, str] = {}
+    twice = next(((names[e], t) for t in texts if names.setdefault(e := last_parts(t, 1), t) != t), None)
+    if twice is not None:
+        return (
+            f"The {what} in column {col} have the same file name in several folders ({twice[0]} and {twice[1]}), and "
+            f"these folders are not below {root}: put the pictures into folders of these names below it"
+        )
+    end = last_parts(texts[0], 1)
+    if what == "addresses":
+        return (
+            f"Column {col} has addresses ({texts[0]}), and no picture below {root} has the name that one ends in: "
+            f"nothing is fetched from there; save the pictures below {root} first, this one as {end}"
+        )
+    return (
+        f"Column {col} has paths ({texts[0]}), and no picture below {root} has the name that one ends in: put the "
+        f"pictures below {root}, this one as {end}, or name the folder that they are in as the data"
     )
 
 

@@ -31,6 +31,20 @@ _LABEL_NAMES = {"label", "labels", "tag", "tags", "class", "classes", "category"
 GROUP_NAMES = {"group", "site", "patient", "subject", "scene", "flight", "location", "camera", "case", "slide", "study"}
 """Names of columns that say what belongs together, and so are no labels."""
 
+_GROUPS_BY_ID = {"lesion", "wsi", "animal", "individual", "person", "plot", "video", "sequence", "session", "user"}
+"""Names that say it only with a word such as id: without one they may be labels."""
+
+_ID_WORDS = {"id", "ids", "uid", "no", "nr", "number", "code", "key", "name", "index", "idx"}
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+
+def is_group_name(column: str) -> bool:
+    """Say whether a column's name is that of groups: ``site``, ``Patient_ID``, ``lesion id``."""
+    words = [word.lower() for word in _WORDS.findall(column)]
+    plain = [word for word in words if word not in _ID_WORDS]
+    return len(plain) == 1 and plain[0] in (GROUP_NAMES | _GROUPS_BY_ID if len(plain) < len(words) else GROUP_NAMES)
+
+
 _BRACKETS = re.compile(r"\s*(?:\[.*\]|\{.*\}|\(.*\))\s*", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?\d*\.?\d+")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
@@ -95,7 +109,7 @@ def _find_columns(frame: pd.DataFrame, taken: set[str | None], source: Source) -
     if len(rest) == 1:
         return rest, "the only one left" if len(frame.columns) == 2 else "the only one that is nothing else"
     likely = [c for c in by_name or rest if holds_classes(frame[c])]
-    likely = [c for c in likely if c.strip().lower() not in GROUP_NAMES] or likely
+    likely = [c for c in likely if not is_group_name(c)] or likely
     zero_one = [c for c in by_name or rest if are_flag_cells(frame[c]) and "," not in c]
     if len(zero_one) > 1 and set(likely) <= set(zero_one):
         return _of_flags(frame, zero_one, source)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
+import onecycle
 from onecycle.text import (
     aligned,
     by_place,
@@ -104,6 +107,13 @@ def test_a_setting_is_named_in_the_words_of_the_place(name, value, command, pyth
         assert option(name, value) == command
         assert by_place("here", "there") == "here"
     assert by_place("here", "there") == "there"
+
+
+def test_no_message_names_a_setting_in_the_words_of_both_places():
+    both = re.compile(r"--([a-z]+(?:-[a-z]+)*) *\((?:or )?[a-z_]+=|[a-z_]+=[^\s,;]* *\((?:or )?--[a-z]")
+    assert both.search("draw it by --group-col (group_col=)")
+    sources = Path(onecycle.__file__).parent.rglob("*.py")
+    assert [f"{p.name}: {m.group()}" for p in sources for m in both.finditer(p.read_text(encoding="utf-8"))] == []
 
 
 def test_an_error_leaves_the_words_of_python_as_they_were():

@@ -193,9 +193,10 @@ def a_report() -> AuditReport:
     return AuditReport("labels.csv", findings, {"rows": 5, "files": 5}, (group,), ("d",))
 
 
-def test_the_table_fits_in_80_columns():
+def test_the_table_fits_in_80_columns_but_for_longer_names_which_are_whole():
     lines = str(a_report()).splitlines()
-    assert max(len(line) for line in lines) <= 80
+    assert all(len(line) <= 80 or " " not in line.strip() for line in lines)
+    assert all(any(f"folder/{'x' * 90}{i}.jpg" in line for line in lines) for i in range(5))
     assert lines[0] == "Audit of labels.csv: 5 rows, 5 files"
     assert lines[2].startswith("error     12,345  leak: word")
     assert any(line.strip() == "→ mend" for line in lines)

@@ -203,7 +203,7 @@ def test_hints_at_the_file_that_is_meant(tmp_path):
     assert files.suffix_hint(str(tmp_path / "a")) == " There is train/a.jpg: folder='train', suffix='.jpg'."
     assert "write / between folders" in files.suffix_hint(f"{tmp_path}/train\\a.jpg")
     assert "has a blank before or after it" in files.suffix_hint(str(tmp_path / "train" / "a.jpg "))
-    assert "does not exist" in files.suffix_hint(str(tmp_path / "nowhere" / "a"))
+    assert "path_parts=1 takes" in files.suffix_hint(str(tmp_path / "nowhere" / "a"))
     assert files.suffix_hint(str(tmp_path / "train" / "b")) == ""
     (tmp_path / "train" / "[1].jpg").write_bytes(b"")  # a name that a pattern of files would read otherwise
     assert files.suffix_hint(str(tmp_path / "train" / "[1]")) == " There is [1].jpg: suffix='.jpg'."

@@ -10,8 +10,10 @@ import pandas as pd
 import PIL.Image
 import pytest
 
+from onecycle.data.audit.audit import audit_table
 from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.layout import DataLayout, find_layout
+from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.errors import ArgumentError, DataError, DataWarning
 
 
@@ -507,6 +509,19 @@ def test_tables_that_are_the_parts_of_a_split_come_with_a_way_to_use_them(tiles)
         (tiles / f"{name}.csv").write_text(f"file,label\n{lines}")
     with pytest.raises(ArgumentError, match=r"--csv train\.csv trains .* evaluate RUN \S*/val\.csv .* column split"):
         find_layout(tiles)
+
+
+def test_names_of_classes_and_files_are_never_broken(tmp_path):
+    names = [f"{'a_long_name_' * 8}{c}" for c in "ab"]
+    for i, name in enumerate(names * 4):
+        (tmp_path / name).mkdir(exist_ok=True)
+        PIL.Image.fromarray(np.full((8, 8, 3), i, dtype=np.uint8)).save(tmp_path / name / f"{i}.png")
+    layout = find_layout(tmp_path)
+    text = (
+        "\n".join(layout.lines()),
+        str(audit_table(layout.pictures, layout.pictures.split(), ResizeSpec.make(8), silent=True)),
+    )
+    assert all(name in part for name in names for part in text)
 
 
 def test_an_empty_table_says_so(tiles):

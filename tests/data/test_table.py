@@ -267,3 +267,21 @@ def test_lists_in_brackets_that_are_read_as_classes_are_said():
     frame = pd.DataFrame({"file": ["a", "b", "c"], "label": ["['x', 'y']", "['x']", "['y']"]})
     with pytest.warns(DataWarning, match=r"lists in brackets, such as \['x', 'y'\]"):
         LabelTable.from_df(frame, ".").with_label_columns("label").whole_labels()
+
+
+def test_the_last_parts_of_paths_of_another_machine_are_names_below_the_folder(tmp_path):
+    names = [r"C:\data\train\a.png", "/q/train/b.png", "https://h/train/c%20d.png"]
+    frame = pd.DataFrame({"name": names, "label": ["x", "y", "x"]})
+    frame.to_csv(tmp_path / "labels.csv", index=False)
+    expected = [f"{tmp_path}/train/{name}.png" for name in ("a", "b", "c d")]
+    assert LabelTable.from_df(frame, tmp_path, path_parts=2).paths == expected
+    assert LabelTable.from_csv(tmp_path, "labels.csv", path_parts=1, folder="train").paths == expected
+
+
+def test_a_first_line_that_names_a_picture_is_no_header(tmp_path):
+    (tmp_path / "labels.csv").write_text("a.png,x\nb.png,y\n")
+    with pytest.raises(DataError, match=r"a row, .*header=None"):
+        LabelTable.from_csv(tmp_path, "labels.csv")
+    assert len(LabelTable.from_csv(tmp_path, "labels.csv", header=None)) == 2
+    (tmp_path / "flags.csv").write_text("name,a.png\nb,1\nc,0\n")  # a column of flags may be named after a picture
+    assert len(LabelTable.from_csv(tmp_path, "flags.csv")) == 2

@@ -244,6 +244,7 @@ class ImageDataBunch:
         fn_col: int | str = 0,
         label_col: Columns = 1,
         suffix: str = "",
+        path_parts: int | None = None,
         delimiter: str | None = None,
         header: int | Literal["infer"] | None = "infer",
         stratify: bool = False,
@@ -264,6 +265,7 @@ class ImageDataBunch:
             fn_col: column of the file names, by position or name.
             label_col: column of the labels; several columns of 0/1, one a tag, as ``"a,b,c"`` or a list.
             suffix: added to each file name, e.g. ``'.jpg'``.
+            path_parts: of the table's paths, as many last parts are taken: 2 for ``b/c.jpg`` of ``/a/b/c.jpg``.
             delimiter: between the table's cells; None finds it.
             header: row of the column names, None if there is none.
             stratify: give both parts the same share of each class or tag; a class with a single picture trains.
@@ -280,7 +282,14 @@ class ImageDataBunch:
         """
         check_options(options)
         table = LabelTable.from_csv(
-            path, csv_labels, header=header, delimiter=delimiter, cols=fn_col, folder=folder, suffix=suffix
+            path,
+            csv_labels,
+            header=header,
+            delimiter=delimiter,
+            cols=fn_col,
+            folder=folder,
+            suffix=suffix,
+            path_parts=path_parts,
         )
         table = table.split_by(split_col).with_label_columns(label_col, label_delim=label_delim, group_col=group_col)
         table = table.check().joined() if join_rows else table.check()
@@ -299,6 +308,7 @@ class ImageDataBunch:
         fn_col: int | str = 0,
         label_col: Columns = 1,
         suffix: str = "",
+        path_parts: int | None = None,
         stratify: bool = False,
         group_col: int | str | None = None,
         split_col: int | str | None = None,
@@ -307,7 +317,7 @@ class ImageDataBunch:
     ) -> Self:
         """Take pictures and labels from a DataFrame; arguments as in ``from_csv``."""
         check_options(options)
-        table = LabelTable.from_df(df, path, cols=fn_col, folder=folder, suffix=suffix)
+        table = LabelTable.from_df(df, path, cols=fn_col, folder=folder, suffix=suffix, path_parts=path_parts)
         table = table.split_by(split_col).with_label_columns(label_col, label_delim=label_delim, group_col=group_col)
         table = table.check().joined() if join_rows else table.check()
         return cls.from_table(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, **options)

@@ -54,7 +54,7 @@ class DataLayout:
         return self.pictures.is_multi
 
     def lines(self) -> list[str]:
-        """Return the data as understood, a few lines of at most 80 columns."""
+        """Return the data as understood, a few lines of at most 80 columns; longer names are never broken."""
         where = str(self.root if self.csv is None else self.root / self.csv)
         rows = [("data", where), *self.reasons]
         if self.sample:
@@ -62,7 +62,7 @@ class DataLayout:
         rows += [("note", hint) for hint in self.hints]
         lines = []
         for name, text in rows:
-            for i, line in enumerate(wrapped(safe_text(text), _WIDTH - _INDENT)):
+            for i, line in enumerate(wrapped(safe_text(text), _WIDTH - _INDENT, break_words=False)):
                 lines.append(f"{'' if i else name:<{_INDENT}}{line}")
         return lines
 
@@ -255,8 +255,9 @@ def _read(root: Path, csv: str, options: LayoutOptions) -> _Read:
     except (DataError, ArgumentError) as error:
         if table.left_out:
             raise DataError(
-                f"{root / csv}: {table.left_out[0]}, and only files are read: write each picture to a file, and the "
-                "files' names into a column"
+                f"{root / csv}: {table.left_out[0]}, and only files are read: write each picture to a file (in Python: "
+                "Path(name).write_bytes(cell), or cell['bytes'] of a record), and the files' names into a column of "
+                "a table"
             ) from error
         if len(table.frame.columns) == 1 and len(table.frame) and not csv.lower().endswith(PARQUET):
             raise DataError(f"{error}; it has a single column: is the delimiter right (--delimiter)?") from error

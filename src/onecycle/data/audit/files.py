@@ -77,7 +77,8 @@ def suffix_hint(path: str) -> str:
         return ""
     if not os.path.isdir(target.parent):
         where = by_place("--folder says", "path= and folder= say")
-        return f" The folder {target.parent} does not exist: {where} where they are."
+        ends = f"of paths of another machine {option('path_parts', 1)} takes the file's name alone"
+        return f" The folder {target.parent} does not exist: {where} where they are; {ends}."
     name = glob.escape(target.name)
     below = [p for p in sorted(target.parent.glob(f"*/{name}*")) if p.is_file()]
     near = next((p.relative_to(target.parent) for p in (*sorted(target.parent.glob(f"{name}.*")), *below)), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from onecycle.text import plural
+from onecycle.text import plural, wrapped
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -116,7 +115,7 @@ class AuditReport:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{n:,} {what}" for what, n in self.looked_at.items())
-        lines = textwrap.wrap(f"Audit of {self.name}: {counts}", _COLUMNS)
+        lines = wrapped(f"Audit of {self.name}: {counts}", _COLUMNS, break_words=False)
         if not self.findings:
             return "\n".join([*lines, "Nothing to report."])
         lines.append(f"{'severity':<8} {'count':>7}  finding")
@@ -137,9 +136,9 @@ def _table_rows(finding: Finding) -> list[str]:
     if finding.advice:
         text.append("→ " + finding.advice)
     indent = " " * 18
-    wrapped = [line for part in text for line in textwrap.wrap(part, _COLUMNS - len(indent))]
+    lines = [line for part in text for line in wrapped(part, _COLUMNS - len(indent), break_words=False)]
     head = f"{finding.severity:<8} {finding.count:>7,}  "
-    return [(head if i == 0 else indent) + line for i, line in enumerate(wrapped)]
+    return [(head if i == 0 else indent) + line for i, line in enumerate(lines)]
 
 
 def sorted_findings(findings: list[Finding]) -> tuple[Finding, ...]:

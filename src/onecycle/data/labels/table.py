@@ -119,10 +119,11 @@ class LabelTable:
         cols: int | str = 0,
         folder: str | Path | None = None,
         suffix: str = "",
+        path_parts: int | None = None,
     ) -> Self:
         """Read the pictures' names from column ``cols`` of a table: ``path/folder/<name><suffix>``.
 
-        A name that is a whole path stays as it is.
+        A name that is a whole path stays as it is; with ``path_parts``, as many last parts of it are the name.
 
         Raises:
             DataError: no such table, no names of columns, or a row without a name.
@@ -135,7 +136,8 @@ class LabelTable:
                 "pass header=None, or add a first line such as file,label"
             )
         first_row = 1 if header is None else 2 + (int(header) if header != "infer" else 0)
-        return cls.from_frame(frame, path, cols, folder, suffix, Source(str(table), first_row)).check()
+        source = Source(str(table), first_row)
+        return cls.from_frame(frame, path, cols, folder, suffix, source, path_parts=path_parts).check()
 
     @classmethod
     def from_df(
@@ -146,9 +148,11 @@ class LabelTable:
         cols: int | str = 0,
         folder: str | Path | None = None,
         suffix: str = "",
+        path_parts: int | None = None,
     ) -> Self:
         """Read the pictures' names from column ``cols`` of a frame: ``path/folder/<name><suffix>``."""
-        return cls.from_frame(df, path, cols, folder, suffix, Source("the DataFrame")).check()
+        source = Source("the DataFrame")
+        return cls.from_frame(df, path, cols, folder, suffix, source, path_parts=path_parts).check()
 
     @classmethod
     def from_frame(

@@ -28,7 +28,7 @@ _INDEX = re.compile(r"(Unnamed: \d+)?")
 """What pandas calls a column without a name: the index of a frame that was saved with it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Place:
     """Where the files of a column's names lie."""
 
@@ -132,7 +132,17 @@ def _places(
                 for suffix in suffixes:
                     hits = _hits(names, root / folder, texts, suffix)
                     example = cells[col][next(iter(hits), 0)] if cells[col] else ""
-                    places.append(Place(col, folder, suffix, hits, len(texts), path_parts=n, example=example))
+                    places.append(
+                        Place(
+                            column=col,
+                            folder=folder,
+                            suffix=suffix,
+                            hits=hits,
+                            looked_at=len(texts),
+                            path_parts=n,
+                            example=example,
+                        )
+                    )
     return places
 
 

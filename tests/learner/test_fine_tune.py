@@ -15,8 +15,9 @@ from onecycle.errors import ArgumentError
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.fine_tune import plan as planning
 from onecycle.learner.fine_tune import run as recipe
+from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import ALL, HEAD, MOST_EPOCHS
-from onecycle.learner.fine_tune.run import DEFAULT_LR, FineTuneOptions
+from onecycle.learner.fine_tune.run import DEFAULT_LR
 from onecycle.learner.learner import Learner
 from onecycle.model.cnn import split_model
 from onecycle.train.callbacks import Callback

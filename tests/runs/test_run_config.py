@@ -12,7 +12,7 @@ import pytest
 
 from onecycle.cli.options import FIND_LR, TRAIN
 from onecycle.errors import ArgumentError
-from onecycle.learner.fine_tune.run import FineTuneOptions
+from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.learner import Learner
 from onecycle.runs.config import DEFAULT_EPOCHS, RunConfig, settings
 

@@ -22,8 +22,9 @@ from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError, Outp
 from onecycle.evaluation.headline import scores_of
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.best import BestStage
+from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import ALL, Plan
-from onecycle.learner.fine_tune.run import DEFAULT_LR, FineTuneOptions
+from onecycle.learner.fine_tune.run import DEFAULT_LR
 from onecycle.learner.fine_tune.timing import trainable_groups
 from onecycle.learner.learner import Learner
 from onecycle.runs.build import make_learner

@@ -24,8 +24,8 @@ from onecycle.learner.checks import misfits
 from onecycle.learner.checks.layers import Layers, NetworkOfModel, check_dtype
 from onecycle.learner.features import FrozenFeatures, LabelledFeatures, check_views, split_at_head
 from onecycle.learner.fine_tune import run as recipe
+from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import Plan
-from onecycle.learner.fine_tune.run import FineTuneOptions
 from onecycle.learner.heads.solved import HeadFit, solve
 from onecycle.learner.oversampling import loss_for_data, sampling_weights
 from onecycle.learner.precision import TrainingSpeed, precision_asked

@@ -72,7 +72,7 @@ def check_the_rest(run, tmp_path, stop_after, monkeypatch) -> None:
     )
     said = train(None, resume=run.path)
     assert said.code == 0
-    assert "2 of 3 epochs with all layers are left; they run as a new cycle" in " ".join(said.out.split())
+    assert "2 of 3 epochs after the head's are left; they run as a new cycle" in " ".join(said.out.split())
     assert [(s.trains, s.hold_norms) for s in begun] == [(ALL, True)]
     assert stages(run) == ["head", *["all layers"] * 3]
     assert len(read_predictions(run.predictions)) == 12
@@ -94,6 +94,18 @@ def test_a_full_disk_at_a_checkpoint_says_how_to_go_on(colour_path, tmp_path, mo
     assert exit_code(caught.value) == 4
     monkeypatch.setattr(RunCheckpoints, "save", save)
     assert train(None, resume=RunFolder.open(tmp_path / "latest").path).code == 0
+
+
+def test_a_stop_while_the_last_stages_train_goes_on_with_them(colour_path, tmp_path, stop_after):
+    stop_after(2)
+    solved = {"csv": "labels.csv", "freeze_epochs": None, "epochs": 3, "early_stop": False}
+    assert train(quick(colour_path, tmp_path, **solved)).code == 130
+    run = RunFolder.open(tmp_path / "latest")
+    assert stages(run) == ["head", "last stages"]
+    assert (Done.read(run).epochs, Done.read(run).held_norms) == (1, True)
+    stop_after(99)
+    assert train(None, resume=run.path).code == 0
+    assert stages(run) == ["head", *["last stages"] * 3]
 
 
 def test_a_stop_in_the_heads_stage_begins_it_again(colour_path, tmp_path, stop_after):

@@ -20,7 +20,9 @@ from onecycle.errors import ArgumentError, DataError
 from onecycle.learner import features
 from onecycle.learner.cnn import cnn_learner, create_cnn
 from onecycle.learner.features import FrozenFeatures
+from onecycle.learner.fine_tune.timing import hold_norms
 from onecycle.learner.learner import Learner
+from onecycle.model.cnn import group_of_each
 from onecycle.train.callbacks import AccumulateScheduler, Callback, CSVLogger
 from onecycle.train.metrics import accuracy, fbeta
 from onecycle.train.monitors import EarlyStoppingCallback, SaveModelCallback
@@ -92,13 +94,58 @@ def test_training_on_features_gives_the_losses_of_training_on_pictures(colour_pa
     check_fresh(by_features)
 
 
+def half_frozen(path: Path, tmp_path: Path, precompute: bool | int, **options: Any) -> Learner:
+    """A network on several stages whose second half trains, all its batch-norm layers as they are."""
+    learn = cnn_learner(
+        bunch(path, **options), "test_efficientnet", levels="auto", pretrained=False, train_bn=False,
+        precompute=precompute, metrics=accuracy, silent=True, path=tmp_path,
+    )  # fmt: skip
+    learn.freeze_to(-2)
+    hold_norms(learn.layer_groups)
+    return learn
+
+
+def test_training_the_last_stages_on_maps_gives_the_losses_of_training_on_pictures(colour_path, tmp_path, passes):
+    def run(precompute: bool | int) -> Learner:
+        learn = half_frozen(colour_path, tmp_path, precompute)
+        learn.fit_one_cycle(2, 3e-3)
+        learn.fit(1, 1e-3)
+        return learn
+
+    by_pictures, by_maps = run(False), run(0)
+    assert passes == [1], "the first half is passed once in two fits"
+    assert by_maps.body_trained
+    assert by_maps.recorder.raw_losses == pytest.approx(by_pictures.recorder.raw_losses, abs=1e-3)
+    start = half_frozen(colour_path, tmp_path, False).model.state_dict()
+    groups = group_of_each(by_maps.model, by_maps.layer_groups)
+    moved = {groups[n] for n, p in by_maps.model.named_parameters() if not torch.equal(p, start[n])}
+    assert moved == {1, 2}, "the first half stands still"
+    assert all(torch.equal(v, start[n]) for n, v in by_maps.model.state_dict().items() if n.startswith("0.body.net.bn"))
+    check_fresh(by_maps)
+
+
+def test_maps_of_views_are_kept_for_each_picture_and_features_of_the_whole_body_are_not_mixed_up(
+    colour_path, tmp_path, passes
+):
+    learn = half_frozen(colour_path, tmp_path, 2, ds_tfms=get_transforms())
+    learn.fit(1, 1e-3)
+    maps = learn._features._cached.sets[0].features
+    assert maps.shape[:2] == (3, 48)
+    assert maps.ndim == 5
+    learn.freeze()
+    learn.fit(1, 1e-3)
+    assert passes == [3, 3]
+    assert learn._features._cached.sets[0].features.ndim == 3
+    check_fresh(learn)
+
+
 def test_create_cnn_precomputes_views_and_validates_as_on_pictures(colour_path, tmp_path, capsys):
     data = bunch(colour_path, csv_labels="tags.csv", label_delim=" ", ds_tfms=get_transforms())
     learn = create_cnn(data, "tf_efficientnet_lite0", metrics=fbeta, path=tmp_path, precompute=True)
     assert [p.requires_grad for p in learn.model[0].parameters()].count(True) == 0, "batch-norms stand still"
     learn.fit_one_cycle(2, 0.01)
     assert "precomputed" not in capsys.readouterr().out
-    assert learn._features.describe() == ("features of the frozen body computed once (4 views of 48 pictures, 2 MB)")
+    assert learn._features.describe() == ("features of the frozen layers computed once (4 views of 48 pictures, 2 MB)")
     views = learn._features._cached.sets[0].features
     assert views.shape == (4, 48, 2560)
     assert not torch.allclose(views[0], views[1], atol=1e-3)

@@ -16,10 +16,10 @@ from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.fine_tune import plan as planning
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.options import FineTuneOptions
-from onecycle.learner.fine_tune.plan import ALL, HEAD, MOST_EPOCHS
+from onecycle.learner.fine_tune.plan import ALL, HEAD, LAST, MOST_EPOCHS
 from onecycle.learner.fine_tune.run import DEFAULT_LR
 from onecycle.learner.learner import Learner
-from onecycle.model.cnn import split_model
+from onecycle.model.cnn import group_of_each, split_model
 from onecycle.train.callbacks import Callback
 from onecycle.train.lr_finder import LrAnswer
 from onecycle.train.metrics import accuracy
@@ -591,3 +591,55 @@ def test_a_silent_learner_can_show_its_epochs_elsewhere(learn, capsys):
     learn.fit_one_cycle(2)
     assert Rows.seen == 2
     assert capsys.readouterr().out == ""
+
+
+# --- the last stages, on maps of the first ----------------------------------------------------------
+
+
+def on_stages(path: Path, tmp_path: Path) -> Learner:
+    """A learner whose head ``fine_tune`` solves, so that it then trains the last stages of the network."""
+    learn = cnn_learner(
+        bunch(path), "test_efficientnet", pretrained=False, metrics=accuracy, silent=True, path=tmp_path
+    )
+    learn.freeze()
+    return learn
+
+
+def test_after_a_solved_head_the_last_stages_train_on_maps(colour_path, tmp_path):
+    learn = on_stages(colour_path, tmp_path)
+    data, start = learn.data, {k: v.clone() for k, v in learn.model[0].state_dict().items()}
+    plan = learn.fine_tune(2, base_lr=0.05, early_stop=False)
+    assert [(s.trains, s.epochs, s.views) for s in plan.stages] == [(HEAD, 1, 0), (LAST, 2, 1)]
+    assert (learn.data is data, learn.precompute) == (True, False)
+    assert [len(learn.recorder.rows), learn.recorder.val_losses[-1]] == [
+        3,
+        pytest.approx(learn.validate()[0], abs=1e-3),
+    ]
+    now = {k.removeprefix("body."): v for k, v in learn.model[0].state_dict().items()}
+    moved = {k for k in now if not torch.equal(now[k], start[k])}
+    assert moved
+    assert not {k for k in moved if "bn" in k or "running" in k}, "batch-norm layers stay as they are"
+    groups = group_of_each(learn.model, learn.layer_groups)
+    assert {groups[f"0.body.{k}"] for k in moved} == {1}, "and so does the first half"
+
+
+def test_more_epochs_of_last_stages_after_a_pause_are_the_same_stage(colour_path, tmp_path):
+    learn = on_stages(colour_path, tmp_path)
+    learn.fine_tune(1, base_lr=0.05)
+    learn.save("paused")
+    again = on_stages(colour_path, tmp_path).load("paused")
+    again.freeze()
+    plan = again.fine_tune(2, freeze_epochs=0, train_bn=False, base_lr=0.05)
+    assert [(s.trains, s.epochs, s.hold_norms) for s in plan.stages] == [(LAST, 2, True)]
+    assert again.validate()[0] == pytest.approx(again.recorder.val_losses[-1], abs=1e-3)
+
+
+@pytest.mark.parametrize("asked", [{"train_bn": True}, {"precompute": False}, {"freeze_epochs": 1}])
+def test_all_layers_train_where_something_else_is_asked_for(colour_path, tmp_path, asked):
+    plan = on_stages(colour_path, tmp_path).fine_tune(1, base_lr=0.05, plan_only=True, **asked)
+    assert plan.stages[-1].trains == ALL
+
+
+def test_all_layers_train_where_a_callback_works_on_pictures(colour_path, tmp_path):
+    learn = on_stages(colour_path, tmp_path).mixup()
+    assert learn.fine_tune(1, base_lr=0.05, plan_only=True).stages[-1].trains == ALL

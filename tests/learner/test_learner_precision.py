@@ -92,7 +92,7 @@ def test_a_head_on_features_stays_in_fp32(colour_path, tmp_path, every_fit_is_lo
     learn.freeze()
     learn.fit(20)
     (line,) = said(capsys)
-    assert "fp32 (the head alone trains, on features); batch 16; features of the frozen body" in " ".join(line.split())
+    assert "fp32 (what trains is fed features); batch 16; features of the frozen layers" in " ".join(line.split())
     assert learn.trainer.precision is None
     assert not (settings.cache_folder() / "precision.json").exists()
 

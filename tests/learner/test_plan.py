@@ -12,6 +12,10 @@ from onecycle.learner.fine_tune.plan import (
     ALL,
     HEAD,
     HELD_SHARES,
+    LAST,
+    LAST_SHARES,
+    LAST_STEPS,
+    LAST_VIEWS,
     MOST_EPOCHS,
     ROOM,
     TRAINED_SHARES,
@@ -26,8 +30,8 @@ from onecycle.learner.fine_tune.plan import (
     stages_for,
 )
 
-LAPTOP = Speeds(forward_s=1 / 80, train_s=1 / 20, decode_s=1e-3, head_step_s=5e-3)
-GPU = Speeds(forward_s=1 / 4000, train_s=1 / 1200, decode_s=5e-4, head_step_s=1e-3)
+LAPTOP = Speeds(forward_s=1 / 80, train_s=1 / 20, decode_s=1e-3, head_step_s=5e-3, maps_s=1 / 150, last_s=1 / 70)
+GPU = Speeds(forward_s=1 / 4000, train_s=1 / 1200, decode_s=5e-4, head_step_s=1e-3, maps_s=1 / 8000, last_s=1 / 3000)
 PLANET = Task(n_train=800, n_valid=200, size=(224, 224), bs=64, hold_norms=None)
 TASKS = {
     "planet": PLANET,
@@ -37,6 +41,7 @@ TASKS = {
     "plain": replace(PLANET, has_tfms=False),
     "pictures": replace(PLANET, on_features=False, base_lr=3e-3),
     "whole": replace(PLANET, has_head_stage=False, base_lr=3e-3, hold_norms=False),
+    "maps": replace(PLANET, has_maps=True, solves_head=True, base_lr=3e-3),
     "no validation": replace(PLANET, n_valid=0),
     "own sizes": replace(PLANET, sizes=((96, 96), (128, 160), (224, 224))),
     "fixed": replace(PLANET, freeze_epochs=3, fixed_bs=20, base_lr=1e-2, views=2),
@@ -46,7 +51,7 @@ each_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 
 
 def trained(stages) -> int:
-    return sum(s.epochs for s in stages if s.trains == ALL)
+    return sum(s.epochs for s in stages if s.trains != HEAD)
 
 
 @each_task
@@ -192,12 +197,14 @@ def test_what_is_printed_fits_into_80_columns_and_says_what_overrides_it(task):
     for how in ({"epochs": 6}, {"budget_s": 1.0}, {"budget_s": 40_000.0}):
         text = str(make_plan(task, LAPTOP, **how))
         assert max(map(len, text.splitlines())) <= WIDTH
-    text = str(make_plan(task, LAPTOP, epochs=6))
+    plan = make_plan(task, LAPTOP, epochs=6)
+    text = str(plan)
     assert ("bs=" in text) == (task.batch != task.bs and task.fixed_bs is None)
-    assert ("sizes=" in text) == (task.sizes is None and task.size is not None and min(task.size) >= 128)
+    has_sizes = task.sizes is None and task.size is not None and min(task.size) >= 128
+    assert ("sizes=" in text) == (has_sizes and plan.stages[-1].trains == ALL)
     assert ("base_lr=" in text) == (task.base_lr is None)
     assert ("train_bn=" in text) == (task.hold_norms is None)
-    assert text.count("about ") == len(make_plan(task, LAPTOP, epochs=6).stages)
+    assert text.count("about ") == len(plan.stages)
 
 
 def test_the_table():
@@ -238,3 +245,34 @@ def test_after_the_smaller_size_the_last_one_gets_the_time_left():
     between, again = replan(own, LAPTOP, first, [second, last], second.forecast_s + 3.5 * one_s)
     assert between == second
     assert again.epochs == 3
+
+
+def test_few_steps_train_the_last_stages_on_maps_and_more_all_layers():
+    task = TASKS["maps"]
+    head, last = stages_for(task, LAPTOP, 4, 0)
+    assert (head.trains, last.trains, last.epochs, last.size) == (HEAD, LAST, 4, task.size)
+    assert (last.hold_norms, last.lr_shares, last.max_lr(3e-3)) == (True, LAST_SHARES, pytest.approx(6e-4))
+    maps_s = (800 * (1 + last.views) + 200) / 150
+    assert last.forecast_s == pytest.approx(maps_s + 4 * (800 / 70 + 200 * (1 / 80 - 1 / 150)))
+    few = (LAST_STEPS - 1) // task.steps
+    assert [stages_for(task, LAPTOP, n, 0)[1].trains for n in (1, few, few + 1)] == [LAST, LAST, ALL]
+
+
+def test_no_more_views_are_made_than_there_are_epochs_to_show_them():
+    task = TASKS["maps"]
+    assert [stages_for(task, LAPTOP, n, 0)[1].views for n in (1, 2, 3, 4, 7)] == [0, 1, 2, LAST_VIEWS, LAST_VIEWS]
+    assert stages_for(replace(task, views=1), LAPTOP, 7, 0)[1].views == 1
+    assert stages_for(replace(task, has_tfms=False), LAPTOP, 7, 0)[1].views == 0
+
+
+@pytest.mark.parametrize("change", [{"has_maps": False}, {"hold_norms": False}, {"sizes": ((160, 160), (224, 224))}])
+def test_all_layers_train_where_maps_will_not_do_or_something_else_was_asked_for(change):
+    assert stages_for(replace(TASKS["maps"], **change), LAPTOP, 4, 0)[1].trains == ALL
+
+
+def test_after_the_head_the_last_stages_are_planned_anew():
+    task = TASKS["maps"]
+    head, last = stages_for(task, LAPTOP, 6, 0)
+    (again,) = replan(task, LAPTOP.scaled(2), head, [last], 2.0 * last.forecast_s)
+    assert (again.trains, again.epochs) == (LAST, 5)
+    assert replan(task, LAPTOP, last, [], 100.0) == ()

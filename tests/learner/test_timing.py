@@ -158,7 +158,7 @@ def test_groups_train_inside_and_are_as_before_afterwards():
     assert flags(layer_groups) == before
 
     def interrupted():
-        with trainable_groups(layer_groups, head_only=True):
+        with trainable_groups(layer_groups, first=-1):
             assert flags(layer_groups) == [False] * 4 + [True] * 4
             raise KeyboardInterrupt
 

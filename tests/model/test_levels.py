@@ -11,8 +11,17 @@ from torch import nn
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.gradcam import grad_cam
 from onecycle.model.backbones import build_body
-from onecycle.model.cnn import create_cnn_model
-from onecycle.model.levels import LevelNorm, LevelPool, SignedRoot, create_levels_head, read_levels, reads_levels
+from onecycle.model.cnn import create_cnn_model, freeze_to
+from onecycle.model.levels import (
+    LevelNorm,
+    LevelPool,
+    SignedRoot,
+    create_levels_head,
+    cut_where_frozen,
+    layers_in_turn,
+    read_levels,
+    reads_levels,
+)
 
 
 def chain() -> nn.Sequential:
@@ -117,3 +126,48 @@ def test_a_model_with_levels_has_the_body_of_one_without():
 def test_levels_that_cannot_work_are_refused(options):
     with pytest.raises(ArgumentError, match="levels"):
         create_cnn_model("test_resnet", 2, pretrained=False, **options)
+
+
+def half_frozen(arch: str) -> nn.Sequential:
+    """A network on several stages, its first half frozen and its head not zero."""
+    made = create_cnn_model(arch, 3, pretrained=False, levels="auto")
+    nn.init.normal_(made.model[1][3].weight, generator=torch.Generator().manual_seed(1))
+    freeze_to(made.layer_groups, -2, train_bn=False)
+    return made.model
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_convnext", "test_resnet"])
+def test_a_network_cut_where_it_begins_to_train_gives_the_same_from_any_shape_of_picture(name):
+    model = half_frozen(name).eval()
+    lower, upper = cut_where_frozen(model).eval()
+    assert not any(p.requires_grad for p in lower.parameters())
+    for shape in [(2, 3, 64, 96), (1, 3, 32, 32)]:
+        x = torch.rand(shape)
+        with torch.no_grad():
+            kept = lower(x)
+            torch.testing.assert_close(upper(kept), model(x), atol=1e-5, rtol=1e-4)
+        assert kept.shape[1] > upper[0].n_channels, "the pooled values of the first stages lie beside the map"
+
+
+def test_the_cut_shares_layers_and_trains_the_same_ones():
+    model = half_frozen("test_efficientnet")
+    lower, upper = cut_where_frozen(model)
+    own = {id(p) for p in model.parameters()}
+    assert {id(p) for part in (lower, upper) for p in part.parameters()} == own
+    trains = {id(p) for p in model.parameters() if p.requires_grad}
+    assert {id(p) for p in upper.parameters()} == trains
+    upper(lower(torch.rand(4, 3, 64, 64))).sum().backward()
+    assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
+
+
+def test_what_cannot_be_cut_is_left_as_it_is():
+    whole = create_cnn_model("test_efficientnet", 3, pretrained=False, levels="auto")
+    assert cut_where_frozen(whole.model) is whole.model, "its first layer trains"
+    freeze_to(whole.layer_groups, -1, train_bn=False)
+    assert cut_where_frozen(whole.model) is whole.model, "its whole body stands still"
+    usual = create_cnn_model("test_efficientnet", 3, pretrained=False)
+    freeze_to(usual.layer_groups, -2, train_bn=False)
+    assert cut_where_frozen(usual.model) is usual.model, "its head reads one map"
+    tokens = half_frozen("test_vit")
+    assert layers_in_turn(tokens[0]) is None
+    assert cut_where_frozen(tokens) is tokens

@@ -21,7 +21,7 @@ def run_demo(
     Args:
         out: folder of the runs; default ``runs``.
         n_tiles: tiles to draw.
-        epochs: with all layers.
+        epochs: after the head's.
         size_px: side of the pictures that the network sees.
         seed: of the tiles, the split and the training.
 

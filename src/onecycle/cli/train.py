@@ -23,7 +23,7 @@ from onecycle.evaluation.headline import scores_of
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.best import BestStage
 from onecycle.learner.fine_tune.options import FineTuneOptions
-from onecycle.learner.fine_tune.plan import ALL, Plan
+from onecycle.learner.fine_tune.plan import HEAD, Plan
 from onecycle.learner.fine_tune.run import DEFAULT_LR
 from onecycle.learner.fine_tune.timing import trainable_groups
 from onecycle.learner.learner import Learner
@@ -258,8 +258,9 @@ class TrainingRun:
             with self.screen.status("measuring the speed of this machine"):
                 recipe.fine_tune(self.learn, fine_tune_options(self.config, self.done), best=self.best)
         elif self.best is not None:
-            if sum(stage.epochs for stage in self.best.choice.stages if stage.name.startswith(ALL)) < self.done.epochs:
-                self.best.judge(ALL, epochs=self.done.epochs)  # it was stopped between its last epoch and this
+            if sum(stage.epochs for stage in self.best.choice.stages if stage.name != HEAD) < self.done.epochs:
+                # It was stopped between its last epoch and this.
+                self.best.judge(checkpoints.trained_last, epochs=self.done.epochs)
             self.best.put_back()
         checkpoints.finish()
 
@@ -318,7 +319,7 @@ def _resumed_text(run: RunFolder, config: RunConfig, done: Done) -> str:
         return f"{run.path}: the head's stage was not over; it goes on from the saved weights, as a new cycle"
     if minutes is not None:
         return f"{run.path}: {_minutes_left(minutes, done):.1f} of {minutes:g} minutes are left; {_NEW_CYCLE}"
-    return f"{run.path}: {(epochs or 0) - done.epochs} of {epochs} epochs with all layers are left; {_NEW_CYCLE}"
+    return f"{run.path}: {(epochs or 0) - done.epochs} of {epochs} epochs after the head's are left; {_NEW_CYCLE}"
 
 
 def _has_all_epochs(config: RunConfig, done: Done) -> bool:

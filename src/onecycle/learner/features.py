@@ -23,7 +23,7 @@ from onecycle.data.progress import Advance, counting_bar
 from onecycle.errors import ArgumentError, DataError
 from onecycle.model.fuse import fuse_batchnorm
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten
-from onecycle.model.levels import LevelPool, SignedRoot
+from onecycle.model.levels import LevelPool, SignedRoot, cut_where_frozen
 from onecycle.text import by_place, option
 from onecycle.train.callbacks import AccumulateScheduler
 from onecycle.train.checkpoint import digest
@@ -163,7 +163,7 @@ class FrozenFeatures:
         Raises:
             DataError: pictures of different sizes give features of different shapes.
         """
-        split = split_at_head(model)
+        split = split_where_frozen(model)
         if isinstance(split, str):
             self.forget()  # training goes on below the head: the memory is worth more than the way back
             return self._refused(split, silent=silent)
@@ -218,7 +218,7 @@ class FrozenFeatures:
         views = f"{n_views} views of " if n_views > 1 else ""
         where = " in a temporary file" if any(one.on_disk for one in sets) else ""
         n_mb = sum(one.features.nbytes for one in sets) / 1e6
-        return f"features of the frozen body computed once ({views}{n:,} pictures, {n_mb:,.0f} MB{where})"
+        return f"features of the frozen layers computed once ({views}{n:,} pictures, {n_mb:,.0f} MB{where})"
 
     def _refreshed(
         self, fixed: nn.Module, data: ImageDataBunch, stats: Stats | None, views: bool | int, *, silent: bool
@@ -234,7 +234,7 @@ class FrozenFeatures:
                 print(f"Features are computed again: {changed}.")
             self.forget()
         elif not silent:
-            print("Features of the frozen body are computed once;\nprecompute=False trains on pictures instead.")
+            print("Features of the frozen layers are computed once;\nprecompute=False trains on pictures instead.")
         max_bytes = default_store_bytes() // 2 if self.max_bytes is None else self.max_bytes
         self._cached = _Cached(origin, _compute(fixed, viewed, max_bytes=max_bytes, silent=silent))
         return self._cached.sets
@@ -258,20 +258,25 @@ def _head_stage(head: nn.Module, data: ImageDataBunch, sets: list[FeatureSet], w
 
 
 def why_pictures(model: nn.Module, data: ImageDataBunch, callbacks: Sequence[Callback] = ()) -> str | None:
-    """Say why the head must be trained on pictures, None where features will do.
+    """Say why the layers that train must be fed pictures, None where features of the others will do.
 
     Args:
-        model: in the state in which its head would train.
+        model: in the state in which it would train.
         data: the bunch.
         callbacks: of the coming fit.
     """
-    split = split_at_head(model)
+    split = split_where_frozen(model)
     return split if isinstance(split, str) else _needs_pictures(data, callbacks)
 
 
 def split_at_head(model: nn.Module) -> SplitModel | str:
     """Cut a model into what gives features and the rest of its head, or say why that cannot be done."""
     return split_frozen(model, (AdaptiveConcatPool2d, Flatten, LevelPool, SignedRoot))
+
+
+def split_where_frozen(model: nn.Module) -> SplitModel | str:
+    """Cut a model where layers begin to train: at its head or, where the head reads several stages, below it, too."""
+    return split_at_head(cut_where_frozen(model))
 
 
 def check_views(precompute: bool | int) -> bool | int:

@@ -456,19 +456,19 @@ class Learner:
         early_stop: bool = True,
         plan_only: bool = False,
     ) -> Plan:
-        """Train the head, then all layers, for some epochs or for what fits into a time; shows its plan.
+        """Train the head, then more layers, for some epochs or for what fits into a time; shows its plan.
 
         1. The head alone, on features of the frozen body that are computed once (where the learner is frozen). The
            usual head, untrained, is exchanged for a linear one on several stages, which is solved: see ``levels``.
-        2. All layers, one cycle, smaller rates for the first; from four epochs on, half of them with smaller pictures.
+        2. One cycle. Fewer than 250 steps, where that head is read: the last stages, on maps of the first half that are
+           computed once, a fifth of the rate. Else all layers; from four epochs on, half with smaller pictures.
 
         With ``minutes``, what is left is planned anew after each stage and the cycle is shortened where the machine
         turns out slower, so the number of steps may differ from run to run; ``epochs`` is repeatable. The best stage is
-        kept: a later one replaces an earlier one only where its mean validation loss is lower by more than one standard
-        error of the paired difference. ``data`` is then as before, and ``recorder`` has the history of all stages.
+        kept: a later one must have a validation loss lower by more than one standard error of the paired difference.
 
         Args:
-            epochs: with all layers, after the head's; 0 for the head alone.
+            epochs: after the head's; 0 for the head alone.
             base_lr: peak learning rate of the head; then of the last layers, and the first get a quarter; a half and a
                 hundredth where batch-norm layers do not train. Default: 3e-3, or found for a head that is trained.
             freeze_epochs: of the head alone, trained; default: solved, else about 200 steps on features; 0 for none.

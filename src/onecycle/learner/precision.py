@@ -47,7 +47,7 @@ class TrainingSpeed:
         self.options.check(trainer.device)
         if trainer.head is not None or not isinstance(loader, BatchLoader):
             trainer.use_precision(None)
-            return "fp32 (the head alone trains, on features)"
+            return "fp32 (what trains is fed features)"
         pictures = loader  # a name of its own, so that its type is known inside the function below
 
         def example(n: int) -> tuple[torch.Tensor, torch.Tensor]:

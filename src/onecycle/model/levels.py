@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from onecycle.errors import ArgumentError
 from onecycle.model.backbones import TimmBody
@@ -80,11 +81,17 @@ def read_levels(body: nn.Module, levels: Levels = "auto") -> tuple[BodyLevels, l
     if levels != "auto" and (isinstance(levels, bool) or not isinstance(levels, int) or levels < 1):
         raise ArgumentError(f"levels is 'auto', None or the number of stages that the head reads; received {levels!r}")
     most = MOST_LEVELS if levels == "auto" else levels
-    device = next((p.device for p in body.parameters()), torch.device("cpu"))
-    x = torch.rand(1, *_input_shape(body), generator=torch.Generator().manual_seed(0)).to(device)
+    x = _probe(body)
     with eval_mode(body), torch.no_grad():
         made = _of_timm(body, x, most) if isinstance(body, TimmBody) else _of_chain(body, x, most)
         return made, [int(level.shape[1]) for level in made(x)]
+
+
+def _probe(body: nn.Module) -> Tensor:
+    """Draw a picture that a body takes, on its device; always the same one."""
+    device = next((p.device for p in body.parameters()), torch.device("cpu"))
+    own = body.body if isinstance(body, BodyLevels) else body
+    return torch.rand(1, *_input_shape(own), generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def _input_shape(body: nn.Module) -> tuple[int, int, int]:
@@ -212,3 +219,121 @@ def reads_levels(model: nn.Module) -> bool:
     """Tell whether a model is a body and a linear head on several of its maps."""
     head = list(model.children())[-1:]
     return bool(head) and isinstance(head[0], nn.Sequential) and isinstance(head[0][0], LevelPool)
+
+
+# --- the network in two, where its layers begin to train -----------------------------------------------
+
+
+class LowerStages(nn.Module):
+    """The first layers of a body: one tensor of all that the layers after them and the head need of a picture.
+
+    It is the map of the last of these layers with further channels, which hold the pooled values of the maps that the
+    head reads up to there (Lite0 cut behind its third stage, 224 px: 41 channels of 28 × 28, 129 kB).
+
+    Args:
+        layers: in turn.
+        at: after which of them a map is read.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], at: Sequence[int]) -> None:
+        super().__init__()
+        self.layers, self.at, self.pool = nn.Sequential(*layers), tuple(at), LevelPool()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the map and the values, (N, C + k, h, w), for pictures (N, 3, H, W)."""
+        x, maps = _in_turn(self.layers, x, self.at)
+        if not maps:
+            return x
+        values = self.pool(maps)
+        n, _, height, width = x.shape
+        filled = F.pad(values, (0, -values.shape[1] % (height * width)))
+        return torch.cat([x.float(), filled.view(n, -1, height, width)], dim=1)
+
+
+class UpperStages(nn.Module):
+    """The other layers, up to the pooled values of all maps that the head reads.
+
+    Args:
+        layers: in turn.
+        at: after which of them a map is read, the last among them.
+        n_channels: of the map that the first of them takes, C.
+        n_values: pooled values that come with it.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], at: Sequence[int], *, n_channels: int, n_values: int) -> None:
+        super().__init__()
+        self.layers, self.at, self.pool = nn.Sequential(*layers), tuple(at), LevelPool()
+        self.n_channels, self.n_values = n_channels, n_values
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the pooled values, (N, 2·ΣC), of what ``LowerStages`` gave."""
+        values = x[:, self.n_channels :].flatten(1)[:, : self.n_values]
+        _, maps = _in_turn(self.layers, x[:, : self.n_channels], self.at)
+        return torch.cat([values, self.pool(maps)], dim=1)
+
+
+def _in_turn(layers: nn.Sequential, x: Tensor, at: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+    """Return what the layers give, and the maps after some of them."""
+    maps = []
+    for i, layer in enumerate(layers):
+        x = layer(x)
+        if i in at:
+            maps.append(x)
+    return x, maps
+
+
+def cut_where_frozen(model: nn.Module) -> nn.Module:
+    """Return a model whose body ends where layers begin to train: the same function, by the same layers.
+
+    Args:
+        model: whatever it is.
+
+    Returns:
+        The model itself where its head does not read several stages, its whole body or its first layer trains or
+        stands still, or its layers are not a chain. Else a body that stands still, and what trains with the head.
+    """
+    body = next(iter(model.children()), None)
+    if not reads_levels(model) or not isinstance(body, BodyLevels) or not _trains(body):
+        return model
+    found = layers_in_turn(body)
+    n = 0 if found is None else next(i for i, layer in enumerate(found[0]) if _trains(layer))
+    if found is None or n == 0:
+        return model
+    layers, at = found
+    lower_at, upper_at = [i for i in at if i < n], [i - n for i in at if i >= n]
+    lower = LowerStages(layers[:n], lower_at)
+    with eval_mode(lower), torch.no_grad():
+        last, maps = _in_turn(lower.layers, _probe(body), lower_at)
+    if last.ndim != 4:
+        return model
+    n_values = sum(2 * int(level.shape[1]) for level in maps)
+    upper = UpperStages(layers[n:], upper_at, n_channels=int(last.shape[1]), n_values=n_values)
+    _, *head = list(model.children())[-1].children()  # the first of them pools
+    return nn.Sequential(lower, nn.Sequential(upper, *head))
+
+
+def _trains(module: nn.Module) -> bool:
+    return any(p.requires_grad for p in module.parameters())
+
+
+def layers_in_turn(levels: BodyLevels) -> tuple[list[nn.Module], list[int]] | None:
+    """Return the layers that, one after the other, give a body's maps, and after which of them each is read.
+
+    Whether a body is such a chain is seen from what its layers give for a drawn picture; None where it is none.
+    """
+    body, x = levels.body, _probe(levels)
+    children = body.net.children() if isinstance(body, TimmBody) else [body]
+    layers, at = [layer for child in children for layer in _chain(child)], list[int]()
+    with eval_mode(levels), torch.no_grad():
+        expected = levels(x)
+        for i, layer in enumerate(layers):
+            try:
+                x = layer(x)
+            except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+                return None  # it takes something else than what the one before it gives
+            target = expected[len(at)]
+            if isinstance(x, Tensor) and x.shape == target.shape and torch.allclose(x, target, atol=1e-5):
+                at.append(i)
+            if len(at) == len(expected):
+                return layers[: i + 1], at
+    return None

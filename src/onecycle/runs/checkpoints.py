@@ -27,7 +27,7 @@ from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.report.verdict import IssueCount
 from onecycle.files import csv_records, csv_text, text_name
 from onecycle.learner.fine_tune.best import StageChoice
-from onecycle.learner.fine_tune.plan import ALL, Stage
+from onecycle.learner.fine_tune.plan import HEAD, Stage
 from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.runs.folder import RunFolder
 from onecycle.train.device.machine import device_name, n_cores
@@ -76,9 +76,11 @@ class Done:
 
     weights: str = ""  # their name below ``checkpoints``; empty where nothing was saved
     head: bool = False  # whether the head's stage is over
-    epochs: int = 0  # with all layers
+    epochs: int = 0  # after the head's
     seconds: float = 0.0  # of training
-    held_norms: bool | None = None  # the body's batch-norm layers stay as they are; None before all layers train
+    held_norms: bool | None = (
+        None  # the body's batch-norm layers stay as they are; None before more than the head trains
+    )
     trained: bool = False  # whether training is over
     label_issues: int | None = None  # labels that look doubtful; None where nobody looked yet
     label_doubts: dict[str, Any] | None = None  # the same as ``IssueCount``, with how many would if all were right
@@ -127,7 +129,7 @@ class RunCheckpoints(StageCallback):
     def on_stage_begin(self, stage: Stage, base_lr: float | None) -> None:
         """Note that a stage begins."""
         self._stage = stage
-        if stage.trains == ALL:
+        if stage.trains != HEAD:
             self._note(held_norms=stage.hold_norms)
 
     def on_stage_judged(self, choice: StageChoice, *, is_best: bool) -> None:
@@ -137,7 +139,7 @@ class RunCheckpoints(StageCallback):
 
     def on_stage_end(self, stage: Stage) -> None:
         """Note that the stage is over, and save its weights: as the best ones where they are."""
-        if stage.trains != ALL:
+        if stage.trains == HEAD:
             self._note(head=True)
         self._stage = None
         if self._diverged:
@@ -150,12 +152,17 @@ class RunCheckpoints(StageCallback):
         """Write the history; save the weights where that is due."""
         if self._stage is None:
             return
-        if self._stage.trains == ALL:
+        if self._stage.trains != HEAD:
             self._note(epochs=self.done.epochs + 1)
         self.rows.append(self._cells(self._stage, row))
         self.write_history()
         if time.monotonic() - self._saved_s >= SAVE_EVERY_S and math.isfinite(row.train_loss):
             self.save(LAST)
+
+    @property
+    def trained_last(self) -> str:
+        """What the latest epoch trained."""
+        return self.rows[-1][1]
 
     def save(self, name: str) -> None:
         """Save the weights, then how far they are; an interruption waits until both are there."""

@@ -30,7 +30,7 @@ DEFAULT_ARCH = "tf_efficientnet_lite0"
 """The network whose weights come with an installed package, so that a run needs no network."""
 
 DEFAULT_EPOCHS = 4
-"""Epochs with all layers, where neither ``epochs`` nor ``minutes`` says otherwise.
+"""Epochs after the head's, where neither ``epochs`` nor ``minutes`` says otherwise.
 
 Measured on Planet (800 training pictures, 224 px, three stratified splits), the head alone and then four epochs:
 macro-AP 0.567 to 0.591, 0.565 to 0.605 and 0.549 to 0.564; sample-F2 0.899 to 0.898, 0.868 to 0.875 and 0.876 to 0.873
@@ -132,7 +132,7 @@ class RunConfig:
     weights: str | None = setting(None, TRAINING, "PATH", "File or folder of pretrained weights.")
     # These are keywords of ``Learner.fine_tune``, too, and said in its words; defaults are the command's own.
     epochs: int | None = setting(
-        None, TRAINING, "N", f"With all layers, after the head's; 0 for the head alone; default {DEFAULT_EPOCHS}.", ge=0
+        None, TRAINING, "N", f"After the head's stage; 0 for the head alone; default {DEFAULT_EPOCHS}.", ge=0
     )
     minutes: float | None = setting(None, TRAINING, "MINUTES", "For everything, instead of epochs.", gt=0)
     lr: float | None = setting(None, TRAINING, "RATE", "Peak learning rate of the head; default: found.", gt=0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from onecycle.cli.screen import Screen
 from onecycle.errors import ArgumentError, DataError
 from onecycle.learner.fine_tune.best import StageChoice
-from onecycle.learner.fine_tune.plan import ALL, HEAD, Plan, Stage
+from onecycle.learner.fine_tune.plan import HEAD, Plan, Stage
 from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
@@ -49,7 +49,7 @@ def show_plan(config: RunConfig, plan: Plan, screen: Screen) -> None:
         stages=[
             {
                 "trains": s.trains, "size": s.size, "bs": s.bs, "epochs": s.epochs, "forecast_s": s.forecast_s,
-                "held_norms": s.hold_norms if s.trains == ALL else None,
+                "held_norms": s.hold_norms if s.trains != HEAD else None,
             }
             for s in plan.stages
         ],

@@ -20,6 +20,7 @@ from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import (
     ALL,
     HEAD,
+    LAST,
     WIDTH,
     Plan,
     Speeds,
@@ -28,6 +29,7 @@ from onecycle.learner.fine_tune.plan import (
     make_plan,
     replan,
     size_text,
+    trains_last,
 )  # fmt: skip
 from onecycle.learner.fine_tune.timing import Clock, TimedCycle, hold_norms, measure_speeds, trainable_groups
 from onecycle.learner.heads.exchange import exchange_head, has_untouched_head
@@ -111,8 +113,10 @@ def fine_tune(
     data.prepare(silent=learn.silent)
     prepared_s = clock() - start_s
     put_back = _with_levels(learn, task)
-    all_layers = options.epochs != 0 or not task.on_features
-    speeds = measure_speeds(learn, task, budget_s=budget_s, all_layers=all_layers, clock=clock)
+    task = replace(task, has_maps=task.has_maps and _can_cut(learn))
+    last = options.epochs is None or trains_last(task, options.epochs)
+    all_layers = options.epochs is None or not (last or (options.epochs == 0 and task.on_features))
+    speeds = measure_speeds(learn, task, budget_s=budget_s, all_layers=all_layers, last_stages=last, clock=clock)
     _say(learn, _measured_text(speeds, clock() - start_s, prepared_s))
     plan = make_plan(task, speeds, epochs=options.epochs, budget_s=budget_s, spent_s=clock() - start_s)
     _say(learn, plan)
@@ -145,6 +149,14 @@ def _with_levels(learn: Any, task: Task) -> Callable[[], object]:
     return put_back
 
 
+def _can_cut(learn: Any) -> bool:
+    """Whether the second half of a network can train on maps of the first."""
+    if len(learn.layer_groups) < 3 or not reads_levels(learn.model):
+        return False
+    with trainable_groups(learn.layer_groups, first=-2):
+        return why_pictures(learn.model, learn.data, learn.all_callbacks()) is None
+
+
 def _say(learn: Any, text: object) -> None:
     if not learn.silent:
         print(text)
@@ -162,7 +174,7 @@ def task_for(learn: Any, options: FineTuneOptions) -> Task:
     body = cnn.group_parameters(learn.layer_groups)[:-1]
     frozen = any(not p.requires_grad for group in body for p in group)
     has_head = frozen and options.freeze_epochs != 0
-    with trainable_groups(learn.layer_groups, head_only=True):
+    with trainable_groups(learn.layer_groups, first=-1):
         obstacle = why_pictures(learn.trainer.model, data, learn.all_callbacks()) if has_head else None
     if obstacle is not None:
         _say(learn, f"The head's stage is fed pictures, not features: {obstacle}.")
@@ -187,6 +199,7 @@ def task_for(learn: Any, options: FineTuneOptions) -> Task:
         has_head_stage=has_head,
         on_features=on_features,
         solves_head=solves,
+        has_maps=frozen and views is not False,
         views=None if views is None or isinstance(views, bool) else views,
         sizes=sizes,
         freeze_epochs=options.freeze_epochs,
@@ -205,7 +218,8 @@ def _measured_text(speeds: Speeds, took_s: float, prepared_s: float) -> str:
     def rate(each_s: float) -> str:
         return f"{1 / each_s:,.0f}" if 1 / each_s >= 10 else f"{1 / each_s:.2g}"
 
-    training = f", {rate(speeds.train_s)}/s training all layers" if speeds.train_s else ""
+    training = f", {rate(speeds.last_s)}/s training the last stages" if speeds.last_s else ""
+    training += f", {rate(speeds.train_s)}/s training all layers" if speeds.train_s else ""
     reading = f"Measured in {took_s:.0f} s ({prepared_s:.0f} s of it reading pictures)"
     return fill(f"{reading}: {rate(speeds.forward_s)} pictures/s forward{training}.", WIDTH)
 
@@ -226,10 +240,10 @@ class _Run:
         self.base_lr = plan.base_lr
         self.stops = True  # whether it may end before the last epoch
         self.has_diverged = False
-        self.n_epochs = self.n_all = 0  # that were run: of the latest stage, and with all layers
+        self.n_epochs = self.n_all = 0  # that were run: of the latest stage, and after the head's
         self.done: list[Stage] = []
         self.rest = list(plan.stages)
-        self.cycle: TimedCycle | None = None  # of the cycle with all layers
+        self.cycle: TimedCycle | None = None  # of the stages after the head's
         self.history: Recorder | None = None
 
     def stages(self) -> None:
@@ -266,7 +280,7 @@ class _Run:
         self.history = self.history or Recorder(self.learn.recorder.metric_names)
         self.history.extend(self.learn.recorder)
         self.learn.recorder = self.history
-        if stage.trains == ALL:
+        if stage.trains != HEAD:
             self.n_all += self.n_epochs
 
     def _tell(self, moment: str, *values: Any, **named: Any) -> None:
@@ -279,7 +293,7 @@ class _Run:
             self._head(stage)
             return ""
         try:
-            return self._all(stage)
+            return self._layers(stage)
         except DivergedError as error:
             if self.best is None or not self.best.choice.stages:
                 raise
@@ -306,7 +320,7 @@ class _Run:
                 why = why or best.hopeless(best.choice.stages[-1].loss, 1 - self.cycle.position)
         stopped = ""
         if why:
-            total = sum(s.epochs for s in (*self.done, *self.rest) if s.trains == ALL)
+            total = sum(s.epochs for s in (*self.done, *self.rest) if s.trains != HEAD)
             stopped = f"stopped after {self.n_all} of {plural(total, 'epoch')}: {why}"
             best.note_stop(stopped)
         self._tell("on_stage_judged", best.choice, is_best=is_best)
@@ -314,7 +328,7 @@ class _Run:
 
     def _may_stop(self, stage: Stage) -> bool:
         """Whether a forecast of its end is worth anything: see ``FALL``."""
-        return self.stops and stage.trains == ALL and stage.hold_norms
+        return self.stops and stage.trains != HEAD and stage.hold_norms
 
     def _name(self, stage: Stage) -> str:
         """Say what trained, with its size where stages differ in it alone."""
@@ -357,19 +371,24 @@ class _Run:
         _say(self.learn, f"So {lr:.0e} is taken, {why} (base_lr=).")
         return lr
 
-    def _all(self, stage: Stage) -> str:
-        """Train all layers; returns why training ends before its last epoch, "" where it does not."""
+    def _layers(self, stage: Stage) -> str:
+        """Train more than the head; returns why training ends before its last epoch, "" where it does not."""
         learn = self.learn
         learn.data = self._data_for(stage)
         if self.cycle is None:
-            learn.unfreeze()
-            learn.precompute = False
+            what = "All layers train now"
+            if stage.trains == LAST:
+                learn.precompute, what = stage.views, "The last stages train now"
+                learn.freeze_to(-2)
+            else:
+                learn.unfreeze()
+                learn.precompute = False
             if stage.hold_norms:
                 hold_norms(learn.layer_groups)
-            _say(learn, f"All layers train now, with learning rates {stage.lr_text(self.base_lr)}.")
+            _say(learn, f"{what}, with learning rates {stage.lr_text(self.base_lr)}.")
             self.cycle = TimedCycle(learn.lr_range(stage.max_lr(self.base_lr or DEFAULT_LR)), clock=self.clock)
         later = sum(s.epochs for s in self.rest) * self.task.steps
-        trained = sum(s.epochs for s in self.done if s.trains == ALL)
+        trained = sum(s.epochs for s in self.done if s.trains != HEAD)
         # Losses at a smaller size say little about the one that counts.
         watch = []
         if self.best is not None and self._may_stop(stage) and stage.size == self.task.size:
@@ -386,7 +405,7 @@ class _Run:
             left_s = self.plan.budget_s - self.spent_s
             share = stage.forecast_s / sum(s.forecast_s for s in [stage, *self.rest])
             most_s = left_s * share + (LATE - 1) * self.plan.budget_s
-            if stage.views is not None:
+            if stage.trains == HEAD and stage.views is not None:
                 most_s = max(most_s, LEAST_HEAD_SHARE * self.plan.budget_s, LEAST_HEAD_S)
             deadline_s = self.clock() + most_s
         n_batches = len(self.learn.data.train_dl)
@@ -405,7 +424,7 @@ class _Run:
             return
         if stage.trains == HEAD:
             self.speeds = self.speeds.scaled(min(MOST_SLOWER, max(1.0, took_s / stage.forecast_s)))
-        elif self.cycle is not None and self.cycle.step_s:
+        elif stage.trains == ALL and self.cycle is not None and self.cycle.step_s:
             share = math.prod(stage.size or (1,)) / math.prod(self.task.size or (1,))
             self.speeds = replace(self.speeds, train_s=self.cycle.step_s / stage.bs / share)
         before = [(s.size, s.epochs) for s in self.rest]

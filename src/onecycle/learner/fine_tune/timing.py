@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from onecycle.learner.features import split_at_head
+from onecycle.learner.features import split_where_frozen
 from onecycle.learner.fine_tune.plan import Speeds, Task, small_size
 from onecycle.model import cnn
 from onecycle.train.evaluate import BatchLike
@@ -54,7 +54,13 @@ _RESOLUTION = 1_000_000
 
 
 def measure_speeds(
-    learn: Any, task: Task, *, budget_s: float | None = None, all_layers: bool = True, clock: Clock = time.monotonic
+    learn: Any,
+    task: Task,
+    *,
+    budget_s: float | None = None,
+    all_layers: bool = True,
+    last_stages: bool = True,
+    clock: Clock = time.monotonic,
 ) -> Speeds:
     """Time a few forward passes and training steps on real batches; the learner is afterwards as before.
 
@@ -64,6 +70,7 @@ def measure_speeds(
         budget_s: time for everything; a small share of it may be used.
         all_layers: whether there may be a stage in which they train; without, that and decoding at another size are
             not timed, and are 0 in the answer.
+        last_stages: whether there may be a stage in which they train on maps; without, that is not timed either.
         clock: seconds that never go back.
     """
     trainer, data = learn.trainer, learn.data
@@ -85,34 +92,41 @@ def measure_speeds(
         with torch.no_grad():
             forward_s = times.of(lambda: trainer.model(loader.batch_at(0, 0).x))
     if task.on_features:
-        with _scratch(learn, head_only=True):
-            head_s = _head_step_s(trainer, loader.batch_at(0, 0), times)
+        with _scratch(learn, first=-1):
+            _, head_s = _split_s(trainer, loader.batch_at(0, 0), times)
+    maps_s = last_s = 0.0
+    if task.has_maps and last_stages:
+        with _scratch(learn, first=-2):
+            hold_norms(learn.layer_groups)
+            maps_s, last_s = _split_s(trainer, loader.batch_at(0, 0), times)
     decode_s = _decode_s(learn, task, clock) if all_layers else 0.0
-    return Speeds(forward_s / n, train_s / n, decode_s, head_s)
+    return Speeds(forward_s / n, train_s / n, decode_s, head_s, maps_s / n, last_s / n)
 
 
 @contextmanager
-def _scratch(learn: Any, *, head_only: bool = False) -> Iterator[None]:
+def _scratch(learn: Any, *, first: int = 0) -> Iterator[None]:
     """Let a few steps be taken inside; afterwards the learner is as before."""
     trainer = learn.trainer
-    with trainable_groups(learn.layer_groups, head_only=head_only), unchanged(trainer):
+    with trainable_groups(learn.layer_groups, first=first), unchanged(trainer):
         trainer.optimizer = None
         with trainer.running(Recorder(), progress=Progress(), callbacks=()):
             yield
 
 
-def _head_step_s(trainer: Trainer, batch: BatchLike, times: _Stopwatch) -> float:
-    """Time a step of the head on features of a batch."""
-    split = split_at_head(trainer.model)
+def _split_s(trainer: Trainer, batch: BatchLike, times: _Stopwatch) -> tuple[float, float]:
+    """Time what stands still on a batch of pictures, and a step of what trains on the features of that."""
+    split = split_where_frozen(trainer.model)
     if isinstance(split, str):
-        return 0.0
+        return 0.0, 0.0
     trainer.model.eval()
     with torch.no_grad():
-        batch.x = split.fixed(batch.x)
-    split.rest.train()
+        pictures = batch.x
+        fixed_s = times.of(lambda: split.fixed(pictures))
+        batch.x = split.fixed(pictures)
+    set_training_mode(split.rest)
     trainer.head = split.rest
     try:
-        return times.of(lambda: trainer.train_step(batch, 0))
+        return fixed_s, times.of(lambda: trainer.train_step(batch, 0))
     finally:
         trainer.head = None
 
@@ -158,10 +172,10 @@ def _decode_s(learn: Any, task: Task, clock: Clock) -> float:
 
 
 @contextmanager
-def trainable_groups(layer_groups: Sequence[nn.ModuleList], *, head_only: bool = False) -> Iterator[None]:
-    """Let all layer groups train inside, or the last one alone; afterwards as before."""
+def trainable_groups(layer_groups: Sequence[nn.ModuleList], *, first: int = 0) -> Iterator[None]:
+    """Let the layer groups from ``first`` on train inside (0: all, -1: the head alone); afterwards as before."""
     flags = [(p, p.requires_grad) for group in cnn.group_parameters(layer_groups) for p in group]
-    cnn.freeze_to(layer_groups, -1 if head_only else 0, train_bn=False)
+    cnn.freeze_to(layer_groups, first, train_bn=False)
     try:
         yield
     finally:

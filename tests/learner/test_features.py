@@ -125,7 +125,7 @@ def test_training_the_last_stages_on_maps_gives_the_losses_of_training_on_pictur
 
 
 def test_maps_of_views_are_kept_for_each_picture_and_features_of_the_whole_body_are_not_mixed_up(
-    colour_path, tmp_path, passes
+    colour_path, tmp_path, passes, capsys
 ):
     learn = half_frozen(colour_path, tmp_path, 2, ds_tfms=get_transforms())
     learn.fit(1, 1e-3)
@@ -133,7 +133,9 @@ def test_maps_of_views_are_kept_for_each_picture_and_features_of_the_whole_body_
     assert maps.shape[:2] == (3, 48)
     assert maps.ndim == 5
     learn.freeze()
+    learn.silent = False
     learn.fit(1, 1e-3)
+    assert "computed again: other layers are frozen now." in capsys.readouterr().out
     assert passes == [3, 3]
     assert learn._features._cached.sets[0].features.ndim == 3
     check_fresh(learn)

@@ -83,6 +83,7 @@ class _Origin:
 
     data: weakref.ref[ImageDataBunch]
     pixels: str
+    layers: int  # modules that stand still, which are more or fewer where others are frozen
     views: int
     body: str
 
@@ -91,6 +92,7 @@ class _Origin:
         texts = {
             "data": "the learner has other data",
             "pixels": "size, transforms or pixel statistics changed",
+            "layers": "other layers are frozen now",
             "views": "the number of views changed",
             "body": "the body's weights or layers changed",
         }
@@ -324,7 +326,8 @@ def _origin(fixed: nn.Module, data: ImageDataBunch, stats: Stats | None, n_views
     augmenters = [data.loader(ds_type).augmenter for ds_type in (DatasetType.Train, DatasetType.Fix)]
     pixels = repr((data.lists.resize, data.lists.mode, augmenters, stats, data.seed, data.device))
     tensors: dict[str, Tensor] = {**dict(fixed.named_parameters()), **dict(fixed.named_buffers())}
-    return _Origin(weakref.ref(data), pixels, n_views, f"{digest(tensors)} {fixed!r}")
+    layers = sum(1 for _ in fixed.modules())
+    return _Origin(weakref.ref(data), pixels, layers, n_views, f"{digest(tensors)} {fixed!r}")
 
 
 # --- the pass over the pictures -------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -117,7 +116,7 @@ def read_text(path: Path, delimiter: str | None = None, *, names: bool = True) -
         names: whether the names of the columns come first, perhaps after a line ``sep=`` and comments.
 
     Raises:
-        DataError: no such file, nothing in it, another kind of file, or neither UTF-8 nor UTF-16.
+        DataError: no such file, nothing in it, another kind of file, or not UTF-8.
     """
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.csv")) if path.parent.is_dir() else []
@@ -127,7 +126,7 @@ def read_text(path: Path, delimiter: str | None = None, *, names: bool = True) -
     if kind := _other_kind(raw):
         raise DataError(f"{path} is {kind}")
     try:
-        text = raw.decode("utf-16" if raw.startswith(_UTF_16) else "utf-8")
+        text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} could not be read as a table ({error}); save it with the encoding UTF-8") from error
     start = int(text.startswith("\ufeff"))
@@ -159,10 +158,8 @@ def read_text(path: Path, delimiter: str | None = None, *, names: bool = True) -
     return TextTable(text, header, between, tuple(notes))
 
 
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-"""How a text in UTF-16 begins: Excel's "Unicode text"."""
-
 _OTHER_KINDS = (
+    (rb"\xff\xfe|\xfe\xff", "in the encoding UTF-16: save it with the encoding UTF-8 (Excel: the kind CSV UTF-8)"),
     (rb"\x1f\x8b", "compressed (gzip): unpack it, and name the table in it"),
     (rb"PK\x03\x04|\xd0\xcf\x11\xe0", "an Excel workbook or an archive: save the sheet as CSV, or unpack the table"),
     (rb"PAR1", "a parquet table: give its name the ending .parquet"),

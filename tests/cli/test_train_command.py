@@ -126,7 +126,7 @@ def test_no_line_is_wider_than_80_columns(tags):
 def test_there_is_a_row_an_epoch(tags):
     said, run, _ = tags
     rows = list(csv.DictReader(run.history.read_text().splitlines()))
-    assert [row["stage"] for row in rows] == ["head", "all layers"]
+    assert [row["stage"] for row in rows] == ["head", "last stages"]
     shown = [line for line in said.out.splitlines() if " 1/1 " in line]
     assert len(shown) == 2
     assert f"{float(rows[-1]['valid_loss']):.4f}" in shown[-1]

@@ -106,3 +106,34 @@ def test_what_does_not_fit_is_refused(probs, targets, words):
         rank_labels(probs, targets)
     with pytest.raises(ArgumentError, match="judged has the shape of the labels"):
         rank_labels(np.ones((3, 2)) / 2, np.array([0, 1, 1]), judged=np.ones(2, dtype=bool))
+
+
+@pytest.mark.parametrize("sure", [1.0, 6.0])
+def test_blind_heads_do_not_make_labels_doubtful(sure):
+    rng = np.random.default_rng(3)
+    logits = sure * rng.normal(size=(150, 3))
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    doubts = rank_labels(probs, rng.integers(0, 3, 150)).doubts
+    assert doubts.flagged > 30
+    assert doubts.excess == 0
+
+
+def test_a_blind_tag_beside_a_good_one_does_not_make_labels_doubtful():
+    rng = np.random.default_rng(4)
+    tags = (rng.random((240, 2)) < [0.4, 0.15]).astype(int)
+    logits = np.stack([8 * tags[:, 0] - 4 + rng.normal(size=240), rng.normal(-2, 2, 240)], axis=1)
+    doubts = rank_labels(1 / (1 + np.exp(-logits)), tags).doubts
+    assert doubts.flagged > 30
+    assert doubts.excess == 0
+
+
+def test_planted_errors_among_good_heads_are_counted():
+    rng = np.random.default_rng(5)
+    true = rng.integers(0, 4, 400)
+    logits = rng.normal(size=(400, 4)) + 8 * np.eye(4)[true]
+    probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    given = true.copy()
+    given[:20] = (given[:20] + 1) % 4
+    doubts = rank_labels(probs, given).doubts
+    assert doubts.low > 0
+    assert 14 <= doubts.excess <= 26

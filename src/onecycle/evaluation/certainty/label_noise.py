@@ -12,25 +12,36 @@ errors on drawn tiles, Planet and handwritten digits, and has not been tried on 
 make the given labels most likely. Then labels are drawn from q, again and again, and it is counted how many look
 doubtful.
 
+Heads that learned nothing, or little, contradict many labels, too. So where right labels and heads that are too sure
+explain what is given as well, or more than a fifth of the labels would have to be wrong, the heads are doubted instead:
+the labels are drawn from their probabilities as flat as the given labels make them (of tags, tag by tag).
+
 Source: Efron & Tibshirani 1993, "An introduction to the bootstrap", 6.5 (parametric bootstrap); Patrini et al. 2017,
 "Making deep neural networks robust to label noise" (the model of wrong labels).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 
 HARD, CAUTIOUS, BOLD = 0.06, 0.15, 0.0
 """Share of pictures that are far harder than their probabilities say: as assumed, and for the ends of the interval."""
 
+MOST_WRONG = 0.2
+"""Where a larger share of labels would have to be wrong, it is the heads that are doubted."""
+
+_GAIN = 2.0  # of log likelihood that wrong labels have to bring: half of chi-squared's 95 % point with one parameter
+_FIT_ROWS = 3_000  # that the question whether the heads are to be doubted looks at
 _BLUR = 1 / 3  # of the log-odds of such pictures
 _FIT_CELLS = 500_000  # of probabilities that the fit looks at
 _DRAWS, _DRAW_CELLS = 5, 100_000  # drawn label sets; fewer where there are many labels
 _WIDER = 1.2  # spread of how many look doubtful, in spreads of as many independent labels; measured 0.7 to 1.2
 _Z = 1.959964
+_NEVER = -30.0  # log-odds of a share of 0
 
 Flag = Callable[[np.ndarray], np.ndarray]
 """Labels, int64 ``(N,)`` or 0/1 ``(N, C)``, to which of them look doubtful, bool of the same shape."""
@@ -69,9 +80,10 @@ def count_doubts(
     flagged = int((flag(targets) & judged).sum())
     if not flagged:
         return DoubtCount(flagged=0, expected=0.0, low=0.0, high=0.0)
+    doubted, flat = _doubted_heads(probs, targets, judged, np.random.default_rng(seed))
 
     def expected(hard: float) -> float:
-        right = _right_probs(probs, targets, judged, hard, rng)
+        right = np.where(doubted, flat, _right_probs(probs, targets, judged, hard, rng))
         return float(np.mean([(flag(_drawn_labels(right, targets, rng)) & judged).sum() for _ in range(n_draws)]))
 
     middle, most, least = expected(HARD), expected(CAUTIOUS), expected(BOLD)
@@ -99,6 +111,54 @@ def _right_probs(
     return _blurred(logits, sharper, shift, hard, targets.ndim)
 
 
+def _doubted_heads(
+    probs: np.ndarray, targets: np.ndarray, judged: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Say of which classes the heads are doubted rather than the labels, and what they then say of right labels.
+
+    Returns:
+        bool ``(C,)``, of single labels all alike; and probabilities, float64 ``(N, C)``.
+    """
+    rows = np.arange(len(probs)) if len(probs) <= _FIT_ROWS else rng.permutation(len(probs))[:_FIT_ROWS]
+    logits = _logits(probs, targets.ndim)
+    if targets.ndim == 1:
+        some, none = _two_fits(_class_loss, (logits[rows], targets[rows], judged[rows], HARD), 1)
+        return np.full(probs.shape[1], _no_gain(some, none, 1)), _blurred(logits, float(np.exp(none[1][0])), 0.0, 0, 1)
+    doubted, flat = np.zeros(probs.shape[1], dtype=bool), np.zeros(probs.shape)
+    for j in range(probs.shape[1]):
+        at = np.ix_(rows, np.array([j]))
+        some, none = _two_fits(_tag_loss, (logits[at], targets[at], judged[at], HARD), 2)
+        doubted[j] = _no_gain(some, none, 2)
+        flat[:, j] = _blurred(logits[:, j], float(np.exp(none[1][0])), float(none[1][1]), 0, 2)
+    return doubted, flat
+
+
+_Fit = tuple[float, np.ndarray]  # −log likelihood, and the values that make it least
+
+
+def _two_fits(loss: Callable[..., float], own: tuple[object, ...], n_shape: int) -> tuple[_Fit, _Fit]:
+    """Fit with wrong labels, and with all of them right; ``n_shape``: values that are not shares of wrong ones."""
+    from scipy.optimize import minimize
+
+    wrong, right = [-3.0, -5.0][:n_shape], [_NEVER] * n_shape
+
+    def best(start: list[float], fixed: list[float]) -> _Fit:
+        corners = np.array([start, *(np.array(start) + 0.7 * np.eye(len(start)))])
+        options = {"xatol": 0.01, "fatol": 0.01, "maxiter": 400, "initial_simplex": corners}
+        found = minimize(lambda v: loss([*v, *fixed], *own), start, method="Nelder-Mead", options=options)
+        return float(found.fun), np.array([*found.x, *fixed])
+
+    shapes = [[0.0, 0.0][:n_shape], [-3.0, -2.0][:n_shape]]  # as sure as they are, and hardly sure of anything
+    by_loss = itemgetter(0)
+    return min((best(s + wrong, []) for s in shapes), key=by_loss), min((best(s, right) for s in shapes), key=by_loss)
+
+
+def _no_gain(some: _Fit, none: _Fit, n_shape: int) -> bool:
+    """Say whether wrong labels explain no more than heads that are too sure, or have to be implausibly many."""
+    gain, shares = none[0] - some[0], [_share(x) for x in some[1][n_shape:]]
+    return gain < _GAIN or max(shares) > MOST_WRONG
+
+
 def _logits(probs: np.ndarray, ndim: int) -> np.ndarray:
     """Return log probabilities of classes, log-odds of tags, float64 ``(N, C)``."""
     safe = np.clip(probs.astype(np.float64), 1e-9, 1 - 1e-9)
@@ -110,14 +170,16 @@ def _blurred(logits: np.ndarray, sharper: float, shift: float, hard: float, ndim
 
     def probs(scale: float) -> np.ndarray:
         if ndim == 2:
-            return np.asarray(1 / (1 + np.exp(-(scale * logits + shift))))
+            return np.asarray(1 / (1 + np.exp(-np.clip(scale * logits + shift, -500, 500))))
         powers = np.exp(scale * (logits - logits.max(axis=1, keepdims=True)))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
     return probs(sharper) if not hard else (1 - hard) * probs(sharper) + hard * probs(sharper * _BLUR)
 
 
-def _class_loss(values: np.ndarray, logits: np.ndarray, targets: np.ndarray, judged: np.ndarray, hard: float) -> float:
+def _class_loss(
+    values: Sequence[float] | np.ndarray, logits: np.ndarray, targets: np.ndarray, judged: np.ndarray, hard: float
+) -> float:
     """Return −log likelihood of class labels by log sharpness and log-odds of a wrong label."""
     wrong, others = _share(values[1]), max(logits.shape[1] - 1, 1)
     right = _blurred(logits, float(np.exp(values[0])), 0.0, hard, 1)[np.arange(len(targets)), targets]
@@ -125,7 +187,9 @@ def _class_loss(values: np.ndarray, logits: np.ndarray, targets: np.ndarray, jud
     return float(-np.log(np.clip(seen[judged], 1e-12, 1)).sum())
 
 
-def _tag_loss(values: np.ndarray, logits: np.ndarray, targets: np.ndarray, judged: np.ndarray, hard: float) -> float:
+def _tag_loss(
+    values: Sequence[float] | np.ndarray, logits: np.ndarray, targets: np.ndarray, judged: np.ndarray, hard: float
+) -> float:
     """Return −log likelihood of tags by log sharpness, shift, and the log-odds of a lost and of an added tag."""
     lost, added = _share(values[2]), _share(values[3])
     right = _blurred(logits, float(np.exp(values[0])), float(values[1]), hard, 2)

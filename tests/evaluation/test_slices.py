@@ -77,7 +77,7 @@ def test_small_parts_and_ids_are_left_out():
     few = np.where(np.arange(100) < 5, "few", "many")
     report = find_slices(accuracy(), probs, targets, {"id": ids, "size": few})
     assert report.slices == ()
-    assert "No part is worse" in str(report)
+    assert "No part can be judged" in str(report)
     assert report.left_out == ("id", "size")
     assert "Too few pictures a value (least=) to look at: id, size" in str(report)
     assert find_slices(accuracy(), probs, targets, {"size": few}, least=5).slices
@@ -111,3 +111,20 @@ def test_holm():
     assert holm(np.array([0.01, 0.04, 0.03])).tolist() == pytest.approx([0.03, 0.06, 0.06])
     assert holm(np.array([])).tolist() == []
     assert holm(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+
+
+def test_only_parts_below_the_rest_are_called_below_it():
+    probs, targets = right_or_wrong(np.full(200, 0.8))
+    report = find_slices(accuracy(), probs, targets, {"half": np.arange(200) % 2 + 1})
+    below = [s for s in report.slices if s.gap < 0]
+    shown = [line for line in str(report).splitlines() if line.startswith("half = ")]
+    assert not report.worse
+    assert [line.split()[2] for line in shown] == [s.value for s in below]
+
+
+def test_parts_in_too_few_groups_are_not_called_no_worse():
+    probs, targets = right_or_wrong(np.full(80, 0.8))
+    site = np.repeat(["a", "b"], 40)
+    report = find_slices(accuracy(), probs, targets, {"site": site}, groups=site)
+    assert report.finding == "No part can be judged: each has too few groups."
+    assert {s.p_text for s in report.slices} <= {"–"}

@@ -19,6 +19,7 @@ from onecycle.evaluation.certainty.intervals import Estimate, WeightedScore, def
 from onecycle.evaluation.certainty.thresholds import choose_thresholds
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.scores import sample_fbeta_score
+from onecycle.text import plural
 
 FIXED, HELD_OUT = "fixed", "held out"
 SAME_PICTURES, OTHER_PICTURES = "same pictures", "other pictures"
@@ -50,15 +51,25 @@ class Headline(Estimate):
     in_use: float | None = None
     """With HELD_OUT the score at the thresholds in use, on the pictures that chose them: what single tags stand on."""
 
+    n_groups: int | None = None
+    """Groups that the pictures come in: what the interval rests on. None: each picture stands alone."""
+
+    def counted(self, noun: str = "picture") -> str:
+        """Return how many pictures, and in how many groups: what the interval rests on."""
+        of = "" if self.n_groups is None else f" in {plural(self.n_groups, 'group')}"
+        return f"{plural(self.n, noun)}{of}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON has them."""
-        own = {"thresholds": self.thresholds, "picked_of": self.picked_of, "picked": self.picked, "in_use": self.in_use}
-        return super().to_dict() | own
+        names = ("thresholds", "picked_of", "picked", "in_use", "n_groups")
+        return super().to_dict() | {name: getattr(self, name) for name in names}
 
     @classmethod
     def of(cls, score: Estimate, thresholds: str | None, p: Predictions, *, in_use: float | None = None) -> Self:
         """Make a score of predictions the headline."""
-        return cls(**vars(score), thresholds=thresholds, picked_of=p.picked_of, picked=p.picked, in_use=in_use)
+        n_groups = None if p.groups is None else len(set(p.groups))
+        own = vars(score) | {"thresholds": thresholds, "in_use": in_use, "n_groups": n_groups}
+        return cls(**own, picked_of=p.picked_of, picked=p.picked)
 
 
 def headline(predictions: Predictions) -> Headline:

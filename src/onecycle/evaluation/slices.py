@@ -54,6 +54,11 @@ class Slice:
         """The score less that of the rest."""
         return self.score.value - self.rest
 
+    @property
+    def p_text(self) -> str:
+        """The p-value as it is shown; a dash where the part cannot be judged."""
+        return "–" if self.too_few_groups else "<0.001" if self.p_value < 0.001 else f"{self.p_value:.3f}"
+
 
 @dataclass(frozen=True)
 class SliceReport:
@@ -82,12 +87,21 @@ class SliceReport:
         """The parts that do worse than the rest, and hardly by chance."""
         return tuple(s for s in self.slices if s.gap < 0 and s.p_value < SURE)
 
+    @property
+    def finding(self) -> str:
+        """What was found, as a sentence: on the screen and on the page."""
+        judged, worse = sum(not s.too_few_groups for s in self.slices), len(self.worse)
+        if not judged:
+            return f"No part can be judged: each has too few {'groups' if self.slices else 'pictures'}."
+        of = f"Of {plural(judged, 'part')}{' that can be judged' if judged < len(self.slices) else ''}"
+        return f"{of}, {worse or 'none'} {'are' if worse > 1 else 'is'} worse than the rest beyond chance."
+
     def __str__(self) -> str:
         head = f"{self.score} in {len(self.slices)} parts of {self.n:,} pictures; p is for all comparisons together."
-        lines, shown = textwrap.wrap(head, _COLUMNS), self.worse or self.slices[:5]
-        if not self.worse:
-            lines.append("No part is worse than the rest beyond chance.")
-            lines += [f"The {len(shown)} furthest below it:"] if shown else []
+        shown = self.worse or tuple(s for s in self.slices if s.gap < 0)[:5]
+        lines = [*textwrap.wrap(head, _COLUMNS), *textwrap.wrap(self.finding, _COLUMNS)]
+        if shown and not self.worse:
+            lines.append("The furthest below it:" if len(shown) > 1 else "The one below it:")
         if shown:
             lines.append(f"{'part':<34} {'pictures':>8}  {'score (95 %)':<21} {'rest':>5} {'p':>6}")
         lines += map(_row, shown)
@@ -101,9 +115,8 @@ class SliceReport:
 def _row(s: Slice) -> str:
     name = f"{s.column} = {s.value}"
     name = name if len(name) <= 34 else f"{name[:33]}…"
-    p = "–" if s.too_few_groups else "<0.001" if s.p_value < 0.001 else f"{s.p_value:.3f}"
     score = f"{s.score.value:.3f} ({s.score.low:.2f} to {s.score.high:.2f})"
-    return f"{name:<34} {s.n:>8,}  {score:<21} {s.rest:>5.3f} {p:>6}"
+    return f"{name:<34} {s.n:>8,}  {score:<21} {s.rest:>5.3f} {s.p_text:>6}"
 
 
 def find_slices(

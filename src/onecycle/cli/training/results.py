@@ -193,8 +193,8 @@ def show_results(
 def _show_scores(predictions: Predictions, first: Headline, screen: Screen) -> None:
     """Show the scores as a table, the headline first; with ``quiet`` the headline alone."""
     if screen.quiet:
-        screen.row("result", f"{first}, {plural(first.n, 'picture')}", always=True)
-    head = [plural(first.n, "picture"), "value", "95 % interval", "baseline"]
+        screen.row("result", f"{first}, {first.counted()}", always=True)
+    head = [first.counted(), "value", "95 % interval", "baseline"]
     scores = [first, *other_scores(predictions)]
     cells = [[e.label, f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}", _baseline(e)] for e in scores]
     for i, line in enumerate(aligned([head, *cells])):

@@ -259,11 +259,12 @@ def _how_sure(best: Headline) -> Statement:
     low, high = best.of_new(best.n)
     text = (
         f"The score over all pictures like these lies in {best.low:.3f} to {best.high:.3f} (95 %); a new set of "
-        f"{best.n:,} such pictures would score {low:.3f} to {high:.3f}."
+        f"{best.counted('such picture')} would score {low:.3f} to {high:.3f}."
     )
     wide = best.high - best.low > 0.1
     if wide:
-        text += " That is wide; more validation pictures would narrow it."
+        more = "pictures" if best.n_groups is None else "groups of pictures"
+        text += f" That is wide; more validation {more} would narrow it."
     numbers = {"low": best.low, "high": best.high, "new_low": low, "new_high": high}
     return Statement("How sure", text, "care" if wide else "plain", numbers)
 
@@ -325,10 +326,10 @@ def _cautions(
         said.append(Statement(best.picked.capitalize(), picked, "care", {"picked_of": best.picked_of}))
     if best.thresholds == HELD_OUT:
         gap = 0.0 if best.in_use is None else best.in_use - best.value
-        flattered = f"by about {gap:.3f} in this score" if gap > 0 else "a little at most"
+        flattered = f"judged like them, the score would read {gap:.3f} more" if gap > 0 else "by little, here"
         text = (
             "Chosen on these pictures. The score above is not flattered by that (held-out folds); the numbers of "
-            f"single tags, and what is said of them here, are: {flattered}."
+            f"single tags are, and so is what is said of them here ({flattered})."
         )
         said.append(Statement("Thresholds", text, "care", {"flattered": gap}))
     elif best.thresholds == SAME_PICTURES:
@@ -358,7 +359,8 @@ def _probabilities(facts: CalibrationFacts, *, is_multi: bool) -> Statement:
     numbers = {"error": e.value, "low": e.low, "high": e.high, "tolerance": TOLERANCE, "right": right, "n": facts.n}
     what = "a yes" if is_multi else "the most probable class"
     where = ", judged on pictures that did not calibrate them" if facts.calibrated and facts.held_out else ""
-    off = f"{what} is {100 * e.value:.1f} points off (95 % interval {100 * e.low:.1f} to {100 * e.high:.1f}){where}"
+    far = f"is {100 * e.value:.1f} points off" if e.value >= 0.0005 else "is off by no more than chance shows"
+    off = f"{what} {far} (95 % interval {100 * e.low:.1f} to {100 * e.high:.1f} points){where}"
     limit = f"{100 * TOLERANCE:.0f} points are the limit"
     few = f" {plural(facts.few, 'tag')} with fewer than {PER_BIN} yes are judged together only." if facts.few else ""
     if facts.wrong or (e.low > NOTED and e.high >= TOLERANCE):

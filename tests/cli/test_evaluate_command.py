@@ -121,7 +121,13 @@ def test_the_screen_shows_result_baseline_worst_classes_and_slices(run, new_pict
     assert run_evaluate(run.path, str(new_pictures / "labels.csv"), NONE) == 0
     out = capsys.readouterr().out
     assert out.startswith("result    accuracy")
-    heads = ("\nbaseline  Better than the baseline: always the same", "worst", "recall (95 %)", "site = A", "written")
+    heads = (
+        "\nbaseline  Better than the baseline: always the same",
+        "worst",
+        "recall (95 %)",
+        "parts of 30",
+        "written",
+    )
     for text in ("(baseline 0.", *heads, "onecycle compare"):
         assert text in out
     assert max(len(line) for line in out.splitlines() if str(run.path) not in line) <= 80

@@ -24,11 +24,12 @@ from onecycle.evaluation.certainty.intervals import (
     group_numbers,
     log_loss,
 )
-from onecycle.evaluation.certainty.reliability import Reliability, ece_score, reliability_curve, top_class
 from onecycle.evaluation.scores import one_hot
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from onecycle.evaluation.certainty.reliability import Reliability
 
 MIN_EACH = 5  # positives and negatives from which on a tag gets a slope and a bias of its own
 SLOPE_SD, BIAS_SD = 0.25, 0.5  # how far a tag leaves the common slope (as a share of it) with few pictures
@@ -303,6 +304,8 @@ def calibration_report(
     Raises:
         ArgumentError: shapes that do not fit, fewer than two pictures, or values that are no probabilities.
     """
+    from onecycle.evaluation.certainty.reliability import ece_score, reliability_curve, top_class
+
     check_arrays(probs, targets, groups)
     folds = make_folds(targets, n_folds, seed=seed, groups=groups)
     fitted = fit_calibration(probs, targets)
@@ -330,6 +333,8 @@ def _per_tag(
 ) -> pd.DataFrame:
     """Return the table of ``CalibrationReport.per_class``; empty for single labels."""
     import pandas as pd
+
+    from onecycle.evaluation.certainty.reliability import reliability_curve
 
     if targets.ndim == 1:
         return pd.DataFrame()

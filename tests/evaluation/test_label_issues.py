@@ -54,7 +54,7 @@ def test_flipped_tags_come_first_each_for_itself():
     assert (ranked.suggested[:20] == truth[first]).all()
     assert (ranked.given[:20] == 1 - truth[first]).all()
     assert 0 < ranked.doubts.flagged <= 40
-    assert 10 <= ranked.doubts.excess <= 20
+    assert ranked.doubts.excess <= 20  # of 80 pictures, too few to tell two or so wrong labels a tag from heads' errors
 
 
 def test_what_is_not_judged_is_left_out_and_counted():
@@ -137,3 +137,16 @@ def test_planted_errors_among_good_heads_are_counted():
     doubts = rank_labels(probs, given).doubts
     assert doubts.low > 0
     assert 14 <= doubts.excess <= 26
+
+
+@pytest.mark.parametrize("wrong", [0, 60])
+def test_wrong_tags_among_good_heads_are_counted_and_right_ones_are_not(wrong):
+    rng = np.random.default_rng(6)
+    shares = np.array([0.5, 0.3, 0.2])
+    tags = (rng.random((800, 3)) < shares).astype(int)
+    logits = 4 * (4 * (tags - 0.5) + rng.normal(size=(800, 3))) + np.log(shares / (1 - shares))
+    for value in (0, 1):
+        at = rng.permutation(np.argwhere(tags == value))[: wrong // 2]
+        tags[tuple(at.T)] = 1 - value
+    excess = rank_labels(1 / (1 + np.exp(-logits)), tags).doubts.excess
+    assert 0.7 * wrong <= excess <= 1.3 * wrong

@@ -83,8 +83,10 @@ def count_doubts(
     doubted, flat = _doubted_heads(probs, targets, judged, np.random.default_rng(seed))
 
     def expected(hard: float) -> float:
-        right = np.where(doubted, flat, _right_probs(probs, targets, judged, hard, rng))
-        return float(np.mean([(flag(_drawn_labels(right, targets, rng)) & judged).sum() for _ in range(n_draws)]))
+        right = _right_probs(probs, targets, judged, hard, rng)
+        ways = [right, np.where(doubted, flat, right)] if doubted.any() else [right]  # doubt never lowers the number
+        counts = [[(flag(_drawn_labels(q, targets, rng)) & judged).sum() for _ in range(n_draws)] for q in ways]
+        return float(np.max(np.mean(counts, axis=1)))
 
     middle, most, least = expected(HARD), expected(CAUTIOUS), expected(BOLD)
     half = _Z * _WIDER * np.sqrt(max(middle, 1.0) * (1 + 1 / n_draws))
@@ -123,7 +125,9 @@ def _doubted_heads(
     logits = _logits(probs, targets.ndim)
     if targets.ndim == 1:
         some, none = _two_fits(_class_loss, (logits[rows], targets[rows], judged[rows], HARD), 1)
-        return np.full(probs.shape[1], _no_gain(some, none, 1)), _blurred(logits, float(np.exp(none[1][0])), 0.0, 0, 1)
+        return np.full(probs.shape[1], _no_gain(some, none, 1)), _blurred(
+            logits, float(np.exp(none[1][0])), 0.0, HARD, 1
+        )
     doubted, flat = np.zeros(probs.shape[1], dtype=bool), np.zeros(probs.shape)
     for j in range(probs.shape[1]):
         at = np.ix_(rows, np.array([j]))

@@ -34,6 +34,9 @@ HARD, CAUTIOUS, BOLD = 0.06, 0.15, 0.0
 MOST_WRONG = 0.2
 """Where a larger share of labels would have to be wrong, it is the heads that are doubted."""
 
+LEAST_PICTURES = 200
+"""Of fewer, no excess is claimed: heads taught on some hundred pictures can be surely wrong, as wrong labels are."""
+
 _GAIN = 2.0  # of log likelihood that wrong labels have to bring: half of chi-squared's 95 % point with one parameter
 _FIT_ROWS = 3_000  # that the question whether the heads are to be doubted looks at
 _BLUR = 1 / 3  # of the log-odds of such pictures
@@ -91,6 +94,7 @@ def count_doubts(
     middle, most, least = expected(HARD), expected(CAUTIOUS), expected(BOLD)
     half = _Z * _WIDER * np.sqrt(max(middle, 1.0) * (1 + 1 / n_draws))
     low, high = flagged - max(middle, most) - half, flagged - min(middle, least) + half
+    low = min(low, 0.0) if len(probs) < LEAST_PICTURES else low
     return DoubtCount(flagged=flagged, expected=middle, low=float(low), high=float(high))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from test_fine_tune import bunch, learner
 
 from onecycle.errors import DivergedError
 from onecycle.learner.fine_tune import plan as planning
-from onecycle.learner.fine_tune.best import EARLIER, BestStage, JudgedStage, StageChoice, paired_change
+from onecycle.learner.fine_tune.best import EARLIER, BestStage, EarlyStop, JudgedStage, StageChoice, paired_change
 from onecycle.learner.fine_tune.plan import ALL, HEAD
 from onecycle.learner.learner import Learner
 from onecycle.train.callbacks import Callback
@@ -180,3 +181,14 @@ def test_without_validation_pictures_nothing_is_chosen(colour_path, tmp_path, ca
     assert learn.recorder.picked_of == 1
     assert learn.body_trained
     assert "no validation pictures" in capsys.readouterr().out
+
+
+def test_a_cycle_that_was_low_once_is_not_ended_by_a_higher_epoch():
+    seen = []
+    best = SimpleNamespace(hopeless=lambda loss, left: seen.append(loss) or "")
+    stop = EarlyStop(best, SimpleNamespace(is_falling=True, position=0.5))
+    trainer = SimpleNamespace(stop_training=False)
+    for loss in (0.4, 0.002, 0.06, math.nan, None):
+        stop.on_epoch_end(trainer, SimpleNamespace(valid_loss=loss))
+    assert seen == [0.4, 0.002, 0.002]
+    assert not trainer.stop_training

@@ -13,6 +13,7 @@ from onecycle.learner.fine_tune.plan import (
     HEAD,
     HELD_SHARES,
     LAST,
+    LAST_EPOCHS,
     LAST_SHARES,
     LAST_STEPS,
     LAST_VIEWS,
@@ -276,3 +277,9 @@ def test_after_the_head_the_last_stages_are_planned_anew():
     (again,) = replan(task, LAPTOP.scaled(2), head, [last], 2.0 * last.forecast_s)
     assert (again.trains, again.epochs) == (LAST, 5)
     assert replan(task, LAPTOP, last, [], 100.0) == ()
+
+
+def test_many_epochs_train_all_layers_however_few_their_steps():
+    task = replace(TASKS["maps"], n_train=40, bs=16)
+    assert stages_for(task, LAPTOP, LAST_EPOCHS, 0)[1].trains == LAST
+    assert stages_for(task, LAPTOP, LAST_EPOCHS + 1, 0)[1].trains == ALL

@@ -460,8 +460,8 @@ class Learner:
 
         1. The head alone, on features of the frozen body that are computed once (where the learner is frozen). The
            usual head, untrained, is exchanged for a linear one on several stages, which is solved: see ``levels``.
-        2. One cycle. Fewer than 250 steps, where that head is read: the last stages, on maps of the first half that are
-           computed once, a fifth of the rate. Else all layers; from four epochs on, half with smaller pictures.
+        2. One cycle. Up to 12 epochs and 250 steps, after that head: the last stages, on maps of the first half that
+           are computed once, a fifth of the rate. Else all layers; from four epochs on, half with smaller pictures.
 
         With ``minutes``, what is left is planned anew after each stage and the cycle is shortened where the machine
         turns out slower, so the number of steps may differ from run to run; ``epochs`` is repeatable. The best stage is

@@ -126,11 +126,15 @@ class EarlyStop(Callback):
 
     def __init__(self, best: BestStage, cycle: TimedCycle) -> None:
         self.best, self.cycle, self.why = best, cycle, ""
+        self.lowest = math.inf  # validation loss of an epoch: of few pictures, the last one may lie far above it
 
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Stop where the forecast says so."""
-        if row.valid_loss is not None and not trainer.stop_training and self.cycle.is_falling:
-            self.why = self.best.hopeless(row.valid_loss, 1 - self.cycle.position)
+        if row.valid_loss is None or not math.isfinite(row.valid_loss):
+            return
+        self.lowest = min(self.lowest, row.valid_loss)
+        if not trainer.stop_training and self.cycle.is_falling:
+            self.why = self.best.hopeless(self.lowest, 1 - self.cycle.position)
             trainer.stop_training = bool(self.why)
 
 
@@ -213,7 +217,7 @@ class BestStage:
         """Say why the rest of a cycle is not worth its time: at best it would not end below the stage that is kept.
 
         Args:
-            loss: validation loss now, at the size that predictions are made at.
+            loss: the cycle's lowest validation loss so far, at the size that predictions are made at.
             left: share of the cycle that is left.
 
         Returns:

@@ -103,6 +103,9 @@ Measured on Planet (128 px, batches of 32, 6 epochs, three augmented views, from
 0.758; split 2 (0.2) 0.455 to 0.445 and 0.599 to 0.594, sample-F2 0.873 to 0.893.
 """
 
+LAST_EPOCHS = 12
+"""With more epochs, all layers train on pictures: maps of a few views would be shown again and again."""
+
 LAST_VIEWS = 3
 """The most augmented views whose maps are computed; never more than there are epochs to show them, the plain one first.
 """
@@ -316,9 +319,9 @@ def stages_for(task: Task, speeds: Speeds, epochs: int, views: int) -> tuple[Sta
 
 
 def trains_last(task: Task, epochs: int) -> bool:
-    """Whether so many epochs after the head's stage train the last stages alone: where they are few steps."""
+    """Whether so many epochs after the head's stage train the last stages alone: where they are few."""
     asked = task.sizes is not None or task.hold_norms is False
-    return task.has_maps and not asked and 0 < epochs * task.steps < LAST_STEPS
+    return task.has_maps and not asked and 0 < epochs <= LAST_EPOCHS and epochs * task.steps < LAST_STEPS
 
 
 def _last_stage(task: Task, speeds: Speeds, epochs: int) -> Stage:

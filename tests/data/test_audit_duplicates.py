@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import PIL.Image
 import pytest
 from audit_toys import cropped, drawn, form, lookalike, printed, resized, saved_anew
 
@@ -270,3 +271,19 @@ def test_a_small_object_or_another_colour_is_another_picture(originals, change):
 def test_a_picture_that_is_gone_is_judged_by_its_thumbnail(originals):
     pictures = [*originals[:5], saved_anew(originals[0])]
     assert len(find_copies(printed(pictures), look=lambda _: None).links) == 1
+
+
+@pytest.mark.parametrize("quality", [50, 75])
+def test_grain_that_saving_anew_removes_is_no_difference(tmp_path, quality):
+    rng = np.random.default_rng(0)
+    coarse = PIL.Image.fromarray(np.uint8(np.clip(128 + 45 * rng.normal(size=(8, 8, 3)), 0, 255)))
+    grain = np.asarray(coarse.resize((64, 64), PIL.Image.Resampling.BICUBIC)) + rng.normal(0, 12, (64, 64, 1))
+    PIL.Image.fromarray(np.uint8(np.clip(grain, 0, 255))).save(tmp_path / "a.png")
+    with PIL.Image.open(tmp_path / "a.png") as picture:
+        picture.save(tmp_path / "b.jpg", quality=quality)
+    with PIL.Image.open(tmp_path / "a.png") as first, PIL.Image.open(tmp_path / "b.jpg") as second:
+        a, b = (np.asarray(picture).transpose(2, 0, 1) for picture in (first, second))
+    assert same_all_over(a, b)
+    other = a.copy()
+    other[:, 24:40, 24:40] = 255 - other[:, 24:40, 24:40]
+    assert not same_all_over(other, b)

@@ -84,6 +84,7 @@ _MOST_OF_A_BLOCK = 0.25
 _MOST_COLOUR = 12.0  # of the mean of a block, in each channel
 _BLOCK = 8
 _FLAT = 2.0  # a block with less structure has that of noise
+_EVENLY = 2.0  # grain that saving anew removes: no block differs more than so many times as much as the middle one
 _LEAST_SIDE = 48  # of a smaller picture, thumbnails hold all there is
 _CLOSE_STEPS = 3
 _IN_PLACE = np.array([0.004, 0.06, 0.004, 0.06], dtype=np.float32)  # a quarter of a pixel
@@ -131,8 +132,20 @@ def _fits(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> bool:
     differs = np.sqrt(np.square(_blocks(rest.mean(axis=0, keepdims=True))[0]).mean(axis=-1))
     structure = np.maximum(*(_blocks(p.mean(axis=0, keepdims=True))[0].std(axis=-1) for p in (a, b))) + _FLAT
     allowed = _NOISE_OF_PIXELS + _MOST_OF_A_BLOCK * structure
+    if differs[whole].size and _is_grain(rest.mean(axis=0), structure):
+        allowed = np.maximum(allowed, _EVENLY * np.median(differs[whole]))
     allowed_colour = _MOST_COLOUR + _MOST_OF_A_BLOCK * structure
     return bool(np.all((differs <= allowed) & (of_colour <= allowed_colour), where=whole))
+
+
+def _is_grain(rest: np.ndarray, structure: np.ndarray) -> bool:
+    """Say whether a difference ``(side, side)`` is gone where four pixels are one, as that of grain lost in saving is.
+
+    That of another word, product or slice of a body stays.
+    """
+    coarse = np.repeat(np.repeat(_halved(rest[None])[0], 2, axis=0), 2, axis=1)
+    left = np.sqrt(np.square(_blocks(coarse[None])[0]).mean(axis=-1))
+    return bool((left <= _NOISE_OF_PIXELS + _MOST_OF_A_BLOCK * structure).all())
 
 
 def _blocks(picture: np.ndarray) -> np.ndarray:

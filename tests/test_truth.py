@@ -100,3 +100,10 @@ def test_a_page_shows_the_range_and_what_does_not_hold() -> None:
     assert page.filled(found, rows) == found
     assert page.missing(text, rows) == []
     assert page.missing("no block", rows) == ["a coin"]
+    near = [{**common, "setting": f"n = {n}", "measured": 0.12, "holds": "within error"} for n in (60, 200, 1000)]
+    assert "not over all settings together (12.0 %)" in page.filled(text, near)
+
+
+@pytest.mark.parametrize("claim", [truth.at_most(0.05), truth.at_least(0.8), truth.between(0.92, 0.98)], ids=str)
+def test_a_claim_is_read_as_it_is_written(claim: truth.Claim) -> None:
+    assert truth.Claim.read(str(claim)) == claim

@@ -33,6 +33,20 @@ class Claim:
     low: float
     high: float
 
+    @classmethod
+    def read(cls, text: str) -> Claim:
+        """Read what ``str`` wrote."""
+        ends = [float(word.rstrip("%")) / 100 for word in text.split() if word.endswith("%")]
+        return cls(0.0 if text.startswith("at most") else ends[0], 1.0 if text.startswith("at least") else ends[-1])
+
+    def chance(self, hits: int, made: int) -> float:
+        """Return how likely a rate so far outside, or farther, is where the true one is at the edge."""
+        from scipy.stats import binom
+
+        if made and self.low <= hits / made <= self.high:
+            return 1.0
+        return float(binom.cdf(hits, made, self.low) if hits < self.low * made else binom.sf(hits - 1, made, self.high))
+
     def __str__(self) -> str:
         if self.low <= 0:
             return f"at most {self.high:.0%}"
@@ -126,11 +140,7 @@ class Measured:
     @property
     def chance(self) -> float:
         """How likely a rate so far outside is where the true one is at the edge of the claim."""
-        from scipy.stats import binom
-
-        above = float(binom.sf(self.hits - 1, self.made, self.sentence.claim.high))
-        below = float(binom.cdf(self.hits, self.made, self.sentence.claim.low))
-        return above if self.rate > self.sentence.claim.high else below
+        return self.sentence.claim.chance(self.hits, self.made)
 
     def row(self) -> dict[str, object]:
         """Return its line of the table."""

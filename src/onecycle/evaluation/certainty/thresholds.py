@@ -139,7 +139,8 @@ class TagThresholds:
 class ThresholdReport:
     """Chosen thresholds, and what they are worth on pictures that they were not chosen on.
 
-    How they are chosen, and how often that helped in simulation: ``docs/how-numbers-are-made.md``.
+    How they are chosen, and how often that helped in simulation: ``docs/how-numbers-are-made.md``. The text shows gains
+    without intervals: in simulation those held what the chosen thresholds truly gain in 75 to 85 % of cases only.
     """
 
     thresholds: TagThresholds  # chosen on all pictures, for use on new ones
@@ -159,7 +160,8 @@ class ThresholdReport:
         what = {"default": kept, "per tag": "one for each tag"}.get(self.rule, self.rule)
         span = " to ".join(dict.fromkeys(f"{v:.3g}" for v in np.quantile(self.thresholds.values, (0, 1))))
         lines = [f"Thresholds for {self.thresholds.goal}, {self.thresholds.n:,} pictures: {what} ({span})."]
-        lines += [f"  {e}" for e in (*self.held_out, *self.gains)]
+        lines += [f"  {e}" for e in self.held_out]
+        lines += [f"  {e.name} {e.value:+.3f}" for e in self.gains]
         return "\n".join([*lines, f"Each of {self.n_folds} folds was decided by thresholds chosen on the others."])
 
 

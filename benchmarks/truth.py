@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import sys
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a process a core: numpy shall not start more threads
 
@@ -55,12 +56,18 @@ def _told(found: truth.Measured) -> dict[str, object]:
     return found.row()
 
 
-def _with_earlier(rows: dict[str, dict[str, object]]) -> list[dict[str, object]]:
-    """Return the lines of all sentences, in their order; what was not run now stays as it was."""
+def _with_earlier(rows: dict[str, dict[str, Any]]) -> list[dict[str, object]]:
+    """Return the lines of all sentences, in their order; what was not run now is held against today's claims."""
     results = report.RESULTS / "truth.json"
     earlier = json.loads(results.read_text())["rows"] if results.exists() else []
     known = {f"{row['sentence']} | {row['setting']}": row for row in earlier} | rows
-    return [known[s.name] for s in truth.all_sentences() if s.name in known]
+    again = []
+    for s in truth.all_sentences():
+        if s.name in known:
+            row = known[s.name]
+            hits = round(row["measured"] * row["made"]) if row["made"] else 0
+            again.append(truth.Measured(s, hits, row["made"], row["trials"]).row())
+    return again
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ def _chosen(names: str, rows: Sequence[Row]) -> list[Row]:
 
 def _table(rows: Sequence[Row]) -> str:
     """Return a line for each sentence and claim; the settings in which it does not hold follow by name."""
+    if not rows:
+        return "Only the short form was run, by the tests.\n"
     together: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         together.setdefault(tuple(row[key] for key in ("sentence", "counted", "claimed")), []).append(row)

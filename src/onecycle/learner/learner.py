@@ -468,7 +468,7 @@ class Learner:
         kept: a later one must have a validation loss lower by more than one standard error of the paired difference.
 
         Args:
-            epochs: after the head's; 0 for the head alone.
+            epochs: after the head's stage; 0 for the head alone.
             base_lr: peak learning rate of the head; then of the last layers, and the first get a quarter; a half and a
                 hundredth where batch-norm layers do not train. Default: 3e-3, or found for a head that is trained.
             freeze_epochs: of the head alone, trained; default: solved, else about 200 steps on features; 0 for none.

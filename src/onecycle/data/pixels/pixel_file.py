@@ -35,7 +35,7 @@ else:
     import fcntl
 
 KEY_BYTES = 32
-_FORMAT = 1  # of both files; another number makes other keys, as it must when the same decoders give other pixels
+_FORMAT = 2  # of both files; another number makes other keys, as it must when the same decoders give other pixels
 _TABLE_ROW_BYTES = 24  # first byte, height, width: int64 each
 _GONE = -1
 

@@ -158,6 +158,9 @@ def scale_to(
 ) -> np.ndarray:
     """Scale uint8 ``(H, W, 3)`` to ``wanted`` (height, width): bilinear with antialiasing, on 8-bit values.
 
+    Widths first, then heights, as two calls: in one, Pillow orders the passes by the picture's shape, and which one
+    rounds to 8 bits first changes pixels by a grey level. In this order plain ONNX operators give the same bytes.
+
     Args:
         pixels: a picture; its last row and column may be there in part only.
         wanted: px.
@@ -166,9 +169,12 @@ def scale_to(
     """
     if (*wanted, *wanted) == (*pixels.shape[:2], *visible):
         return pixels
-    box = (float(start[1]), float(start[0]), float(start[1] + visible[1]), float(start[0] + visible[0]))
-    size = wanted[1], wanted[0]
-    return np.array(PIL.Image.fromarray(pixels).resize(size, PIL.Image.Resampling.BILINEAR, box))
+    height, (top, left) = pixels.shape[0], start
+    how = PIL.Image.Resampling.BILINEAR
+    columns = (left, 0.0, left + visible[1], float(height))
+    narrowed = PIL.Image.fromarray(pixels).resize((wanted[1], height), how, columns)
+    rows = (0.0, top, float(wanted[1]), top + visible[0])
+    return np.array(narrowed.resize((wanted[1], wanted[0]), how, rows))
 
 
 def centre_window(pixels: np.ndarray, spec: ResizeSpec) -> np.ndarray:

@@ -14,6 +14,7 @@ FLOORS = {
     "errors": 1, "text": 1, "files": 1, "doc": 1,
     "settings": 2, "evaluation": 2, "train": 2,
     "data": 3, "model": 3,
+    "deploy": 4,
     "learner": 5,
     "runs": 6,
     "vision": 8,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from onecycle.learner.predictor import Predictor
+    from onecycle.deploy.predictor import Predictor
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
@@ -30,7 +30,7 @@ def load(run: str | Path, *, device: str | None = None) -> Predictor:
         DataError: no such run; those that are there are named.
         CheckpointError: it has no model, or a damaged one.
     """
-    from onecycle.learner.predictor import Predictor
+    from onecycle.deploy.predictor import Predictor
     from onecycle.runs.folder import RunFolder
 
     return Predictor.load(RunFolder.open_finished(run).path, device=device)

@@ -21,10 +21,10 @@ from safetensors.torch import save_file
 
 import onecycle
 from onecycle.cli.predict import run_predict
+from onecycle.deploy import predictor
+from onecycle.deploy.predictor import Predictor
 from onecycle.errors import ArgumentError, CheckpointError, DataError
 from onecycle.evaluation.predictions import Predictions
-from onecycle.learner import predictor
-from onecycle.learner.predictor import Predictor
 from onecycle.runs.predictions import read_predictions
 
 

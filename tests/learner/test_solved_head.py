@@ -11,13 +11,13 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from onecycle.data.bunch import ImageDataBunch
+from onecycle.deploy.predictor import Predictor
 from onecycle.errors import ArgumentError
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.heads import solved
 from onecycle.learner.heads.search import PENALTIES, USUAL_PENALTY
 from onecycle.learner.heads.sets import solve_sets
 from onecycle.learner.learner import Learner
-from onecycle.learner.predictor import Predictor
 from onecycle.model.levels import LevelNorm, reads_levels
 from onecycle.model.tag_sets import TagSets
 from onecycle.train.metrics import accuracy

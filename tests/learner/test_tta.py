@@ -17,9 +17,9 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels import store as stores
 from onecycle.data.pixels.image import Image, open_image
+from onecycle.deploy.predictor import as_picture
 from onecycle.errors import ArgumentError, DataError
 from onecycle.learner import tta as inference
-from onecycle.learner.predictor import as_picture
 from onecycle.train.evaluate import evaluate
 
 TFMS = get_transforms(flip_vert=True, max_lighting=0.3)

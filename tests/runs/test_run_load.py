@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from onecycle.deploy.predictor import Predictor
 from onecycle.errors import CheckpointError, DataError, DataWarning
-from onecycle.learner.predictor import Predictor
 from onecycle.runs.build import layout_of, make_bunch, make_learner, settled
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder

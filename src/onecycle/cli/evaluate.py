@@ -20,6 +20,7 @@ from onecycle.cli.new_data import Seen, labelled_pictures, seen_by, test_rows
 from onecycle.cli.screen import Screen
 from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.labels.table import LabelTable
+from onecycle.deploy.predictor import Calibrated, Predictor
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.intervals import Estimate, accuracy, sample_fbeta
 from onecycle.evaluation.class_table import ClassRow, class_rows, worst_first
@@ -35,7 +36,6 @@ from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.scores import fbeta_score
 from onecycle.evaluation.slices import Slice, SliceReport, find_slices, label_columns
 from onecycle.files import plain_json
-from onecycle.learner.predictor import Calibrated, Predictor
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, folder_name
 from onecycle.runs.load import load_bunch, load_learner

@@ -18,10 +18,10 @@ import numpy as np
 from onecycle.cli.exit_codes import DATA
 from onecycle.cli.screen import Screen
 from onecycle.data.labels import items
+from onecycle.deploy.predictor import Calibrated, Predictor
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.predictions import Predictions
 from onecycle.files import csv_text, parquet_bytes, text_name
-from onecycle.learner.predictor import Calibrated, Predictor
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, check_free, write_output
 from onecycle.text import plural, shown

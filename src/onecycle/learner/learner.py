@@ -17,6 +17,15 @@ from onecycle.data.audit.rows import check_same_classes
 from onecycle.data.batches import BatchLoader, Stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import Category, DatasetType, MultiCategory
+from onecycle.deploy.predictor import (
+    Calibrated,
+    Picture,
+    Predictor,
+    adopt_calibration,
+    adopt_thresholds,
+    as_picture,
+    predictor_of,
+)  # fmt: skip
 from onecycle.errors import ArgumentError, check_keywords
 from onecycle.evaluation.scores import Thresh
 from onecycle.learner import saving, tta
@@ -29,15 +38,6 @@ from onecycle.learner.fine_tune.plan import Plan
 from onecycle.learner.heads.solved import HeadFit, solve
 from onecycle.learner.oversampling import loss_for_data, sampling_weights
 from onecycle.learner.precision import TrainingSpeed, precision_asked
-from onecycle.learner.predictor import (
-    Calibrated,
-    Picture,
-    Predictor,
-    adopt_calibration,
-    adopt_thresholds,
-    as_picture,
-    predictor_of,
-)  # fmt: skip
 from onecycle.model import cnn
 from onecycle.train import lr_finder
 from onecycle.train.callbacks import GradientClipping, MixUpCallback

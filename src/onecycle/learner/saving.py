@@ -12,10 +12,10 @@ from typing import Any, cast
 
 from onecycle import settings
 from onecycle.data.augment.transforms import flatten
+from onecycle.deploy.predictor import Calibrated, predictor_of
 from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, warn
 from onecycle.learner.checks import misfits
 from onecycle.learner.heads.exchange import adopt_network
-from onecycle.learner.predictor import Calibrated, predictor_of
 from onecycle.train import checkpoint
 from onecycle.train.losses import ACTIVATIONS
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from onecycle.cli.report import read_choice, report_of_run
 from onecycle.cli.screen import LABEL_WIDTH, Screen
+from onecycle.deploy.predictor import adopt_calibration, adopt_thresholds
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.class_table import class_rows, worst_first
@@ -30,7 +31,6 @@ from onecycle.evaluation.scores import ranked_pairs, swap_counts
 from onecycle.learner.fine_tune.best import StageChoice
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
-from onecycle.learner.predictor import adopt_calibration, adopt_thresholds
 from onecycle.learner.report import Report, count_issues
 from onecycle.runs.checkpoints import Done, metrics_of_run, read_history
 from onecycle.runs.config import RunConfig

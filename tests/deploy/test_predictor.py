@@ -16,13 +16,13 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels.decode import decode_for
 from onecycle.data.pixels.image import open_image
+from onecycle.deploy.predictor import Calibrated, Predictor
 from onecycle.errors import ArgumentError, CheckpointError, DataWarning, OnecycleWarning
 from onecycle.evaluation.certainty.calibration import Calibration
 from onecycle.evaluation.certainty.intervals import sample_fbeta
 from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.learner import Learner
-from onecycle.learner.predictor import Calibrated, Predictor
 
 
 def small_net(c: int) -> nn.Sequential:

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import expit, logsumexp, ndtri
 
+from onecycle.evaluation.certainty.decisions import Decisions
 from onecycle.evaluation.certainty.intervals import WeightedScore
 from onecycle.evaluation.certainty.thresholds import choose_thresholds
 from onecycle.evaluation.predictions import Predictions
@@ -105,7 +106,7 @@ def with_thresholds(p: Predictions) -> Predictions:
     """Return predictions of tags decided by thresholds that were chosen on these very pictures."""
     chosen = choose_thresholds(p.probs, p.known_targets, classes=p.classes, groups=p.groups)
     decided = chosen.thresholds.decide(p.probs).astype(np.int64)
-    return replace(p, thresholds=chosen.thresholds, decided=decided, held_out=chosen.decided)
+    return replace(p, decisions=Decisions(thresholds=chosen.thresholds), decided=decided, held_out=chosen.decided)
 
 
 @lru_cache(maxsize=8)

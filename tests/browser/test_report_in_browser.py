@@ -16,6 +16,7 @@ import pytest
 import report_toys as toys
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.synthetic.tiles import write_sample
+from onecycle.evaluation.certainty.decisions import Decisions
 from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.evaluation.report.page import render
 from onecycle.evaluation.scores import sample_fbeta_score
@@ -65,7 +66,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any
     names = tuple(f"{toys.HOSTILE[i % len(toys.HOSTILE)]}{i}" for i in range(60))
     tags, chosen = toys.tags(), TagThresholds((0.5, 0.1234, 0.33, 0.2, 0.05), "F2", 80)
     predictions = {
-        "tags": replace(tags, thresholds=chosen, decided=chosen.decide(tags.probs).astype(np.int64)),
+        "tags": replace(
+            tags, decisions=Decisions(thresholds=chosen), decided=chosen.decide(tags.probs).astype(np.int64)
+        ),
         "two": toys.classes(),
         "many": toys.classes(1000, 500, noise=1.0),
         "hostile": replace(hostile, files=names),
@@ -194,9 +197,9 @@ READ = """() => {
   const v = (e) => Number(e.dataset.value);
   const rows = [...document.querySelectorAll('tr[data-tag]')];
   const column = (name) => rows.map(r => v(r.querySelector(name)));
-  return { f2: v(document.getElementById('total-f2')), "micro precision": v(document.getElementById('total-precision')),
+  return { f2: v(document.getElementById('total-f')), "micro precision": v(document.getElementById('total-precision')),
            "micro recall": v(document.getElementById('total-recall')), precision: column('.precision'),
-           recall: column('.recall'), "tag f2": column('.f2') };
+           recall: column('.recall'), "tag f2": column('.f') };
 }"""
 
 
@@ -376,6 +379,6 @@ def test_inside_a_sandboxed_frame_as_in_a_notebook_it_works(browser, files):
     )
     frame = page.frames[1]
     frame.wait_for_selector("html.has-js")
-    assert json.loads(frame.evaluate("document.getElementById('total-f2').dataset.value")) > 0
+    assert json.loads(frame.evaluate("document.getElementById('total-f').dataset.value")) > 0
     assert errors == []
     page.close()

@@ -14,6 +14,7 @@ from run_toys import ToyRun
 
 from onecycle.cli.compare import run_compare
 from onecycle.errors import ArgumentError, DataError
+from onecycle.evaluation.certainty.decisions import Decisions
 from onecycle.evaluation.predictions import Predictions
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
@@ -123,7 +124,7 @@ def test_tags_are_compared_tag_by_tag(tag_run, capsys):
 
 def test_thresholds_flatter_only_who_chose_them(tag_run, capsys):
     def without(kept: Predictions) -> Predictions:
-        return replace(kept, thresholds=None, held_out=None)
+        return replace(kept, decisions=Decisions(thresholds=None), held_out=None)
 
     a, b, c = (variant(tag_run, name, change) for name, change in (("a", as_is), ("b", without), ("c", as_is)))
     assert read_predictions(RunFolder(a).predictions).thresholds is not None

@@ -17,6 +17,7 @@ from onecycle.cli.training.results import confused, weak_classes
 from onecycle.cli.training.start import audit_line, check_faults, guarantee
 from onecycle.data.audit.findings import AuditReport, Finding
 from onecycle.errors import DataError, UnreadableImagesError
+from onecycle.evaluation.certainty.decisions import Decisions
 from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.evaluation.headline import headline, scores_of
 from onecycle.evaluation.predictions import Predictions
@@ -167,7 +168,7 @@ def test_the_headline_is_the_score_of_chosen_thresholds_with_the_baseline():
     chosen, held_out = TagThresholds((0.3, 0.5), "sample-F2", 4), truth.copy()
     held_out[0] = 0
     said = predictions(truth * 0.9, truth, ("x", "y"), is_multi=True, train_counts=np.array([3, 3]), n_train=4)
-    first, *others = scores_of(replace(said, thresholds=chosen, held_out=held_out))
+    first, *others = scores_of(replace(said, decisions=Decisions(thresholds=chosen), held_out=held_out))
     assert (first.name, first.value) == ("sample-F2 at chosen thresholds", 0.75)
     assert first.baseline == pytest.approx((1 + 1 + 2 * 5 / 6) / 4)
     assert [e.name for e in others] == ["sample-F2 at 0.2", "micro-F1 at 0.5"]  # no tag has the positives for an AP

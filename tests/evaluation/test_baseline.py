@@ -11,6 +11,7 @@ import pytest
 
 import report_toys as toys
 from onecycle.evaluation.certainty.baseline import SHARES, best_constant, with_baseline
+from onecycle.evaluation.certainty.decisions import Decisions
 from onecycle.evaluation.certainty.intervals import (
     MacroAveragePrecision,
     SumScore,
@@ -124,6 +125,8 @@ def test_the_score_at_thresholds_in_use_stands_beside_the_held_out_one():
     p = toys.tags(300, 4)
     chosen = choose_thresholds(p.probs, p.targets)
     decided = chosen.thresholds.decide(p.probs).astype(int)
-    found = headline(replace(p, thresholds=chosen.thresholds, held_out=chosen.decided, decided=decided))
+    found = headline(
+        replace(p, decisions=Decisions(thresholds=chosen.thresholds), held_out=chosen.decided, decided=decided)
+    )
     assert found.in_use == pytest.approx(float(sample_fbeta_score(decided > 0, p.truth, 2.0).mean()))
     assert headline(p).in_use is None

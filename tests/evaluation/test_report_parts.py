@@ -10,6 +10,7 @@ import pytest
 
 import report_toys as toys
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.decisions import Decisions
 from onecycle.evaluation.certainty.intervals import wilson
 from onecycle.evaluation.certainty.reliability import reliability_curve
 from onecycle.evaluation.certainty.thresholds import TagThresholds, choose_thresholds
@@ -53,14 +54,14 @@ def test_rare_classes_and_many_classes_have_no_bootstrap():
 def test_chosen_thresholds_are_scored_on_held_out_folds():
     e = toys.tags(200, 4)
     report = choose_thresholds(e.probs, e.targets)
-    chosen = replace(e, thresholds=report.thresholds)
+    chosen = replace(e, decisions=Decisions(thresholds=report.thresholds))
     found = measure(chosen)
     assert found.headline.thresholds == HELD_OUT
     assert found.headline.value == report.held_out[0].value
     elsewhere = TagThresholds((0.123,) * 4, "sample-F2", 200)
-    other = measure(replace(chosen, thresholds=elsewhere))
+    other = measure(replace(chosen, decisions=Decisions(thresholds=elsewhere)))
     assert other.headline.thresholds == SAME_PICTURES
-    known = measure(replace(chosen, thresholds=elsewhere, held_out=report.decided))
+    known = measure(replace(chosen, decisions=Decisions(thresholds=elsewhere), held_out=report.decided))
     assert (known.headline.thresholds, known.headline.value) == (HELD_OUT, report.held_out[0].value)
     assert known.headline.baseline == found.headline.baseline == known.others[2].baseline
 
@@ -132,7 +133,11 @@ def test_ranks_decide_as_python_does_at_every_threshold():
     probs[:, 0] = at[:, 0]
     own = np.array([0.2, 0.1234, 1.0])
     chosen, names = TagThresholds(tuple(own.tolist()), "F2", 300), tuple(map(str, range(300)))
-    s = make_sliders(Predictions.of(probs, is_multi=True, thresholds=chosen, files=names, classes=("a", "b", "c")))
+    s = make_sliders(
+        Predictions.of(
+            probs, is_multi=True, decisions=Decisions(thresholds=chosen), files=names, classes=("a", "b", "c")
+        )
+    )
     for c in range(3):
         for k, t in enumerate(s.grids[c]):
             limit = own[c] if k == s.in_use[c] else np.float32(t)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from onecycle.errors import ArgumentError, DataError
+from onecycle.evaluation.certainty.decisions import Decisions
 from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.evaluation.predictions import Predictions, decide
 from onecycle.runs.predictions import read_predictions, write_predictions
@@ -118,7 +119,7 @@ def test_other_files_are_refused(tmp_path):
 def test_thresholds_held_out_decisions_and_shares_come_back(tmp_path):
     chosen = TagThresholds((0.2, 0.5, 0.7), "sample-F2", 6, ((0, 1),), "per tag")
     told = dataclasses.replace(
-        example(is_multi=True), thresholds=chosen, held_out=np.eye(6, 3, dtype=np.int64),
+        example(is_multi=True), decisions=Decisions(thresholds=chosen), held_out=np.eye(6, 3, dtype=np.int64),
         train_counts=np.array([4, 0, 9]), n_train=11, picked_of=7,
     )  # fmt: skip
     write_predictions(told, tmp_path / "p.parquet")

@@ -269,7 +269,7 @@ def _say_one(screen: Screen, first: str, other: Compared) -> None:
         if only:
             some = ", ".join(screen.cut(one, _NAME_WIDTH) for one in only[:_CLASSES])
             text = f"{len(only)} that only {name} knows are left out: {some}"
-            screen.row("tags" if c.measure == "F2" else "classes", text)
+            screen.row("tags" if c.measure != "recall" else "classes", text)
     _say_classes(screen, c)
     if other.tuned:
         screen.row("", _tuned_note(other))

@@ -22,12 +22,13 @@ from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.labels.table import LabelTable
 from onecycle.deploy.predictor import Calibrated, Predictor
 from onecycle.errors import ArgumentError, DataError
-from onecycle.evaluation.certainty.intervals import Estimate, accuracy, sample_fbeta
+from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.class_table import ClassRow, class_rows, worst_first
 from onecycle.evaluation.headline import (
     Headline,
     default_estimates,
     headline,
+    judged_by,
     other_scores,
     picked_note,
     versus_baseline,
@@ -228,8 +229,8 @@ def _new(run: RunFolder, data: str, options: LayoutOptions, screen: Screen) -> E
 def _slices(table: LabelTable, at: np.ndarray, p: Predictions) -> SliceReport:
     frame, targets = table.frame, p.known_targets
     columns: dict[str, Any] = {} if frame is None else {str(c): frame[c].iloc[at] for c in frame.columns}
-    score = sample_fbeta() if p.is_multi else accuracy()
-    return find_slices(score, p.probs, targets, columns | label_columns(targets, p.classes), groups=p.groups)
+    score, values = judged_by(p)
+    return find_slices(score, values, targets, columns | label_columns(targets, p.classes), groups=p.groups)
 
 
 def _notes(

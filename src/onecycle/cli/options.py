@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
 
-from onecycle.runs.config import Column, kinds, settings
+from onecycle.runs.config import Column, kinds, option_of, settings
 
 if TYPE_CHECKING:
     from onecycle.data.labels.find.columns import LayoutOptions
@@ -28,7 +28,7 @@ FIND_LR = ("data", "arch", "weights", "size", "bs", *TABLE, *SPLIT, "name", "out
 TRAIN = (
     "data", "epochs", "minutes", "lr", "freeze_epochs", "early_stop", "arch", "weights", "size", "bs", "flip",
     "flip_vert", "max_rotate", "max_zoom", "max_lighting", "max_warp", *TABLE, "split", *SPLIT, "audit", "together",
-    "allow", "label_check", "thresholds", "calibrate", "name", "out", "track",
+    "allow", "label_check", "decide_for", "thresholds", "calibrate", "name", "out", "track",
 )  # fmt: skip
 """Settings that a command has, in the order of its help page."""
 
@@ -82,7 +82,7 @@ def _parameter(name: str) -> inspect.Parameter:
         option = typer.Option(f"--{flag}/--no-{flag}", **shared)
     else:
         least = about["bounds"].get("ge") if kind is int else None
-        option = typer.Option(**shared, metavar=about["metavar"], min=least)
+        option = typer.Option(option_of(name), **shared, metavar=about["metavar"], min=least)
     annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

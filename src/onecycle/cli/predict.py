@@ -94,7 +94,7 @@ def run_predict(
         if as_json:
             for record in shown.records():
                 screen.event("picture", **record)
-        _say(screen, folder, predictor.calibrated, shown, out, thresh)
+        _say(screen, folder, predictor, shown, out, thresh)
     return DATA if predictions.failed else 0
 
 
@@ -205,7 +205,7 @@ class _Shown:
 
 
 def _say(
-    screen: Screen, run: RunFolder, chosen: Calibrated, shown: _Shown, out: Path | None, thresh: float | None
+    screen: Screen, run: RunFolder, predictor: Predictor, shown: _Shown, out: Path | None, thresh: float | None
 ) -> None:
     n, failed = len(shown.files), shown.predictions.failed
     if not n:
@@ -220,9 +220,9 @@ def _say(
         _sum_up(screen, shown)
     screen.say()
     screen.row("model", f"{run.name}: {plural(n, 'picture')} predicted")
-    screen.row("certainty", _certainty(chosen))
+    screen.row("certainty", _certainty(predictor.calibrated))
     if shown.is_multi:
-        screen.row("tags", _rule(chosen, thresh))
+        screen.row("tags", _rule(predictor, thresh))
     if out is not None:
         screen.row("written", str(out), always=True)
         if out.suffix.lower() == ".csv" and (odd := shown.formulas()):
@@ -266,17 +266,13 @@ def _certainty(chosen: Calibrated) -> str:
     return "probabilities are calibrated on the run's validation pictures"
 
 
-def _rule(chosen: Calibrated, thresh: float | None) -> str:
+def _rule(predictor: Predictor, thresh: float | None) -> str:
     if thresh is not None:
         return f"predicted from a probability of {thresh:g} on, as asked (--thresh)"
-    thresholds = chosen.thresholds
-    if thresholds is None:
-        return "predicted from a probability of 0.5 on; the run chose no thresholds"
-    low, high = min(thresholds.values), max(thresholds.values)
-    span = f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
-    own = " of the model's own probabilities" if chosen.calibration is not None else ""
-    chose = f"that the run chose for {thresholds.goal} on {thresholds.n:,} pictures"
-    return f"predicted by the thresholds {chose}: {span}{own}"
+    rule = predictor.decisions
+    if predictor.calibrated.calibration is None or not rule.own:
+        return str(rule)
+    return f"{rule}, by the model's own probabilities, not the calibrated ones"
 
 
 def _name_failed(screen: Screen, p: Predictions) -> None:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,10 +27,12 @@ from onecycle.data.pixels.store import LOADING_THREADS
 from onecycle.data.progress import counting_bar
 from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, Unreadable, warn
 from onecycle.evaluation.certainty.calibration import Calibration
+from onecycle.evaluation.certainty.decisions import Decisions, KnownSets, Measure
 from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.scores import Thresh
 from onecycle.model.cnn import create_cnn_model
+from onecycle.model.tag_sets import TagSets
 from onecycle.settings import RUN_CONFIG, RUN_MODEL
 from onecycle.train.checkpoint import load_checkpoint, read_manifest
 from onecycle.train.evaluate import evaluate
@@ -51,7 +54,7 @@ AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Calibrated:
-    """The calibration and the thresholds in use; either may be None.
+    """The calibration, the thresholds and the measure in use; each may be None.
 
     Thresholds are compared with the model's own probabilities, so calibrating before or after choosing them
     changes what is shown, not what is decided.
@@ -59,9 +62,14 @@ class Calibrated:
 
     calibration: Calibration | None = None
     thresholds: TagThresholds | None = None
+    measure: Measure | None = None  # what decisions about tags are made for
 
     def __bool__(self) -> bool:
-        return self.calibration is not None or self.thresholds is not None
+        return self != Calibrated()
+
+    def decisions(self, model: nn.Module) -> Decisions:
+        """Return the rule for tags of a model that these belong to."""
+        return Decisions(self.measure, self.thresholds, known_sets(model))
 
     def probs(self, raw: torch.Tensor) -> torch.Tensor:
         """Return the probabilities to show for the model's own, float32 ``(N, C)``; these where none was fitted."""
@@ -74,6 +82,7 @@ class Calibrated:
         return {
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "thresholds": None if self.thresholds is None else self.thresholds.to_dict(),
+            "measure": None if self.measure is None else self.measure.name,
         }
 
     @classmethod
@@ -87,6 +96,7 @@ class Calibrated:
         try:
             calibration = None if saved is None else Calibration.from_dict(saved)
             thresholds = None if chosen is None else TagThresholds.from_dict(chosen)
+            measure = None if manifest.get("measure") is None else Measure.named(manifest["measure"])
         except ArgumentError as err:
             raise CheckpointError(f"the saved model's calibration or thresholds are damaged: {err}") from err
         lengths = {len(calibration.slope)} if calibration else set()
@@ -95,12 +105,24 @@ class Calibrated:
             raise CheckpointError(
                 f"the saved model's calibration is for {max(lengths)} classes, and there are {n_classes}"
             )
-        return cls(calibration, thresholds)
+        return cls(calibration, thresholds, measure)
 
     def __str__(self) -> str:
         names = [] if self.calibration is None else [f"calibration ({self.calibration})"]
-        names += [] if self.thresholds is None else [f"thresholds for {self.thresholds.goal}"]
+        if self.thresholds is not None:
+            names.append(f"thresholds for {self.thresholds.goal}")
+        elif self.measure is not None:
+            names.append(f"decisions for {self.measure}")
         return " and ".join(names)
+
+
+def known_sets(model: nn.Module) -> KnownSets | None:
+    """Return the sets of tags that a model's head knows as arrays; None for another head."""
+    *_, last = model.modules()
+    if not isinstance(last, TagSets):
+        return None
+    sets, offsets = last.sets.detach().cpu().numpy() > 0, last.offsets.detach().cpu().double().numpy()
+    return KnownSets(sets, offsets, float(last.unseen))
 
 
 # What validation pictures chose is taken over where held-out folds show that it helps; ``Learner`` and ``train`` alike.
@@ -115,6 +137,31 @@ def adopt_thresholds(learn: Any, report: ThresholdReport) -> str:
             "folds no other choice is clearly better."
         )
     return "predict now decides by them, unless it is given thresh=."
+
+
+def adopt_measure(learn: Any, name: str, choose: Callable[..., ThresholdReport] | None) -> str:
+    """Have ``predict`` decide about tags for a measure from now on; returns the sentences that say how.
+
+    Args:
+        learn: the learner.
+        name: of the measure, as the user says it.
+        choose: chooses thresholds, by the measure's options, where they are needed; None: the usual one is taken.
+
+    Raises:
+        ArgumentError: an unknown measure, one class a picture, or a precision without thresholds to reach it.
+    """
+    measure = Measure.named(name)
+    if not learn.data.is_multi:
+        raise ArgumentError(f"{name} is for tags; with one class a picture the most probable is predicted")
+    if measure.precision is not None and choose is None:
+        raise ArgumentError(f"{measure} is reached by chosen thresholds, so these cannot be left out")
+    asked = replace(learn.calibrated, measure=measure, thresholds=None)
+    if measure.is_exact or choose is None or asked.decisions(learn.model).by_sets:
+        learn.calibrated = asked
+        return f"predict decides for {measure}: {learn.decisions}."
+    report = choose(**measure.threshold_options)
+    learn.calibrated = asked
+    return f"{report}\n{adopt_thresholds(learn, report)}"
 
 
 def adopt_calibration(learn: Any, report: CalibrationReport) -> str:
@@ -188,6 +235,11 @@ class Predictor:
             **_preprocess(manifest),
         )
 
+    @cached_property
+    def decisions(self) -> Decisions:
+        """The rule by which tags are predicted."""
+        return self.calibrated.decisions(self.model)
+
     def batches(self, pictures: Sequence[Image | Source | np.ndarray]) -> BatchLoader:
         """Return batches of pictures as the network sees them; arrays are decoded and resized already."""
         return picture_batches(
@@ -236,7 +288,7 @@ class Predictor:
             probs,
             is_multi=self.is_multi,
             calibration=None if raw else self.calibrated.calibration,
-            thresholds=self.calibrated.thresholds,
+            decisions=self.decisions,
             thresh=thresh,
             files=tuple(files),
             classes=tuple(map(str, self.classes)),
@@ -249,7 +301,7 @@ class Predictor:
         Args:
             files: paths of pictures, or one.
             thresh: tags: give one from this probability on (one for all tags, or one for each), compared with the
-                probabilities that are shown; None: the chosen thresholds, else 0.5.
+                probabilities that are shown; None: the model's own rule, ``decisions``.
 
         Returns:
             Predictions of the files that could be read; ``rows`` are their positions in ``files``, and ``failed``

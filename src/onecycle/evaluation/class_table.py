@@ -45,7 +45,7 @@ class ClassRow:
     specificity: Span  # of the pictures that do not have it, the share that does not get it
     fbeta: Span  # by the predictions' beta, F2 for tags and F1 for classes, unless another was asked for
     ap: Span  # average precision of the model's own probabilities
-    threshold: float  # from which probability on it is predicted; NaN for classes
+    threshold: float  # from which probability on it is predicted; NaN for classes and where sets of tags decide
 
 
 def class_rows(p: Predictions, *, beta: float | None = None, intervals: bool = True) -> tuple[ClassRow, ...]:
@@ -60,7 +60,7 @@ def class_rows(p: Predictions, *, beta: float | None = None, intervals: bool = T
     truth, predicted = p.truth, p.predicted
     counts, spans = count_classes(truth, predicted), _spans(truth, predicted, beta, p.groups)
     groups = None if p.groups is None else _groups_with(truth, p.groups)
-    drawn = intervals and len(p.classes) <= MOST_INTERVALS
+    limits, drawn = p.limits, intervals and len(p.classes) <= MOST_INTERVALS
 
     def row(c: int) -> ClassRow:
         support = int(counts.support[c])
@@ -77,7 +77,7 @@ def class_rows(p: Predictions, *, beta: float | None = None, intervals: bool = T
             fn=int(counts.fn[c]),
             **{name: of_classes[c] for name, of_classes in spans.items()},
             ap=_average_precision(p, c, drawn=drawn and support >= LEAST_POSITIVES),
-            threshold=float(p.limits[c]) if p.is_multi else math.nan,
+            threshold=math.nan if limits is None else float(limits[c]),
         )
 
     return tuple(row(c) for c in range(len(p.classes)))

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.decisions import Decisions
 from onecycle.evaluation.certainty.intervals import (
     LEVEL,
     Estimate,
@@ -27,12 +28,11 @@ from onecycle.evaluation.certainty.intervals import (
     WeightedScore,
     default_scores,
     difference,
-    sample_fbeta,
     wilson,
 )
 from onecycle.evaluation.certainty.significance import SURE, flip_p_values, holm, unit_numbers, unit_sums
 from onecycle.evaluation.class_table import class_rows, ranked_by
-from onecycle.evaluation.headline import AT_CHOSEN, CUSTOM_THRESH, held_out_decisions
+from onecycle.evaluation.headline import fair_decisions, headline_score
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.scores import ratio
 
@@ -76,7 +76,7 @@ class ClassDifference:
 
     name: str  # of the class or tag
     n: int  # pictures that have it
-    first: float  # recall of the class; for a tag F2 of the decisions; NaN where there is none
+    first: float  # recall of the class; for a tag F of the decisions; NaN where there is none
     other: float  # the same of the other run
     p_value: float  # of this difference, for all that a page says together
 
@@ -205,28 +205,22 @@ def _compared(first: Candidate, other: Candidate, seed: int) -> Comparison:
         classes=classes,
         only_first=tuple(c for c in mine.classes if c not in classes),
         only_other=tuple(c for c in theirs.classes if c not in classes),
-        measure="F2" if a.is_multi else "recall",
-        scores=tuple(_differences(a, b, max(len(mine.classes), len(theirs.classes)), seed)),
+        measure=f"F{a.beta:g}" if a.is_multi else "recall",
+        scores=tuple(_differences(a, b, max(len(mine.classes), len(theirs.classes)), seed, _first_name(mine, theirs))),
         per_class=_per_class(a, b, len(classes), seed),
         fixed=fixed,
         broken=broken,
     )
 
 
-def _differences(a: Predictions, b: Predictions, n_classes: int, seed: int) -> list[Difference]:
-    """Return the differences in each score, first in the headline's: of tags at chosen thresholds, held out."""
+def _differences(a: Predictions, b: Predictions, n_classes: int, seed: int, name: str) -> list[Difference]:
+    """Return the differences in each score, first in the headline's: of tags as they are decided, called ``name``."""
     scores = default_scores(n_classes, is_multi=a.is_multi)
     pairs: list[tuple[str, WeightedScore, np.ndarray, np.ndarray]]
     pairs = [(s.name, s, b.probs, a.probs) for s in scores if s.name != "error rate"]
-    # Where the default stayed in both, that is the first score already.
-    differ = [
-        p
-        for p in (a, b)
-        if p.held_out is not None and not np.array_equal(p.held_out, p.probs >= np.float64(CUSTOM_THRESH))
-    ]
-    if a.held_out is not None and b.held_out is not None and differ:
-        first = f"sample-F{a.beta:g} {AT_CHOSEN}", sample_fbeta(a.beta, 0.5)
-        pairs.insert(0, (*first, b.held_out.astype(float), a.held_out.astype(float)))
+    if a.is_multi and a.held_out is not None and b.held_out is not None:
+        pairs = [pair for pair in pairs if pair[0] != name]  # it reads the same probabilities at the same threshold
+        pairs.insert(0, (name, a.decisions.reported.score(), b.held_out.astype(float), a.held_out.astype(float)))
     found, units = [], unit_numbers(a.groups, len(a))
     for name, score, other, own in pairs:
         e = difference(score, other, own, a.known_targets, name=name, groups=a.groups, seed=seed)
@@ -237,6 +231,14 @@ def _differences(a: Predictions, b: Predictions, n_classes: int, seed: int) -> l
             p = _p_of_interval(e, int(units.max()) + 1)
         found.append(Difference(**vars(_within_reach(e, int(units.max()) + 1)), p_value=p))
     return found
+
+
+def _first_name(mine: Predictions, theirs: Predictions) -> str:
+    """Return what the first score of two runs is called: by the measure of the first, and how tags are decided."""
+    names = [headline_score(p).name for p in (mine, theirs) if p.is_multi]
+    if len(set(names)) == 1:
+        return names[0]
+    return str(mine.decisions.reported.score().name)
 
 
 def _contributions(score: SumScore, other: np.ndarray, own: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -306,8 +308,9 @@ def _aligned(p: Predictions, files: Sequence[str], classes: Sequence[str]) -> Pr
     among them is −1.
     """
     at = {f: i for i, f in reversed(list(enumerate(p.files)))}
-    held_out = held_out_decisions(p)
-    p = replace(p, held_out=held_out).taken(np.array([at[f] for f in files], dtype=np.int64))
+    p = replace(p, held_out=fair_decisions(p) if p.is_multi else None).taken(
+        np.array([at[f] for f in files], dtype=np.int64)
+    )
     index = {c: i for i, c in enumerate(p.classes)}
     order = [index[c] for c in classes]
     if p.is_multi:
@@ -324,7 +327,7 @@ def _aligned(p: Predictions, files: Sequence[str], classes: Sequence[str]) -> Pr
         decided=decided,
         targets=targets,
         shown=None,
-        thresholds=None,
+        decisions=Decisions(p.decisions.measure),
         train_counts=None,
     )
 
@@ -334,7 +337,7 @@ def _per_class(a: Predictions, b: Predictions, n_common: int, seed: int) -> tupl
 
     What is shown is what is tested: the recall of a class on the pictures that have it, the F of a tag on all.
     """
-    tables = [class_rows(run, intervals=False)[:n_common] for run in (a, b)]
+    tables = [class_rows(run, beta=a.beta, intervals=False)[:n_common] for run in (a, b)]
     rows = [pair for pair in zip(*tables, strict=True) if pair[0].support]
     score = partial(ranked_by, is_multi=a.is_multi)
     added = _added_to_f(a, b) if a.is_multi else (b.predicted & a.truth).astype(float) - (a.predicted & a.truth)

@@ -15,16 +15,24 @@ from typing import Any, Self
 import numpy as np
 
 from onecycle.evaluation.certainty.baseline import with_baseline
-from onecycle.evaluation.certainty.intervals import Estimate, WeightedScore, default_scores, estimate, sample_fbeta
+from onecycle.evaluation.certainty.decisions import F2, Decisions
+from onecycle.evaluation.certainty.intervals import (
+    Estimate,
+    SumScore,
+    WeightedScore,
+    accuracy,
+    default_scores,
+    estimate,
+    micro_precision,
+)
 from onecycle.evaluation.certainty.thresholds import choose_thresholds
 from onecycle.evaluation.predictions import Predictions
-from onecycle.evaluation.scores import sample_fbeta_score
 from onecycle.text import plural
 
 FIXED, HELD_OUT = "fixed", "held out"
 SAME_PICTURES, OTHER_PICTURES = "same pictures", "other pictures"
 CUSTOM_THRESH = 0.2
-"""What tags are scored at where no thresholds were chosen: the field's custom."""
+"""What the probabilities of tags are scored at beside the headline: the field's custom for F2."""
 
 AT_CHOSEN = "at chosen thresholds"
 TRAINED_ON = "The model was fitted to these very pictures, so all of this flatters it."
@@ -75,36 +83,68 @@ class Headline(Estimate):
 def headline(predictions: Predictions) -> Headline:
     """Return the score that comes first, with its 95 % interval and its baseline.
 
-    Single labels: accuracy. Tags: the mean over pictures of F2, at the chosen thresholds (on pictures that chose them
-    by cross-fitting, so that the choice does not flatter it), at the default where that stayed, else at 0.2. For the
-    baseline see
-    ``baseline.best_constant``.
+    Single labels: accuracy. Tags: the measure that decisions are made for, of what ``predict`` decides; where
+    thresholds were chosen on these pictures, by cross-fitting, so that the choice does not flatter it. Where nobody
+    named a measure it is the mean over pictures of F2. For the baseline see ``baseline.best_constant``.
 
     Raises:
         ArgumentError: no picture, or pictures without labels.
     """
     p = predictions
+    score, values = judged_by(p)
+    found = _estimate(score, p, values)
     if not p.is_multi:
-        return Headline.of(_estimate(default_scores(len(p.classes), is_multi=False)[0], p), None, p)
-    if p.thresholds is None:
-        return Headline.of(_estimate(sample_fbeta(p.beta, CUSTOM_THRESH), p), FIXED, p)
-    if p.thresholds.default is not None:
-        score = _estimate(sample_fbeta(p.beta, 0.5), p, p.decided.astype(float))
-        return Headline.of(replace(score, name=sample_fbeta(p.beta, p.thresholds.default).name), FIXED, p)
-    decided, how = p.decided, OTHER_PICTURES if p.unseen else SAME_PICTURES
-    held_out = None if p.unseen else held_out_decisions(p)
-    if held_out is not None:
-        decided, how = held_out, HELD_OUT
-    score = _estimate(sample_fbeta(p.beta, 0.5), p, decided.astype(float))
-    in_use = float(sample_fbeta_score(p.predicted, p.truth, p.beta).mean()) if how == HELD_OUT else None
-    return Headline.of(replace(score, name=f"sample-F{p.beta:g} {AT_CHOSEN}"), how, p, in_use=in_use)
+        return Headline.of(found, None, p)
+    if not _chosen(p):
+        return Headline.of(found, FIXED, p)
+    if p.unseen or held_out_decisions(p) is None:
+        return Headline.of(found, OTHER_PICTURES if p.unseen else SAME_PICTURES, p)
+    return Headline.of(found, HELD_OUT, p, in_use=estimate_decisions(score, p).value)
+
+
+def judged_by(p: Predictions) -> tuple[SumScore, np.ndarray]:
+    """Return the score that comes first, and what it reads, float ``(N, C)``: probabilities or, of tags, decisions."""
+    if not p.is_multi:
+        return accuracy(), p.probs
+    fair = fair_decisions(p)
+    return headline_score(p), (p.decided if fair is None else fair).astype(float)
+
+
+def headline_score(p: Predictions) -> SumScore:
+    """Return the score of the decisions about tags that comes first, under its name."""
+    score, at = p.decisions.reported.score(), fixed_threshold(p.decisions)
+    how = AT_CHOSEN if _chosen(p) else "" if at is None else f"at {at:g}"
+    return replace(score, name=f"{score.name} {how}".rstrip())
+
+
+def fair_decisions(p: Predictions) -> np.ndarray | None:
+    """Return the decisions, in the shape of ``decided``, that nothing chosen on these pictures flatters, if known."""
+    return held_out_decisions(p) if _chosen(p) and not p.unseen else p.decided
+
+
+def _chosen(p: Predictions) -> bool:
+    """Whether pictures chose the thresholds that decide."""
+    return p.thresholds is not None and p.thresholds.default is None
+
+
+def fixed_threshold(decisions: Decisions) -> float | None:
+    """Return the one threshold of all tags that nobody chose; None where thresholds were chosen or sets decide."""
+    if decisions.by_sets:
+        return None
+    return decisions.threshold if decisions.thresholds is None else decisions.thresholds.default
 
 
 def other_scores(predictions: Predictions) -> list[Estimate]:
     """Return the scores beside the headline that are reported unless others are asked for."""
-    p, by_default = predictions, default_estimates(predictions)
-    first = p.is_multi and p.thresholds is not None and p.thresholds.default != CUSTOM_THRESH
-    return by_default if first else by_default[1:]
+    p = predictions
+    if not p.is_multi:
+        return default_estimates(p)[1:]
+    measure, at = p.decisions.reported, fixed_threshold(p.decisions)
+    beside = []
+    if measure.precision is not None:
+        beside = [estimate_decisions(micro_precision(None), p, fair_decisions(p))]
+    is_first = at == CUSTOM_THRESH and measure == F2
+    return [*beside, *default_estimates(p)[is_first:]]
 
 
 def scores_of(predictions: Predictions) -> list[Estimate]:
@@ -122,7 +162,7 @@ def default_estimates(
 
 
 def estimate_decisions(score: WeightedScore, predictions: Predictions, decided: np.ndarray | None = None) -> Estimate:
-    """Return a score of decisions (0/1 ``(N, C)``, default what the model decides), which a threshold of 0.5 reads."""
+    """Return a score of decisions (0/1 ``(N, C)``, default what the model decides)."""
     labels = predictions.predicted if decided is None else decided
     return estimate(score, labels.astype(float), predictions.known_targets, groups=predictions.groups)
 
@@ -136,7 +176,8 @@ def held_out_decisions(predictions: Predictions) -> np.ndarray | None:
     p, chosen = predictions, predictions.thresholds
     if p.held_out is not None or chosen is None or len(p) < 2:
         return p.held_out
-    again = choose_thresholds(p.probs, p.known_targets, classes=p.classes, groups=p.groups)
+    options = p.decisions.reported.threshold_options
+    again = choose_thresholds(p.probs, p.known_targets, classes=p.classes, groups=p.groups, **options)
     same = not chosen.exactly_one and np.allclose(again.thresholds.values, chosen.values, atol=1e-6)
     return again.decided if same else None
 

@@ -19,7 +19,8 @@ from torch.nn import functional
 from onecycle.errors import ArgumentError, DataWarning, check_keywords, warn
 from onecycle.evaluation.certainty.calibration import CalibrationReport, calibration_report
 from onecycle.evaluation.certainty.constraints import Constraint, propose_constraints
-from onecycle.evaluation.certainty.intervals import Estimate, SumScore, WeightedScore, accuracy, sample_fbeta
+from onecycle.evaluation.certainty.decisions import DEFAULT_THRESH
+from onecycle.evaluation.certainty.intervals import Estimate, SumScore, WeightedScore
 from onecycle.evaluation.certainty.thresholds import TagThresholds, ThresholdOptions, ThresholdReport, choose_thresholds
 from onecycle.evaluation.class_table import as_frame, class_rows
 from onecycle.evaluation.gradcam import grad_cam
@@ -28,11 +29,12 @@ from onecycle.evaluation.headline import (
     TRAINED_ON,
     default_estimates,
     headline,
+    judged_by,
     other_scores,
     picked_note,
     versus_baseline,
 )
-from onecycle.evaluation.predictions import DEFAULT_THRESH, Predictions, decide
+from onecycle.evaluation.predictions import Predictions, decide
 from onecycle.evaluation.scores import (
     Thresh,
     confusion_counts,
@@ -118,15 +120,14 @@ class ClassificationInterpretation:
         data, part = self.data, self._dataset()
         if len(self) != (n := len(part.items)):
             raise ArgumentError(f"these are {len(self)} predictions, and the {self._part_name()} has {n} pictures")
-        calibration, chosen = self._calibrated if self.weights_changed else _calibrated(self.learn)
-        chosen = chosen if self.is_multi else None
+        calibration, decisions = self._calibrated if self.weights_changed else _calibrated(self.learn)
         of, held_out = self._held_out or (None, None)
         return Predictions.of(
             self.preds.numpy(),
             is_multi=self.is_multi,
             calibration=calibration,
-            thresholds=chosen,
-            held_out=held_out if of == chosen else None,
+            decisions=decisions if self.is_multi else None,
+            held_out=held_out if decisions is not None and of == decisions.thresholds else None,
             files=tuple(text_name(path, data.path) for path in part.items),
             classes=tuple(map(str, self.classes)),
             rows=part.rows,
@@ -390,7 +391,7 @@ class ClassificationInterpretation:
             columns: names of columns that the table had beside names and labels; or a value of each column for every
                 picture of this part, or for every row of the labelled table. Default: all columns of the table, and
                 the truth itself.
-            score: a mean over pictures; default accuracy, for tags sample-F2 at 0.2.
+            score: a mean over pictures of the model's own probabilities; default that of the headline.
             least: pictures that a part must have.
             seed: of the intervals.
 
@@ -401,9 +402,9 @@ class ClassificationInterpretation:
         taken = columns_of(columns, self.data.lists.pictures.frame, self._dataset().rows, len(self.data.labels))
         if columns is None:
             taken |= label_columns(truth, self.classes)
-        chosen = score or (sample_fbeta() if self.is_multi else accuracy())
+        chosen, values = judged_by(self.predictions) if score is None else (score, self.preds.numpy())
         groups = self._own_groups(None)
-        return find_slices(chosen, self.preds.numpy(), truth, taken, groups=groups, least=least, seed=seed)
+        return find_slices(chosen, values, truth, taken, groups=groups, least=least, seed=seed)
 
     def tag_curves(self) -> list[TagCurve]:
         """Return precision and recall of each tag at every threshold."""
@@ -661,8 +662,8 @@ class ClassificationInterpretation:
 
 
 def _calibrated(learn: Any) -> tuple[Any, Any]:
-    """Return the calibration and the thresholds of a learner as they are now."""
-    return getattr(learn, "calibration", None), getattr(learn, "thresholds", None)
+    """Return the calibration and the rule of a learner as they are now."""
+    return getattr(learn, "calibration", None), getattr(learn, "decisions", None)
 
 
 def _ranked(losses: Tensor, k: int | None, largest: bool) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from onecycle.errors import ArgumentError, Unreadable
-from onecycle.evaluation.certainty.constraints import apply_constraints
+from onecycle.evaluation.certainty.decisions import UNASKED, Decisions
 from onecycle.evaluation.scores import Thresh, one_hot
 from onecycle.text import plural, safe_text
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from onecycle.evaluation.certainty.calibration import Calibration
     from onecycle.evaluation.certainty.thresholds import TagThresholds
 
-DEFAULT_THRESH = 0.5
 _LISTED = 5  # pictures in the repr
 
 
@@ -30,17 +29,17 @@ def decide(
     shown: np.ndarray | None = None,
     *,
     is_multi: bool,
-    thresholds: TagThresholds | None = None,
+    decisions: Decisions | None = None,
     thresh: Thresh | None = None,
 ) -> np.ndarray:
-    """Return the predicted labels: the most probable class (of equal ones the first), or tags by their thresholds.
+    """Return the predicted labels: the most probable class (of equal ones the first), or tags by the rule in use.
 
     Args:
         probs: float ``(N, C)``, the model's own probabilities.
         shown: float ``(N, C)``, the calibrated ones; None where nothing was calibrated.
         is_multi: whether a picture can have several labels (tags).
-        thresholds: chosen ones, compared with ``probs``; calibrating changes what is shown, not what is decided.
-        thresh: the caller's, compared with ``shown`` instead; None: the chosen ones, else 0.5.
+        decisions: the rule for tags; None: from 0.5 on.
+        thresh: the caller's, compared with ``shown``, instead of that rule.
 
     Returns:
         int64 ``(N,)`` class indices, or 0/1 ``(N, C)``.
@@ -50,14 +49,15 @@ def decide(
     """
     if not is_multi:
         return np.asarray(probs.argmax(axis=1), dtype=np.int64)
-    if thresh is None and thresholds is not None:
-        return thresholds.decide(probs).astype(np.int64)
-    limit = np.asarray(DEFAULT_THRESH if thresh is None else thresh, dtype=np.float32)
+    shown = probs if shown is None else shown
+    if thresh is None:
+        return (decisions or UNASKED).decide(probs, shown).astype(np.int64)
+    limit = np.asarray(thresh, dtype=np.float32)
     if limit.shape not in ((), probs.shape[1:]):
         raise ArgumentError(
             f"thresh is one number or one for each of {probs.shape[1]} tags; received shape {limit.shape}"
         )
-    return np.asarray((probs if shown is None else shown) >= limit, dtype=np.int64)
+    return np.asarray(shown >= limit, dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -70,7 +70,7 @@ class Predictions:
     probs: np.ndarray  # float32 (N, C), the model's own probabilities
     shown: np.ndarray | None = None  # float32 (N, C), the calibrated ones; None: nothing was calibrated
     decided: np.ndarray  # int64 (N,) class indices or 0/1 (N, C): the labels that are predicted
-    thresholds: TagThresholds | None = None  # chosen ones, that decided; None: the default, or single labels
+    decisions: Decisions = UNASKED  # the rule by which tags were decided; of no use for single labels
     held_out: np.ndarray | None = None  # 0/1 (N, C): each fold decided by thresholds that the other folds chose
     unseen: bool = False  # pictures that neither trained the model nor chose its thresholds or calibration
     targets: np.ndarray | None = None  # int64 (N,) class indices or 0/1 (N, C)
@@ -105,7 +105,7 @@ class Predictions:
         *,
         is_multi: bool,
         calibration: Calibration | None = None,
-        thresholds: TagThresholds | None = None,
+        decisions: Decisions | None = None,
         thresh: Thresh | None = None,
         **known: Any,
     ) -> Self:
@@ -114,15 +114,16 @@ class Predictions:
         Args:
             probs: float32 ``(N, C)``, the model's own probabilities.
             is_multi: whether the classes are tags.
-            calibration, thresholds: of the model.
-            thresh: the caller's, instead of the chosen ones.
+            calibration, decisions: of the model.
+            thresh: the caller's, instead of the model's rule.
             known: the other fields of ``Predictions``.
         """
         shown = None
         if calibration is not None:
             shown = calibration.apply(probs).astype(np.float32) if len(probs) else probs
-        decided = decide(probs, shown, is_multi=is_multi, thresholds=thresholds, thresh=thresh)
-        return cls(probs=probs, shown=shown, decided=decided, thresholds=thresholds, is_multi=is_multi, **known)
+        rule = decisions or UNASKED
+        decided = decide(probs, shown, is_multi=is_multi, decisions=rule, thresh=thresh)
+        return cls(probs=probs, shown=shown, decided=decided, decisions=rule, is_multi=is_multi, **known)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -150,8 +151,8 @@ class Predictions:
 
     @property
     def beta(self) -> float:
-        """The weight of recall in F, everywhere for these predictions: 2 for tags, 1 for classes."""
-        return 2.0 if self.is_multi else 1.0
+        """The weight of recall in F, everywhere for these predictions: that of the tags' measure, 1 for classes."""
+        return self.decisions.reported.beta if self.is_multi else 1.0
 
     @property
     def shown_probs(self) -> np.ndarray:
@@ -161,15 +162,17 @@ class Predictions:
     @property
     def compared(self) -> np.ndarray:
         """What thresholds are compared with, float ``(N, C)``: chosen ones with the model's own probabilities."""
-        if self.thresholds is None:
-            return self.shown_probs
-        return apply_constraints(self.probs, self.thresholds.exactly_one)
+        return self.decisions.compared(self.probs, self.shown_probs)
 
     @property
-    def limits(self) -> np.ndarray:
-        """The thresholds in use, float64 ``(C,)``; of no use for single labels."""
-        chosen = self.thresholds
-        return np.full(len(self.classes), DEFAULT_THRESH) if chosen is None else np.array(chosen.values)
+    def thresholds(self) -> TagThresholds | None:
+        """The chosen thresholds; None where the default or sets of tags decide, and for single labels."""
+        return self.decisions.thresholds
+
+    @property
+    def limits(self) -> np.ndarray | None:
+        """The thresholds in use, float64 ``(C,)``; None for single labels and where sets of tags decide."""
+        return self.decisions.limits(len(self.classes)) if self.is_multi else None
 
     @cached_property
     def truth(self) -> np.ndarray:

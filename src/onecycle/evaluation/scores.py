@@ -117,6 +117,11 @@ def sample_fbeta_score(predicted: np.ndarray, truth: np.ndarray, beta: float, *,
     return ratio((1 + beta**2) * tp**2, tp * (beta**2 * true + said) + eps * said * true, empty=0.0)
 
 
+def exact_matches(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return which pictures are predicted exactly their tags, bool ``(...)``, from bool ``(..., C)``."""
+    return np.asarray((predicted == truth).all(axis=-1))
+
+
 def top_k_hits(scores: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
     """Return whether the true class, int ``(N,)``, is among the k highest scores ``(N, C)``; ties go to the lower.
 

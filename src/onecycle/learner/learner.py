@@ -22,6 +22,7 @@ from onecycle.deploy.predictor import (
     Picture,
     Predictor,
     adopt_calibration,
+    adopt_measure,
     adopt_thresholds,
     as_picture,
     predictor_of,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from onecycle.evaluation.certainty.calibration import Calibration, CalibrationReport
+    from onecycle.evaluation.certainty.decisions import Decisions
     from onecycle.evaluation.certainty.thresholds import TagThresholds, ThresholdOptions, ThresholdReport
     from onecycle.evaluation.interpretation import ClassificationInterpretation
     from onecycle.learner.label_issues import LabelIssues
@@ -651,8 +653,8 @@ class Learner:
                 files are; or an Image, a tensor ``(3, H, W)`` (uint8, or from 0 to 1) or pixels uint8 ``(H, W, 3)``,
                 taken as they are. (``open_image`` decodes at full size: for a big JPEG, its prediction differs a
                 little from that of the path, see ``scaled_decode``; so does a Pillow picture that is loaded already.)
-            thresh: probability from which on a tag is given (tags only): one, or one a tag; default those of
-                ``choose_thresholds``, else 0.5.
+            thresh: probability from which on a tag is given (tags only): one, or one a tag; default the rule of
+                ``decide_for`` or ``choose_thresholds``, else 0.5.
             raw: return the model's own probabilities after ``calibrate()``, too.
 
         Returns:
@@ -709,13 +711,21 @@ class Learner:
         """What ``choose_thresholds`` chose for the weights as they are; None before, and after more training."""
         return self.calibrated.thresholds
 
+    @property
+    def decisions(self) -> Decisions:
+        """The rule by which ``predict`` gives tags; printed, it says how."""
+        return self.calibrated.decisions(self.model)
+
+    def decide_for(self, measure: str, *, ds_type: DatasetType = DatasetType.Valid) -> None:
+        """Have ``predict`` decide about tags for ``f2``, ``f1``, ``exact`` or ``precision=0.9``; the headline follows.
+
+        Where the head knows sets of tags, the best set by their probabilities is predicted; else, and for a precision,
+        thresholds are chosen on ``ds_type``. It is saved, loaded and forgotten as thresholds are.
+        """
+        self.say(adopt_measure(self, measure, lambda **how: self.interpret(ds_type).choose_thresholds(**how)))
+
     def calibrate(
-        self,
-        ds_type: DatasetType = DatasetType.Valid,
-        *,
-        n_folds: int = 10,
-        seed: int = 0,
-        groups: Sequence[object] | None = None,
+        self, ds_type: DatasetType = DatasetType.Valid, *, n_folds: int = 10, seed: int = 0, groups: Any = None
     ) -> CalibrationReport:
         """Fit what makes probabilities right, and have ``predict`` show those from now on; see ``interpret()``.
 
@@ -724,7 +734,7 @@ class Learner:
 
         Args:
             ds_type: the part that it is fitted on; the training part is too good to learn it from.
-            n_folds, seed, groups: of the report, which judges each fold by what the others gave.
+            n_folds, seed, groups (an id a picture): of the report, which judges each fold by what the others gave.
 
         Returns:
             The report; its ``calibration`` is fitted on all pictures of the part.
@@ -742,10 +752,8 @@ class Learner:
         the weights are trained on.
 
         Args:
-            beta: how many times recall matters as much as precision.
-            ds_type: the part that they are chosen on.
-            options: ``average``, ``precision``, ``default``, ``rule``, ``exactly_one``, ``n_folds``, ``seed`` and
-                ``groups``, as in ``interpret().choose_thresholds``.
+            beta, ds_type: how many times recall matters as much as precision; the part that they are chosen on.
+            options: see ``ThresholdOptions``.
         """
         report = self.interpret(ds_type).choose_thresholds(beta, **options)
         self.say(f"{report}\n{adopt_thresholds(self, report)}")
@@ -778,8 +786,6 @@ class Learner:
 
     def similar(self, index: int, k: int = 5) -> SimilarPictures:
         """Return the training pictures most like validation picture ``index``; ``.show()`` draws them.
-
-        Where a prediction is wrong, they often say why: a wrong label, a copy, another class that looks the same.
 
         Args:
             index: position in the validation set, as ``interpret().top_losses()`` gives it.
@@ -815,9 +821,7 @@ class Learner:
         """Put what is known of this model into one HTML page; a notebook shows it, ``.save(path)`` writes it.
 
         Args:
-            options: ``interpretation`` (default: of the validation part, made now), ``audit`` (of ``data.audit()``),
-                ``label_issues`` (of ``learn.label_issues()``), ``sweep`` of the learning-rate finder, ``title``, and
-                ``notes`` to show below the verdict; see ``ReportOptions``.
+            options: see ``ReportOptions``.
 
         Raises:
             TypeError: a keyword that is not among them.

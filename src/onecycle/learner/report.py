@@ -150,7 +150,7 @@ class _Builder:
             pairs=confused_pairs(p),
             shots={},
             top=tuple(self._top_loss(int(i)) for i in worst[: say.MOST_TOP_LOSSES]),
-            sliders=make_sliders(p) if p.is_multi else None,
+            sliders=make_sliders(p),
             doubtful=self._doubtful(o.get("label_issues"), self.issue_count),
             issues=self.issue_count,
             columns=tuple(c for c in relabel.COLUMNS if p.is_multi or c != relabel.TAG),

@@ -48,13 +48,13 @@ STOPS, AFTER, RUN = "What stops a run", "After training", "The run"
 OPTION, FILE, DEFAULT = "option", "config file", "default"
 
 GROUPS = {
-    "data": "The data", "split": "Which pictures validate", "size": NETWORK, "arch": TRAINING, "thresholds": AFTER,
+    "data": "The data", "split": "Which pictures validate", "size": NETWORK, "arch": TRAINING, "decide_for": AFTER,
     "name": "Where the run goes", "audit": "What stops a run before it starts, and what does not",
 }  # fmt: skip
 """Comments of config.yaml, by the setting that each stands above."""
 
 
-def setting(default: Any, panel: str, metavar: str, help: str, **bounds: float) -> Any:
+def setting(default: Any, panel: str, metavar: str, help: str, *, option: str = "", **bounds: float) -> Any:
     """Declare a setting of a run.
 
     Args:
@@ -62,10 +62,11 @@ def setting(default: Any, panel: str, metavar: str, help: str, **bounds: float) 
         panel: heading of the help page that it stands under.
         metavar: what the help page calls its value; empty for yes or no.
         help: for the help page; ``{}`` is where the default stands.
+        option: what the command line calls it, where that is not its name.
         **bounds: ``ge``, ``gt``, ``le`` or ``lt`` of pydantic's ``Field``.
     """
     shown = {True: "yes", False: "no"}[default] if isinstance(default, bool) else default
-    about = {"panel": panel, "metavar": metavar, "help": help.format(shown), "bounds": bounds}
+    about = {"panel": panel, "metavar": metavar, "help": help.format(shown), "bounds": bounds, "option": option}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=about)
     return field(default=default, metadata=about)
@@ -138,6 +139,9 @@ class RunConfig:
     lr: float | None = setting(None, TRAINING, "RATE", "Peak learning rate of the head; default: found.", gt=0)
     freeze_epochs: int | None = setting(None, TRAINING, "N", "Of the head alone; default: planned.", ge=0)
     early_stop: bool = setting(True, TRAINING, "", "End where the rest cannot become the best stage; default: {}.")
+    decide_for: str | None = setting(
+        None, AFTER, "MEASURE", "Tags: decide for f2, f1, exact or precision=0.9; default: f2.", option="--for"
+    )
     thresholds: bool = setting(True, AFTER, "", "Choose them for tags; default: {}.")
     calibrate: bool = setting(True, AFTER, "", "Make probabilities right; default: {}.")
     name: str | None = setting(None, RUN, "NAME", "Of the run; default: that of DATA.")
@@ -280,7 +284,20 @@ def _checked(values: Mapping[str, Any], where: Mapping[str, str] | None = None, 
         raise ArgumentError(f"{file}epochs and minutes both say how long to train ({epochs} and {minutes}); keep one")
     if epochs == 0 and checked["freeze_epochs"] == 0:
         raise ArgumentError(f"{file}there is nothing to train: epochs and freeze_epochs are both 0")
+    if checked["decide_for"] is not None:
+        _check_measure(checked, file)
     return checked
+
+
+def _check_measure(values: Mapping[str, Any], file: str) -> None:
+    from onecycle.evaluation.certainty.decisions import Measure
+
+    try:
+        measure = Measure.named(values["decide_for"])
+    except ArgumentError as error:
+        raise ArgumentError(f"{file}decide_for: {error}") from None
+    if measure.precision is not None and not values["thresholds"]:
+        raise ArgumentError(f"{file}decide_for: {measure} is reached by thresholds, and these are not to be chosen")
 
 
 def _simple(value: Any) -> Any:
@@ -290,9 +307,14 @@ def _simple(value: Any) -> Any:
     return str(value) if isinstance(value, (str, Path)) else value
 
 
+def option_of(name: str) -> str:
+    """Return what the command line calls a setting."""
+    return settings()[name].metadata["option"] or f"--{name.replace('_', '-')}"
+
+
 def _option_words(name: str, value: Any) -> list[str]:
     """Return an option as words of a command line."""
-    option = f"--{name.replace('_', '-')}"
+    option = option_of(name)
     if isinstance(value, bool):
         return [option if value else f"--no-{option[2:]}"]
     if isinstance(value, list):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onecycle.errors import DataError
-from onecycle.evaluation.certainty.thresholds import TagThresholds
+from onecycle.evaluation.certainty.decisions import Decisions
 from onecycle.evaluation.predictions import Predictions
 from onecycle.files import parquet_bytes, text_name, write_whole
 
@@ -64,12 +64,8 @@ def run_predictions(run: RunFolder) -> Predictions:
     if predictions.train_counts is not None or not run.metrics.exists():
         return predictions
     counts, n_train = training_counts(run, predictions.classes)
-    thresholds = _thresholds(run.read_json(run.metrics))
-    return replace(predictions, train_counts=counts, n_train=n_train, thresholds=thresholds)
-
-
-def _thresholds(record: Mapping[str, Any]) -> TagThresholds | None:
-    return None if record.get("thresholds") is None else TagThresholds.from_dict(record["thresholds"])
+    decisions = Decisions.from_dict(run.read_json(run.metrics))
+    return replace(predictions, train_counts=counts, n_train=n_train, decisions=decisions)
 
 
 def training_counts(run: RunFolder, classes: Sequence[str]) -> tuple[np.ndarray, int]:
@@ -105,7 +101,7 @@ def _as_table(p: Predictions) -> pa.Table:
         "classes": list(p.classes),
         "is_multi": p.is_multi,
         "calibrated": p.shown is not None,
-        "thresholds": None if p.thresholds is None else p.thresholds.to_dict(),
+        **p.decisions.to_dict(),
         "train_counts": None if p.train_counts is None else [int(k) for k in p.train_counts],
         "n_train": p.n_train,
         "picked_of": p.picked_of,
@@ -149,7 +145,7 @@ def _from_table(table: pa.Table, header: dict[str, Any]) -> Predictions:
         groups=numbers("group", np.int64) if "group" in table.column_names else None,
         decided=labels("predicted"),
         held_out=labels(_HELD_OUT) if _HELD_OUT in table.column_names else None,
-        thresholds=_thresholds(header),
+        decisions=Decisions.from_dict(header),
         train_counts=None if counts is None else np.array(counts, dtype=np.int64),
         n_train=int(header.get("n_train", 0)),
         picked_of=int(header.get("picked_of", 1)),

@@ -10,8 +10,9 @@ from typing import Any
 
 from onecycle.cli.report import read_choice, report_of_run
 from onecycle.cli.screen import LABEL_WIDTH, Screen
-from onecycle.deploy.predictor import adopt_calibration, adopt_thresholds
+from onecycle.deploy.predictor import adopt_calibration, adopt_measure
 from onecycle.errors import ArgumentError, DataError
+from onecycle.evaluation.certainty.decisions import F2
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.class_table import class_rows, worst_first
 from onecycle.evaluation.headline import (
@@ -47,7 +48,7 @@ _NAME_WIDTH = 24
 
 
 def judge(config: RunConfig, learn: Learner, screen: Screen) -> ClassificationInterpretation | None:
-    """Predict the validation part once; choose thresholds and calibrate on it by cross-fitting.
+    """Predict the validation part once; decide for the measure of the settings, calibrate by cross-fitting.
 
     Returns:
         None where no picture validates.
@@ -57,9 +58,10 @@ def judge(config: RunConfig, learn: Learner, screen: Screen) -> ClassificationIn
         return None
     with screen.status("judging the validation pictures"):
         interpretation = learn.interpret()
-        if config.thresholds and learn.data.is_multi:
+        if learn.data.is_multi:
+            choose = interpretation.choose_thresholds if config.thresholds else None
             try:
-                adopt_thresholds(learn, interpretation.choose_thresholds())
+                adopt_measure(learn, config.decide_for or F2.name, choose)
             except (ArgumentError, DataError) as error:
                 screen.warn(f"no thresholds were chosen: {error}")
         if config.calibrate:
@@ -207,10 +209,9 @@ def _show_scores(predictions: Predictions, first: Headline, screen: Screen) -> N
     if first.thresholds == HELD_OUT and chosen is not None:
         how = _RULES.get(chosen.rule, chosen.goal)
         screen.row("", f"chosen thresholds: {how}; each fold was judged by those that the others chose")
-    elif chosen is not None and chosen.default is not None:
-        screen.row(
-            "", f"predict gives a tag from {chosen.default:g} on, the default: no other choice is clearly better"
-        )
+    elif predictions.is_multi:
+        why = "" if chosen is None else ", the default: no other choice is clearly better"
+        screen.row("decided", f"{predictions.decisions}{why}")
 
 
 def _baseline(e: Estimate) -> str:

@@ -57,6 +57,8 @@ def prepare_data(config: RunConfig, screen: Screen) -> TrainingStart:
     layout = build.layout_of(config)
     for line in layout.lines()[:MOST_DATA_LINES]:
         screen.line(line)
+    if config.decide_for is not None and not layout.is_multi:
+        raise ArgumentError("--for is for tags; with one class a picture the most probable is predicted: leave it out")
     config = build.settled(config, layout)
     screen.event("data", **build.described(layout), reasons=[list(r) for r in layout.reasons])
     split = build.split_of(config, layout)

@@ -24,13 +24,15 @@ class Constant:
     """A prediction that is the same for every picture."""
 
     probs: np.ndarray  # float (C,)
-    named: tuple[int, ...]  # the classes that it names, the commonest first; none where it gives probabilities
+    named: tuple[int, ...] | None  # the classes that it names, the commonest first; None where it gives probabilities
     value: float  # its score
 
     def in_words(self, classes: Sequence[str], word: str) -> str:
         """Say what it says of every picture; ``word`` is what a class is called."""
-        if not self.named:
+        if self.named is None:
             return SHARES
+        if not self.named:
+            return "always no tag"
         named = shown([safe_text(classes[c]) for c in self.named], most=NAMED)
         if len(self.named) == 1:
             return f"always the same {word}: {named}"
@@ -41,7 +43,8 @@ def best_constant(score: WeightedScore, targets: np.ndarray, c: int) -> Constant
     """Return the best prediction that is the same for every picture: what a model that never looks could reach.
 
     Single labels: the commonest class (of top-k accuracy the k commonest). Tags: the k commonest, with the k that
-    scores best; a score that reads probabilities gets the shares. Shares are those of the judged pictures: whatever
+    scores best; of exact matches the commonest set; a score that reads probabilities gets the shares.
+    Shares are those of the judged pictures: whatever
     was learned of shares in training, naming the same on each of *these* scores no more than that, so what a model has
     above it comes from the pictures.
 
@@ -63,12 +66,13 @@ def best_constant(score: WeightedScore, targets: np.ndarray, c: int) -> Constant
         return float(score.weighted(np.broadcast_to(probs, truth.shape), targets, once)[0])
 
     if not names or targets.ndim == 1:
-        return Constant(shares, tuple(order[:names].tolist()), judged(shares))
-    sizes = _set_sizes(c)
-    sets = [np.isin(np.arange(c), order[:k]).astype(float) for k in sizes]
-    values = [judged(named) for named in sets]
+        return Constant(shares, tuple(order[:names].tolist()) if names else None, judged(shares))
+    allowed = getattr(score, "constants", None)
+    named = [tuple(order[:k].tolist()) for k in _set_sizes(c)] if allowed is None else allowed(truth)
+    sets = [np.isin(np.arange(c), tags).astype(float) for tags in named]
+    values = [judged(tags) for tags in sets]
     best = int(np.argmax([-math.inf if math.isnan(v) else sign * v for v in values]))
-    return Constant(sets[best], tuple(order[: sizes[best]].tolist()), values[best])
+    return Constant(sets[best], named[best], values[best])
 
 
 def with_baseline(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +19,7 @@ from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.half_samples import HalfSamples, draw_halves, t_quantile
 from onecycle.evaluation.scores import (
     average_precisions,
+    exact_matches,
     fbeta_score,
     mean_without_nan,
     one_hot,
@@ -71,6 +72,8 @@ class SumScore:
     informative: Rows | None = None
     """(probs, targets) → which pictures each of the K parts rests on that the score is a mean of, bool (N, K); None:
     one part, which rests on all pictures. A score of 1 from five of them is known no better than five of them say."""
+    constants: Callable[[np.ndarray], list[tuple[int, ...]]] | None = None
+    """Truth, bool (N, C) → the sets of tags that a baseline may name for every picture; None: the k commonest tags."""
 
     def weighted(self, probs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the score for each row of ``weights`` float ``(B, N)``, float64 ``(B,)``."""
@@ -151,16 +154,27 @@ def log_loss() -> SumScore:
     return _mean_of("log loss", losses, bounded=False, falls=True, names=0)
 
 
-def sample_fbeta(beta: float = 2.0, thresh: Thresh = 0.2) -> SumScore:
-    """Mean over pictures of F-beta of that picture's tags; a tag is given from ``thresh`` on.
+def sample_fbeta(beta: float = 2.0, thresh: Thresh | None = 0.2) -> SumScore:
+    """Mean over pictures of F-beta of that picture's tags; a tag is given from ``thresh`` on; None: of decisions.
 
     A picture that neither has nor is given a tag counts 0, as in ``onecycle.train.metrics.fbeta``.
     """
 
     def values(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return sample_fbeta_score(p >= np.asarray(thresh), y > 0, beta)
+        return sample_fbeta_score(p >= _limit(thresh), y > 0, beta)
 
     return _mean_of(f"sample-F{beta:g}{_at(thresh)}", values)
+
+
+def exact_match() -> SumScore:
+    """Share of pictures that are given exactly their tags: of decisions as 0.0 and 1.0."""
+    score = _mean_of("exact-match share", lambda p, y: exact_matches(p >= 0.5, y > 0).astype(float))
+    return replace(score, constants=lambda truth: [_commonest_set(truth)])
+
+
+def _commonest_set(truth: np.ndarray) -> tuple[int, ...]:
+    sets, counts = np.unique(truth, axis=0, return_counts=True)
+    return tuple(np.flatnonzero(sets[counts.argmax()]).tolist())
 
 
 def micro_fbeta(beta: float = 1.0, thresh: Thresh = 0.5) -> SumScore:
@@ -175,14 +189,24 @@ def macro_fbeta(beta: float = 1.0, thresh: Thresh = 0.5) -> SumScore:
     return _tag_score(name, thresh, lambda t: mean_without_nan(each(*_counts(t)), axis=-1), "tp fp fn", macro=True)
 
 
-def micro_precision(thresh: Thresh = 0.5) -> SumScore:
+def micro_precision(thresh: Thresh | None = 0.5) -> SumScore:
     """Of all tags given, the share that is true; NaN where none is given."""
     return _tag_score("precision", thresh, lambda t: precision_score(*_summed(t)[:2]), "tp fp")
 
 
-def micro_recall(thresh: Thresh = 0.5) -> SumScore:
-    """Of all true tags, the share that is given."""
-    return _tag_score("recall", thresh, lambda t: recall_score(*_summed(t)[::2]), "tp fn")
+def micro_recall(thresh: Thresh | None = 0.5, *, least_precision: float | None = None) -> SumScore:
+    """Of all true tags, the share that is given; the baseline, too, has ``least_precision`` where that is asked for."""
+    score = _tag_score("recall", thresh, lambda t: recall_score(*_summed(t)[::2]), "tp fn")
+    if least_precision is None:
+        return score
+
+    def precise(truth: np.ndarray) -> list[tuple[int, ...]]:
+        shares = truth.mean(axis=0)
+        order = np.argsort(-shares, kind="stable")
+        precision = shares[order].cumsum() / np.arange(1, len(order) + 1)  # of the k commonest
+        return [tuple(order[:k].tolist()) for k in range(int((precision >= least_precision).sum()) + 1)]
+
+    return replace(score, name=f"recall at precision {least_precision:g}", constants=precise)
 
 
 def default_scores(n_classes: int, *, is_multi: bool) -> list[WeightedScore]:
@@ -197,7 +221,7 @@ def default_scores(n_classes: int, *, is_multi: bool) -> list[WeightedScore]:
 
 
 def _tag_score(
-    name: str, thresh: Thresh, total: Callable[[np.ndarray], np.ndarray], counted: str, *, macro: bool = False
+    name: str, thresh: Thresh | None, total: Callable[[np.ndarray], np.ndarray], counted: str, *, macro: bool = False
 ) -> SumScore:
     """Return a score of the sums of ``_tag_rows`` that rests on those of tp, fp, fn that are ``counted``."""
     rows = partial(_tag_rows, thresh=thresh)
@@ -210,9 +234,9 @@ def _tag_score(
     return SumScore(name=f"{name}{_at(thresh)}", rows=rows, total=total, informative=informative)
 
 
-def _tag_rows(probs: np.ndarray, targets: np.ndarray, *, thresh: Thresh) -> np.ndarray:
+def _tag_rows(probs: np.ndarray, targets: np.ndarray, *, thresh: Thresh | None) -> np.ndarray:
     """Return tp, fp, fn of each tag side by side, float ``(N, 3C)``."""
-    predicted, truth = probs >= np.asarray(thresh), one_hot(targets, probs.shape[1])
+    predicted, truth = probs >= _limit(thresh), one_hot(targets, probs.shape[1])
     return np.concatenate([predicted & truth, predicted & ~truth, ~predicted & truth], axis=1).astype(float)
 
 
@@ -226,8 +250,13 @@ def _summed(sums: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(count.sum(axis=-1) for count in _counts(sums))
 
 
-def _at(thresh: Thresh) -> str:
-    return f" at {float(np.asarray(thresh)):g}" if np.ndim(thresh) == 0 else ""
+def _limit(thresh: Thresh | None) -> np.ndarray:
+    """Return what probabilities are compared with; decisions, 0.0 and 1.0, with what lies between."""
+    return np.asarray(0.5 if thresh is None else thresh)
+
+
+def _at(thresh: Thresh | None) -> str:
+    return f" at {float(np.asarray(thresh)):g}" if thresh is not None and np.ndim(thresh) == 0 else ""
 
 
 # -- intervals -----------------------------------------------------------------------------------------------

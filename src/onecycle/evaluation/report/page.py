@@ -72,13 +72,15 @@ def payload(content: ReportContent) -> dict[str, Any]:
         "thumbs": {str(i): src for i, src in content.thumbs.items()},
         "columns": list(content.columns),
     }
-    if content.sliders is None:
+    if not p.is_multi:
         made["truth"] = p.known_targets.tolist()
         made["predicted"] = p.decided.tolist()
         made["probs"] = np.round(p.shown_probs.max(axis=1).astype(float), 3).tolist()
         return made
+    made |= {"truth": packed_bits(p.truth), "beta": p.beta}
     s = content.sliders
-    made["truth"] = packed_bits(p.truth)
+    if s is None:
+        return made | {"predicted": packed_bits(p.predicted)}
     made["ranks"] = as_text(s.ranks)
     made["inUse"] = list(s.in_use)
     # The common grid is steps/200; the threshold in use is added where it is another: [place, value].

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onecycle.evaluation.certainty.calibration import Calibration, cross_fit, fit_calibration, make_folds
-from onecycle.evaluation.certainty.intervals import Estimate, micro_precision, micro_recall, sample_fbeta
+from onecycle.evaluation.certainty.intervals import Estimate, micro_precision, micro_recall
 from onecycle.evaluation.certainty.reliability import (
     PER_BIN,
     TOLERANCE,
@@ -69,13 +69,8 @@ def measure(p: Predictions) -> Scores:
     first, others = headline(p), other_scores(p)
     if not p.is_multi:
         return Scores(first, tuple(others))
-    in_use = [micro_precision(0.5), micro_recall(0.5)]
-    if p.thresholds is None:
-        in_use.insert(0, sample_fbeta(p.beta, 0.5))
-    at = "at the thresholds in use" if p.thresholds is not None else f"at {float(p.limits[0]):g}"
-    decided = [
-        replace(e, name=f"{e.name.removesuffix(' at 0.5')} {at}") for e in (estimate_decisions(s, p) for s in in_use)
-    ]
+    in_use = [estimate_decisions(score, p) for score in (micro_precision(None), micro_recall(None))]
+    decided = [replace(e, name=f"{e.name} as decided") for e in in_use]
     return Scores(first, (*decided, *others))
 
 

@@ -1,4 +1,4 @@
-"""Threshold sliders: what the page needs to recompute precision, recall and F2 exactly as Python does.
+"""Threshold sliders: what the page needs to recompute precision, recall and F exactly as Python does.
 
 The page never sees a probability. For each picture and tag it gets how many thresholds of that tag's grid the
 probability reaches, compared here, in the number format in which ``predict`` compares. Whether a tag is predicted at
@@ -28,12 +28,14 @@ class Sliders:
     fixed: tuple[int, ...] = ()  # tags that no threshold decides (the most probable of a group is predicted)
 
 
-def make_sliders(p: Predictions) -> Sliders:
-    """Return ranks and grids for predictions of tags.
+def make_sliders(p: Predictions) -> Sliders | None:
+    """Return ranks and grids for predictions of tags; None where no thresholds decide.
 
     The thresholds in use are compared in double precision, as chosen ones are, the common grid in single precision, as
     ``thresh=`` is.
     """
+    if p.limits is None:
+        return None
     grids, compared, in_use = zip(*map(_grid, p.limits.tolist()), strict=True)
     columns = zip(compared, p.compared.T.astype(np.float64), strict=True)
     ranks = np.stack([np.searchsorted(grid, probs, side="right") for grid, probs in columns], axis=1).astype(np.uint8)

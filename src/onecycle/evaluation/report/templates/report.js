@@ -21,18 +21,19 @@
 
   /* ---- truth and predictions -------------------------------------------------------------------------- */
 
-  const bits = data.multi ? bytesOf(data.truth) : null;
-  const ranks = data.multi ? bytesOf(data.ranks) : null;
-  const places = data.multi ? data.inUse.slice() : [];
+  const truth = data.multi ? bytesOf(data.truth) : null;
+  const ranks = data.ranks ? bytesOf(data.ranks) : null;
+  const decided = data.multi && !ranks ? bytesOf(data.predicted) : null;
+  const places = ranks ? data.inUse.slice() : [];
 
-  const isTrue = (i, k) => {
-    if (!data.multi) return data.truth[i] === k;
-    const at = i * c + k;
-    return ((bits[at >> 3] >> (7 - (at & 7))) & 1) === 1;
-  };
+  const hasBit = (bytes, at) => ((bytes[at >> 3] >> (7 - (at & 7))) & 1) === 1;
+  const isTrue = (i, k) => (data.multi ? hasBit(truth, i * c + k) : data.truth[i] === k);
   /* A tag is predicted where its probability reaches its threshold: where more thresholds are reached than lie below. */
   const isPredictedAt = (i, k, at) => ranks[i * c + k] > at[k];
-  const isPredicted = (i, k) => (data.multi ? isPredictedAt(i, k, data.inUse) : data.predicted[i] === k);
+  const isPredicted = (i, k) => {
+    if (ranks) return isPredictedAt(i, k, data.inUse);
+    return decided ? hasBit(decided, i * c + k) : data.predicted[i] === k;
+  };
 
   /* ---- pictures behind numbers ------------------------------------------------------------------------ */
 
@@ -168,6 +169,7 @@
     return place === extra[0] ? extra[1] : (place - 1) / STEPS;
   };
   const placeOf = (k, step) => step + (data.extra[k] && step >= data.extra[k][0] ? 1 : 0);
+  const weight = data.beta * data.beta; // of a missed tag against a wrong one, in F
   const share = (part, whole) => (whole > 0 ? part / whole : NaN);
   const text = (value, digits) => (Number.isNaN(value) ? "–" : value.toFixed(digits));
 
@@ -191,9 +193,9 @@
         if (said && real) hits += 1;
       }
       tp += hits; fp += predicted - hits; fn += wanted - hits;
-      if (predicted + 4 * wanted > 0) sum += (5 * hits) / (predicted + 4 * wanted);
+      if (predicted + weight * wanted > 0) sum += ((1 + weight) * hits) / (predicted + weight * wanted);
     }
-    return { f2: sum / n, precision: share(tp, tp + fp), recall: share(tp, tp + fn) };
+    return { f: sum / n, precision: share(tp, tp + fp), recall: share(tp, tp + fn) };
   };
 
   const setNumber = (cell, value, digits) => {
@@ -217,11 +219,11 @@
       setNumber(row.querySelector(".at"), slider ? value : NaN, 3);
       setNumber(row.querySelector(".precision"), share(tp, tp + fp), 3);
       setNumber(row.querySelector(".recall"), share(tp, tp + fn), 3);
-      setNumber(row.querySelector(".f2"), share(5 * tp, 5 * tp + 4 * fn + fp), 3);
+      setNumber(row.querySelector(".f"), share((1 + weight) * tp, (1 + weight) * tp + weight * fn + fp), 3);
     };
     const showTotals = () => {
       const totals = overall();
-      setNumber(byId("total-f2"), totals.f2, 4);
+      setNumber(byId("total-f"), totals.f, 4);
       setNumber(byId("total-precision"), totals.precision, 4);
       setNumber(byId("total-recall"), totals.recall, 4);
       const values = places.map((place, k) => Number(valueAt(k, place).toFixed(6)));
@@ -273,7 +275,7 @@
     }
     showAll();
   };
-  if (data.multi) startSliders();
+  if (ranks) startSliders();
 
   /* ---- new labels ----------------------------------------------------------------------------------------- */
 

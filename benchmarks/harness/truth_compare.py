@@ -10,6 +10,7 @@ from scipy.special import expit, logsumexp
 
 from harness.truth import Claim, Counted, Sentence, Setting, Trial, at_least, at_most
 from harness.truth_data import PLANET, World
+from onecycle.evaluation.certainty.decisions import F2, Decisions
 from onecycle.evaluation.certainty.intervals import accuracy, sample_fbeta
 from onecycle.evaluation.comparison import Candidate, Comparison, compare_all
 from onecycle.evaluation.label_issues import rank_labels
@@ -63,7 +64,8 @@ def _predictions(z: np.ndarray, truth: np.ndarray, groups: np.ndarray | None, is
     probs = expit(z) if is_multi else np.exp(z - logsumexp(z, axis=1, keepdims=True))
     names = tuple(f"label {i}" for i in range(z.shape[1]))
     files, targets = tuple(f"{i}.jpg" for i in range(len(z))), truth.astype(np.int64) if is_multi else truth.argmax(1)
-    return Predictions.of(probs, is_multi=is_multi, files=files, classes=names, targets=targets, groups=groups)
+    known = {"files": files, "classes": names, "targets": targets, "groups": groups}
+    return Predictions.of(probs, is_multi=is_multi, decisions=Decisions(F2), **known)
 
 
 def _groups(rng: np.random.Generator, n: int, n_groups: int) -> np.ndarray | None:

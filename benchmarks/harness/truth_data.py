@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import expit, logsumexp, ndtri
 
-from onecycle.evaluation.certainty.decisions import Decisions
+from onecycle.evaluation.certainty.decisions import F2, Decisions
 from onecycle.evaluation.certainty.intervals import WeightedScore
 from onecycle.evaluation.certainty.thresholds import choose_thresholds
 from onecycle.evaluation.predictions import Predictions
@@ -60,6 +60,7 @@ class World:
         return Predictions.of(
             probs.astype(np.float32),
             is_multi=self.is_multi,
+            decisions=Decisions(F2),
             files=tuple(f"{i}.jpg" for i in range(n)) if n <= 20_000 else ("x.jpg",) * n,
             classes=tuple(f"label {i}" for i in range(c)),
             targets=targets,

@@ -27,7 +27,13 @@ from onecycle.runs.load import interpretation_of, load_bunch, load_learner
 from onecycle.runs.predictions import run_predictions
 
 KINDS: dict[str, dict[str, Any]] = {"classes": {"csv": "labels.csv"}, "tags": {"csv": "tags.csv", "label_delim": " "}}
-NAMES = {"classes": "accuracy", "tags": "sample-F2 at 0.2"}  # few pictures bear out no choice
+MEASURES = {"tags, exact": "exact"}
+KINDS["tags, exact"] = KINDS["tags"]
+NAMES = {  # few pictures bear out no choice of thresholds
+    "classes": "accuracy",
+    "tags": "sample-F2 at 0.2",
+    "tags, exact": "exact-match share at 0.5",
+}
 
 
 @pytest.fixture(scope="module", params=list(KINDS))
@@ -35,6 +41,7 @@ def trained(request, colour_path, tmp_path_factory) -> tuple[str, RunFolder, dic
     """The kind of labels, a run of it, and the last event of its training."""
     out = tmp_path_factory.mktemp(request.param)
     settings = {
+        "decide_for": MEASURES.get(request.param),
         "data": str(colour_path),
         "label_check": False,
         "size": 32,
@@ -62,7 +69,7 @@ def test_everything_that_speaks_of_a_run_says_one_number(trained, colour_path, t
     assert first["name"] == NAMES[kind]
     assert set(first) == {f.name for f in fields(Headline)} - {"signed", "gain"} | {"gain_low", "gain_high"}
     assert first["low"] <= first["value"] <= first["high"]
-    assert first["thresholds"] == ("fixed" if kind == "tags" else None)
+    assert first["thresholds"] == (None if kind == "classes" else "fixed")
     assert done["headline"] == first
 
     learn = load_learner(run, bunch=load_bunch(run))
@@ -122,12 +129,12 @@ def test_what_was_written_without_a_headline_gives_the_same(trained, tmp_path, c
 
 
 def test_one_beta_for_a_run(trained, capsys):
-    """F is F2 for tags and F1 for classes, in the report's table as in evaluate's."""
+    """F is F2 for tags that are decided for it and F1 for classes, in the report's table as in evaluate's."""
     kind, run, _ = trained
     learn = load_learner(run, bunch=load_bunch(run))
     rows = report_of_run(run, learn, interpretation_of(run, learn), issues=None).content.rows
     _, found = evaluated(capsys, run.path, None, LayoutOptions())
-    key = "f2" if kind == "tags" else "f1"
+    key = "f2" if kind == "tags" else "f1"  # of exact matches F1
     values = {c["name"]: c[key] for c in found["classes"]}
     assert values == pytest.approx({r.name: r.fbeta.value for r in rows if r.support}, nan_ok=True)
     assert Path(found["file"]).is_file()

@@ -135,7 +135,7 @@ def test_a_threshold_is_said_and_decides(tag_run, few, capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert "from a probability of 0 on, as asked" in out
     run_predict(tag_run.path, [few])
-    assert "thresholds that the run chose for" in " ".join(capsys.readouterr().out.split())
+    assert "a tag is predicted from its threshold on (" in " ".join(capsys.readouterr().out.split())
 
 
 def test_files_that_cannot_be_read_are_named_and_the_others_kept(class_run, few, capsys):

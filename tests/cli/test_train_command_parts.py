@@ -17,7 +17,7 @@ from onecycle.cli.training.results import confused, weak_classes
 from onecycle.cli.training.start import audit_line, check_faults, guarantee
 from onecycle.data.audit.findings import AuditReport, Finding
 from onecycle.errors import DataError, UnreadableImagesError
-from onecycle.evaluation.certainty.decisions import Decisions
+from onecycle.evaluation.certainty.decisions import F2, Decisions
 from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.evaluation.headline import headline, scores_of
 from onecycle.evaluation.predictions import Predictions
@@ -172,7 +172,7 @@ def test_the_headline_is_the_score_of_chosen_thresholds_with_the_baseline():
     assert (first.name, first.value) == ("sample-F2 at chosen thresholds", 0.75)
     assert first.baseline == pytest.approx((1 + 1 + 2 * 5 / 6) / 4)
     assert [e.name for e in others] == ["sample-F2 at 0.2", "micro-F1 at 0.5"]  # no tag has the positives for an AP
-    at_02 = scores_of(said)[0]
+    at_02 = scores_of(replace(said, decisions=Decisions(F2)))[0]
     assert (at_02.name, at_02.value, at_02.baseline) == ("sample-F2 at 0.2", 1.0, first.baseline)
 
 

@@ -157,7 +157,7 @@ def test_tags_are_compared_by_decisions_and_by_scores():
     first = truth.copy()
     first[:, 1] = 0  # never gives "dog"
     found = compare(tagged("a", first, truth), tagged("b", truth, truth))
-    assert [s.name for s in found.scores] == ["sample-F2 at 0.2", "micro-F1 at 0.5", "macro-AP"]
+    assert [s.name for s in found.scores] == ["sample-F2 at 0.5", "sample-F2 at 0.2", "micro-F1 at 0.5", "macro-AP"]
     assert all(s.value > 0 for s in found.scores)
     worst = found.per_class[0]
     assert (found.measure, worst.name, worst.first, worst.other, worst.sure) == ("F2", "dog", 0.0, 1.0, True)

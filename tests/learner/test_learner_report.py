@@ -15,6 +15,7 @@ from torch import nn
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.synthetic.tiles import write_sample
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.intervals import sample_fbeta
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.learner import Learner
@@ -77,7 +78,9 @@ def test_its_numbers_are_those_of_the_interpretation(report, learn):
     table = interpretation.tag_report(thresh=0.5)
     assert [r.tp for r in report.content.rows] == table["tp"].tolist()
     assert [r.fn for r in report.content.rows] == table["fn"].tolist()
-    assert report.content.scores.headline.value == pytest.approx(interpretation.metrics()[0].value)
+    assert report.content.scores.headline.value == pytest.approx(
+        interpretation.metrics([sample_fbeta(2, 0.5)])[0].value
+    )
 
 
 def test_it_is_saved_whole(report, tmp_path):

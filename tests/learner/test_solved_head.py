@@ -213,13 +213,22 @@ def test_a_head_that_ends_in_sets_is_saved_loaded_and_trained_on(colour_path, tm
     learn.trainer.head = nn.Sequential(*learn.model[1][2:])  # as while it is solved
     solved.put_sets(learn, TagSets.of(sets, torch.zeros(len(sets)), len(tags)))
     learn.trainer.head = None
-    learn.save("sets")
     path = learn.data.valid_ds.items[0]
+    assert learn.predict(path)[1].tolist() == (learn.predict(path)[2] >= 0.5).long().tolist(), "nobody named a measure"
+    learn.decide_for("exact")
+    known = learn.decisions.sets
+    best = known.sets[known.probs(learn.predict(path)[2][None].numpy())[0].argmax()]
+    assert learn.predict(path)[1].tolist() == best.astype(int).tolist()
+    assert learn.predict(path, thresh=0.0)[1].tolist() == [1] * learn.data.c, "the caller's threshold wins"
+    learn.save("sets")
     again = learner(colour_path, tmp_path, multi=True)
     again.load("sets")
     torch.testing.assert_close(again.predict(path)[2], learn.predict(path)[2])
-    probs = Predictor.load(tmp_path / "models" / "sets").predict(str(path)).probs[0]
-    np.testing.assert_allclose(probs, learn.predict(path)[2], atol=1e-5)
+    said = Predictor.load(tmp_path / "models" / "sets").predict(str(path))
+    np.testing.assert_allclose(said.probs[0], learn.predict(path)[2], atol=1e-5)
+    assert said.decisions.measure == again.decisions.measure == learn.decisions.measure
+    assert said.decided[0].tolist() == again.predict(path)[1].tolist() == best.astype(int).tolist()
     again.unfreeze()
     again.fit(1, 1e-4)
+    assert again.decisions.measure is None, "forgotten, as the weights changed"
     assert np.isfinite(again.recorder.rows[0].train_loss)

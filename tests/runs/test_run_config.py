@@ -157,3 +157,13 @@ def test_values_are_checked_wherever_they_come_from():
         RunConfig(data="x", bs=1)
     with pytest.raises(ArgumentError, match="nothing to train"):
         replace(RunConfig(data="x", epochs=0), freeze_epochs=0)
+
+
+def test_the_measure_of_decisions_is_checked_with_the_settings():
+    assert RunConfig.merged(None, {"data": "x", "decide_for": "precision=0.9"}).command() == (
+        "onecycle train x --for precision=0.9"
+    )
+    with pytest.raises(ArgumentError, match="decide_for: decisions are made for f2, f1, exact"):
+        RunConfig.merged(None, {"data": "x", "decide_for": "f3"})
+    with pytest.raises(ArgumentError, match="reached by thresholds, and these are not to be chosen"):
+        RunConfig.merged(None, {"data": "x", "decide_for": "precision=0.9", "thresholds": False})

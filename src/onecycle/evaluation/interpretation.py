@@ -120,6 +120,17 @@ class ClassificationInterpretation:
         data, part = self.data, self._dataset()
         if len(self) != (n := len(part.items)):
             raise ArgumentError(f"these are {len(self)} predictions, and the {self._part_name()} has {n} pictures")
+        return replace(
+            self._said(),
+            files=tuple(text_name(path, data.path) for path in part.items),
+            rows=part.rows,
+            train_counts=np.asarray(data.labels.counts(data.split.train), dtype=np.int64),
+            n_train=len(data.split.train),
+            **self._picked(),
+        )
+
+    def _said(self) -> Predictions:
+        """Return the predictions without what only the data knows of these pictures."""
         calibration, decisions = self._calibrated if self.weights_changed else _calibrated(self.learn)
         of, held_out = self._held_out or (None, None)
         return Predictions.of(
@@ -128,15 +139,11 @@ class ClassificationInterpretation:
             calibration=calibration,
             decisions=decisions if self.is_multi else None,
             held_out=held_out if decisions is not None and of == decisions.thresholds else None,
-            files=tuple(text_name(path, data.path) for path in part.items),
+            files=tuple(map(str, range(len(self)))),
             classes=tuple(map(str, self.classes)),
-            rows=part.rows,
             targets=self.y_true.numpy(),
             losses=self.losses.numpy(),
             groups=self._own_groups(None),
-            train_counts=np.asarray(data.labels.counts(data.split.train), dtype=np.int64),
-            n_train=len(data.split.train),
-            **self._picked(),
         )
 
     @property
@@ -402,7 +409,7 @@ class ClassificationInterpretation:
         taken = columns_of(columns, self.data.lists.pictures.frame, self._dataset().rows, len(self.data.labels))
         if columns is None:
             taken |= label_columns(truth, self.classes)
-        chosen, values = judged_by(self.predictions) if score is None else (score, self.preds.numpy())
+        chosen, values = judged_by(self._said()) if score is None else (score, self.preds.numpy())
         groups = self._own_groups(None)
         return find_slices(chosen, values, truth, taken, groups=groups, least=least, seed=seed)
 

@@ -360,6 +360,13 @@ def test_a_heatmap_explains_the_actual_class_and_small_maps_are_left_out() -> No
     assert len(small.axes[0].images) == 1
 
 
+def test_maps_of_several_pictures_are_those_of_each() -> None:
+    found = from_pairs(["cat", "dog"], [(1, 0), (0, 0), (1, 1)])
+    for own, together in zip([found.grad_cam(i) for i in (2, 0)], found.grad_cams([2, 0]), strict=True):
+        np.testing.assert_allclose(together, own, rtol=1e-5)
+    np.testing.assert_allclose(found.grad_cams([0], [0])[0], found.grad_cam(0, class_index=0), rtol=1e-5)
+
+
 def test_tags_are_titled_by_what_is_wrong_with_them() -> None:
     found = multi([[0.95, 0.1, 0.8], [0.9, 0.1, 0.1]], [[0, 1, 1], [1, 0, 0]])
     figure = found.plot_top_losses(2, return_fig=True)

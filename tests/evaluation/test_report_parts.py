@@ -210,6 +210,14 @@ def test_pictures_are_made_until_the_budget_is_spent():
     assert sum(map(len, found.values())) <= 9000
 
 
+def test_once_the_budget_is_spent_no_more_pictures_are_read():
+    seen = []
+    album = PagePictures(lambda i: seen.append(i) or toys.drawn(i), budget=9000)
+    album.thumbnails(range(5000), 64)
+    assert len(album.left_out) > 4900
+    assert len(seen) < 100
+
+
 def test_a_picture_that_is_gone_is_a_placeholder():
     album = PagePictures(lambda i: None)
     assert album.shot(3, 64).src == ""

@@ -75,6 +75,17 @@ def test_the_data_comes_back_with_its_split(made):
     assert np.allclose(probs, learn.get_preds()[0], atol=1e-5)
 
 
+def test_a_head_on_several_stages_is_built_once(made, tmp_path, monkeypatch):
+    run, learn, _ = made
+    config = RunConfig.read(run.config)
+    stages = make_learner(config, learn.data, tmp_path, head={"levels": "auto"})
+    stem = tmp_path / "stages"
+    stages.save(stem, with_opt=False)
+    monkeypatch.setattr("onecycle.learner.heads.exchange.create_cnn_model", None)
+    again = load_learner(run, bunch=learn.data, stem=stem)
+    assert np.array_equal(again.get_preds()[0], stages.get_preds()[0])
+
+
 def test_predictions_are_not_made_again(made, monkeypatch):
     run, learn, _ = made
     again = load_learner(run, bunch=load_bunch(run))

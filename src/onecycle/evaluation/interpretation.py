@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
@@ -257,15 +258,25 @@ class ClassificationInterpretation:
         Raises:
             ArgumentError: the weights are no longer those that predicted.
         """
+        return self.grad_cams([index], None if class_index is None else [class_index])[0]
+
+    def grad_cams(self, indices: Sequence[int], classes: Sequence[int] | None = None) -> list[np.ndarray]:
+        """Return ``grad_cam`` of several pictures, those that follow each other in one shape in one pass."""
         if self.weights_changed:
             raise ArgumentError(
                 "the learner's weights have changed since these predictions, so a map would explain others: make a "
                 "new one with learn.interpret()"
             )
         earlier = {} if self.data is self.learn.data else {"data": self.data}
-        chosen = self.explained_class(index) if class_index is None else class_index
-        x = self.learn.dataset_tensor(self.ds_type, index, **earlier)
-        return np.asarray(grad_cam(self.learn.model, x, chosen)[0])
+        chosen = [self.explained_class(i) for i in indices] if classes is None else classes
+        seen = [
+            (self.learn.dataset_tensor(self.ds_type, i, **earlier), c) for i, c in zip(indices, chosen, strict=True)
+        ]
+        maps: list[np.ndarray] = []
+        for _, of_shape in groupby(seen, key=lambda pair: pair[0].shape):
+            pictures, explained = zip(*of_shape, strict=True)
+            maps += [*grad_cam(self.learn.model, torch.cat(pictures), torch.tensor(explained))]
+        return maps
 
     def plot_top_losses(
         self,

@@ -131,7 +131,6 @@ class _Builder:
             issues=self.issue_count,
             trained_on=self.interpretation.is_training_part,
         )
-        worst = np.argsort(-p.known_losses, kind="stable")
         folder = self.learn.data.path.name
         content = ReportContent(
             title=o.get("title") or (f"Report on {folder}" if folder else "Report"),
@@ -149,7 +148,7 @@ class _Builder:
             together=say.tags_together(p) if p.is_multi else (),
             pairs=confused_pairs(p),
             shots={},
-            top=tuple(self._top_loss(int(i)) for i in worst[: say.MOST_TOP_LOSSES]),
+            top=self._top_losses(),
             sliders=make_sliders(p),
             doubtful=self._doubtful(o.get("label_issues"), self.issue_count),
             issues=self.issue_count,
@@ -181,28 +180,32 @@ class _Builder:
             self.missing["curves"] = "No history of training: this model was loaded, not trained, in this session."
         return plots
 
-    def _top_loss(self, index: int) -> TopLoss:
-        p, explained = self.predictions, self.interpretation.explained_class(index)
-        heat = self._heat(index, explained)
-        return TopLoss(
-            index=index,
-            loss=float(p.known_losses[index]),
-            labels=say.shown_labels(p, index),
-            plain=self.pictures.shot(index, LARGE_PX),
-            heat=None if heat is None else self.pictures.shot(index, LARGE_PX, heat=heat),
-            explained=p.classes[explained],
+    def _top_losses(self) -> tuple[TopLoss, ...]:
+        """Return the pictures with the largest losses, plain and under a heat map where it shows anything."""
+        p = self.predictions
+        worst = np.argsort(-p.known_losses, kind="stable")[: say.MOST_TOP_LOSSES].tolist()
+        heats = self._heats(worst)
+        return tuple(
+            TopLoss(
+                index=index,
+                loss=float(p.known_losses[index]),
+                labels=say.shown_labels(p, index),
+                plain=self.pictures.shot(index, LARGE_PX),
+                heat=None if heat is None or not heat.any() else self.pictures.shot(index, LARGE_PX, heat=heat),
+                explained=p.classes[self.interpretation.explained_class(index)],
+            )
+            for index, heat in zip(worst, heats, strict=True)
         )
 
-    def _heat(self, index: int, explained: int) -> np.ndarray | None:
-        """Return a heat map; None, with the reason on the page, where none can be made."""
-        if "heat" in self.missing:
-            return None
+    def _heats(self, indices: Sequence[int]) -> Sequence[np.ndarray | None]:
+        """Return their heat maps; None each, with the reason on the page, where they cannot be made."""
+        there = [i for i in indices if self.pictures.read(i) is not None]
         try:
-            heat = self.interpretation.grad_cam(index, explained)
+            heats = dict(zip(there, self.interpretation.grad_cams(there), strict=True))
         except (OnecycleError, OSError) as error:
             self.missing["heat"] = f"No heat maps: {error}"
-            return None
-        return heat if heat.any() else None
+            heats = {}
+        return [heats.get(i) for i in indices]
 
     def _doubtful(self, issues: Issues, count: IssueCount | None) -> tuple[DoubtfulPicture, ...] | None:
         if issues is None or count is None:

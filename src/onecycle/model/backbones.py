@@ -119,7 +119,7 @@ def _by_name(name: str) -> Architecture:
     import timm
 
     plain, _, tag = name.partition(".")
-    if plain not in _timm_names():
+    if not timm.is_model(plain):
         nearest = _nearest(plain, {*SEED_ERA, *_timm_names()})
         raise UnknownArchitectureError(f"there is no network named {name!r}{nearest}")
     tagged = timm.list_pretrained(f"{plain}.*")

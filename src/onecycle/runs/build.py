@@ -158,7 +158,14 @@ def metrics_of(*, is_multi: bool) -> list[Metric]:
     return [partial(fbeta, thresh=MULTI_THRESH)] if is_multi else [accuracy]
 
 
-def make_learner(config: RunConfig, data: ImageDataBunch, folder: Path, *, pretrained: bool = True) -> Learner:
+def make_learner(
+    config: RunConfig,
+    data: ImageDataBunch,
+    folder: Path,
+    *,
+    pretrained: bool = True,
+    head: Mapping[str, Any] | None = None,
+) -> Learner:
     """Make the learner of the settings; it prints nothing.
 
     Args:
@@ -166,6 +173,7 @@ def make_learner(config: RunConfig, data: ImageDataBunch, folder: Path, *, pretr
         data: of the run, or a bunch without pictures.
         folder: of the run: models go to ``model`` below it.
         pretrained: False where weights are loaded afterwards.
+        head: options of the head that these weights have; None for the usual one.
 
     Raises:
         WeightsError, ArgumentError: as ``cnn_learner``.
@@ -178,6 +186,7 @@ def make_learner(config: RunConfig, data: ImageDataBunch, folder: Path, *, pretr
         path=folder,
         model_dir="model",
         silent=True,
+        **(head or {}),
     )
 
 

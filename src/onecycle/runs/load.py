@@ -37,8 +37,10 @@ def load_learner(run: RunFolder, *, bunch: ImageDataBunch, stem: Path | None = N
     """
     config = RunConfig.read(run.config)
     stem = (run.model_stem if stem is None else stem).resolve()
-    learn = make_learner(config, bunch, run.path, pretrained=False)
-    stats = read_manifest(stem)["stats"]
+    manifest = read_manifest(stem)
+    head = (manifest.get("network") or {"head": {}})["head"]
+    learn = make_learner(config, bunch, run.path, pretrained=False, head=head)
+    stats = manifest["stats"]
     if stats is not None:
         learn.stats = bunch.backbone_stats = (tuple(stats[0]), tuple(stats[1]))
     learn.load(stem, with_opt=False)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image, features
@@ -15,6 +17,8 @@ BUDGET_BYTES = 3_600_000
 
 LARGE_PX, MEDIUM_PX = 224, 144
 QUALITY = 62
+_AT_ONCE, _THREADS = 32, min(4, os.cpu_count() or 1)
+_LEFT_OUT = "Left out to keep this page small."
 _HEAT = np.array([[20, 11, 53], [101, 21, 110], [187, 55, 84], [249, 142, 9], [252, 255, 164]], dtype=float)
 """Five colours from dark to light that also differ in grey and to most colour-blind eyes."""
 
@@ -43,22 +47,39 @@ class PagePictures:
 
     def shot(self, index: int, side: int, *, heat: np.ndarray | None = None) -> Shot:
         """Return picture ``index`` with its longer side at most ``side`` px, with a heat map ``(h, w)`` if given."""
-        pixels = self.read(index)
-        if pixels is None:
-            self.gone.add(index)
-            return Shot("", side, side, "The file cannot be read.")
-        picture = Image.fromarray(as_bytes(pixels) if heat is None else blended(as_bytes(pixels), heat))
-        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-        src = _data_url(picture)
-        if len(src) > self.budget:
-            self.left_out.add(index)
-            return Shot("", *picture.size, "Left out to keep this page small.")
-        self.budget -= len(src)
-        return Shot(src, *picture.size)
+        return self._within_budget(index, side, self._small(index, side, heat))
 
     def shots(self, indices: Iterable[int], side: int) -> dict[int, Shot]:
-        """Return each of these pictures, in the given order."""
-        return {i: self.shot(i, side) for i in dict.fromkeys(indices)}
+        """Return each of these pictures, in the given order; after one that does not fit the others are not read."""
+        wanted, made = list(dict.fromkeys(indices)), dict[int, Shot]()
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for start in range(0, len(wanted), _AT_ONCE):
+                some = wanted[start : start + _AT_ONCE]
+                if self.left_out.intersection(made):
+                    self.left_out.update(wanted[start:])
+                    return made | {i: Shot("", side, side, _LEFT_OUT) for i in wanted[start:]}
+                for i, small in zip(some, pool.map(lambda i: self._small(i, side), some), strict=True):
+                    made[i] = self._within_budget(i, side, small)
+        return made
+
+    def _small(self, index: int, side: int, heat: np.ndarray | None = None) -> Shot | None:
+        """Read and shrink a picture; None where it cannot be read."""
+        pixels = self.read(index)
+        if pixels is None:
+            return None
+        picture = Image.fromarray(as_bytes(pixels) if heat is None else blended(as_bytes(pixels), heat))
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return Shot(_data_url(picture), *picture.size)
+
+    def _within_budget(self, index: int, side: int, small: Shot | None) -> Shot:
+        if small is None:
+            self.gone.add(index)
+            return Shot("", side, side, "The file cannot be read.")
+        if len(small.src) > self.budget:
+            self.left_out.add(index)
+            return replace(small, src="", note=_LEFT_OUT)
+        self.budget -= len(small.src)
+        return small
 
     def thumbnails(self, indices: Iterable[int], side: int) -> dict[int, str]:
         """Return data URLs of as many pictures as fit, in the given order."""

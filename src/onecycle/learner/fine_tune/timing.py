@@ -91,7 +91,7 @@ def measure_speeds(
         trainer.model.eval()
         with torch.no_grad():
             forward_s = times.of(lambda: trainer.model(loader.batch_at(0, 0).x))
-    if task.on_features:
+    if task.on_features and not task.solves_head:
         with _scratch(learn, first=-1):
             _, head_s = _split_s(trainer, loader.batch_at(0, 0), times)
     maps_s = last_s = 0.0

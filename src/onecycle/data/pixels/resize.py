@@ -20,7 +20,7 @@ _NUMPY_PAD = {"reflection": "reflect", "border": "edge", "zeros": "constant"}
 # that follows still does its own antialiasing (Pillow's ``thumbnail`` keeps the same distance, its reducing_gap=2).
 _KEPT_PER_PX = 2
 _SMALLEST_SCALED_PX = 64  # below it there is nothing to gain
-_MOST_WINDOWS = 8  # that an enlarged picture keeps: 65,000 × 1 px at 224 px would take 9.8 GB otherwise
+MOST_WINDOWS = 8  # that an enlarged picture keeps: 65,000 × 1 px at 224 px would take 9.8 GB otherwise
 
 
 class ResizeMethod(Enum):
@@ -101,7 +101,7 @@ class ResizeSpec:
         scaled = self.scaled_shape(height, width)
         if self.size is None or self.method is not ResizeMethod.CROP:
             return scaled
-        most = max(height * width, _MOST_WINDOWS * self.size[0] * self.size[1])
+        most = max(height * width, MOST_WINDOWS * self.size[0] * self.size[1])
         # By an even number of pixels, so that the centre stays where it was.
         longest = [s - max(0, s - most // other + 1) // 2 * 2 for s, other in zip(scaled, scaled[::-1], strict=True)]
         return max(longest[0], self.size[0]), max(longest[1], self.size[1])

@@ -12,6 +12,7 @@
     │   └── WeightsFileError              a file of weights that cannot be read; a WeightsError too
     │       └── UnsafeFileError           one that would have to run code to be read
     ├── OutputError (OSError)             a file or folder cannot be written
+    ├── ExportError (ValueError)          an exported model that does not answer as the one that it was made from
     ├── DivergedError (ArithmeticError)   the training loss became NaN or infinite
     └── OutOfMemoryError (MemoryError)    the smallest slice of a batch does not fit into memory
 
@@ -94,6 +95,10 @@ class WeightsFileError(CheckpointError, WeightsError):
 
 class UnsafeFileError(WeightsFileError):
     """A file holds more than tensors and plain values, so that reading it could run code."""
+
+
+class ExportError(OnecycleError, ValueError):
+    """An exported model does not answer as the one that it was made from, or cannot be checked."""
 
 
 class OutputError(OnecycleError, OSError):

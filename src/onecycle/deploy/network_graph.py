@@ -11,7 +11,7 @@ from onecycle.evaluation.certainty.calibration import TINY
 from onecycle.evaluation.predictions import DEFAULT_THRESH
 
 if TYPE_CHECKING:
-    from onecycle.deploy.predictor import Calibrated, Predictor
+    from onecycle.deploy.predictor import Predictor
 
 
 class AnswerGraph(nn.Module):
@@ -63,6 +63,10 @@ class ClassAnswer(nn.Module):
 
 class TagAnswer(nn.Module):
     """Tags by their thresholds, and probabilities by Platt scaling."""
+
+    slope: Tensor
+    bias: Tensor
+    thresholds: Tensor
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()

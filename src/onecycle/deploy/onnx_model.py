@@ -74,7 +74,7 @@ def _exported(module: nn.Module, example: torch.Tensor, *, name: str, outputs: l
             torch.onnx.export(
                 module.eval(),
                 (example,),
-                written,
+                written,  # type: ignore[arg-type]
                 input_names=[name],
                 output_names=outputs,
                 dynamic_axes=axes,

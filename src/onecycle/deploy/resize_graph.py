@@ -48,7 +48,7 @@ class ResizeGraph(nn.Module):
 
 
 def _stored(shape: Tensor, spec: ResizeSpec) -> tuple[Tensor, Tensor]:
-    """Return the size that ``ResizeSpec.stored_shape`` says, int64 (2,), and how much of the picture it shows, in px."""
+    """Return the size of ``ResizeSpec.stored_shape``, int64 (2,), and how much of the picture it shows, in px."""
     whole, size = shape.double(), torch.tensor(spec.size)
     if spec.method is ResizeMethod.SQUISH:
         return size, whole
@@ -75,10 +75,10 @@ def _taps(n_in: Tensor, n_out: Tensor, start: Tensor, visible: Tensor) -> tuple[
     first, last = start.float(), (start + visible).float()  # Pillow takes its box in single precision
     step = (last - first).double() / n_out.double()
     reach = step.clamp(min=1.0)
-    centre = first.double() + (torch.arange(n_out).double() + 0.5) * step
+    centre = first.double() + (_count(n_out).double() + 0.5) * step
     low = (centre - reach + 0.5).long().clamp(min=0)
     high = torch.minimum((centre + reach + 0.5).long(), n_in)
-    at = low[:, None] + torch.arange((reach.ceil() * 2 + 1).long())
+    at = low[:, None] + _count((reach.ceil() * 2 + 1).long())
     weights = (1 - ((at.double() - centre[:, None] + 0.5) / reach).abs()).clamp(min=0)
     weights = torch.where(at < high[:, None], weights, torch.zeros_like(weights))
     weights = weights / weights.sum(1, keepdim=True)
@@ -98,6 +98,11 @@ def _centre(x: Tensor, axis: int, n: Tensor, size: int, padding_mode: str) -> Te
     if padding_mode == "zeros":
         x = x * inside.to(torch.uint8).view([-1 if a == axis else 1 for a in range(4)])
     return x
+
+
+def _count(n: Tensor) -> Tensor:
+    """Return 0..n − 1; the number stays part of the graph."""
+    return torch.arange(n)  # type: ignore[call-overload, no-any-return]
 
 
 def _floor_div(a: Tensor, b: Tensor) -> Tensor:

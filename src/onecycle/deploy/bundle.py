@@ -1,0 +1,215 @@
+"""The folder that is handed over: a model that answers as the run did, on a machine without PyTorch.
+
+    NAME/
+    ├── model.onnx        pixels in, probabilities and labels out; resize, network, calibration, thresholds inside
+    ├── manifest.json     classes, preprocess, thresholds, versions, what was verified, digests of the other files
+    ├── README.md         the model card
+    ├── predict.py        from files to answers: numpy, Pillow and onnxruntime, nothing else
+    ├── test.py           checks that the examples are answered as expected
+    ├── Dockerfile
+    └── examples/         pictures, and expected.json
+
+It is written beside its name and gets it only once it was verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import onecycle
+from onecycle.deploy.card import Card, card_text
+from onecycle.deploy.onnx_model import OPSET, onnx_of
+from onecycle.deploy.verify import Verification, made_pictures, only_pillow, verify
+from onecycle.errors import ArgumentError, ExportError
+from onecycle.files import sync_folder, write_whole
+
+if TYPE_CHECKING:
+    from onecycle.deploy.portable.predict import Model
+    from onecycle.deploy.predictor import Predictor
+
+SCHEMA = 1
+MANIFEST, MODEL = "manifest.json", "model.onnx"
+PORTABLE = Path(__file__).parent / "portable"
+FILES = ("predict.py", "test.py", "Dockerfile")
+LEAST_PICTURES = 100
+"""Pictures of the validation part that an export is verified with, where there are so many."""
+
+EXAMPLES = 3
+_PACKAGES = ("torch", "timm", "onnx", "onnxruntime", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An exported model that was verified."""
+
+    folder: Path
+    archive: Path | None  # the same as one .zip
+    verification: Verification
+    n_bytes: int  # of all its files
+
+    def __repr__(self) -> str:
+        v = self.verification
+        return (
+            f"Bundle {self.folder}: verified with {v.pictures} pictures and {v.made} made ones, "
+            f"probabilities differ by {v.max_difference:.1e} at most"
+        )
+
+
+def export_bundle(
+    predictor: Predictor,
+    folder: Path,
+    files: Sequence[str],
+    card: Card,
+    *,
+    archive: bool = True,
+    examples: bool = True,
+    force: bool = False,
+) -> Bundle:
+    """Write a predictor as a folder that answers as it does, or leave nothing.
+
+    Args:
+        predictor: the model with its preprocess and its way to decide.
+        folder: the new folder; its name is the model's.
+        files: pictures to verify with, of the validation part; the first of each label become examples.
+        card: what the model card says.
+        archive: write ``NAME.zip`` beside it, too.
+        examples: put three of the pictures into it.
+        force: replace a folder that is there, if it is an exported model.
+
+    Raises:
+        ArgumentError: the folder is there, a package is missing, or the network cannot be exported.
+        ExportError: it does not answer as the predictor does.
+    """
+    _check_packages()
+    folder = Path(os.path.abspath(folder))
+    _check_free(folder, force=force)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as unfinished:
+        new = Path(unfinished) / folder.name
+        new.mkdir()
+        verification = _write(predictor, new, files, card, examples=examples)
+        zipped = _zipped(new) if archive else None
+        if folder.exists():
+            folder.rename(Path(unfinished) / "replaced")
+        new.rename(folder)
+        if zipped is not None:
+            zipped = zipped.replace(folder.with_name(f"{folder.name}.zip"))
+        sync_folder(folder.parent)
+    return Bundle(folder, zipped, verification, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()))
+
+
+def _write(predictor: Predictor, new: Path, files: Sequence[str], card: Card, *, examples: bool) -> Verification:
+    (new / MODEL).write_bytes(onnx_of(predictor).SerializeToString())
+    for name in FILES:
+        shutil.copyfile(PORTABLE / name, new / name)
+    _write_manifest(new, manifest := _manifest(predictor, card))
+    model = open_model(new)
+    with TemporaryDirectory() as drawn:
+        verification = verify(predictor, model, files, made_pictures(Path(drawn)))
+    verification.check()
+    _write_examples(model, new / "examples", files if examples else [])
+    (new / "README.md").write_text(card_text(card, manifest, verification), encoding="utf-8")
+    manifest |= {"verification": verification.to_dict(), "sha256": _digests(new)}
+    _write_manifest(new, manifest)
+    return verification
+
+
+def open_model(folder: Path) -> Model:
+    """Open an exported folder, by the code that lies in it.
+
+    Raises:
+        ExportError: it is none, or a damaged one.
+    """
+    from onecycle.deploy.portable.predict import Model
+
+    try:
+        return Model(folder)
+    except Exception as error:  # of onnxruntime, json, the disk
+        raise ExportError(f"{folder} is no exported model, or a damaged one ({error}); export it again") from error
+
+
+def is_bundle(path: Path) -> bool:
+    """Tell whether a folder is an exported model."""
+    return (path / MANIFEST).is_file() and (path / MODEL).is_file()
+
+
+def _manifest(predictor: Predictor, card: Card) -> dict[str, Any]:
+    resize, calibrated = predictor.resize, predictor.calibrated
+    return {
+        "schema_version": SCHEMA,
+        "name": card.name,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "classes": [str(c) for c in predictor.classes],
+        "is_multi": predictor.is_multi,
+        "preprocess": {
+            "size": resize.size,  # (height, width)
+            "method": resize.method.name,
+            "padding_mode": resize.padding_mode,
+            "scaled_decode": resize.scaled_decode,
+        },
+        **calibrated.manifest(),
+        "onnx": {"opset": OPSET, "input": "pictures uint8 (N, H, W, 3), RGB", "precision": "fp32"},
+        "scores": card.scores,
+        "class_quality": card.class_quality,
+        "versions": {"onecycle": onecycle.__version__, **{p: importlib.metadata.version(p) for p in _PACKAGES}},
+    }
+
+
+def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    write_whole(folder / MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def _write_examples(model: Model, folder: Path, files: Sequence[str]) -> None:
+    """Copy pictures with different labels, and write what the model answers."""
+    folder.mkdir()
+    chosen: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}
+    with only_pillow():
+        for file, answer in zip(files[:LEAST_PICTURES], model.predict(files[:LEAST_PICTURES]), strict=True):
+            if "error" not in answer:
+                chosen.setdefault(tuple(answer["labels"]), (file, answer))
+    expected = []
+    for i, (file, answer) in enumerate(list(chosen.values())[:EXAMPLES], 1):
+        name = f"{i}{Path(file).suffix.lower()}"
+        shutil.copyfile(file, folder / name)
+        expected.append(answer | {"file": f"examples/{name}"})
+    write_whole(folder / "expected.json", json.dumps(expected, indent=1, ensure_ascii=False).encode())
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def _zipped(folder: Path) -> Path:
+    """Write a .zip with stored members beside a folder, dated alike whenever it is made."""
+    path = folder.with_name(f"{folder.name}.zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+            info = zipfile.ZipInfo(f"{folder.name}/{file.relative_to(folder).as_posix()}")
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, file.read_bytes())
+    return path
+
+
+def _check_packages() -> None:
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ArgumentError(f"an export needs {', '.join(missing)}: pip install 'onecycle[export]'")
+
+
+def _check_free(folder: Path, *, force: bool) -> None:
+    if folder.exists() and not (force and is_bundle(folder)):
+        why = "; --force replaces it" if is_bundle(folder) else " and is no exported model"
+        raise ArgumentError(f"{folder} is there already{why}: choose another place for the exported model")

@@ -1,0 +1,214 @@
+"""Whether an exported model answers as the one that it was made from: the same pixels, probabilities and labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import PIL.Image
+
+from onecycle.data.pixels.decode import DECODER_VARIABLE, decode_for, decode_rgb
+from onecycle.data.pixels.picture_file import UNREADABLE
+from onecycle.data.pixels.resize import centre_window, resize_pixels
+from onecycle.errors import ExportError
+from onecycle.text import shown
+
+if TYPE_CHECKING:
+    from onecycle.deploy.portable.predict import Model
+    from onecycle.deploy.predictor import Predictor
+    from onecycle.evaluation.predictions import Predictions
+
+TOLERANCE = 1e-5
+"""By which a probability may differ. Measured: 3e-6 at most, where pixels are the same; 0.02 to 0.12 after a resize
+without antialiasing, though 1,299 of 1,300 decisions stay."""
+
+AT_ONCE = 64
+LARGEST_RAW = 4_000_000
+"""Pixels of a picture that goes into the graph at its full size: there, what is held is many times as large."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What was compared, and how far apart the two were."""
+
+    pictures: int  # of the user's
+    made: int  # drawn: of odd shapes and kinds
+    raw: int  # of both that went through the resize of the graph, too
+    other_pixels: tuple[str, ...]  # files whose pixels differ
+    max_difference: float  # of any probability
+    far: tuple[str, ...]  # files with a probability that differs by more than TOLERANCE
+    other_labels: tuple[str, ...]  # files that get other labels, though nothing of them is within TOLERANCE of a limit
+    decoder: tuple[str, ...]  # files that the faster decoder here reads to other pixels than Pillow, by a grey level
+
+    @property
+    def same(self) -> bool:
+        """Whether the two are the same model."""
+        return not (self.other_pixels or self.far or self.other_labels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON has them."""
+        return asdict(self) | {"tolerance": TOLERANCE, "same": self.same}
+
+    def check(self) -> None:
+        """Raise where the two are not the same.
+
+        Raises:
+            ExportError: names the pictures.
+        """
+        if self.same:
+            return
+        wrong = [
+            f"{len(names)} of {self.pictures + self.made} {what} ({shown(names, most=5)})"
+            for what, names in (
+                ("pictures reach the network with other pixels", self.other_pixels),
+                (f"get probabilities that differ by up to {self.max_difference:.2g}", self.far),
+                ("get other labels", self.other_labels),
+            )
+            if names
+        ]
+        raise ExportError(
+            f"the exported model is not the same as the run's, so nothing was written: {'; '.join(wrong)}"
+        )
+
+
+def verify(predictor: Predictor, model: Model, files: Sequence[str], made: Sequence[str]) -> Verification:
+    """Compare an exported model with the predictor that it was made from.
+
+    Args:
+        predictor: the original.
+        model: the folder, opened by the file that lies in it.
+        files: pictures of the user's.
+        made: from ``made_pictures``.
+
+    Raises:
+        ExportError: no picture could be read by both.
+    """
+    with only_pillow():
+        predictions = predictor.predict([*files, *made])
+        if not len(predictions):
+            raise ExportError("no picture to verify the export with can be read")
+        answers = [_Answer.of(predictor, model, name) for name in predictions.files]
+    probs, labels = _run(model, [a.pixels for a in answers])
+    raw = [i for i, a in enumerate(answers) if a.raw is not None]
+    differences = np.abs(probs - predictions.shown_probs).max(axis=1)
+    for i in raw:
+        again, _ = model.run(np.asarray(answers[i].raw)[None])
+        whole, _ = model.run(answers[i].whole[None])
+        differences[i] = max(differences[i], np.abs(again - whole).max())
+    other = (labels != predictions.decided).reshape(len(probs), -1).any(axis=1) & ~near_a_limit(predictions)
+    names = np.array(predictions.files, dtype=object)
+    return Verification(
+        pictures=sum(n not in set(made) for n in predictions.files),
+        made=sum(n in set(made) for n in predictions.files),
+        raw=len(raw),
+        other_pixels=tuple(n for n, a in zip(names, answers, strict=True) if not a.same),
+        max_difference=float(differences.max()),
+        far=tuple(names[differences > TOLERANCE]),
+        other_labels=tuple(names[other]),
+        decoder=tuple(_decoded_otherwise(predictor, files)),
+    )
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A picture's pixels by the exported folder, and whether they are those of the original."""
+
+    pixels: np.ndarray  # uint8 (height, width, 3), as ``predict.py`` makes them
+    same: bool
+    raw: np.ndarray | None  # uint8 (H, W, 3), the whole picture, where the graph is to resize it
+    whole: np.ndarray  # uint8 (height, width, 3), that picture resized by the original
+
+    @classmethod
+    def of(cls, predictor: Predictor, model: Model, name: str) -> _Answer:
+        spec = predictor.resize
+        expected = centre_window(decode_for(name, spec), spec)
+        try:
+            pixels = model.pixels(name)
+        except UNREADABLE:
+            return cls(np.zeros_like(expected), False, None, expected)
+        raw = decode_rgb(name)
+        if spec.size is None or raw.shape[0] * raw.shape[1] > LARGEST_RAW:
+            return cls(pixels, np.array_equal(pixels, expected), None, expected)
+        whole = centre_window(resize_pixels(raw, spec), spec)
+        return cls(pixels, np.array_equal(pixels, expected), raw, whole)
+
+
+def _run(model: Model, pixels: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities and labels of pictures; those of one shape go together."""
+    one_size = len({p.shape for p in pixels}) == 1
+    step = AT_ONCE if one_size else 1
+    parts = [model.run(np.stack(pixels[i : i + step])) for i in range(0, len(pixels), step)]
+    return np.concatenate([p for p, _ in parts]), np.concatenate([d for _, d in parts])
+
+
+def near_a_limit(predictions: Predictions) -> np.ndarray:
+    """Return of which pictures a decision hangs on less than TOLERANCE, bool (N,)."""
+    if predictions.is_multi:
+        return np.asarray((np.abs(predictions.compared - predictions.limits) <= TOLERANCE).any(axis=1))
+    if len(predictions.classes) < 2:
+        return np.zeros(len(predictions), dtype=bool)
+    top = np.sort(predictions.probs, axis=1)
+    return np.asarray(top[:, -1] - top[:, -2] <= TOLERANCE)
+
+
+@contextmanager
+def only_pillow() -> Iterator[None]:
+    """Decode by Pillow inside the block, as an exported folder does."""
+    before = os.environ.get(DECODER_VARIABLE)
+    os.environ[DECODER_VARIABLE] = "pillow"
+    try:
+        yield
+    finally:
+        os.environ.pop(DECODER_VARIABLE)
+        if before is not None:
+            os.environ[DECODER_VARIABLE] = before
+
+
+def _decoded_otherwise(predictor: Predictor, files: Sequence[str]) -> Iterator[str]:
+    """Give the files that the decoder of this machine reads to other pixels than Pillow."""
+    for name in files:
+        try:
+            here = decode_for(name, predictor.resize)
+            with only_pillow():
+                same = np.array_equal(here, decode_for(name, predictor.resize))
+        except UNREADABLE:
+            continue
+        if not same:
+            yield name
+
+
+def made_pictures(folder: Path) -> list[str]:
+    """Write pictures of odd shapes and kinds into a folder; returns their paths.
+
+    Tall, wide, 1 × 1, 4000 × 3000, grey, grey of 16 bits, with alpha, with a palette, CMYK, turned by EXIF.
+    """
+    rng = np.random.default_rng(0)
+
+    def drawn(height: int, width: int) -> PIL.Image.Image:
+        coarse = rng.integers(0, 256, (max(2, height // 40), max(2, width // 40), 3), dtype=np.uint8)
+        return PIL.Image.fromarray(coarse).resize((width, height), PIL.Image.Resampling.BICUBIC)
+
+    turned = PIL.Image.Exif()
+    turned[0x0112] = 6
+    some = drawn(200, 300)
+    deep = np.asarray(some.convert("L")).astype(np.uint16) * 257
+    pictures: dict[str, tuple[PIL.Image.Image, dict[str, Any]]] = {
+        "tall.png": (drawn(900, 60), {}),
+        "wide.png": (drawn(60, 900), {}),
+        "one-pixel.png": (drawn(1, 1), {}),
+        "large.jpg": (drawn(3000, 4000), {"quality": 90}),
+        "grey.png": (some.convert("L"), {}),
+        "grey-16-bit.png": (PIL.Image.fromarray(deep), {}),
+        "alpha.png": (some.convert("RGBA"), {}),
+        "palette.png": (some.convert("P"), {}),
+        "cmyk.jpg": (some.convert("CMYK"), {"quality": 90}),
+        "turned.jpg": (some, {"quality": 90, "exif": turned}),
+    }
+    for name, (picture, options) in pictures.items():
+        picture.save(folder / name, **options)
+    return [str(folder / name) for name in pictures]

@@ -163,6 +163,33 @@ def predict(
 
 
 @app.command()
+def export(
+    run: opt.Run,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The new folder; default: exports/NAME.", rich_help_panel=opt.OUTPUT, metavar="FOLDER"),
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Pictures to verify with, where the run's data are gone.", metavar="FOLDER")
+    ] = None,
+    archive: Annotated[bool, typer.Option("--zip/--no-zip", help="Write a .zip of it, too.")] = True,
+    examples: Annotated[
+        bool, typer.Option("--examples/--no-examples", help="Put three pictures of the data into it.")
+    ] = True,
+    force: opt.Force = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Write a run's model as a folder that predicts the same without PyTorch, verified: ONNX and a model card."""
+    from onecycle.cli.export import run_export
+
+    code = run_export(
+        run, out=out, pictures=pictures, archive=archive, examples=examples, force=force, as_json=as_json, quiet=quiet
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
 def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="Two or more run folders; the first is the base.", show_default=False)

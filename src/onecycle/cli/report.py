@@ -73,11 +73,11 @@ def report_of_run(
         env=run.read_json(run.env),
         notes=notes_of(run, audit),
         training_note=read_choice(run).note,
-        issue_count=_issue_count(metrics, issues),
+        issue_count=issue_count_of(metrics, issues),
     )
 
 
-def _issue_count(metrics: Mapping[str, Any], issues: Issues) -> IssueCount | None:
+def issue_count_of(metrics: Mapping[str, Any], issues: Issues) -> IssueCount | None:
     """Return how many labels look doubtful; runs of earlier versions did not ask how many would if all were right."""
     if metrics.get("label_doubts"):
         return IssueCount(**metrics["label_doubts"])

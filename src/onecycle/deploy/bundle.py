@@ -34,6 +34,7 @@ from onecycle.deploy.onnx_model import OPSET, onnx_of
 from onecycle.deploy.verify import Verification, made_pictures, only_pillow, verify
 from onecycle.errors import ArgumentError, ExportError
 from onecycle.files import sync_folder, write_whole
+from onecycle.text import by_place
 
 if TYPE_CHECKING:
     from onecycle.deploy.portable.predict import Model
@@ -43,7 +44,7 @@ SCHEMA = 1
 MANIFEST, MODEL = "manifest.json", "model.onnx"
 PORTABLE = Path(__file__).parent / "portable"
 FILES = ("predict.py", "test.py", "Dockerfile")
-LEAST_PICTURES = 100
+MOST_PICTURES = 500
 """Pictures of the validation part that an export is verified with, where there are so many."""
 
 EXAMPLES = 3
@@ -176,7 +177,7 @@ def _write_examples(model: Model, folder: Path, files: Sequence[str]) -> None:
     folder.mkdir()
     chosen: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}
     with only_pillow():
-        for file, answer in zip(files[:LEAST_PICTURES], model.predict(files[:LEAST_PICTURES]), strict=True):
+        for file, answer in zip(files, model.predict(files), strict=True):
             if "error" not in answer:
                 chosen.setdefault(tuple(answer["labels"]), (file, answer))
     expected = []
@@ -211,5 +212,6 @@ def _check_packages() -> None:
 
 def _check_free(folder: Path, *, force: bool) -> None:
     if folder.exists() and not (force and is_bundle(folder)):
-        why = "; --force replaces it" if is_bundle(folder) else " and is no exported model"
-        raise ArgumentError(f"{folder} is there already{why}: choose another place for the exported model")
+        replaced = by_place("--force replaces it", "force=True replaces it")
+        why = f"is there already; {replaced}" if is_bundle(folder) else "is there already, and is no exported model"
+        raise ArgumentError(f"{folder} {why}; or {by_place('name another folder with --out', 'name another folder')}")

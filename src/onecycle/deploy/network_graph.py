@@ -40,7 +40,7 @@ class AnswerGraph(nn.Module):
             float32 (N, C) probabilities, calibrated where that was fitted; and int64 (N,) class indices, or bool
             (N, C), which tags are given.
         """
-        x = pictures.permute(0, 3, 1, 2).float() / 255
+        x = pictures.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
         answer: tuple[Tensor, Tensor] = self.answer(self.activation(self.model((x - self.mean) / self.std)))
         return answer
 

@@ -6,7 +6,7 @@ import copy
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,6 @@ from torch import nn
 from onecycle.deploy.network_graph import AnswerGraph
 from onecycle.deploy.resize_graph import ResizeGraph
 from onecycle.errors import ArgumentError
-from onecycle.text import cut
 
 if TYPE_CHECKING:
     import onnx
@@ -50,16 +49,20 @@ def onnx_of(predictor: Predictor) -> onnx.ModelProto:
     size = predictor.resize.size
     whole = AnswerGraph(replace(predictor, model=copy.deepcopy(predictor.model).cpu()))
     example = torch.zeros(2, *(size or (64, 64)), 3, dtype=torch.uint8)
-    answer = _exported(whole, example, name=_RESIZED if size else INPUT, outputs=[PROBABILITIES, LABELS])
+    answer = _exported(
+        whole, example, name=_RESIZED if size else INPUT, outputs=[PROBABILITIES, LABELS], any_size=size is None
+    )
     if size is None:
         return answer
     other = torch.zeros(1, size[0] + 7, size[1] + 9, 3, dtype=torch.uint8)
-    resize = _exported(ResizeGraph(predictor.resize), other, name=INPUT, outputs=[_RESIZED])
+    resize = _exported(ResizeGraph(predictor.resize), other, name=INPUT, outputs=[_RESIZED], any_size=True)
     return _joined(resize, answer, size)
 
 
-def _exported(module: nn.Module, example: torch.Tensor, *, name: str, outputs: list[str]) -> onnx.ModelProto:
-    """Trace a module with one input; the shape of the input stays open.
+def _exported(
+    module: nn.Module, example: torch.Tensor, *, name: str, outputs: list[str], any_size: bool
+) -> onnx.ModelProto:
+    """Trace a module with one input of N pictures, whose height and width stay open where ``any_size`` says so.
 
     Raises:
         ArgumentError: an operation that ONNX does not have.
@@ -67,8 +70,9 @@ def _exported(module: nn.Module, example: torch.Tensor, *, name: str, outputs: l
     import onnx
 
     written = io.BytesIO()
-    axes = {name: {0: "n", 1: "height", 2: "width"}, **{output: {0: "n"} for output in outputs}}
-    with torch.no_grad(), warnings.catch_warnings(), _double_scalars():
+    sides = {1: "height", 2: "width"} if any_size else {}
+    axes = {name: {0: "n"} | sides, **{output: {0: "n"} for output in outputs}}
+    with torch.no_grad(), warnings.catch_warnings(), _double_scalars(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")  # the exporter's own: that it traces, and that it is the older of two
         try:
             torch.onnx.export(
@@ -82,7 +86,8 @@ def _exported(module: nn.Module, example: torch.Tensor, *, name: str, outputs: l
                 dynamo=False,  # 5 s where the newer exporter takes 70 to 120 s, for the same numbers
             )
         except (RuntimeError, ValueError, TypeError) as error:
-            raise ArgumentError(f"this network cannot be written as ONNX: {cut(str(error), 200)}") from error
+            why = str(error).strip().splitlines()[0][:160]
+            raise ArgumentError(f"this network cannot be written as ONNX: {why}") from error
     model = onnx.load_from_string(written.getvalue())
     for node in model.graph.node:  # names of layers repeat between the two graphs
         node.name = f"{outputs[0]}/{node.name}"

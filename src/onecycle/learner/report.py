@@ -125,12 +125,7 @@ class _Builder:
         rows, calibration, sweep = class_rows(p), calibration_facts(p), o.get("sweep")
         audit = o.get("audit")
         data: Mapping[str, Any] | None = audit.to_dict() if isinstance(audit, AuditReport) else audit
-        warned = Warned(
-            leaked=None if data is None else len(data.get("leaked", ())),
-            errors=0 if data is None else sum(f["severity"] == "error" for f in data.get("findings", ())),
-            issues=self.issue_count,
-            trained_on=self.interpretation.is_training_part,
-        )
+        warned = Warned.of(data, issues=self.issue_count, trained_on=self.interpretation.is_training_part)
         folder = self.learn.data.path.name
         content = ReportContent(
             title=o.get("title") or (f"Report on {folder}" if folder else "Report"),

@@ -141,10 +141,10 @@ class LevelPool(nn.Module):
     """Mean and standard deviation of each channel of each map: (N, Cᵢ, hᵢ, wᵢ) each to (N, 2·ΣCᵢ)."""
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Return the pooled values: of each map first its means, then its deviations; float32."""
+        """Return the pooled values: of each map first its means, then its deviations; at least float32."""
         pooled = []
         for level in maps:
-            values = level.float()
+            values = level if level.dtype == torch.float64 else level.float()
             mean = values.mean((2, 3))
             # In one pass more; torch's own var is ten times as slow on maps that lie channels last.
             variance = (values.square().mean((2, 3)) - mean.square()).clamp(min=0)

@@ -41,7 +41,7 @@ class TagSets(nn.Module):
 
     def set_probs(self, scores: Tensor) -> Tensor:
         """Return the probability of each set, (N, K)."""
-        return (scores.float() @ self.sets.T + self.offsets).softmax(1)
+        return (scores.to(self.sets.dtype) @ self.sets.T + self.offsets).softmax(1)
 
     def forward(self, scores: Tensor) -> Tensor:
         """Return the log-odds of each tag, (N, C); no tag is quite certain, as a new picture may have a new set."""

@@ -187,6 +187,7 @@ def opened(file: Source) -> ImageFile.ImageFile:
     """Open a picture; EPS is refused, since reading it would run another program."""
     picture = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
     if picture.format == "EPS":
+        picture.close()
         raise Unreadable("a PostScript drawing; convert it to JPEG or PNG")
     return picture
 

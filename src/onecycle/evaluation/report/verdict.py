@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -120,6 +120,14 @@ class Warned:
     errors: int = 0  # findings of the audit that are errors
     issues: IssueCount | None = None  # labels worth a second look; None where nobody looked
     trained_on: bool = False  # whether these pictures trained the model
+
+    @classmethod
+    def of(cls, audit: Mapping[str, Any] | None, **more: Any) -> Self:
+        """Read what ``AuditReport.to_dict`` wrote, None where nobody looked; ``more``: the other fields."""
+        if audit is None:
+            return cls(**more)
+        errors = sum(finding["severity"] == "error" for finding in audit.get("findings", ()))
+        return cls(leaked=len(audit.get("leaked", ())), errors=errors, **more)
 
 
 @dataclass(frozen=True)

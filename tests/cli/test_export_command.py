@@ -1,0 +1,57 @@
+"""onecycle export: a run to a folder, from its own data or pictures that are named."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from run_toys import colour_rows, make_run
+
+from onecycle.cli.export import run_export
+from onecycle.deploy.predictor import Predictor
+from onecycle.errors import ArgumentError, DataError
+
+pytest.importorskip("onnxruntime", reason="needs the extra export")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    base = tmp_path_factory.mktemp("export")
+    rows = colour_rows(base / "data", 45)
+    (base / "data" / "labels.csv").write_text("image_name,tags\n" + "".join(f"{a},{b}\n" for a, b in rows))
+    return make_run(base / "runs", base / "data")
+
+
+def test_a_run_becomes_a_folder_that_answers_as_the_run_does(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_export(toy.path) == 0
+    out = capsys.readouterr().out
+    assert "the same pixels, the same labels" in " ".join(out.split())
+    folder = tmp_path / "exports" / "toy-001"
+    pictures = sorted(str(p) for p in (toy.data / "train").glob("*.jpg"))
+    ran = subprocess.run(
+        [sys.executable, folder / "predict.py", *pictures], capture_output=True, text=True, check=True, env={}
+    )
+    answers = [json.loads(line) for line in ran.stdout.splitlines()]
+    right = Predictor.load(toy.path, device="cpu").predict(pictures)
+    assert [a["labels"] for a in answers] == [list(right.names_of(d)) for d in right.decided]
+    for answer, probs in zip(answers, right.shown_probs, strict=True):
+        assert list(answer["probabilities"].values()) == pytest.approx(probs.tolist(), abs=1e-5)
+    card = (folder / "README.md").read_text()
+    assert "| accuracy |" in card
+    assert "blue, green, red" in card
+    with pytest.raises(ArgumentError, match="is there already"):
+        run_export(toy.path)
+
+
+def test_with_the_data_gone_pictures_can_be_named(toy, tmp_path, monkeypatch):
+    moved = toy.data.with_name("moved")
+    toy.data.rename(moved)
+    try:
+        with pytest.raises(DataError, match="name a folder of such pictures with --pictures"):
+            run_export(toy.path, out=tmp_path / "a")
+        assert run_export(toy.path, out=tmp_path / "b", pictures=moved / "train", archive=False, examples=False) == 0
+    finally:
+        moved.rename(toy.data)
+    assert not (tmp_path / "b.zip").exists()
+    assert json.loads((tmp_path / "b" / "manifest.json").read_text())["verification"]["pictures"] == 45

@@ -1,0 +1,194 @@
+"""The exported folder: it answers as the predictor does, alone, or it is not there at all."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from exported_toys import CLASSES, toy_files, toy_predictor
+from PIL import Image
+from torch import nn
+
+from onecycle.errors import ArgumentError, ExportError
+from onecycle.evaluation.predictions import Predictions
+
+pytest.importorskip("onnxruntime", reason="needs the extra export")
+pytest.importorskip("onnxscript", reason="needs the extra export")
+
+from onecycle.deploy import bundle as bundles
+from onecycle.deploy import resize_graph
+from onecycle.deploy.card import Card
+from onecycle.deploy.portable import predict
+from onecycle.deploy.verify import made_pictures, near_a_limit
+
+CARD = Card(name="toy")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    files = toy_files(folder)
+    predictor = toy_predictor(is_multi=True, calibrated=True)
+    return predictor, files, bundles.export_bundle(predictor, folder / "model", files, CARD)
+
+
+def test_it_holds_what_it_says(exported):
+    _, _, made = exported
+    names = {p.relative_to(made.folder).as_posix() for p in made.folder.rglob("*") if p.is_file()}
+    assert {"model.onnx", "manifest.json", "README.md", "predict.py", "test.py", "Dockerfile"} < names
+    manifest = json.loads((made.folder / "manifest.json").read_text())
+    assert set(manifest["sha256"]) == names - {"manifest.json"}
+    assert manifest["classes"] == list(CLASSES)
+    assert manifest["verification"]["same"]
+    assert made.verification.pictures == 6
+    assert made.verification.raw == 15  # all but the 4000 × 3000 one
+    with zipfile.ZipFile(made.archive) as archive:
+        assert {f"model/{name}" for name in names} == set(archive.namelist())
+        assert all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
+
+
+def test_predict_and_test_run_alone_and_agree(exported):
+    predictor, files, made = exported
+    alone = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    blocker = "import runpy, sys; sys.modules.update(torch=None, onecycle=None, pandas=None); "
+    for script, arguments in (("test.py", []), ("predict.py", files)):
+        code = f"{blocker}sys.path.insert(0, {str(made.folder)!r}); sys.argv = {[script, *arguments]!r}; "
+        code += f"runpy.run_path({str(made.folder / script)!r}, run_name='__main__')"
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=alone, check=False)
+        assert ran.returncode == 0, ran.stderr
+    answers = [json.loads(line) for line in ran.stdout.splitlines()]
+    right = predictor.predict(files)
+    assert [a["file"] for a in answers] == files
+    probs = np.array([[a["probabilities"][c] for c in CLASSES] for a in answers])
+    assert np.abs(probs - right.shown_probs).max() < 1e-5
+    assert [tuple(a["labels"]) for a in answers] == [right.names_of(d) for d in right.decided]
+
+
+def test_a_changed_file_is_noticed_by_its_own_test(exported, tmp_path, monkeypatch):
+    _, _, made = exported
+    copy = tmp_path / "copy"
+    with zipfile.ZipFile(made.archive) as archive:
+        archive.extractall(tmp_path)
+    (tmp_path / "model").rename(copy)
+    expected = json.loads((copy / "examples" / "expected.json").read_text())
+    expected[0]["probabilities"]["a"] += 0.01
+    (copy / "examples" / "expected.json").write_text(json.dumps(expected))
+    ran = subprocess.run([sys.executable, "test.py"], cwd=copy, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "examples/expected.json is not the file that was exported" in ran.stdout
+    assert f"{expected[0]['file']}: expected" in ran.stdout
+
+
+class _Swapped(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x.flip(1))
+
+
+class _Reordered(_Swapped):
+    def forward(self, x):
+        return self.model(x)[:, [1, 0, 2, 3]]
+
+
+def _without_antialias(n_in, n_out, start, visible):
+    at, weights = _TAPS(n_in, n_out, start, visible)
+    one = torch.zeros_like(weights)
+    one[:, weights.shape[1] // 2] = 2**resize_graph.FIXED_BITS
+    return at, one
+
+
+_TAPS = resize_graph._taps
+
+
+FAULTS = ["channels", "mean", "order", "no antialias in the graph", "no antialias in the file"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_faults_are_refused_and_leave_nothing(fault, tmp_path, monkeypatch):
+    right = toy_predictor()
+    wrong = {
+        "channels": replace(right, model=_Swapped(right.model)),
+        "mean": replace(right, stats=((0.5, 0.456, 0.406), (0.229, 0.224, 0.225))),
+        "order": replace(right, model=_Reordered(right.model)),
+    }.get(fault, right)
+    onnx_of = bundles.onnx_of
+    monkeypatch.setattr(bundles, "onnx_of", lambda _: onnx_of(wrong))
+    monkeypatch.setattr(bundles, "made_pictures", lambda _: [])
+    if fault == "no antialias in the graph":
+        monkeypatch.setattr(resize_graph, "_taps", _without_antialias)
+    if fault == "no antialias in the file":
+        nearest = Image.Resampling.NEAREST
+        monkeypatch.setattr(
+            predict, "scaled_to", lambda p, wanted, *_: np.array(Image.fromarray(p).resize(wanted[::-1], nearest))
+        )
+    files = toy_files(tmp_path)
+    with pytest.raises(ExportError, match=r"not the same as the run's, so nothing was written: 6 of 6"):
+        bundles.export_bundle(right, tmp_path / "out" / "model", files, CARD)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_is_there_is_replaced_only_when_asked_and_only_a_model(exported, tmp_path):
+    predictor, files, made = exported
+    with pytest.raises(ArgumentError, match="force=True replaces it"):
+        bundles.export_bundle(predictor, made.folder, files, CARD)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("all of it")
+    with pytest.raises(ArgumentError, match="is no exported model"):
+        bundles.export_bundle(predictor, mine, files, CARD, force=True)
+    assert (mine / "thesis.txt").read_text() == "all of it"
+    before = (made.folder / "model.onnx").stat().st_ino
+    bundles.export_bundle(predictor, made.folder, files, CARD, force=True)
+    assert (made.folder / "model.onnx").stat().st_ino != before
+
+
+def test_made_pictures_are_of_the_kinds_that_go_wrong(tmp_path):
+    kinds = {}
+    for path in made_pictures(tmp_path):
+        with Image.open(path) as picture:
+            kinds[os.path.basename(path)] = (picture.mode, picture.size)
+    assert kinds["large.jpg"] == ("RGB", (4000, 3000))
+    assert kinds["one-pixel.png"][1] == (1, 1)
+    assert {mode for mode, _ in kinds.values()} == {"RGB", "L", "I;16", "RGBA", "P", "CMYK"}
+
+
+def test_near_a_limit_is_a_matter_of_thresholds_or_of_the_two_best():
+    probs = np.array([[0.5, 0.2], [0.500001, 0.499999], [0.500005, 0.9]], np.float32)
+    tags = Predictions.of(probs, is_multi=True, files=("1", "2", "3"), classes=("a", "b"))
+    assert near_a_limit(tags).tolist() == [True, True, True]
+    classes = Predictions.of(probs, is_multi=False, files=("1", "2", "3"), classes=("a", "b"))
+    assert near_a_limit(classes).tolist() == [False, True, False]
+
+
+def test_files_that_cannot_be_read_are_named_and_the_rest_answered(exported, tmp_path):
+    _, files, made = exported
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "drawing.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+    asked = [files[0], str(tmp_path / "notes.txt"), str(tmp_path / "drawing.eps"), str(tmp_path / "gone.png"), files[1]]
+    answers = list(predict.Model(made.folder).predict(asked))
+    assert [a["file"] for a in answers] == asked
+    assert ["error" in a for a in answers] == [False, True, True, True, False]
+    assert "PostScript" in answers[2]["error"]
+
+
+def test_the_card_says_what_the_pictures_show(exported, tmp_path):
+    predictor, files, _ = exported
+    found = predictor.predict(files)
+    targets = found.decided.copy()
+    predictions = replace(found, targets=targets, losses=np.zeros(len(files), np.float32), n_train=40)
+    card = Card.of(predictions, name="tiles <b>of</b> | mine", data="tiles", notes=("One note.",))
+    made = bundles.export_bundle(predictor, tmp_path / "model", files, card, archive=False, examples=False)
+    text = (made.folder / "README.md").read_text()
+    assert "# tiles &lt;b&gt;of&lt;/b&gt; \\| mine" in text
+    assert "On 6 validation pictures; 40 other pictures trained it (tiles)." in text
+    assert "| a | " in text
+    assert "- One note." in text
+    assert json.loads((made.folder / "examples" / "expected.json").read_text()) == []

@@ -163,9 +163,9 @@ def test_made_pictures_are_of_the_kinds_that_go_wrong(tmp_path):
 def test_near_a_limit_is_a_matter_of_thresholds_or_of_the_two_best():
     probs = np.array([[0.5, 0.2], [0.500001, 0.499999], [0.500005, 0.9]], np.float32)
     tags = Predictions.of(probs, is_multi=True, files=("1", "2", "3"), classes=("a", "b"))
-    assert near_a_limit(tags).tolist() == [True, True, True]
+    assert near_a_limit(tags, tags.decided).tolist() == [True, True, True]
     classes = Predictions.of(probs, is_multi=False, files=("1", "2", "3"), classes=("a", "b"))
-    assert near_a_limit(classes).tolist() == [False, True, False]
+    assert near_a_limit(classes, np.array([1, 1, 0])).tolist() == [False, True, False]
 
 
 def test_files_that_cannot_be_read_are_named_and_the_rest_answered(exported, tmp_path):

@@ -4,12 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from exported_toys import toy_predictor
 from torch import nn
 
 from onecycle.data.pixels.image import Image
+from onecycle.deploy.predictor import Calibrated
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.decisions import Measure
 from onecycle.model.cnn import create_cnn_model
+from onecycle.model.tag_sets import TagSets
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra export")
 pytest.importorskip("onnxscript", reason="needs the extra export")
@@ -61,3 +65,15 @@ def test_a_network_that_onnx_cannot_hold_is_refused_in_one_line(capsys):
         onnx_of(replace(toy_predictor(), model=odd.eval()))
     assert "\n" not in str(caught.value)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("measure", ["f2", "f1", "exact", "precision=0.9"])
+def test_tags_that_are_decided_by_sets(measure):
+    rng = np.random.default_rng(2)
+    sets = torch.from_numpy(np.unique(rng.random((9, 4)) < 0.4, axis=0)).float()
+    last = TagSets.of(sets, torch.from_numpy(rng.normal(size=len(sets))).float(), 100)
+    toy = toy_predictor(is_multi=True)
+    model = nn.Sequential(toy.model, last).eval()
+    predictor = replace(toy, model=model, calibrated=Calibrated(measure=Measure.named(measure)))
+    assert (predictor.calibrated.decisions(model).limits(4) is None) == (not measure.startswith("precision"))
+    answers_are_equal(predictor, [(20, 24), (61, 80), (9, 33), (300, 200)])

@@ -161,6 +161,7 @@ def _manifest(predictor: Predictor, card: Card) -> dict[str, Any]:
             "scaled_decode": resize.scaled_decode,
         },
         **calibrated.manifest(),
+        "decisions": str(calibrated.decisions(predictor.model)) if predictor.is_multi else "the most probable class",
         "onnx": {"opset": OPSET, "input": "pictures uint8 (N, H, W, 3), RGB", "precision": "fp32"},
         "scores": card.scores,
         "class_quality": card.class_quality,

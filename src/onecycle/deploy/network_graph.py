@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from onecycle.evaluation.certainty.calibration import TINY
-from onecycle.evaluation.predictions import DEFAULT_THRESH
+from onecycle.evaluation.certainty.decisions import f_weights
+from onecycle.model.tag_sets import TagSets
 
 if TYPE_CHECKING:
     from onecycle.deploy.predictor import Predictor
+    from onecycle.evaluation.certainty.decisions import Decisions
 
 
 class AnswerGraph(nn.Module):
@@ -41,8 +46,29 @@ class AnswerGraph(nn.Module):
             (N, C), which tags are given.
         """
         x = pictures.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
-        answer: tuple[Tensor, Tensor] = self.answer(self.activation(self.model((x - self.mean) / self.std)))
+        with _inputs_of(_tag_sets(self.model)) as scores:
+            probs = self.activation(self.model((x - self.mean) / self.std))
+        answer: tuple[Tensor, Tensor] = self.answer(probs, *scores)
         return answer
+
+
+def _tag_sets(model: nn.Module) -> TagSets | None:
+    *_, last = model.modules()
+    return last if isinstance(last, TagSets) else None
+
+
+@contextmanager
+def _inputs_of(layer: nn.Module | None) -> Iterator[list[Tensor]]:
+    """Collect what a layer receives inside the block; nothing without a layer."""
+    received: list[Tensor] = []
+    if layer is None:
+        yield received
+        return
+    hook = layer.register_forward_pre_hook(lambda _, args: received.append(args[0]))
+    try:
+        yield received
+    finally:
+        hook.remove()
 
 
 class ClassAnswer(nn.Module):
@@ -53,7 +79,7 @@ class ClassAnswer(nn.Module):
         calibration = predictor.calibrated.calibration
         self.slope = None if calibration is None else calibration.slope[0]
 
-    def forward(self, probs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, probs: Tensor, *_: Tensor) -> tuple[Tensor, Tensor]:
         """Return (shown, decided) for the model's own probabilities, (N, C)."""
         decided = probs.argmax(1)
         if self.slope is None:
@@ -62,33 +88,32 @@ class ClassAnswer(nn.Module):
 
 
 class TagAnswer(nn.Module):
-    """Tags by their thresholds, and probabilities by Platt scaling."""
+    """Tags by the rule in use (``Decisions``), and probabilities by Platt scaling."""
 
     slope: Tensor
     bias: Tensor
-    thresholds: Tensor
+    limits: Tensor
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
-        calibrated, n = predictor.calibrated, len(predictor.classes)
-        self.scaled = calibrated.calibration is not None
-        slope, bias = ((1.0,) * n, (0.0,) * n)
-        if calibrated.calibration is not None:
-            slope, bias = calibrated.calibration.slope, calibrated.calibration.bias
-        chosen = calibrated.thresholds
-        self.exactly_one = () if chosen is None else chosen.exactly_one
-        self.by_own = chosen is not None  # chosen thresholds are compared with the model's own probabilities
-        values = (DEFAULT_THRESH,) * n if chosen is None else chosen.values
-        for name, numbers in (("slope", slope), ("bias", bias), ("thresholds", values)):
+        calibration, n = predictor.calibrated.calibration, len(predictor.classes)
+        self.rule = predictor.calibrated.decisions(predictor.model)
+        self.by_sets = SetAnswer(self.rule, _tag_sets(predictor.model)) if self.rule.by_sets else None
+        self.scaled = calibration is not None
+        slope, bias = ((1.0,) * n, (0.0,) * n) if calibration is None else (calibration.slope, calibration.bias)
+        limits = self.rule.limits(n)
+        for name, numbers in (("slope", slope), ("bias", bias), ("limits", np.ones(n) if limits is None else limits)):
             self.register_buffer(name, torch.tensor(numbers, dtype=torch.float64))
 
-    def forward(self, probs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (shown, decided) for the model's own probabilities, (N, C)."""
+    def forward(self, probs: Tensor, *scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (shown, decided) for the model's own probabilities, (N, C), and the scores that tag sets receive."""
         shown = self._calibrated(probs) if self.scaled else probs
-        compared = probs if self.by_own else shown
-        for group in self.exactly_one:
+        if self.by_sets is not None:
+            return shown, self.by_sets(*scores)
+        compared = probs if self.rule.own else shown
+        for group in () if self.rule.thresholds is None else self.rule.thresholds.exactly_one:
             compared = _with_winner(compared, torch.tensor(group))
-        return shown, compared.double() >= self.thresholds
+        return shown, compared.double() >= self.limits
 
     def _calibrated(self, probs: Tensor) -> Tensor:
         p = probs.double().clamp(TINY, 1 - TINY)
@@ -101,3 +126,31 @@ def _with_winner(probs: Tensor, group: Tensor) -> Tensor:
     tags = torch.arange(probs.shape[1])
     in_group = (tags[:, None] == group).any(1)
     return torch.where(in_group, (tags == winner[:, None]).to(probs.dtype), probs)
+
+
+class SetAnswer(nn.Module):
+    """The most probable set of tags, or the tags of the largest expected F-beta: ``Decisions`` in tensor operations."""
+
+    weights: Tensor
+
+    def __init__(self, rule: Decisions, sets: TagSets | None) -> None:
+        super().__init__()
+        assert sets is not None
+        self.known, self.exact = sets, rule.reported.is_exact
+        self.register_buffer("weights", torch.from_numpy(f_weights(sets.sets.numpy() > 0, rule.reported.beta)))
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Return which tags are given, bool (N, C), for tag scores (N, C)."""
+        probs, sets = self.known.set_probs(scores).double(), self.known.sets
+        if self.exact:
+            return sets[probs.argmax(1)] > 0.5
+        n_tags = sets.shape[1]
+        gains = (probs @ self.weights.reshape(len(sets), n_tags**2)).reshape(-1, n_tags, n_tags)  # (N, C, k)
+        ranked, order = gains.sort(dim=1, descending=True)
+        of_size = (ranked.cumsum(1) * torch.eye(n_tags, dtype=ranked.dtype)).sum(1)  # (N, k): the k best of column k
+        best = of_size.argmax(1)
+        tags = order.gather(2, best[:, None, None].expand(-1, n_tags, 1))[:, :, 0]
+        taken = torch.arange(n_tags)[None] <= best[:, None]
+        given = torch.zeros_like(of_size).scatter(1, tags, taken.to(of_size.dtype)) > 0.5
+        none = (probs * (sets.sum(1) == 0).double()).sum(1)
+        return given & (of_size.max(1).values >= none)[:, None]

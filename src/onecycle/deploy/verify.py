@@ -107,7 +107,9 @@ def verify(predictor: Predictor, model: Model, files: Sequence[str], made: Seque
         bool(d > TOLERANCE and _beyond_rounding(predictor, answer.pixels, shown_probs[i], probs[i]))
         for i, (d, answer) in enumerate(zip(differences, answers, strict=True))
     ]
-    other_labels = (labels != predictions.decided).reshape(len(probs), -1).any(axis=1) & ~near_a_limit(predictions)
+    other_labels = (labels != predictions.decided).reshape(len(probs), -1).any(axis=1) & ~near_a_limit(
+        predictions, labels
+    )
     names = np.array(predictions.files, dtype=object)
     return Verification(
         pictures=sum(n not in set(made) for n in predictions.files),
@@ -172,14 +174,21 @@ def _beyond_rounding(predictor: Predictor, pixels: np.ndarray, original: np.ndar
     return off > max(TOLERANCE, ROUNDING * rounding)
 
 
-def near_a_limit(predictions: Predictions) -> np.ndarray:
-    """Return of which pictures a decision hangs on less than TOLERANCE, bool (N,)."""
-    if predictions.is_multi:
-        return np.asarray((np.abs(predictions.compared - predictions.limits) <= TOLERANCE).any(axis=1))
-    if len(predictions.classes) < 2:
-        return np.zeros(len(predictions), dtype=bool)
-    top = np.sort(predictions.probs, axis=1)
-    return np.asarray(top[:, -1] - top[:, -2] <= TOLERANCE)
+def near_a_limit(predictions: Predictions, labels: np.ndarray) -> np.ndarray:
+    """Return of which pictures other labels are as good but for TOLERANCE, bool (N,).
+
+    Args:
+        predictions: what the original says.
+        labels: int (N,) class indices or bool (N, C), what the exported model gives.
+    """
+    rule, probs, c = predictions.decisions, predictions.probs, len(predictions.classes)
+    if not predictions.is_multi:
+        there = np.take_along_axis(probs, np.asarray(labels)[:, None], axis=1)[:, 0]
+        return np.asarray(probs.max(axis=1) - there <= TOLERANCE)
+    if rule.by_sets:
+        return np.asarray(rule.worth(probs, predictions.predicted) - rule.worth(probs, labels) <= 10 * TOLERANCE)
+    distance = np.abs(rule.compared(probs, predictions.shown_probs) - rule.limits(c))
+    return np.asarray((distance <= TOLERANCE).any(axis=1))
 
 
 @contextmanager

@@ -212,9 +212,7 @@ def best_expected_f(probs: np.ndarray, sets: np.ndarray, beta: float) -> np.ndar
     """
     n_tags = sets.shape[1]
     sizes = np.arange(1, n_tags + 1)
-    weights = (1 + beta**2) / (beta**2 * sizes[:, None] + sizes)  # (size of the truth, size of what is given)
-    per_set = sets[:, :, None] * weights[np.maximum(sets.sum(axis=1) - 1, 0)][:, None, :]  # (K, C, k)
-    gains = (probs @ per_set.reshape(len(sets), -1)).reshape(len(probs), n_tags, n_tags)  # Δ, (N, C, k)
+    gains = (probs @ f_weights(sets, beta).reshape(len(sets), -1)).reshape(len(probs), n_tags, n_tags)  # Δ, (N, C, k)
     order = np.argsort(-gains, axis=1, kind="stable")
     of_size = np.take_along_axis(gains, order, axis=1).cumsum(axis=1)[:, sizes - 1, sizes - 1]  # (N, k)
     best = of_size.argmax(axis=1)
@@ -223,6 +221,13 @@ def best_expected_f(probs: np.ndarray, sets: np.ndarray, beta: float) -> np.ndar
     np.put_along_axis(given, ranked, sizes - 1 <= best[:, None], axis=1)
     none = probs[:, ~sets.any(axis=1)].sum(axis=1)
     return np.asarray(given & (of_size.max(axis=1) >= none)[:, None])
+
+
+def f_weights(sets: np.ndarray, beta: float) -> np.ndarray:
+    """Return what a tag adds to F-beta where a set is true and k tags are given, float64 ``(K, C, k)``, k from 1 on."""
+    sizes = np.arange(1, sets.shape[1] + 1)
+    weights = (1 + beta**2) / (beta**2 * sizes[:, None] + sizes)  # (size of the truth, size of what is given)
+    return np.asarray(sets[:, :, None] * weights[np.maximum(sets.sum(axis=1) - 1, 0)][:, None, :])
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -300,6 +305,25 @@ class Decisions:
         if self.reported.is_exact:
             return most_probable(of_sets, known.sets)
         return best_expected_f(of_sets, known.sets, self.reported.beta)
+
+    def worth(self, probs: np.ndarray, given: np.ndarray) -> np.ndarray:
+        """Return what sets decide by, of tags that are given: their probability or expected F-beta, float64 ``(N,)``.
+
+        Args:
+            probs: float ``(N, C)``, the model's own probabilities.
+            given: bool ``(N, C)``.
+        """
+        if self.sets is None:
+            raise ArgumentError("no sets of tags are known to this model")
+        of_sets, true, given = self.sets.probs(probs), self.sets.sets.astype(float), given.astype(float)
+        hits, sizes = given @ true.T, given.sum(axis=1)[:, None] + np.zeros(len(true))
+        if self.reported.is_exact:
+            score = (hits == sizes) & (sizes == true.sum(axis=1))
+        else:
+            square = self.reported.beta**2
+            total = square * true.sum(axis=1) + sizes
+            score = np.divide((1 + square) * hits, total, out=np.ones_like(total), where=total > 0)
+        return np.asarray((of_sets * score).sum(axis=1))
 
     def __str__(self) -> str:
         """Say in one line how tags are predicted; ``thresh`` and the like are for the caller to say."""

@@ -98,7 +98,8 @@ class TagAnswer(nn.Module):
         super().__init__()
         calibration, n = predictor.calibrated.calibration, len(predictor.classes)
         self.rule = predictor.calibrated.decisions(predictor.model)
-        self.by_sets = SetAnswer(self.rule, _tag_sets(predictor.model)) if self.rule.by_sets else None
+        known = _tag_sets(predictor.model) if self.rule.by_sets else None
+        self.by_sets = None if known is None else SetAnswer(self.rule, known)
         self.scaled = calibration is not None
         slope, bias = ((1.0,) * n, (0.0,) * n) if calibration is None else (calibration.slope, calibration.bias)
         limits = self.rule.limits(n)
@@ -133,9 +134,8 @@ class SetAnswer(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, rule: Decisions, sets: TagSets | None) -> None:
+    def __init__(self, rule: Decisions, sets: TagSets) -> None:
         super().__init__()
-        assert sets is not None
         self.known, self.exact = sets, rule.reported.is_exact
         self.register_buffer("weights", torch.from_numpy(f_weights(sets.sets.numpy() > 0, rule.reported.beta)))
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from onecycle.data.pixels.resize import MOST_WINDOWS, ResizeMethod
+from onecycle.errors import ArgumentError
 
 if TYPE_CHECKING:
     from onecycle.data.pixels.resize import ResizeSpec
@@ -27,22 +28,26 @@ class ResizeGraph(nn.Module):
     """uint8 pictures (N, H, W, 3) of any one shape to uint8 (N, height, width, 3).
 
     Args:
-        spec: the preprocess; it has a size.
+        spec: the preprocess.
+
+    Raises:
+        ArgumentError: one without a size.
     """
 
     def __init__(self, spec: ResizeSpec) -> None:
         super().__init__()
-        self.spec = spec
+        if spec.size is None:
+            raise ArgumentError("pictures as stored are not resized; expected a preprocess with a size")
+        self.spec, self.size = spec, spec.size
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Scale, then cut or fill around the centre."""
-        assert self.spec.size is not None
         shape = torch._shape_as_tensor(pictures)[1:3]
         stored, visible = _stored(shape, self.spec)
         start = (shape.double() - visible) / 2
         x = _scaled(pictures, shape[1], stored[1], start[1], visible[1])
         x = _scaled(x.transpose(1, 2), shape[0], stored[0], start[0], visible[0]).transpose(1, 2)
-        for axis, size in enumerate(self.spec.size):
+        for axis, size in enumerate(self.size):
             x = _centre(x, axis + 1, stored[axis], size, self.spec.padding_mode)
         return x
 

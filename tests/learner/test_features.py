@@ -129,7 +129,7 @@ def test_maps_of_views_are_kept_for_each_picture_and_features_of_the_whole_body_
 ):
     learn = half_frozen(colour_path, tmp_path, 2, ds_tfms=get_transforms())
     learn.fit(1, 1e-3)
-    maps = learn._features._cached.sets[0].features
+    maps = learn.frozen_features._cached.sets[0].features
     assert maps.shape[:2] == (3, 48)
     assert maps.ndim == 5
     learn.freeze()
@@ -137,8 +137,54 @@ def test_maps_of_views_are_kept_for_each_picture_and_features_of_the_whole_body_
     learn.fit(1, 1e-3)
     assert "computed again: other layers are frozen now." in capsys.readouterr().out
     assert passes == [3, 3]
-    assert learn._features._cached.sets[0].features.ndim == 3
+    assert learn.frozen_features._cached.sets[0].features.ndim == 3
     check_fresh(learn)
+
+
+def test_maps_that_the_heads_features_go_by_are_not_computed_again(colour_path, tmp_path, monkeypatch):
+    """Features and maps are the same to the bit as each computed for itself, with 4 views instead of 2 + 3."""
+    data, pictures = bunch(colour_path, ds_tfms=get_transforms(), bs=7), []
+    views = features._views
+    monkeypatch.setattr(features, "_views", lambda v: pictures.append(v.loader) or views(v))
+
+    def run(*, by_maps: bool) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
+        learn = cnn_learner(
+            data, "test_efficientnet", levels="auto", pretrained=False, precompute=0, silent=True, path=tmp_path
+        )
+        kept = learn.frozen_features
+        if by_maps:
+            learn.freeze_to(-2)
+            hold_norms(learn.layer_groups)
+            kept.go_by_maps(learn.model)
+        learn.freeze()
+        learn.solve_head()
+        of_head = [one.features for one in kept._cached.sets]
+        learn.precompute = 2
+        learn.freeze_to(-2)
+        hold_norms(learn.layer_groups)
+        learn.fit(1, 1e-3)
+        assert kept._maps is None, "the memory is given back"
+        return *of_head, [one.features for one in kept._cached.sets]
+
+    alone = run(by_maps=False)
+    assert len(pictures) == 4
+    pictures.clear()
+    together = run(by_maps=True)
+    assert [len(list(loader)) > 0 for loader in pictures] == [True] * 6
+    assert all(torch.equal(a, b) for a, b in zip(alone[:2], together[:2], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(alone[2], together[2], strict=True))
+
+
+def test_validation_is_predicted_from_the_features_at_hand(colour_path, tmp_path, monkeypatch):
+    learn = learner(bunch(colour_path), tmp_path, precompute=0)
+    learn.fit(1, 0.05)
+    seen: list[int] = []
+    learn.model[0].register_forward_hook(lambda *_: seen.append(1))
+    probs = learn.get_preds()[0]
+    assert not seen, "no picture goes through the body again"
+    learn.frozen_features.forget()
+    assert torch.allclose(probs, learn.get_preds()[0], atol=1e-5)
+    assert seen
 
 
 def test_create_cnn_precomputes_views_and_validates_as_on_pictures(colour_path, tmp_path, capsys):
@@ -147,8 +193,10 @@ def test_create_cnn_precomputes_views_and_validates_as_on_pictures(colour_path, 
     assert [p.requires_grad for p in learn.model[0].parameters()].count(True) == 0, "batch-norms stand still"
     learn.fit_one_cycle(2, 0.01)
     assert "precomputed" not in capsys.readouterr().out
-    assert learn._features.describe() == ("features of the frozen layers computed once (4 views of 48 pictures, 2 MB)")
-    views = learn._features._cached.sets[0].features
+    assert learn.frozen_features.describe() == (
+        "features of the frozen layers computed once (4 views of 48 pictures, 2 MB)"
+    )
+    views = learn.frozen_features._cached.sets[0].features
     assert views.shape == (4, 48, 2560)
     assert not torch.allclose(views[0], views[1], atol=1e-3)
     assert not torch.allclose(views[1], views[2], atol=1e-3)
@@ -166,7 +214,7 @@ def test_the_number_of_views_is_the_argument(colour_path, tmp_path):
     ):
         learn = learner(data, tmp_path, precompute=precompute)
         learn.fit(1)
-        assert len(learn._features._cached.sets[0].features) == views
+        assert len(learn.frozen_features._cached.sets[0].features) == views
     for wrong in (-1, 1.5, "yes"):
         with pytest.raises(ArgumentError, match="number of augmented views"):
             learner(with_tfms, tmp_path, precompute=wrong)
@@ -187,9 +235,9 @@ def test_the_result_does_not_depend_on_threads_and_does_on_the_seed(colour_path,
 def test_features_in_a_file_train_alike(colour_path, tmp_path):
     def run(max_bytes: int | None) -> tuple[list[float], str]:
         learn = learner(bunch(colour_path), tmp_path, precompute=0)
-        learn._features = FrozenFeatures(max_bytes=max_bytes)
+        learn.frozen_features = FrozenFeatures(max_bytes=max_bytes)
         learn.fit(2, 0.02)
-        return learn.recorder.raw_losses, learn._features.describe()
+        return learn.recorder.raw_losses, learn.frozen_features.describe()
 
     (expected, in_memory), (found, in_file) = run(None), run(0)
     assert found == expected

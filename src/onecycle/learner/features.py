@@ -7,7 +7,8 @@ import math
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,8 +30,8 @@ from onecycle.train.callbacks import AccumulateScheduler
 from onecycle.train.checkpoint import digest
 from onecycle.train.device.batch_split import BatchSplit
 from onecycle.train.device.host_memory import keep_freed_memory
-from onecycle.train.evaluate import eval_mode
-from onecycle.train.frozen import FeatureLoader, FeatureSet, SplitModel, empty_features, split_frozen
+from onecycle.train.evaluate import Loader, eval_mode
+from onecycle.train.frozen import FeatureBatch, FeatureLoader, FeatureSet, SplitModel, empty_features, split_frozen
 from onecycle.train.loop import Callback
 
 DEFAULT_VIEWS = 3
@@ -102,10 +103,12 @@ class _Origin:
 
 @dataclass(frozen=True)
 class _Viewed:
-    """Pictures in order, and what makes their views beside the plain one."""
+    """Pictures, or maps of them, in order, and what makes their views beside the plain one."""
 
-    loader: BatchLoader
+    loader: BatchLoader | FeatureLoader
+    targets: Tensor
     augmenters: tuple[BatchAugmenter, ...] = ()
+    plain: Tensor | None = None  # (N, …), the outputs for the plain ones where they are known
 
     @property
     def n_views(self) -> int:
@@ -131,11 +134,24 @@ class FrozenFeatures:
     def __init__(self, *, max_bytes: int | None = None) -> None:
         self.max_bytes = max_bytes
         self._cached: _Cached | None = None
+        self._way: SplitModel | None = None
+        self._maps: _Cached | None = None
         self._said: set[str] = set()
 
     def forget(self) -> None:
         """Give the memory back; what is asked for next is computed anew."""
-        self._cached = None
+        self._cached = self._maps = None
+
+    def go_by_maps(self, model: nn.Module) -> None:
+        """Compute the next features of the whole body by way of the maps that its last stages will train on.
+
+        The maps of the plain pictures are kept until those of all views are asked for, and not computed again.
+
+        Args:
+            model: in the state in which the last stages train.
+        """
+        split = split_where_frozen(model)
+        self._way = None if isinstance(split, str) else split
 
     def stage(
         self,
@@ -172,10 +188,22 @@ class FrozenFeatures:
         if (reason := _needs_pictures(data, callbacks)) is not None:
             return self._refused(reason, silent=silent)
         try:
-            sets = self._refreshed(split.fixed, data, stats, views, silent=silent)
+            sets = self._refreshed(split, data, stats, views, silent=silent)
         except OSError as error:
             return self._refused(f"{settings.cache_folder()} has no room for them ({error})", silent=silent)
         return _head_stage(split.rest, data, sets, weights)
+
+    def of_part(self, learn: Any, ds_type: DatasetType) -> tuple[nn.Module, Loader]:
+        """Return what predicts a part of a learner's data: the rest of the network and the features at hand, where
+        they hold; else the whole network and the pictures.
+        """
+        cached, split = self._cached, split_where_frozen(learn.model)
+        if ds_type is DatasetType.Valid and cached is not None and len(cached.sets) > 1 and not isinstance(split, str):
+            origin = _origin(split.fixed, learn.data, learn.norm_stats, cached.origin.views)
+            stage = _head_stage(split.rest, learn.data, cached.sets, None)
+            if cached.origin.change_to(origin) is None and stage.valid is not None:
+                return stage.head, stage.valid
+        return learn.model, learn.loader(ds_type)
 
     def of_labelled(
         self, model: nn.Module, data: ImageDataBunch, *, stats: Stats | None, silent: bool = False
@@ -223,21 +251,30 @@ class FrozenFeatures:
         return f"features of the frozen layers computed once ({views}{n:,} pictures, {n_mb:,.0f} MB{where})"
 
     def _refreshed(
-        self, fixed: nn.Module, data: ImageDataBunch, stats: Stats | None, views: bool | int, *, silent: bool
+        self, split: SplitModel, data: ImageDataBunch, stats: Stats | None, views: bool | int, *, silent: bool
     ) -> list[FeatureSet]:
         """Return the features at hand if they hold, else new ones."""
         viewed = _viewed(data, stats, n_augmented=DEFAULT_VIEWS if views is True else int(views))
-        origin = _origin(fixed, data, stats, viewed[0].n_views)
+        origin = _origin(split.fixed, data, stats, viewed[0].n_views)
         if self._cached is not None:
             changed = self._cached.origin.change_to(origin)
             if changed is None:
                 return self._cached.sets
             if not silent:
                 print(f"Features are computed again: {changed}.")
-            self.forget()
+            self._cached = None
         elif not silent:
             print("Features of the frozen layers are computed once;\nprecompute=False trains on pictures instead.")
         max_bytes = default_store_bytes() // 2 if self.max_bytes is None else self.max_bytes
+        maps, way, fixed = self._maps, self._way, split.fixed
+        self._maps = self._way = None
+        if maps is not None and maps.origin.change_to(replace(origin, views=1)) is None:
+            viewed = [replace(v, plain=one.features[0]) for v, one in zip(viewed, maps.sets, strict=True)]
+        elif way is not None and viewed[0].n_views == 1 and len(way.rest) > len(split.rest):
+            sets = _compute(way.fixed, viewed, max_bytes=max_bytes // 2, silent=silent)
+            self._maps = _Cached(_origin(way.fixed, data, stats, 1), sets)
+            viewed = [_as_viewed(one, v.loader) for one, v in zip(sets, viewed, strict=True)]
+            fixed = way.rest[: len(way.rest) - len(split.rest)]
         self._cached = _Cached(origin, _compute(fixed, viewed, max_bytes=max_bytes, silent=silent))
         return self._cached.sets
 
@@ -315,10 +352,17 @@ def _viewed(data: ImageDataBunch, stats: Stats | None, *, n_augmented: int) -> l
     bs = min(data.batch_size, CPU_BATCH) if data.device.type == "cpu" else data.batch_size
     augmenter = data.loader(DatasetType.Train).augmenter
     augmenters = () if augmenter is None else (augmenter,) * n_augmented
-    viewed = [_Viewed(data.loader(DatasetType.Fix).replace(stats=stats, bs=bs), augmenters)]
-    if len(data.split.valid):
-        viewed.append(_Viewed(data.loader(DatasetType.Valid).replace(stats=stats, bs=bs)))
-    return viewed
+    parts = [DatasetType.Fix, *([DatasetType.Valid] if len(data.split.valid) else [])]
+    loaders = [data.loader(part).replace(stats=stats, bs=bs) for part in parts]
+    return [
+        _Viewed(loader, loader.dataset.targets, views) for loader, views in zip(loaders, (augmenters, ()), strict=False)
+    ]
+
+
+def _as_viewed(maps: FeatureSet, loader: BatchLoader | FeatureLoader) -> _Viewed:
+    """Return plain maps in the batches of their pictures: so what is computed from them is the same to the bit."""
+    order = np.arange(len(maps.targets))
+    return _Viewed(FeatureLoader(maps, bs=loader.bs, order=lambda _: order, device=loader.device), maps.targets)
 
 
 def _origin(fixed: nn.Module, data: ImageDataBunch, stats: Stats | None, n_views: int) -> _Origin:
@@ -335,13 +379,14 @@ def _origin(fixed: nn.Module, data: ImageDataBunch, stats: Stats | None, n_views
 
 def _compute(fixed: nn.Module, viewed: Sequence[_Viewed], *, max_bytes: int, silent: bool) -> list[FeatureSet]:
     """Pass all views of the pictures through the fixed function, in evaluation mode and float32."""
-    n_passes = sum(pictures.n_views * pictures.loader.n_items for pictures in viewed)
+    n_passes = sum((v.n_views - (v.plain is not None)) * v.loader.n_items for v in viewed)
+    n_outputs = sum(v.n_views * v.loader.n_items for v in viewed)
     bar = nullcontext(lambda _: None) if silent else counting_bar("computing features", n_passes)
     with keep_freed_memory(), eval_mode(fixed), torch.no_grad(), bar as advance:
         example = viewed[0].loader.batch_at(0, 0).x[:EXAMPLES]
         shape = tuple(fixed(example).shape[1:])
         network = fuse_batchnorm(fixed, example)
-        fits = 4 * n_passes * math.prod(shape) <= max_bytes
+        fits = 4 * n_outputs * math.prod(shape) <= max_bytes
         sets = []
         for pictures in viewed:
             outputs, on_disk = empty_features(
@@ -350,12 +395,14 @@ def _compute(fixed: nn.Module, viewed: Sequence[_Viewed], *, max_bytes: int, sil
                 folder=settings.cache_folder() / "features",
             )
             _fill(outputs, network, pictures, advance)
-            sets.append(FeatureSet(outputs, pictures.loader.dataset.targets, on_disk))
+            sets.append(FeatureSet(outputs, pictures.targets, on_disk))
     return sets
 
 
 def _fill(outputs: Tensor, network: nn.Module, pictures: _Viewed, advance: Advance) -> None:
     split = BatchSplit()
+    if pictures.plain is not None:
+        outputs[0] = pictures.plain
     for view, batch in _views(pictures):
         of_batch = split.forward(network, batch.x)
         if of_batch.shape[1:] != outputs.shape[2:]:
@@ -367,10 +414,12 @@ def _fill(outputs: Tensor, network: nn.Module, pictures: _Viewed, advance: Advan
         advance(len(of_batch))
 
 
-def _views(pictures: _Viewed) -> Iterator[tuple[int, Batch]]:
-    """Give every batch plain, then every batch once for each augmenter (its pixels are gathered once)."""
-    for batch in pictures.loader:
-        yield 0, batch
-    if pictures.augmenters:
-        for i, batch in enumerate(pictures.loader.views(pictures.augmenters)):
-            yield 1 + i % len(pictures.augmenters), batch
+def _views(pictures: _Viewed) -> Iterator[tuple[int, Batch | FeatureBatch]]:
+    """Give every batch plain, unless that is known, then every batch once for each augmenter (its pixels are gathered
+    once)."""
+    if pictures.plain is None:
+        for batch in pictures.loader:
+            yield 0, batch
+    if pictures.augmenters and isinstance(pictures.loader, BatchLoader):
+        for i, augmented in enumerate(pictures.loader.views(pictures.augmenters)):
+            yield 1 + i % len(pictures.augmenters), augmented

@@ -172,7 +172,7 @@ class Learner:
         self.train_bn, self.silent, self.stats = options.get("train_bn", True), bool(options.get("silent")), stats
         self._precompute = check_views(options.get("precompute", False))
         self.frozen_to: int | None = None  # what the last freeze was
-        self._features = FrozenFeatures()
+        self.frozen_features = FrozenFeatures()
         self.speed = TrainingSpeed(precision_asked(options))
         self.speed.options.check(data.device)
         data.backbone_stats = stats
@@ -347,7 +347,7 @@ class Learner:
         """Give training and validation batches: features where only the head trains on them, else pictures."""
         stage, weights = None, sampling_weights(callbacks)
         if self._precompute is not False:
-            stage = self._features.stage(
+            stage = self.frozen_features.stage(
                 self.model,
                 self._data,
                 stats=self.norm_stats,
@@ -369,7 +369,7 @@ class Learner:
     def _choose_speed(self, loader: Loader, n_batches: int) -> None:
         """Choose what makes the steps fast, and say it in one line, each distinct line once."""
         chosen = self.speed.choose(self.trainer, loader, n_batches=n_batches)
-        source = self._data.store if self.trainer.head is None else self._features
+        source = self._data.store if self.trainer.head is None else self.frozen_features
         if not self.silent:
             self.speed.say([chosen, f"batch {self._data.batch_size}", source.describe()])
 
@@ -537,7 +537,7 @@ class Learner:
     def precompute(self, value: bool | int) -> None:
         before, self._precompute = self._frozen_norms_train, check_views(value)
         if value is False:
-            self._features.forget()
+            self.frozen_features.forget()
         if self.frozen_to is not None and before != self._frozen_norms_train:
             self.freeze_to(self.frozen_to)
 
@@ -603,7 +603,7 @@ class Learner:
         if ds_type is not DatasetType.Test:
             self._data.prepare(silent=self.silent)
         self._layers.check(self)
-        outputs = evaluate(self.model, self.loader(ds_type), self.loss_func if with_loss else None)
+        outputs = evaluate(*self.frozen_features.of_part(self, ds_type), self.loss_func if with_loss else None)
         probs = (activ or self.activation)(outputs.logits)
         probs = self.calibrated.probs(probs) if calibrated else probs
         return [probs, outputs.targets, *([outputs.losses] if with_loss else [])]
@@ -834,7 +834,7 @@ class Learner:
 
     def _labelled_features(self) -> LabelledFeatures:
         self._data.prepare(silent=self.silent)
-        return self._features.of_labelled(self.model, self._data, stats=self.norm_stats, silent=self.silent)
+        return self.frozen_features.of_labelled(self.model, self._data, stats=self.norm_stats, silent=self.silent)
 
     # --- files -------------------------------------------------------------------------------------
 

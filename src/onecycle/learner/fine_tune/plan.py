@@ -326,7 +326,8 @@ def trains_last(task: Task, epochs: int) -> bool:
 
 def _last_stage(task: Task, speeds: Speeds, epochs: int) -> Stage:
     views = min(LAST_VIEWS if task.views is None else task.views, epochs - 1) if task.has_tfms else 0
-    maps_s = (task.n_train * (1 + views) + task.n_valid) * speeds.maps_s
+    plain = 0 if task.solves_head else task.n_train + task.n_valid  # made on the head's way
+    maps_s = (plain + task.n_train * views) * speeds.maps_s
     each_s = task.n_train * speeds.last_s + task.n_valid * (speeds.forward_s - speeds.maps_s)
     return Stage(
         trains=LAST,

@@ -345,6 +345,9 @@ class _Run:
         if stage.views is not None:
             learn.precompute = stage.views
         learn.freeze()
+        if self.rest and self.rest[0].trains == LAST and self.rest[0].size == stage.size:
+            with trainable_groups(learn.layer_groups, first=-2):
+                learn.frozen_features.go_by_maps(learn.model)
         if stage.solved:
             _say(learn, str(learn.solve_head()))
             return

@@ -31,6 +31,7 @@ from onecycle.data.labels.items import Category, DatasetType, MultiCategory, get
 from onecycle.data.pixels.image import Image, open_image
 from onecycle.data.pixels.resize import ResizeMethod
 from onecycle.data.sources.untar import URLs, untar_data
+from onecycle.deploy.exported import load_learner
 from onecycle.doc import doc
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.learner.cnn import cnn_learner, create_cnn
@@ -65,7 +66,7 @@ __all__ = [
     "brightness", "cifar_stats", "cnn_learner", "contrast", "create_cnn", "create_head", "crop", "crop_pad",
     "cutout", "dihedral", "dihedral_affine", "doc", "error_rate", "exact_match_error", "fbeta", "flip_affine",
     "flip_lr", "get_image_files", "get_transforms", "imagenet_stats", "itemgetter", "jitter",
-    "mean_average_precision", "mnist_stats", "models", "nn", "np", "open_image", "optim", "os", "partial", "pd",
+    "load_learner", "mean_average_precision", "mnist_stats", "models", "nn", "np", "open_image", "optim", "os", "partial", "pd",
     "perspective_warp", "plt", "rand_crop", "rand_pad", "rand_resize_crop", "rand_zoom", "re", "rgb_randomize",
     "rotate", "skew", "squish", "symmetric_warp", "sys", "tilt", "top_k_accuracy", "torch", "untar_data", "zoom",
     "zoom_crop",

@@ -14,7 +14,10 @@ from exported_toys import CLASSES, toy_files, toy_predictor
 from PIL import Image
 from torch import nn
 
-from onecycle.errors import ArgumentError, ExportError
+import onecycle
+from onecycle.data.labels.items import DatasetType
+from onecycle.data.pixels.image import open_image
+from onecycle.errors import ArgumentError, CheckpointError, DataError, ExportError
 from onecycle.evaluation.predictions import Predictions
 
 pytest.importorskip("onnxruntime", reason="needs the extra export")
@@ -23,6 +26,7 @@ pytest.importorskip("onnxscript", reason="needs the extra export")
 from onecycle.deploy import bundle as bundles
 from onecycle.deploy import resize_graph
 from onecycle.deploy.card import Card
+from onecycle.deploy.exported import load_learner
 from onecycle.deploy.portable import predict
 from onecycle.deploy.verify import made_pictures, near_a_limit
 
@@ -192,3 +196,41 @@ def test_the_card_says_what_the_pictures_show(exported, tmp_path):
     assert "| a | " in text
     assert "- One note." in text
     assert json.loads((made.folder / "examples" / "expected.json").read_text()) == []
+
+
+def test_a_loaded_folder_predicts_as_the_predictor_does(exported):
+    predictor, files, made = exported
+    loaded, right = onecycle.load(made.folder), predictor.predict(files)
+    predictions = loaded.predict([*files, "gone.jpg"])
+    assert np.array_equal(predictions.decided, right.decided)
+    assert np.abs(predictions.shown_probs - right.shown_probs).max() < 1e-5
+    assert np.abs(predictions.probs - right.probs).max() < 1e-5
+    assert [f.path for f in predictions.failed] == ["gone.jpg"]
+    assert predictions.decisions == right.decisions
+    assert np.array_equal(loaded.predict(files, thresh=0.4).decided, predictor.predict(files, thresh=0.4).decided)
+    assert "4 tags" in repr(loaded)
+
+
+def test_load_learner_predicts_as_v1_did(exported, tmp_path):
+    predictor, files, made = exported
+    learn = load_learner(made.folder.parent, "model", test=files[:3])
+    label, index, _ = learn.predict(open_image(files[0]))
+    right = predictor.predict(files[:3])
+    assert str(label) == ";".join(right.names_of(right.decided[0]))
+    assert index.tolist() == right.decided[0].tolist()
+    assert learn.data.classes == list(CLASSES)
+    found, targets = learn.get_preds(ds_type=DatasetType.Test)
+    assert np.abs(found.numpy() - right.shown_probs).max() < 1e-5
+    assert targets.shape == found.shape
+    with pytest.raises(ArgumentError, match="a loaded model has the pictures of"):
+        learn.get_preds(ds_type=DatasetType.Valid)
+    with pytest.raises(DataError, match=r"gone\.jpg"):
+        load_learner(made.folder, test=["gone.jpg"]).get_preds()
+
+
+def test_v1s_pickle_is_named_and_never_read(tmp_path):
+    (tmp_path / "export.pkl").write_bytes(b"cos\nsystem\n(S'exit 3'\ntR.")
+    with pytest.raises(CheckpointError, match="is a pickle"):
+        load_learner(tmp_path)
+    with pytest.raises(CheckpointError, match="no exported model"):
+        load_learner(tmp_path / "nothing")

@@ -30,9 +30,10 @@ from typing import TYPE_CHECKING, Any
 
 import onecycle
 from onecycle.deploy.card import Card, card_text
+from onecycle.deploy.exported import MANIFEST, MODEL, is_bundle, open_model
 from onecycle.deploy.onnx_model import OPSET, onnx_of
 from onecycle.deploy.verify import Verification, made_pictures, only_pillow, verify
-from onecycle.errors import ArgumentError, ExportError
+from onecycle.errors import ArgumentError
 from onecycle.files import sync_folder, write_whole
 from onecycle.text import by_place
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from onecycle.deploy.predictor import Predictor
 
 SCHEMA = 1
-MANIFEST, MODEL = "manifest.json", "model.onnx"
 PORTABLE = Path(__file__).parent / "portable"
 FILES = ("predict.py", "test.py", "Dockerfile")
 MOST_PICTURES = 500
@@ -127,25 +127,6 @@ def _write(predictor: Predictor, new: Path, files: Sequence[str], card: Card, *,
     return verification
 
 
-def open_model(folder: Path) -> Model:
-    """Open an exported folder, by the code that lies in it.
-
-    Raises:
-        ExportError: it is none, or a damaged one.
-    """
-    from onecycle.deploy.portable.predict import Model
-
-    try:
-        return Model(folder)
-    except Exception as error:  # of onnxruntime, json, the disk
-        raise ExportError(f"{folder} is no exported model, or a damaged one ({error}); export it again") from error
-
-
-def is_bundle(path: Path) -> bool:
-    """Tell whether a folder is an exported model."""
-    return (path / MANIFEST).is_file() and (path / MODEL).is_file()
-
-
 def _manifest(predictor: Predictor, card: Card) -> dict[str, Any]:
     resize, calibrated = predictor.resize, predictor.calibrated
     return {
@@ -161,7 +142,8 @@ def _manifest(predictor: Predictor, card: Card) -> dict[str, Any]:
             "scaled_decode": resize.scaled_decode,
         },
         **calibrated.manifest(),
-        "decisions": str(calibrated.decisions(predictor.model)) if predictor.is_multi else "the most probable class",
+        "decisions": str(predictor.decisions) if predictor.is_multi else "the most probable class",
+        "rule": predictor.decisions.to_dict(),
         "onnx": {"opset": OPSET, "input": "pictures uint8 (N, H, W, 3), RGB", "precision": "fp32"},
         "scores": card.scores,
         "class_quality": card.class_quality,

@@ -38,18 +38,18 @@ class AnswerGraph(nn.Module):
         self.activation = predictor.activation
         self.answer = TagAnswer(predictor) if predictor.is_multi else ClassAnswer(predictor)
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what a person sees.
 
         Returns:
-            float32 (N, C) probabilities, calibrated where that was fitted; and int64 (N,) class indices, or bool
-            (N, C), which tags are given.
+            float32 (N, C) probabilities, calibrated where that was fitted; int64 (N,) class indices, or bool (N, C),
+            which tags are given; and the network's own probabilities.
         """
         x = pictures.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
         with _inputs_of(_tag_sets(self.model)) as scores:
             probs = self.activation(self.model((x - self.mean) / self.std))
-        answer: tuple[Tensor, Tensor] = self.answer(probs, *scores)
-        return answer
+        shown, decided = self.answer(probs, *scores)
+        return shown, decided, probs + 0  # an output of its own, also where nothing was calibrated
 
 
 def _tag_sets(model: nn.Module) -> TagSets | None:

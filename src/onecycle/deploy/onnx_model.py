@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 OPSET = 18
 """Of ONNX: the newest that torch's quick exporter writes; read by every onnxruntime since 1.14."""
 
-INPUT, PROBABILITIES, LABELS = "pictures", "probabilities", "labels"
+INPUT, PROBABILITIES, LABELS, OWN = "pictures", "probabilities", "labels", "uncalibrated"
 _RESIZED = "resized"
 
 
@@ -35,7 +35,7 @@ def onnx_of(predictor: Predictor) -> onnx.ModelProto:
 
     Its input ``pictures`` is uint8 (N, H, W, 3), RGB, N pictures of one shape; those that have the size of the network
     already are not resized. Outputs: ``probabilities`` float32 (N, C), as a person sees them; ``labels`` int64 (N,)
-    class indices or bool (N, C) tags.
+    class indices or bool (N, C) tags; ``uncalibrated`` float32 (N, C), the network's own probabilities.
 
     Raises:
         ArgumentError: transforms of the user's own, which are no part of the network; a network that cannot be
@@ -50,7 +50,7 @@ def onnx_of(predictor: Predictor) -> onnx.ModelProto:
     whole = AnswerGraph(replace(predictor, model=copy.deepcopy(predictor.model).cpu()))
     example = torch.zeros(2, *(size or (64, 64)), 3, dtype=torch.uint8)
     answer = _exported(
-        whole, example, name=_RESIZED if size else INPUT, outputs=[PROBABILITIES, LABELS], any_size=size is None
+        whole, example, name=_RESIZED if size else INPUT, outputs=[PROBABILITIES, LABELS, OWN], any_size=size is None
     )
     if size is None:
         return answer

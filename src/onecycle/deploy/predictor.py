@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, Unpack
 
 import numpy as np
 import PIL.Image
@@ -179,6 +179,34 @@ def adopt_calibration(learn: Any, report: CalibrationReport) -> str:
     )
 
 
+class HowDecided(TypedDict, total=False):
+    """How a model's answers are shown and decided, and what else its ``Predictions`` hold.
+
+    thresh: tags: give one from this probability on (one for all tags, or one for each), compared with the probabilities
+    that are shown; None: the model's own rule, ``decisions``.
+    raw: leave the calibration out.
+    """
+
+    thresh: Thresh | None
+    raw: bool
+    rows: np.ndarray
+    failed: tuple[Unreadable, ...]
+
+
+class Decides(Protocol):
+    """What predicts: a ``Predictor``, or an ``ExportedPredictor``."""
+
+    @property
+    def classes(self) -> tuple[Label, ...]: ...
+    @property
+    def is_multi(self) -> bool: ...
+    @property
+    def calibrated(self) -> Calibrated: ...
+    @property
+    def decisions(self) -> Decisions: ...
+    def probs(self, pictures: Sequence[Image | Source | np.ndarray]) -> torch.Tensor: ...
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Predictor:
     """A network with its preprocess and its way to decide; made by ``onecycle.load``, ``load`` or a learner."""
@@ -268,32 +296,9 @@ class Predictor:
             raise ArgumentError(f"the model gives {shape} for {len(self.classes)} classes: expected one output a class")
         return self.activation(logits)
 
-    def decide(
-        self, probs: np.ndarray, files: Sequence[str], *, thresh: Thresh | None = None, raw: bool = False, **more: Any
-    ) -> Predictions:
-        """Calibrate and decide.
-
-        Args:
-            probs: float32 ``(N, C)``, the model's own.
-            files: N names.
-            thresh: see ``predict``.
-            raw: leave the calibration out.
-            more: other fields of ``Predictions``.
-        """
-        if thresh is not None and not self.is_multi:
-            raise ArgumentError(
-                "a threshold decides about tags; this model gives each picture one class, the most probable"
-            )
-        return Predictions.of(
-            probs,
-            is_multi=self.is_multi,
-            calibration=None if raw else self.calibrated.calibration,
-            decisions=self.decisions,
-            thresh=thresh,
-            files=tuple(files),
-            classes=tuple(map(str, self.classes)),
-            **more,
-        )
+    def decide(self, probs: np.ndarray, files: Sequence[str], **how: Unpack[HowDecided]) -> Predictions:
+        """Calibrate and decide, see ``decide_by``."""
+        return decide_by(self, probs, files, **how)
 
     def predict(self, files: File | Sequence[File], *, thresh: Thresh | None = None) -> Predictions:
         """Predict files; nothing is kept on the disk.
@@ -310,33 +315,7 @@ class Predictor:
         Raises:
             ArgumentError: ``thresh`` for a model that gives one class a picture; something else than paths.
         """
-        paths = _paths_of(files)
-        self.decide(np.zeros((0, len(self.classes)), np.float32), (), thresh=thresh)  # refused before the work
-        rows: list[int] = []
-        failed: list[Unreadable] = []
-        probs = [torch.zeros(0, len(self.classes))]
-        with counting_bar("predicting", len(paths)) as advance:
-            for start in range(0, len(paths), AT_ONCE):
-                pixels = self._decoded(paths[start : start + AT_ONCE], start, failed)
-                probs.append(self.probs(list(pixels.values())))
-                rows += pixels
-                advance(len(paths[start : start + AT_ONCE]))
-        more: dict[str, Any] = {"rows": np.array(rows, dtype=np.int64), "failed": tuple(failed)}
-        return self.decide(torch.cat(probs).numpy(), [paths[i] for i in rows], thresh=thresh, **more)
-
-    def _decoded(self, paths: Sequence[str], start: int, failed: list[Unreadable]) -> dict[int, np.ndarray]:
-        """Return the pixels of the readable files by their positions, counted from ``start``; note the others."""
-
-        def decode(path: str) -> np.ndarray | str:
-            try:
-                return decode_for(path, self.resize)
-            except UNREADABLE as error:
-                return reason(error)
-
-        with ThreadPoolExecutor(LOADING_THREADS) as pool:
-            results = list(enumerate(pool.map(decode, paths), start))
-        failed += [Unreadable(i, paths[i - start], why) for i, why in results if isinstance(why, str)]
-        return {i: pixels for i, pixels in results if not isinstance(pixels, str)}
+        return predict_files(self, files, lambda path: decode_for(path, self.resize), thresh=thresh)
 
     def __repr__(self) -> str:
         size = f"{self.resize.size[0]}×{self.resize.size[1]} px" if self.resize.size else "pictures as stored"
@@ -390,7 +369,7 @@ def as_picture(item: Picture) -> Image | Source:
     return Image.from_numpy(pixels)
 
 
-def _paths_of(files: File | Sequence[File]) -> list[str]:
+def paths_of(files: File | Sequence[File]) -> list[str]:
     """Return the paths of pictures, of one or several.
 
     Raises:
@@ -404,6 +383,72 @@ def _paths_of(files: File | Sequence[File]) -> list[str]:
                 "(save it as a file, or learn.predict(picture) of a whole learner takes pixels)"
             )
     return [os.fspath(f) for f in one_or_more]
+
+
+def decide_by(model: Decides, probs: np.ndarray, files: Sequence[str], **how: Unpack[HowDecided]) -> Predictions:
+    """Calibrate and decide by a model's own rule.
+
+    Args:
+        model: whose rule.
+        probs: float32 ``(N, C)``, the model's own.
+        files: N names.
+        how: see ``HowDecided``.
+
+    Raises:
+        ArgumentError: a threshold for a model that gives one class a picture.
+    """
+    if how.get("thresh") is not None and not model.is_multi:
+        raise ArgumentError(
+            "a threshold decides about tags; this model gives each picture one class, the most probable"
+        )
+    raw = how.pop("raw", False)
+    return Predictions.of(
+        probs,
+        is_multi=model.is_multi,
+        calibration=None if raw else model.calibrated.calibration,
+        decisions=model.decisions,
+        files=tuple(files),
+        classes=tuple(map(str, model.classes)),
+        **how,
+    )
+
+
+def predict_files(
+    model: Decides, files: File | Sequence[File], decode: Callable[[str], np.ndarray], *, thresh: Thresh | None
+) -> Predictions:
+    """Decode files in threads, have a model answer some at a time, and decide.
+
+    Args:
+        model: whose answers.
+        files: paths of pictures, or one.
+        decode: a file to uint8 ``(h, w, 3)``, as the model takes it.
+        thresh: see ``HowDecided``.
+
+    Raises:
+        ArgumentError: something else than paths, or a threshold for a model that gives one class a picture.
+    """
+    paths = paths_of(files)
+    probs = [np.zeros((0, len(model.classes)), np.float32)]
+    decide_by(model, probs[0], (), thresh=thresh)  # refused before the work
+
+    def decoded(path: str) -> np.ndarray | str:
+        try:
+            return decode(path)
+        except UNREADABLE as error:
+            return reason(error)
+
+    readable: list[int] = []
+    failed: list[Unreadable] = []
+    with counting_bar("predicting", len(paths)) as advance, ThreadPoolExecutor(LOADING_THREADS) as pool:
+        for start in range(0, len(paths), AT_ONCE):
+            results = list(enumerate(pool.map(decoded, paths[start : start + AT_ONCE]), start))
+            failed += [Unreadable(i, paths[i], why) for i, why in results if isinstance(why, str)]
+            pixels = {i: p for i, p in results if not isinstance(p, str)}
+            probs.append(model.probs(list(pixels.values())).numpy())
+            readable += pixels
+            advance(len(results))
+    names, rows = [paths[i] for i in readable], np.array(readable, dtype=np.int64)
+    return decide_by(model, np.concatenate(probs), names, thresh=thresh, rows=rows, failed=tuple(failed))
 
 
 def _model_of(path: Path) -> tuple[Path, str | None]:

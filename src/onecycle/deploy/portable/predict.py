@@ -96,6 +96,10 @@ class Model:
         probs, labels = self.session.run(["probabilities", "labels"], {"pictures": pixels})
         return probs, labels
 
+    def own(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the network's own probabilities before any calibration, float32 (N, C), for uint8 (N, H, W, 3)."""
+        return np.asarray(self.session.run(["uncalibrated"], {"pictures": pixels})[0])
+
     def names(self, label: Any) -> list[str]:
         """Return the names in one picture's label."""
         places = np.flatnonzero(label) if self.is_multi else [int(label)]

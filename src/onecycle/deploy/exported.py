@@ -1,0 +1,206 @@
+"""An exported folder in Python: what ``onecycle.load`` gives for one, and fastai v1's ``load_learner``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Unpack
+
+import numpy as np
+import torch
+
+from onecycle.data.labels.items import Category, DatasetType, MultiCategory
+from onecycle.data.pixels.image import Image
+from onecycle.deploy.predictor import Calibrated, HowDecided, Predictor, as_picture, decide_by, predict_files
+from onecycle.errors import ArgumentError, CheckpointError, DataError, ExportError
+from onecycle.evaluation.certainty.decisions import Decisions
+from onecycle.evaluation.predictions import Predictions
+from onecycle.settings import RUN_CONFIG
+from onecycle.text import plural, shown
+
+if TYPE_CHECKING:
+    from onecycle.data.pixels.picture_file import Source
+    from onecycle.deploy.portable.predict import Model
+    from onecycle.deploy.predictor import File, Picture
+    from onecycle.evaluation.scores import Thresh
+
+
+MANIFEST, MODEL = "manifest.json", "model.onnx"
+"""Files by which an exported folder is known."""
+
+BATCH = 32
+"""Pictures that go through the network together."""
+
+
+def open_model(folder: Path) -> Model:
+    """Open an exported folder, by the code that lies in it.
+
+    Raises:
+        ExportError: it is none, or a damaged one.
+    """
+    from onecycle.deploy.portable.predict import Model
+
+    try:
+        return Model(folder)
+    except Exception as error:  # of onnxruntime, json, the disk
+        raise ExportError(f"{folder} is no exported model, or a damaged one ({error}); export it again") from error
+
+
+def is_bundle(path: Path) -> bool:
+    """Tell whether a folder is an exported model."""
+    return (path / MANIFEST).is_file() and (path / MODEL).is_file()
+
+
+@dataclass(frozen=True, repr=False)
+class ExportedPredictor:
+    """The predictor of an exported folder: onnxruntime in place of PyTorch, the same answers."""
+
+    model: Model
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ExportedPredictor:
+        """Open an exported folder.
+
+        Raises:
+            ExportError: it is none, or a damaged one.
+        """
+        return cls(open_model(Path(folder)))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The C names."""
+        return tuple(self.model.classes)
+
+    @property
+    def is_multi(self) -> bool:
+        """Whether a picture can have several labels (tags)."""
+        return self.model.is_multi
+
+    @cached_property
+    def calibrated(self) -> Calibrated:
+        """The calibration, the thresholds and the measure that lie in the network."""
+        return Calibrated.from_manifest(self.model.manifest, len(self.classes))
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """The rule by which tags are predicted."""
+        return Decisions.from_dict(self.model.manifest["rule"])
+
+    def probs(self, pictures: Sequence[Image | Source | np.ndarray]) -> torch.Tensor:
+        """Return the network's own probabilities, float32 ``(N, C)``.
+
+        Args:
+            pictures: files, Images of any size, or pixels that are resized already.
+        """
+        pixels = [self._pixels(picture) for picture in pictures]
+        step = BATCH if len({p.shape for p in pixels}) == 1 else 1
+        found = [self.model.own(np.stack(pixels[i : i + step])) for i in range(0, len(pixels), step)]
+        return torch.from_numpy(np.concatenate([np.zeros((0, len(self.classes)), np.float32), *found]))
+
+    def _pixels(self, picture: Image | Source | np.ndarray) -> np.ndarray:
+        if isinstance(picture, Image):
+            return picture.numpy()  # the network resizes it
+        return picture if isinstance(picture, np.ndarray) else self.model.pixels(picture)
+
+    def decide(self, probs: np.ndarray, files: Sequence[str], **how: Unpack[HowDecided]) -> Predictions:
+        """Calibrate and decide, see ``decide_by``."""
+        return decide_by(self, probs, files, **how)
+
+    def predict(self, files: File | Sequence[File], *, thresh: Thresh | None = None) -> Predictions:
+        """Predict files, see ``Predictor.predict``."""
+        return predict_files(self, files, self.model.pixels, thresh=thresh)
+
+    def __repr__(self) -> str:
+        kind = "tags" if self.is_multi else "classes"
+        return f"ExportedPredictor: {len(self.classes)} {kind}, {self.model.folder}"
+
+
+# --- as fastai v1 had it ------------------------------------------------------------------------------
+
+
+class LoadedLearner:
+    """What ``load_learner`` returns: it predicts, and has no data to train on.
+
+    Args:
+        predictor: of a run or of an exported folder.
+        test: pictures for ``get_preds``: an ``ImageList``, or paths.
+    """
+
+    def __init__(self, predictor: Predictor | ExportedPredictor, test: Any = None) -> None:
+        self._predictor = predictor
+        items = [] if test is None else [str(item) for item in getattr(test, "items", test)]
+        classes = list(predictor.classes)
+        self.data = SimpleNamespace(classes=classes, c=len(classes), test_ds=SimpleNamespace(items=items))
+
+    def predict(self, item: Picture, *, thresh: Thresh | None = None) -> tuple[Any, torch.Tensor, torch.Tensor]:
+        """Predict one picture.
+
+        Args:
+            item: a path, an open file, bytes, or what ``open_image`` returned.
+            thresh: tags: give one from this probability on; default the model's own rule.
+
+        Returns:
+            the label (prints as its name), the class index (or 0/1 per tag) and the probabilities ``(C,)``.
+        """
+        own = self._predictor.probs([as_picture(item)]).numpy()
+        predictions = self._predictor.decide(own, ("",), thresh=thresh)
+        label, names = predictions.decided[0], predictions.names_of(predictions.decided[0])
+        probs = torch.from_numpy(predictions.shown_probs[0])
+        if not predictions.is_multi:
+            return Category(int(label), names[0]), torch.tensor(int(label)), probs
+        return MultiCategory(tuple(label.tolist()), names), torch.tensor(label), probs
+
+    def get_preds(self, ds_type: DatasetType = DatasetType.Test) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the probabilities of the pictures of ``test=``, float32 ``(N, C)``, and zeros in place of labels.
+
+        Raises:
+            ArgumentError: another part of the data, which did not come along; a picture that cannot be read.
+        """
+        if ds_type is not DatasetType.Test:
+            raise ArgumentError(
+                "a loaded model has the pictures of load_learner(path, test=...) alone, DatasetType.Test; "
+                f"received {ds_type}"
+            )
+        predictions = self._predictor.predict(self.data.test_ds.items)
+        if predictions.failed:
+            named = shown([f"{f.path} ({f.reason})" for f in predictions.failed])
+            raise DataError(f"{plural(len(predictions.failed), 'picture')} of test= cannot be read: {named}")
+        probs = predictions.shown_probs
+        zeros = np.zeros(probs.shape if predictions.is_multi else len(probs), dtype=np.int64)
+        return torch.from_numpy(probs), torch.from_numpy(zeros)
+
+    def __repr__(self) -> str:
+        return f"LoadedLearner: {self._predictor!r}, {plural(len(self.data.test_ds.items), 'test picture')}"
+
+
+def load_learner(path: str | Path, file: str | Path = "export", test: Any = None) -> LoadedLearner:
+    """Load a model to predict with, as fastai v1's notebooks do.
+
+    Args:
+        path: folder in which ``learn.export()`` wrote, an exported folder itself, or a run.
+        file: name of the exported folder in ``path``; v1's ``export.pkl`` stands for ``export``.
+        test: pictures for ``get_preds``: an ``ImageList``, or paths.
+
+    Raises:
+        CheckpointError: neither is there; of a pickle of v1's, says what to do.
+        ExportError: a damaged export.
+    """
+    folder, name = Path(path), Path(file)
+    for place in (folder / name, folder / name.with_suffix(""), folder):
+        if is_bundle(place):
+            return LoadedLearner(ExportedPredictor.load(place), test)
+    if (folder / RUN_CONFIG).is_file():
+        return LoadedLearner(Predictor.load(folder), test)
+    pickled = next((p for p in (folder / name, folder / "export.pkl", folder) if p.is_file()), None)
+    if pickled is not None:
+        raise CheckpointError(
+            f"{pickled} is a pickle: reading it would run whatever code it holds, and the classes that it names are "
+            "those of fastai v1. In v1, learn.save('model') writes the weights alone; learn.load('model') reads them "
+            "here, into a learner made as that one was. Then learn.export() writes a folder that load_learner reads"
+        )
+    raise CheckpointError(
+        f"there is no exported model in {folder}: learn.export() writes one, and so does onecycle export RUN"
+    )

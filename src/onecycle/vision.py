@@ -66,8 +66,8 @@ __all__ = [
     "brightness", "cifar_stats", "cnn_learner", "contrast", "create_cnn", "create_head", "crop", "crop_pad",
     "cutout", "dihedral", "dihedral_affine", "doc", "error_rate", "exact_match_error", "fbeta", "flip_affine",
     "flip_lr", "get_image_files", "get_transforms", "imagenet_stats", "itemgetter", "jitter",
-    "load_learner", "mean_average_precision", "mnist_stats", "models", "nn", "np", "open_image", "optim", "os", "partial", "pd",
-    "perspective_warp", "plt", "rand_crop", "rand_pad", "rand_resize_crop", "rand_zoom", "re", "rgb_randomize",
-    "rotate", "skew", "squish", "symmetric_warp", "sys", "tilt", "top_k_accuracy", "torch", "untar_data", "zoom",
-    "zoom_crop",
+    "load_learner", "mean_average_precision", "mnist_stats", "models", "nn", "np", "open_image", "optim", "os",
+    "partial", "pd", "perspective_warp", "plt", "rand_crop", "rand_pad", "rand_resize_crop", "rand_zoom", "re",
+    "rgb_randomize", "rotate", "skew", "squish", "symmetric_warp", "sys", "tilt", "top_k_accuracy", "torch",
+    "untar_data", "zoom", "zoom_crop",
 ]

@@ -15,10 +15,12 @@ from PIL import Image
 from torch import nn
 
 import onecycle
+from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels.image import open_image
 from onecycle.errors import ArgumentError, CheckpointError, DataError, ExportError
 from onecycle.evaluation.predictions import Predictions
+from onecycle.learner.cnn import cnn_learner
 
 pytest.importorskip("onnxruntime", reason="needs the extra export")
 pytest.importorskip("onnxscript", reason="needs the extra export")
@@ -234,3 +236,14 @@ def test_v1s_pickle_is_named_and_never_read(tmp_path):
         load_learner(tmp_path)
     with pytest.raises(CheckpointError, match="no exported model"):
         load_learner(tmp_path / "nothing")
+
+
+def test_a_learner_exports_itself_and_load_learner_reads_it(colour_path, tmp_path):
+    data = ImageDataBunch.from_csv(colour_path, folder="train", suffix=".jpg", size=32, bs=16)
+    learn = cnn_learner(data, "tf_efficientnet_lite0", path=tmp_path, silent=True)
+    made = learn.export("export.pkl", archive=False)
+    assert made.folder == tmp_path / "export"
+    loaded = load_learner(tmp_path)
+    file = data.valid_ds.items[0]
+    assert str(loaded.predict(file)[0]) == str(learn.predict(file)[0])
+    assert torch.allclose(loaded.predict(file)[2], learn.predict(file)[2], atol=1e-5)

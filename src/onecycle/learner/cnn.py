@@ -16,7 +16,8 @@ from onecycle.files import plain_json
 from onecycle.learner.checks.misfits import Seen, warn_of_trained
 from onecycle.learner.features import check_views
 from onecycle.learner.heads.exchange import log_prior
-from onecycle.learner.learner import Learner, LearnerOptions
+from onecycle.learner.learner import Learner
+from onecycle.learner.options import LearnerOptions
 from onecycle.learner.precision import precision_asked
 from onecycle.model.backbones import Architecture
 from onecycle.model.cnn import HeadOptions, create_cnn_model

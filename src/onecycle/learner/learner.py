@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import Plan
 from onecycle.learner.heads.solved import HeadFit, solve
+from onecycle.learner.options import LearnerOptions, listed
 from onecycle.learner.oversampling import loss_for_data, sampling_weights
 from onecycle.learner.precision import TrainingSpeed, precision_asked
 from onecycle.model import cnn
@@ -47,7 +48,7 @@ from onecycle.train.evaluate import Loader, evaluate, validate
 from onecycle.train.log.progress import Progress, make_progress
 from onecycle.train.log.recorder import MetricValue, Recorder
 from onecycle.train.loop import Callback, Trainer, TrainerAttribute, checked_callbacks
-from onecycle.train.losses import ClassWeights, activation_for
+from onecycle.train.losses import activation_for
 from onecycle.train.lr_finder import LrAnswer, Sweep
 from onecycle.train.metrics import Metric, check_metric, column_names
 from onecycle.train.optimizer import AdamW_v1
@@ -56,52 +57,17 @@ from onecycle.train.schedules import Constant, LrLike, OneCycle, Schedule, check
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from onecycle.deploy.bundle import Bundle
     from onecycle.evaluation.certainty.calibration import Calibration, CalibrationReport
     from onecycle.evaluation.certainty.decisions import Decisions
     from onecycle.evaluation.certainty.thresholds import TagThresholds, ThresholdOptions, ThresholdReport
     from onecycle.evaluation.interpretation import ClassificationInterpretation
     from onecycle.learner.label_issues import LabelIssues
     from onecycle.learner.report import Report, ReportOptions
+    from onecycle.learner.saving import ExportOptions
     from onecycle.learner.similar import SimilarPictures
 
 DEFAULT_LR = slice(3e-3)
-
-
-class LearnerOptions(TypedDict, total=False):
-    """The keywords that every way of making a ``Learner`` takes.
-
-    class_weights: ``balanced``, or one factor a class in the order of ``data.classes``: rare classes then count
-    more in the loss (for tags: their presences). Probabilities then no longer match the frequencies. None.
-    true_wd: decoupled weight decay (True); False adds it to the gradient. bn_wd: decay batch-norm parameters, too
-    (True). wd: weight decay (0.01).
-    train_bn: batch-norm layers of frozen groups go on training (True), unless ``precompute`` is on.
-    precompute: train the head on features of the frozen body, computed once, of the plain pictures and this many
-    augmented views (False; True: 3 where there are training transforms, else 0): see ``Learner.precompute``.
-    precision: ``auto`` measures before a fit whether bf16 (or, on a GPU, fp16) is faster than fp32 for this
-    network; or one of ``fp32``, ``bf16``, ``fp16``. Weights, losses and all that is reported are float32 in any
-    case. What was measured is remembered in the cache folder, and said at the first fit.
-    channels_last: layout of the activations; None measures.
-    compile: send the network through ``torch.compile``; None: in long fits on a GPU, where that is faster. True works
-    on a CPU too, where compiling takes a minute and a C++ compiler.
-    path: where models are saved (the data's folder). model_dir: folder below ``path`` (``models``).
-    callback_fns: called with the learner at each fit, to make callbacks. callbacks: callbacks of every fit.
-    silent: print no table and no bar.
-    """
-
-    class_weights: ClassWeights | None
-    true_wd: bool
-    bn_wd: bool
-    wd: float
-    train_bn: bool
-    precompute: bool | int
-    precision: Choice
-    channels_last: bool | None
-    compile: bool | None
-    path: str | Path | None
-    model_dir: str | Path
-    callback_fns: Callable[..., Callback] | Sequence[Callable[..., Callback]] | None
-    callbacks: Sequence[Callback]
-    silent: bool | None
 
 
 class Learner:
@@ -873,6 +839,19 @@ class Learner:
         saving.load(self, saving.saved_stem(Path(self.path), Path(self.model_dir), file), strict, with_opt)
         return self
 
+    def export(self, file: str | Path = "export", **options: Unpack[ExportOptions]) -> Bundle:
+        """Write a folder that predicts as this learner does without PyTorch, verified; ``load_learner`` reads it.
+
+        Args:
+            file: name of the folder, below ``path``; v1's ``export.pkl`` stands for ``export``.
+            options: see ``ExportOptions``.
+
+        Raises:
+            ExportError: it does not answer as ``predict`` does, so nothing was written.
+            ArgumentError: it is there already, a package is missing, or the network cannot be exported.
+        """
+        return saving.export(self, file, **options)
+
     def summary(self) -> str:
         """Return a table of the layers: output shape, parameters, whether they train."""
         x = self._data.one_batch().x[:1].to(self._data.device)
@@ -891,10 +870,3 @@ class Learner:
         """Print sentences, 80 columns wide, unless this learner is silent."""
         if not self.silent:
             print("\n".join(fill(line, 80) for line in text.splitlines()))
-
-
-def listed(value: Any) -> list[Any]:
-    """Return a list of what may be one thing, several, or None."""
-    if value is None or (isinstance(value, Iterable) and not callable(value)):
-        return list(value or ())
-    return [value]

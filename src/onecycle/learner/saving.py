@@ -5,10 +5,14 @@ A ``learn`` here is a ``Learner``; its module imports this one, so the type is n
 
 from __future__ import annotations
 
+import copy
 import glob
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
+
+import torch
 
 from onecycle import settings
 from onecycle.data.augment.transforms import flatten
@@ -18,6 +22,9 @@ from onecycle.learner.checks import misfits
 from onecycle.learner.heads.exchange import adopt_network
 from onecycle.train import checkpoint
 from onecycle.train.losses import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from onecycle.deploy.bundle import Bundle
 
 
 def save(learn: Any, stem: Path, *, with_opt: bool) -> Path:
@@ -55,6 +62,34 @@ def load(learn: Any, stem: Path, strict: bool, with_opt: bool | None) -> None:
     learn.body_trained = learn.body_trained or None
     # Never backwards: no order and no draw comes twice in one run.
     learn.trainer.epochs_done = max(learn.trainer.epochs_done, int(report.manifest.get("epochs_done", 0)))
+
+
+class ExportOptions(TypedDict, total=False):
+    """How an export is written.
+
+    archive: write a .zip, too (True). examples: put three pictures of the validation part into it, with the answers
+    (True). force: replace an exported folder that is there (False).
+    """
+
+    archive: bool
+    examples: bool
+    force: bool
+
+
+def export(learn: Any, file: str | Path, **options: Unpack[ExportOptions]) -> Bundle:
+    """Write a learner as an exported folder; ``Learner.export`` says more."""
+    from onecycle.deploy.bundle import MOST_PICTURES, export_bundle
+    from onecycle.deploy.card import Card
+
+    data = learn.data
+    if not len(data.split.valid):
+        raise ArgumentError("an export is verified with validation pictures, and these data have none")
+    folder = Path(learn.path) / (Path(file).with_suffix("") if Path(file).suffix == ".pkl" else file)
+    files = [data.store.paths[row] for row in data.split.valid[:MOST_PICTURES]]
+    made = {"arch": str((learn.network or {}).get("arch", "")), "data": data.path.name}
+    card = Card.of(learn.interpret().predictions, name=folder.name, **made)
+    predictor = replace(learn.predictor(), model=copy.deepcopy(learn.model).cpu(), device=torch.device("cpu"))
+    return export_bundle(predictor, folder, files, card, **options)
 
 
 def manifest(learn: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from onecycle.evaluation.certainty.decisions import Decisions, KnownSets, Measure
 from onecycle.evaluation.certainty.intervals import accuracy, sample_fbeta
 from onecycle.evaluation.class_table import class_rows
 from onecycle.evaluation.label_issues import LabelIssue
@@ -54,6 +55,14 @@ def tags(n: int = 80, c: int = 5, *, seed: int = 0, classes: tuple[str, ...] = (
         train_counts=np.maximum(1, (shares * 4 * n)).astype(np.int64),
         n_train=4 * n,
     )
+
+
+def tags_by_sets(measure: str = "exact", n: int = 80, c: int = 5) -> Predictions:
+    """Return predictions of tags, decided by how probable the sets are that occur."""
+    p = tags(n, c)
+    known = np.unique(p.truth, axis=0)
+    rule = Decisions(Measure.named(measure), sets=KnownSets(known, np.zeros(len(known)), 1e-3))
+    return replace(p, decisions=rule, decided=rule.decide(p.probs, p.probs).astype(np.int64))
 
 
 def classes(n: int = 60, c: int = 2, *, seed: int = 0, names: tuple[str, ...] = (), noise: float = 1.5) -> Predictions:
@@ -129,7 +138,7 @@ def content_of(p: Predictions, *, doubtful: bool = True, read=drawn) -> ReportCo
         pairs=pairs,
         shots=pictures.shots((i for pair in pairs for i in pair.positions), MEDIUM_PX),
         top=top,
-        sliders=make_sliders(p) if p.is_multi else None,
+        sliders=make_sliders(p),
         doubtful=tuple(DoubtfulPicture(p.files[i], pictures.shot(i, MEDIUM_PX), tuple(asked)) for i in range(4))
         if doubtful
         else None,

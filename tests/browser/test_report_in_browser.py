@@ -69,6 +69,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any
         "tags": replace(
             tags, decisions=Decisions(thresholds=chosen), decided=chosen.decide(tags.probs).astype(np.int64)
         ),
+        "sets": toys.tags_by_sets(),
         "two": toys.classes(),
         "many": toys.classes(1000, 500, noise=1.0),
         "hostile": replace(hostile, files=names),
@@ -82,7 +83,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Any
     return made
 
 
-KINDS = ["tags", "two", "many", "hostile", "hostile classes"]
+KINDS = ["tags", "sets", "two", "many", "hostile", "hostile classes"]
 
 
 @pytest.fixture
@@ -261,10 +262,11 @@ def test_a_cell_of_the_matrix_opens_its_pictures_by_keyboard_and_gives_focus_bac
     seen.check()
 
 
+@pytest.mark.parametrize("kind", ["tags", "sets"])
 @pytest.mark.parametrize("cell", ["tp", "fp", "fn"])
-def test_counts_of_a_tag_open_its_pictures(open_page, files, cell):
-    e = files["tags"][1]
-    page = open_page("tags").page
+def test_counts_of_a_tag_open_its_pictures(open_page, files, cell, kind):
+    e = files[kind][1]
+    page = open_page(kind).page
     page.locator(f"td[data-class='3'][data-cell='{cell}'] button").click()
     truth, given = e.truth[:, 3], e.predicted[:, 3]
     wanted = {"tp": truth & given, "fp": ~truth & given, "fn": truth & ~given}[cell]

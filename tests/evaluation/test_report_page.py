@@ -87,6 +87,16 @@ def test_both_kinds_give_what_their_script_needs():
     assert len(base64.b64decode(multi["ranks"])) == 80 * 5
 
 
+def test_where_sets_decide_there_are_no_thresholds_and_the_rule_is_said():
+    e = toys.tags_by_sets()
+    page = render(toys.content_of(e))
+    assert 'id="thresholds"' not in page
+    assert f"The most probable of the {len(e.decisions.sets)} sets of tags of training is predicted." in page
+    made = payload(toys.content_of(e))
+    given = np.unpackbits(np.frombuffer(base64.b64decode(made["predicted"]), np.uint8))[: e.predicted.size]
+    assert given.reshape(e.predicted.shape).astype(bool).tolist() == e.predicted.tolist()
+
+
 def test_five_hundred_classes_and_a_thousand_pictures_stay_small():
     predictions = toys.classes(1000, 500, noise=1.0)
     noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3)).astype(np.uint8)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import report_toys as toys
+from onecycle.evaluation.certainty.decisions import Measure
 from onecycle.evaluation.certainty.intervals import wilson
 from onecycle.evaluation.certainty.spans import Span
 from onecycle.evaluation.class_table import ClassRow, class_rows
@@ -364,3 +365,17 @@ def test_a_tag_without_any_picture_has_no_numbers():
     assert math.isnan(found.recall.value)
     assert math.isnan(found.ap.value)
     assert graded(found).grade == "few"
+
+
+@pytest.mark.parametrize(
+    ("measure_name", "said"),
+    [
+        ("exact", "get exactly their tags."),
+        ("f1", "a missed tag costs as much as a wrong one."),
+        ("precision=0.9", "are found, by thresholds that were chosen for precision 0.9."),
+    ],
+)
+def test_how_good_it_is_is_said_in_the_words_of_the_measure(measure_name, said):
+    found = replace(scores(), measure=Measure.named(measure_name))
+    verdict = judge(found, [row()], None, Warned(leaked=0), is_multi=True)
+    assert said in verdict.statements[0].text

@@ -146,9 +146,9 @@ def _own(run: RunFolder, screen: Screen) -> Evaluation:
     if leaked := (run.read_json(run.data)["audit"] or {}).get("leaked"):
         text = f"training saw copies of {len(leaked)} of these {len(predictions)} pictures, so the numbers are too good"
         notes.insert(0, ("leaks", text))
-    if learn.calibrated:
-        fair = _FAIR[learn.thresholds is not None]
-        notes.append(("note", f"these pictures chose the run's {_chosen(learn.calibrated)}; {fair}"))
+    if chosen := _chosen(learn.calibrated):
+        fair = _FAIR["thresholds" in chosen]
+        notes.append(("note", f"these pictures chose the run's {chosen}; {fair}"))
     return Evaluation.of(
         predictions,
         what=f"validation pictures of {run.name}",
@@ -161,7 +161,7 @@ def _own(run: RunFolder, screen: Screen) -> Evaluation:
 _FAIR = {
     True: "in the first score each fold is decided by thresholds that the others chose, and the scores after it are of "
     "the model's own probabilities",
-    False: "the scores above are of the model's own probabilities, which they did not choose",
+    False: "the scores above do not depend on it",
 }
 
 
@@ -269,7 +269,8 @@ def _notes(
 
 def _chosen(calibrated: Calibrated) -> str:
     """Name what was fitted to the validation part after training."""
-    names = ["thresholds"] if calibrated.thresholds is not None else []
+    chosen = calibrated.thresholds
+    names = [] if chosen is None or chosen.default is not None else ["thresholds"]
     return " and ".join(names + (["calibration"] if calibrated.calibration is not None else []))
 
 
@@ -323,6 +324,8 @@ def _say_scores(screen: Screen, judged: Evaluation, limit: float | None) -> None
         text = f"not held: {first.name} may be as low as {first.low:.3f}, below {limit:g}"
         screen.row("limit", f"{text} (--fail-under looks at the lower end of the interval)", always=True)
     screen.row("baseline", versus_baseline(first))
+    if judged.predictions.is_multi:
+        screen.row("decided", str(judged.predictions.decisions))
     if picked := picked_note(first):
         screen.row(first.picked, picked)
     for i, other in enumerate(judged.others):

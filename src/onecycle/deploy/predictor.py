@@ -128,9 +128,15 @@ def known_sets(model: nn.Module) -> KnownSets | None:
 # What validation pictures chose is taken over where held-out folds show that it helps; ``Learner`` and ``train`` alike.
 
 
-def adopt_thresholds(learn: Any, report: ThresholdReport) -> str:
-    """Have ``predict`` decide by these thresholds, or by the default that stayed; returns the sentence that says so."""
-    learn.calibrated = replace(learn.calibrated, thresholds=report.thresholds)
+def adopt_thresholds(learn: Any, report: ThresholdReport, measure: Measure | None = None) -> str:
+    """Have ``predict`` decide by these thresholds, or by the default that stayed; returns the sentence that says so.
+
+    Args:
+        learn: the learner.
+        report: of the choice.
+        measure: that was named, and that they were chosen for; None: thresholds alone were asked for.
+    """
+    learn.calibrated = replace(learn.calibrated, thresholds=report.thresholds, measure=measure)
     if report.thresholds.default is not None:
         return (
             f"predict gives a tag from a probability of {report.thresholds.default:g} on, the default: on held-out "
@@ -160,8 +166,7 @@ def adopt_measure(learn: Any, name: str, choose: Callable[..., ThresholdReport] 
         learn.calibrated = asked
         return f"predict decides for {measure}: {learn.decisions}."
     report = choose(**measure.threshold_options)
-    learn.calibrated = asked
-    return f"{report}\n{adopt_thresholds(learn, report)}"
+    return f"{report}\n{adopt_thresholds(learn, report, measure)}"
 
 
 def adopt_calibration(learn: Any, report: CalibrationReport) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from onecycle.evaluation.certainty.calibration import Calibration, cross_fit, fit_calibration, make_folds
+from onecycle.evaluation.certainty.decisions import F2, Measure
 from onecycle.evaluation.certainty.intervals import Estimate, micro_precision, micro_recall
 from onecycle.evaluation.certainty.reliability import (
     PER_BIN,
@@ -35,6 +36,7 @@ class Scores:
 
     headline: Headline
     others: tuple[Estimate, ...]
+    measure: Measure = F2  # what decisions about tags are made for
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def measure(p: Predictions) -> Scores:
         return Scores(first, tuple(others))
     in_use = [estimate_decisions(score, p) for score in (micro_precision(None), micro_recall(None))]
     decided = [replace(e, name=f"{e.name} as decided") for e in in_use]
-    return Scores(first, (*decided, *others))
+    return Scores(first, (*decided, *others), p.decisions.reported)
 
 
 def calibration_facts(p: Predictions) -> CalibrationFacts:

@@ -21,6 +21,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from onecycle.evaluation.certainty.decisions import Measure
 from onecycle.evaluation.certainty.label_noise import DoubtCount
 from onecycle.evaluation.certainty.reliability import PER_BIN, TOLERANCE
 from onecycle.evaluation.certainty.spans import Span
@@ -217,7 +218,7 @@ def judge(
     graded, best = grade_classes(rows), scores.headline
     words = "tags" if is_multi else "classes"
     statements = [
-        _how_good(best, is_multi=is_multi),
+        _how_good(best, scores.measure if is_multi else None),
         _how_sure(best),
         _better_than(best),
         *_what_for(graded, words, is_multi=is_multi),
@@ -251,12 +252,20 @@ def _bottom_line(best: Headline, graded: Sequence[GradedClass], warned: Warned, 
     return Statement("", text, tone, numbers)
 
 
-def _how_good(best: Headline, *, is_multi: bool) -> Statement:
-    text = f"{100 * best.value:.1f} % of {_pictures(best.n)} get the right class."
-    if is_multi:
+def _how_good(best: Headline, measure: Measure | None) -> Statement:
+    """Say what the headline is; ``measure`` is that of tags."""
+    share, n = f"{100 * best.value:.1f} %", _pictures(best.n)
+    if measure is None:
+        text = f"{share} of {n} get the right class."
+    elif measure.is_exact:
+        text = f"{share} of {n} get exactly their tags."
+    elif measure.precision is not None:
+        text = f"{share} of the tags of {n} are found, by thresholds that were chosen for {measure}."
+    else:
+        costs = "costs more than" if measure.beta > 1 else "costs as much as"
         text = (
-            f"{best.name[0].upper()}{best.name[1:]} is {best.value:.3f} on {_pictures(best.n)}: 1 means that every "
-            "picture gets exactly its tags; a missed tag costs more than a wrong one."
+            f"{best.name[0].upper()}{best.name[1:]} is {best.value:.3f} on {n}: 1 means that every picture gets "
+            f"exactly its tags; a missed tag {costs} a wrong one."
         )
     if best.thresholds == HELD_OUT:
         text += " Each fold was decided by thresholds chosen on the others."

@@ -23,7 +23,7 @@
 
   const truth = data.multi ? bytesOf(data.truth) : null;
   const ranks = data.ranks ? bytesOf(data.ranks) : null;
-  const decided = data.multi && !ranks ? bytesOf(data.predicted) : null;
+  const predictedBits = data.multi && !ranks ? bytesOf(data.predicted) : null;
   const places = ranks ? data.inUse.slice() : [];
 
   const hasBit = (bytes, at) => ((bytes[at >> 3] >> (7 - (at & 7))) & 1) === 1;
@@ -32,7 +32,7 @@
   const isPredictedAt = (i, k, at) => ranks[i * c + k] > at[k];
   const isPredicted = (i, k) => {
     if (ranks) return isPredictedAt(i, k, data.inUse);
-    return decided ? hasBit(decided, i * c + k) : data.predicted[i] === k;
+    return predictedBits ? hasBit(predictedBits, i * c + k) : data.predicted[i] === k;
   };
 
   /* ---- pictures behind numbers ------------------------------------------------------------------------ */

@@ -25,6 +25,7 @@ from onecycle.errors import (
     OutOfMemoryError,
     UnreadableImagesError,
 )
+from onecycle.evaluation.certainty.decisions import F2
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.runs.checkpoints import read_issues
 from onecycle.runs.config import RunConfig
@@ -151,12 +152,10 @@ def test_terminal_page_and_files_lead_with_one_number(tags):
     written = run.read_json(run.metrics)
     first = f"{written['headline']['value']:.3f}"
     baseline = f"{written['metrics'][0]['baseline']:.3f}"
-    assert result[2].split() == [
-        "sample-F2", "at", "0.2", first, *result[2].split()[4:7], baseline,
-    ]  # fmt: skip
+    assert result[2].split() == ["sample-F2", first, *result[2].split()[2:5], baseline]
     assert result[1].index("baseline") == result[2].index(baseline)
     page = run.report.read_text(encoding="utf-8")
-    assert f'<span class="value">{first}</span> <span class="what">sample-F2 at 0.2<' in page
+    assert f'<span class="value">{first}</span> <span class="what">sample-F2<' in page
     learn = load_learner(run, bunch=load_bunch(run))
     again = report_of_run(run, learn, interpretation_of(run, learn), issues=read_issues(run, learn.data))
     assert f"{again.content.scores.headline.value:.3f}" == first
@@ -212,11 +211,11 @@ def test_data_and_environment_are_noted(tags, colour_path):
     assert env["seed"] == 42
 
 
-def test_metrics_have_thresholds_and_shares(tags):
+def test_metrics_have_the_measure_and_shares(tags):
     _, run, _ = tags
     found = run.read_json(run.metrics)
     assert [m["name"] for m in found["metrics"]] == ["sample-F2 at 0.2", "micro-F1 at 0.5", "macro-AP"]
-    assert len(found["thresholds"]["values"]) == 4
+    assert (found["measure"], found["thresholds"]) == ("f2", None), "sets of tags decide, without thresholds"
     assert found["training_shares"]["even"] == pytest.approx(0.5, abs=0.05)
     assert (found["n_train"], found["n_valid"], found["leaked"]) == (48, 12, 0)
 
@@ -226,7 +225,9 @@ def test_the_run_can_be_taken_up_again(tags):
     learn = load_learner(run, bunch=load_bunch(run))
     kept = read_predictions(run.predictions)
     assert np.allclose(learn.get_preds()[0], kept.probs, atol=1e-4)
-    assert learn.thresholds is not None
+    assert (learn.decisions.measure, learn.decisions.by_sets) == (F2, True)
+    assert kept.decisions.by_sets
+    assert (learn.interpret().predictions.decided == kept.decided).all()
     score = interpretation_of(run, learn).metrics()[0]
     assert score.value == pytest.approx(run.read_json(run.metrics)["metrics"][0]["value"])
     parts = [part for _, part in read_split(run.split)]

@@ -30,7 +30,8 @@ def load(run: str | Path, *, device: str | None = None) -> Predictor | ExportedP
         DataError: no such run; those that are there are named.
         CheckpointError: it has no model, or a damaged one.
     """
-    from onecycle.deploy.exported import ExportedPredictor, is_bundle
+    from onecycle.deploy.exported import ExportedPredictor
+    from onecycle.deploy.folder import is_bundle
 
     if is_bundle(Path(run)):
         return ExportedPredictor.load(run)

@@ -50,21 +50,31 @@ def run_export(
     """
     folder, screen = RunFolder.open_finished(run), Screen(as_json=as_json, quiet=quiet)
     with screen.running():
-        with screen.status(f"loading {folder.name}"):
-            predictor = Predictor.load(folder.path, device="cpu")
-            files = _pictures(folder, pictures)
-        with screen.status(f"writing the network and verifying it with {len(files)} pictures"):
-            made = export_bundle(
-                predictor,
-                out or Path("exports") / folder_name(folder.name),
-                files,
-                card_of(folder),
-                archive=archive,
-                examples=examples,
-                force=force,
-            )
+        made = export_run(
+            folder,
+            out or default_folder(folder),
+            screen,
+            pictures=pictures,
+            archive=archive,
+            examples=examples,
+            force=force,
+        )
     _say(screen, made)
     return 0
+
+
+def export_run(run: RunFolder, out: Path, screen: Screen, *, pictures: Path | None = None, **options: bool) -> Bundle:
+    """Export a run's model into a folder; the options are those of ``export_bundle``."""
+    with screen.status(f"loading {run.name}"):
+        predictor = Predictor.load(run.path, device="cpu")
+        files = _pictures(run, pictures)
+    with screen.status(f"writing the network and verifying it with {len(files)} pictures"):
+        return export_bundle(predictor, out, files, card_of(run), **options)
+
+
+def default_folder(run: RunFolder) -> Path:
+    """Return where a run is exported to unless another folder is named."""
+    return Path("exports") / folder_name(run.name)
 
 
 def card_of(run: RunFolder) -> Card:

@@ -190,6 +190,30 @@ def export(
 
 
 @app.command()
+def serve(
+    model: Annotated[
+        Path, typer.Argument(help="Exported folder; or a run, which is exported first.", show_default=False)
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen at; others than this machine's own open it to all.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any that is free.")] = 8000,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="Answer only requests with this token.", envvar="ONECYCLE_TOKEN", show_default=False, metavar="TEXT"
+        ),
+    ] = None,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Answer pictures over HTTP: a page to drop them on, and an API; ends with Ctrl-C."""
+    from onecycle.cli.serve import run_serve
+
+    raise typer.Exit(run_serve(model, host=host, port=port, token=token, as_json=as_json, quiet=quiet))
+
+
+@app.command()
 def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="Two or more run folders; the first is the base.", show_default=False)

@@ -28,9 +28,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 import onecycle
 from onecycle.deploy.card import Card, card_text
-from onecycle.deploy.exported import MANIFEST, MODEL, is_bundle, open_model
+from onecycle.deploy.folder import MANIFEST, MODEL, is_bundle, open_model
 from onecycle.deploy.onnx_model import OPSET, onnx_of
 from onecycle.deploy.verify import Verification, made_pictures, only_pillow, verify
 from onecycle.errors import ArgumentError
@@ -142,6 +144,7 @@ def _manifest(predictor: Predictor, card: Card) -> dict[str, Any]:
             "scaled_decode": resize.scaled_decode,
         },
         **calibrated.manifest(),
+        "limits": _limits(predictor),
         "decisions": str(predictor.decisions) if predictor.is_multi else "the most probable class",
         "rule": predictor.decisions.to_dict(),
         "onnx": {"opset": OPSET, "input": "pictures uint8 (N, H, W, 3), RGB", "precision": "fp32"},
@@ -149,6 +152,15 @@ def _manifest(predictor: Predictor, card: Card) -> dict[str, Any]:
         "class_quality": card.class_quality,
         "versions": {"onecycle": onecycle.__version__, **{p: importlib.metadata.version(p) for p in _PACKAGES}},
     }
+
+
+def _limits(predictor: Predictor) -> list[float] | None:
+    """Return each tag's threshold as a person sees it, on calibrated probabilities; None where no thresholds decide."""
+    own = predictor.decisions.limits(len(predictor.classes)) if predictor.is_multi else None
+    if own is None:
+        return None
+    shown = predictor.calibrated.probs(torch.from_numpy(own[None]).float()) if predictor.decisions.own else own[None]
+    return [float(limit) for limit in shown[0]]
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:

@@ -14,8 +14,9 @@ import torch
 
 from onecycle.data.labels.items import Category, DatasetType, MultiCategory
 from onecycle.data.pixels.image import Image
+from onecycle.deploy.folder import is_bundle, open_model
 from onecycle.deploy.predictor import Calibrated, HowDecided, Predictor, as_picture, decide_by, predict_files
-from onecycle.errors import ArgumentError, CheckpointError, DataError, ExportError
+from onecycle.errors import ArgumentError, CheckpointError, DataError
 from onecycle.evaluation.certainty.decisions import Decisions
 from onecycle.evaluation.predictions import Predictions
 from onecycle.settings import RUN_CONFIG
@@ -28,30 +29,8 @@ if TYPE_CHECKING:
     from onecycle.evaluation.scores import Thresh
 
 
-MANIFEST, MODEL = "manifest.json", "model.onnx"
-"""Files by which an exported folder is known."""
-
 BATCH = 32
 """Pictures that go through the network together."""
-
-
-def open_model(folder: Path) -> Model:
-    """Open an exported folder, by the code that lies in it.
-
-    Raises:
-        ExportError: it is none, or a damaged one.
-    """
-    from onecycle.deploy.portable.predict import Model
-
-    try:
-        return Model(folder)
-    except Exception as error:  # of onnxruntime, json, the disk
-        raise ExportError(f"{folder} is no exported model, or a damaged one ({error}); export it again") from error
-
-
-def is_bundle(path: Path) -> bool:
-    """Tell whether a folder is an exported model."""
-    return (path / MANIFEST).is_file() and (path / MODEL).is_file()
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from onecycle.errors import ArgumentError
 
 if TYPE_CHECKING:
+    import torch
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -138,6 +138,8 @@ class Recorder:
     def gather(self) -> None:
         """Bring the pending losses to the host in one transfer."""
         if self._pending:
+            import torch  # not above: the screen of a command that trains nothing reads rows, too
+
             values = torch.stack([loss.float() for loss in self._pending]).tolist()
             self._pending.clear()
             self._raw += values

@@ -384,6 +384,12 @@ def test_faulty_files_stop_a_run_until_they_are_allowed(colour_path, tmp_path, f
         assert len(load_bunch(run)) == 59
 
 
+def test_a_measure_of_tags_is_refused_for_classes_before_any_work(colour_path, tmp_path):
+    with pytest.raises(ArgumentError, match="--for is for tags"):
+        train(quick(colour_path, tmp_path / "runs", csv="labels.csv", decide_for="f2"))
+    assert not (tmp_path / "runs").exists()
+
+
 def test_one_class_is_refused(tmp_path):
     class_folders(tmp_path / "shades")
     shutil.rmtree(tmp_path / "shades" / "dark")

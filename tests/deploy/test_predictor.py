@@ -16,11 +16,13 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels.decode import decode_for
 from onecycle.data.pixels.image import open_image
-from onecycle.deploy.predictor import Calibrated, Predictor
+from onecycle.deploy.predictor import Calibrated, Predictor, adopt_measure
 from onecycle.errors import ArgumentError, CheckpointError, DataWarning, OnecycleWarning
 from onecycle.evaluation.certainty.calibration import Calibration
 from onecycle.evaluation.certainty.intervals import sample_fbeta
 from onecycle.evaluation.certainty.thresholds import TagThresholds
+from onecycle.evaluation.headline import headline
+from onecycle.evaluation.scores import sample_fbeta_score
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.learner import Learner
 
@@ -112,6 +114,40 @@ def test_chosen_thresholds_decide_where_none_is_given(tagger, capsys):
     assert tagger.predict(path, thresh=own)[1].tolist() == [1, 0, 1, 0]
     with pytest.raises(ArgumentError, match=r"one for each of 4 tags; received shape \(2,\)"):
         tagger.predict(path, thresh=[0.1, 0.2])
+
+
+def test_a_measure_without_sets_of_tags_chooses_thresholds_and_is_the_headline(tagger, capsys):
+    tagger.decide_for("precision=0.8")
+    assert "Thresholds for a precision of 0.8" in capsys.readouterr().out
+    assert tagger.thresholds.goal == "a precision of 0.8"
+    said = tagger.interpret().predictions
+    assert headline(said).name == "recall at precision 0.8 at chosen thresholds"
+    assert (said.decided == (said.probs >= np.array(tagger.thresholds.values))).all()
+    tagger.decide_for("exact")
+    assert "predict decides for exact-match share: a tag is predicted from a probability of 0.5 on." in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert (tagger.thresholds, headline(tagger.interpret().predictions).name) == (None, "exact-match share at 0.5")
+    tagger.choose_thresholds()
+    assert tagger.decisions.measure is None, "thresholds alone were asked for"
+
+
+def test_a_measure_is_for_tags(learn):
+    with pytest.raises(ArgumentError, match="with one class a picture the most probable is predicted"):
+        learn.decide_for("f2")
+
+
+def test_without_thresholds_predict_and_headline_have_the_usual_one(tagger):
+    adopt_measure(tagger, "f2", None)
+    said = tagger.interpret().predictions
+    assert (said.decided == (said.probs >= np.float64(0.2))).all()
+    first = headline(said)
+    assert (first.name, first.value) == (
+        "sample-F2 at 0.2",
+        pytest.approx(sample_fbeta_score(said.predicted, said.truth, 2).mean()),
+    )
+    with pytest.raises(ArgumentError, match="cannot be left out"):
+        adopt_measure(tagger, "precision=0.9", None)
 
 
 def test_calibrating_changes_what_is_shown_not_what_chosen_thresholds_decide(tagger):

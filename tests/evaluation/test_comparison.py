@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty.decisions import Decisions, Measure
 from onecycle.evaluation.comparison import Candidate, compare, compare_all
 from onecycle.evaluation.predictions import Predictions
 
@@ -164,6 +165,16 @@ def test_tags_are_compared_by_decisions_and_by_scores():
     assert len(found.fixed) == truth[:, 1].sum()
     assert "dog" in found.fixed[0].truth
     assert "dog" not in found.fixed[0].first
+
+
+def test_two_measures_are_named_and_the_first_judges_both():
+    truth = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 0]])
+    one, two = tagged("a", truth, truth), tagged("b", truth, truth)
+    exact = replace(one, predictions=replace(one.predictions, decisions=Decisions(Measure.named("exact"))))
+    found = compare(exact, two)
+    assert found.decided_for == ("exact-match share", "sample-F2")
+    assert (found.scores[0].name, found.measure) == ("exact-match share", "F1")
+    assert compare(two, exact).scores[0].name == "sample-F2"
 
 
 def test_tags_of_one_run_alone_are_left_out_without_their_pictures():

@@ -270,6 +270,9 @@ def _say_one(screen: Screen, first: str, other: Compared) -> None:
             some = ", ".join(screen.cut(one, _NAME_WIDTH) for one in only[:_CLASSES])
             text = f"{len(only)} that only {name} knows are left out: {some}"
             screen.row("tags" if c.measure != "recall" else "classes", text)
+    mine, theirs = c.decided_for
+    if mine != theirs:
+        screen.row("measure", f"{first} decides for {mine}, {c.other} for {theirs}; both are judged by {mine}")
     _say_classes(screen, c)
     if other.tuned:
         screen.row("", _tuned_note(other))

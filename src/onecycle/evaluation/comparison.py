@@ -120,6 +120,7 @@ class Comparison:
     only_first: tuple[str, ...]  # classes that only the first knows; pictures of these are left out
     only_other: tuple[str, ...]  # classes that only the other knows
     measure: str  # what is compared class by class
+    decided_for: tuple[str, str]  # what each decides about tags for; the first's measure judges both; "" for classes
     scores: tuple[Difference, ...]  # with their intervals, the headline's first: the verdict
     per_class: tuple[ClassDifference, ...]  # the largest differences first
     fixed: tuple[ChangedPicture, ...]  # pictures that the first had wrong and the other has right
@@ -206,6 +207,7 @@ def _compared(first: Candidate, other: Candidate, seed: int) -> Comparison:
         only_first=tuple(c for c in mine.classes if c not in classes),
         only_other=tuple(c for c in theirs.classes if c not in classes),
         measure=f"F{a.beta:g}" if a.is_multi else "recall",
+        decided_for=(_decided_for(mine), _decided_for(theirs)),
         scores=tuple(_differences(a, b, max(len(mine.classes), len(theirs.classes)), seed, _first_name(mine, theirs))),
         per_class=_per_class(a, b, len(classes), seed),
         fixed=fixed,
@@ -231,6 +233,10 @@ def _differences(a: Predictions, b: Predictions, n_classes: int, seed: int, name
             p = _p_of_interval(e, int(units.max()) + 1)
         found.append(Difference(**vars(_within_reach(e, int(units.max()) + 1)), p_value=p))
     return found
+
+
+def _decided_for(p: Predictions) -> str:
+    return str(p.decisions.reported) if p.is_multi else ""
 
 
 def _first_name(mine: Predictions, theirs: Predictions) -> str:

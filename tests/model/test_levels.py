@@ -171,3 +171,10 @@ def test_what_cannot_be_cut_is_left_as_it_is():
     tokens = half_frozen("test_vit")
     assert layers_in_turn(tokens[0]) is None
     assert cut_where_frozen(tokens) is tokens
+
+
+def test_the_norm_of_levels_is_a_batch_norm_in_evaluation():
+    norm, x = LevelNorm([4, 6]), torch.randn(7, 10)
+    norm.set_statistics(torch.randn(50, 10) * 3 + 1)
+    expected = nn.functional.batch_norm(x, norm.running_mean, norm.running_var, eps=norm.eps) * norm.level_weights
+    assert torch.allclose(norm(x), expected, atol=1e-6)

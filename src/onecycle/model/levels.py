@@ -193,7 +193,10 @@ class LevelNorm(nn.BatchNorm1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the values, (N, D)."""
-        return super().forward(x) * self.level_weights
+        if self.training:
+            return super().forward(x) * self.level_weights
+        # The same in plain operations: a batch-norm cannot be exported where tracing lost the number of values.
+        return (x - self.running_mean) * ((self.running_var + self.eps).rsqrt() * self.level_weights)
 
 
 def create_levels_head(channels: Sequence[int], n_classes: int, *, n_sets: int = 0) -> nn.Sequential:

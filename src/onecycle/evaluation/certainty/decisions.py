@@ -20,7 +20,7 @@ from onecycle.evaluation.certainty.intervals import SumScore, exact_match, micro
 from onecycle.evaluation.certainty.thresholds import TagThresholds, usual_threshold
 
 CELLS = 2_000_000
-"""Numbers that are held at a time: with more pictures × tags² than this, pictures are taken in turn."""
+"""Numbers that are held at a time: with more pictures × tags × sets than this, pictures are taken in turn."""
 
 MOST_STEPS, CLOSE, RIDGE = 60, 1e-6, 1e-9
 
@@ -166,9 +166,8 @@ def _stepped(
 ) -> np.ndarray:
     """Return the scores after a step of Newton's method, halved where it would not lower the objective."""
     mean, gradient = probs @ sets, off + RIDGE * scores
-    pairs = (sets[:, :, None] * sets[:, None, :]).reshape(len(sets), -1)
-    curvature = (probs @ pairs).reshape(len(probs), *mean.shape[1:] * 2) - mean[:, :, None] * mean[:, None, :]
-    curvature += RIDGE * np.eye(mean.shape[1])
+    both = (probs[:, None, :] * sets.T) @ sets  # how probable each pair of tags is, (N, C, C)
+    curvature = both - mean[:, :, None] * mean[:, None, :] + RIDGE * np.eye(mean.shape[1])
     step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
     slope, share = (step * gradient).sum(axis=1), np.ones(len(scores))
 
@@ -296,7 +295,7 @@ class Decisions:
         k, c = self.sets.sets.shape
         if probs.shape[1:] != (c,):
             raise ArgumentError(f"expected probs (N, {c}); received {probs.shape}")
-        rows = max(1, CELLS // max(c**2, k))
+        rows = max(1, CELLS // (c * max(c, k)))
         parts = [self._by_sets(self.sets, probs[i : i + rows]) for i in range(0, len(probs), rows)]
         return np.concatenate(parts) if parts else np.zeros(probs.shape, dtype=bool)
 

@@ -28,11 +28,14 @@ def sentences() -> Iterator[Sentence]:
             yield _equal_runs(is_multi, n, n_groups, 1, short=40 if (n, is_multi) == (200, False) else 0)
         yield _equal_runs(is_multi, 200, 0, 7)
     yield _better_run()
+    for n in (200, 1000):
+        yield _other_errors(n)
     yield _class_by_f2()
     for graded in (False, True):
         for n, n_groups in ((60, 0), (200, 0), (1000, 0), (200, 5), (200, 10), (200, 20), (1000, 20)):
             yield _noise_columns(graded, n, n_groups, short=40 if (n, n_groups, graded) == (200, 20, True) else 0)
-    yield _equal_means()
+    for n, n_groups in ((60, 0), (200, 0), (200, 10), (200, 20), (1000, 20)):
+        yield _equal_means(n, n_groups, short=50 if (n, n_groups) == (200, 0) else 0)
     yield _bad_site()
     for is_multi in (False, True):
         yield _right_labels(is_multi, sharp=1.0, short=0 if is_multi else 10)
@@ -111,6 +114,25 @@ def _better_run() -> Sentence:
     return _sentence("better, by the headline", setting, trial, at_least(0.8), counted="said", short=20, long=400)
 
 
+def _other_errors(n: int) -> Sentence:
+    """Equal sample-F2: one run is wholly wrong on a picture in twenty, the other gives a tag too many on six in twenty.
+
+    A tag too many beside the right one leaves 5 / 6 of the score, so that both lose 0.05.
+    """
+
+    def trial(rng: np.random.Generator) -> bool:
+        at = rng.integers(0, 5, n)
+        truth, beside = np.eye(5, dtype=bool)[at], np.eye(5, dtype=bool)[(at + 1) % 5]
+        first = np.where(rng.random((n, 1)) < 0.05, beside, truth)
+        other = truth | (beside & (rng.random((n, 1)) < 0.3))
+        said = (first, other)
+        runs = [Candidate(f"{i}", _predictions(6.0 * (tags - 0.5), truth, None, True)) for i, tags in enumerate(said)]
+        return compare_all(runs[0], runs[1:])[0].scores[0].verdict != "unclear"
+
+    setting = Setting("equal F2, errors seldom and large or often and small", n, "5 tags")
+    return _sentence("better or worse, by the headline", setting, trial, at_most(0.05), long=400)
+
+
 def _class_by_f2() -> Sentence:
     """One run misses, the other gives too many; their F2 is the same though their right decisions differ."""
 
@@ -170,22 +192,34 @@ def _noise_columns(graded: bool, n: int, n_groups: int, *, short: int) -> Senten
     return _sentence("a part is worse beyond chance", setting, trial, at_most(0.05), short=short, long=400)
 
 
-def _equal_means() -> Sentence:
+def _equal_means(n: int, n_groups: int, *, short: int = 0) -> Sentence:
     """A part whose scores spread otherwise than the rest's, about the same mean: the permutation is not exact there."""
 
     def trial(rng: np.random.Generator) -> bool:
-        inside = rng.random(200) < rng.choice([0.1, 0.3, 0.5])
+        groups, share = _groups(rng, n, n_groups), rng.choice([0.1, 0.3, 0.5])
         # F2 of pictures with one of one tag right (1 or 0), against four tags of which some are given: mean .8 each
-        values = np.where(inside, rng.random(200) < 0.8, rng.beta(8, 2, 200))
+        own, inside = np.full(n, 0.8), rng.random(n) < share
+        if groups is not None:
+            own = rng.beta(2.4, 0.6, n_groups)[groups]  # ICC .25
+            inside = (rng.permutation(n_groups) < max(2, round(share * n_groups)))[groups]
+        graded = 0.8 + 0.4 * (rng.beta(10 * own, 10 * (1 - own) + 1e-3) - 0.8) if n_groups else rng.beta(8, 2, n)
+        values = np.where(inside, rng.random(n) < own, graded)
         score = replace(accuracy(), rows=lambda p, _: np.stack([p[:, 0], np.ones(len(p))], axis=1))
-        return bool(find_slices(score, values[:, None], np.zeros(200, dtype=np.int64), {"part": inside}).worse)
+        columns = {"part": inside}
+        return bool(find_slices(score, values[:, None], np.zeros(n, dtype=np.int64), columns, groups=groups).worse)
 
-    setting = Setting("equal means, other spread", 200, "graded scores")
-    return _sentence("a part is worse beyond chance", setting, trial, at_most(0.08), short=50)
+    model = "equal means, other spread" + (f", {n_groups} groups" if n_groups else "")
+    return _sentence(
+        "a part is worse beyond chance", Setting(model, n, "graded scores"), trial, at_most(0.05), short=short
+    )
 
 
 def _bad_site() -> Sentence:
-    """Four of sixteen groups belong to a site where the model is right in 60 % instead of 90 %."""
+    """Four of sixteen groups belong to a site where the model is right in 60 % instead of 90 %.
+
+    The claim is no higher, as four groups say little of how groups of the site differ, and a part of few groups that
+    differ much must not be named more often than it is worse.
+    """
 
     def trial(rng: np.random.Generator) -> bool:
         groups, targets = np.arange(480) // 30, rng.integers(0, 4, 480)
@@ -195,7 +229,7 @@ def _bad_site() -> Sentence:
         return bool(find_slices(accuracy(), np.eye(4)[said], targets, columns, groups=groups).worse)
 
     setting = Setting("right in .6 on site B, .9 elsewhere, 16 groups", 480, "accuracy")
-    return _sentence("a part is worse beyond chance", setting, trial, at_least(0.8), counted="said", short=20, long=400)
+    return _sentence("a part is worse beyond chance", setting, trial, at_least(0.6), counted="said", short=20, long=400)
 
 
 # -- labels ----------------------------------------------------------------------------------------------------

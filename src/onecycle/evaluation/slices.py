@@ -155,7 +155,7 @@ def find_slices(
         raise ArgumentError(f"slices compare means over pictures: {wanted}; received {score.name!r}")
     values, ids = rows[:, 0], None if groups is None else np.asarray(groups, dtype=object)
     compared = [(name, *part) for name, column in columns.items() for part in _parts(name, column, len(probs), least)]
-    p_values, few = _p_values(values, [inside for _, _, inside in compared], ids, seed)
+    p_values, few = _p_values(values, [inside for _, _, inside in compared], ids, bounded=score.bounded, seed=seed)
     slices = []
     for (name, value, inside), p, too_few in zip(compared, p_values.tolist(), few.tolist(), strict=True):
         of_part = None if ids is None else ids[inside]
@@ -169,14 +169,15 @@ def find_slices(
 
 
 def _p_values(
-    values: np.ndarray, parts: Sequence[np.ndarray], groups: np.ndarray | None, seed: int
+    values: np.ndarray, parts: Sequence[np.ndarray], groups: np.ndarray | None, *, bounded: bool, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return p-values of parts, bool ``(N,)`` each, for all together, and which have too few groups, ``(M,)`` each."""
     if not len(parts):
         return np.ones(0), np.zeros(0, dtype=bool)
     halves = np.stack([part ^ part[0] for part in parts])  # a part and its rest are one comparison, and count once
     distinct, at = np.unique(halves, axis=0, return_inverse=True)
-    p_values, least = part_p_values(values, distinct, unit_numbers(groups, len(values)), seed=seed)
+    units = unit_numbers(groups, len(values))
+    p_values, least = part_p_values(values, distinct, units, bounded=bounded, seed=seed)
     few = least >= SURE
     p_values[few] = 1.0
     p_values[~few] = holm(p_values[~few])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -58,6 +59,10 @@ def flip_p_values(contributions: np.ndarray, *, seed: int = 0) -> np.ndarray:
     flips are tried where up to 13 units contribute; of more, 9,999 are drawn; of more than 1,000 the sum is normal.
     Contributions of one size alone, as of right and wrong, are McNemar's exact test.
 
+    That is exact for two models that err alike. Where one errs seldom and badly and the other often and slightly, signs
+    are no matter of even chance though the scores are equal: the p-value is never below that of the mean, freed of the
+    skewness of what is contributed.
+
     Args:
         contributions: float ``(G, M)``, a row for each independent unit.
         seed: of the drawn flips.
@@ -68,7 +73,8 @@ def flip_p_values(contributions: np.ndarray, *, seed: int = 0) -> np.ndarray:
     Source: Fisher 1935, "The design of experiments", section 21; McNemar 1947, "Note on the sampling error of the
         difference between correlated proportions"; for groups Obuchowski 1998, "On the comparison of correlated
         proportions for clustered data", whose statistic this is; Hemerik, Goeman & Finos 2020, "Robust testing in
-        generalized linear models by sign flipping score contributions".
+        generalized linear models by sign flipping score contributions"; the mean, Hall 1992, "On the removal of
+        skewness by transformation".
     """
     rng = np.random.default_rng(seed)
     return np.array([_flip_p(column[column != 0], rng) for column in np.asarray(contributions, dtype=float).T])
@@ -78,13 +84,20 @@ def _flip_p(own: np.ndarray, rng: np.random.Generator) -> float:
     """Return the p-value of contributions other than 0, ``(k,)``."""
     from scipy import stats
 
-    k, total = len(own), abs(float(own.sum()))
-    if not k:
+    if not len(own):
         return 1.0
     if np.ptp(np.abs(own)) <= 1e-9 * np.abs(own).max():
-        return float(stats.binomtest(int((own > 0).sum()), k).pvalue)
+        return float(stats.binomtest(int((own > 0).sum()), len(own)).pvalue)
+    return max(_share_of_flips(own, rng), _mean_p(own))
+
+
+def _share_of_flips(own: np.ndarray, rng: np.random.Generator) -> float:
+    """Return in which share of flips the sum of ``(k,)`` is as far from 0."""
+    from scipy.special import ndtr
+
+    k, total = len(own), abs(float(own.sum()))
     if k > DRAWN_FLIPS:
-        return float(2 * stats.norm.sf(total / math.sqrt(float(own @ own))))
+        return float(2 * ndtr(-total / math.sqrt(float(own @ own))))
     as_far = total - 1e-6 * float(np.abs(own).sum())  # equal sums differ by rounding
     if k <= EXACT_FLIPS:
         negative = (np.arange(2 ** (k - 1))[:, None] >> np.arange(k)) & 1
@@ -94,31 +107,51 @@ def _flip_p(own: np.ndarray, rng: np.random.Generator) -> float:
     return float((1 + (np.abs(sums) >= as_far).sum()) / (1 + DRAWS))
 
 
+def _mean_p(values: np.ndarray) -> float:
+    """Return the p-value of a mean of 0 by Hall's transformation of Student's t, of values ``(k,)``."""
+    from scipy.special import stdtr
+
+    k, off = len(values), values - values.mean()
+    spread = float(off.std())
+    if spread <= 1e-9 * float(np.abs(values).max()):  # all alike: t is beyond all bounds
+        return 0.0
+    t, skewness = float(values.mean()) / spread, float((off**3).mean()) / spread**3
+    straight = t + skewness * t**2 / 3 + skewness**2 * t**3 / 27 + skewness / (6 * k)
+    return float(2 * stdtr(k - 1, -math.sqrt(k) * abs(straight)))
+
+
 # -- a part of the pictures against the rest ------------------------------------------------------------------
 
 
 def part_p_values(
-    values: np.ndarray, parts: np.ndarray, units: np.ndarray, *, seed: int = 0
+    values: np.ndarray, parts: np.ndarray, units: np.ndarray, *, bounded: bool, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return for each of M parts how likely its mean is as far from that of the rest by chance.
 
     A part made of whole units is permuted: as many units are drawn, again and again, and the difference is compared in
     units of its own standard error, so that the test is one of means even where the part and the rest spread
-    differently. Where units lie in both, each adds to the difference, and the signs of what they add are flipped. Right
-    and wrong without groups is Fisher's exact test.
+    differently. In [0, 1] that error is the one at the common mean: twenty pictures that are all right spread not at
+    all, and are yet no proof that the part is better than a rest of 0.95. Three units that are alike by chance are no
+    proof either: the p-value is never below that of Student's t with one unit less than the smaller side has.
+
+    Where units lie in both, each adds to the difference, and the signs of what they add are flipped. Right and wrong
+    without groups is Fisher's exact test.
 
     Args:
         values: float ``(N,)``, of each picture.
         parts: bool ``(M, N)``.
         units: int ``(N,)`` as of ``unit_numbers``.
+        bounded: whether the values lie in [0, 1].
         seed: of the draws.
 
     Returns:
         p-values, two-sided, and the smallest that so few units could give, float64 ``(M,)`` each.
 
     Source: Fisher 1935; Janssen 1997, "Studentized permutation tests for non-i.i.d. hypotheses and the generalized
-        Behrens–Fisher problem"; Chung & Romano 2013, "Exact and asymptotically robust permutation tests"; for units in
-        both, Hemerik, Goeman & Finos 2020 (as ``flip_p_values``).
+        Behrens–Fisher problem"; Chung & Romano 2013, "Exact and asymptotically robust permutation tests"; the degrees
+        of freedom, Scheffé 1970, "Practical solutions of the Behrens–Fisher problem"; the error at the common mean,
+        Wilson 1927 with the effective number of Korn & Graubard 1998, as the intervals have it; for units in both,
+        Hemerik, Goeman & Finos 2020 (as ``flip_p_values``).
     """
     sizes, p_values, least = unit_sums(np.ones(len(units)), units), np.ones(len(parts)), np.ones(len(parts))
     inside = unit_sums(parts.T.astype(float), units).T  # (M, G): pictures of each unit in each part
@@ -128,7 +161,7 @@ def part_p_values(
     if whole.any():
         chosen = inside[whole] > 0
         least[whole] = [_least_permuted(len(sizes), int(k)) for k in chosen.sum(axis=1)]
-        p_values[whole] = _permuted_p(unit_sums(values, units), sizes, chosen, seed)
+        p_values[whole] = _permuted_p(unit_sums(values, units), sizes, chosen, bounded=bounded, seed=seed)
     mixed = np.flatnonzero(~whole)
     if len(mixed):
         off = (parts[mixed] - parts[mixed].mean(axis=1, keepdims=True)) * (values - values.mean())
@@ -145,21 +178,27 @@ def _fisher_p(values: np.ndarray, part: np.ndarray) -> float:
 
 
 def _least_permuted(n_units: int, k: int) -> float:
+    if min(k, n_units - k) < 2:  # one unit says nothing about how far others like it are from it
+        return 1.0
     return (2 if 2 * k == n_units else 1) / math.comb(n_units, k)
 
 
-def _permuted_p(sums: np.ndarray, sizes: np.ndarray, chosen: np.ndarray, seed: int) -> np.ndarray:
-    """Return p-values of parts of whole units.
+def _permuted_p(sums: np.ndarray, sizes: np.ndarray, chosen: np.ndarray, *, bounded: bool, seed: int) -> np.ndarray:
+    """Return p-values of parts of whole units: the larger of the permutation's and of t's.
 
     Args:
         sums: float ``(G,)``, of each unit's values.
         sizes: float ``(G,)``, pictures of each unit.
         chosen: bool ``(M, G)``, the units of each part.
+        bounded: whether the values lie in [0, 1].
         seed: of the permutations.
     """
+    from scipy.special import stdtr
+
     moments = np.stack([sums, sums**2, sizes, sums * sizes, sizes**2], axis=1)
-    n_units, counts, total = len(sums), chosen.sum(axis=1), moments.sum(axis=0)
-    seen = _distance(chosen @ moments, total, counts, n_units) * (1 - 1e-9)  # equal ones differ by rounding
+    n_units, counts = len(sums), chosen.sum(axis=1)
+    distance = partial(_distance, total=moments.sum(axis=0), n_units=n_units, bounded=bounded)
+    seen = distance(chosen @ moments, k=counts) * (1 - 1e-9)  # equal ones differ by rounding
     n_draws = min(max(LEAST_PERMUTATIONS, 40 * len(chosen)), MOST_PERMUTATIONS)
     many = [k for k in np.unique(counts).tolist() if math.comb(n_units, k) > n_draws]
     drawn = dict(zip(many, _drawn_subsets(moments, many, n_draws, seed), strict=True))
@@ -168,9 +207,10 @@ def _permuted_p(sums: np.ndarray, sizes: np.ndarray, chosen: np.ndarray, seed: i
         here, every = counts == k, drawn.get(k)
         if every is None:
             every = np.stack([moments[list(units)].sum(axis=0) for units in combinations(range(n_units), k)])
-        as_far = (_distance(every, total, k, n_units)[:, None] >= seen[here]).sum(axis=0)
+        as_far = (distance(every, k=k)[:, None] >= seen[here]).sum(axis=0)
         p_values[here] = as_far / len(every) if k not in drawn else (1 + as_far) / (1 + n_draws)
-    return p_values
+    few = np.minimum(counts, n_units - counts)
+    return np.asarray(np.maximum(p_values, 2 * stdtr(np.maximum(few - 1, 1), -seen)))
 
 
 def _drawn_subsets(moments: np.ndarray, ks: Sequence[int], n_draws: int, seed: int) -> np.ndarray:
@@ -188,17 +228,30 @@ def _drawn_subsets(moments: np.ndarray, ks: Sequence[int], n_draws: int, seed: i
     return sums
 
 
-def _distance(moments: np.ndarray, total: np.ndarray, k: np.ndarray | int, n_units: int) -> np.ndarray:
+def _distance(
+    moments: np.ndarray, *, total: np.ndarray, k: np.ndarray | int, n_units: int, bounded: bool
+) -> np.ndarray:
     """Return |mean of a part − mean of the rest| in standard errors, from summed moments ``(…, 5)`` of k units."""
-    (mean, variance), (other, its_variance) = _mean_of(moments, k), _mean_of(total - moments, n_units - k)
+    common = float(total[0] / total[2]) if bounded else None
+    mean, variance = _mean_of(moments, k, common)
+    other, its_variance = _mean_of(total - moments, n_units - k, common)
     error, apart = np.sqrt(variance + its_variance), np.abs(mean - other)
     without = np.where(apart > 1e-12, math.inf, 0.0)  # each unit scores alike in both
     return np.where(error > 1e-9, apart / np.maximum(error, 1e-9), without)
 
 
-def _mean_of(moments: np.ndarray, k: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean over pictures of k units and its variance, ``(…)`` each."""
+def _mean_of(moments: np.ndarray, k: np.ndarray | int, common: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean over pictures of k units and its variance, ``(…)`` each.
+
+    With a common mean, of values in [0, 1], the variance is that of as many independent answers about it as would
+    spread as the units do about their own mean; where all are 0 or all 1, of as many as there are units.
+    """
     value, squared, size, value_size, size_squared = np.moveaxis(moments, -1, 0)
     mean = value / size
     spread = np.maximum(squared - 2 * mean * value_size + mean**2 * size_squared, 0.0)
-    return mean, spread / size**2 * k / np.maximum(np.asarray(k) - 1, 1)
+    variance = spread / size**2 * k / np.maximum(np.asarray(k) - 1, 1)
+    if common is None:
+        return mean, variance
+    inside = mean * (1 - mean)
+    own = np.where(inside > 1e-9, variance / np.maximum(inside, 1e-9), size_squared / size**2)
+    return mean, common * (1 - common) * own

@@ -40,6 +40,16 @@ def test_the_effective_number_of_f_is_that_of_its_spread_over_draws():
     assert math.sqrt(f2.value * (1 - f2.value) / f2.effective) == pytest.approx(drawn.std(), rel=0.05)
 
 
+def test_the_interval_of_f2_covers_where_a_kind_of_miss_was_not_seen():
+    # A tag that is nearly always found, with some false positives: most draws have no miss, which weighs four times.
+    rng, shares = np.random.default_rng(0), [0.1, 0.02, 0.004, 0.876]
+    kinds = rng.choice(4, (200, 1500), p=shares)
+    spans = ratio_spans(kinds == 0, (1 / 5, kinds == 1), (4 / 5, kinds == 2))
+    true = 5 * 0.1 / (5 * 0.1 + 4 * 0.004 + 0.02)
+    assert (~(kinds == 2).any(axis=0)).mean() > 0.4
+    assert 0.92 <= np.mean([s.low <= true <= s.high for s in spans]) <= 0.98
+
+
 def test_groups_that_are_right_or_wrong_as_a_whole_count_as_one_picture_each():
     right = np.repeat(np.random.default_rng(0).random(40) < 0.7, 5)[:, None]
     groups = np.repeat(np.arange(40), 5)

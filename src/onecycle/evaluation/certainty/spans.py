@@ -1,10 +1,12 @@
 """Shares and F of each class with their 95 % intervals, for independent pictures and for groups of them.
 
 Precision, recall and F are ratios hits / (hits + Σ weight · misses) of counts. The interval is Wilson's of as many
-independent pictures as would give the ratio's own spread (its effective number). Where pictures belong together that
-number is smaller by the design effect, which is the larger of two: the class's own, from the spread of its groups'
-residuals, and the one that the correlation within groups, pooled over the classes, makes of its group sizes. A single
-class has too few groups to be believed when its own spread is small, and at 0 and 1 it has none.
+independent pictures as would give the ratio's own spread (its effective number). Of several kinds of misses each counts
+half a picture more than was seen in that spread: where all that were seen weigh little, others may yet occur. Where
+pictures belong together the effective number is smaller by the design effect, which is the larger of two: the class's
+own, from the spread of its groups' residuals, and the one that the correlation within groups, pooled over the classes,
+makes of its group sizes. A single class has too few groups to be believed when its own spread is small, and at 0 and 1
+it has none.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ import numpy as np
 from onecycle.evaluation.certainty.half_samples import t_quantile
 from onecycle.evaluation.certainty.intervals import LEVEL, group_numbers, wilson
 from onecycle.evaluation.scores import ratio
+
+UNSEEN = 0.5
+"""Pictures that each of several kinds of misses counts more than was seen, in the spread of F. Without it the interval
+of F2 covered the truth in 91 % of tags that are nearly always right; with it in 93 to 97 % of tags of every kind."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +80,9 @@ def ratio_spans(
     # What each kind of picture adds to hits − value · base: 1 − value for a hit, −weight · value for a miss.
     residuals = -weights * np.nan_to_num(values)
     residuals[0] += 1
-    spread = (counts * residuals**2).sum(axis=0)
-    inside = values * (1 - values)
-    effective = np.where(spread > 0, ratio(inside * base**2, spread), number)
+    spread, inside = (counts * residuals**2).sum(axis=0), values * (1 - values)
+    unseen = UNSEEN * (residuals[1:] ** 2).sum(axis=0) if len(misses) > 1 else 0.0
+    effective = np.where(inside > 0, ratio(inside * base**2, spread + unseen), number)
     df = np.full(len(values), math.inf)
     if groups is not None:
         by_group = np.stack([_summed(flags, groups) for flags in (hits, *(m for _, m in misses))])  # (K, G, C)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import httpx2 as httpx
+import numpy as np
 import pytest
 from exported_toys import toy_files, toy_predictor
 
@@ -64,3 +65,56 @@ def test_the_command_serves_without_pytorch_and_ends_with_its_work_done(served):
             assert server.wait(20) == 0
         finally:
             server.kill()
+
+
+def tensor(pixels, **more):
+    one = {"name": "pictures", "datatype": "UINT8", "shape": list(pixels.shape), "data": pixels.tolist()}
+    return {"inputs": [one | more]}
+
+
+def test_the_open_inference_protocol_gives_what_the_model_gives(served, client):
+    model = served[0]
+    assert client.get("/v2/models/toy").json()["outputs"][0] == {
+        "name": "probabilities", "datatype": "FP32", "shape": [-1, 4]
+    }  # fmt: skip
+    assert client.get("/v2/models/other").status_code == 404
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 31, 44, 3), dtype=np.uint8)
+    answer = client.post("/v2/models/toy/infer", json=tensor(pixels) | {"id": "7"}).json()
+    probs, labels = model.run(pixels)
+    assert answer["id"] == "7"
+    assert np.reshape(answer["outputs"][0]["data"], (3, 4)) == pytest.approx(probs, abs=1e-5)
+    assert answer["outputs"][1] == {
+        "name": "labels",
+        "datatype": "BOOL",
+        "shape": [3, 4],
+        "data": labels.ravel().tolist(),
+    }
+    flat = tensor(pixels, data=pixels.ravel().tolist()) | {"outputs": [{"name": "labels"}]}
+    assert [o["name"] for o in client.post("/v2/models/toy/infer", json=flat).json()["outputs"]] == ["labels"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 422),
+        (b"[" * 100_000, 422),
+        (b"\xff\xfe", 422),
+        ({}, 422),
+        ([], 422),
+        ({"inputs": []}, 422),
+        (tensor(np.zeros((1, 2, 2, 3), int), datatype="FP32"), 422),
+        (tensor(np.zeros((1, 2, 2, 3), int), shape=[1, 2, 2]), 422),
+        (tensor(np.zeros((1, 2, 2, 3), int), shape=[1, 2, -2, 3]), 422),
+        (tensor(np.zeros((1, 2, 2, 3), int), data=[1, [2, 3]]), 422),
+        (tensor(np.zeros((1, 2, 2, 3), int), data=["a"] * 12), 422),
+        (tensor(np.zeros((1, 2, 2, 3), int), data=[10**30] * 12), 422),
+        (tensor(np.full((1, 2, 2, 3), 256)), 422),
+        (tensor(np.zeros((1, 2, 2, 3), int), shape=[1, 10**9, 10**9, 3]), 413),
+        (tensor(np.zeros((1, 2, 2, 3), int), shape=[33, 2, 2, 3]), 413),
+    ],
+)
+def test_a_tensor_that_is_none_is_refused_with_a_sentence(client, body, status):
+    sent = {"content": body} if isinstance(body, bytes) else {"json": body}
+    refused = client.post("/v2/models/toy/infer", **sent)
+    assert refused.status_code == status
+    assert list(refused.json()) == ["error"]

@@ -204,13 +204,17 @@ def serve(
             help="Answer only requests with this token.", envvar="ONECYCLE_TOKEN", show_default=False, metavar="TEXT"
         ),
     ] = None,
+    collect: Annotated[
+        Path | None,
+        typer.Option(help="Keep pictures whose labels are corrected on the page, for relabel.", metavar="FOLDER"),
+    ] = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Answer pictures over HTTP: a page to drop them on, and an API; ends with Ctrl-C."""
     from onecycle.cli.serve import run_serve
 
-    raise typer.Exit(run_serve(model, host=host, port=port, token=token, as_json=as_json, quiet=quiet))
+    raise typer.Exit(run_serve(model, host=host, port=port, token=token, collect=collect, as_json=as_json, quiet=quiet))
 
 
 @app.command()
@@ -242,6 +246,9 @@ def relabel(
         Path | None, typer.Option(help="The new table of labels.", rich_help_panel=opt.OUTPUT, metavar="FILE")
     ] = None,
     force: opt.Force = False,
+    new_classes: Annotated[
+        bool, typer.Option("--new-classes", help="Take labels that no picture has yet, too.")
+    ] = False,
     *,
     passed: opt.Passed,
     as_json: opt.AsJson = False,
@@ -250,7 +257,16 @@ def relabel(
     """Write a new table of labels from corrections; no file of the data set is changed."""
     from onecycle.cli.relabel import run_relabel
 
-    code = run_relabel(data, table, opt.layout_options(passed), out=out, force=force, as_json=as_json, quiet=quiet)
+    code = run_relabel(
+        data,
+        table,
+        opt.layout_options(passed),
+        out=out,
+        force=force,
+        new_classes=new_classes,
+        as_json=as_json,
+        quiet=quiet,
+    )
     raise typer.Exit(code)
 
 

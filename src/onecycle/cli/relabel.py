@@ -16,7 +16,7 @@ from onecycle.data.labels.cells import with_cells
 from onecycle.data.labels.find.columns import LayoutOptions, TableLayout
 from onecycle.data.labels.items import Labels, Source, is_missing, split_tags
 from onecycle.data.labels.read import PARQUET, columns, read_table, read_text
-from onecycle.data.labels.relabel import FILE, NEW, relabelled
+from onecycle.data.labels.relabel import FILE, NEW, relabelled, with_new_classes
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.layout import DataLayout, find_layout
 from onecycle.errors import ArgumentError, DataError
@@ -53,6 +53,7 @@ def run_relabel(
     *,
     out: Path | None = None,
     force: bool = False,
+    new_classes: bool = False,
     as_json: bool = False,
     quiet: bool = False,
 ) -> int:
@@ -65,6 +66,7 @@ def run_relabel(
         options: what the user said about the table.
         out: the new table; default ``<name>.relabelled.csv`` in the working directory.
         force: replace a file that is there.
+        new_classes: take labels that no picture has yet; they may be mistyped.
         as_json: print JSON and nothing else.
         quiet: print only where the table is.
 
@@ -84,8 +86,9 @@ def run_relabel(
     target = _target(layout, out, force=force)
     table = layout.whole_table()
     delimiter = read_text(csv).delimiter if csv.is_file() else ","
-    labels, _ = relabelled(table.labels, table.paths, table.path, csv, delimiter=delimiter)
-    changes = _changes(table, labels)
+    before = with_new_classes(table.labels, csv, delimiter=delimiter) if new_classes else table.labels
+    labels, _ = relabelled(before, table.paths, table.path, csv, delimiter=delimiter)
+    changes = _changes(table, before, labels)
     if changes:
         write_output(target, _new_table(layout, labels, changes))
     screen = Screen(as_json=as_json, quiet=quiet)
@@ -117,10 +120,10 @@ def _target(layout: DataLayout, out: Path | None, *, force: bool) -> Path:
     return target
 
 
-def _changes(table: LabelTable, new: Labels) -> list[Change]:
-    differs = new.targets != table.labels.targets
+def _changes(table: LabelTable, before: Labels, new: Labels) -> list[Change]:
+    differs = new.targets != before.targets
     return [
-        Change(row, name_below(table.paths[row], table.path), _names(table.labels, row), _names(new, row))
+        Change(row, name_below(table.paths[row], table.path), _names(before, row), _names(new, row))
         for row in np.flatnonzero(differs.any(axis=1) if new.is_multi else differs).tolist()
     ]
 

@@ -27,6 +27,7 @@ def run_serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     token: str | None = None,
+    collect: Path | None = None,
     as_json: bool = False,
     quiet: bool = False,
 ) -> int:
@@ -38,6 +39,7 @@ def run_serve(
         host: address to listen at.
         port: 0 for any that is free.
         token: that requests need; None: nothing.
+        collect: folder for pictures whose label is confirmed or corrected on the page; None: none is kept.
         as_json: print JSON and nothing else.
         quiet: print only the address.
 
@@ -61,7 +63,7 @@ def run_serve(
         with screen.running():
             folder = path if is_bundle(path) else _exported(path, screen, stack)
             with screen.status("starting the network"):
-                app = make_app(open_model(folder), limits=limits, hosts=hosts, token=token)
+                app = make_app(open_model(folder), limits=limits, hosts=hosts, token=token, collect=collect)
             _say(screen, url, folder)
             if host not in LOOPBACK:
                 screen.warn(_open_to_all(host, token))

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from onecycle.data.labels.items import Labels, Source
@@ -84,6 +85,21 @@ def relabelled(
     return replace(labels, targets=targets), int((differs.any(axis=1) if labels.is_multi else differs).sum())
 
 
+def with_new_classes(labels: Labels, table: Path, *, delimiter: str = ",") -> Labels:
+    """Return the same labels with the classes that a table of changes names and no picture has yet, behind the others.
+
+    Args:
+        labels: not changed.
+        table: the file.
+        delimiter: between its cells.
+    """
+    frame = _read(table, delimiter)
+    named = frame.get(TAG if labels.is_multi else NEW, pd.Series(dtype=str)).str.strip()
+    new = [name for name in dict.fromkeys(named) if name and name not in {str(c) for c in labels.classes}]
+    targets = np.pad(labels.targets, ((0, 0), (0, len(new)))) if labels.is_multi else labels.targets
+    return replace(labels, classes=[*labels.classes, *new], targets=targets)
+
+
 def _read(table: Path, delimiter: str) -> pd.DataFrame:
     if not table.is_file():
         raise DataError(f"expected a table of new labels at {table}, but there is no such file")
@@ -126,7 +142,7 @@ def _class_of(name: str, index: dict[str, int], line: int, source: Source) -> in
         hint = f"did you mean {near[0]!r}?" if near else f"the classes are {shown(list(index))}"
         raise LabelError(
             f"{source} row {source.rows([line])}: {name!r} is not one of the {len(index)} classes; {hint} "
-            "A new class needs a new bunch, made from a table that has it"
+            "A new class needs a new bunch, made from a table that has it: `onecycle relabel --new-classes` writes one"
         )
     return index[name]
 

@@ -7,22 +7,28 @@ import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from onecycle.deploy.portable.predict import Model
 from onecycle.deploy.serve.answers import answer
 from onecycle.deploy.serve.batching import Batcher
+from onecycle.deploy.serve.collect import Collection
 from onecycle.deploy.serve.guard import Guard, error
+from onecycle.deploy.serve.inference import answered, asked_in, metadata
 from onecycle.deploy.serve.limits import Limits, Refused
 from onecycle.deploy.serve.metrics import Metrics
+from onecycle.deploy.serve.openapi import document
+from onecycle.deploy.serve.page import page
 from onecycle.deploy.serve.pictures import decoded, formats, sent_in
+from onecycle.files import plain_json
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -33,10 +39,11 @@ class Served:
     Args:
         model: of an exported folder.
         limits: of a request.
+        collection: of pictures with corrected labels; None: none is kept.
     """
 
-    def __init__(self, model: Model, limits: Limits) -> None:
-        self.model, self.limits, self.metrics = model, limits, Metrics()
+    def __init__(self, model: Model, limits: Limits, collection: Collection | None = None) -> None:
+        self.model, self.limits, self.metrics, self.collection = model, limits, Metrics(), collection
         self.ready = False
         formats()
         self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decoder")
@@ -103,6 +110,54 @@ class Served:
         self.metrics.labels.update(result["labels"])
         return result
 
+    async def feedback(self, request: Request) -> Response:
+        """Answer ``POST /feedback``: a picture, and the labels that a person says are right."""
+        if self.collection is None:
+            raise HTTPException(404)
+        sent = await sent_in(request, self.limits)
+        if len(sent.pictures) != 1:
+            raise Refused(422, "what is right is said of one picture at a time")
+        (result,) = await self.results(sent.pictures)  # again: what the model says is not the client's to tell
+        if isinstance(result, Refused):
+            raise result
+        right = sent.fields.get("label", [])
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._decoders, self.collection.keep, sent.pictures[0], result["labels"], right)
+        return JSONResponse({"kept": True})
+
+    async def infer(self, request: Request) -> Response:
+        """Answer ``POST /v2/models/NAME/infer``."""
+        self._check_name(request)
+        if "inference-header-content-length" in request.headers:
+            raise Refused(415, "tensors are read as JSON here, not in binary form")
+        loop = asyncio.get_running_loop()
+        asked = await loop.run_in_executor(self._decoders, asked_in, await request.body(), self.limits)
+        batcher, n = self.batcher, len(asked.pixels)
+        batcher.admit(n)
+        try:
+            answers = await asyncio.gather(*(batcher.run(pixels) for pixels in asked.pixels))
+        finally:
+            batcher.leave(n)
+        probs, labels = (np.stack(values) for values in zip(*answers, strict=True))
+        return JSONResponse(answered(self.model, asked, probs, labels))
+
+    async def metadata(self, request: Request) -> Response:
+        """Answer ``GET /v2/models/NAME``."""
+        self._check_name(request)
+        return JSONResponse(metadata(self.model))
+
+    def _check_name(self, request: Request) -> None:
+        if request.path_params["name"] != self.model.manifest["name"]:
+            raise HTTPException(404)
+
+    async def about(self, _: Request) -> Response:
+        """Answer ``GET /model``: what the page shows beside its answers."""
+        manifest = self.model.manifest
+        kept = ("name", "made", "classes", "is_multi", "decisions", "scores", "class_quality")
+        limits = {name: getattr(self.limits, name) for name in ("request_bytes", "request_pictures")}
+        more = {"limits": limits, "collects": self.collection is not None}
+        return JSONResponse(plain_json({name: manifest.get(name) for name in kept} | more))
+
     async def live(self, _: Request) -> Response:
         """Answer ``GET /v2/health/live``."""
         return JSONResponse({"live": True})
@@ -119,19 +174,38 @@ class Served:
 
 
 def make_app(
-    model: Model, *, limits: Limits | None = None, hosts: frozenset[str] = LOOPBACK, token: str | None = None
+    model: Model,
+    *,
+    limits: Limits | None = None,
+    collect: Path | None = None,
+    hosts: frozenset[str] = LOOPBACK,
+    token: str | None = None,
 ) -> Starlette:
     """Return the application that serves a model.
 
     Args:
         model: of an exported folder.
         limits: of a request; default ``Limits()``.
+        collect: folder for pictures with corrected labels; None: none is kept.
         hosts: names under which it may be addressed, since a stranger's may point to this machine, too; empty: any.
         token: that a request needs; None: nothing.
     """
-    served = Served(model, limits or Limits())
+    limits = limits or Limits()
+    kept = None
+    if collect is not None:
+        kept = Collection(collect, model.classes, is_multi=model.is_multi, most=limits.collected_pictures)
+    served = Served(model, limits, kept)
+    described = document(model, served.limits, token=token is not None, collect=kept is not None)
+    shown = page()
     routes = [
+        Route("/", lambda _: HTMLResponse(shown.html, headers={"Content-Security-Policy": shown.policy})),
         Route("/predict", served.predict, methods=["POST"]),
+        Route("/feedback", served.feedback, methods=["POST"]),
+        Route("/model", served.about),
+        Route("/openapi.json", lambda _: JSONResponse(described)),
+        Route("/v2/models/{name}", served.metadata),
+        Route("/v2/models/{name}/ready", served.is_ready),
+        Route("/v2/models/{name}/infer", served.infer, methods=["POST"]),
         Route("/v2/health/live", served.live),
         Route("/v2/health/ready", served.is_ready),
         Route("/metrics", served.counted),

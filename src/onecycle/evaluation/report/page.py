@@ -29,7 +29,7 @@ _PACKAGE = "onecycle.evaluation.report"
 
 def render(content: ReportContent) -> str:
     """Return the page, HTML in UTF-8 when written."""
-    style, script = asset("report.css"), asset("report.js")
+    style, script = asset("base.css") + asset("report.css"), asset("report.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
         "base-uri 'none'; form-action 'none'"

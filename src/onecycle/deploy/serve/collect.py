@@ -1,0 +1,110 @@
+"""Pictures whose label a person confirmed or corrected, kept as a data set that ``onecycle relabel`` reads.
+
+FOLDER/
+├── labels.csv         each picture with what the model said; of tags a column of 0 and 1 for each
+├── corrections.csv    what a person said instead, in the form of a run's table of label issues
+└── pictures/          named by their content
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+
+import PIL.Image
+
+from onecycle.deploy.serve.limits import Refused
+from onecycle.deploy.serve.pictures import formats
+from onecycle.errors import ArgumentError
+from onecycle.files import csv_records, csv_text, write_whole
+
+LABELS, CORRECTIONS, PICTURES = "labels.csv", "corrections.csv", "pictures"
+COLUMNS = ("file", "tag", "given", "suggested", "score", "new_label")
+"""Those of the table of label issues; that module loads pandas, and a test holds the two equal."""
+
+_SUFFIXES = {"JPEG2000": ".jp2", "TIFF": ".tif", "JPEG": ".jpg", "MPO": ".jpg"}
+
+
+class Collection:
+    """The folder of one server; it goes on with what is in it already.
+
+    Args:
+        folder: made where it is not there.
+        classes: of the model.
+        is_multi: whether labels are tags.
+        most: pictures that it may hold.
+
+    Raises:
+        ArgumentError: it holds something else, or labels of another model.
+    """
+
+    def __init__(self, folder: Path, classes: Sequence[str], *, is_multi: bool, most: int) -> None:
+        self.folder, self._classes, self._is_multi, self._most = folder, tuple(classes), is_multi, most
+        self._lock = Lock()
+        (folder / PICTURES).mkdir(parents=True, exist_ok=True)
+        if any((folder / PICTURES).iterdir()) and not (folder / LABELS).exists():
+            raise ArgumentError(f"{folder} holds other pictures; name a new folder with --collect")
+        self._rows = self._read()
+
+    def keep(self, data: bytes, said: Sequence[str], right: Sequence[str]) -> None:
+        """Keep a picture; what is said last of one picture holds.
+
+        Args:
+            data: its file.
+            said: labels by the model.
+            right: labels by a person.
+
+        Raises:
+            Refused: 422 no label of the model, 503 the folder is full.
+        """
+        if set(right) - set(self._classes) or (not self._is_multi and len(set(right)) != 1):
+            what = "labels of the model" if self._is_multi else "one label of the model"
+            raise Refused(422, f"what is right is said with {what}")
+        with PIL.Image.open(io.BytesIO(data), formats=formats()) as picture:
+            suffix = _SUFFIXES.get(str(picture.format), f".{str(picture.format).lower()}")
+        name = f"{PICTURES}/{hashlib.sha256(data).hexdigest()[:20]}{suffix}"
+        with self._lock:
+            if name not in self._rows and len(self._rows) >= self._most:
+                raise Refused(503, "no more pictures are kept: the folder is full", {"Retry-After": "3600"})
+            write_whole(self.folder / name, data)
+            self._rows[name] = frozenset(said), frozenset(right)
+            self._write()
+
+    def _write(self) -> None:
+        if self._is_multi:
+            labels = [(name, *(int(c in said) for c in self._classes)) for name, (said, _) in self._rows.items()]
+            head: tuple[str, ...] = ("file", *self._classes)
+        else:
+            labels, head = [(name, *said) for name, (said, _) in self._rows.items()], ("file", "label")
+        changes = [change for name, (said, right) in self._rows.items() for change in self._changes(name, said, right)]
+        for file, rows in ((LABELS, [head, *labels]), (CORRECTIONS, [COLUMNS, *changes])):
+            write_whole(self.folder / file, csv_text(rows).encode())
+
+    def _changes(self, name: str, said: frozenset[str], right: frozenset[str]) -> list[tuple[str, ...]]:
+        """Return the rows of the table of corrections for one picture."""
+        if not self._is_multi:
+            return [] if said == right else [(name, "", *said, "", "", *right)]
+        sides = ("no", "yes")
+        return [
+            (name, c, sides[c in said], "", "", sides[c in right]) for c in self._classes if (c in said) != (c in right)
+        ]
+
+    def _read(self) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
+        if not (self.folder / LABELS).exists():
+            return {}
+        rows: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+        for row in csv_records(self.folder / LABELS):
+            name = row.pop("file")
+            if self._is_multi != (tuple(row) == self._classes and set(row.values()) <= {"0", "1"}):
+                raise ArgumentError(f"{self.folder} was collected with another model; name a new folder with --collect")
+            said = frozenset(c for c, value in row.items() if value == "1") if self._is_multi else {row["label"]}
+            rows[name] = frozenset(said), frozenset(said)
+        for row in csv_records(self.folder / CORRECTIONS):
+            said, right = rows[row["file"]]
+            one = frozenset({row["tag"]}) if self._is_multi else frozenset({row["new_label"]})
+            changed = (right | one if row["new_label"] == "yes" else right - one) if self._is_multi else one
+            rows[row["file"]] = said, changed
+        return rows

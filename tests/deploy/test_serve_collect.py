@@ -1,0 +1,70 @@
+"""What is collected on the page is a data set, and ``onecycle relabel`` corrects it."""
+
+import csv
+
+import pytest
+from exported_toys import toy_files
+
+pytest.importorskip("python_multipart", reason="needs the extra serve")
+
+from pathlib import Path
+
+from onecycle.cli.relabel import run_relabel
+from onecycle.data.labels.find.columns import LayoutOptions
+from onecycle.data.labels.relabel import COLUMNS
+from onecycle.deploy.serve import collect
+from onecycle.deploy.serve.limits import Refused
+from onecycle.errors import ArgumentError
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return [Path(f).read_bytes() for f in toy_files(tmp_path)]
+
+
+def kept(folder, pictures, said_and_right, *, classes=("cat", "dog", "hen"), is_multi=False):
+    collection = collect.Collection(folder, classes, is_multi=is_multi, most=4)
+    for data, (said, right) in zip(pictures, said_and_right, strict=False):
+        collection.keep(data, said.split(), right.split())
+    return collection
+
+
+def test_the_table_is_that_of_label_issues():
+    assert collect.COLUMNS == COLUMNS
+
+
+def test_relabel_corrects_classes_also_to_one_that_the_model_never_said(tmp_path, pictures):
+    folder = tmp_path / "c"
+    kept(folder, pictures, [("cat", "cat"), ("cat", "hen"), ("dog", "cat")])
+    again = kept(folder, pictures, [])  # a server that is started anew goes on
+    again.keep(pictures[2], ["dog"], ["dog"])  # said last
+    run_relabel(str(folder), folder / "corrections.csv", LayoutOptions(), out=tmp_path / "n.csv", new_classes=True)
+    with (tmp_path / "n.csv").open() as file:
+        assert sorted(row["label"] for row in csv.DictReader(file)) == ["cat", "dog", "hen"]
+    assert len(list((folder / "pictures").iterdir())) == 3
+
+
+def test_relabel_corrects_tags(tmp_path, pictures):
+    folder = tmp_path / "c"
+    kept(folder, pictures, [("a", "a b"), ("", "d"), ("b c", "c")], classes=("a", "b", "c", "d"), is_multi=True)
+    kept(folder, pictures, [], classes=("a", "b", "c", "d"), is_multi=True)
+    options = LayoutOptions(label_col="a,b,c,d")
+    run_relabel(str(folder), folder / "corrections.csv", options, out=tmp_path / "n.csv")
+    with (tmp_path / "n.csv").open() as file:
+        rows = [tuple(row[c] for c in "abcd") for row in csv.DictReader(file)]
+    assert rows == [("1", "1", "0", "0"), ("0", "0", "0", "1"), ("0", "0", "1", "0")]
+
+
+def test_what_does_not_belong_there_is_refused(tmp_path, pictures):
+    collection = kept(tmp_path / "c", pictures, [("cat", "dog")] * 4)
+    with pytest.raises(Refused, match="one label of the model"):
+        collection.keep(pictures[0], ["cat"], ["cow"])
+    with pytest.raises(Refused, match="full") as full:
+        collection.keep(pictures[4], ["cat"], ["dog"])
+    assert full.value.status == 503
+    with pytest.raises(ArgumentError, match="another model"):
+        kept(tmp_path / "c", [], [], classes=("a", "b"), is_multi=True)
+    (tmp_path / "mine" / "pictures").mkdir(parents=True)
+    (tmp_path / "mine" / "pictures" / "me.jpg").write_bytes(pictures[0])
+    with pytest.raises(ArgumentError, match="holds other pictures"):
+        kept(tmp_path / "mine", [], [])

@@ -9,27 +9,13 @@ from pathlib import Path
 import httpx2 as httpx
 import numpy as np
 import pytest
-from exported_toys import toy_files, toy_predictor
 
 pytest.importorskip("onnxscript", reason="needs the extra export")
 pytest.importorskip("python_multipart", reason="needs the extra serve")
 
 from starlette.testclient import TestClient
 
-from onecycle.deploy.bundle import export_bundle
-from onecycle.deploy.card import Card
-from onecycle.deploy.portable.predict import Model
 from onecycle.deploy.serve.app import make_app
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("served")
-    files = toy_files(folder)
-    made = export_bundle(
-        toy_predictor(is_multi=True, calibrated=True), folder / "model", files, Card(name="toy"), archive=False
-    )
-    return Model(made.folder), files
 
 
 @pytest.fixture

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import os
+import re
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +28,9 @@ from onecycle.deploy.serve.batching import Batcher
 from onecycle.deploy.serve.collect import Collection
 from onecycle.deploy.serve.guard import Guard, error
 from onecycle.deploy.serve.inference import answered, asked_in, metadata
-from onecycle.deploy.serve.limits import Limits, Refused
+from onecycle.deploy.serve.limits import Limits, Refused, Room
 from onecycle.deploy.serve.metrics import Metrics
 from onecycle.deploy.serve.openapi import document
-from onecycle.deploy.serve.page import page
 from onecycle.deploy.serve.pictures import decoded, formats, sent_in
 from onecycle.files import plain_json
 
@@ -44,7 +48,7 @@ class Served:
 
     def __init__(self, model: Model, limits: Limits, collection: Collection | None = None) -> None:
         self.model, self.limits, self.metrics, self.collection = model, limits, Metrics(), collection
-        self.ready = False
+        self.ready, self.room = False, Room(limits.waiting_bytes)
         formats()
         self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decoder")
         self._batcher: Batcher | None = None
@@ -169,7 +173,7 @@ class Served:
     async def counted(self, _: Request) -> Response:
         """Answer ``GET /metrics``."""
         waiting = self._batcher.admitted if self._batcher else 0
-        text = self.metrics.text({"waiting_pictures": waiting})
+        text = self.metrics.text({"waiting_pictures": waiting, "waiting_bytes": self.room.taken})
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
 
 
@@ -214,7 +218,7 @@ def make_app(
         routes=routes, lifespan=served.running, exception_handlers={HTTPException: _http_error, 500: _defect}
     )
     paths = frozenset(route.path for route in routes)
-    app.add_middleware(Guard, served.limits, served.metrics, hosts=hosts, token=token, routes=paths)
+    app.add_middleware(Guard, served.limits, served.metrics, served.room, hosts=hosts, token=token, routes=paths)
     return app
 
 
@@ -226,3 +230,28 @@ async def _http_error(_: Request, failed: Exception) -> Response:
 
 async def _defect(_: Request, __: Exception) -> Response:
     return error(500, "the server has a defect here; its log says which")
+
+
+@dataclass(frozen=True)
+class Page:
+    """What ``GET /`` answers: one file, whose own style and script are all that may run on it."""
+
+    html: str
+    policy: str  # the Content-Security-Policy that goes with it
+
+
+def page() -> Page:
+    """Return the page, which is the same for every model: it asks the server what that is."""
+    base = resources.files("onecycle.evaluation.report").joinpath("templates", "base.css").read_text("utf-8")
+    text = resources.files(__package__).joinpath("page.html").read_text("utf-8").replace("/* base.css */", base)
+    return Page(
+        text,
+        "default-src 'none'; img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        f"frame-ancestors 'none'; style-src {_hash(text, 'style')}; script-src {_hash(text, 'script')}",
+    )
+
+
+def _hash(text: str, element: str) -> str:
+    """Return what allows the one element of this name that the page has."""
+    (content,) = re.findall(f"<{element}>(.*?)</{element}>", text, re.DOTALL)
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"

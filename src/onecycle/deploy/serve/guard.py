@@ -31,6 +31,7 @@ class Guard:
         app: that answers.
         limits: of a request.
         metrics: that count.
+        room: for the bodies of all requests.
         hosts: names under which the server may be addressed; empty: any.
         token: that a request needs; None: nothing.
         routes: paths that are counted under their own names.
@@ -41,6 +42,7 @@ class Guard:
         app: ASGIApp,
         limits: Limits,
         metrics: Metrics,
+        room: Room,
         *,
         hosts: frozenset[str],
         token: str | None,
@@ -48,7 +50,7 @@ class Guard:
     ) -> None:
         self._app, self._limits, self._metrics = app, limits, metrics
         self._hosts, self._token, self._routes = hosts, token, routes
-        self._room = Room(limits.waiting_bytes)
+        self._room = room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""

@@ -53,7 +53,14 @@ def command(argv: Sequence[str]) -> str:
     return " ".join(["python", f"benchmarks/{Path(argv[0]).name}", *words])
 
 
-def write(name: str, method: str, rows: list[dict[str, object]], *, peers: Mapping[str, str] | None = None) -> None:
+def write(
+    name: str,
+    method: str,
+    rows: list[dict[str, object]],
+    *,
+    peers: Mapping[str, str] | None = None,
+    runs: Mapping[str, object] | None = None,
+) -> None:
     """Print the rows as a table and write them with method, machine, date and command to ``results/``.
 
     Args:
@@ -61,6 +68,7 @@ def write(name: str, method: str, rows: list[dict[str, object]], *, peers: Mappi
         method: what was measured and how, in sentences.
         rows: one a line of the table; a key that a row lacks is a blank.
         peers: versions in the peers' environment, where they took part.
+        runs: what the rows sum up, run by run, for a benchmark that can be taken up again; for the JSON alone.
     """
     RESULTS.mkdir(exist_ok=True)
     method = " ".join(method.split())
@@ -71,6 +79,7 @@ def write(name: str, method: str, rows: list[dict[str, object]], *, peers: Mappi
         "machine": machine(),
         **({"peers": dict(peers)} if peers else {}),
         "rows": rows,
+        **({"runs": dict(runs)} if runs else {}),
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     table = _table(rows)

@@ -156,6 +156,20 @@ def test_order_is_that_of_v1() -> None:
     assert orders == [-10, 4, 5, 8, 10, 20, 99]
 
 
+@pytest.mark.parametrize(
+    ("tfms", "n"),
+    [
+        (T.get_transforms(), 2),
+        (T.get_transforms(flip_vert=True), 4),
+        (T.get_transforms(do_flip=False), 1),
+        ([T.flip_lr(p=0.0)], 1),
+        ([T.dihedral(1)], 2),
+    ],
+)
+def test_the_mirrored_views_are_those_that_training_shows(tfms, n) -> None:
+    assert T.mirrored_views(tfms[0] if isinstance(tfms, tuple) else tfms) == n
+
+
 def test_tta_views_are_four_corners_twice_and_keep_the_rest() -> None:
     train, _ = T.get_transforms(xtra_tfms=[T.cutout()])
     views = T.tta_views(train, 1.5)

@@ -10,15 +10,17 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.deploy.predictor import Predictor
 from onecycle.errors import ArgumentError
 from onecycle.learner.cnn import cnn_learner
+from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.learner.heads import solved
 from onecycle.learner.heads.search import PENALTIES, USUAL_PENALTY
 from onecycle.learner.heads.sets import solve_sets
 from onecycle.learner.learner import Learner
-from onecycle.model.levels import LevelNorm, reads_levels
+from onecycle.model.levels import LevelNorm, plain_view, reads_levels, views_of
 from onecycle.model.tag_sets import TagSets
 from onecycle.train.metrics import accuracy
 
@@ -92,8 +94,9 @@ def test_too_few_pictures_take_the_usual_penalty_and_a_class_without_pictures_st
 # --- through a learner ----------------------------------------------------------------------------
 
 
-def learner(path: Path, out: Path, *, multi: bool = False, **options) -> Learner:
+def learner(path: Path, out: Path, *, multi: bool = False, ds_tfms=None, **options) -> Learner:
     labels = {"csv_labels": "tags.csv", "label_delim": " "} if multi else {}
+    labels["ds_tfms"] = ds_tfms
     data = ImageDataBunch.from_csv(path, folder="train", suffix=".jpg", size=32, bs=8, valid_pct=0.3, **labels)
     learn = cnn_learner(data, ARCH, pretrained=False, path=out, silent=True, **options)
     learn.freeze()
@@ -117,6 +120,56 @@ def test_fine_tune_solves_a_head_that_reads_several_stages(colour_path, tmp_path
     torch.testing.assert_close(again.predict(path)[2], learn.predict(path)[2])
     probs = Predictor.load(tmp_path / "models" / "solved").predict(str(path)).probs[0]
     np.testing.assert_allclose(probs, learn.predict(path)[2], atol=1e-5)
+
+
+def mirrored(path: Path, out: Path) -> Learner:
+    """A learner whose training mirrors pictures."""
+    return learner(path, out, ds_tfms=get_transforms(flip_vert=True))
+
+
+def test_predictions_are_means_over_the_views_that_training_takes_for_the_same(colour_path, tmp_path, capsys):
+    learn = mirrored(colour_path, tmp_path)
+    learn.silent = False
+    learn.fine_tune(2, base_lr=1e-3)
+    assert "Predictions are means over 4 mirrored views" in " ".join(capsys.readouterr().out.split())
+    assert views_of(learn.model) == 4
+    loss, *_ = learn.validate()
+    with plain_view(learn.model):
+        plain, *_ = learn.validate()
+    assert loss != plain
+    stages, rows = learn.recorder, learn.recorder.rows
+    assert stages.picked_of in (1, 2)
+    assert any(row.valid_loss == pytest.approx(plain, abs=1e-4) for row in rows)  # epochs show the plain view
+    learn.save("viewed")
+    path = learn.data.valid_ds.items[0]
+    saved = Predictor.load(tmp_path / "models" / "viewed")
+    assert "means over 4 mirrored views" in repr(saved)
+    np.testing.assert_allclose(saved.predict(str(path)).probs[0], learn.predict(path)[2], atol=1e-5)
+    np.testing.assert_allclose(learn.get_preds()[0][0], learn.predict(path)[2], atol=1e-5)
+
+
+def test_the_stages_are_judged_by_what_is_predicted(colour_path, tmp_path):
+    learn = mirrored(colour_path, tmp_path)
+    judged = []
+
+    class Judge(StageCallback):
+        def on_stage_judged(self, choice, is_best):
+            judged.append((choice.stages[-1].loss, learn.validate()[0]))
+
+    learn.callbacks.append(Judge())
+    learn.fine_tune(2, base_lr=1e-3)
+    assert len(judged) == 2
+    for loss, now in judged:
+        assert loss == pytest.approx(now, abs=1e-6)
+
+
+def test_views_are_switched_off_and_pictures_that_training_does_not_mirror_have_one(colour_path, tmp_path):
+    learn = mirrored(colour_path, tmp_path)
+    learn.fine_tune(0, test_views=False)
+    assert views_of(learn.model) == 1
+    learn = learner(colour_path, tmp_path)
+    learn.fine_tune(0)
+    assert views_of(learn.model) == 1
 
 
 def test_all_layers_go_on_from_the_solved_head(colour_path, tmp_path):

@@ -19,8 +19,10 @@ from onecycle.model.levels import (
     create_levels_head,
     cut_where_frozen,
     layers_in_turn,
+    plain_view,
     read_levels,
     reads_levels,
+    views_of,
 )
 
 
@@ -178,3 +180,50 @@ def test_the_norm_of_levels_is_a_batch_norm_in_evaluation():
     norm.set_statistics(torch.randn(50, 10) * 3 + 1)
     expected = nn.functional.batch_norm(x, norm.running_mean, norm.running_var, eps=norm.eps) * norm.level_weights
     assert torch.allclose(norm(x), expected, atol=1e-6)
+
+
+# --- views ----------------------------------------------------------------------------------------
+
+
+def viewed(views: int) -> nn.Sequential:
+    torch.manual_seed(1)
+    maps, channels = read_levels(chain(), views=views)
+    head = create_levels_head(channels, 3)
+    nn.init.normal_(head[3].weight)
+    head[2].set_statistics(torch.randn(20, 40))
+    return nn.Sequential(maps, head)
+
+
+def test_in_evaluation_mode_logits_are_the_mean_over_mirrored_views_and_in_training_those_of_the_picture():
+    plain, two, four = (viewed(n) for n in (1, 2, 4))
+    x = torch.randn(2, 3, 32, 24)
+    with torch.no_grad():
+        torch.testing.assert_close(four.train()(x), plain(x))
+        for model in (plain, two, four):
+            model.eval()
+        torch.testing.assert_close(two(x), (plain(x) + plain(x.flip(3))) / 2)
+        each = [plain(x), plain(x.flip(3)), plain(x.flip(2)), plain(x.flip(2, 3))]
+        torch.testing.assert_close(four(x), sum(each) / 4)
+        torch.testing.assert_close(four(x.flip(3)), four(x))
+        with plain_view(four):
+            torch.testing.assert_close(four(x), plain(x))
+    assert (views_of(four), views_of(plain), views_of(nn.Linear(1, 1))) == (4, 1, 1)
+
+
+def test_heatmaps_and_the_cut_see_the_picture_as_it_is():
+    plain, four = viewed(1), viewed(4)
+    x = torch.randn(2, 3, 32, 32)
+    assert (grad_cam(four, x, 1) == grad_cam(plain, x, 1)).all()
+    for p in four[0].body[0].parameters():
+        p.requires_grad_(False)
+    cut = cut_where_frozen(four)
+    assert cut is not four
+    with torch.no_grad():
+        torch.testing.assert_close(cut.eval()(x), plain.eval()(x))
+
+
+def test_views_need_a_head_that_reads_several_stages_and_are_one_two_or_four():
+    with pytest.raises(ArgumentError, match="levels='auto'"):
+        create_cnn_model("test_efficientnet", 2, pretrained=False, views=2)
+    with pytest.raises(ArgumentError, match="received 3"):
+        create_cnn_model("test_efficientnet", 2, pretrained=False, levels="auto", views=3)

@@ -32,6 +32,7 @@ from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.scores import Thresh
 from onecycle.model.cnn import create_cnn_model
+from onecycle.model.levels import views_of
 from onecycle.model.tag_sets import TagSets
 from onecycle.settings import RUN_CONFIG, RUN_MODEL
 from onecycle.train.checkpoint import load_checkpoint, read_manifest
@@ -326,6 +327,8 @@ class Predictor:
         size = f"{self.resize.size[0]}×{self.resize.size[1]} px" if self.resize.size else "pictures as stored"
         kind = "tags" if self.is_multi else "classes"
         with_ = f"; {self.calibrated}" if self.calibrated else ""
+        n = views_of(self.model)
+        with_ += f"; means over {n} mirrored views" if n > 1 else ""
         return f"Predictor: {len(self.classes)} {kind}, {size}, on {self.device}{with_}"
 
 

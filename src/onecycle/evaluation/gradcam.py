@@ -45,7 +45,8 @@ def grad_cam(model: nn.Module, x: torch.Tensor, class_index: int | torch.Tensor)
         raise ArgumentError(f"Grad-CAM takes pictures (N, 3, H, W) or (3, H, W); received {tuple(x.shape)}")
     with _eval_mode(model), torch.inference_mode(False):
         with torch.no_grad():
-            outputs = body(batch.clone() if batch.is_inference() else batch)
+            seen = getattr(body, "plain", body)  # of several views of a picture, the one that is shown
+            outputs = seen(batch.clone() if batch.is_inference() else batch)
         *earlier, activations = outputs if isinstance(outputs, list) else [outputs]
         gradient = _gradient(lambda last: head([*earlier, last] if earlier else last), activations, class_index)
         weights = gradient.mean(dim=(2, 3), keepdim=True)

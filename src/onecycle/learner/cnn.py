@@ -95,7 +95,7 @@ def _network(arch: Architecture, cut: Any, of_head: Mapping[str, Any]) -> dict[s
     return {"arch": str(arch), "head": plain_json(shape)}
 
 
-_SAVED = ("lin_ftrs", "ps", "bn_final", "concat_pool", "levels")
+_SAVED = ("lin_ftrs", "ps", "bn_final", "concat_pool", "levels", "views")
 
 
 def create_cnn(

@@ -24,7 +24,7 @@ from onecycle.data.progress import Advance, counting_bar
 from onecycle.errors import ArgumentError, DataError
 from onecycle.model.fuse import fuse_batchnorm
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten
-from onecycle.model.levels import LevelPool, SignedRoot, cut_where_frozen
+from onecycle.model.levels import LevelPool, SignedRoot, cut_where_frozen, plain_view
 from onecycle.text import by_place, option
 from onecycle.train.callbacks import AccumulateScheduler
 from onecycle.train.checkpoint import digest
@@ -382,7 +382,7 @@ def _compute(fixed: nn.Module, viewed: Sequence[_Viewed], *, max_bytes: int, sil
     n_passes = sum((v.n_views - (v.plain is not None)) * v.loader.n_items for v in viewed)
     n_outputs = sum(v.n_views * v.loader.n_items for v in viewed)
     bar = nullcontext(lambda _: None) if silent else counting_bar("computing features", n_passes)
-    with keep_freed_memory(), eval_mode(fixed), torch.no_grad(), bar as advance:
+    with keep_freed_memory(), eval_mode(fixed), plain_view(fixed), torch.no_grad(), bar as advance:
         example = viewed[0].loader.batch_at(0, 0).x[:EXAMPLES]
         shape = tuple(fixed(example).shape[1:])
         network = fuse_batchnorm(fixed, example)

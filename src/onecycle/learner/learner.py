@@ -40,7 +40,7 @@ from onecycle.learner.heads.solved import HeadFit, solve
 from onecycle.learner.options import LearnerOptions, listed
 from onecycle.learner.oversampling import loss_for_data, sampling_weights
 from onecycle.learner.precision import TrainingSpeed, precision_asked
-from onecycle.model import cnn
+from onecycle.model import cnn, levels
 from onecycle.train import lr_finder
 from onecycle.train.callbacks import GradientClipping, MixUpCallback
 from onecycle.train.device.precision import Choice
@@ -301,7 +301,7 @@ class Learner:
         self.recorder, metrics = self._new_recorder(), self._checked(self.metrics)
         fit_callbacks = self.all_callbacks(callbacks)
         progress = make_progress(silent=self.silent) if self.progress_to is None else self.progress_to()
-        with self._batches(fit_callbacks) as (train, valid):
+        with levels.plain_view(self.model), self._batches(fit_callbacks) as (train, valid):
             if isinstance(split_at_head(self.model), str):
                 self.body_trained = True
             self.seen = self.seen.after_training(self._data, self.norm_stats)
@@ -422,6 +422,7 @@ class Learner:
         precompute: bool | int | None = None,
         train_bn: bool | None = None,
         early_stop: bool = True,
+        test_views: bool = True,
         plan_only: bool = False,
     ) -> Plan:
         """Train the head, then more layers, for some epochs or for what fits into a time; shows its plan.
@@ -446,6 +447,8 @@ class Learner:
             precompute: augmented views that the head is trained on features of, default the plan's; False: pictures.
             train_bn: train the batch-norm layers of a pretrained body, too; default: from about 150 steps on.
             early_stop: end where validation says that the rest of the cycle cannot become the best stage.
+            test_views: where training mirrors pictures, the exchanged head predicts by means over 2 mirrored views
+                (left and right) or 4 (up and down, too), at so many times the cost. Epochs show the plain view.
             plan_only: show the plan and train nothing.
 
         Returns:
@@ -456,7 +459,7 @@ class Learner:
         """
         options = FineTuneOptions(
             epochs=epochs, minutes=minutes, base_lr=base_lr, freeze_epochs=freeze_epochs, sizes=sizes, bs=bs,
-            precompute=precompute, train_bn=train_bn, early_stop=early_stop,
+            precompute=precompute, train_bn=train_bn, early_stop=early_stop, test_views=test_views,
         )  # fmt: skip
         return recipe.fine_tune(self, options, plan_only=plan_only)
 

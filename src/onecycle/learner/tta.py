@@ -18,6 +18,7 @@ from onecycle.data.datasets import draw_grid
 from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError
 from onecycle.learner.checks.misfits import check_labels
+from onecycle.model.levels import plain_view
 from onecycle.train.device.batch_split import BatchSplit
 from onecycle.train.evaluate import eval_mode, evaluate
 from onecycle.train.losses import LossFunc, known_activation, per_item_loss
@@ -108,7 +109,8 @@ def mean_of_views(
     spec = loader.dataset.store.spec
     augmenters = [BatchAugmenter(tfms, size=spec.size, padding_mode=spec.padding_mode, mode=mode) for tfms in views]
     batches = _Views(loader, augmenters)
-    logits = evaluate(model, batches, None).logits
+    with plain_view(model):
+        logits = evaluate(model, batches, None).logits
     return sum((activ(logits[batches.rows(i)]) for i in range(len(views))), torch.zeros(())) / len(views)
 
 

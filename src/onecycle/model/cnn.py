@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from onecycle.errors import ArgumentError
 from onecycle.model.backbones import Architecture, Body, Cut, architecture, build_body
 from onecycle.model.heads import Init, create_head, init_head, seeded, set_prior_bias
-from onecycle.model.levels import Levels, create_levels_head, read_levels
+from onecycle.model.levels import Levels, create_levels_head, plain_view, read_levels
 from onecycle.train.evaluate import eval_mode
 
 SplitOn = nn.Module | Sequence[nn.Module] | Callable[[nn.Module], Sequence[nn.Module]]
@@ -32,6 +32,8 @@ class HeadOptions(TypedDict, total=False):
     levels: read several stages of the network by a linear head (multi-scale features): ``auto`` for all of them, or
     how many, from the last; None for fastai v1's head on the last map. Left out: v1's head, which ``fine_tune``
     exchanges where it begins with an untrained head on a frozen network. It takes the place of the options above.
+    views: with levels: how many mirrored views of a picture a prediction is made from, at so many times the cost: 1, 2
+    (left and right) or 4 (up and down, too); left out: 1, or what ``fine_tune`` finds in the training transforms.
     sets: of a saved head with levels: how many sets of tags it ends in (0).
     """
 
@@ -43,6 +45,7 @@ class HeadOptions(TypedDict, total=False):
     init: Init | None
     concat_pool: bool
     levels: Levels
+    views: int
     sets: int
 
 
@@ -87,10 +90,12 @@ def create_cnn_model(
     arch, own, levels = architecture(arch), options.get("custom_head"), options.get("levels")
     if levels is not None and (others := [name for name in _OF_USUAL_HEAD if name in options]):
         raise ArgumentError(f"levels={levels!r} has a head of its own: leave {', '.join(others)} out, or levels")
+    if levels is None and options.get("views", 1) != 1:
+        raise ArgumentError(f"views={options['views']!r} needs the head that reads several stages: levels='auto'")
     with seeded(seed):
         body = build_body(arch, pretrained, cut=cut)
         if levels is not None:
-            maps, channels = read_levels(body.module, levels)
+            maps, channels = read_levels(body.module, levels, views=options.get("views", 1))
             model = nn.Sequential(maps, create_levels_head(channels, n_classes, n_sets=options.get("sets", 0)))
         else:
             model = nn.Sequential(body.module, _usual_head(body.nf, n_classes, options) if own is None else own)
@@ -334,7 +339,7 @@ def _layer_lines(model: nn.Module, x: Tensor) -> list[str]:
     leaves = [m for m in model.modules() if not any(True for _ in m.children())]
     hooks = [leaf.register_forward_hook(note) for leaf in leaves]
     try:
-        with eval_mode(model), torch.inference_mode():
+        with eval_mode(model), plain_view(model), torch.inference_mode():
             model(x)
     finally:
         for hook in hooks:

@@ -142,6 +142,7 @@ class RunConfig:
     decide_for: str | None = setting(
         None, AFTER, "MEASURE", "Tags: decide for f2, f1, exact or precision=0.9; default: f2.", option="--for"
     )
+    test_views: bool = setting(True, AFTER, "", "Predict by means over views mirrored as in training; default: {}.")
     thresholds: bool = setting(True, AFTER, "", "Choose them for tags; default: {}.")
     calibrate: bool = setting(True, AFTER, "", "Make probabilities right; default: {}.")
     name: str | None = setting(None, RUN, "NAME", "Of the run; default: that of DATA.")

@@ -41,7 +41,7 @@ def show_plan(config: RunConfig, plan: Plan, screen: Screen) -> None:
     budget = "" if plan.budget_s is None else f", of a budget of {format_time(plan.budget_s)}"
     screen.row("", f"about {format_time(plan.forecast_s)} in all{budget}")
     for note in plan.notes:
-        if "too little" in note or "would allow more" in note:
+        if any(words in note for words in ("too little", "would allow more", "mirrored views")):
             screen.row("note", note)
     screen.event(
         "plan",

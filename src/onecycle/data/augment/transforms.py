@@ -363,9 +363,17 @@ def tta_views(tfms: Transforms, scale: float = 1.35) -> list[list[Transform]]:
 
     They do nothing that training does not: a digit or a road sign is another one in the mirror.
     """
-    mirrors = any(t.name in ("flip_lr", "flip_affine") and t.p > 0 for t in flatten(tfms))
-    flips = (False, True) if mirrors or _largest(tfms, ("dihedral", "dihedral_affine"), "k") in (1, 7) else (False,)
+    flips = (False, True) if mirrored_views(tfms) > 1 else (False,)
     return [tta_view(tfms, corner=(i & 1, i >> 1), flip=flip, scale=scale) for flip in flips for i in range(4)]
+
+
+def mirrored_views(tfms: Transforms) -> int:
+    """Return how many views of a picture training takes for the same: 1, 2 (left and right), 4 (up and down, too)."""
+    largest = _largest(tfms, ("dihedral", "dihedral_affine"), "k")
+    if largest == 7:
+        return 4
+    mirrors = any(t.name in ("flip_lr", "flip_affine") and t.p > 0 for t in flatten(tfms))
+    return 2 if mirrors or largest == 1 else 1
 
 
 def _largest(tfms: Transforms, names: Sequence[str], param: str) -> float:

@@ -164,6 +164,7 @@ class Task:
     has_maps: bool = False  # whether the last stages can train on maps of the first that are computed once
     sizes: tuple[Size, ...] | None = None  # of the stages with all layers
     views: int | None = None  # augmented views for the head
+    test_views: int = 1  # mirrored views that a prediction is made from
     freeze_epochs: int | None = None  # of the head's stage
     fixed_bs: int | None = None  # pictures in a batch
     base_lr: float | None = None  # the learning rate; None for the finder's
@@ -178,6 +179,10 @@ class Task:
         while bs // 2 >= SMALLEST_BATCH and self.n_train // bs < STEPS_AN_EPOCH:
             bs //= 2
         return bs
+
+    def judging_s(self, speeds: Speeds) -> float:
+        """Return the seconds of judging a stage after its last epoch, which is validated on the plain view."""
+        return self.n_valid * self.test_views * speeds.forward_s if self.test_views > 1 else 0.0
 
     @property
     def steps(self) -> int:
@@ -334,7 +339,7 @@ def _last_stage(task: Task, speeds: Speeds, epochs: int) -> Stage:
         size=task.size,
         bs=task.batch,
         epochs=epochs,
-        forecast_s=maps_s + epochs * max(0.0, each_s),
+        forecast_s=maps_s + epochs * max(0.0, each_s) + task.judging_s(speeds),
         views=views,
         lr_shares=LAST_SHARES,
         hold_norms=True,
@@ -349,7 +354,7 @@ def _head_stage(task: Task, speeds: Speeds, views: int) -> Stage:
         return Stage(trains=HEAD, size=task.size, bs=task.batch, epochs=n, forecast_s=n * each_s)
     if task.solves_head:
         features_s = (task.n_train * (1 + views) + task.n_valid) * speeds.forward_s
-        forecast_s = features_s + SOLVING_S + SOLVING_EACH_S * task.n_train
+        forecast_s = features_s + SOLVING_S + SOLVING_EACH_S * task.n_train + task.judging_s(speeds)
         return Stage(
             trains=HEAD, size=task.size, bs=task.batch, epochs=1, forecast_s=forecast_s, views=views, solved=True
         )
@@ -371,7 +376,7 @@ def _all_stage(task: Task, speeds: Speeds, size: Size, epochs: int, *, hold: boo
         size=size,
         bs=task.batch,
         epochs=epochs,
-        forecast_s=epochs * each_s * share + decode_s,
+        forecast_s=epochs * each_s * share + decode_s + task.judging_s(speeds),
         lr_shares=HELD_SHARES if hold else TRAINED_SHARES,
         hold_norms=hold,
     )
@@ -411,6 +416,11 @@ def _notes(task: Task, stages: Sequence[Stage]) -> tuple[str, ...]:
         notes.append(
             f"Last stages: on maps of {n_views} of each picture, computed once; the network's first half and its "
             f"batch-norm layers stay as they are{by_place('', ' (train_bn=True trains all layers)')}."
+        )
+    if task.test_views > 1:
+        n, off = task.test_views, by_place("--no-test-views", "test_views=False")
+        notes.append(
+            f"Predictions are means over {n} mirrored views of a picture, {n} times the work ({off}: one view)."
         )
     if task.batch != task.bs and task.fixed_bs is None:
         notes.append(

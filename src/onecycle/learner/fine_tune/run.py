@@ -12,6 +12,7 @@ from dataclasses import replace
 from textwrap import fill
 from typing import Any
 
+from onecycle.data.augment.transforms import mirrored_views
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import DivergedError
 from onecycle.learner.features import why_pictures
@@ -35,7 +36,7 @@ from onecycle.learner.fine_tune.timing import Clock, TimedCycle, hold_norms, mea
 from onecycle.learner.heads.exchange import exchange_head, has_untouched_head
 from onecycle.learner.heads.solved import why_not_solved
 from onecycle.model import cnn
-from onecycle.model.levels import reads_levels
+from onecycle.model.levels import plain_view, reads_levels, views_of
 from onecycle.text import by_place, format_time, plural
 from onecycle.train.log.progress import format_cell
 from onecycle.train.log.recorder import Recorder
@@ -112,11 +113,12 @@ def fine_tune(
     task = task_for(learn, options)
     data.prepare(silent=learn.silent)
     prepared_s = clock() - start_s
-    put_back = _with_levels(learn, task)
-    task = replace(task, has_maps=task.has_maps and _can_cut(learn))
+    put_back = _with_levels(learn, task, test_views=options.test_views)
+    task = replace(task, has_maps=task.has_maps and _can_cut(learn), test_views=views_of(learn.model))
     last = options.epochs is None or trains_last(task, options.epochs)
     all_layers = options.epochs is None or not (last or (options.epochs == 0 and task.on_features))
-    speeds = measure_speeds(learn, task, budget_s=budget_s, all_layers=all_layers, last_stages=last, clock=clock)
+    with plain_view(learn.model):
+        speeds = measure_speeds(learn, task, budget_s=budget_s, all_layers=all_layers, last_stages=last, clock=clock)
     _say(learn, _measured_text(speeds, clock() - start_s, prepared_s))
     plan = make_plan(task, speeds, epochs=options.epochs, budget_s=budget_s, spent_s=clock() - start_s)
     _say(learn, plan)
@@ -136,11 +138,12 @@ def fine_tune(
     return plan
 
 
-def _with_levels(learn: Any, task: Task) -> Callable[[], object]:
+def _with_levels(learn: Any, task: Task, *, test_views: bool) -> Callable[[], object]:
     """Let a head that is to be solved read several stages of the network; returns what puts the old one back."""
     if not task.solves_head or reads_levels(learn.model):
         return lambda: None
-    put_back = exchange_head(learn)
+    views = mirrored_views(learn.data.train_tfms) if test_views else 1
+    put_back = exchange_head(learn, views=views)
     n = len(learn.model[0].at) + learn.model[0].with_last or 1
     _say(
         learn,
@@ -314,7 +317,9 @@ class _Run:
         if self.has_diverged:
             best.diverged(name, epochs=self.n_epochs)
         else:
-            row = self.learn.recorder.rows[-1] if stage.size == self.task.size else None
+            # Epochs are validated on the plain view alone.
+            is_known = stage.size == self.task.size and self.task.test_views == 1
+            row = self.learn.recorder.rows[-1] if is_known else None
             is_best = best.judge(name, epochs=self.n_epochs, row=row)
             if self._may_stop(stage) and self.rest and self.cycle is not None:
                 why = why or best.hopeless(best.choice.stages[-1].loss, 1 - self.cycle.position)

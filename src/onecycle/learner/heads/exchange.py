@@ -32,16 +32,21 @@ def has_untouched_head(learn: Any) -> bool:
     return untouched and learn.network is not None and learn.network["head"] == {}
 
 
-def exchange_head(learn: Any) -> Callable[[], None]:
-    """Give a frozen learner a linear head on several stages of its network; returns what puts the old one back."""
+def exchange_head(learn: Any, *, views: int = 1) -> Callable[[], None]:
+    """Give a frozen learner a linear head on several stages of its network; returns what puts the old one back.
+
+    Args:
+        learn: the learner.
+        views: mirrored views of a picture that a prediction is made from, see ``read_levels``.
+    """
     before = learn.model, list(learn.layer_groups), learn.network
-    maps, channels = read_levels(learn.model[0])
+    maps, channels = read_levels(learn.model[0], views=views)
     head = create_levels_head(channels, learn.data.c)
     prior = log_prior(learn.data)
     if prior is not None:
         set_prior_bias(head, prior)
     groups = [*before[1][:-1], nn.ModuleList(flatten_leaves(head))]
-    _put(learn, nn.Sequential(maps, head), groups, {**learn.network, "head": {"levels": "auto"}})
+    _put(learn, nn.Sequential(maps, head), groups, {**learn.network, "head": {"levels": "auto", "views": views}})
     return lambda: _put(learn, *before)
 
 

@@ -59,7 +59,16 @@ def decisions(learn: Any, probs: np.ndarray) -> dict[str, np.ndarray]:
     """Which tags are given: for sample-F2 and for the exact set, by the rules that this state of the project has."""
     if not learn.data.is_multi:
         return {}
-    return {"f2": probs >= 0.2, "exact": probs >= 0.5}
+    if not hasattr(learn, "decide_for"):
+        return {"f2": probs >= 0.2, "exact": probs >= 0.5}
+    from onecycle.deploy.predictor import adopt_measure  # which the state before does not have
+
+    found = {}
+    for measure in ("f2", "exact"):
+        # Thresholds, where they decide, stay the usual ones: the pictures that would choose them are those held out.
+        adopt_measure(learn, measure, None)
+        found[measure] = learn.decisions.decide(probs, probs)
+    return found
 
 
 if __name__ == "__main__":

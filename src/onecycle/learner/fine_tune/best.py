@@ -233,6 +233,11 @@ class BestStage:
             f"{self.choice.stages[kept].name}"
         )
 
+    def kept_weights(self) -> dict[str, torch.Tensor] | None:
+        """Return the weights of the stage that is kept, where the learner still has that model."""
+        kept = self._weights
+        return None if kept is None or kept.model is not self.learn.model else kept.tensors
+
     def put_back(self) -> None:
         """Give the learner the weights of the stage that is kept, unless it has them."""
         stages = self.choice.stages
@@ -255,6 +260,26 @@ class BestStage:
         if isinstance(whole, float) and mean > 0 and math.isfinite(whole) and np.isfinite(mean):
             losses = losses * (whole / mean)
         return losses, values
+
+
+def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return copies of a model's weights and statistics, on the CPU."""
+    return {name: t.detach().to("cpu", copy=True) for name, t in model.state_dict().items()}
+
+
+def average_weights(learn: Any, before: Mapping[str, torch.Tensor]) -> None:
+    """Give a learner the means of the weights that a cycle started from and ended with, by names of ``state_dict``.
+
+    A short cycle from a good start goes too far where few pictures train: it is too sure of them. The way between is
+    flat, and half of it is better than either end; batch-norm layers must have stood still.
+
+    Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models" (WiSE-FT).
+    """
+    now = learn.model.state_dict()
+    mean = {n: t.lerp(before[n].to(t.device), 0.5) if t.is_floating_point() else t for n, t in now.items()}
+    learn.model.load_state_dict(mean)
+    learn.trainer.item_losses, learn.trainer.optimizer = None, None
+    learn.weights_version += 1
 
 
 def paired_change(losses: np.ndarray, others: np.ndarray, units: np.ndarray) -> tuple[float, float]:
@@ -297,7 +322,7 @@ class _Weights:
             model=learn.model,
             layer_groups=list(learn.layer_groups),
             network=learn.network,
-            tensors={name: t.detach().to("cpu", copy=True) for name, t in learn.model.state_dict().items()},
+            tensors=weights_of(learn.model),
             trains=tuple(p.requires_grad for p in learn.model.parameters()),
             precompute=learn.precompute,
             frozen_to=learn.frozen_to,

@@ -12,11 +12,13 @@ from dataclasses import replace
 from textwrap import fill
 from typing import Any
 
+import torch
+
 from onecycle.data.augment.transforms import mirrored_views
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import DivergedError
 from onecycle.learner.features import why_pictures
-from onecycle.learner.fine_tune.best import BestStage, EarlyStop, StageChoice
+from onecycle.learner.fine_tune.best import BestStage, EarlyStop, StageChoice, average_weights, weights_of
 from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import (
     ALL,
@@ -247,6 +249,7 @@ class _Run:
         self.done: list[Stage] = []
         self.rest = list(plan.stages)
         self.cycle: TimedCycle | None = None  # of the stages after the head's
+        self.before: dict[str, torch.Tensor] = {}  # the weights that the last stages started from
         self.history: Recorder | None = None
 
     def stages(self) -> None:
@@ -296,12 +299,15 @@ class _Run:
             self._head(stage)
             return ""
         try:
-            return self._layers(stage)
+            why = self._layers(stage)
         except DivergedError as error:
             if self.best is None or not self.best.choice.stages:
                 raise
             self.has_diverged = True
             return str(error.what)
+        if stage.trains == LAST:
+            average_weights(self.learn, self.before)
+        return why
 
     def _judge(self, stage: Stage, why: str) -> str:
         """Judge a stage that has ended; returns what says that training ends with it, "" where it goes on.
@@ -317,8 +323,8 @@ class _Run:
         if self.has_diverged:
             best.diverged(name, epochs=self.n_epochs)
         else:
-            # Epochs are validated on the plain view alone.
-            is_known = stage.size == self.task.size and self.task.test_views == 1
+            # Epochs are validated on the plain view alone, and before weights are averaged.
+            is_known = stage.size == self.task.size and self.task.test_views == 1 and stage.trains != LAST
             row = self.learn.recorder.rows[-1] if is_known else None
             is_best = best.judge(name, epochs=self.n_epochs, row=row)
             if self._may_stop(stage) and self.rest and self.cycle is not None:
@@ -387,6 +393,7 @@ class _Run:
             what = "All layers train now"
             if stage.trains == LAST:
                 learn.precompute, what = stage.views, "The last stages train now"
+                self.before = (self.best and self.best.kept_weights()) or weights_of(learn.model)
                 learn.freeze_to(-2)
             else:
                 learn.unfreeze()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path[:0] = [str(BENCHMARKS), str(BENCHMARKS / "peers")]
 
 import shared  # noqa: E402
-from harness import footprint, report, sides  # noqa: E402
+from harness import footprint, recipe_data, report, sides  # noqa: E402
 
 SAYS = """
 import json, sys, time
@@ -145,3 +147,44 @@ def test_time_to_quality_tells_reached_from_not_reached() -> None:
 
 def _script(name: str) -> ModuleType:
     return __import__(name)
+
+
+def test_the_recipe_s_scores_are_of_what_is_decided_and_said() -> None:
+    recipe = _script("recipe")
+    truth = np.array([[1, 0], [1, 1], [0, 1], [0, 0]])
+    probs = np.array([[0.9, 0.1], [0.8, 0.7], [0.2, 0.6], [0.1, 0.2]])
+    wrong = truth.copy()
+    wrong[0] = 1
+    found = recipe.scores({"probs": probs, "targets": truth, "f2": wrong > 0, "exact": wrong > 0})
+    assert found["exact-match error"] == 0.25
+    assert found["sample-F2"] == pytest.approx((5 / 6 + 1 + 1 + 0) / 4)
+    assert found["macro-AP"] == 1.0
+    said = {"probs": np.array([[0.8, 0.2], [0.6, 0.4]]), "targets": np.array([0, 1])}
+    found = recipe.scores(said)
+    assert (found["error"], found["log loss"]) == (0.5, pytest.approx(-np.log([0.8, 0.4]).mean()))
+
+
+def test_the_recipe_s_sides_are_compared_split_by_split() -> None:
+    recipe = _script("recipe")
+    runs = {
+        f"tiles | 800 | {seed} | {side}": {"error": value + seed}
+        for seed in (1, 2, 3)
+        for side, value in (("before", 1.0), ("default", 0.5))
+    }
+    (row,) = recipe.rows(runs)
+    assert row["default - before"] == "-0.5 ± 0"
+    assert row["before"] == "3 ± 1 (3)"
+    assert row["head - before"] == ""
+    changes = [0.1, 0.2, 0.3]
+    half = 4.302653 * 0.1 / math.sqrt(3)
+    assert recipe._change(changes) == f"+0.2 ± {half:.2g}"
+
+
+def test_the_recipe_s_data_is_split_into_parts_that_share_nothing(tmp_path: Path) -> None:
+    digits = next(t for t in recipe_data.tasks(tmp_path, tmp_path, None) if t.name == "digits")
+    few, all_ = digits.job(3, 50), digits.job(3)
+    train, valid = ({path for path, _ in all_[part]} for part in ("train", "valid"))
+    assert (len(train), len(valid), train & valid) == (400, 400, set())
+    assert few["train"] == all_["train"][:50]
+    assert few["valid"] == all_["valid"] != digits.job(4)["valid"]
+    assert all_["classes"] == [str(i) for i in range(10)]

@@ -24,7 +24,7 @@ from onecycle.data.progress import Advance, counting_bar
 from onecycle.errors import ArgumentError, DataError
 from onecycle.model.fuse import fuse_batchnorm
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten
-from onecycle.model.levels import LevelPool, SignedRoot, cut_where_frozen, plain_view
+from onecycle.model.levels import LevelPool, SignedRoot, cut_where_frozen, plain_view, views_of
 from onecycle.text import by_place, option
 from onecycle.train.callbacks import AccumulateScheduler
 from onecycle.train.checkpoint import digest
@@ -195,10 +195,16 @@ class FrozenFeatures:
 
     def of_part(self, learn: Any, ds_type: DatasetType) -> tuple[nn.Module, Loader]:
         """Return what predicts a part of a learner's data: the rest of the network and the features at hand, where
-        they hold; else the whole network and the pictures.
+        they hold, and are all that a prediction is made from; else the whole network and the pictures.
         """
         cached, split = self._cached, split_where_frozen(learn.model)
-        if ds_type is DatasetType.Valid and cached is not None and len(cached.sets) > 1 and not isinstance(split, str):
+        if (
+            views_of(learn.model) == 1
+            and ds_type is DatasetType.Valid
+            and cached is not None
+            and len(cached.sets) > 1
+            and not isinstance(split, str)
+        ):
             origin = _origin(split.fixed, learn.data, learn.norm_stats, cached.origin.views)
             stage = _head_stage(split.rest, learn.data, cached.sets, None)
             if cached.origin.change_to(origin) is None and stage.valid is not None:

@@ -78,6 +78,7 @@ def test_everything_that_speaks_of_a_run_says_one_number(trained, colour_path, t
     assert headline(kept.predictions).to_dict() == first
     shown = f"{first['name']} {first['value']:.3f}"
     assert shown in kept.summary()
+    assert ("In the first, a tag is predicted from" in kept.summary()) == (kind != "classes")
     page = report_of_run(run, learn, kept, issues=read_issues(run, learn.data)).content
     assert page.scores.headline.to_dict() == first
     assert f'<span class="value">{first["value"]:.3f}</span>' in run.report.read_text(encoding="utf-8")

@@ -517,6 +517,8 @@ class ClassificationInterpretation:
         text += [] if first is None else wrapped(versus_baseline(first), _SUMMARY_WIDTH)
         if first is not None and (picked := picked_note(first)):
             text += wrapped(picked, _SUMMARY_WIDTH)
+        if first is not None and p.is_multi:
+            text += wrapped(f"In the first, {p.decisions}.", _SUMMARY_WIDTH)
         if first is not None and first.thresholds == HELD_OUT:
             text.append("The first is at the thresholds that predict uses: each fold of the pictures")
             text.append("was decided by those that the other folds chose.")

@@ -24,10 +24,10 @@ METHOD = f"""
     a sentence is wrong, how often a 95 % interval covers the truth, or how often a sentence is said where it ought to
     be (counted). ± is the Monte-Carlo standard error. made: trials in which the sentence was made at all; only these
     count. holds: yes; within error, where the rate is outside its claim by what chance alone does in more than one of
-    {1 / truth.CHANCE:,.0f} simulations; no. Models: blind never looks at a picture, mediocre, good, very good and
-    perfect see a score that lies 1.2, 2.5, 4 and 14 standard deviations apart for pictures with and without a label.
-    Groups share a random intercept of labels and noise: two pictures of a group correlate by 0.25 in a yes or no at
-    even odds. Each trial is seeded by the sentence's name and its number.
+    {1 / truth.CHANCE:,.0f} simulations; no; –, where nothing is claimed. Models: blind never looks at a picture,
+    mediocre, good, very good and perfect see a score that lies 1.2, 2.5, 4 and 14 standard deviations apart for
+    pictures with and without a label. Groups share a random intercept of labels and noise: two pictures of a group
+    correlate by 0.25 in a yes or no at even odds. Each trial is seeded by the sentence's name and its number.
 """
 
 

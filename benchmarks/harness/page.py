@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import report
-from harness.truth import CHANCE, Claim
+from harness.truth import CHANCE, NOTHING, Claim
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-numbers-are-made.md"
 RESULTS = report.RESULTS / "truth.json"
@@ -70,7 +70,7 @@ def _line(sentence: str, counted: str, claimed: str, rows: Sequence[Row]) -> tup
     setting = (
         f"{few}, {_ends([f'{size:,}' for size in n])} pictures{groups}; {_ends([f'{t:,}' for t in trials])} trials"
     )
-    holds = "yes" if made else "never said"
+    holds = ("–" if claimed == NOTHING else "yes") if made else "never said"
     near = sum(row["holds"] == "within error" for row in rows)
     if near:
         holds = f"yes, {near} within the error of the simulation"

@@ -90,6 +90,25 @@ def fashion(folder: Path, source: Path, n: int) -> list[str]:
     return [str(path) for path in paths]
 
 
+def fashion_classes(folder: Path, source: Path, n: int) -> list[Any]:
+    """Return the first n pictures of Fashion-MNIST as (path, class)."""
+    with gzip.open(source / "train-labels-idx1-ubyte.gz") as file:
+        classes = np.frombuffer(file.read(), np.uint8, offset=8)[:n]
+    return [(path, f"c{k}") for path, k in zip(fashion(folder, source, n), classes, strict=True)]
+
+
+def digits(folder: Path) -> list[Any]:
+    """Write scikit-learn's 1,797 handwritten digits, 8 px in grey, and return them as (path, class)."""
+    from sklearn.datasets import load_digits
+
+    found = load_digits()
+    folder.mkdir(parents=True, exist_ok=True)
+    items: list[Any] = [(str(folder / f"{i:04d}.png"), f"c{k}") for i, k in enumerate(found.target)]
+    for pixels, (path, _) in zip(found.images, items, strict=True):
+        Image.fromarray(np.uint8(pixels * 15.9)).save(path)
+    return items
+
+
 def contact_sheet(pairs: Sequence[Sequence[str]], path: Path, *, side: int = 84, columns: int = 8) -> None:
     """Write groups of pictures, those of one side by side, as one picture to look at."""
     width = max((len(names) for names in pairs), default=1) * side + 8

@@ -22,6 +22,7 @@ Counted = Literal["wrong", "covers", "said"]
 Trial = Callable[[np.random.Generator], "bool | None"]
 NOT_THEMES = ("truth_data",)
 AT_ONCE = 50  # trials that a process takes at a time
+NOTHING = "nothing: a figure"  # what a line claims that only shows its rate
 CHANCE = 0.001
 """A claim fails where so few simulations of a sentence that is just as often right as it claims would look so bad."""
 
@@ -36,6 +37,8 @@ class Claim:
     @classmethod
     def read(cls, text: str) -> Claim:
         """Read what ``str`` wrote."""
+        if text == NOTHING:
+            return as_figure()
         ends = [float(word.rstrip("%")) / 100 for word in text.split() if word.endswith("%")]
         return cls(0.0 if text.startswith("at most") else ends[0], 1.0 if text.startswith("at least") else ends[-1])
 
@@ -48,6 +51,8 @@ class Claim:
         return float(binom.cdf(hits, made, self.low) if hits < self.low * made else binom.sf(hits - 1, made, self.high))
 
     def __str__(self) -> str:
+        if self == as_figure():
+            return NOTHING
         if self.low <= 0:
             return f"at most {self.high:.0%}"
         return f"at least {self.low:.0%}" if self.high >= 1 else f"{self.low:.0%} to {self.high:.0%}"
@@ -61,6 +66,11 @@ def at_most(rate: float) -> Claim:
 def at_least(rate: float) -> Claim:
     """Claim that the rate is not below this."""
     return Claim(rate, 1.0)
+
+
+def as_figure() -> Claim:
+    """Claim nothing: the rate is shown for what it is, as the power of a sentence where no one promised any."""
+    return Claim(0.0, 1.0)
 
 
 def between(low: float, high: float) -> Claim:
@@ -131,8 +141,13 @@ class Measured:
 
     @property
     def holds(self) -> str:
-        """``yes``; ``within error`` where the rate is outside its claim by no more than chance may do; ``no``."""
+        """``yes``; ``within error`` where the rate is outside its claim by no more than chance may do; ``no``.
+
+        ``–`` where nothing is claimed.
+        """
         claim = self.sentence.claim
+        if claim == as_figure():
+            return "–"
         if not self.made or claim.low <= self.rate <= claim.high:
             return "yes" if self.made else "never made"
         return "no" if self.chance < CHANCE else "within error"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from harness.truth import Claim, Counted, Sentence, Setting, Trial, at_least, at_most, between
+from harness.truth import Claim, Counted, Sentence, Setting, Trial, as_figure, at_least, at_most, between
 from harness.truth_data import BORDER_TAGS, EVEN_TAGS, PLANET, RARE_TAGS, World, with_thresholds
 from onecycle.evaluation.certainty.intervals import SumScore, sample_fbeta
 from onecycle.evaluation.certainty.reliability import TOLERANCE
@@ -77,13 +77,11 @@ def _blind_classes(n: int, labels: str) -> Sentence:
 
 
 def _seeing(model: str, n: int, world: World, labels: str) -> Sentence:
-    """A model that sees: how often it is told that it is better, which it is."""
-    least = {("good", 60): 0.8, ("good", 200): 0.95}.get((model, n), 0.05)
+    """A model that sees: how often it is told that it is better, which it is; of a mediocre one that is a figure."""
+    claim = {("good", 60): at_least(0.8), ("good", 200): at_least(0.95)}.get((model, n), as_figure())
     short = 40 if (labels, model, n) == ("10 tags of 15 %", "good", 60) else 0
     setting = Setting(model, n, labels)
-    return _sentence(
-        BETTER, setting, "said", lambda rng: _says_better(world.draw(rng, n)), at_least(least), short=short
-    )
+    return _sentence(BETTER, setting, "said", lambda rng: _says_better(world.draw(rng, n)), claim, short=short)
 
 
 # -- the range of the score -----------------------------------------------------------------------------------
@@ -120,7 +118,8 @@ def _probability_sentences() -> Iterator[Sentence]:
                 n, "17 tags as in Planet", PLANET, per_group, off=0.15, note="every other tag too low", turns=True
             )
     for labels, shares in judged:
-        yield _meant(1000, labels, shares, 1, off=0.0)
+        for n, per_group in ((1000, 1), (200, 1), (1000, 20)):  # of fewer, or of groups, it is a figure how often
+            yield _meant(n, labels, shares, per_group, off=0.0)
 
 
 def _meant(
@@ -138,7 +137,8 @@ def _meant(
     note = note or (f"off by {off:g}" if off else "calibrated")
     setting = Setting("good", n, labels, per_group, note)
     short = 30 if per_group == 1 and n == 1000 and labels == "17 tags as in Planet" and off in (0.0, 0.1) else 0
-    counted, claim = ("wrong", at_most(0.05)) if off else ("said", at_least(0.8))
+    said = at_least(0.8) if (n, per_group) == (1000, 1) else as_figure()
+    counted, claim = ("wrong", at_most(0.05)) if off else ("said", said)
     return _sentence(MEANT, setting, counted, trial, claim, long=300, short=short)
 
 

@@ -88,8 +88,7 @@ class MacroAveragePrecision:
     name: str = "macro-AP"
     bounded: bool = True
     biased: bool = True
-    """Too high and too steady on few positives: its interval is moved down by what half-samples show of that, and is
-    never narrower than that of as many independent answers as there are positives."""
+    """Too high on few positives: its interval is moved down by what half-samples show of that."""
 
     def weighted(self, probs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the score for each row of ``weights`` float ``(B, N)``, float64 ``(B,)``."""
@@ -425,13 +424,11 @@ def _wilson_interval(
     informative: Rows | None = getattr(score, "informative", None)
     if informative is not None:
         a_part, together = drawn.resting_on(informative(probs, targets))
-    biased = getattr(score, "biased", False)
-    if biased:
+    if getattr(score, "biased", False):
         centre = float(np.clip(2 * drawn.value - drawn.mean, 0, 1))
     inside = centre * (1 - centre)
     # Without any spread, as among three pictures that score alike, nothing is known but how many there are.
     effective = together if inside <= 0 or drawn.spread < 1e-9 else inside / drawn.spread**2
-    effective = min(effective, together) if biased else effective
     low, high = wilson(centre, effective, t_quantile(max(a_part - 1, 1), level))
     return min(float(low), drawn.value), max(float(high), drawn.value)
 

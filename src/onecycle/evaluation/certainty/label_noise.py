@@ -45,6 +45,9 @@ _DRAWS, _DRAW_CELLS = 5, 100_000  # drawn label sets; fewer where there are many
 _WIDER = 1.2  # spread of how many look doubtful, in spreads of as many independent labels; measured 0.7 to 1.2
 _Z = 1.959964
 _NEVER = -30.0  # log-odds of a share of 0
+_SHAPES = ((0.0, 0.0), (-3.0, -2.0))  # where fits begin: heads as sure as they are, and hardly sure of anything
+_WRONG = (-3.0, -5.0)  # and the log-odds of a wrong label, or of a lost and of an added tag
+_STEP = 0.7  # that they first take: an optimizer's own first step from 0 is too small to be felt
 
 Flag = Callable[[np.ndarray], np.ndarray]
 """Labels, int64 ``(N,)`` or 0/1 ``(N, C)``, to which of them look doubtful, bool of the same shape."""
@@ -102,19 +105,14 @@ def _right_probs(
     probs: np.ndarray, targets: np.ndarray, judged: np.ndarray, hard: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Return what the heads would say of right labels, float64 ``(N, C)``, where some pictures are far harder."""
-    from scipy.optimize import minimize
-
     few = max(1, _FIT_CELLS // probs.shape[1])
     rows = np.arange(len(probs)) if len(probs) <= few else rng.permutation(len(probs))[:few]
     logits = _logits(probs, targets.ndim)
-    start = [0.0, -3.0] if targets.ndim == 1 else [0.0, 0.0, -3.0, -5.0]
-    own = (logits[rows], targets[rows], judged[rows], hard)
     loss = _class_loss if targets.ndim == 1 else _tag_loss
-    found = minimize(
-        loss, start, args=own, method="Nelder-Mead", options={"xatol": 0.01, "fatol": 0.01, "maxiter": 600}
+    _, values = _fit(loss, (logits[rows], targets[rows], judged[rows], hard), targets.ndim)
+    return _blurred(
+        logits, float(np.exp(values[0])), 0.0 if targets.ndim == 1 else float(values[1]), hard, targets.ndim
     )
-    sharper, shift = float(np.exp(found.x[0])), 0.0 if targets.ndim == 1 else float(found.x[1])
-    return _blurred(logits, sharper, shift, hard, targets.ndim)
 
 
 def _doubted_heads(
@@ -128,14 +126,16 @@ def _doubted_heads(
     rows = np.arange(len(probs)) if len(probs) <= _FIT_ROWS else rng.permutation(len(probs))[:_FIT_ROWS]
     logits = _logits(probs, targets.ndim)
     if targets.ndim == 1:
-        some, none = _two_fits(_class_loss, (logits[rows], targets[rows], judged[rows], HARD), 1)
+        own = (logits[rows], targets[rows], judged[rows], HARD)
+        some, none = _fit(_class_loss, own, 1), _fit(_class_loss, own, 1, all_right=True)
         return np.full(probs.shape[1], _no_gain(some, none, 1)), _blurred(
             logits, float(np.exp(none[1][0])), 0.0, HARD, 1
         )
     doubted, flat = np.zeros(probs.shape[1], dtype=bool), np.zeros(probs.shape)
     for j in range(probs.shape[1]):
         at = np.ix_(rows, np.array([j]))
-        some, none = _two_fits(_tag_loss, (logits[at], targets[at], judged[at], HARD), 2)
+        own = (logits[at], targets[at], judged[at], HARD)
+        some, none = _fit(_tag_loss, own, 2), _fit(_tag_loss, own, 2, all_right=True)
         doubted[j] = _no_gain(some, none, 2)
         flat[:, j] = _blurred(logits[:, j], float(np.exp(none[1][0])), float(none[1][1]), 0, 2)
     return doubted, flat
@@ -144,21 +144,26 @@ def _doubted_heads(
 _Fit = tuple[float, np.ndarray]  # −log likelihood, and the values that make it least
 
 
-def _two_fits(loss: Callable[..., float], own: tuple[object, ...], n_shape: int) -> tuple[_Fit, _Fit]:
-    """Fit with wrong labels, and with all of them right; ``n_shape``: values that are not shares of wrong ones."""
+def _fit(loss: Callable[..., float], own: tuple[object, ...], n_shape: int, *, all_right: bool = False) -> _Fit:
+    """Fit the heads' sharpness and the shares of wrong labels, which are 0 where all labels are taken to be right.
+
+    Args:
+        loss: of all values and ``own``.
+        own: what else it takes.
+        n_shape: how many values come before the shares, of which there are as many.
+        all_right: fit no share.
+    """
     from scipy.optimize import minimize
 
-    wrong, right = [-3.0, -5.0][:n_shape], [_NEVER] * n_shape
+    shares, fixed = ([], [_NEVER] * n_shape) if all_right else (_WRONG[:n_shape], [])
 
-    def best(start: list[float], fixed: list[float]) -> _Fit:
-        corners = np.array([start, *(np.array(start) + 0.7 * np.eye(len(start)))])
-        options = {"xatol": 0.01, "fatol": 0.01, "maxiter": 400, "initial_simplex": corners}
+    def best(start: Sequence[float]) -> _Fit:
+        corners = np.array([start, *(np.array(start) + _STEP * np.eye(len(start)))])
+        options = {"xatol": 0.01, "fatol": 0.01, "maxiter": 600, "initial_simplex": corners}
         found = minimize(lambda v: loss([*v, *fixed], *own), start, method="Nelder-Mead", options=options)
         return float(found.fun), np.array([*found.x, *fixed])
 
-    shapes = [[0.0, 0.0][:n_shape], [-3.0, -2.0][:n_shape]]  # as sure as they are, and hardly sure of anything
-    by_loss = itemgetter(0)
-    return min((best(s + wrong, []) for s in shapes), key=by_loss), min((best(s, right) for s in shapes), key=by_loss)
+    return min((best([*shape[:n_shape], *shares]) for shape in _SHAPES), key=itemgetter(0))
 
 
 def _no_gain(some: _Fit, none: _Fit, n_shape: int) -> bool:

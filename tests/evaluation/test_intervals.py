@@ -217,3 +217,14 @@ def test_three_pictures_that_score_alike_make_nothing_certain():
     assert found.value == pytest.approx(5 / 6)
     assert found.low < 0.6
     assert found.high > 0.9
+
+
+def test_average_precision_of_a_blind_model_is_known_as_well_as_its_halves_say():
+    """It varies less than as many independent answers as there are positives, whose interval is nearly twice as wide."""
+    rng = np.random.default_rng(8)
+    tags, probs = (rng.random((1000, 1)) < 0.1).astype(int), rng.random((1000, 1))
+    found = estimate(MacroAveragePrecision(), probs, tags)
+    draws = [MacroAveragePrecision().weighted(rng.random((1000, 1)), tags, np.ones((1, 1000)))[0] for _ in range(200)]
+    assert 0.5 < (found.high - found.low) / (4 * np.std(draws)) < 2
+    low, high = wilson(found.value, tags.sum())
+    assert found.high - found.low < 0.7 * (high - low)

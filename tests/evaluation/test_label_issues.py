@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onecycle.errors import ArgumentError
+from onecycle.evaluation.certainty import label_noise
 from onecycle.evaluation.label_issues import LabelIssue, as_issues, rank_labels
 
 
@@ -151,3 +152,20 @@ def test_wrong_tags_among_good_heads_are_counted_and_right_ones_are_not(wrong):
         tags[tuple(at.T)] = 1 - value
     excess = rank_labels(1 / (1 + np.exp(-logits)), tags).doubts.excess
     assert 0.7 * wrong <= excess <= 1.3 * wrong
+
+
+def test_the_fit_finds_the_same_however_sure_the_heads_are():
+    """A temperature brings back what another one changed, so that the likelihood is the same: no start gets stuck."""
+    rng = np.random.default_rng(7)
+    true = rng.integers(0, 4, 100)
+    logits = 2 * rng.normal(size=(100, 4)) + 4 * np.eye(4)[true]
+    wrong = np.where(np.arange(100) < 5, (true + 1) % 4, true)
+
+    def fitted(times: float) -> tuple[float, float]:
+        powers = np.exp(times * logits)
+        own = np.log(powers / powers.sum(axis=1, keepdims=True)), wrong, np.ones(100, dtype=bool), label_noise.HARD
+        loss, values = label_noise._fit(label_noise._class_loss, own, 1)
+        return loss, times * float(np.exp(values[0]))
+
+    found = [fitted(times) for times in (0.6, 0.8, 1.0, 1.3, 1.8)]
+    assert found == [pytest.approx(found[2], abs=0.05)] * 5

@@ -220,7 +220,7 @@ def test_three_pictures_that_score_alike_make_nothing_certain():
 
 
 def test_average_precision_of_a_blind_model_is_known_as_well_as_its_halves_say():
-    """It varies less than as many independent answers as there are positives, whose interval is nearly twice as wide."""
+    """It varies less than as many independent answers as there are positives, whose interval is twice as wide."""
     rng = np.random.default_rng(8)
     tags, probs = (rng.random((1000, 1)) < 0.1).astype(int), rng.random((1000, 1))
     found = estimate(MacroAveragePrecision(), probs, tags)

@@ -9,8 +9,8 @@ where q is what the heads would say of right labels: their probabilities sharpen
 from the wrong labels, too. A few pictures are far harder than their probabilities say, and no data tell these from
 wrong labels: that q blurs 6 % of all threefold is an assumption. It was chosen where it came nearest to 5 % planted
 errors on drawn tiles, Planet and handwritten digits; what is claimed there now, and on Fashion-MNIST, is in
-``benchmarks/results/trust.md``. Temperature and ε are those that make the given labels most likely. Then labels are drawn from q, again and again, and it is counted how many look
-doubtful.
+``benchmarks/results/trust.md``. Temperature and ε are those that make the given labels most likely. Then labels are
+drawn from q, again and again, and it is counted how many look doubtful.
 
 Heads that learned nothing, or little, contradict many labels, too. So where right labels and heads that are too sure
 explain what is given as well, or more than a fifth of the labels would have to be wrong, the heads are doubted instead:

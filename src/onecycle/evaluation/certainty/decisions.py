@@ -7,8 +7,7 @@ are pure functions of arrays, so that whatever ships can decide alike.
 
 Measured on Planet (splits 1 to 5, solved head at 128 px, one view): by sets, exact matches rise by 0.008 (-0.010 to
 0.025) over 0.5 for all tags, sample-F1 by 0.009 (0.003 to 0.020), and sample-F2 is that of 0.2 for all tags (-0.001;
--0.005 to 0.002). Independent tags keep thresholds: their largest expected F2 gave 0.001 over 0.2 (-0.005 to 0.004;
-splits 1 to 3).
+-0.005 to 0.002). Independent tags keep thresholds: their largest expected F2 gave 0.002 over 0.2 (-0.005 to 0.004).
 """
 
 from __future__ import annotations

@@ -28,12 +28,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--pictures", type=int, help="fewer than all, to try this script")
     parser.add_argument("--valid", type=int, default=200)
-    parser.add_argument("--epochs", type=int, default=10, help="of onecycle's head")
-    parser.add_argument("--views", type=int, default=0, help="augmented views whose features are cached too")
+    parser.add_argument("--epochs", type=int, default=4, help="of onecycle, after its head; as train's default")
     parser.add_argument("--cap-factor", type=float, default=10.0, help="fastai ends at this many times our time")
     parser.add_argument("--other-cap-factor", type=float, default=4.0, help="timm and Keras at this many")
     parser.add_argument("--own-cap-s", type=float, default=180.0)
-    parser.add_argument("--recipe", type=int, metavar="EPOCHS", help="also run fine_tune(EPOCHS), all else left to it")
     parser.add_argument("--only", nargs="+", help="peers to run: fastai timm keras")
     args = parser.parse_args()
     rounds: list[Round] = []
@@ -50,14 +48,11 @@ def main() -> None:
 
 def run_round(args: argparse.Namespace, job: dict[str, Any], folder: Path) -> Any:
     """Run every side once on one split, this project's own first: the peers' time is a multiple of it."""
-    own = sides.own(OWN, epochs=args.epochs, bs=16, lr=3e-3, views=args.views)
+    own = sides.own(OWN, epochs=args.epochs, bs=64)
     run = sides.run(own, "quality", job, folder, cap_s=args.own_cap_s, enough=_head_done_and_passed)
     yield OWN, run
     plain = sides.own(YARDSTICK, "plain_side.py", bs=64)
     yield YARDSTICK, sides.run(plain, "inference", job, folder)
-    if args.recipe is not None:
-        recipe = sides.own(f"onecycle, fine_tune({args.recipe})", epochs=args.recipe, bs=16)
-        yield recipe.name, sides.run(recipe, "recipe", job, folder, cap_s=args.own_cap_s, enough=_passed_all)
     head_s = next((line["t"] for line in run.lines if line.get("phase") == HEAD_DONE), run.seconds)
     for side in peers(args):
         factor = args.cap_factor if side.name == FASTAI else args.other_cap_factor
@@ -120,8 +115,8 @@ def write(args: argparse.Namespace, rounds: list[Round]) -> None:
         of {n_train} training and {args.valid} validation files (another split each round). Seconds are from the start
         of a process with an empty cache, imports included, to the epoch whose validation sample-F2 (threshold 0.2)
         first passed the goal: the same validation set chooses the moment, on every side alike.
-        onecycle: cnn_learner(precompute={args.views}) and fit_one_cycle({args.epochs}) on the cached features, batch
-        16, no other choice; after that all layers train, if a goal is still open.
+        onecycle: fine_tune({args.epochs}), no other choice; its epochs are validated on the plain view of a picture,
+        and its predictions are means over four, which this does not count.
         Plain inference pass: Pillow and timm as torch ships, batch 64, over the training pictures, from the start of
         the process; decoding and network apart from it.
         fastai: vision_learner, aug_transforms, fine_tune(4), all by default (batch 64, its own number of workers).

@@ -26,6 +26,8 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.data_block import ImageList
 from onecycle.errors import OnecycleWarning
 from onecycle.learner.cnn import cnn_learner
+from onecycle.learner.fine_tune.plan import HEAD
+from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.learner.learner import Learner
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.loop import Callback
@@ -66,11 +68,15 @@ def learner(job: Job, data: ImageDataBunch, **options: Any) -> Learner:
     )
 
 
-class Tell(Callback):
-    """Says the quality after each epoch."""
+class Tell(StageCallback):
+    """Says the quality after each epoch, and when the head's stage is done."""
 
     def on_epoch_end(self, trainer: Any, row: Any) -> None:
         tell(f2=row.metrics[0], epoch=row.epoch + 1)
+
+    def on_stage_end(self, stage: Any) -> None:
+        if stage.trains == HEAD:
+            tell(phase="head trained")
 
 
 class Steps(Callback):
@@ -94,23 +100,13 @@ class Steps(Callback):
 
 
 def quality(job: Job) -> None:
-    """Head on cached features of the frozen body, then all layers, until the parent has heard enough."""
+    """The recipe: ``fine_tune`` with nothing chosen but the epochs, until the parent has heard enough."""
     tell(phase="imported")
-    data = bunch(job, lesson_tfms() if job["views"] else None)
+    data = bunch(job, lesson_tfms())
     data.prepare()
     tell(phase="decoded")
-    learn = learner(job, data, metrics=[partial(fbeta, thresh=0.2)], precompute=job["views"])
+    learn = learner(job, data, metrics=[partial(fbeta, thresh=0.2)])
     tell(phase="network")
-    learn.fit_one_cycle(job["epochs"], job["lr"], callbacks=Tell())
-    tell(phase="head trained")
-    learn.unfreeze()
-    learn.fit_one_cycle(10, slice(1e-4, 1e-3), callbacks=Tell())
-
-
-def recipe(job: Job) -> None:
-    """The default recipe: ``fine_tune`` with nothing chosen but the time or the epochs."""
-    tell(phase="imported")
-    learn = learner(job, bunch(job, lesson_tfms()), metrics=[partial(fbeta, thresh=0.2)])
     learn.callbacks.append(Tell())
     learn.fine_tune(job["epochs"])
 
@@ -271,4 +267,4 @@ def gpu(job: Job) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore", OnecycleWarning)
     np.random.seed(0)
-    shared.main({f.__name__: f for f in (quality, recipe, steps, bare, loader, memory, growth, rows, table, gpu)})
+    shared.main({f.__name__: f for f in (quality, steps, bare, loader, memory, growth, rows, table, gpu)})

@@ -82,13 +82,12 @@ def ratio_spans(
     residuals[0] += 1
     spread, inside = (counts * residuals**2).sum(axis=0), values * (1 - values)
     unseen = UNSEEN * (residuals[1:] ** 2).sum(axis=0) if len(misses) > 1 else 0.0
-    effective = np.where(inside > 0, ratio(inside * base**2, spread + unseen), number)
-    df = np.full(len(values), math.inf)
+    effects, df = np.ones(len(values)), np.full(len(values), math.inf)
     if groups is not None:
         by_group = np.stack([_summed(flags, groups) for flags in (hits, *(m for _, m in misses))])  # (K, G, C)
         within = (by_group * residuals[:, None]).sum(axis=0)
         effects, df = _design_effects(by_group.sum(axis=0), within, spread)
-        effective = effective / effects
+    effective = np.where(inside > 0, ratio(inside * base**2, spread * effects + unseen), number / effects)
     return [_span(*map(float, one)) for one in zip(values, effective, df, strict=True)]
 
 

@@ -105,9 +105,13 @@ def test_every_value_of_the_plan_says_where_it_came_from(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     config = settings(minutes=2.0).found("size", 96, "the pictures have 96 px").found("bs", 16, "few pictures")
     task = Task(n_train=100, n_valid=20, size=(96, 96), bs=16)
-    show_plan(config, make_plan(task, Speeds(0.01, 0.03, 0.001, 0.01), budget_s=120), Screen())
+    show_plan(
+        config,
+        make_plan(task, Speeds(forward_s=0.01, train_s=0.03, decode_s=0.001, head_step_s=0.01), budget_s=120),
+        Screen(),
+    )
     text = " ".join(capsys.readouterr().out.split())
-    assert "tf_efficientnet_lite0 (default); size 96 (the pictures have 96 px); batch 16 (few pictures)" in text
+    assert "auto (default); size 96 (the pictures have 96 px); batch 16 (few pictures)" in text
     assert "minutes 2 (option); lr by sweeps (--lr)" in text
     assert "of a budget of 02:00" in text
 

@@ -254,11 +254,16 @@ def test_few_steps_train_the_last_stages_on_maps_and_more_all_layers():
     assert (head.trains, last.trains, last.epochs, last.size) == (HEAD, LAST, 4, task.size)
     assert (last.hold_norms, last.lr_shares, last.max_lr(3e-3)) == (True, LAST_SHARES, pytest.approx(6e-4))
     maps_s = 800 * last.views / 150  # those of plain pictures come with the head's features
-    assert last.forecast_s == pytest.approx(maps_s + 4 * (800 / 70 + 200 * (1 / 80 - 1 / 150)))
+    assert last.forecast_s == pytest.approx(maps_s + 4 * (800 / 70 + 200 * (1 / 80 - 1 / 150)) + 200 / 80)
     alone = stages_for(replace(task, has_head_stage=False, solves_head=False), LAPTOP, 4, 0)[0]
     assert alone.forecast_s - last.forecast_s == pytest.approx(1000 / 150)
     few = (LAST_STEPS - 1) // task.steps
     assert [stages_for(task, LAPTOP, n, 0)[1].trains for n in (1, few, few + 1)] == [LAST, LAST, ALL]
+
+
+def test_solving_the_head_takes_its_features_and_the_time_that_was_measured():
+    head = stages_for(TASKS["maps"], replace(LAPTOP, solve_s=7.0), 0, 0)[0]
+    assert head.forecast_s == pytest.approx(1000 * LAPTOP.forward_s + 7.0)
 
 
 def test_no_more_views_are_made_than_there_are_epochs_to_show_them():

@@ -42,7 +42,7 @@ def head(d: int, c: int) -> tuple[LevelNorm, nn.Linear]:
 
 def test_the_minimum_is_that_of_logistic_regression():
     x, y = drawn(200, 6, 3)
-    found = solved.minimise(x, y, solved._classes_loss, 3, penalty=2.0)
+    found = solved.minimise(x, y, solved.classes_loss, 3, penalty=2.0)
     reference = LogisticRegression(C=1 / (2 * 2.0), tol=1e-8, max_iter=1000).fit(x, y)
     weight = found.weight - found.weight.mean(1, keepdim=True)
     np.testing.assert_allclose(weight.T, reference.coef_ - reference.coef_.mean(0), atol=2e-3)
@@ -52,7 +52,7 @@ def test_fewer_pictures_than_features_are_solved_in_turned_coordinates_to_the_sa
     x, y = drawn(30, 80, 3)
     turned, axes = solved._turned(x)
     assert turned.shape[1] <= 30
-    direct, short = (solved.minimise(z, y, solved._classes_loss, 3, 1.0) for z in (x, turned))
+    direct, short = (solved.minimise(z, y, solved.classes_loss, 3, 1.0) for z in (x, turned))
     torch.testing.assert_close(
         x @ direct.weight + direct.bias, x @ (axes @ short.weight) + short.bias, atol=2e-2, rtol=1e-2
     )
@@ -267,7 +267,7 @@ def test_sets_are_used_where_left_out_pictures_are_predicted_better():
     assert fit.sets is not None
     new, truth = tagged(400, seed=1)
     probs = fit.sets(linear(norm(new))).sigmoid()
-    alone = solved.minimise(norm(x), tags, solved._tags_loss, 3, 1.0).scores(norm(new)).sigmoid()
+    alone = solved.minimise(norm(x), tags, solved.tags_loss, 3, 1.0).scores(norm(new)).sigmoid()
     loss = torch.nn.functional.binary_cross_entropy
     assert loss(probs, truth) < 0.6 * loss(alone, truth)
 

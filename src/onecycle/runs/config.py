@@ -26,8 +26,9 @@ Tracker = Literal["tensorboard", "mlflow", "wandb"]
 SKIPPED = {"missing-file": "missing", "unreadable": "unreadable"}
 """Findings of the audit that ``allow`` leaves the files of out, with its words for them."""
 
-DEFAULT_ARCH = "tf_efficientnet_lite0"
-"""The network whose weights come with an installed package, so that a run needs no network."""
+AUTO = "auto"
+"""The best network whose weights are on this machine and that fits the time; where it is asked for by an option or a
+file, weights may be fetched, too."""
 
 DEFAULT_EPOCHS = 4
 """Epochs after the head's, where neither ``epochs`` nor ``minutes`` says otherwise.
@@ -128,7 +129,10 @@ class RunConfig:
     max_lighting: float = setting(0.2, NETWORK, "SHARE", "Default {}.", ge=0, lt=1)
     max_warp: float = setting(0.2, NETWORK, "SHARE", "Perspective; default {}.", ge=0, lt=1)
     arch: str = setting(
-        DEFAULT_ARCH, TRAINING, "NAME", "Any timm network; default {}, whose weights come with onecycle."
+        AUTO,
+        TRAINING,
+        "NAME",
+        "Any timm network; auto: the best that fits the time, fetched if need be; default: the best that is here.",
     )
     weights: str | None = setting(None, TRAINING, "PATH", "File or folder of pretrained weights.")
     # These are keywords of ``Learner.fine_tune``, too, and said in its words; defaults are the command's own.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from textwrap import fill
 
@@ -62,9 +62,6 @@ for a number of epochs it is the second.
 
 Measured on Planet (features at 224 px, three splits, batches of 32, 200 steps): sample-F2 0.894 without, 0.900 with 3.
 """
-
-SOLVING_S, SOLVING_EACH_S = 1.0, 0.005
-"""Seconds in which a head is solved: these, and so many for each training picture (Planet's 800: 3 to 6 s)."""
 
 ROOM = 0.95
 """A plan's forecast uses at most this share of the time."""
@@ -133,7 +130,7 @@ On the way, at the peak, the largest rose to 0.139 and 0.145.
 HEAD, LAST, ALL = "head", "last stages", "all layers"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Speeds:
     """What a picture costs, in seconds, at the full size."""
 
@@ -143,10 +140,11 @@ class Speeds:
     head_step_s: float = 0.0  # a step of the head on features (of a batch, not of a picture)
     maps_s: float = 0.0  # through the first stages in evaluation mode
     last_s: float = 0.0  # its share of a training step of the last stages, on maps of the first
+    solve_s: float = 0.0  # solving the head, of all pictures
 
     def scaled(self, factor: float) -> Speeds:
         """Return the speeds of a machine that takes ``factor`` times as long."""
-        return Speeds(*(factor * value for value in astuple(self)))
+        return Speeds(**{name: factor * value for name, value in asdict(self).items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,7 +352,7 @@ def _head_stage(task: Task, speeds: Speeds, views: int) -> Stage:
         return Stage(trains=HEAD, size=task.size, bs=task.batch, epochs=n, forecast_s=n * each_s)
     if task.solves_head:
         features_s = (task.n_train * (1 + views) + task.n_valid) * speeds.forward_s
-        forecast_s = features_s + SOLVING_S + SOLVING_EACH_S * task.n_train + task.judging_s(speeds)
+        forecast_s = features_s + speeds.solve_s + task.judging_s(speeds)
         return Stage(
             trains=HEAD, size=task.size, bs=task.batch, epochs=1, forecast_s=forecast_s, views=views, solved=True
         )

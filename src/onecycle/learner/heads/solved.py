@@ -162,7 +162,7 @@ def solve_head(
         norm.set_statistics(flat)
         x, axes = _turned(norm(flat))
     truth = targets.to(device).repeat(n_views, *[1] * (targets.ndim - 1))
-    loss_sum, folds = (_tags_loss if is_multi else _classes_loss), np.tile(fold_of, n_views)
+    loss_sum, folds = (tags_loss if is_multi else classes_loss), np.tile(fold_of, n_views)
 
     def fit(rows: Tensor, penalty: float, start: Weights | None, steps: int) -> Weights:
         return minimise(x[rows], truth[rows], loss_sum, linear.out_features, penalty, start, steps=steps)
@@ -207,11 +207,13 @@ def minimise(
     return search(start or zeros(x, n_classes), lambda w: loss_sum(w.scores(x), targets), penalty, len(x), steps)
 
 
-def _classes_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def classes_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the summed loss of one class a picture."""
     return F.cross_entropy(logits, targets, reduction="sum")
 
 
-def _tags_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def tags_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the summed loss of tags, each by itself."""
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
 
 

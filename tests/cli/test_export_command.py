@@ -1,15 +1,22 @@
 """onecycle export: a run to a folder, from its own data or pictures that are named."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from run_toys import colour_rows, make_run
 
 from onecycle.cli.export import run_export
+from onecycle.cli.screen import Screen
 from onecycle.deploy.predictor import Predictor
 from onecycle.errors import ArgumentError, DataError
+from onecycle.runs.folder import RunFolder
 
 pytest.importorskip("onnxruntime", reason="needs the extra export")
 
@@ -42,6 +49,24 @@ def test_a_run_becomes_a_folder_that_answers_as_the_run_does(toy, tmp_path, monk
     assert "blue, green, red" in card
     with pytest.raises(ArgumentError, match="is there already"):
         run_export(toy.path)
+
+
+def test_serve_takes_the_export_that_is_newer_than_the_model_or_makes_one(toy, tmp_path, monkeypatch):
+    pytest.importorskip("starlette", reason="needs the extra serve")
+    from onecycle.cli.serve import exported
+
+    monkeypatch.chdir(tmp_path)
+    with ExitStack() as stack:
+        made = exported(toy.path, Screen(quiet=True), stack)
+        assert (made / "model.onnx").exists()
+        assert not (tmp_path / "exports").exists()
+        shutil.copytree(made, tmp_path / "exports" / "toy-001")
+    assert not made.exists()
+    with ExitStack() as stack:
+        assert exported(toy.path, Screen(quiet=True), stack) == Path("exports/toy-001")
+        later = time.time() + 60
+        os.utime(RunFolder(toy.path).model_stem.with_suffix(".safetensors"), (later, later))
+        assert exported(toy.path, Screen(quiet=True), stack) != Path("exports/toy-001")
 
 
 def test_with_the_data_gone_pictures_can_be_named(toy, tmp_path, monkeypatch):

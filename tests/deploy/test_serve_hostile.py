@@ -101,7 +101,9 @@ def test_a_token_is_asked_for(served):
 def test_what_happened_is_counted(served, client):
     client.post("/predict", content=Path(served[1][3]).read_bytes())
     client.post("/predict", content=EPS)
+    client.get("/v2/models/toy")
     lines = client.get("/metrics").text.splitlines()
+    assert 'onecycle_requests_total{route="/v2/models/toy",status="200"} 1' in lines
     assert 'onecycle_requests_total{route="/predict",status="200"} 1' in lines
     assert 'onecycle_requests_total{route="/predict",status="415"} 1' in lines
     assert 'onecycle_pictures_total{outcome="refused"} 1' in lines

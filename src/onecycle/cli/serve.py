@@ -61,7 +61,7 @@ def run_serve(
         name = f"[{host}]" if ":" in host else host
         url = f"http://{name}:{listening.getsockname()[1]}/"
         with screen.running():
-            folder = path if is_bundle(path) else _exported(path, screen, stack)
+            folder = path if is_bundle(path) else exported(path, screen, stack)
             with screen.status("starting the network"):
                 app = make_app(open_model(folder), limits=limits, hosts=hosts, token=token, collect=collect)
             _say(screen, url, folder)
@@ -81,7 +81,7 @@ def _check(token: str | None) -> None:
         raise ArgumentError("--token is one word of ASCII letters, digits and marks, without blanks")
 
 
-def _exported(path: Path, screen: Screen, stack: ExitStack) -> Path:
+def exported(path: Path, screen: Screen, stack: ExitStack) -> Path:
     """Return the export of a run: the one that is there and newer than its model, or a new one.
 
     PyTorch is loaded for a new one only.

@@ -217,7 +217,7 @@ def make_app(
     app = Starlette(
         routes=routes, lifespan=served.running, exception_handlers={HTTPException: _http_error, 500: _defect}
     )
-    paths = frozenset(route.path for route in routes)
+    paths = frozenset(route.path.replace("{name}", model.manifest["name"]) for route in routes)
     app.add_middleware(Guard, served.limits, served.metrics, served.room, hosts=hosts, token=token, routes=paths)
     return app
 

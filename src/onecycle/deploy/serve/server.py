@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ def serve(app: Starlette, listening: socket.socket, limits: Limits) -> None:
         timeout_keep_alive=int(limits.header_seconds),
         timeout_graceful_shutdown=int(limits.drain_seconds),
     )
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # its warnings are of what strangers send
     _Server(config).run(sockets=[listening])
 
 

@@ -7,20 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.deploy.predictor import Predictor
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, DataWarning
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.fine_tune.best import weights_of
 from onecycle.learner.fine_tune.plan import LAST
 from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.learner.heads import solved
 from onecycle.learner.heads.search import PENALTIES, USUAL_PENALTY
-from onecycle.learner.heads.sets import solve_sets
+from onecycle.learner.heads.sets import StringProblem, solve_sets
 from onecycle.learner.learner import Learner
 from onecycle.model.levels import LevelNorm, plain_view, reads_levels, views_of
 from onecycle.model.tag_sets import TagSets
@@ -306,3 +307,102 @@ def test_a_head_that_ends_in_sets_is_saved_loaded_and_trained_on(colour_path, tm
     again.fit(1, 1e-4)
     assert again.decisions.measure is None, "forgotten, as the weights changed"
     assert np.isfinite(again.recorder.rows[0].train_loss)
+
+
+# --- classes that are strings of tags ---------------------------------------------------------------
+
+STRINGS = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1], [1, 1, 1]], dtype=np.float32)
+
+
+def strung(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values of which three tell of a tag each and others of nothing, and the class: its tags, never all three."""
+    rng = np.random.default_rng(seed)
+    which = rng.integers(6, size=n)
+    x = np.concatenate([STRINGS[which] + rng.normal(size=(n, 3)) * 0.3, rng.normal(size=(n, 17)) * 0.5], axis=1)
+    return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(which)
+
+
+def test_strings_are_predicted_through_their_tags_where_left_out_pictures_are_predicted_better():
+    x, y = strung(60)
+    new, truth = strung(600, seed=1)
+    losses = []
+    for strings in (STRINGS, None):
+        norm, linear = head(20, 7)
+        fit = solved.solve_head(norm, linear, x[None], y, fold_of=np.arange(60) % 5, is_multi=False, strings=strings)
+        assert (fit.n_tags, "3 tags" in str(fit)) == ((3, True) if strings is not None else (0, False))
+        losses.append(float(torch.nn.functional.cross_entropy(linear(norm(new)).detach(), truth)))
+    assert losses[0] < 0.8 * losses[1]
+
+
+def test_strings_whose_tags_say_nothing_of_the_classes_are_not_used():
+    x, y = drawn(200, 6, 7, signal=3.0)  # seven directions at random: no three tags have them
+    fit = solved.solve_head(*head(6, 7), x[None], y, fold_of=np.arange(200) % 5, is_multi=False, strings=STRINGS)
+    assert fit.n_tags == 0
+
+
+def test_weights_of_tags_are_weights_of_classes_and_classes_without_pictures_get_what_is_left():
+    x, y = strung(40)
+    strings = np.concatenate([STRINGS, STRINGS[3:4]])  # the last class: the tags of class 3, in another order
+    y[torch.arange(40)[y == 3][::2]] = 7
+    problem, rows = StringProblem.of(x, torch.from_numpy(strings), y), torch.arange(40)
+    weights = problem.of_sets.minimise(rows, 1.0, None, 50)
+    probs = problem.of_classes(weights, rows, 40).scores(x).softmax(1)
+    odds = probs[:, 6] / (1 - probs[:, 6])
+    assert float(odds.mean()) == pytest.approx(1 / 41, rel=1e-3)
+    sets = problem.of_sets.layer(weights, rows, 40)
+    of_sets = sets.set_probs(weights.scores(x))
+    at = {tuple(s.tolist()): i for i, s in enumerate(sets.sets)}
+    for c in range(3):
+        torch.testing.assert_close(probs[:, c] / (1 - probs[:, 6]), of_sets[:, at[tuple(strings[c].tolist())]])
+    n3, n7 = int((y == 3).sum()), int((y == 7).sum())
+    torch.testing.assert_close(probs[:, 3] / probs[:, 7], torch.full((40,), n3 / n7))
+
+
+def lettered(path: Path, out: Path) -> Learner:
+    """A learner of pictures in which each tag is a grey bar; its single labels are strings of these tags."""
+    rng = np.random.default_rng(0)
+    (path / "train").mkdir(parents=True)
+    lines, tags = ["name,tags"], ("low", "mid", "top", "side")
+    combinations = [[i >> b & 1 for b in range(4)] for i in range(1, 14)]
+    for i in range(120):
+        has = combinations[rng.integers(len(combinations))]
+        pixels = rng.integers(60, 90, size=(32, 32, 3))
+        for b, there in enumerate(has):
+            pixels[2 + 7 * b : 8 + 7 * b, :, b % 3] += 60 * there
+        Image.fromarray(pixels.astype(np.uint8)).save(path / "train" / f"p{i}.png")
+        lines.append(f"p{i},{' '.join(t for t, there in zip(tags, has, strict=True) if there)}")
+    (path / "labels.csv").write_text("\n".join(lines))
+    with pytest.warns(DataWarning, match="lists of tags"):
+        data = ImageDataBunch.from_csv(path, folder="train", suffix=".png", size=32, bs=8, valid_pct=0.2)
+    learn = cnn_learner(data, ARCH, pretrained=False, path=out)
+    learn.freeze()
+    return learn
+
+
+def test_fine_tune_says_that_it_goes_through_tags_and_the_model_is_one_of_classes(tmp_path, capsys):
+    learn = lettered(tmp_path / "data", tmp_path)
+    learn.fine_tune(0)
+    assert "predicted through these" in capsys.readouterr().out
+    assert learn.network["head"] == {"levels": "auto"}
+    learn.save("strings")
+    path = str(learn.data.valid_ds.items[0])
+    label, _, probs = learn.predict(path)
+    assert str(label) in learn.data.classes
+    assert len(probs) == learn.data.c
+    loaded = Predictor.load(tmp_path / "models" / "strings").predict(path)
+    assert torch.equal(torch.from_numpy(loaded.probs[0]), probs)
+    learn.fine_tune(0, through_tags=False)
+    assert "tags" not in capsys.readouterr().out
+
+
+def test_more_pictures_than_memory_has_room_for_are_drawn_from():
+    x, y = drawn(300, 5, 3, signal=3.0)
+    norm, linear = head(5, 3)
+    fit = solved.solve_head(
+        norm, linear, x[None], y, fold_of=np.arange(300) % 5, is_multi=False, max_bytes=100 * 4 * (4 * 5 + 6 * 3)
+    )
+    assert fit.solved_on == 100
+    assert "100 training pictures" in str(fit)
+    assert float((linear(norm(x)).argmax(1) == y).float().mean()) > 0.8
+    whole = solved.solve_head(*head(5, 3), x[None], y, fold_of=np.arange(300) % 5, is_multi=False)
+    assert whole.solved_on is None

@@ -26,7 +26,7 @@ TABLE = (
 SPLIT = ("valid_pct", "seed", "stratify")
 FIND_LR = ("data", "arch", "weights", "size", "bs", *TABLE, *SPLIT, "name", "out")
 TRAIN = (
-    "data", "epochs", "minutes", "lr", "freeze_epochs", "early_stop", "arch", "weights", "size", "bs",
+    "data", "epochs", "minutes", "lr", "freeze_epochs", "early_stop", "through_tags", "arch", "weights", "size", "bs",
     "flip", "flip_vert", "max_rotate", "max_zoom", "max_lighting", "max_warp", *TABLE, "split", *SPLIT, "audit",
     "together", "allow", "label_check", "decide_for", "test_views", "thresholds", "calibrate", "name", "out", "track",
 )  # fmt: skip

@@ -150,7 +150,7 @@ def fine_tune_options(config: RunConfig, done: Done | None = None) -> FineTuneOp
     epochs, minutes = config.length
     options = FineTuneOptions(
         epochs=epochs, minutes=minutes, base_lr=config.lr, freeze_epochs=config.freeze_epochs, bs=config.bs,
-        early_stop=config.early_stop, test_views=config.test_views,
+        early_stop=config.early_stop, through_tags=config.through_tags, test_views=config.test_views,
     )  # fmt: skip
     if done is None or not done.weights:
         return options

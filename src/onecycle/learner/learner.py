@@ -287,10 +287,15 @@ class Learner:
             self._choose_speed(of_fit["train_loader"], epochs * len(of_fit["train_loader"]))
             self.trainer.fit(epochs, schedule, wd=wd, start_epoch=start_epoch, **of_fit)
 
-    def solve_head(self) -> HeadFit:
-        """Solve the linear head of ``levels=`` on features of the frozen body, in place of training it; one epoch."""
+    def solve_head(self, *, through_tags: bool = True) -> HeadFit:
+        """Solve the linear head of ``levels=`` on features of the frozen body, in place of training it; one epoch.
+
+        Args:
+            through_tags: single labels that are strings of tags, as ``"clear road water"``, are predicted through their
+                tags where that predicts left-out training pictures better; False: never.
+        """
         with self._fitting(None) as of_fit:
-            return solve(self, **of_fit)
+            return solve(self, **of_fit, through_tags=through_tags)
 
     @contextmanager
     def _fitting(self, callbacks: Sequence[Callback] | Callback | None) -> Iterator[dict[str, Any]]:
@@ -422,6 +427,7 @@ class Learner:
         precompute: bool | int | None = None,
         train_bn: bool | None = None,
         early_stop: bool = True,
+        through_tags: bool = True,
         test_views: bool = True,
         plan_only: bool = False,
     ) -> Plan:
@@ -447,6 +453,7 @@ class Learner:
             precompute: augmented views that the head is trained on features of, default the plan's; False: pictures.
             train_bn: train the batch-norm layers of a pretrained body, too; default: from about 150 steps on.
             early_stop: end where validation says that the rest of the cycle cannot become the best stage.
+            through_tags: of a head that is solved, as in ``solve_head``.
             test_views: where training mirrors pictures, the exchanged head predicts by means over 2 mirrored views
                 (left and right) or 4 (up and down, too), at so many times the cost. Epochs show the plain view.
             plan_only: show the plan and train nothing.
@@ -459,7 +466,8 @@ class Learner:
         """
         options = FineTuneOptions(
             epochs=epochs, minutes=minutes, base_lr=base_lr, freeze_epochs=freeze_epochs, sizes=sizes, bs=bs,
-            precompute=precompute, train_bn=train_bn, early_stop=early_stop, test_views=test_views,
+            precompute=precompute, train_bn=train_bn, early_stop=early_stop, through_tags=through_tags,
+            test_views=test_views,
         )  # fmt: skip
         return recipe.fine_tune(self, options, plan_only=plan_only)
 

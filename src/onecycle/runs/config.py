@@ -143,6 +143,7 @@ class RunConfig:
     lr: float | None = setting(None, TRAINING, "RATE", "Peak learning rate of the head; default: found.", gt=0)
     freeze_epochs: int | None = setting(None, TRAINING, "N", "Of the head alone; default: planned.", ge=0)
     early_stop: bool = setting(True, TRAINING, "", "End where the rest cannot become the best stage; default: {}.")
+    through_tags: bool = setting(True, TRAINING, "", "Predict labels that are strings of tags by tags; default: {}.")
     decide_for: str | None = setting(
         None, AFTER, "MEASURE", "Tags: decide for f2, f1, exact or precision=0.9; default: f2.", option="--for"
     )

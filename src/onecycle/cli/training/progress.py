@@ -11,6 +11,7 @@ from onecycle.errors import ArgumentError, DataError
 from onecycle.learner.fine_tune.best import StageChoice
 from onecycle.learner.fine_tune.plan import HEAD, Plan, Stage
 from onecycle.learner.fine_tune.run import StageCallback
+from onecycle.learner.heads.solved import HeadFit
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
 from onecycle.runs.checkpoints import RunCheckpoints, write_sweeps
@@ -117,6 +118,12 @@ class RunProgress(StageCallback):
         if self.learn.lr_sweeps:
             write_sweeps(self.checkpoints.run, self.learn.lr_sweeps)
         self.screen.event("lr", lr=lr, reason=self.config.origin("lr"))
+
+    def on_head_solved(self, fit: HeadFit) -> None:
+        """Say how the head was solved."""
+        for line in str(fit).splitlines():
+            self.screen.say(line)
+        self.screen.event("head_solved", penalty=fit.penalty, n_tags=fit.n_tags, solved_on=fit.solved_on)
 
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Write the epoch as JSON, where that is asked for."""

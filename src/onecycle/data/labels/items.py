@@ -446,6 +446,16 @@ def find_tag_lists(labels: Iterable[object]) -> TagListFinding | None:
     return min(findings, key=lambda f: f.n_tags, default=None)
 
 
+def tags_of_strings(classes: Sequence[Label]) -> np.ndarray | None:
+    """Return which tags each class is made of, float32 0/1 ``(C, T)``; None where classes are no strings of tags."""
+    finding = find_tag_lists(classes)
+    if finding is None:
+        return None
+    rows = [set(split_tags(str(c), finding.delimiter)) for c in classes]
+    tags = sorted(set().union(*rows))
+    return np.array([[tag in row for tag in tags] for row in rows], dtype=np.float32)
+
+
 def _tag_lists_by(counts: Counter[str], delimiter: str) -> TagListFinding | None:
     rows = [split_tags(label, delimiter) for label in counts]
     compound = sum(len(tags) > 1 for tags in rows)

@@ -28,6 +28,7 @@ class FineTuneOptions:
     precompute: bool | int | None = None
     train_bn: bool | None = None
     early_stop: bool = True
+    through_tags: bool = True
     test_views: bool = True
 
     def __post_init__(self) -> None:
@@ -42,9 +43,9 @@ class FineTuneOptions:
             )
         if self.train_bn is not None and not isinstance(self.train_bn, bool):
             raise ArgumentError(f"train_bn is True, False or None (chosen by the plan); received {self.train_bn!r}")
-        for name, choice in (("early_stop", self.early_stop), ("test_views", self.test_views)):
-            if not isinstance(choice, bool):
-                raise ArgumentError(f"{name} is True or False; received {choice!r}")
+        for name in ("early_stop", "through_tags", "test_views"):
+            if not isinstance(getattr(self, name), bool):
+                raise ArgumentError(f"{name} is True or False; received {getattr(self, name)!r}")
         if self.sizes is not None and not isinstance(self.sizes, (list, tuple)):
             raise ArgumentError(f"sizes is a list of sizes in px, such as [160, 224]; received {self.sizes!r}")
         _check_count("epochs", self.epochs, 0)

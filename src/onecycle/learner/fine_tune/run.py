@@ -36,7 +36,7 @@ from onecycle.learner.fine_tune.plan import (
 )  # fmt: skip
 from onecycle.learner.fine_tune.timing import Clock, TimedCycle, hold_norms, measure_speeds, trainable_groups
 from onecycle.learner.heads.exchange import exchange_head, has_untouched_head
-from onecycle.learner.heads.solved import why_not_solved
+from onecycle.learner.heads.solved import HeadFit, why_not_solved
 from onecycle.model import cnn
 from onecycle.model.levels import plain_view, reads_levels, views_of
 from onecycle.text import by_place, format_time, plural
@@ -72,6 +72,9 @@ class StageCallback(Callback):
 
     def on_lr_chosen(self, lr: float) -> None:
         """The base learning rate is found, or the default taken; ``lr_answer`` of the learner says why."""
+
+    def on_head_solved(self, fit: HeadFit) -> None:
+        """The head's stage computed its weights; ``fit`` says how."""
 
     def on_replan(self, rest: Sequence[Stage]) -> None:
         """The stages left are planned anew, from the speed that was measured; none where nothing more fits."""
@@ -132,7 +135,7 @@ def fine_tune(
     try:
         best = BestStage.begun(learn) if best is None else best
         run = _Run(learn, task, speeds, plan, start_s, clock, best if best.can_choose else None)
-        run.stops = options.early_stop
+        run.stops, run.through_tags = options.early_stop, options.through_tags
         run.stages()
     finally:
         learn.data = data
@@ -244,6 +247,7 @@ class _Run:
         self.best = best  # None where no pictures validate, or too few to choose
         self.base_lr = plan.base_lr
         self.stops = True  # whether it may end before the last epoch
+        self.through_tags = True  # whether classes that are strings of tags may be predicted through these
         self.has_diverged = False
         self.n_epochs = self.n_all = 0  # that were run: of the latest stage, and after the head's
         self.done: list[Stage] = []
@@ -360,7 +364,9 @@ class _Run:
             with trainable_groups(learn.layer_groups, first=-2):
                 learn.frozen_features.go_by_maps(learn.model)
         if stage.solved:
-            _say(learn, str(learn.solve_head()))
+            fit = learn.solve_head(through_tags=self.through_tags)
+            learn.say(str(fit))
+            self._tell("on_head_solved", fit)
             return
         if self.base_lr is None:
             is_late = self.plan.budget_s is not None and self.spent_s + stage.forecast_s > self.plan.budget_s

@@ -88,7 +88,8 @@ def choose_penalty(
 
     Args:
         fit: from rows, a penalty, where to begin and the most steps to weights.
-        judge: from weights, the rows that they were solved on and rows that were left out, to a summed loss.
+        judge: from weights, the rows that they were solved on and rows that were left out, to the loss of each picture
+            that can be judged.
         fold_of: int (V·N,), of V views of N pictures, all plain ones first; left-out ones are judged by these.
         n_views: V.
         device: of the rows.
@@ -108,8 +109,11 @@ def choose_penalty(
             rest, held = (torch.from_numpy(r).to(device) for r in (rows[~left_out], rows[left_out]))
             held = held[held < n]
             starts[fold] = fit(rest, penalty * share, starts.get(fold), STEPS_TO_CHOOSE)
-            total, count = total + float(judge(starts[fold], rest, held)), count + len(held)
-        losses[penalty] = total / max(count, 1)
+            judged = judge(starts[fold], rest, held)
+            total, count = total + float(judged.sum()), count + len(judged)
+        if not count:
+            return {}
+        losses[penalty] = total / count
         if _only_worse(list(losses.values())):
             break
     return losses

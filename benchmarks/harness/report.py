@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import statistics
 import sys
 import time
@@ -50,7 +51,10 @@ def command(argv: Sequence[str]) -> str:
         if place in words:
             at = words.index(place)
             del words[at : at + 2]
-    return " ".join(["python", f"benchmarks/{Path(argv[0]).name}", *words])
+    for place in ("--before", "--fashion"):
+        if place in words:
+            words[words.index(place) + 1] = "PATH"
+    return shlex.join(["python", f"benchmarks/{Path(argv[0]).name}", *words])
 
 
 def write(

@@ -1,6 +1,7 @@
 """One exported model for the tests of the server."""
 
 import pytest
+
 from exported_toys import toy_files, toy_predictor
 
 

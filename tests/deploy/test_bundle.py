@@ -10,11 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from exported_toys import CLASSES, toy_files, toy_predictor
 from PIL import Image
 from torch import nn
 
 import onecycle
+from exported_toys import CLASSES, toy_files, toy_predictor
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels.image import open_image

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from exported_toys import toy_predictor
 from torch import nn
 
+from exported_toys import toy_predictor
 from onecycle.data.pixels.image import Image
 from onecycle.deploy.predictor import Calibrated
 from onecycle.errors import ArgumentError

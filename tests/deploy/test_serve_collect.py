@@ -3,6 +3,7 @@
 import csv
 
 import pytest
+
 from exported_toys import toy_files
 
 pytest.importorskip("python_multipart", reason="needs the extra serve")

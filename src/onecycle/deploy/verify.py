@@ -114,8 +114,8 @@ def verify(predictor: Predictor, model: Model, files: Sequence[str], made: Seque
     return Verification(
         pictures=sum(n not in set(made) for n in predictions.files),
         made=sum(n in set(made) for n in predictions.files),
-        raw=sum(a.raw is not None for a in answers),
-        other_pixels=tuple(names[[not (a.same and a.resized_alike(model)) for a in answers]]),
+        raw=sum(a.raw for a in answers),
+        other_pixels=tuple(names[[not a.same for a in answers]]),
         max_difference=float(differences.max()),
         far=tuple(names[far]),
         other_labels=tuple(names[other_labels]),
@@ -128,9 +128,8 @@ class _Answer:
     """A picture's pixels by the exported folder, and whether they are those of the original."""
 
     pixels: np.ndarray  # uint8 (height, width, 3), as ``predict.py`` makes them
-    same: bool
-    raw: np.ndarray | None  # uint8 (H, W, 3), the whole picture, where the graph is to resize it
-    whole: np.ndarray  # uint8 (height, width, 3), that picture resized by the original
+    same: bool  # by ``predict.py`` and, where it was asked, by the resize of the graph
+    raw: bool  # whether the graph was given the whole picture, too; it is not kept, 500 of them could take 6 GB
 
     @classmethod
     def of(cls, predictor: Predictor, model: Model, name: str) -> _Answer:
@@ -139,19 +138,13 @@ class _Answer:
         try:
             pixels = model.pixels(name)
         except UNREADABLE:
-            return cls(np.zeros_like(expected), False, None, expected)
-        raw = decode_rgb(name)
+            return cls(np.zeros_like(expected), False, False)
+        same, raw = np.array_equal(pixels, expected), decode_rgb(name)
         if spec.size is None or raw.shape[0] * raw.shape[1] > LARGEST_RAW:
-            return cls(pixels, np.array_equal(pixels, expected), None, expected)
+            return cls(pixels, same, False)
         whole = centre_window(resize_pixels(raw, spec), spec)
-        return cls(pixels, np.array_equal(pixels, expected), raw, whole)
-
-    def resized_alike(self, model: Model) -> bool:
-        """Whether the graph, given the whole picture, answers as given the picture resized by the original."""
-        if self.raw is None:
-            return True
-        by_graph, by_original = (model.run(p[None])[0] for p in (self.raw, self.whole))
-        return bool(np.abs(by_graph - by_original).max() <= TOLERANCE / 10)
+        by_graph, by_original = (model.run(p[None])[0] for p in (raw, whole))
+        return cls(pixels, same and bool(np.abs(by_graph - by_original).max() <= TOLERANCE / 10), True)
 
 
 def _run(model: Model, pixels: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@
     ├── README.md         the model card
     ├── predict.py        from files to answers: numpy, Pillow and onnxruntime, nothing else
     ├── test.py           checks that the examples are answered as expected
-    ├── Dockerfile
+    ├── Dockerfile       the same in a container, with the versions that it was verified with
     └── examples/         pictures, and expected.json
 
 It is written beside its name and gets it only once it was verified.
@@ -20,6 +20,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,11 +45,12 @@ if TYPE_CHECKING:
     from onecycle.deploy.predictor import Predictor
 
 SCHEMA = 1
-PORTABLE = Path(__file__).parent / "portable"
-FILES = ("predict.py", "test.py", "Dockerfile")
+PORTABLE, TEMPLATES = (Path(__file__).parent / name for name in ("portable", "templates"))
+FILES = ("predict.py", "test.py")
 MOST_PICTURES = 500
 """Pictures of the validation part that an export is verified with, where there are so many."""
 
+DOCKERFILE = "Dockerfile"
 EXAMPLES = 3
 _PACKAGES = ("torch", "timm", "onnx", "onnxruntime", "numpy", "pillow")
 
@@ -118,6 +120,8 @@ def _write(predictor: Predictor, new: Path, files: Sequence[str], card: Card, *,
     for name in FILES:
         shutil.copyfile(PORTABLE / name, new / name)
     _write_manifest(new, manifest := _manifest(predictor, card))
+    container = (TEMPLATES / DOCKERFILE).read_text(encoding="utf-8").format(**manifest["versions"])
+    (new / DOCKERFILE).write_text(container, encoding="utf-8")
     model = open_model(new)
     with TemporaryDirectory() as drawn:
         verification = verify(predictor, model, files, made_pictures(Path(drawn)))
@@ -150,7 +154,11 @@ def _manifest(predictor: Predictor, card: Card) -> dict[str, Any]:
         "onnx": {"opset": OPSET, "input": "pictures uint8 (N, H, W, 3), RGB", "precision": "fp32"},
         "scores": card.scores,
         "class_quality": card.class_quality,
-        "versions": {"onecycle": onecycle.__version__, **{p: importlib.metadata.version(p) for p in _PACKAGES}},
+        "versions": {
+            "onecycle": onecycle.__version__,
+            "python": ".".join(map(str, sys.version_info[:2])),
+            **{p: importlib.metadata.version(p) for p in _PACKAGES},
+        },
     }
 
 
@@ -168,15 +176,18 @@ def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def _write_examples(model: Model, folder: Path, files: Sequence[str]) -> None:
-    """Copy pictures with different labels, and write what the model answers."""
+    """Copy pictures, with different labels where there are, and write what the model answers."""
     folder.mkdir()
-    chosen: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}
+    first: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}
+    others: list[tuple[str, dict[str, Any]]] = []
     with only_pillow():
         for file, answer in zip(files, model.predict(files), strict=True):
-            if "error" not in answer:
-                chosen.setdefault(tuple(answer["labels"]), (file, answer))
+            if "error" in answer:
+                continue
+            if first.setdefault(tuple(answer["labels"]), (file, answer))[0] != file and len(others) < EXAMPLES:
+                others.append((file, answer))
     expected = []
-    for i, (file, answer) in enumerate(list(chosen.values())[:EXAMPLES], 1):
+    for i, (file, answer) in enumerate([*first.values(), *others][:EXAMPLES], 1):
         name = f"{i}{Path(file).suffix.lower()}"
         shutil.copyfile(file, folder / name)
         expected.append(answer | {"file": f"examples/{name}"})

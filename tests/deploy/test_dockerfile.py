@@ -1,4 +1,4 @@
-"""The steps of an exported folder's Dockerfile: in a fresh environment, without Docker, they end in the expected answers.
+"""The steps of an exported folder's Dockerfile, in a fresh environment and without Docker, give the expected answers.
 
 The environment stands for the image: a virtual one of the Python that the file names, into which its RUN lines install.
 """

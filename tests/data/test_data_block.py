@@ -45,6 +45,20 @@ def test_labels_from_folder_pattern_function_and_several_columns(colour_path):
     assert (labels.classes, labels.is_multi, labels.targets.sum()) == (["even", "first"], True, 31)
 
 
+def test_a_pattern_is_searched_in_the_whole_path(colour_path):
+    split = pictures(colour_path).split_none()
+    assert split.label_from_re(r"/(tr[^/]+)/p").labels.classes == ["train"]
+    assert split.label_from_re(rf"{colour_path.resolve().name}/([a-z]+)/", full_path=True).labels.classes == ["train"]
+
+
+def test_one_column_may_stand_in_a_list(colour_path):
+    frame = pd.read_csv(colour_path / "labels.csv")
+    names = ImageList.from_df(frame, colour_path, cols=["name"], folder="train", suffix=".jpg")
+    assert names.paths == pictures(colour_path).paths
+    with pytest.raises(ArgumentError, match="expected one column, received"):
+        ImageList.from_df(frame, colour_path, cols=["name", "label"])
+
+
 def test_the_splits(colour_path):
     images = pictures(colour_path)
     n = len(images)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from onecycle.data.augment import transforms as T
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, OnecycleWarning
 
 
 def _as_dicts(tfms: list[T.Transform]) -> list[dict[str, Any]]:
@@ -52,6 +52,12 @@ def test_the_lessons_arguments() -> None:
     assert by_name["contrast"].param("scale") == pytest.approx((0.9, 1 / 0.9))
 
 
+def test_a_zoom_below_1_zooms_nothing_as_in_v1_and_is_said() -> None:
+    with pytest.warns(OnecycleWarning, match=r"max_zoom=0\.9 is below 1"):
+        train, _ = T.get_transforms(max_zoom=0.9)
+    assert "zoom" not in [t.name for t in train]
+
+
 def test_what_is_switched_off_is_left_out() -> None:
     train, _ = T.get_transforms(
         do_flip=False, max_rotate=0, max_zoom=1, max_lighting=0, max_warp=0, p_affine=1, p_lighting=1
@@ -80,7 +86,6 @@ def test_extra_transforms_follow_even_from_nested_lists() -> None:
     ("arguments", "word"),
     [
         ({"max_rotate": -1}, "max_rotate"),
-        ({"max_zoom": 0.9}, "max_zoom"),
         ({"max_lighting": 1.0}, "max_lighting"),
         ({"max_lighting": -0.1}, "max_lighting"),
         ({"max_warp": 1.0}, "max_warp"),

@@ -224,7 +224,7 @@ def test_most_confused_orders_by_count_then_by_row_and_drops_the_diagonal() -> N
 
 def test_methods_for_tags_say_so_where_pictures_have_one_label() -> None:
     found = random_single()
-    for call in (found.tag_tables, found.tag_report, found.tag_losses, found.plot_multi_top_losses):
+    for call in (found.tag_tables, found.tag_report, found.tag_losses):
         with pytest.raises(ArgumentError, match="several labels, and these have one each"):
             call()
     with pytest.raises(ArgumentError, match=r"thresh=0\.3 has no meaning with one label"):
@@ -390,6 +390,15 @@ def test_multi_top_losses_show_wrong_pictures_and_return_all_of_them(capsys: pyt
     assert [int(image.px[0, 0, 0]) for image in returned] == [0, 2]
     with pytest.raises(ArgumentError, match="at least 1; received 0"):
         found.plot_multi_top_losses(0)
+
+
+def test_multi_top_losses_of_single_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    found = from_pairs(["a", "b"], [(0, 0), (0, 1), (1, 1)])
+    assert found.plot_multi_top_losses() is None
+    assert capsys.readouterr().out == "1 misclassified samples over 3 samples in the validation set.\n"
+    assert plt.gcf().axes[0].get_title() == "Predicted: b 0.80\nActual: a\nLoss: 2.30"
+    with pytest.raises(ArgumentError, match=r"thresh=0\.3 has no meaning"):
+        found.plot_multi_top_losses(thresh=0.3)
 
 
 def test_multi_top_losses_without_a_mistake_draw_nothing(capsys: pytest.CaptureFixture[str]) -> None:

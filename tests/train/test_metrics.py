@@ -504,6 +504,19 @@ def test_unfit_options() -> None:
         M.FBeta(treshold=0.5)
 
 
+def test_the_weights_of_kappa_can_be_assigned_as_in_v1() -> None:
+    logits, targets = torch.eye(3)[torch.tensor([0, 1, 2, 2, 0])], torch.tensor([0, 1, 2, 0, 1])
+    kappa = M.KappaScore()
+    kappa.weights = "quadratic"
+    assert float(kappa(logits, targets)) == pytest.approx(
+        sk.cohen_kappa_score(targets, [0, 1, 2, 2, 0], weights="quadratic")
+    )
+    with pytest.raises(ArgumentError, match="'linear', 'quadratic', got 'cubic'"):
+        kappa.weights = "cubic"
+    with pytest.raises(ArgumentError, match="no 'weight'"):
+        kappa.weight = "linear"
+
+
 @pytest.mark.parametrize(
     "metric", [sk.roc_auc_score, partial(sk.f1_score, average="macro"), lambda y_true, y_pred: 0.0]
 )

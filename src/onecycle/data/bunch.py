@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, get_type_hints
 
@@ -32,7 +32,15 @@ from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.picture_file import Source
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
 from onecycle.data.pixels.store import LOADING_THREADS, PixelStore
-from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, check_keywords, warn
+from onecycle.errors import (
+    ArgumentError,
+    DataError,
+    DataWarning,
+    OnecycleWarning,
+    UnreadableImagesError,
+    check_keywords,
+    warn,
+)
 from onecycle.files import absolute_name
 from onecycle.text import option, plural, shown
 
@@ -241,7 +249,7 @@ class ImageDataBunch:
         valid_pct: float = 0.2,
         seed: int | None = None,
         *,
-        fn_col: int | str = 0,
+        fn_col: Columns = 0,
         label_col: Columns = 1,
         suffix: str = "",
         path_parts: int | None = None,
@@ -305,7 +313,7 @@ class ImageDataBunch:
         valid_pct: float = 0.2,
         seed: int | None = None,
         *,
-        fn_col: int | str = 0,
+        fn_col: Columns = 0,
         label_col: Columns = 1,
         suffix: str = "",
         path_parts: int | None = None,
@@ -853,8 +861,14 @@ class _Loading:
 
 
 def _checked_device(device: str | torch.device | None) -> torch.device:
-    """Return the device that was asked for; by default the GPU where there is one, else the CPU."""
+    """Return the device that was asked for; by default the GPU; where there is none, the CPU in any case."""
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ArgumentError(f"device={str(device)!r} was asked for, but PyTorch sees no GPU here; leave device out")
+        _say_no_gpu(str(device))
+        return torch.device("cpu")
     return chosen
+
+
+@cache
+def _say_no_gpu(asked: str) -> None:
+    warn(f"device={asked!r} was asked for, but PyTorch sees no GPU here: all runs on the CPU", OnecycleWarning)

@@ -27,7 +27,7 @@ from onecycle.data.labels import splits
 from onecycle.data.labels.find.split import find_split, part_of
 from onecycle.data.labels.items import Label, labels_from_pattern
 from onecycle.data.labels.read import are_flag_cells, column, flags
-from onecycle.data.labels.table import LabelTable
+from onecycle.data.labels.table import Columns, LabelTable
 from onecycle.errors import ArgumentError, DataError, RenamedWarning, warn
 
 
@@ -80,7 +80,7 @@ class ImageList(LabelTable):
         valid_pct: float = 0.2,
         seed: int | None = None,
         *,
-        cols: int | str | Sequence[int | str] = 1,
+        cols: Columns = 1,
         label_delim: str | None = None,
         group_col: int | str | None = None,
     ) -> SplitList:
@@ -201,11 +201,7 @@ class SplitList:
         return LabeledLists.of(table, self.split)
 
     def label_from_df(
-        self,
-        cols: int | str | Sequence[int | str] = 1,
-        *,
-        label_delim: str | None = None,
-        classes: Sequence[Label] | None = None,
+        self, cols: Columns = 1, *, label_delim: str | None = None, classes: Sequence[Label] | None = None
     ) -> LabeledLists:
         """Label from column ``cols`` of the table; several columns are 0/1 flags, one a tag."""
         table = self.pictures.with_label_columns(cols, label_delim=label_delim, classes=classes)
@@ -216,8 +212,9 @@ class SplitList:
         return self.label_from_list(self.pictures.folder_names(), classes=classes)
 
     def label_from_re(self, pat: str | re.Pattern[str], full_path: bool = False) -> LabeledLists:
-        """Label with group 1 of ``pat`` searched in the file name (or, with ``full_path``, in the posix path)."""
-        return self.label_from_list(labels_from_pattern(self.pictures.paths, pat, full_path=full_path))
+        """Label with group 1 of ``pat`` searched in the posix path; with ``full_path``, in the absolute one."""
+        paths = self.pictures.absolute().paths if full_path else self.pictures.paths
+        return self.label_from_list(labels_from_pattern(paths, pat))
 
     def label_from_func(
         self, func: Callable[[Any], object], *, label_delim: str | None = None, classes: Sequence[Label] | None = None

@@ -331,21 +331,20 @@ class ClassificationInterpretation:
         figsize: tuple[float, float] = (8, 8),
         save_misclassified: bool = False,
         *,
-        thresh: Thresh = DEFAULT_THRESH,
+        thresh: Thresh | None = None,
     ) -> list[Any] | None:
-        """Show the pictures with at least one wrong tag that have the largest losses, with all their tags.
+        """Show the pictures with a wrong label or tag that have the largest losses, with all their labels.
 
         Args:
             samples: how many pictures.
             figsize: (width, height) in inches of the whole figure.
-            save_misclassified: return every picture with a wrong tag, largest loss first.
-            thresh: one threshold, or one a tag.
+            save_misclassified: return every such picture, largest loss first.
+            thresh: one threshold, or one a tag; for several labels a picture None means 0.5.
         """
         from onecycle.evaluation import plots
 
         if samples < 1:
             raise ArgumentError(f"samples is a number of pictures, at least 1; received {samples}")
-        self._need_tags("plot_multi_top_losses")
         p = self._decided(thresh)
         order = [i for i in _ranked(self.losses, None, True)[1].tolist() if (p.predicted[i] != p.truth[i]).any()]
         print(f"{len(order)} misclassified samples over {len(self)} samples in the {self._part_name()}.")

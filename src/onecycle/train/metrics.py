@@ -381,22 +381,25 @@ class ConfusionMatrix:
         return torch.from_numpy(_confusion(logits, targets))
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class KappaScore:
     """Cohen's kappa: agreement beyond what the two class frequencies alone would give.
 
     Args:
         weights: None (all errors cost the same), 'linear' or 'quadratic' (by the distance of the indices of
-            all C classes, absent ones too, for classes that have an order).
+            all C classes, absent ones too, for classes that have an order); may be assigned later, as in v1.
     """
 
     weights: str | None = None
     _: KW_ONLY
     name: str = "kappa_score"
 
-    def __post_init__(self) -> None:
-        if self.weights not in (None, "linear", "quadratic"):
-            raise ArgumentError(f"KappaScore knows weights None, 'linear', 'quadratic', got {self.weights!r}")
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "weights" and value not in (None, "linear", "quadratic"):
+            raise ArgumentError(f"KappaScore knows weights None, 'linear', 'quadratic', got {value!r}")
+        if name not in ("weights", "name"):
+            raise ArgumentError(f"KappaScore has weights and name, and no {name!r}")
+        super().__setattr__(name, value)
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         _checked("KappaScore", logits, targets)

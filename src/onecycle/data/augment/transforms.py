@@ -14,7 +14,7 @@ from numbers import Real
 from typing import Any, Literal, NamedTuple
 
 from onecycle.data.pixels.resize import as_size
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, OnecycleWarning, warn
 
 Kind = Literal["pad", "coord", "affine", "lighting", "pixel", "cutout", "crop"]
 Param = float | str | tuple[float, ...] | None
@@ -301,7 +301,7 @@ def get_transforms(
         do_flip: mirror left and right for half of the pictures.
         flip_vert: with ``do_flip``, all 8 positions of a square instead (satellite, microscope).
         max_rotate: rotate by up to so many degrees either way; 0 or None: not at all.
-        max_zoom: magnify by 1 to ``max_zoom``; 1 or None: not at all.
+        max_zoom: magnify by 1 to ``max_zoom``; 1, less or None: not at all.
         max_lighting: brightness and contrast, 0 <= max_lighting < 1; 0 or None: not at all.
         max_warp: change of the point of view, 0 <= max_warp < 1; 0 or None: not at all.
         p_affine: probability of each of rotation, zoom and warp.
@@ -319,7 +319,9 @@ def get_transforms(
     if turn < 0:
         raise ArgumentError(f"max_rotate is in degrees, 0 or more; received {turn}")
     if largest < 1:
-        raise ArgumentError(f"max_zoom is a magnification, 1 or more (1: no zoom); received {largest}")
+        warn(
+            f"max_zoom={largest} is below 1, so no picture is zoomed: it is the largest magnification", OnecycleWarning
+        )
     for name, value in (("max_lighting", light), ("max_warp", warp)):
         if not 0 <= value < 1:
             raise ArgumentError(f"{name} must be 0 or more and below 1; received {value}")

@@ -194,8 +194,8 @@ def get_image_files(c: str | Path, check_ext: bool = True, recurse: bool = False
     return sorted(p for p in files if p.is_file() and not p.name.startswith("."))
 
 
-def labels_from_pattern(paths: Sequence[str], pattern: str | re.Pattern[str], *, full_path: bool = True) -> list[str]:
-    """Return group 1 of ``pattern`` searched in each posix path (or file name).
+def labels_from_pattern(paths: Sequence[str], pattern: str | re.Pattern[str]) -> list[str]:
+    """Return group 1 of ``pattern`` searched in each posix path.
 
     Raises:
         LabelError: a name that the pattern does not match.
@@ -209,7 +209,7 @@ def labels_from_pattern(paths: Sequence[str], pattern: str | re.Pattern[str], *,
         raise ArgumentError(f"the pattern {regex.pattern!r} has no group; put the label part in parentheses")
 
     def label_of(path: str) -> str:
-        text = Path(path).as_posix() if full_path else Path(path).name
+        text = Path(path).as_posix()
         match = regex.search(text)
         if match is None or match.group(1) is None:
             raise LabelError(f'Failed to find "{regex.pattern}" in "{text}": every name must match the pattern')

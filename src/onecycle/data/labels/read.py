@@ -303,12 +303,16 @@ def picture_as_name(df: pd.DataFrame) -> str:
     return ""
 
 
-def column(df: pd.DataFrame, which: int | str, *, source: Source) -> pd.Series[Any]:
-    """Return one column of ``df`` by position or name.
+def column(df: pd.DataFrame, which: int | str | Sequence[int | str], *, source: Source) -> pd.Series[Any]:
+    """Return one column of ``df`` by position or name, or by a sequence of one.
 
     Raises:
         ArgumentError: there is no such column.
     """
+    if not isinstance(which, (int, str)):
+        if len(which) != 1:
+            raise ArgumentError(f"{source}: expected one column, received {list(which)}")
+        which = which[0]
     if isinstance(which, str):
         if which not in df.columns:
             raise ArgumentError(f"{source} has no column {which!r}; its columns are {list(df.columns)}")

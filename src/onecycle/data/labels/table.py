@@ -27,7 +27,7 @@ from onecycle.files import absolute_name
 from onecycle.text import option, plural, shown
 
 Columns = int | str | Sequence[int | str]
-"""One column with the labels, or several with 0/1, each named as its tag."""
+"""One column (of labels, or of file names in a sequence of one), or several with 0/1, each named as its tag."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class LabelTable:
         *,
         header: int | Literal["infer"] | None = "infer",
         delimiter: str | None = None,
-        cols: int | str = 0,
+        cols: Columns = 0,
         folder: str | Path | None = None,
         suffix: str = "",
         path_parts: int | None = None,
@@ -145,7 +145,7 @@ class LabelTable:
         df: pd.DataFrame,
         path: str | Path,
         *,
-        cols: int | str = 0,
+        cols: Columns = 0,
         folder: str | Path | None = None,
         suffix: str = "",
         path_parts: int | None = None,
@@ -159,7 +159,7 @@ class LabelTable:
         cls,
         df: pd.DataFrame,
         path: str | Path,
-        cols: int | str,
+        cols: Columns,
         folder: str | Path | None,
         suffix: str,
         source: Source,

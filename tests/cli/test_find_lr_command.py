@@ -17,8 +17,9 @@ from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 
 
-def find(data, out, **how) -> str:
-    config = RunConfig.merged(None, {"data": str(data), "csv": "labels.csv", "size": 32, "out": str(out)})
+def find(data, out, *, levels: int | str = "auto", **how) -> str:
+    given = {"data": str(data), "csv": "labels.csv", "size": 32, "out": str(out), "levels": levels}
+    config = RunConfig.merged(None, given)
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
         assert run_lr_find(config, **how) == 0
@@ -44,6 +45,18 @@ def test_the_answer_its_files_and_the_next_command(colour_path, tmp_path):
     assert 1e-5 < float(command[command.index("--lr") + 1]) < 1
     prose = [line for line in out.splitlines() if "onecycle train" not in line and str(tmp_path) not in line]
     assert max(map(len, prose)) <= 80  # commands and paths stay whole where there is no terminal
+
+
+def test_the_sweeps_are_of_the_head_that_is_asked_for(colour_path, tmp_path):
+    losses = []
+    for levels in ("none", 2):
+        command = shlex.split(find(colour_path, tmp_path / str(levels), levels=levels).strip().splitlines()[-1])
+        (folder,) = (tmp_path / str(levels)).iterdir()
+        rows = csv.DictReader(RunFolder.open(folder).lr_find.read_text().splitlines())
+        losses.append(float(next(rows)["loss"]))
+        assert command[command.index("--levels") + 1] == str(levels)
+    assert losses[1] == pytest.approx(np.log(3), abs=1e-3)  # a linear head begins with the shares of the classes
+    assert losses[0] != losses[1]
 
 
 def test_json_and_quiet(colour_path, tmp_path):

@@ -23,7 +23,7 @@ from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner
 from onecycle.runs.predictions import read_predictions
-from onecycle.train.checkpoint import read_weights
+from onecycle.train.checkpoint import read_manifest, read_weights
 from processes import start_command
 
 
@@ -106,6 +106,24 @@ def test_a_stop_while_the_last_stages_train_goes_on_with_them(colour_path, tmp_p
     stop_after(99)
     assert train(None, resume=run.path).code == 0
     assert stages(run) == ["head", *["last stages"] * 3]
+
+
+@pytest.mark.parametrize(("levels", "at_epoch"), [(2, 2), ("none", 1)])
+def test_the_stages_that_the_head_reads_are_those_of_the_run_after_a_stop(
+    colour_path, tmp_path, stop_after, levels, at_epoch
+):
+    stop_after(at_epoch)
+    given = {"csv": "labels.csv", "freeze_epochs": None if levels == 2 else 2, "epochs": 2, "levels": levels}
+    said = train(quick(colour_path, tmp_path, **given, early_stop=False))
+    assert f"levels {levels} (option)" in " ".join(said.out.split())
+    run = RunFolder.open(tmp_path / "latest")
+    stop_after(99)
+    assert train(None, resume=run.path).code == 0
+    assert RunConfig.read(run.config).levels == levels
+    assert read_manifest(run.model_stem)["network"]["head"] == (
+        {"levels": 2, "views": 2} if levels == 2 else {"levels": None}
+    )
+    assert stages(run)[-2:] == ["last stages" if levels == 2 else "all layers"] * 2
 
 
 def test_a_stop_in_the_heads_stage_begins_it_again(colour_path, tmp_path, stop_after):

@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 
 from onecycle.model.choice import Chosen
+from onecycle.model.levels import BodyLevels
 from onecycle.model.weights import PACKAGED
 from onecycle.runs.build import layout_of, make_bunch, make_learner, metrics_of, settled, with_batches, with_size
 from onecycle.runs.config import DEFAULT_EPOCHS, RunConfig
@@ -120,6 +121,23 @@ def test_the_learner_is_that_of_the_settings(colour_path, tmp_path):
     assert learn.silent
     assert learn.path == tmp_path
     assert not next(learn.model.parameters()).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("given", "head"),
+    [
+        ({}, {}),
+        ({"levels": "none"}, {"levels": None}),
+        ({"levels": 2}, {"levels": 2, "views": 2}),
+        ({"levels": 2, "flip_vert": True}, {"levels": 2, "views": 4}),
+        ({"levels": 2, "test_views": False}, {"levels": 2, "views": 1}),
+    ],
+)
+def test_the_head_reads_the_stages_of_the_settings(colour_path, tmp_path, given, head):
+    asked = config(data=str(colour_path), csv="labels.csv", size=32, **given)
+    learn = make_learner(asked, make_bunch(asked, layout_of(asked)), tmp_path)
+    assert learn.network["head"] == head
+    assert [len(m.at) + m.with_last for m in learn.model if isinstance(m, BodyLevels)] == [2] * ("views" in head)
 
 
 def test_metrics_of_the_log():

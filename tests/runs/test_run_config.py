@@ -78,6 +78,8 @@ def test_every_setting_is_written_once():
         ("data: x\nlr: .nan", "lr should be"),
         ("data: x\nepochs: 2\nminutes: 3", "epochs and minutes both"),
         ("data: x\nepochs: 0\nfreeze_epochs: 0", "nothing to train"),
+        ("data: x\nlevels: all", r"run\.yaml: levels should be auto, none or the number of stages .*; received 'all'"),
+        ("data: x\nlevels: 0", "levels should be auto, none or the number .* 1 or more; received 0"),
         ("data: x\ndata: y", "lines 1 and 2: 'data' is set twice"),
         ("size: 3", "does not say which data"),
         ("data: [", "is not valid YAML"),
@@ -122,6 +124,13 @@ def test_enumerations_and_paths_are_taken():
 
     config = RunConfig.merged(None, {"data": Path("a/b"), "allow": (Word.leaks,)})
     assert (config.data, config.allow, type(config.allow[0])) == ("a/b", ["leaks"], str)
+
+
+@pytest.mark.parametrize("levels", ["auto", "none", 3])
+def test_levels_are_words_or_a_number_in_the_file_and_in_the_command(tmp_path, levels):
+    config = RunConfig.merged(None, {"data": "x", "levels": levels})
+    assert from_text(tmp_path, config.to_yaml()).levels == levels
+    assert config.command() == "onecycle train x" + ("" if levels == "auto" else f" --levels {levels}")
 
 
 def test_a_wrong_option_is_named_without_a_line():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import typer
 
-from onecycle.runs.config import Column, kinds, option_of, settings
+from onecycle.runs.config import Column, Levels, kinds, option_of, settings
 
 if TYPE_CHECKING:
     from onecycle.data.labels.find.columns import LayoutOptions
@@ -24,11 +24,12 @@ TABLE = (
     "group_col", "split_col",
 )  # fmt: skip
 SPLIT = ("valid_pct", "seed", "stratify")
-FIND_LR = ("data", "arch", "weights", "size", "bs", *TABLE, *SPLIT, "name", "out")
+FIND_LR = ("data", "arch", "weights", "levels", "size", "bs", *TABLE, *SPLIT, "name", "out")
 TRAIN = (
-    "data", "epochs", "minutes", "lr", "freeze_epochs", "early_stop", "through_tags", "arch", "weights", "size", "bs",
-    "flip", "flip_vert", "max_rotate", "max_zoom", "max_lighting", "max_warp", *TABLE, "split", *SPLIT, "audit",
-    "together", "allow", "label_check", "decide_for", "test_views", "thresholds", "calibrate", "name", "out", "track",
+    "data", "epochs", "minutes", "lr", "freeze_epochs", "early_stop", "through_tags", "arch", "weights", "levels",
+    "size", "bs", "flip", "flip_vert", "max_rotate", "max_zoom", "max_lighting", "max_warp", *TABLE, "split", *SPLIT,
+    "audit", "together", "allow", "label_check", "decide_for", "test_views", "thresholds", "calibrate", "name", "out",
+    "track",
 )  # fmt: skip
 """Settings that a command has, in the order of its help page."""
 
@@ -90,7 +91,7 @@ def _parameter(name: str) -> inspect.Parameter:
 def _kind(name: str) -> Any:
     """Return the type of a setting as the command line reads it."""
     kind = kinds()[name]
-    if kind == Column:
+    if kind in (Column, Levels):
         return str
     if get_origin(kind) is list:
         words = get_args(get_args(kind)[0])
@@ -99,10 +100,11 @@ def _kind(name: str) -> Any:
 
 
 def _read(name: str, value: Any) -> Any:
-    """Return a setting as a config file would have it: columns by position are numbers."""
+    """Return a setting as a config file would have it: columns by position and numbers of stages are numbers."""
     if isinstance(value, (list, tuple)):
         return [str(word) for word in value]
-    return int(value) if kinds()[name] == Column and value is not None and value.isdecimal() else value
+    is_number = kinds()[name] in (Column, Levels) and value is not None and value.isdecimal()
+    return int(value) if is_number else value
 
 
 def layout_options(passed: Mapping[str, Any]) -> LayoutOptions:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from onecycle.data.audit.findings import AuditReport
-from onecycle.data.augment.transforms import get_transforms
+from onecycle.data.augment.transforms import get_transforms, mirrored_views
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.labels.splits import Split, keep_together
@@ -193,7 +193,7 @@ def make_learner(
         data: of the run, or a bunch without pictures.
         folder: of the run: models go to ``model`` below it.
         pretrained: False where weights are loaded afterwards.
-        head: options of the head that these weights have; None for the usual one.
+        head: options of the head that these weights have; None for that of the settings.
 
     Raises:
         WeightsError, ArgumentError: as ``cnn_learner``.
@@ -206,8 +206,17 @@ def make_learner(
         path=folder,
         model_dir="model",
         silent=True,
-        **(head or {}),
+        **(_head_of(config, data) if head is None else head),
     )
+
+
+def _head_of(config: RunConfig, data: ImageDataBunch) -> dict[str, Any]:
+    """Return the options of the head that is asked for; none where ``fine_tune`` exchanges the usual one."""
+    if config.levels == AUTO:
+        return {}
+    if isinstance(config.levels, str):
+        return {"levels": None}
+    return {"levels": config.levels, "views": mirrored_views(data.train_tfms) if config.test_views else 1}
 
 
 def described(layout: DataLayout) -> dict[str, Any]:

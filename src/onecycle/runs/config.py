@@ -41,6 +41,9 @@ of which half are run on smaller pictures. They take about two minutes on two co
 
 Column = int | str | None
 
+Levels = int | str
+"""As ``cnn_learner`` has them, where ``none`` is its None."""
+
 TABLE, SPLIT = "The table, where it is not found by looking", "The split"
 NETWORK, TRAINING = "What the network sees", "The network and its training"
 STOPS, AFTER, RUN = "What stops a run", "After training", "The run"
@@ -135,6 +138,9 @@ class RunConfig:
         "Any timm network; auto: the best that fits the time, fetched if need be; default: the best that is here.",
     )
     weights: str | None = setting(None, TRAINING, "PATH", "File or folder of pretrained weights.")
+    levels: Levels = setting(
+        AUTO, TRAINING, "N", "Stages that the head reads: the last N; auto: all; none: fastai v1's head; default {}."
+    )
     # These are keywords of ``Learner.fine_tune``, too, and said in its words; defaults are the command's own.
     epochs: int | None = setting(
         None, TRAINING, "N", f"After the head's stage; 0 for the head alone; default {DEFAULT_EPOCHS}.", ge=0
@@ -290,6 +296,10 @@ def _checked(values: Mapping[str, Any], where: Mapping[str, str] | None = None, 
         raise ArgumentError(f"{file}epochs and minutes both say how long to train ({epochs} and {minutes}); keep one")
     if epochs == 0 and checked["freeze_epochs"] == 0:
         raise ArgumentError(f"{file}there is nothing to train: epochs and freeze_epochs are both 0")
+    levels = checked["levels"]
+    if levels not in (AUTO, "none") and (isinstance(levels, str) or levels < 1):
+        stages = "auto, none or the number of stages that the head reads, 1 or more"
+        raise ArgumentError(f"{file}levels should be {stages}; received {levels!r}")
     if checked["decide_for"] is not None:
         _check_measure(checked, file)
     return checked

@@ -15,7 +15,7 @@ from onecycle.learner.heads.solved import HeadFit
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
 from onecycle.runs.checkpoints import RunCheckpoints, write_sweeps
-from onecycle.runs.config import DEFAULT, RunConfig
+from onecycle.runs.config import AUTO, DEFAULT, RunConfig
 from onecycle.text import format_time
 from onecycle.train.log.recorder import EpochRow
 
@@ -30,6 +30,7 @@ def show_plan(config: RunConfig, plan: Plan, screen: Screen) -> None:
     origin = config.origin("minutes" if minutes is not None else "epochs")
     values = [
         f"{config.arch} ({config.origin('arch')})",
+        *([f"levels {config.levels} ({config.origin('levels')})"] if config.levels != AUTO else []),
         f"size {config.size or 0} ({config.origin('size')})",
         f"batch {config.bs} ({config.origin('bs')})",
         f"{length} ({origin}{': --epochs, --minutes' if origin == DEFAULT else ''})",
@@ -58,7 +59,7 @@ def show_plan(config: RunConfig, plan: Plan, screen: Screen) -> None:
     )  # fmt: skip
 
 
-_TOLD = ("arch", "size", "bs", "epochs", "minutes", "lr", "seed", "valid_pct", "stratify")
+_TOLD = ("arch", "levels", "size", "bs", "epochs", "minutes", "lr", "seed", "valid_pct", "stratify")
 
 
 class RunProgress(StageCallback):

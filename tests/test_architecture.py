@@ -18,7 +18,8 @@ FLOORS = {
     "learner": 5,
     "runs": 6,
     "vision": 8,
-    "cli": 10, "__main__": 11,
+    "fastai1": 9,
+    "as_fastai": 10, "cli": 10, "__main__": 11,
 }  # fmt: skip
 """Rooms (folders) and single files beside them, with their floors; what is not here has no place in the house."""
 FORMULAS = "evaluation.scores"

@@ -13,6 +13,7 @@
     │       └── UnsafeFileError           one that would have to run code to be read
     ├── OutputError (OSError)             a file or folder cannot be written
     ├── ExportError (ValueError)          an exported model that does not answer as the one that it was made from
+    ├── OutOfScopeError (ImportError)     a part of fastai v1 that is not here, or another fastai in the way
     ├── DivergedError (ArithmeticError)   the training loss became NaN or infinite
     └── OutOfMemoryError (MemoryError)    the smallest slice of a batch does not fit into memory
 
@@ -103,6 +104,10 @@ class ExportError(OnecycleError, ValueError):
 
 class OutputError(OnecycleError, OSError):
     """A file or folder cannot be written."""
+
+
+class OutOfScopeError(OnecycleError, ImportError):
+    """A part of fastai v1 that onecycle does not have, or another fastai that was imported before."""
 
 
 class DivergedError(OnecycleError, ArithmeticError):

@@ -131,6 +131,7 @@ class Learner:
             bn_wd=options.get("bn_wd", True),
             seed=data.seed,
         )
+        self.trainer.move_loss()
         self._data = data
         self._layers = Layers()
         self.layer_groups = layer_groups or [nn.ModuleList(cnn.flatten_leaves(model))]
@@ -168,6 +169,7 @@ class Learner:
         misfits.warn_of_stats(self.seen, bunch.stats or self.stats)
         self._data = bunch
         self.model.to(bunch.device)
+        self.trainer.move_loss()
 
     @property
     def norm_stats(self) -> Stats | None:
@@ -184,6 +186,7 @@ class Learner:
     @loss_func.setter
     def loss_func(self, value: Any) -> None:
         before, self.trainer.loss_func = self.activation, loss_for_data(self._data, value, None)
+        self.trainer.move_loss()
         self.trainer.optimizer = None
         if self.activation is not before:
             self.forget_calibration()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import Labels
@@ -112,13 +111,10 @@ def loss_for_data(data: ImageDataBunch, loss_func: Any, class_weights: ClassWeig
     train = data.split.train
     if loss_func is not None:
         check_loss(loss_func, data.is_multi, data.c)
-    made = make_loss(
+    return make_loss(
         loss_func,
         is_multi=data.is_multi,
         class_counts=torch.from_numpy(data.labels.counts(train)),
         n=len(train),
         class_weights=class_weights,
     )
-    if class_weights is not None and isinstance(made, nn.Module):
-        made.to(data.device)
-    return made

@@ -138,7 +138,9 @@ def averaged(
     if beta is None:
         return [plain, views, targets]
     probs = plain * beta + views * (1 - beta)
-    return [probs, targets, *([loss_of_probs(learn.loss_func, probs, targets)] if with_loss else [])]
+    device = learn.data.device  # where the loss's weights are
+    losses = [loss_of_probs(learn.loss_func, probs.to(device), targets.to(device)).cpu()] if with_loss else []
+    return [probs, targets, *losses]
 
 
 def loss_of_probs(loss_func: LossFunc, probs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -24,6 +24,7 @@ from onecycle.errors import ArgumentError, DivergedError, OnecycleWarning, warn
 from onecycle.text import option
 from onecycle.train.device.batch_split import BatchSplit, is_out_of_memory, loss_shares, split_message, take_rows
 from onecycle.train.device.host_memory import keep_freed_memory
+from onecycle.train.device.placement import loss_on
 from onecycle.train.device.precision import Precision
 from onecycle.train.device.random_state import keep_random_state, mix_seed, seed_device
 from onecycle.train.evaluate import BatchLike, Loader, evaluate, measured
@@ -201,6 +202,10 @@ class Trainer:
             self.model.to(memory_format=precision.memory_format)
             if self.optimizer is not None:
                 self.optimizer.lay_out_like_parameters()
+
+    def move_loss(self) -> None:
+        """Bring the weights of the loss to where the model is."""
+        self.loss_func = loss_on(self.loss_func, self.device)
 
     def describe(self, callbacks: Sequence[Callback] = ()) -> list[str]:
         """Name the loss, the optimizer and the callbacks, a line each."""
@@ -436,6 +441,7 @@ class Trainer:
         validated: bool = False,
     ) -> Iterator[Optimizer]:
         """Set up the state of a fit, and leave everything consistent however it ends."""
+        self.move_loss()
         optimizer = self.ensure_optimizer()
         optimizer.wd = self.wd if wd is None else wd
         mom = optimizer.mom

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from onecycle.data.audit.audit import audit_table
 from onecycle.data.audit.findings import AuditReport
 from onecycle.data.audit.rows import check_files_exist, oddities, unreadable_message, unseen_items
 from onecycle.data.augment.augmenter import BatchAugmenter
-from onecycle.data.augment.transforms import Transform, flatten
+from onecycle.data.augment.transforms import flatten
 from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats, picture_batches
 from onecycle.data.datasets import FixedList, ImageDataset, draw_grid, make_datasets
 from onecycle.data.labels.find.split import part_of
@@ -28,82 +28,19 @@ from onecycle.data.labels.prevalence import Prevalence, prevalence
 from onecycle.data.labels.relabel import relabelled
 from onecycle.data.labels.splits import DEFAULT_SEED, Split, folder_split, index_split, keep_together
 from onecycle.data.labels.table import Columns, LabelTable
+from onecycle.data.options import BunchOptions, CommonOptions, LoaderOptions, TransformLists, check_options
 from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.picture_file import Source
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
 from onecycle.data.pixels.store import LOADING_THREADS, PixelStore
-from onecycle.errors import (
-    ArgumentError,
-    DataError,
-    DataWarning,
-    OnecycleWarning,
-    UnreadableImagesError,
-    check_keywords,
-    warn,
-)
+from onecycle.errors import ArgumentError, DataError, DataWarning, OnecycleWarning, UnreadableImagesError, warn
 from onecycle.files import absolute_name
 from onecycle.text import option, plural, shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TransformLists = tuple[Sequence[Transform], Sequence[Transform]]
 _TRANSFORM = ("size", "resize_method", "mult", "padding_mode", "mode", "scaled_decode")
-
-
-class LoaderOptions(TypedDict, total=False):
-    """How pictures are read and put into batches; ``CommonOptions`` says what each one means."""
-
-    bs: int
-    val_bs: int | None
-    num_workers: int | None
-    dl_tfms: Sequence[Any] | None
-    device: str | torch.device | None
-    no_check: bool
-    unreadable: str
-    pixel_cache: str
-
-
-class CommonOptions(LoaderOptions, total=False):
-    """The keywords that every factory of ``ImageDataBunch`` takes.
-
-    bs: pictures in a training batch (64). val_bs: in a validation batch (as ``bs``).
-    ds_tfms: what ``get_transforms()`` returns; None for no augmentation.
-    size: px; a number crops by default, a (height, width) pair squishes; None keeps the pictures' own.
-    resize_method: ``ResizeMethod.CROP``, ``PAD``, ``SQUISH`` or ``NO``. mult: round the size to a multiple.
-    padding_mode: ``reflection``, ``border`` or ``zeros``.
-    mode: interpolation of the augmentation, ``bilinear``, ``bicubic`` or ``nearest``.
-    scaled_decode: decode a JPEG far larger than ``size`` at 1/2, 1/4 or 1/8 (True), in training and prediction alike.
-    num_workers: decoding threads; they never change the result. device: ``'cpu'``, ``'cuda'``, …
-    dl_tfms: functions called on each batch ``(x, y)``. no_check: do not look whether all files exist.
-    unreadable: ``'stop'`` (default: an error that names every bad picture before training starts) or
-    ``'skip'`` (leave them out and say how many).
-    pixel_cache: where decoded pictures are kept, so that each is decoded once: ``'disk'`` (default: a file of the
-    cache folder that later runs find again; ``onecycle cache`` lists and clears), ``'memory'`` (of this run) or
-    ``'off'`` (decoded for each batch). It never changes the result.
-    """
-
-    ds_tfms: TransformLists | None
-    size: int | tuple[int, int] | None
-    resize_method: ResizeMethod | str | None
-    mult: int | None
-    padding_mode: str
-    mode: str
-    scaled_decode: bool
-
-
-class BunchOptions(CommonOptions, total=False):
-    """``CommonOptions``, and ``test``: a folder (below ``path``) or a list of pictures without labels."""
-
-    test: str | Path | Sequence[str | Path] | None
-
-
-_OLD = {"sep": "label_delim", "tfms": "ds_tfms"}  # spellings of fastai before 1.0.47
-
-
-def check_options(options: Mapping[str, object]) -> None:
-    """Fail at once on a misspelt keyword."""
-    check_keywords("ImageDataBunch", options, list(get_type_hints(BunchOptions)), _OLD)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,8 @@ from onecycle.text import plural, safe_text, shown, wrapped
 if TYPE_CHECKING:
     import pandas as pd
 
-    from onecycle.data.bunch import CommonOptions, ImageDataBunch
+    from onecycle.data.bunch import ImageDataBunch
+    from onecycle.data.options import CommonOptions
     from onecycle.data.pixels.store import PixelStore
 
 DEFAULT_TABLE = "labels.csv"

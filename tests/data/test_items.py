@@ -14,6 +14,7 @@ from onecycle.data.labels import items
 from onecycle.data.labels.items import Category, MultiCategory, Source
 from onecycle.data.labels.read import column, flags, read_label_csv
 from onecycle.data.labels.table import LabelTable
+from onecycle.data.labels.tag_lists import find_tag_lists
 from onecycle.errors import ArgumentError, DataError, LabelError
 from onecycle.text import shown
 
@@ -148,7 +149,7 @@ def test_pictures_are_listed_sorted_without_hidden_ones(tmp_path: Path):
 def test_tag_lists_are_found_with_their_numbers():
     tags = ["clear primary", "clear primary road", "haze", "haze road", "clear", "clear road", "cloudy"]
     strings = [*tags, "clear road water", "haze water", "clear water", "haze primary", "haze primary water"]
-    finding = items.find_tag_lists([*strings, "clear primary"])
+    finding = find_tag_lists([*strings, "clear primary"])
     assert finding is not None
     assert (finding.delimiter, finding.n_strings, finding.n_tags, finding.n_once) == (" ", 12, 6, 11)
     assert "pass label_delim=' '" in finding.message()
@@ -156,7 +157,7 @@ def test_tag_lists_are_found_with_their_numbers():
 
 def test_the_planet_sample_is_recognised_with_the_facts_counted_on_it(planet_path: Path):
     frame = read_label_csv(planet_path / "labels.csv")
-    finding = items.find_tag_lists(frame["tags"])
+    finding = find_tag_lists(frame["tags"])
     assert finding is not None
     assert (finding.n_strings, finding.n_tags, finding.n_once) == (101, 17, 45)
 
@@ -172,7 +173,7 @@ def test_the_planet_sample_is_recognised_with_the_facts_counted_on_it(planet_pat
     ],
 )
 def test_plain_names_are_not_taken_for_tag_lists(labels):
-    assert items.find_tag_lists(labels) is None
+    assert find_tag_lists(labels) is None
 
 
 def test_names_and_labels_with_leading_zeros_stay_text(tmp_path: Path):

@@ -11,8 +11,9 @@ from itertools import permutations
 import numpy as np
 
 from onecycle.data.audit.findings import Finding, finding_of
-from onecycle.data.labels.items import Label, find_tag_lists
+from onecycle.data.labels.items import Label
 from onecycle.data.labels.splits import Split
+from onecycle.data.labels.tag_lists import find_tag_lists
 from onecycle.text import option
 
 Tags = tuple[Label, ...]

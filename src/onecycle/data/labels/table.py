@@ -22,6 +22,7 @@ from onecycle.data.labels.items import Label, Labels, Source
 from onecycle.data.labels.read import column, columns, flags, picture_as_name, read_label_csv
 from onecycle.data.labels.splits import Split, folder_split, group_numbers, group_split, make_split, random_split
 from onecycle.data.labels.stratified import stratified_split
+from onecycle.data.labels.tag_lists import find_tag_lists
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, warn
 from onecycle.files import absolute_name
 from onecycle.text import option, plural, shown
@@ -499,7 +500,7 @@ class LabelTable:
         if not labels.is_multi and are_in_brackets(cells):
             text = f"the labels are lists in brackets, such as {cells[0]}, and each is read as one class"
             warn(f"{self.source}: {text}; for tags, write them with a delimiter alone, a;b", DataWarning)
-        tag_lists = None if labels.is_multi else items.find_tag_lists(cells)
+        tag_lists = None if labels.is_multi else find_tag_lists(cells)
         if tag_lists is not None:
             warn(tag_lists.message(), DataWarning)
         if self.alike_groups:

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onecycle.data.labels.items import Labels, tags_of_strings
+from onecycle.data.labels.items import Labels
 from onecycle.data.labels.stratified import stratified_folds
+from onecycle.data.labels.tag_lists import tags_of_strings
 from onecycle.data.pixels.store import default_store_bytes
 from onecycle.errors import ArgumentError
 from onecycle.learner.heads.search import FOLDS, MOST_STEPS, Weights, best, choose_penalty, search, zeros

@@ -11,19 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from onecycle.data.labels.items import (
-    TAG_DELIMITERS,
-    Source,
-    are_decimals,
-    are_words,
-    cell_text,
-    find_tag_lists,
-    is_missing,
-    numbers_of,
-    plain_text,
-    split_tags,
-)
+from onecycle.data.labels.items import Source, are_decimals, cell_text, is_missing, numbers_of, plain_text, split_tags
 from onecycle.data.labels.read import YES_NO, are_flag_cells, columns, flags
+from onecycle.data.labels.tag_lists import TAG_DELIMITERS, are_words, find_tag_lists
 from onecycle.errors import ArgumentError, DataWarning, LabelError, warn
 from onecycle.text import plural, shown
 

@@ -30,7 +30,7 @@ def test_the_chain_gives_the_same_bunch_as_the_factory(colour_path):
         colour_path, folder="train", suffix=".jpg", ds_tfms=get_transforms(), size=32, bs=8
     ).normalize(imagenet_stats)
     assert chain.classes == factory.classes
-    assert chain.valid_ds.items == factory.valid_ds.items
+    assert list(chain.valid_ds.items) == list(factory.valid_ds.items)
     assert chain.train_dl.batch_at(1, 2).x.equal(factory.train_dl.batch_at(1, 2).x)
 
 

@@ -75,7 +75,7 @@ def test_mixed_kinds_are_refused():
 
 
 def test_fractions_are_refused_with_a_way_on():
-    with pytest.raises(LabelError, match=r"row 3.* has 0\.5 .*regression is not supported"):
+    with pytest.raises(LabelError, match=r"row 3.* has 0\.5 .*for regression in Python"):
         items.encode_single([1.0, 0.5], source=CSV)
 
 

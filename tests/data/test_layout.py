@@ -298,7 +298,7 @@ def test_folders_that_plainly_mean_train_and_valid_are_taken(tmp_path, train, va
     layout = find_layout(tmp_path)
     data = layout.bunch(size=32)
     assert (layout.kind, len(data.train_ds), len(data.valid_ds)) == ("train and valid folders", 20, 20)
-    assert all(f"/{valid}/" in path for path in data.valid_ds.items)
+    assert all(f"/{valid}/" in str(path) for path in data.valid_ds.items)
     np.testing.assert_array_equal(layout.pictures.split(stratify=True).valid, data.split.valid)
     assert f"by the folders {train}/ and {valid}/" in data.split.how
     assert layout.test == str(tmp_path / "test")

@@ -108,7 +108,7 @@ def test_what_labels_of_a_text_table_are_classes(cells, classes):
     "cells", [[0.5, 1.5, 0.5], [f"{i / 7:.3f}" for i in range(20)], [f"{i % 30}.5" for i in range(99)]]
 )
 def test_measures_are_refused_as_labels(cells):
-    with pytest.raises(LabelError, match="regression is not supported"):
+    with pytest.raises(LabelError, match="for regression in Python pass label_cls=FloatList"):
         _ = table_of(*cells).labels
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from onecycle.data.labels.items import Label
     from onecycle.data.pixels.image import Image
     from onecycle.data.pixels.picture_file import Source
+    from onecycle.data.pixels.reading import Reading
 
 Stats = tuple[tuple[float, ...], tuple[float, ...]]
 """Channel means and standard deviations of pixels in [0, 1]."""
@@ -51,7 +52,7 @@ _BATCHES_AHEAD = 2
 class Batch:
     """One batch on the device; unpacks as ``x, y``."""
 
-    x: torch.Tensor  # float32 (n, 3, H, W), normalised, channels-last in memory
+    x: torch.Tensor  # float32 (n, 3, H, W), normalised, channels-last in memory; (n, 1, H, W) of grey pictures
     y: torch.Tensor  # int64 (n,) class indices, or float32 (n, C) 0/1
     indices: torch.Tensor  # int64 (n,) on the CPU: positions in the dataset
     stats: Stats | None = None  # what x is normalised with; None where pixels are in [0, 1]
@@ -282,6 +283,7 @@ class BatchLoader:
         x = x.contiguous(memory_format=torch.channels_last)
         if normalise is not None and inside is None:
             normalise(x)
+        x = x[:, : self.dataset.store.reading.channels]  # of grey pictures, the first is all
         return Batch(x, y, torch.from_numpy(np.ascontiguousarray(batch.positions)), self.stats)
 
 
@@ -366,6 +368,7 @@ def picture_batches(
     classes: Sequence[Label],
     *,
     is_multi: bool,
+    reading: Reading | None = None,
     **settings: Any,
 ) -> BatchLoader:
     """Return batches of given pictures, in order, with the one evaluation preprocess; their targets are zeros.
@@ -375,9 +378,10 @@ def picture_batches(
         spec: the preprocess.
         classes: the class list.
         is_multi: whether targets have one column a class.
+        reading: how files are read.
         settings: of ``BatchLoader``.
     """
     part = ImageDataset(
-        PicturesInMemory(pictures, spec), np.arange(len(pictures)), None, list(classes), is_multi=is_multi
+        PicturesInMemory(pictures, spec, reading), np.arange(len(pictures)), None, list(classes), is_multi=is_multi
     )
     return BatchLoader(part, **settings)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, cast
 
 import numpy as np
 import pandas as pd
@@ -21,9 +21,19 @@ from onecycle.data.audit.rows import check_files_exist, oddities, unreadable_mes
 from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.transforms import flatten
 from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats, picture_batches
-from onecycle.data.datasets import FixedList, ImageDataset, draw_grid, make_datasets
+from onecycle.data.datasets import FixedList, ImageDataset, Parts, draw_grid
 from onecycle.data.labels.find.split import part_of
-from onecycle.data.labels.items import DatasetType, Label, Labels, labels_from_pattern, list_images
+from onecycle.data.labels.items import (
+    DatasetType,
+    Label,
+    Labels,
+    encode_multi,
+    encode_numbers,
+    encode_single,
+    labels_from_pattern,
+    list_images,
+)
+from onecycle.data.labels.items import Source as LabelSource
 from onecycle.data.labels.prevalence import Prevalence, prevalence
 from onecycle.data.labels.relabel import relabelled
 from onecycle.data.labels.splits import DEFAULT_SEED, Split, folder_split, index_split, keep_together
@@ -34,7 +44,6 @@ from onecycle.data.pixels.picture_file import Source
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
 from onecycle.data.pixels.store import LOADING_THREADS, PixelStore
 from onecycle.errors import ArgumentError, DataError, DataWarning, OnecycleWarning, UnreadableImagesError, warn
-from onecycle.files import absolute_name
 from onecycle.text import option, plural, shown
 
 if TYPE_CHECKING:
@@ -47,13 +56,16 @@ _TRANSFORM = ("size", "resize_method", "mult", "padding_mode", "mode", "scaled_d
 class LabeledLists:
     """Pictures, split and labelled, with the transforms and the size that they are brought to."""
 
+    bunch_class: ClassVar[type[ImageDataBunch] | None] = None  # that ``databunch`` makes; None: an ImageDataBunch
+
     pictures: LabelTable
     split: Split  # row numbers of the pictures
     labels: Labels
     tfms: TransformLists | None = None  # training list, validation list
     resize: ResizeSpec = field(default_factory=ResizeSpec)
     mode: str = "bilinear"  # interpolation of the augmentation
-    test_paths: tuple[str, ...] | None = None  # pictures without labels
+    tests: LabelTable | None = None  # the test pictures
+    test_label: Label | None = None  # that all of them have; None where it is not known
 
     @classmethod
     def of(cls, table: LabelTable, split: Split) -> Self:
@@ -62,14 +74,12 @@ class LabeledLists:
 
     def absolute(self) -> Self:
         """Return these with absolute paths."""
-        tests = None if self.test_paths is None else tuple(absolute_name(p) for p in self.test_paths)
-        return replace(self, pictures=self.pictures.absolute(), test_paths=tests)
+        return replace(self, pictures=self.pictures.absolute(), tests=self.tests and self.tests.absolute())
 
     def __repr__(self) -> str:
-        kind = "tags" if self.labels.is_multi else "classes"
         return (
             f"{len(self.split.train)} pictures train, {len(self.split.valid)} validate, "
-            f"{len(self.labels.classes)} {kind}; split {self.split.how}"
+            f"{len(self.labels.classes)} {self.labels.words}; split {self.split.how}"
         )
 
     def transform(
@@ -97,13 +107,73 @@ class LabeledLists:
         resize = ResizeSpec.make(size, resize_method, padding_mode=padding_mode, mult=mult, scaled_decode=scaled_decode)
         return replace(self, tfms=None if tfms is None else (tfms[0], tfms[1]), resize=resize, mode=mode)
 
-    def add_test(self, items: Iterable[str | Path]) -> Self:
-        """Add pictures whose labels are not known, for ``get_preds(DatasetType.Test)``."""
-        return replace(self, test_paths=tuple(str(p) for p in items))
+    def add_test(self, items: Iterable[str | Path] | LabelTable, label: Label | None = None) -> Self:
+        """Add test pictures, for ``get_preds(DatasetType.Test)``.
 
-    def add_test_folder(self, test_folder: str = "test") -> Self:
-        """Add the pictures below ``path/test_folder`` as the test set."""
-        return self.add_test(list_images(self.pictures.path / test_folder))
+        Args:
+            items: an ``ImageList``, or paths; they are read as the others are.
+            label: that all of them have, if it is known.
+
+        Raises:
+            LabelError: a label that is no class.
+        """
+        paths = items if isinstance(items, LabelTable) else LabelTable(items)
+        tests = copy.copy(self.pictures)
+        tests.paths, tests.item_type, tests.frame = paths.paths, paths.item_type, paths.frame
+        made = replace(self, tests=tests, test_label=label)
+        _ = made.test_labels()
+        return made
+
+    def add_test_folder(self, test_folder: str = "test", label: Label | None = None) -> Self:
+        """Add the pictures below ``path/test_folder`` as the test set; see ``add_test``."""
+        return self.add_test(list_images(self.pictures.path / test_folder), label)
+
+    def test_labels(self) -> Labels | None:
+        """Return the labels of the test pictures, None where they are not known."""
+        if self.tests is None or self.test_label is None:
+            return None
+        if self.labels.is_regression:
+            return encode_numbers([self.test_label] * len(self.tests), source=self.tests.source)
+        encode, label = (encode_multi, [self.test_label]) if self.labels.is_multi else (encode_single, self.test_label)
+        source, known = LabelSource("the label of the test pictures"), self.labels.classes
+        return encode([label] * len(self.tests), source=source, classes=known)
+
+    @property
+    def train(self) -> ImageDataset:
+        """The training pictures with their labels; nothing of them is kept."""
+        return cast("ImageDataset", self._parts()[DatasetType.Train])
+
+    @property
+    def valid(self) -> ImageDataset:
+        """The validation pictures with their labels."""
+        return cast("ImageDataset", self._parts()[DatasetType.Valid])
+
+    @property
+    def test(self) -> ImageDataset | None:
+        """The test pictures, None where there are none."""
+        return self._parts()[DatasetType.Test]
+
+    def _parts(self) -> Parts:
+        return self.datasets(*self.stores(partial(PixelStore, cache="off")))
+
+    def stores(self, make: Callable[..., PixelStore]) -> tuple[PixelStore, PixelStore | None]:
+        """Return what reads the labelled pictures, and the test pictures where there are any."""
+        own = make(self.pictures.paths, self.resize, reading=self.pictures.reading)
+        tests = self.tests
+        return own, None if tests is None else make(tests.paths, self.resize, reading=tests.reading)
+
+    def datasets(self, store: PixelStore, test_store: PixelStore | None) -> Parts:
+        """Return each part of the data, with the pixels of its pictures."""
+        labels, tfms = self.labels, self.tfms or ((), ())
+        how: Any = {"classes": labels.classes, "is_multi": labels.is_multi, "item_type": self.pictures.item_type}
+        train, valid = (ImageDataset(store, rows, labels, **how) for rows in (self.split.train, self.split.valid))
+        train.tfms, valid.tfms = tfms
+        test = None
+        if test_store is not None and self.tests is not None:
+            how["item_type"] = self.tests.item_type
+            test = ImageDataset(test_store, np.arange(len(test_store)), self.test_labels(), **how)
+            test.tfms = valid.tfms
+        return {DatasetType.Train: train, DatasetType.Fix: train, DatasetType.Valid: valid, DatasetType.Test: test}
 
     def augmenters(self) -> tuple[BatchAugmenter | None, BatchAugmenter | None]:
         """Return what augments training and validation batches.
@@ -122,7 +192,7 @@ class LabeledLists:
         self, path: str | Path | None = None, *, seed: int | None = None, **options: Unpack[LoaderOptions]
     ) -> ImageDataBunch:
         """Make the bunch that a learner takes; see ``ImageDataBunch`` for the arguments."""
-        return ImageDataBunch(self, path=path, seed=seed, **options)
+        return (self.bunch_class or ImageDataBunch)(self, path=path, seed=seed, **options)
 
 
 class ImageDataBunch:
@@ -133,6 +203,8 @@ class ImageDataBunch:
     ``train_ds``, ``valid_ds`` and ``test_ds`` give ``ds[i] → (Image, label)``; ``train_dl``, ``valid_dl``, ``fix_dl``
     and ``test_dl`` give batches ``(x, y)``.
     """
+
+    lists_class: ClassVar[type[LabeledLists]] = LabeledLists  # that a bunch of this kind is made from
 
     def __init__(
         self,
@@ -159,7 +231,8 @@ class ImageDataBunch:
         self.backbone_stats: Stats | None = None  # what loaders normalise with without it; a learner sets it
         threads = LOADING_THREADS if num_workers is None else num_workers
         self._make_store = partial(PixelStore, cache=pixel_cache, threads=threads)
-        self.store, self._test_store = self._stores(lists, store)
+        made, self._test_store = lists.stores(self._make_store)
+        self.store = store or made
         if not no_check:
             check_files_exist(self.store.paths, lists.pictures.source, all_gone_only=unreadable == "skip")
         if unreadable == "skip":
@@ -172,7 +245,7 @@ class ImageDataBunch:
             dl_tfms=tuple(dl_tfms or ()),
         )
         self._train_augmenter, self._valid_augmenter = lists.augmenters()
-        self._datasets = make_datasets(self.store, self._test_store, self.labels, self.split)
+        self._datasets = replace(lists, split=self.split).datasets(self.store, self._test_store)
         for message in oddities(self.labels, self.split, self.store.paths):
             warn(message, DataWarning)
 
@@ -359,7 +432,7 @@ class ImageDataBunch:
             DataError, LabelError: rows that are not whole, each one named.
         """
         check_options(options)
-        lists = LabeledLists.of(table, split)
+        lists = cls.lists_class.of(table, split)
         test = options.get("test")
         if test is not None:
             lists = lists.add_test_folder(str(test)) if isinstance(test, (str, Path)) else lists.add_test(test)
@@ -428,19 +501,19 @@ class ImageDataBunch:
         other, how = copy.copy(self), self._loading
         other.lists = replace(self.lists, resize=self.lists.resize.at_size(size))
         if other.lists.resize != self.lists.resize:
-            other.store, other._test_store = self._stores(other.lists)
+            other.store, other._test_store = other.lists.stores(self._make_store)
         new_bs = how.bs if bs is None else bs
         val_bs = new_bs if how.val_bs == how.bs else how.val_bs
         other._loading = replace(how, bs=new_bs, val_bs=val_bs)
         other._train_augmenter, other._valid_augmenter = other.lists.augmenters()
-        other._datasets = make_datasets(other.store, other._test_store, self.labels, self.split)
+        other._datasets = replace(other.lists, split=self.split).datasets(other.store, other._test_store)
         return other
 
-    def _stores(self, lists: LabeledLists, store: PixelStore | None = None) -> tuple[PixelStore, PixelStore | None]:
-        """Return the pixels of the labelled pictures, and those of the test pictures where there are any."""
-        tests = lists.test_paths
-        store = store or self._make_store(lists.pictures.paths, lists.resize)
-        return store, None if tests is None else self._make_store(tests, lists.resize)
+    def add_test(self, items: Iterable[str | Path] | LabelTable, label: Label | None = None) -> None:
+        """Add test pictures to this bunch in place of those that it has; see ``LabeledLists.add_test``."""
+        self.lists = self.lists.add_test(items, label).absolute()
+        _, self._test_store = self.lists.stores(self._make_store)
+        self._datasets = replace(self.lists, split=self.split).datasets(self.store, self._test_store)
 
     def prevalence(self) -> Prevalence:
         """Return how often each class occurs in training and in validation; prints as a table."""
@@ -502,7 +575,7 @@ class ImageDataBunch:
         """Return a bunch of the same pictures with another split or other labels, all else the same."""
         other = copy.copy(self)
         other.lists, other.labels, other.split = lists, lists.labels, lists.split
-        other._datasets = make_datasets(self.store, self._test_store, lists.labels, lists.split)
+        other._datasets = lists.datasets(self.store, self._test_store)
         for message in oddities(lists.labels, lists.split, self.store.paths):
             warn(message, DataWarning)
         return other
@@ -548,7 +621,7 @@ class ImageDataBunch:
             self.split,
             self.lists.resize,
             groups=groups,
-            known=self.lists.test_paths or (),
+            known=self.lists.tests.paths if self.lists.tests is not None else (),
             features=features,
             silent=silent,
         )
@@ -580,6 +653,11 @@ class ImageDataBunch:
     def is_multi(self) -> bool:
         """Whether a picture can have several tags."""
         return self.labels.is_multi
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether labels are numbers."""
+        return self.labels.is_regression
 
     @property
     def batch_size(self) -> int:
@@ -669,7 +747,13 @@ class ImageDataBunch:
         """Return batches of given files or pictures with the evaluation preprocess of this bunch."""
         how = self._loading
         loader = picture_batches(
-            pictures, self.lists.resize, self.classes, is_multi=self.is_multi, bs=how.val_bs, dl_tfms=how.dl_tfms
+            pictures,
+            self.lists.resize,
+            self.classes,
+            is_multi=self.is_multi,
+            reading=self.lists.pictures.reading,
+            bs=how.val_bs,
+            dl_tfms=how.dl_tfms,
         )
         return loader.replace(stats=stats, device=how.device, augmenter=self._valid_augmenter)
 
@@ -733,7 +817,7 @@ class ImageDataBunch:
         return len(self.split.train) + len(self.split.valid)
 
     def __repr__(self) -> str:
-        kind = "tags" if self.is_multi else "classes"
+        kind = self.labels.words
         size = self.lists.resize.size
         lines = [f"ImageDataBunch: {self.c} {kind}, {'×'.join(map(str, size)) + ' px' if size else 'sizes as stored'}"]
         if not len(self):

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,23 @@ from onecycle.data.labels.find.split import find_split, part_of
 from onecycle.data.labels.items import Label, labels_from_pattern
 from onecycle.data.labels.read import are_flag_cells, column, flags
 from onecycle.data.labels.table import Columns, LabelTable
+from onecycle.data.pixels.image import Image, open_image
+from onecycle.data.pixels.reading import Reading
 from onecycle.errors import ArgumentError, DataError, RenamedWarning, warn
+
+
+class LabelOptions(TypedDict, total=False):
+    """How labels are taken.
+
+    label_cls: ``CategoryList`` (classes), ``MultiCategoryList`` (tags) or ``FloatList`` (numbers: regression); left
+    out, the labels say it. label_delim: splits a text into tags. classes: fixes the classes and their order.
+    log: of numbers: take their logarithm.
+    """
+
+    label_cls: Any
+    label_delim: str | None
+    classes: Sequence[Label] | None
+    log: bool
 
 
 def _renamed(old: str, new: str) -> None:
@@ -42,13 +58,26 @@ class ImageList(LabelTable):
         first = ",".join(self.paths[:5])
         return f"{type(self).__name__} ({len(self)} items)\n{first}{'...' if len(self) > 5 else ''}\nPath: {self.path}"
 
+    lists_class: ClassVar[type[LabeledLists]] = LabeledLists  # that labelling makes
+
     def __getitem__(self, index: int) -> str:
         return self.paths[index]
 
     @property
-    def items(self) -> list[str]:
-        """The paths (v1's name)."""
-        return self.paths
+    def items(self) -> np.ndarray:
+        """The files, ``(n,)``: paths where they were given or listed as such, texts where a table has them."""
+        found = np.empty(len(self), dtype=object)
+        found[:] = [self.item_type(p) for p in self.paths]
+        return found
+
+    def open(self, fn: Any) -> Image:
+        """Read one file. A subclass that has its own has all pictures read by it, for training and prediction."""
+        return open_image(fn)
+
+    @property
+    def reading(self) -> Reading:
+        """How the files are read: in the usual way, or by the ``open`` of a subclass."""
+        return Reading(None if type(self).open is ImageList.open else self.open)
 
     def add(self, other: ImageList) -> ImageList:
         """Append another list's pictures; returns this list."""
@@ -193,35 +222,31 @@ class SplitList:
     def __repr__(self) -> str:
         return f"{len(self.split.train)} pictures train, {len(self.split.valid)} validate; split {self.split.how}"
 
-    def label_from_list(
-        self, labels: Sequence[object], *, label_delim: str | None = None, classes: Sequence[Label] | None = None
+    def label_from_list(self, labels: Sequence[object], **how: Unpack[LabelOptions]) -> LabeledLists:
+        """Label every picture; see ``LabelOptions``."""
+        return self._labelled(self.pictures.with_labels(labels, **how))
+
+    def label_from_df(self, cols: Columns = 1, **how: Unpack[LabelOptions]) -> LabeledLists:
+        """Label from column ``cols`` of the table; several columns are 0/1 flags, one a tag; see ``LabelOptions``."""
+        return self._labelled(self.pictures.with_label_columns(cols, **how))
+
+    def _labelled(self, table: ImageList) -> LabeledLists:
+        return table.lists_class.of(table, self.split)
+
+    def label_from_folder(self, **how: Unpack[LabelOptions]) -> LabeledLists:
+        """Label each picture with the name of its folder; see ``LabelOptions``."""
+        return self.label_from_list(self.pictures.folder_names(), **how)
+
+    def label_from_re(
+        self, pat: str | re.Pattern[str], full_path: bool = False, **how: Unpack[LabelOptions]
     ) -> LabeledLists:
-        """Label every picture; arguments as in ``LabelTable.with_labels``."""
-        table = self.pictures.with_labels(labels, label_delim=label_delim, classes=classes)
-        return LabeledLists.of(table, self.split)
-
-    def label_from_df(
-        self, cols: Columns = 1, *, label_delim: str | None = None, classes: Sequence[Label] | None = None
-    ) -> LabeledLists:
-        """Label from column ``cols`` of the table; several columns are 0/1 flags, one a tag."""
-        table = self.pictures.with_label_columns(cols, label_delim=label_delim, classes=classes)
-        return LabeledLists.of(table, self.split)
-
-    def label_from_folder(self, *, classes: Sequence[Label] | None = None) -> LabeledLists:
-        """Label each picture with the name of its folder."""
-        return self.label_from_list(self.pictures.folder_names(), classes=classes)
-
-    def label_from_re(self, pat: str | re.Pattern[str], full_path: bool = False) -> LabeledLists:
         """Label with group 1 of ``pat`` searched in the posix path; with ``full_path``, in the absolute one."""
         paths = self.pictures.absolute().paths if full_path else self.pictures.paths
-        return self.label_from_list(labels_from_pattern(paths, pat))
+        return self.label_from_list(labels_from_pattern(paths, pat), **how)
 
-    def label_from_func(
-        self, func: Callable[[Any], object], *, label_delim: str | None = None, classes: Sequence[Label] | None = None
-    ) -> LabeledLists:
-        """Label with ``func(path)``; the path is a ``pathlib.Path``."""
-        labels = [func(Path(p)) for p in self.pictures.paths]
-        return self.label_from_list(labels, label_delim=label_delim, classes=classes)
+    def label_from_func(self, func: Callable[[Any], object], **how: Unpack[LabelOptions]) -> LabeledLists:
+        """Label with ``func(path)``; the path is a ``pathlib.Path``; see ``LabelOptions``."""
+        return self.label_from_list([func(Path(p)) for p in self.pictures.paths], **how)
 
     def transform(self, *_: object, **__: object) -> NoReturn:
         """Transforms come after labelling."""

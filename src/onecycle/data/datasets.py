@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
-from onecycle.data.labels.items import DatasetType, EmptyLabel, Label, LabelObject, Labels
+from onecycle.data.labels.items import DatasetType, Label, LabelObject, Labels
+from onecycle.data.labels.lists import LabelView, View, label_view
 from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.resize import centre_window
 from onecycle.data.pixels.store import PixelStore
@@ -19,28 +21,26 @@ from onecycle.errors import ArgumentError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from onecycle.data.labels.splits import Split
+    from onecycle.data.augment.transforms import Transform
 
 T = TypeVar("T")
 
 
-class View(Sequence[T], Generic[T]):
-    """A read-only sequence over a function of the position: nothing is made before it is asked for."""
+class Pictures(View[Image]):
+    """The pictures of one part of the data.
 
-    def __init__(self, length: int, get: Callable[[int], T]) -> None:
-        self._length, self._get = length, get
+    Args:
+        dataset: that part.
+    """
 
-    def __len__(self) -> int:
-        return self._length
+    def __init__(self, dataset: ImageDataset) -> None:
+        super().__init__(len(dataset), dataset.image)
+        self._dataset = dataset
 
-    def __getitem__(self, index: int) -> T:  # type: ignore[override]
-        if not -self._length <= index < self._length:
-            raise IndexError(f"index {index} is out of range for {self._length} items")
-        return self._get(index % self._length)
-
-    def __repr__(self) -> str:
-        first = ", ".join(str(self[i]) for i in range(min(5, len(self))))
-        return textwrap.shorten(f"{first}{', …' if len(self) > 5 else ''}", 76, placeholder=" …")
+    @property
+    def items(self) -> np.ndarray:
+        """Their files, ``(n,)``: paths where they were given or listed as such, texts where a table has them."""
+        return self._dataset.items
 
 
 class FixedList(list[T]):
@@ -59,6 +59,10 @@ class FixedList(list[T]):
         return list, (list(self),)
 
 
+Parts = dict[DatasetType, "ImageDataset | None"]
+"""The parts of the data; None for a test set that there is not."""
+
+
 class ImageDataset:
     """Pictures and labels of one part, in order, with the evaluation preprocess.
 
@@ -68,7 +72,10 @@ class ImageDataset:
         labels: encoded labels of all pictures, or None where the truth is not known.
         classes: the class list.
         is_multi: where there are no labels, whether targets have one column a class.
+        item_type: what ``items`` are, ``str`` or ``Path``.
     """
+
+    tfms: Sequence[Transform] = ()  # that the bunch's loader of this part applies
 
     def __init__(
         self,
@@ -78,8 +85,10 @@ class ImageDataset:
         classes: list[Label],
         *,
         is_multi: bool = False,
+        item_type: Callable[[str], str | Path] = str,
     ) -> None:
         self.store, self.rows, self.labels, self.classes = store, rows, labels, classes
+        self.item_type = item_type
         # int64 (n,) class indices, or float32 (n, C) 0/1; zeros where the truth is not known
         if labels is not None:
             self.targets = torch.from_numpy(labels.targets[rows])
@@ -94,9 +103,11 @@ class ImageDataset:
         return len(self.classes)
 
     @property
-    def items(self) -> list[str]:
-        """The paths of the pictures."""
-        return [self.store.paths[r] for r in self.rows]
+    def items(self) -> np.ndarray:
+        """The files of the pictures, ``(n,)``; see ``Pictures.items``."""
+        found = np.empty(len(self), dtype=object)
+        found[:] = [self.item_type(self.store.paths[r]) for r in self.rows]
+        return found
 
     def image(self, index: int) -> Image:
         """Return picture ``index`` as evaluation sees it."""
@@ -104,17 +115,17 @@ class ImageDataset:
 
     def label(self, index: int) -> LabelObject:
         """Return the label of picture ``index``; ``str()`` of it is the name."""
-        return EmptyLabel() if self.labels is None else self.labels.label(int(self.rows[index]))
+        return self.y.at(index)
 
     @property
-    def x(self) -> View[Image]:
+    def x(self) -> Pictures:
         """The pictures."""
-        return View(len(self), self.image)
+        return Pictures(self)
 
     @property
-    def y(self) -> View[LabelObject]:
+    def y(self) -> LabelView:
         """The labels."""
-        return View(len(self), self.label)
+        return label_view(self.labels, self.rows, self.classes)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -127,18 +138,6 @@ class ImageDataset:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} ({len(self):,} pictures, {self.c} classes)\n  {self.y!r}"
-
-
-def make_datasets(
-    store: PixelStore, test_store: PixelStore | None, labels: Labels, split: Split
-) -> dict[DatasetType, ImageDataset | None]:
-    """Return each part of the data; None for a test set that there is not."""
-    train, valid = (ImageDataset(store, rows, labels, labels.classes) for rows in (split.train, split.valid))
-    test = None
-    if test_store is not None:
-        rows = np.arange(len(test_store))
-        test = ImageDataset(test_store, rows, None, labels.classes, is_multi=labels.is_multi)
-    return {DatasetType.Train: train, DatasetType.Fix: train, DatasetType.Valid: valid, DatasetType.Test: test}
 
 
 def draw_grid(

@@ -123,7 +123,7 @@ class ClassificationInterpretation:
             raise ArgumentError(f"these are {len(self)} predictions, and the {self._part_name()} has {n} pictures")
         return replace(
             self._said(),
-            files=tuple(text_name(path, data.path) for path in part.items),
+            files=tuple(text_name(str(path), data.path) for path in part.items),
             rows=part.rows,
             train_counts=np.asarray(data.labels.counts(data.split.train), dtype=np.int64),
             n_train=len(data.split.train),

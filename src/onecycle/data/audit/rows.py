@@ -21,6 +21,8 @@ def unseen_items(labels: Labels, split: Split) -> tuple[list[int], list[int]]:
     Returns:
         positions in the validation part, and the indices of those classes among all that training lacks.
     """
+    if labels.is_regression:
+        return [], []
     absent = labels.counts(split.train) == 0
     targets = labels.targets[split.valid]
     if not len(targets):
@@ -76,7 +78,7 @@ def oddities(labels: Labels, split: Split, paths: Sequence[str]) -> Iterator[str
         tags = f"; if each row has one tag of its picture, {option('join_rows', True)} joins them"
         tags = tags if sum(n > 1 for n in n_labels.values()) > TAG_ROWS * len(n_rows) else ""
         yield f"{len(again)} pictures are listed more than once{leak}: {shown(again, most=5)}{tags}"
-    if len(labels.classes) == 1:
+    if len(labels.classes) == 1 and not labels.is_regression:
         yield f"there is only one class, {labels.classes[0]!r}, so there is nothing to tell apart"
     if not len(split.valid) and not split.how.startswith("none") and "valid_pct=0.0," not in split.how:
         yield f"the validation part is empty (split {split.how}), so nothing will be measured"
@@ -88,8 +90,9 @@ def check_same_classes(old: Labels, new: Labels) -> None:
     Raises:
         ArgumentError: other classes, or tags where there were single labels; names the difference.
     """
-    if old.is_multi != new.is_multi:
-        raise ArgumentError("the new data has tags where the learner's has single labels, or the reverse")
+    if old.kind != new.kind:
+        said = {"class": "single labels", "tags": "tags", "numbers": "numbers"}
+        raise ArgumentError(f"the new data has {said[new.kind]} where the learner's has {said[old.kind]}")
     if old.classes != new.classes and sorted(map(str, old.classes)) == sorted(map(str, new.classes)):
         raise ArgumentError(
             f"the learner has the classes {shown(list(map(repr, old.classes)), most=5)} and the new data has "

@@ -80,7 +80,27 @@ class EmptyLabel:
     __repr__ = __str__
 
 
-LabelObject = Category | MultiCategory | EmptyLabel
+@dataclass(frozen=True, eq=False)
+class FloatItem:
+    """The number (or numbers) of one picture: regression."""
+
+    data: np.ndarray  # float32, ``()`` or ``(k,)``
+
+    @property
+    def obj(self) -> np.ndarray:
+        """The number itself, as ``data``."""
+        return self.data
+
+    def __float__(self) -> float:
+        return float(self.data)
+
+    def __str__(self) -> str:
+        return str(self.data)
+
+    __repr__ = __str__
+
+
+LabelObject = Category | MultiCategory | EmptyLabel | FloatItem
 
 
 @dataclass(frozen=True)
@@ -104,15 +124,28 @@ class Source:
 class Labels:
     """Encoded labels of N pictures."""
 
-    classes: list[Label]  # sorted names, length C
-    targets: np.ndarray  # int64 (N,) class indices, or float32 (N, C) 0/1 when is_multi
+    classes: list[Label]  # sorted names, length C; of numbers: those of their columns
+    targets: np.ndarray  # int64 (N,) class indices, or float32 (N, C) 0/1 when is_multi; of numbers (N,) or (N, C)
     is_multi: bool  # whether a picture can have several labels
+    is_regression: bool = False  # whether labels are numbers, which no class stands for
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def label(self, index: int) -> Category | MultiCategory:
+    @property
+    def kind(self) -> str:
+        """``class``, ``tags`` or ``numbers``."""
+        return "numbers" if self.is_regression else "tags" if self.is_multi else "class"
+
+    @property
+    def words(self) -> str:
+        """What ``classes`` are, in the plural."""
+        return {"numbers": "numbers a picture", "tags": "tags"}.get(self.kind, "classes")
+
+    def label(self, index: int) -> Category | MultiCategory | FloatItem:
         """Return the label of picture ``index`` as an object that prints as its name."""
+        if self.is_regression:
+            return FloatItem(self.targets[index])
         if not self.is_multi:
             target = int(self.targets[index])
             return Category(target, self.classes[target])
@@ -121,11 +154,29 @@ class Labels:
         return MultiCategory(tuple(int(v) for v in row), names)
 
     def counts(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """Count how often each class occurs, int64 ``(C,)``, over all pictures or the given ``rows``."""
+        """Count how often each class occurs, int64 ``(C,)``, over all pictures or the given ``rows``.
+
+        Raises:
+            ArgumentError: the labels are numbers.
+        """
+        need_classes(self, "counting classes")
         targets = self.targets if rows is None else self.targets[rows]
         if self.is_multi:
             return np.asarray(targets.sum(axis=0), dtype=np.int64)
         return np.bincount(targets, minlength=len(self.classes)).astype(np.int64)
+
+
+def need_classes(labels: Labels, what: str) -> None:
+    """Refuse what is for classes and tags where the labels are numbers.
+
+    Raises:
+        ArgumentError: they are.
+    """
+    if labels.is_regression:
+        raise ArgumentError(
+            f"{what} is for classes or tags, and these labels are numbers (regression); the loss, the metrics of "
+            "numbers, get_preds and predict work with them"
+        )
 
 
 def list_images(
@@ -287,7 +338,8 @@ def plain_label(value: object, *, source: Source, position: int) -> Label:
         return int(value)
     raise LabelError(
         f"a label must be text or a whole number, but {source} row {source.rows([position])} has {value!r} "
-        f"({type(value).__name__}); regression is not supported: turn the numbers into classes first"
+        f"({type(value).__name__}); for regression in Python pass label_cls=FloatList (label_from_df), or turn the "
+        "numbers into classes first"
     )
 
 
@@ -353,6 +405,31 @@ def encode_single(labels: Sequence[object], *, source: Source, classes: Sequence
     index = {plain_text(c) if isinstance(c, str) else c: i for i, c in enumerate(known)}
     _check_known(set(names), index, source)
     return Labels(known, np.array([index[n] for n in names], dtype=np.int64), is_multi=False)
+
+
+def encode_numbers(labels: Sequence[object], *, source: Source, log: bool = False) -> Labels:
+    """Take labels as numbers: one a picture, or a row of as many for each.
+
+    Args:
+        labels: numbers, texts of numbers, or sequences of them.
+        source: where they are from.
+        log: take the logarithm of each.
+
+    Raises:
+        LabelError: a label that is no finite number, or rows of several lengths.
+    """
+    try:
+        values = np.array([np.asarray(label, dtype=np.float64) for label in labels])
+    except (TypeError, ValueError) as error:
+        raise LabelError(f"{source}: label_cls=FloatList takes a number a picture: {error}") from error
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.log(values) if log else values
+    odd = [] if not len(values) else np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1)).tolist()
+    if odd or values.ndim > 2:
+        what = f"row {source.rows(odd)} has {labels[odd[0]]!r}" if odd else f"received the shape {values.shape}"
+        raise LabelError(f"{source}: label_cls=FloatList takes a finite number a picture, but {what}")
+    names: list[Label] = [str(i) for i in range(values.shape[1])] if values.ndim == 2 else ["0"]
+    return Labels(names, values.astype(np.float32), is_multi=False, is_regression=True)
 
 
 def encode_multi(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -19,10 +19,12 @@ from onecycle.data.labels.file_names import FileNames, last_parts
 from onecycle.data.labels.find.labels import are_in_brackets, flags_beside
 from onecycle.data.labels.find.split import Part, find_split, unused_split
 from onecycle.data.labels.items import Label, Labels, Source
+from onecycle.data.labels.lists import kind_of
 from onecycle.data.labels.read import column, columns, flags, picture_as_name, read_label_csv
 from onecycle.data.labels.splits import Split, folder_split, group_numbers, group_split, make_split, random_split
 from onecycle.data.labels.stratified import stratified_split
 from onecycle.data.labels.tag_lists import find_tag_lists
+from onecycle.data.pixels.reading import Reading
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, warn
 from onecycle.files import absolute_name
 from onecycle.text import option, plural, shown
@@ -68,6 +70,8 @@ class LabelTable:
     cells: Sequence[object] | None = None  # the labels as they stand, one entry a picture
     label_delim: str | None = None  # splits a cell into tags
     class_list: Sequence[Label] | None = None  # fixes the classes and their order
+    label_kind: str | None = None  # ``class``, ``tags`` or ``numbers``, where the labels do not say it themselves
+    log_labels: bool = False  # of numbers: take their logarithm
     group_cells: Sequence[object] | None = None  # what belongs together, as it stands
     group_col: Any = None  # name of the column with the groups
     empty_folders: tuple[str, ...] = ()  # folders of classes that hold no picture
@@ -86,7 +90,9 @@ class LabelTable:
         frame: pd.DataFrame | None = None,
         source: Source | None = None,
     ) -> None:
-        self.paths = [str(p) for p in paths]
+        given = list(paths)
+        self.item_type: Callable[[str], str | Path] = Path if any(isinstance(p, Path) for p in given[:1]) else str
+        self.paths = [str(p) for p in given]
         self.path = Path(path)
         self.frame = frame
         self.source = source or Source(f"the list of {len(self.paths)} pictures")
@@ -211,6 +217,11 @@ class LabelTable:
 
     # -- what the rows say ----------------------------------------------------------------------------------------
 
+    @property
+    def reading(self) -> Reading:
+        """How the files are read."""
+        return Reading()
+
     def with_labels(
         self,
         labels: Sequence[object],
@@ -218,6 +229,8 @@ class LabelTable:
         label_delim: str | None = None,
         classes: Sequence[Label] | None = None,
         frame: pd.DataFrame | None = None,
+        label_cls: Any = None,
+        log: bool = False,
     ) -> Self:
         """Return the table with one entry a picture: a label, or several (sequences, or text split at ``label_delim``).
 
@@ -226,15 +239,20 @@ class LabelTable:
             label_delim: splits a text into tags.
             classes: fixes the class list and its order; default: all labels of all rows, sorted.
             frame: what else the table says about each picture.
+            label_cls: ``CategoryList``, ``MultiCategoryList`` or ``FloatList`` (numbers, for regression); None: the
+                labels say it.
+            log: of numbers: take their logarithm.
 
         Raises:
             LabelError: not one label a picture.
         """
         if len(labels) != len(self):
             raise LabelError(f"expected one label a picture, {len(self)}; received {len(labels)} labels")
-        if items.are_flags(labels):
+        kind = kind_of(label_cls)
+        if kind in (None, "tags") and items.are_flags(labels):
             labels = items.flagged(labels, classes)
-        return self._with(cells=list(labels), label_delim=label_delim, class_list=classes, frame=frame)
+        how: dict[str, Any] = {"label_kind": kind, "log_labels": log, "label_delim": label_delim, "class_list": classes}
+        return self._with(cells=list(labels), frame=frame, **how)
 
     def with_label_columns(
         self,
@@ -243,15 +261,23 @@ class LabelTable:
         label_delim: str | None = None,
         classes: Sequence[Label] | None = None,
         group_col: int | str | None = None,
+        label_cls: Any = None,
+        log: bool = False,
     ) -> Self:
         """Return the table labelled from its column ``cols``; several (``"a,b"``, too) are 0/1 flags, one a tag.
 
         Its frame is then what it says beside names and labels (a site, a date): results are looked at by it.
+        With ``label_cls=FloatList`` they are numbers (regression).
         """
+        how: dict[str, Any] = {"label_delim": label_delim, "classes": classes, "label_cls": label_cls, "log": log}
         if group_col is not None:
-            return self.grouped(group_col).with_label_columns(cols, label_delim=label_delim, classes=classes)
+            return self.grouped(group_col).with_label_columns(cols, **how)
         frame = self.needs_frame("labelling from a column")
         used = columns(frame, cols, source=self.source)
+        others = frame.drop(columns=[self.name_col, *(c.name for c in used)])
+        rest = others if len(others.columns) else None
+        if kind_of(label_cls) == "numbers":
+            return self._with_numbers(used, rest, how)
         if isinstance(cols, int) and (flagged := flags_beside(frame, str(used[0].name))):
             warn(f"{self.source}: {flagged}", DataWarning)
         labels: list[object]
@@ -259,13 +285,16 @@ class LabelTable:
             is_text = self.source.first_row and label_delim is None
             labels = list(items.numbers_of(list(used[0])) if is_text else used[0])
         else:
-            label_delim, names = None, [str(c.name) for c in used]
+            names = [str(c.name) for c in used]
             rows = np.stack([flags(c, source=self.source) for c in used], axis=1)
             labels = [[names[i] for i in np.flatnonzero(row)] for row in rows]
-            classes = classes or sorted(names)
-        others = frame.drop(columns=[self.name_col, *(c.name for c in used)])
-        rest = others if len(others.columns) else None
-        return self.with_labels(labels, label_delim=label_delim, classes=classes, frame=rest)
+            how |= {"label_delim": None, "classes": classes or sorted(names)}
+        return self.with_labels(labels, frame=rest, **how)
+
+    def _with_numbers(self, used: Sequence[pd.Series[Any]], rest: pd.DataFrame | None, how: dict[str, Any]) -> Self:
+        """Return the table with the numbers of one or several columns."""
+        rows = [list(row) for row in zip(*used, strict=True)] if len(used) > 1 else list(used[0])
+        return self.with_labels(rows, frame=rest, **how)
 
     def joined(self) -> Self:
         """Return the table with one row a picture, where each row has one tag of it, say; tags and paths alone count.
@@ -349,6 +378,8 @@ class LabelTable:
     @property
     def is_multi(self) -> bool:
         """Whether a picture can have several tags."""
+        if self.label_kind is not None:
+            return self.label_kind == "tags"
         return self.label_delim is not None or any(items.is_sequence(v) for v in (self.cells or ())[:1])
 
     @cached_property
@@ -364,6 +395,8 @@ class LabelTable:
             LabelError: missing labels, mixed kinds, or labels outside of the classes that were asked for.
         """
         cells = [] if self.cells is None else self.cells
+        if self.label_kind == "numbers":
+            return items.encode_numbers(cells, source=self.source, log=self.log_labels)
         if self.is_multi:
             return items.encode_multi(cells, source=self.source, label_delim=self.label_delim, classes=self.class_list)
         return items.encode_single(cells, source=self.source, classes=self.class_list)
@@ -500,7 +533,7 @@ class LabelTable:
         if not labels.is_multi and are_in_brackets(cells):
             text = f"the labels are lists in brackets, such as {cells[0]}, and each is read as one class"
             warn(f"{self.source}: {text}; for tags, write them with a delimiter alone, a;b", DataWarning)
-        tag_lists = None if labels.is_multi else find_tag_lists(cells)
+        tag_lists = None if labels.is_multi or self.label_kind else find_tag_lists(cells)
         if tag_lists is not None:
             warn(tag_lists.message(), DataWarning)
         if self.alike_groups:
@@ -601,7 +634,7 @@ class LabelTable:
         """Return a copy of which some attributes are others."""
         other = copy.copy(self)
         other.__dict__.update(changes)
-        if changes.keys() & {"cells", "label_delim", "class_list", "paths"}:
+        if changes.keys() & {"cells", "label_delim", "class_list", "label_kind", "paths"}:
             for computed in ("labels", "tags"):
                 other.__dict__.pop(computed, None)
         return other

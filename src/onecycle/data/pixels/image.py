@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -113,17 +114,29 @@ def _levels(pixels: torch.Tensor) -> torch.Tensor:
     )
 
 
-def open_image(fn: Source) -> Image:
+def open_image(
+    fn: Source, convert_mode: str = "RGB", after_open: Callable[[PIL.Image.Image], PIL.Image.Image] | None = None
+) -> Image:
     """Read a picture at its full size from a path, an open binary file or bytes.
+
+    Args:
+        fn: the file.
+        convert_mode: Pillow's mode that its RGB is converted to, as ``L`` for grey, which is then in all channels.
+        after_open: a function of the Pillow picture in that mode, which returns another one.
 
     Raises:
         DataError: it cannot be decoded; the message names the file.
     """
     uses_simplejpeg()  # a wrong setting is not the picture's fault
     try:
-        return Image.from_numpy(decode_rgb(fn))
+        pixels = decode_rgb(fn)
     except UNREADABLE as error:
         raise unreadable(fn, error) from error
+    if convert_mode == "RGB" and after_open is None:
+        return Image.from_numpy(pixels)
+    picture = PIL.Image.fromarray(pixels).convert(convert_mode)
+    changed = np.array(picture if after_open is None else after_open(picture), dtype=np.uint8)
+    return Image.from_numpy(changed[..., None] if changed.ndim == 2 else changed)
 
 
 def from_pillow(picture: PIL.Image.Image) -> Image | bytes:

@@ -15,11 +15,12 @@ import torch
 
 from onecycle.data.pixels import cache as pixel_cache
 from onecycle.data.pixels import pixel_file
-from onecycle.data.pixels.decode import decode_for, decoder_version, picture_shape, uses_simplejpeg
+from onecycle.data.pixels.decode import decoder_version, picture_shape, uses_simplejpeg
 from onecycle.data.pixels.image import Image, unreadable
 from onecycle.data.pixels.packed import Failures, PackedPixels, PixelLayout, on_one_canvas
 from onecycle.data.pixels.picture_file import MOST_BYTES, UNREADABLE, Source, reason
 from onecycle.data.pixels.pixel_file import CacheUnusable, Manifest, Say
+from onecycle.data.pixels.reading import Reading
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import work_through
 from onecycle.errors import ArgumentError, DataError, Unreadable, UnreadableImagesError
@@ -47,6 +48,8 @@ class PixelStore:
         max_bytes: the most that may be kept in memory, where ``cache`` says so or the disk cannot take them; default
             half of what is free now. Beyond it, pictures are decoded for each batch.
         threads: decoding threads; they never change the result.
+        reading: how files are read; with a function of the user's, pixels are kept in memory at most, as a later run
+            cannot know what that function did.
 
     Raises:
         ArgumentError: another value of ``cache``.
@@ -60,6 +63,7 @@ class PixelStore:
         cache: str = "memory",
         max_bytes: int | None = None,
         threads: int = LOADING_THREADS,
+        reading: Reading | None = None,
     ) -> None:
         if cache not in _CHOICES:
             raise ArgumentError(
@@ -69,7 +73,9 @@ class PixelStore:
         uses_simplejpeg()  # a wrong setting is no picture's fault
         self.paths = paths
         self.spec = spec
-        self.cache = cache
+        self.reading = reading or Reading()
+        self.cache = "memory" if cache == "disk" and self.reading.function is not None else cache
+        self._read_ahead: dict[str, np.ndarray] = {}  # pixels by path, from a function that was called for their size
         self.max_bytes = default_store_bytes() if max_bytes is None else max_bytes
         self.threads = max(1, threads)
         self._packed: PackedPixels | None = None
@@ -127,7 +133,7 @@ class PixelStore:
         if pixels is not None:
             return pixels
         try:
-            return decode_for(self.paths[position], self.spec)
+            return self.reading.pixels(self.paths[position], self.spec)
         except UNREADABLE as error:
             raise UnreadableImagesError(f"cannot read picture {self.paths[position]}: {reason(error)}") from error
 
@@ -216,8 +222,7 @@ class PixelStore:
 
         def measure(positions: list[int]) -> None:
             try:
-                path = self.paths[positions[0]]
-                shapes[positions] = self.spec.stored_shape(*(self.known_shapes.get(path) or picture_shape(path)))
+                shapes[positions] = self._stored_shape(self.paths[positions[0]])
             except UNREADABLE as error:
                 failures.add(positions, error)
 
@@ -227,9 +232,22 @@ class PixelStore:
             self._each_file(measure, "reading picture sizes")
         return PixelLayout(shapes, failures)
 
+    def _stored_shape(self, path: str) -> tuple[int, int]:
+        """Find the stored shape of one picture, by its header; a function of the user's must read it for that."""
+        if self.reading.function is None:
+            return self.spec.stored_shape(*(self.known_shapes.get(path) or picture_shape(path)))
+        pixels = self.reading.pixels(path, self.spec)
+        if sum(p.nbytes for p in list(self._read_ahead.values())[:1]) * len(self._read_ahead) < self.max_bytes // 2:
+            self._read_ahead[path] = pixels
+        return pixels.shape[0], pixels.shape[1]
+
+    def _pixels_of(self, path: str) -> np.ndarray:
+        ahead = self._read_ahead.pop(path, None)
+        return self.reading.pixels(path, self.spec) if ahead is None else ahead
+
     def _decode_all(self, layout: PixelLayout, put: Callable[[int, np.ndarray], None] | None) -> None:
         """Decode every picture, and hand its pixels on as flat uint8 with the byte that they start at."""
-        decode_row = self._decode or (lambda row: decode_for(self.paths[row], self.spec))
+        decode_row = self._decode or (lambda row: self._pixels_of(self.paths[row]))
 
         def decode(positions: list[int]) -> None:
             if positions[0] in layout.failures.reasons:
@@ -412,8 +430,11 @@ class PicturesInMemory(PixelStore):
     are taken as they are, and an array holds pixels uint8 ``(h, w, 3)`` that ``decode_for`` gave.
     """
 
-    def __init__(self, pictures: Sequence[Image | Source | np.ndarray], spec: ResizeSpec) -> None:
-        super().__init__([f"picture {i}" for i in range(len(pictures))], spec, cache="off", threads=1)
+    def __init__(
+        self, pictures: Sequence[Image | Source | np.ndarray], spec: ResizeSpec, reading: Reading | None = None
+    ) -> None:
+        names = [f"picture {i}" for i in range(len(pictures))]
+        super().__init__(names, spec, cache="off", threads=1, reading=reading)
         self._pictures = pictures
 
     def read(self, position: int) -> np.ndarray:
@@ -428,6 +449,6 @@ class PicturesInMemory(PixelStore):
         if isinstance(picture, Image):
             return resize_pixels(picture.numpy(), self.spec)
         try:
-            return decode_for(picture, self.spec)
+            return self.reading.pixels(picture, self.spec)
         except UNREADABLE as error:
             raise unreadable(picture, error) from error

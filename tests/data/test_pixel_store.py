@@ -27,6 +27,7 @@ from onecycle import settings
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.data_block import ImageList
 from onecycle.data.pixels import cache, packed, pixel_file
+from onecycle.data.pixels import reading as reading_module
 from onecycle.data.pixels import store as store_module
 from onecycle.data.pixels.decode import decode_for
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
@@ -74,7 +75,7 @@ def no_decoding(monkeypatch):
         raise AssertionError("a picture was read")
 
     def begin() -> None:
-        monkeypatch.setattr(store_module, "decode_for", refuse)
+        monkeypatch.setattr(reading_module, "decode_for", refuse)
         monkeypatch.setattr(store_module, "picture_shape", refuse)
 
     return begin
@@ -100,7 +101,7 @@ def test_a_file_that_several_rows_name_is_decoded_once(paths, spec, tmp_path, mo
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"nothing")
     twice, decoded = [paths[3], str(bad), *paths, str(bad), paths[3]], []
-    monkeypatch.setattr(store_module, "decode_for", lambda path, spec: decoded.append(path) or decode_for(path, spec))
+    monkeypatch.setattr(reading_module, "decode_for", lambda path, spec: decoded.append(path) or decode_for(path, spec))
     store = on_disk(twice, spec)
     assert [f.position for f in store.fill()] == [1, len(twice) - 2]
     assert len(decoded) == len(set(decoded))
@@ -222,7 +223,7 @@ def test_a_picture_changed_while_decoding_is_not_kept_for_the_next_run(paths, mo
             os.utime(path, ns=(5, 5))
         return pixels
 
-    monkeypatch.setattr(store_module, "decode_for", changes_its_file)
+    monkeypatch.setattr(reading_module, "decode_for", changes_its_file)
     store = on_disk(paths)
     store.fill()
     said = capsys.readouterr().out
@@ -269,7 +270,7 @@ def test_a_failure_that_may_pass_is_not_kept_for_the_next_run(paths, monkeypatch
         return decode_for(path, spec)
 
     with monkeypatch.context() as patched:
-        patched.setattr(store_module, "decode_for", refused)
+        patched.setattr(reading_module, "decode_for", refused)
         assert [f.position for f in on_disk(paths).fill()] == [3]
     assert f"{paths[3]} could not be read just now" in capsys.readouterr().out
     again = on_disk(paths)
@@ -317,15 +318,15 @@ def test_a_damaged_file_is_made_again(paths, damage, capsys):
 
 SLOW = """
 import os, sys, time
-from onecycle.data.pixels import store
+from onecycle.data.pixels import reading, store
 from onecycle.data.pixels.resize import ResizeSpec
-decode = store.decode_for
+decode = reading.decode_for
 def slowly(path, spec):
     with open(sys.argv[1], "a") as log:
         log.write(path + "\\n")
     time.sleep(float(sys.argv[2]))
     return decode(path, spec)
-store.decode_for = slowly
+reading.decode_for = slowly
 pixels = store.PixelStore(sys.argv[3:], ResizeSpec.make(16), cache="disk", threads=2)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -398,7 +399,7 @@ def test_a_second_thread_of_the_same_process_waits_as_well(paths, monkeypatch):
         time.sleep(0.01)
         return decode_for(path, spec)
 
-    monkeypatch.setattr(store_module, "decode_for", counted)
+    monkeypatch.setattr(reading_module, "decode_for", counted)
     stores = [on_disk(paths) for _ in range(2)]
     threads = [threading.Thread(target=s.fill, args=(None,)) for s in stores]
     for thread in threads:
@@ -446,7 +447,7 @@ def test_room_is_taken_before_decoding_starts(paths, monkeypatch, capsys):
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     decoded = []
-    monkeypatch.setattr(store_module, "decode_for", lambda p, s: decoded.append(p) or decode_for(p, s))
+    monkeypatch.setattr(reading_module, "decode_for", lambda p, s: decoded.append(p) or decode_for(p, s))
     store = on_disk(paths)
     store.fill()
     assert len(decoded) == N  # once, for memory
@@ -522,7 +523,7 @@ def test_an_interrupt_leaves_no_part_and_no_lock(paths, monkeypatch):
         return decode_for(path, spec)
 
     with monkeypatch.context() as patched:
-        patched.setattr(store_module, "decode_for", interrupted)
+        patched.setattr(reading_module, "decode_for", interrupted)
         with pytest.raises(KeyboardInterrupt):
             on_disk(paths).fill()
     assert files() == []

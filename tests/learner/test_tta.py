@@ -15,7 +15,7 @@ from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.augment.transforms import get_transforms, tta_views
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
-from onecycle.data.pixels import store as stores
+from onecycle.data.pixels import reading
 from onecycle.data.pixels.image import Image, open_image
 from onecycle.deploy.predictor import as_picture
 from onecycle.errors import ArgumentError, DataError
@@ -58,9 +58,9 @@ def test_the_mean_of_views_is_that_of_single_passes_and_decodes_once(colour_path
     views = tta_views(TFMS[0])
     expected = one_by_one(model, data.valid_dl, views)
     gathered, decoded = [], []
-    real_gather, real_decode = data.store.gather, stores.decode_for
+    real_gather, real_decode = data.store.gather, reading.decode_for
     monkeypatch.setattr(data.store, "gather", lambda rows: gathered.append(len(rows)) or real_gather(rows))
-    monkeypatch.setattr(stores, "decode_for", lambda *a: decoded.append(a) or real_decode(*a))
+    monkeypatch.setattr(reading, "decode_for", lambda *a: decoded.append(a) or real_decode(*a))
     found = inference.mean_of_views(model, data.valid_dl, views, activ=lambda x: x.softmax(dim=1), mode="bilinear")
     assert torch.equal(found, expected)
     assert found.std() > 0

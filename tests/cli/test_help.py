@@ -15,7 +15,20 @@ import pytest
 from onecycle.cli.main import app
 
 PAGES = Path(__file__).parent / "help"
-COMMANDS = sorted((c.name or c.callback.__name__).replace("_", "-") for c in app.registered_commands if c.callback)
+
+
+def names_of(commands) -> list[str]:
+    return [(c.name or c.callback.__name__).replace("_", "-") for c in commands if c.callback]
+
+
+COMMANDS = sorted(
+    names_of(app.registered_commands)
+    + [
+        f"{group.name} {name}"
+        for group in app.registered_groups
+        for name in names_of(group.typer_instance.registered_commands)
+    ]
+)
 
 
 def help_page(*words: str) -> str:
@@ -38,7 +51,7 @@ def test_the_readme_names_every_command():
 def test_the_help_is_the_page_that_was_looked_at(command):
     page = help_page(*command.split())
     assert max(map(len, page.splitlines())) <= 80
-    kept = PAGES / f"{command or 'onecycle'}.txt"
+    kept = PAGES / f"{command.replace(' ', '-') or 'onecycle'}.txt"
     if os.environ.get("ONECYCLE_WRITE_HELP"):
         kept.parent.mkdir(exist_ok=True)
         kept.write_text(page)

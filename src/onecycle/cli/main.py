@@ -307,6 +307,45 @@ def info(as_json: opt.AsJson = False) -> None:
     raise typer.Exit(run_info(as_json=as_json))
 
 
+kernel = typer.Typer(no_args_is_help=True, help="The Jupyter kernel in which notebooks written for fastai v1 run.")
+notebook = typer.Typer(no_args_is_help=True, help="Notebooks written for fastai v1, run as they stand.")
+app.add_typer(kernel, name="kernel")
+app.add_typer(notebook, name="notebook")
+
+
+@kernel.command("install")
+def kernel_install(
+    this_environment: Annotated[
+        bool, typer.Option("--sys-prefix", help="Into the environment that onecycle is in, not your own folder.")
+    ] = False,
+    prefix: Annotated[Path | None, typer.Option(help="Into another environment.", metavar="FOLDER")] = None,
+) -> None:
+    """Let Jupyter offer the kernel "fastai v1 (onecycle)", in which fastai is onecycle."""
+    from onecycle.cli.notebook import run_kernel_install
+
+    raise typer.Exit(run_kernel_install(this_environment=this_environment, prefix=prefix))
+
+
+@notebook.command("run")
+def notebook_run(
+    path: Annotated[Path, typer.Argument(help="The notebook; it is only read.", show_default=False)],
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="At most so many epochs a fit, and 20 batches for the finder.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A copy with what the cells printed.", rich_help_panel=opt.OUTPUT, metavar="FILE"),
+    ] = None,
+    force: opt.Force = False,
+    as_json: opt.AsJson = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Execute a notebook with fastai v1's names by onecycle, and say of each cell whether it ran and what it lacks."""
+    from onecycle.cli.notebook import run_notebook
+
+    raise typer.Exit(run_notebook(path, epochs=epochs, out=out, force=force, as_json=as_json, quiet=quiet))
+
+
 def main() -> None:
     """Run the command line; an error ends in one clear message and an exit code of its own, not in a traceback."""
     from onecycle.cli import exit_codes

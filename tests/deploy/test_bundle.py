@@ -126,7 +126,7 @@ def test_planted_faults_are_refused_and_leave_nothing(fault, tmp_path, monkeypat
         "order": replace(right, model=_Reordered(right.model)),
     }.get(fault, right)
     onnx_of = bundles.onnx_of
-    monkeypatch.setattr(bundles, "onnx_of", lambda _: onnx_of(wrong))
+    monkeypatch.setattr(bundles, "onnx_of", lambda _, distance: onnx_of(wrong, distance))
     monkeypatch.setattr(bundles, "made_pictures", lambda _: [])
     if fault == "no antialias in the graph":
         monkeypatch.setattr(resize_graph, "_taps", _without_antialias)

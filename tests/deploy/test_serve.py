@@ -66,7 +66,7 @@ def test_the_open_inference_protocol_gives_what_the_model_gives(served, client):
     assert client.get("/v2/models/other").status_code == 404
     pixels = np.random.default_rng(0).integers(0, 256, (3, 31, 44, 3), dtype=np.uint8)
     answer = client.post("/v2/models/toy/infer", json=tensor(pixels) | {"id": "7"}).json()
-    probs, labels = model.run(pixels)
+    probs, labels, _ = model.run(pixels)
     assert answer["id"] == "7"
     assert np.reshape(answer["outputs"][0]["data"], (3, 4)) == pytest.approx(probs, abs=1e-5)
     assert answer["outputs"][1] == {

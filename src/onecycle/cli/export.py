@@ -11,6 +11,7 @@ from onecycle.data.labels.items import list_images
 from onecycle.deploy.bundle import MOST_PICTURES, Bundle, export_bundle
 from onecycle.deploy.card import Card
 from onecycle.deploy.predictor import Predictor
+from onecycle.deploy.unlike import spread
 from onecycle.errors import DataError
 from onecycle.evaluation.report.verdict import Warned
 from onecycle.runs.config import RunConfig
@@ -67,9 +68,9 @@ def export_run(run: RunFolder, out: Path, screen: Screen, *, pictures: Path | No
     """Export a run's model into a folder; the options are those of ``export_bundle``."""
     with screen.status(f"loading {run.name}"):
         predictor = Predictor.load(run.path, device="cpu")
-        files = _pictures(run, pictures)
+        files, training = _pictures(run, pictures)
     with screen.status(f"writing the network and verifying it with {len(files)} pictures"):
-        return export_bundle(predictor, out, files, card_of(run), **options)
+        return export_bundle(predictor, out, files, card_of(run), training=training, **options)
 
 
 def default_folder(run: RunFolder) -> Path:
@@ -92,8 +93,8 @@ def card_of(run: RunFolder) -> Card:
     )
 
 
-def _pictures(run: RunFolder, folder: Path | None) -> list[str]:
-    """Return the pictures to verify with: of the validation part, or of a folder that was named.
+def _pictures(run: RunFolder, folder: Path | None) -> tuple[list[str], list[str]]:
+    """Return the pictures to verify with, of the validation part or of a folder that was named; and the training's.
 
     Raises:
         DataError: there are none.
@@ -102,7 +103,7 @@ def _pictures(run: RunFolder, folder: Path | None) -> list[str]:
         files = [str(p) for p in list_images(folder)]
         if not files:
             raise DataError(f"there is no picture in {folder}: name a folder that holds some with --pictures")
-        return files[:MOST_PICTURES]
+        return spread(files, MOST_PICTURES), []
     try:
         data = load_bunch(run)
     except DataError as error:
@@ -110,7 +111,8 @@ def _pictures(run: RunFolder, folder: Path | None) -> list[str]:
             f"an export is verified with the run's validation pictures, and {error}. Or name a folder of such pictures "
             "with --pictures"
         ) from error
-    return [data.store.paths[row] for row in data.split.valid[:MOST_PICTURES]]
+    paths = data.store.paths
+    return [paths[row] for row in spread(data.split.valid, MOST_PICTURES)], [paths[row] for row in data.split.train]
 
 
 def _say(screen: Screen, made: Bundle) -> None:

@@ -35,6 +35,7 @@ import onecycle
 from onecycle.deploy.card import Card, card_text
 from onecycle.deploy.folder import MANIFEST, MODEL, is_bundle, open_model
 from onecycle.deploy.onnx_model import OPSET, onnx_of
+from onecycle.deploy.unlike import MOST_TRAINING, FeatureDistance, distance_of, spread
 from onecycle.deploy.verify import Verification, made_pictures, only_pillow, verify
 from onecycle.errors import ArgumentError
 from onecycle.files import sync_folder, write_whole
@@ -78,6 +79,7 @@ def export_bundle(
     files: Sequence[str],
     card: Card,
     *,
+    training: Sequence[str] = (),
     archive: bool = True,
     examples: bool = True,
     force: bool = False,
@@ -89,6 +91,7 @@ def export_bundle(
         folder: the new folder; its name is the model's.
         files: pictures to verify with, of the validation part; the first of each label become examples.
         card: what the model card says.
+        training: pictures that trained it, to tell pictures that are unlike them; none: it does not tell.
         archive: write ``NAME.zip`` beside it, too.
         examples: put three of the pictures into it.
         force: replace a folder that is there, if it is an exported model.
@@ -104,7 +107,9 @@ def export_bundle(
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as unfinished:
         new = Path(unfinished) / folder.name
         new.mkdir()
-        verification = _write(predictor, new, files, card, examples=examples)
+        with only_pillow():
+            distance = distance_of(predictor, spread(training, MOST_TRAINING), files)
+        verification = _write(predictor, new, files, card, distance, examples=examples)
         zipped = _zipped(new) if archive else None
         if folder.exists():
             folder.rename(Path(unfinished) / "replaced")
@@ -115,16 +120,25 @@ def export_bundle(
     return Bundle(folder, zipped, verification, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()))
 
 
-def _write(predictor: Predictor, new: Path, files: Sequence[str], card: Card, *, examples: bool) -> Verification:
-    (new / MODEL).write_bytes(onnx_of(predictor).SerializeToString())
+def _write(
+    predictor: Predictor,
+    new: Path,
+    files: Sequence[str],
+    card: Card,
+    distance: FeatureDistance | None,
+    *,
+    examples: bool,
+) -> Verification:
+    (new / MODEL).write_bytes(onnx_of(predictor, distance).SerializeToString())
     for name in FILES:
         shutil.copyfile(PORTABLE / name, new / name)
-    _write_manifest(new, manifest := _manifest(predictor, card))
+    manifest = _manifest(predictor, card) | {"unlike": None if distance is None else distance.manifest()}
+    _write_manifest(new, manifest)
     container = (TEMPLATES / DOCKERFILE).read_text(encoding="utf-8").format(**manifest["versions"])
     (new / DOCKERFILE).write_text(container, encoding="utf-8")
     model = open_model(new)
     with TemporaryDirectory() as drawn:
-        verification = verify(predictor, model, files, made_pictures(Path(drawn)))
+        verification = verify(predictor, model, files, made_pictures(Path(drawn)), distance)
     verification.check()
     _write_examples(model, new / "examples", files if examples else [])
     (new / "README.md").write_text(card_text(card, manifest, verification), encoding="utf-8")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from onecycle.deploy.unlike import DistanceGraph, feature_layer, inputs_of
 from onecycle.evaluation.certainty.calibration import TINY
 from onecycle.evaluation.certainty.decisions import f_weights
 from onecycle.model.tag_sets import TagSets
 
 if TYPE_CHECKING:
     from onecycle.deploy.predictor import Predictor
+    from onecycle.deploy.unlike import FeatureDistance
     from onecycle.evaluation.certainty.decisions import Decisions
 
 
@@ -24,12 +24,13 @@ class AnswerGraph(nn.Module):
 
     Args:
         predictor: it is copied, and computes on the CPU in float32.
+        distance: from the training pictures, as one more output; None: none.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, distance: FeatureDistance | None = None) -> None:
         super().__init__()
         means, deviations = predictor.stats or ((0.0,) * 3, (1.0,) * 3)
         self.register_buffer("mean", torch.tensor(means).view(1, 3, 1, 1))
@@ -37,38 +38,28 @@ class AnswerGraph(nn.Module):
         self.model = predictor.model
         self.activation = predictor.activation
         self.answer = TagAnswer(predictor) if predictor.is_multi else ClassAnswer(predictor)
+        self.distance = None if distance is None else DistanceGraph(distance)
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
         """Return what a person sees.
 
         Returns:
             float32 (N, C) probabilities, calibrated where that was fitted; int64 (N,) class indices, or bool (N, C),
-            which tags are given; and the network's own probabilities.
+            which tags are given; the network's own probabilities; float32 (N,) how far from the training pictures,
+            where ``distance`` says that.
         """
         x = pictures.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
-        with _inputs_of(_tag_sets(self.model)) as scores:
+        measured = None if self.distance is None else feature_layer(self.model)
+        with inputs_of(_tag_sets(self.model)) as scores, inputs_of(measured) as features:
             probs = self.activation(self.model((x - self.mean) / self.std))
         shown, decided = self.answer(probs, *scores)
-        return shown, decided, probs + 0  # an output of its own, also where nothing was calibrated
+        own = probs + 0  # an output of its own, also where nothing was calibrated
+        return shown, decided, own, *(() if self.distance is None else (self.distance(features[-1]),))
 
 
 def _tag_sets(model: nn.Module) -> TagSets | None:
     *_, last = model.modules()
     return last if isinstance(last, TagSets) else None
-
-
-@contextmanager
-def _inputs_of(layer: nn.Module | None) -> Iterator[list[Tensor]]:
-    """Collect what a layer receives inside the block; nothing without a layer."""
-    received: list[Tensor] = []
-    if layer is None:
-        yield received
-        return
-    hook = layer.register_forward_pre_hook(lambda _, args: received.append(args[0]))
-    try:
-        yield received
-    finally:
-        hook.remove()
 
 
 class ClassAnswer(nn.Module):

@@ -22,20 +22,22 @@ if TYPE_CHECKING:
     import onnx
 
     from onecycle.deploy.predictor import Predictor
+    from onecycle.deploy.unlike import FeatureDistance
 
 OPSET = 18
 """Of ONNX: the newest that torch's quick exporter writes; read by every onnxruntime since 1.14."""
 
-INPUT, PROBABILITIES, LABELS, OWN = "pictures", "probabilities", "labels", "uncalibrated"
+INPUT, PROBABILITIES, LABELS, OWN, UNLIKE = "pictures", "probabilities", "labels", "uncalibrated", "unlike"
 _RESIZED = "resized"
 
 
-def onnx_of(predictor: Predictor) -> onnx.ModelProto:
+def onnx_of(predictor: Predictor, distance: FeatureDistance | None = None) -> onnx.ModelProto:
     """Write a predictor as an ONNX model.
 
     Its input ``pictures`` is uint8 (N, H, W, 3), RGB, N pictures of one shape; those that have the size of the network
     already are not resized. Outputs: ``probabilities`` float32 (N, C), as a person sees them; ``labels`` int64 (N,)
-    class indices or bool (N, C) tags; ``uncalibrated`` float32 (N, C), the network's own probabilities.
+    class indices or bool (N, C) tags; ``uncalibrated`` float32 (N, C), the network's own probabilities; with a
+    ``distance`` from the training pictures ``unlike`` float32 (N,), above 1 for pictures that are unlike them.
 
     Raises:
         ArgumentError: transforms of the user's own, which are no part of the network; a network that cannot be
@@ -47,11 +49,10 @@ def onnx_of(predictor: Predictor) -> onnx.ModelProto:
             "without them"
         )
     size = predictor.resize.size
-    whole = AnswerGraph(replace(predictor, model=copy.deepcopy(predictor.model).cpu()))
+    whole = AnswerGraph(replace(predictor, model=copy.deepcopy(predictor.model).cpu()), distance)
+    outputs = [PROBABILITIES, LABELS, OWN] + ([] if distance is None else [UNLIKE])
     example = torch.zeros(2, *(size or (64, 64)), 3, dtype=torch.uint8)
-    answer = _exported(
-        whole, example, name=_RESIZED if size else INPUT, outputs=[PROBABILITIES, LABELS, OWN], any_size=size is None
-    )
+    answer = _exported(whole, example, name=_RESIZED if size else INPUT, outputs=outputs, any_size=size is None)
     if size is None:
         return answer
     other = torch.zeros(1, size[0] + 7, size[1] + 9, 3, dtype=torch.uint8)

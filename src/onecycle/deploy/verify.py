@@ -17,6 +17,7 @@ import torch
 from onecycle.data.pixels.decode import DECODER_VARIABLE, decode_for, decode_rgb
 from onecycle.data.pixels.picture_file import UNREADABLE
 from onecycle.data.pixels.resize import centre_window, resize_pixels
+from onecycle.deploy import unlike
 from onecycle.deploy.network_graph import AnswerGraph
 from onecycle.errors import ExportError
 from onecycle.text import shown
@@ -24,6 +25,7 @@ from onecycle.text import shown
 if TYPE_CHECKING:
     from onecycle.deploy.portable.predict import Model
     from onecycle.deploy.predictor import Predictor
+    from onecycle.deploy.unlike import FeatureDistance
     from onecycle.evaluation.predictions import Predictions
 
 TOLERANCE = 1e-5
@@ -50,12 +52,13 @@ class Verification:
     max_difference: float  # of any probability
     far: tuple[str, ...]  # files with a probability that differs by more than TOLERANCE and than rounding explains
     other_labels: tuple[str, ...]  # files that get other labels, though nothing of them is within TOLERANCE of a limit
+    other_distance: tuple[str, ...] = ()  # files whose distance from the training pictures differs
     decoder: tuple[str, ...]  # files that the faster decoder here reads to other pixels than Pillow, by a grey level
 
     @property
     def same(self) -> bool:
         """Whether the two are the same model."""
-        return not (self.other_pixels or self.far or self.other_labels)
+        return not (self.other_pixels or self.far or self.other_labels or self.other_distance)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON has them."""
@@ -75,6 +78,7 @@ class Verification:
                 ("pictures reach the network with other pixels", self.other_pixels),
                 (f"get probabilities that differ by up to {self.max_difference:.2g}", self.far),
                 ("get other labels", self.other_labels),
+                ("are at another distance from the training pictures", self.other_distance),
             )
             if names
         ]
@@ -83,7 +87,13 @@ class Verification:
         )
 
 
-def verify(predictor: Predictor, model: Model, files: Sequence[str], made: Sequence[str]) -> Verification:
+def verify(
+    predictor: Predictor,
+    model: Model,
+    files: Sequence[str],
+    made: Sequence[str],
+    distance: FeatureDistance | None = None,
+) -> Verification:
     """Compare an exported model with the predictor that it was made from.
 
     Args:
@@ -91,16 +101,17 @@ def verify(predictor: Predictor, model: Model, files: Sequence[str], made: Seque
         model: the folder, opened by the file that lies in it.
         files: pictures of the user's.
         made: from ``made_pictures``.
+        distance: from the training pictures, that the exported model tells, too.
 
     Raises:
         ExportError: no picture could be read by both.
     """
     with only_pillow():
-        predictions = predictor.predict([*files, *made])
+        predictions, features = unlike.predicted(predictor, [*files, *made])
         if not len(predictions):
             raise ExportError("no picture to verify the export with can be read")
         answers = [_Answer.of(predictor, model, name) for name in predictions.files]
-    probs, labels = _run(model, [a.pixels for a in answers])
+    probs, labels, told = _run(model, [a.pixels for a in answers])
     shown_probs = predictions.shown_probs
     differences = np.abs(probs - shown_probs).max(axis=1)
     far = [
@@ -119,6 +130,7 @@ def verify(predictor: Predictor, model: Model, files: Sequence[str], made: Seque
         max_difference=float(differences.max()),
         far=tuple(names[far]),
         other_labels=tuple(names[other_labels]),
+        other_distance=tuple(names[_other_distance(distance, features, told)]),
         decoder=tuple(_decoded_otherwise(predictor, files)),
     )
 
@@ -147,12 +159,20 @@ class _Answer:
         return cls(pixels, same and bool(np.abs(by_graph - by_original).max() <= TOLERANCE / 10), True)
 
 
-def _run(model: Model, pixels: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities and labels of pictures; those of one shape go together."""
+def _run(model: Model, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return what ``Model.run`` does for pictures; those of one shape go together."""
     one_size = len({p.shape for p in pixels}) == 1
     step = AT_ONCE if one_size else 1
     parts = [model.run(np.stack(pixels[i : i + step])) for i in range(0, len(pixels), step)]
-    return np.concatenate([p for p, _ in parts]), np.concatenate([d for _, d in parts])
+    return [np.concatenate(values) for values in zip(*parts, strict=True)]
+
+
+def _other_distance(distance: FeatureDistance | None, features: np.ndarray | None, told: np.ndarray) -> np.ndarray:
+    """Return which pictures an exported model tells another distance of, bool (N,)."""
+    if distance is None or features is None:
+        return np.asarray(~np.isnan(told))
+    right = distance.of(features)
+    return np.asarray(~(np.abs(told - right) <= unlike.TOLERANCE * np.maximum(1, right)))
 
 
 def _beyond_rounding(predictor: Predictor, pixels: np.ndarray, original: np.ndarray, exported: np.ndarray) -> bool:

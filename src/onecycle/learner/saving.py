@@ -80,16 +80,17 @@ def export(learn: Any, file: str | Path, **options: Unpack[ExportOptions]) -> Bu
     """Write a learner as an exported folder; ``Learner.export`` says more."""
     from onecycle.deploy.bundle import MOST_PICTURES, export_bundle
     from onecycle.deploy.card import Card
+    from onecycle.deploy.unlike import spread
 
     data = learn.data
     if not len(data.split.valid):
         raise ArgumentError("an export is verified with validation pictures, and these data have none")
     folder = Path(learn.path) / (Path(file).with_suffix("") if Path(file).suffix == ".pkl" else file)
-    files = [data.store.paths[row] for row in data.split.valid[:MOST_PICTURES]]
+    valid, training = ([data.store.paths[row] for row in rows] for rows in (data.split.valid, data.split.train))
     made = {"arch": str((learn.network or {}).get("arch", "")), "data": data.path.name}
     card = Card.of(learn.interpret().predictions, name=folder.name, **made)
     predictor = replace(learn.predictor(), model=copy.deepcopy(learn.model).cpu(), device=torch.device("cpu"))
-    return export_bundle(predictor, folder, files, card, **options)
+    return export_bundle(predictor, folder, spread(valid, MOST_PICTURES), card, training=training, **options)
 
 
 def manifest(learn: Any) -> dict[str, Any]:

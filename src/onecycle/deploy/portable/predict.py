@@ -65,9 +65,14 @@ class Model:
         self.session = onnxruntime.InferenceSession(
             str(self.folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
         )
+        self.measures_unlike = any(output.name == "unlike" for output in self.session.get_outputs())
 
     def predict(self, files: Iterable[Source]) -> Iterator[dict[str, Any]]:
-        """Give for each file, in order, ``file`` with ``labels`` and ``probabilities``, or with ``error``."""
+        """Give for each file, in order, ``file`` with ``labels`` and ``probabilities``, or with ``error``.
+
+        Where that was measured, ``unlike`` says how far a picture lies from the training pictures: above 1 farther than
+        nearly all of the validation pictures, so that what is known of the model does not hold for it.
+        """
         waiting: list[tuple[Source, np.ndarray | str]] = []
         for file in files:
             try:
@@ -87,14 +92,29 @@ class Model:
             if isinstance(result, str):
                 yield {"file": name, "error": result}
             else:
-                probs, label = next(found)
-                shown = {c: float(p) for c, p in zip(self.classes, probs, strict=True)}
-                yield {"file": name, "labels": self.names(label), "probabilities": shown}
+                yield {"file": name} | self.answer(*next(found))
 
-    def run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return probabilities float32 (N, C), and class indices (N,) or tags bool (N, C), for uint8 (N, H, W, 3)."""
-        probs, labels = self.session.run(["probabilities", "labels"], {"pictures": pixels})
-        return probs, labels
+    def answer(self, probs: np.ndarray, label: Any, unlike: float) -> dict[str, Any]:
+        """Return what ``run`` gives for one picture by its names."""
+        shown = {c: float(p) for c, p in zip(self.classes, probs, strict=True)}
+        known = {} if np.isnan(unlike) else {"unlike": float(unlike)}
+        return {"labels": self.names(label), "probabilities": shown, **known}
+
+    def run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Run the network.
+
+        Args:
+            pixels: uint8 (N, H, W, 3).
+
+        Returns:
+            probabilities float32 (N, C); class indices (N,) or tags bool (N, C); float32 (N,), how far from the
+            training pictures, NaN where that was not measured.
+        """
+        if not self.measures_unlike:
+            probs, labels = self.session.run(["probabilities", "labels"], {"pictures": pixels})
+            return probs, labels, np.full(len(probs), np.nan, np.float32)
+        probs, labels, unlike = self.session.run(["probabilities", "labels", "unlike"], {"pictures": pixels})
+        return probs, labels, unlike
 
     def own(self, pixels: np.ndarray) -> np.ndarray:
         """Return the network's own probabilities before any calibration, float32 (N, C), for uint8 (N, H, W, 3)."""

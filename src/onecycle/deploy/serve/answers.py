@@ -12,19 +12,16 @@ CLOSE = 0.1
 """How far from its threshold a tag's probability is still close, or another class's from that of the predicted one."""
 
 
-def answer(model: Model, probs: np.ndarray, label: Any) -> dict[str, Any]:
+def answer(model: Model, probs: np.ndarray, label: Any, unlike: float) -> dict[str, Any]:
     """Return what is said of one picture.
 
     Args:
         model: that answered.
         probs: float32 (C,), calibrated where the model is.
         label: a class index, or tags bool (C,).
+        unlike: how far it is from the training pictures; NaN: not measured.
     """
-    return {
-        "labels": model.names(label),
-        "probabilities": {c: float(p) for c, p in zip(model.classes, probs, strict=True)},
-        "close": _close(model, probs, label),
-    }
+    return model.answer(probs, label, unlike) | {"close": _close(model, probs, label)}
 
 
 def _close(model: Model, probs: np.ndarray, label: Any) -> list[dict[str, Any]]:

@@ -109,7 +109,8 @@ class Served:
         except Refused as refused:
             self.metrics.pictures["refused"] += 1
             return refused
-        result = answer(self.model, *await batcher.run(pixels))
+        probs, label, unlike = await batcher.run(pixels)
+        result = answer(self.model, probs, label, float(unlike))
         self.metrics.pictures["answered"] += 1
         self.metrics.labels.update(result["labels"])
         return result
@@ -142,7 +143,7 @@ class Served:
             answers = await asyncio.gather(*(batcher.run(pixels) for pixels in asked.pixels))
         finally:
             batcher.leave(n)
-        probs, labels = (np.stack(values) for values in zip(*answers, strict=True))
+        probs, labels, _ = (np.stack(values) for values in zip(*answers, strict=True))
         return JSONResponse(answered(self.model, asked, probs, labels))
 
     async def metadata(self, request: Request) -> Response:
@@ -157,7 +158,7 @@ class Served:
     async def about(self, _: Request) -> Response:
         """Answer ``GET /model``: what the page shows beside its answers."""
         manifest = self.model.manifest
-        kept = ("name", "made", "classes", "is_multi", "decisions", "scores", "class_quality")
+        kept = ("name", "made", "classes", "is_multi", "decisions", "scores", "class_quality", "unlike")
         limits = {name: getattr(self.limits, name) for name in ("request_bytes", "request_pictures")}
         more = {"limits": limits, "collects": self.collection is not None}
         return JSONResponse(plain_json({name: manifest.get(name) for name in kept} | more))

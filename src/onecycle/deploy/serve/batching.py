@@ -20,7 +20,7 @@ from onecycle.deploy.serve.limits import Refused
 @dataclass(frozen=True)
 class _Waiting:
     pixels: np.ndarray  # uint8 (H, W, 3)
-    answer: asyncio.Future[tuple[np.ndarray, np.ndarray]]
+    answer: asyncio.Future[tuple[np.ndarray, ...]]
 
 
 class Batcher:
@@ -68,8 +68,8 @@ class Batcher:
         """Count pictures out."""
         self.admitted -= n
 
-    async def run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return probabilities float32 (C,) and the label, an index or bool (C,), of one picture uint8 (H, W, 3)."""
+    async def run(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return what ``Model.run`` does, for one picture uint8 (H, W, 3): probabilities (C,), the label, unlike."""
         waiting = _Waiting(pixels, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._filled.set()
@@ -102,6 +102,6 @@ class Batcher:
             return
         self._seconds += 0.2 * ((perf_counter() - started) / len(batch) - self._seconds)
         self._ran(len(batch))
-        for waiting, probs, label in zip(batch, *answers, strict=True):
+        for waiting, *answer in zip(batch, *answers, strict=True):
             if not waiting.answer.done():  # its client may have left
-                waiting.answer.set_result((probs, label))
+                waiting.answer.set_result(tuple(answer))

@@ -65,7 +65,9 @@ def _prediction(model: Model) -> dict[str, Any]:
         "probabilities": {"type": "object", "additionalProperties": share},
         "close": {"type": "array", "items": {"type": "object", "properties": close}},
     }
-    return {"oneOf": [{"type": "object", "required": list(answer), "properties": answer}, _ERROR]}
+    unlike = {"type": "number", "minimum": 0, "description": "Above 1: unlike the training pictures."}
+    whole = {"type": "object", "required": list(answer), "properties": answer | {"unlike": unlike}}
+    return {"oneOf": [whole, _ERROR]}
 
 
 def _predict(limits: Limits) -> dict[str, Any]:

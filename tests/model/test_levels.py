@@ -77,6 +77,13 @@ def test_pooled_are_mean_and_deviation_of_each_channel():
     torch.testing.assert_close(pooled, torch.cat(expected, 1), atol=1e-4, rtol=1e-4)
 
 
+def test_a_flat_map_has_no_deviation_but_that_of_its_own_rounding():
+    noise = torch.randn(1, 3, 40, 50, generator=torch.Generator().manual_seed(0)).double()
+    flat = torch.tensor([0.1, 3.0, 90.0]).view(1, 3, 1, 1) * (1 + 1e-6 * noise)
+    exact, found = (LevelPool()([maps])[0, 3:] for maps in (flat, flat.float()))
+    assert torch.allclose(found.double(), exact, rtol=0.05, atol=0)
+
+
 def test_the_root_keeps_the_sign_and_its_gradient_is_finite_where_relu_leaves_zeros():
     torch.testing.assert_close(
         SignedRoot()(torch.tensor([-4.0, 9.0, 0.0])), torch.tensor([-2.0, 3.0, 0.0]), atol=1e-3, rtol=0

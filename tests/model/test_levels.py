@@ -10,7 +10,7 @@ from torch import nn
 
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.gradcam import grad_cam
-from onecycle.model.backbones import build_body
+from onecycle.model.backbones import TimmBody, build_body
 from onecycle.model.cnn import create_cnn_model, freeze_to
 from onecycle.model.levels import (
     LevelNorm,
@@ -43,7 +43,17 @@ def test_a_chain_gives_the_last_map_of_each_resolution():
     assert read_levels(body, 2)[1] == [8, 8]
 
 
-@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit", "test_convnext", "test_resnet"])
+FAMILIES = (
+    "test_efficientnet", "test_vit", "test_convnext", "test_resnet", "test_byobnet", "test_mambaout", "test_nfnet",
+    "test_maxvit", "ghostnet_050", "mobilevit_xxs",
+    # A parameter of four dimensions before the first convolution, or that convolution takes other channels than three:
+    "pit_ti_224", "csatv2",
+    # Blocks for the class token alone, which a body does not need:
+    "xcit_nano_12_p16_224",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_any_timm_network_ends_in_its_own_output(name):
     body = build_body(name, False)
     levels, channels = read_levels(body.module)
@@ -68,6 +78,73 @@ def test_a_body_of_which_nothing_is_known_gives_its_last_map():
     levels, channels = read_levels(Own())
     assert channels == [5]
     assert len(levels(torch.zeros(1, 3, 8, 8))) == 1
+
+
+class Net(nn.Module):
+    """A network such as timm's, whose stages are two; ``broken`` where they are read, by this error."""
+
+    def __init__(self, broken: Exception | None = None) -> None:
+        super().__init__()
+        self.first, self.second, self.broken = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 2, 1), broken
+
+    def forward_features(self, x):
+        return self.second(self.first(x))
+
+    def forward_intermediates(self, x, indices=None, *, norm=False, output_fmt="NCHW"):
+        if self.broken is not None:
+            raise self.broken
+        if norm:
+            raise AssertionError("normalization of features not supported")
+        maps = [self.first(x), self.second(self.first(x))]
+        return maps[-1], maps if indices is None else [maps[i] for i in indices]
+
+
+def test_a_family_without_a_norm_at_its_end_gives_its_maps_as_they_are():
+    levels, channels = read_levels(TimmBody(Net(), "NCHW"))
+    assert channels == [4, 6]
+    assert [tuple(m.shape) for m in levels(torch.zeros(1, 3, 8, 8))] == [(1, 4, 4, 4), (1, 6, 2, 2)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        TypeError("'Identity' object is not iterable"),
+        AttributeError("'Net' object has no attribute 'third'"),
+        AssertionError("Input features can only change w/ the norm removed."),
+        ValueError("not enough values to unpack"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_broken_network_is_no_network_without_stages(error):
+    with pytest.raises(type(error), match=error.args[0]):
+        read_levels(TimmBody(Net(error), "NCHW"))
+
+
+def test_a_family_that_does_not_give_its_stages_has_its_last_map():
+    class Old(nn.Module):
+        def forward_features(self, x):
+            return x[:, :2]
+
+    assert read_levels(TimmBody(Old(), "NCHW"))[1] == [2]
+
+
+def test_a_body_of_four_colour_channels_is_looked_at_with_such_a_picture():
+    body = build_body("test_efficientnet", False, in_chans=4).module
+    levels, channels = read_levels(body)
+    assert [m.shape[1] for m in levels(torch.zeros(1, 4, 64, 64))] == channels
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("of its own"), TypeError("of its own")], ids=["RuntimeError", "TypeError"]
+)
+def test_a_broken_body_of_the_users_own_is_not_read_either(error):
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise error
+
+    with pytest.raises(type(error), match="of its own"):
+        read_levels(nn.Sequential(nn.Conv2d(3, 4, 3), Broken()))
 
 
 def test_pooled_are_mean_and_deviation_of_each_channel():

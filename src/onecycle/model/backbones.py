@@ -330,33 +330,40 @@ class TimmBody(nn.Module):
     Args:
         net: The network; modules that its features do not need are taken out by the caller.
         layout: How ``net.forward_features`` lays out its result; ``tokens`` are put back on their grid.
+        in_chans: Colour channels of the pictures that it takes.
     """
 
-    def __init__(self, net: nn.Module, layout: Literal["NCHW", "NHWC", "tokens"]) -> None:
+    def __init__(self, net: nn.Module, layout: Literal["NCHW", "NHWC", "tokens"], *, in_chans: int = 3) -> None:
         super().__init__()
         self.net: Any = net
-        self.layout = layout
+        self.layout, self.in_chans = layout, in_chans
 
     def forward(self, x: Tensor) -> Tensor:
         if self.layout == "tokens":
-            last: list[Tensor] = self.net.forward_intermediates(
-                x, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True
-            )
-            return last[-1]
+            return self._grids(x, 1)[-1]
         y: Tensor = self.net.forward_features(x)
         return y.permute(0, 3, 1, 2) if self.layout == "NHWC" else y
 
     def intermediates(self, x: Tensor, at: Sequence[int] | None) -> tuple[Tensor, list[Tensor]]:
         """Return the output, and the maps (N, C, h, w) at these places among the intermediate ones; None for all."""
         which = None if at is None else list(at)
-        maps: list[Tensor]
+        if self.layout == "tokens":
+            maps = self._grids(x, which)
+            return maps[-1], maps
         try:
             last, maps = self.net.forward_intermediates(x, indices=which, norm=True, output_fmt="NCHW")
-        except AssertionError:  # a family without a norm at its end
+        except AssertionError as error:
+            if "normalization" not in str(error):  # how timm says that a family has no norm at its end
+                raise
             last, maps = self.net.forward_intermediates(x, indices=which, output_fmt="NCHW")
-        if self.layout == "tokens":
-            return maps[-1], maps
         return (last.permute(0, 3, 1, 2) if self.layout == "NHWC" else last), maps
+
+    def _grids(self, x: Tensor, which: int | list[int] | None) -> list[Tensor]:
+        """Return tokens on their grid, as maps; what a network makes of its class token may have been taken out."""
+        maps: list[Tensor] = self.net.forward_intermediates(
+            x, indices=which, norm=True, output_fmt="NCHW", intermediates_only=True
+        )
+        return maps
 
 
 def _cut_timm(network: _Network) -> nn.Module:
@@ -365,7 +372,8 @@ def _cut_timm(network: _Network) -> nn.Module:
     if len(shape) not in (3, 4) or (len(shape) == 3 and not hasattr(net, "forward_intermediates")):
         raise _no_map(net, f"its features have the shape {shape}" if shape else "its features are not one tensor")
     is_last = len(shape) == 4 and shape[3] == net.num_features != shape[1]
-    body = TimmBody(net, "tokens" if len(shape) == 3 else "NHWC" if is_last else "NCHW")
+    layout: Any = "tokens" if len(shape) == 3 else "NHWC" if is_last else "NCHW"
+    body = TimmBody(net, layout, in_chans=network.probe.shape[1])
     try:
         _drop_unused(body, network)
     except AssertionError as error:  # how timm says that it cannot put a network's tokens back on their grid

@@ -136,11 +136,11 @@ def _probe(body: nn.Module) -> Tensor:
 
 
 def _input_shape(body: nn.Module) -> tuple[int, int, int]:
-    first = next((p for p in body.parameters() if p.ndim == 4), None)
-    channels = 3 if first is None else int(first.shape[1])
-    cfg: Any = getattr(getattr(body, "net", None), "pretrained_cfg", None) or {}
-    size = cfg.get("input_size") or (3, PROBE_PX, PROBE_PX)
-    return channels, int(size[1]), int(size[2])
+    if not isinstance(body, TimmBody):
+        return 3, PROBE_PX, PROBE_PX
+    cfg: Any = getattr(body.net, "pretrained_cfg", None) or {}
+    _, height, width = cfg.get("input_size") or (3, PROBE_PX, PROBE_PX)
+    return body.in_chans, int(height), int(width)
 
 
 def _of_chain(body: nn.Module, x: Tensor, most: int) -> BodyLevels:
@@ -163,10 +163,9 @@ def _chain(body: nn.Module) -> Iterator[nn.Module]:
 
 
 def _of_timm(body: TimmBody, x: Tensor, most: int) -> BodyLevels:
-    try:
-        last, maps = body.intermediates(x, None)
-    except (AssertionError, AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+    if not hasattr(body.net, "forward_intermediates"):
         return BodyLevels(body, (), with_last=False)  # a family that does not give them
+    last, maps = body.intermediates(x, None)
     with_last = last.shape != maps[-1].shape or not torch.allclose(last, maps[-1], atol=1e-5)
     n = min(most - with_last, len(maps))
     at = list(range(len(maps) - n, len(maps)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, Unpack
@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from onecycle.data.batches import picture_batches
-from onecycle.data.pixels.decode import decode_for
 from onecycle.data.pixels.image import Image, from_pillow
 from onecycle.data.pixels.picture_file import UNREADABLE, Source, reason
+from onecycle.data.pixels.reading import Reading
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.data.pixels.store import LOADING_THREADS
 from onecycle.data.progress import counting_bar
@@ -228,6 +228,7 @@ class Predictor:
     bs: int = 64  # pictures in a batch
     augmenter: BatchAugmenter | None = None  # transforms of the user's own for validation
     dl_tfms: Sequence[BatchTransform] = ()  # functions of the user's own on whole batches
+    reading: Reading = field(default_factory=Reading)  # of files, where a function of the user's reads them
 
     @classmethod
     def load(cls, path: File, *, arch: str | None = None, device: str | torch.device | None = None) -> Self:
@@ -244,6 +245,8 @@ class Predictor:
         """
         stem, named = _model_of(Path(path))
         manifest = read_manifest(stem)
+        if manifest.get("is_regression"):
+            raise CheckpointError(f"{stem} predicts numbers: learn.load() reads it, into a learner made as it was")
         network = manifest.get("network") or {"arch": arch or named}
         if network["arch"] is None:
             raise CheckpointError(
@@ -286,6 +289,7 @@ class Predictor:
             stats=self.stats,
             device=self.device,
             dl_tfms=self.dl_tfms,
+            reading=self.reading,
         )
 
     def probs(self, pictures: Sequence[Image | Source | np.ndarray]) -> torch.Tensor:
@@ -321,7 +325,7 @@ class Predictor:
         Raises:
             ArgumentError: ``thresh`` for a model that gives one class a picture; something else than paths.
         """
-        return predict_files(self, files, lambda path: decode_for(path, self.resize), thresh=thresh)
+        return predict_files(self, files, lambda path: self.reading.pixels(path, self.resize), thresh=thresh)
 
     def __repr__(self) -> str:
         size = f"{self.resize.size[0]}×{self.resize.size[1]} px" if self.resize.size else "pictures as stored"
@@ -348,6 +352,7 @@ def predictor_of(learn: Any) -> Predictor:
         bs=alone.bs,
         augmenter=alone.augmenter,
         dl_tfms=alone.dl_tfms,
+        reading=data.lists.pictures.reading,
     )
 
 

@@ -74,6 +74,10 @@ class ClassificationInterpretation:
     """
 
     def __init__(self, learn: Any, preds: Tensor, y_true: Tensor, losses: Tensor, ds_type: Any = None) -> None:
+        if getattr(learn.data, "is_regression", False):
+            raise ArgumentError(
+                "these predictions are numbers, not classes: compare them with get_preds(), or show_results()"
+            )
         self.learn, self.data, self.ds_type = learn, learn.data, ds_type
         self.classes: list[Any] = list(learn.data.classes)
         self.is_multi = bool(learn.data.is_multi)

@@ -11,7 +11,7 @@ from torch import nn
 
 from onecycle.data.batches import imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.errors import check_keywords
+from onecycle.errors import ArgumentError, check_keywords
 from onecycle.files import plain_json
 from onecycle.learner.checks.misfits import Seen, warn_of_trained
 from onecycle.learner.features import check_views
@@ -65,6 +65,8 @@ def cnn_learner(
     check_keywords("cnn_learner", options, CnnOptions.__annotations__)
     precision_asked(options).check(data.device)  # before the network is made
     check_views(options.get("precompute", False))
+    if options.get("y_range") is not None and not data.is_regression:
+        raise ArgumentError("y_range is for numbers (label_cls=FloatList), and these labels are classes or tags")
     of_head: Any = {name: value for name, value in options.items() if name in HeadOptions.__annotations__}
     of_learner: Any = {name: value for name, value in options.items() if name not in {"normalize", *of_head}}
     made: Any = {"cut": cut, "pretrained": pretrained, "seed": data.seed, "log_prior": log_prior(data), **of_head}
@@ -95,7 +97,7 @@ def _network(arch: Architecture, cut: Any, of_head: Mapping[str, Any]) -> dict[s
     return {"arch": str(arch), "head": plain_json(shape)}
 
 
-_SAVED = ("lin_ftrs", "ps", "bn_final", "concat_pool", "levels", "views")
+_SAVED = ("lin_ftrs", "ps", "bn_final", "concat_pool", "y_range", "levels", "views")
 
 
 def create_cnn(

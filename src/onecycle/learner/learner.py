@@ -16,7 +16,7 @@ from torch import nn
 from onecycle.data.audit.rows import check_same_classes
 from onecycle.data.batches import BatchLoader, Stats
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.labels.items import Category, DatasetType, MultiCategory
+from onecycle.data.labels.items import Category, DatasetType, FloatItem, MultiCategory, need_classes
 from onecycle.deploy.predictor import (
     Calibrated,
     Picture,
@@ -194,7 +194,7 @@ class Learner:
     @property
     def activation(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """What turns the network's outputs into probabilities, by the loss."""
-        return activation_for(self.loss_func, is_multi=self._data.is_multi)
+        return activation_for(self.loss_func, is_multi=None if self._data.is_regression else self._data.is_multi)
 
     @property
     def layer_groups(self) -> list[nn.ModuleList]:
@@ -297,6 +297,7 @@ class Learner:
             through_tags: single labels that are strings of tags, as ``"clear road water"``, are predicted through their
                 tags where that predicts left-out training pictures better; False: never.
         """
+        need_classes(self._data.labels, "solve_head()")
         with self._fitting(None) as of_fit:
             return solve(self, **of_fit, through_tags=through_tags)
 
@@ -353,7 +354,7 @@ class Learner:
     def _checked(self, metrics: Metric | Sequence[Metric] | None) -> list[Metric]:
         chosen: list[Metric] = listed(metrics)
         for metric in chosen:
-            check_metric(metric, is_multi=self._data.is_multi)
+            check_metric(metric, is_multi=None if self._data.is_regression else self._data.is_multi)
         return chosen
 
     def all_callbacks(self, extra: Sequence[Callback] | Callback | None = None) -> list[Callback]:
@@ -467,6 +468,7 @@ class Learner:
         Raises:
             ArgumentError: not exactly one of ``epochs`` and ``minutes``, or a value that cannot work.
         """
+        need_classes(self._data.labels, "fine_tune()")
         options = FineTuneOptions(
             epochs=epochs, minutes=minutes, base_lr=base_lr, freeze_epochs=freeze_epochs, sizes=sizes, bs=bs,
             precompute=precompute, train_bn=train_bn, early_stop=early_stop, through_tags=through_tags,
@@ -625,8 +627,8 @@ class Learner:
 
     def predict(
         self, item: Picture, *, thresh: Thresh | None = None, raw: bool = False
-    ) -> tuple[Category | MultiCategory, torch.Tensor, torch.Tensor]:
-        """Classify one picture with the evaluation preprocess.
+    ) -> tuple[Category | MultiCategory | FloatItem, torch.Tensor, torch.Tensor]:
+        """Classify one picture (or predict its numbers) with the evaluation preprocess.
 
         Args:
             item: a path, an open file, a file's bytes or a Pillow picture, decoded and turned upright as the data's own
@@ -638,10 +640,13 @@ class Learner:
             raw: return the model's own probabilities after ``calibrate()``, too.
 
         Returns:
-            the label (prints as its name), the class index (or 0/1 per tag) and the probabilities ``(C,)``.
+            the label (prints as its name), the class index (or 0/1 per tag) and the probabilities ``(C,)``; of numbers
+            the numbers, thrice.
         """
         predictor = self.predictor()
         own, thresh = predictor.probs([as_picture(item)]), thresh if self._data.is_multi else None
+        if self._data.is_regression:
+            return FloatItem(own[0].numpy()), own[0], own[0]
         predictions = predictor.decide(own.numpy(), ("",), thresh=thresh, raw=raw)
         label = self.label_of(predictions.decided[0])
         return label, torch.tensor(label.data), torch.from_numpy(predictions.shown_probs[0])
@@ -651,8 +656,10 @@ class Learner:
         check_dtype(self.model)
         return predictor_of(self)
 
-    def label_of(self, decided: np.ndarray) -> Category | MultiCategory:
-        """Return the label of one picture: a class index, or 0/1 ``(C,)``."""
+    def label_of(self, decided: np.ndarray) -> Category | MultiCategory | FloatItem:
+        """Return the label of one picture: a class index, 0/1 ``(C,)``, or numbers."""
+        if self._data.is_regression:
+            return FloatItem(decided)
         if not self._data.is_multi:
             return Category(int(decided), self._data.classes[int(decided)])
         names = tuple(c for c, hit in zip(self._data.classes, decided, strict=True) if hit)
@@ -794,6 +801,7 @@ class Learner:
         """
         from onecycle.learner.label_issues import check_labels
 
+        need_classes(self._data.labels, "label_issues()")
         features, trained = self._labelled_features(), self.body_trained
         return check_labels(features, self._data, folds=folds, seed=seed, body_trained=trained, silent=self.silent)
 
@@ -877,7 +885,7 @@ class Learner:
         trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         return (
             f"Learner: {total:,} parameters, {trainable:,} of them train, in {len(self.layer_groups)} layer groups; "
-            f"{self._data.c} {'tags' if self._data.is_multi else 'classes'}; {self.trainer.epochs_done} epochs trained"
+            f"{self._data.c} {self._data.labels.words}; {self.trainer.epochs_done} epochs trained"
         )
 
     def say(self, text: str) -> None:

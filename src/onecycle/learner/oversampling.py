@@ -7,18 +7,19 @@ cached features of a frozen body.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.labels.items import Labels
+from onecycle.data.labels.items import Labels, need_classes
 from onecycle.errors import ArgumentError
 from onecycle.learner.checks.misfits import check_loss
 from onecycle.train.callbacks import LearnerCallback
 from onecycle.train.loop import Callback
 from onecycle.train.losses import ClassWeights, LossFunc, make_loss
+from onecycle.train.regression.loss import MSELossFlat
 
 if TYPE_CHECKING:
     from onecycle.train.loop import Trainer
@@ -109,6 +110,14 @@ def loss_for_data(data: ImageDataBunch, loss_func: Any, class_weights: ClassWeig
         class_weights: 'balanced', one factor a class, or None.
     """
     train = data.split.train
+    if data.is_regression:
+        if class_weights is not None:
+            need_classes(data.labels, "class_weights=")
+        if loss_func is not None and (isinstance(loss_func, type) or not callable(loss_func)):
+            raise ArgumentError(
+                f"loss_func is called with (outputs, numbers): pass MSELossFlat(), say; got {loss_func!r}"
+            )
+        return MSELossFlat() if loss_func is None else cast("LossFunc", loss_func)
     if loss_func is not None:
         check_loss(loss_func, data.is_multi, data.c)
     return make_loss(

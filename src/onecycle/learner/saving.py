@@ -103,6 +103,7 @@ def manifest(learn: Any) -> dict[str, Any]:
     return {
         "classes": list(data.classes),
         "is_multi": data.is_multi,
+        **({"is_regression": True} if data.is_regression else {}),
         "stats": None if stats is None else [list(channels) for channels in stats],
         "size": resize.size,
         "resize_method": resize.method.name,

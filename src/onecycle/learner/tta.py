@@ -62,10 +62,11 @@ def results_figure(learn: Any, ds_type: DatasetType, rows: int, figsize: tuple[f
     probs = learn.pred_batch(batch=learn.loader(ds_type).replace(bs=n).batch_at(0, 0))
     dataset = learn.data.dataset(ds_type)
     truths = [str(dataset.label(int(i))) for i in shown.indices]
-    labels = [str(learn.label_of(d)) for d in learn.predictor().decide(probs.numpy(), truths).decided]
-    known = dataset.labels is not None
+    numbers = learn.data.is_regression
+    decided = probs.numpy() if numbers else learn.predictor().decide(probs.numpy(), truths).decided
+    labels, known = [str(learn.label_of(d)) for d in decided], dataset.labels is not None
     titles = [(f"truth: {t}\n" if known else "") + f"said: {s}" for t, s in zip(truths, labels, strict=True)]
-    colors = ["firebrick" if known and t != s else "black" for t, s in zip(truths, labels, strict=True)]
+    colors = ["firebrick" if known and t != s and not numbers else "black" for t, s in zip(truths, labels, strict=True)]
     return draw_grid(shown.x.cpu(), titles, figsize=figsize, colors=colors)
 
 

@@ -27,6 +27,7 @@ class HeadOptions(TypedDict, total=False):
     lin_ftrs: widths of the head's hidden layers (default: one of 512). ps: dropout before the last layer, half of it
     before earlier ones (0.5), or one value a layer. custom_head: replaces the head, from (N, nf, h, w) to logits.
     bn_final: end the head with a batch-norm layer. concat_pool: pool by maximum and mean, both (True).
+    y_range: (low, high) of predicted numbers; the head ends with a sigmoid between them.
     init: initialises the head's weights (``nn.init.kaiming_normal_``); None leaves PyTorch's own.
     split_on: modules at which a new layer group begins, or a function from the model to them.
     levels: read several stages of the network by a linear head (multi-scale features): ``auto`` for all of them, or
@@ -44,12 +45,13 @@ class HeadOptions(TypedDict, total=False):
     bn_final: bool
     init: Init | None
     concat_pool: bool
+    y_range: tuple[float, float] | None
     levels: Levels
     views: int
     sets: int
 
 
-_OF_USUAL_HEAD = ("lin_ftrs", "ps", "custom_head", "bn_final", "concat_pool")
+_OF_USUAL_HEAD = ("lin_ftrs", "ps", "custom_head", "bn_final", "concat_pool", "y_range")
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def create_cnn_model(
 
 def _usual_head(nf: int, n_classes: int, options: HeadOptions) -> nn.Module:
     n_features = nf * (2 if options.get("concat_pool", True) else 1)
-    own: Any = {name: options[name] for name in ("lin_ftrs", "ps", "concat_pool", "bn_final") if name in options}
+    own: Any = {name: value for name, value in options.items() if name in _OF_USUAL_HEAD}
     return create_head(n_features, n_classes, **own)
 
 

@@ -45,6 +45,27 @@ class Flatten(nn.Module):
         return x.flatten() if self.full else x.flatten(1)
 
 
+class SigmoidRange(nn.Module):
+    """Bring outputs into a range: ``low + (high − low) · sigmoid(x)``.
+
+    Args:
+        low, high: ends of the range, which are reached nowhere.
+    """
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        if not low < high:
+            raise ArgumentError(f"the range of outputs is (low, high) with low < high; received ({low}, {high})")
+        self.low, self.high = low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sigmoid() * (self.high - self.low) + self.low
+
+    def extra_repr(self) -> str:
+        """What is printed in the brackets."""
+        return f"{self.low}, {self.high}"
+
+
 def bn_drop_lin(
     n_in: int, n_out: int, *, bn: bool = True, p: float = 0.0, actn: nn.Module | None = None
 ) -> list[nn.Module]:
@@ -75,6 +96,7 @@ def create_head(
     *,
     concat_pool: bool = True,
     bn_final: bool = False,
+    y_range: tuple[float, float] | None = None,
 ) -> nn.Sequential:
     """Build the head: pooling, then blocks of batch-norm, dropout and linear, the last with ``nc`` outputs.
 
@@ -85,6 +107,7 @@ def create_head(
         ps: Dropout. One number is for the last block, half of it for those before; a list gives each block's.
         concat_pool: Pool by maximum and average; otherwise by average only.
         bn_final: End with a batch-norm (momentum 0.01) over the outputs.
+        y_range: End with ``SigmoidRange``, for numbers that lie in a range.
 
     Returns:
         A module from (N, C, H, W) to logits (N, nc).
@@ -102,6 +125,8 @@ def create_head(
         layers += bn_drop_lin(sizes[i], sizes[i + 1], p=p, actn=None if is_last else nn.ReLU(inplace=True))
     if bn_final:
         layers.append(nn.BatchNorm1d(nc, momentum=0.01))
+    if y_range is not None:
+        layers.append(SigmoidRange(*y_range))
     return nn.Sequential(*layers)
 
 

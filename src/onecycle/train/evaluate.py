@@ -109,7 +109,7 @@ def _value(metric: Metric, outputs: Outputs) -> MetricValue:
         ArgumentError: it is neither.
     """
     value: Any = metric(outputs.logits, outputs.targets)
-    n, n_classes = outputs.logits.shape
+    n, n_classes = len(outputs.logits), outputs.logits[:1].numel()
     hint = ""
     try:
         tensor = torch.as_tensor(value)

@@ -88,12 +88,12 @@ def column_names(metrics: Iterable[object]) -> list[str]:
     return names
 
 
-def check_metric(metric: object, *, is_multi: bool) -> None:
+def check_metric(metric: object, *, is_multi: bool | None) -> None:
     """Raise where a metric cannot work, so that a mistake costs no epoch.
 
     Args:
         metric: what was given as a metric.
-        is_multi: whether a picture has several labels (tags).
+        is_multi: whether a picture has several labels (tags); None where labels are numbers.
 
     Raises:
         ArgumentError: it cannot be called with logits and targets, is a class instead of an object of it, has
@@ -114,7 +114,9 @@ def check_metric(metric: object, *, is_multi: bool) -> None:
             raise ArgumentError(f"no metric over (logits, targets): {error}; defined as {wanted}") from error
         check_order("metric", metric_name(metric), metric)
     kind = inner if inspect.isfunction(inner) else type(inner)
-    if kind.__module__ == __name__:
+    if kind.__module__ == __name__ and is_multi is None:
+        raise ArgumentError(f"{kind.__name__} is for classes or tags, and these labels are numbers; use r2_score, say")
+    if kind.__module__ == __name__ and is_multi is not None:
         _check_fit(kind.__name__, is_multi)
 
 

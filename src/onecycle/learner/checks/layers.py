@@ -78,10 +78,10 @@ class Layers:
         if now == self._checked or not len(data.split.train):
             return
         check_dtype(learn.model)
-        kind = "tags" if data.is_multi else "classes"
+        kind = data.labels.words
         for index in _extremes(data):
             x = learn.dataset_tensor(DatasetType.Train, index)
-            outputs = check_outputs(learn.model, x, data.c, learn.activation, kind)
+            outputs = check_outputs(learn.model, x, data.c, None if data.is_regression else learn.activation, kind)
         warn_of_company(learn.model, x, outputs)
         with torch.inference_mode(False), torch.enable_grad():  # wherever the user calls from
             check_loss_call(learn.loss_func, outputs.clone(), data.train_ds.targets[:1].to(outputs.device, copy=True))
@@ -144,8 +144,8 @@ def check_outputs(model: nn.Module, x: Tensor, n_classes: int, activation: Any, 
         model: logits out.
         x: float ``(1, 3, H, W)``.
         n_classes: of the data.
-        activation: turns outputs into probabilities.
-        kind: ``classes`` or ``tags``.
+        activation: turns outputs into probabilities; None where they are numbers.
+        kind: what the labels are, in the plural.
 
     Returns:
         What it gives, ``(1, C)``.
@@ -167,6 +167,14 @@ def check_outputs(model: nn.Module, x: Tensor, n_classes: int, activation: Any, 
             f"the model gives {shape} for one picture, and the data has {n_classes} {kind}: expected "
             f"{(1, n_classes)}; let its last layer have {n_classes} outputs"
         )
+    if activation is not None:
+        _check_probabilities(model, x, outputs, activation)
+    with torch.inference_mode(False):
+        plain: Tensor = outputs.clone()  # what is born in inference mode cannot meet a loss with gradients
+    return plain
+
+
+def _check_probabilities(model: nn.Module, x: Tensor, outputs: Tensor, activation: Any) -> None:
     probs, of_logs = activation(outputs), activation is ACTIVATIONS["exp"]
     if bool(((probs < 0) | (probs > 1)).any()) or (of_logs and abs(float(probs.sum()) - 1) > 1e-3):
         raise ArgumentError(
@@ -174,9 +182,6 @@ def check_outputs(model: nn.Module, x: Tensor, n_classes: int, activation: Any, 
             "the model with the activation, or use a loss that has it, as CrossEntropyFlat and BCEWithLogitsFlat do"
         )
     _check_not_activated(model, x, outputs, activation)
-    with torch.inference_mode(False):
-        plain: Tensor = outputs.clone()  # what is born in inference mode cannot meet a loss with gradients
-    return plain
 
 
 def warn_of_company(model: nn.Module, x: Tensor, outputs: Tensor) -> None:

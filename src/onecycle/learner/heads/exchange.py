@@ -19,9 +19,9 @@ from onecycle.train.losses import class_log_prior
 
 
 def log_prior(data: ImageDataBunch) -> torch.Tensor | None:
-    """Return the logarithms of the classes' shares; None for a bunch without pictures, for predictions only."""
+    """Return the logarithms of the classes' shares; None for numbers, and for a bunch without pictures."""
     train = data.split.train
-    if not len(train):
+    if not len(train) or data.is_regression:
         return None
     return class_log_prior(torch.from_numpy(data.labels.counts(train)), is_multi=data.is_multi, n=len(train))
 

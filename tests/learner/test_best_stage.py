@@ -13,7 +13,7 @@ from test_fine_tune import bunch, learner
 from onecycle.errors import DivergedError
 from onecycle.learner.fine_tune import plan as planning
 from onecycle.learner.fine_tune.best import EARLIER, BestStage, EarlyStop, JudgedStage, StageChoice, paired_change
-from onecycle.learner.fine_tune.plan import ALL, HEAD
+from onecycle.learner.fine_tune.plan import ALL, HEAD, LAST
 from onecycle.learner.learner import Learner
 from onecycle.train.callbacks import Callback
 
@@ -85,6 +85,40 @@ def test_a_later_stage_must_be_lower_by_more_than_one_standard_error(data, tmp_p
     assert best.choice.stages[2].change == pytest.approx(-0.9 * error)
     assert best.choice.stages[2].change_error == pytest.approx(error)
     assert StageChoice.from_dict(best.choice.to_dict()).to_dict() == best.choice.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("change", "is_best"), [(-1.1, True), (-0.9, True), (0.9, True), (1.1, False), (math.nan, False)]
+)
+def test_averaged_weights_are_kept_unless_shown_to_be_worse(data, tmp_path, monkeypatch, change, is_best):
+    learn = learner(data, tmp_path)
+    noise = np.random.default_rng(2).normal(0, 0.1, len(data.split.valid))
+    noise -= noise.mean()
+    best, first = BestStage(learn, data), np.full(len(noise), 1.0)
+    for losses, averaged in ((first, False), (first + noise + change * noise.std(ddof=1) / len(noise) ** 0.5, True)):
+        monkeypatch.setattr(best, "_judged_now", lambda row, losses=losses: (losses, [float(losses.mean())]))
+        now_best = best.judge("x", epochs=1, averaged=averaged)
+    assert now_best is is_best
+    assert best.choice.kept == int(is_best)
+    assert StageChoice.from_dict(best.choice.to_dict()).stages[1].averaged
+
+
+def test_averaged_weights_that_change_nothing_leave_the_earlier_stage(data, tmp_path):
+    best = BestStage(learner(data, tmp_path), data)
+    assert [best.judge("x", epochs=1), best.judge("y", epochs=1, averaged=True)] == [True, False]
+
+
+def test_what_was_kept_without_being_shown_better_is_said():
+    head = JudgedStage(name=HEAD, epochs=1, loss=0.131, error=0.01)
+    half = {"name": "half way", "epochs": 4, "error": 0.01, "change_error": 0.004, "averaged": True}
+    end = JudgedStage(name=LAST, epochs=0, loss=0.137, error=0.01, change=0.004, change_error=0.003)
+    assert str(StageChoice((head, JudgedStage(**half, loss=0.133, change=0.002), end), 1)) == (
+        "stage 2, half way (valid loss 0.133 ± 0.010), not shown to be worse than the earlier one (+0.002 ± 0.004); "
+        "head ended at 0.131; last stages ended at 0.137"
+    )
+    assert str(StageChoice((head, JudgedStage(**half, loss=0.126, change=-0.005), end), 1)) == (
+        "stage 2, half way (valid loss 0.126 ± 0.010); head ended at 0.131; last stages ended at 0.137"
+    )
 
 
 def test_what_was_lower_but_not_by_enough_is_said():

@@ -254,7 +254,7 @@ def test_few_steps_train_the_last_stages_on_maps_and_more_all_layers():
     assert (head.trains, last.trains, last.epochs, last.size) == (HEAD, LAST, 4, task.size)
     assert (last.hold_norms, last.lr_shares, last.max_lr(3e-3)) == (True, LAST_SHARES, pytest.approx(6e-4))
     maps_s = 800 * last.views / 150  # those of plain pictures come with the head's features
-    assert last.forecast_s == pytest.approx(maps_s + 4 * (800 / 70 + 200 * (1 / 80 - 1 / 150)) + 200 / 80)
+    assert last.forecast_s == pytest.approx(maps_s + 4 * (800 / 70 + 200 * (1 / 80 - 1 / 150)) + 2 * 200 / 80)
     alone = stages_for(replace(task, has_head_stage=False, solves_head=False), LAPTOP, 4, 0)[0]
     assert alone.forecast_s - last.forecast_s == pytest.approx(1000 / 150)
     few = (LAST_STEPS - 1) // task.steps

@@ -444,7 +444,8 @@ class Learner:
 
         With ``minutes``, what is left is planned anew after each stage and the cycle is shortened where the machine
         turns out slower, so the number of steps may differ from run to run; ``epochs`` is repeatable. The best stage is
-        kept: a later one must have a validation loss lower by more than one standard error of the paired difference.
+        kept: a later one must have a validation loss lower by more than one standard error of the paired difference;
+        the last stages' weights half way from the start of their cycle must not have one higher by as much.
 
         Args:
             epochs: after the head's stage; 0 for the head alone.

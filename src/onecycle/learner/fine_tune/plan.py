@@ -337,7 +337,8 @@ def _last_stage(task: Task, speeds: Speeds, epochs: int) -> Stage:
         size=task.size,
         bs=task.batch,
         epochs=epochs,
-        forecast_s=maps_s + epochs * max(0.0, each_s) + task.n_valid * task.test_views * speeds.forward_s,
+        # Two judgements: half way, and at the end.
+        forecast_s=maps_s + epochs * max(0.0, each_s) + 2 * task.n_valid * task.test_views * speeds.forward_s,
         views=views,
         lr_shares=LAST_SHARES,
         hold_norms=True,
@@ -413,8 +414,8 @@ def _notes(task: Task, stages: Sequence[Stage]) -> tuple[str, ...]:
         n_views = plural(1 + (stages[-1].views or 0), "view")
         notes.append(
             f"Last stages: on maps of {n_views} of each picture, computed once; the network's first half and its "
-            f"batch-norm layers stay as they are{by_place('', ' (train_bn=True trains all layers)')}. Weights are then "
-            "the means of those before and after."
+            f"batch-norm layers stay as they are{by_place('', ' (train_bn=True trains all layers)')}. Then their "
+            "weights half way are judged, too."
         )
     if task.test_views > 1:
         n, off = task.test_views, by_place("--no-test-views", "test_views=False")

@@ -18,7 +18,7 @@ from onecycle.data.augment.transforms import mirrored_views
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import DivergedError
 from onecycle.learner.features import why_pictures
-from onecycle.learner.fine_tune.best import BestStage, EarlyStop, StageChoice, average_weights, weights_of
+from onecycle.learner.fine_tune.best import BestStage, EarlyStop, StageChoice, half_way, load_weights, weights_of
 from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import (
     ALL,
@@ -253,7 +253,8 @@ class _Run:
         self.done: list[Stage] = []
         self.rest = list(plan.stages)
         self.cycle: TimedCycle | None = None  # of the stages after the head's
-        self.before: dict[str, torch.Tensor] = {}  # the weights that the last stages started from
+        self.before: dict[str, torch.Tensor] = {}  # the weights that the last stages started from,
+        self.end: dict[str, torch.Tensor] = {}  # and that they ended with
         self.history: Recorder | None = None
 
     def stages(self) -> None:
@@ -310,7 +311,8 @@ class _Run:
             self.has_diverged = True
             return str(error.what)
         if stage.trains == LAST:
-            average_weights(self.learn, self.before)
+            self.end = weights_of(self.learn.model)
+            load_weights(self.learn, half_way(self.before, self.end))
         return why
 
     def _judge(self, stage: Stage, why: str) -> str:
@@ -327,10 +329,10 @@ class _Run:
         if self.has_diverged:
             best.diverged(name, epochs=self.n_epochs)
         else:
-            # Epochs are validated on the plain view alone, and before weights are averaged.
-            is_known = stage.size == self.task.size and self.task.test_views == 1 and stage.trains != LAST
+            # Epochs are validated on the plain view alone.
+            is_known = stage.size == self.task.size and self.task.test_views == 1
             row = self.learn.recorder.rows[-1] if is_known else None
-            is_best = best.judge(name, epochs=self.n_epochs, row=row)
+            is_best = self._judge_way(best, name) if self.end else best.judge(name, epochs=self.n_epochs, row=row)
             if self._may_stop(stage) and self.rest and self.cycle is not None:
                 why = why or best.hopeless(best.choice.stages[-1].loss, 1 - self.cycle.position)
         stopped = ""
@@ -340,6 +342,17 @@ class _Run:
             best.note_stop(stopped)
         self._tell("on_stage_judged", best.choice, is_best=is_best)
         return stopped
+
+    def _judge_way(self, best: BestStage, name: str) -> bool:
+        """Judge the last stages' weights half way, then at the end; returns whether one is the best so far.
+
+        The learner has the half-way weights; afterwards it has the better ones, those at the end where neither is best.
+        """
+        is_best = best.judge(f"{name}, half way", epochs=self.n_epochs, averaged=True)
+        load_weights(self.learn, self.end)
+        if not best.judge(name, epochs=0) and is_best:
+            best.put_back()
+        return is_best or best.choice.kept == len(best.choice.stages) - 1
 
     def _may_stop(self, stage: Stage) -> bool:
         """Whether a forecast of its end is worth anything: see ``FALL``."""

@@ -11,8 +11,8 @@ from jupyter_client.kernelspec import KernelSpecManager
 
 from onecycle.cli.notebook import run_kernel_install, run_notebook
 from onecycle.errors import ArgumentError, DataError
-from onecycle.fastai1.kernel import NAME, TITLE
-from onecycle.fastai1.running import assigned, what_lacks, without_installs
+from onecycle.fastai1.notebook.kernel import NAME, TITLE
+from onecycle.fastai1.notebook.running import assigned, what_lacks, without_installs
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Jupyter's own machinery
 
@@ -111,7 +111,7 @@ def test_what_is_v1_s_and_not_here_is_told_apart():
 
 
 def test_short_runs_cut_epochs_however_they_are_given(monkeypatch):
-    from onecycle.fastai1 import short
+    from onecycle.fastai1.notebook import short
     from onecycle.learner.learner import Learner
 
     calls = []

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from onecycle.cli.screen import Screen
-from onecycle.fastai1.kernel import TITLE, install_kernel
-from onecycle.fastai1.running import CellRun, read_notebook, run_cells
+from onecycle.fastai1.notebook.kernel import TITLE, install_kernel
+from onecycle.fastai1.notebook.running import CellRun, read_notebook, run_cells
 from onecycle.runs.folder import check_free, write_output
 from onecycle.text import format_time, plural
 

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from onecycle.errors import DataError
-from onecycle.fastai1.kernel import NAME, check_packages, write_kernel
 from onecycle.fastai1.names import every_name
+from onecycle.fastai1.notebook.kernel import NAME, check_packages, write_kernel
 
 if TYPE_CHECKING:
     from nbclient import NotebookClient
@@ -75,7 +75,7 @@ def run_cells(notebook: Any, folder: Path, *, epochs: int | None = None) -> Iter
     """
     from nbclient.exceptions import DeadKernelError
 
-    first = [f"from onecycle.fastai1.short import cut_epochs; cut_epochs({epochs})"] if epochs else []
+    first = [f"from onecycle.fastai1.notebook.short import cut_epochs; cut_epochs({epochs})"] if epochs else []
     lost: dict[str, int] = {}
     cells = [(i, cell) for i, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     with _client(notebook, folder, first) as client:

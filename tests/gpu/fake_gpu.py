@@ -41,6 +41,7 @@ class FakeGpu(TorchDispatchMode):
     waits: list[str] = field(default_factory=list)  # of the host for the card: what, and where
     pinned: set[int] = field(default_factory=set)  # addresses of pinned memory
     backwards: int = 0
+    free_bytes: int = 2**35
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class FakeGpu(TorchDispatchMode):
         self.waits.append(f"{what} at {_where()}")
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
-        kwargs, name = kwargs or {}, str(func)
+        kwargs, name = dict(kwargs or {}), str(func)
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         cards = [t for t in tensors if t.device.type == "cuda"]
         inference = torch.is_inference_mode_enabled() or any(t.is_inference() for t in tensors)
@@ -72,8 +73,12 @@ class FakeGpu(TorchDispatchMode):
                 return _any_number(tensors[0].dtype)
             if any(isinstance(t, FakeTensor) for t in tensors):
                 return func(*args, **kwargs)
+            is_pinned = kwargs.pop("pin_memory", None)
             with unset_fake_temporarily():
-                return func(*args, **kwargs)
+                made = func(*args, **kwargs)
+            if is_pinned:
+                self.pinned.add(made.untyped_storage().data_ptr())
+            return made
         if name in _READS:
             self.wait(name)
             return True if name == "aten.equal.default" else _any_number(cards[0].dtype)
@@ -145,6 +150,8 @@ class _Stream:
 
     def wait_event(self, *_: Any) -> None: ...
     def wait_stream(self, *_: Any) -> None: ...
+    def record(self, *_: Any) -> None: ...
+    def synchronize(self) -> None: ...
 
 
 @contextmanager
@@ -174,6 +181,7 @@ def fake_gpu() -> Iterator[FakeGpu]:
         "torch.cuda.current_stream": _Stream,
         "torch.cuda.manual_seed": lambda _: None,
         "torch.cuda.empty_cache": lambda: None,
+        "torch.cuda.mem_get_info": lambda *_: (card.free_bytes, 2**36),
         "torch.cuda.synchronize": lambda *_: card.wait("synchronize"),
         "onecycle.data.bunch._checked_device": lambda device: torch.device(device or GPU),
         "torch.cuda.is_bf16_supported": lambda *_, **__: True,

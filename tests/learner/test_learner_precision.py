@@ -18,6 +18,7 @@ from onecycle.learner.learner import Learner
 from onecycle.learner.precision import WIDTH
 from onecycle.train.device import precision_trial as trial
 from onecycle.train.device.precision import Precision
+from onecycle.train.loop import Callback
 
 
 def bunch(path: Path, **options) -> ImageDataBunch:
@@ -144,3 +145,29 @@ def test_a_new_model_gets_the_layout_too(learn):
     assert learn.model[0][0].weight.is_contiguous()
     learn.fit(1)
     assert learn.model[0][0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_compiling_happens_before_the_first_step_of_a_fit_and_leaves_no_trace(colour_path, tmp_path, monkeypatch):
+    calls: list[str] = []
+
+    def compiled(network: nn.Module, *, dynamic: bool) -> nn.Module:
+        calls.append("compile")
+        network.register_forward_hook(lambda *_: calls.append("pass") if network.training else None)
+        return network
+
+    class Begin(Callback):
+        def on_train_begin(self, trainer) -> None:
+            if trainer.n_batches:
+                return
+            calls.append("begin")
+            states.append({k: v.clone() for k, v in trainer.model.state_dict().items()})
+
+    states: list[dict[str, torch.Tensor]] = []
+    monkeypatch.setattr(torch, "compile", compiled)
+    model = small_net(3)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    learn = Learner(bunch(colour_path), model, path=tmp_path, compile=True, silent=True)
+    learn.fit(1, callbacks=Begin())
+    assert calls[:4] == ["compile", "pass", "begin", "pass"]
+    assert calls.count("compile") == 1
+    assert all(torch.equal(before[k], states[0][k]) for k in before)

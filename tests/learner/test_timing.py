@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from onecycle.learner.fine_tune.timing import TimedCycle, hold_norms, trainable_groups
+from onecycle.learner.fine_tune.timing import LEAST_STEPS, TimedCycle, hold_norms, trainable_groups
 from onecycle.model.cnn import split_model
 from onecycle.train.log.recorder import EpochRow
 from onecycle.train.schedules import OneCycle
@@ -129,12 +129,56 @@ def test_a_short_pause_costs_no_more_than_itself():
     assert seen[-1][0] < 1e-5
 
 
-def test_no_time_at_all_stops_at_once():
+def test_without_any_time_a_few_steps_are_one_cycle():
     machine = Machine()
     cycle = TimedCycle([1e-2], clock=machine.clock)
-    cycle.begin(100, deadline_s=machine.now)
-    assert len(machine.fit(cycle, 4, 25)) == 1
+    cycle.begin(100, deadline_s=machine.now, step_s=1.0)
+    seen = machine.fit(cycle, 4, 25)
+    assert len(seen) == LEAST_STEPS
     assert cycle.shortened
+    assert cycle.position == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("forecast", [0.5, 0.0], ids=["forecast", "no forecast"])
+@pytest.mark.parametrize("first_s", [0.5, 3.0, 10.0])
+def test_a_slow_first_step_does_not_hurry_the_cycle(first_s, forecast):
+    machine = Machine(0.5)
+    cycle = TimedCycle([1e-2], clock=machine.clock)
+    deadline_s = machine.now + 60
+    cycle.begin(119, deadline_s=deadline_s, step_s=forecast)
+    trainer = SimpleNamespace(stop_training=False, batch_no=0, n_batches=119)
+    cycle.on_epoch_begin(trainer, 0)
+    position = 0.0
+    for step in range(119):
+        machine.now += first_s if step == 0 else 0.5
+        cycle.on_batch_end(trainer, LOSS)
+        left = min(118 - step, int((deadline_s - machine.now) / 0.5))
+        position += (1 - position) / (left + 1)  # of one who knows each step's time
+        assert abs(cycle.position - position) < 0.01, step
+        if trainer.stop_training:
+            break
+    assert machine.now > deadline_s - 1
+    assert cycle.position == pytest.approx(1.0)
+
+
+def test_a_first_step_that_takes_most_of_the_time_does_not_end_it():
+    machine = Machine(0.5)
+    cycle = TimedCycle([1e-2], clock=machine.clock)
+    deadline_s = machine.now + 60
+    cycle.begin(120, deadline_s=deadline_s, step_s=0.5)
+    seen = machine.fit(cycle, 1, 120, slow=lambda step: 80.0 if step == 0 else 1.0)
+    assert 38 <= len(seen) <= 42
+    assert machine.now <= deadline_s + 0.5
+    assert max(lr for lr, _ in seen) == pytest.approx(1e-2, rel=0.02)
+    assert seen[-1][0] < 1e-3
+
+
+def test_a_step_is_timed_by_the_median_of_the_latest():
+    machine = Machine()
+    cycle = TimedCycle([1e-2], clock=machine.clock)
+    cycle.begin(100)
+    machine.fit(cycle, 1, 60, slow=lambda step: 50.0 if step < 3 or step % 5 == 0 else 2.0 if step < 30 else 1.0)
+    assert cycle.step_s == 1.0
 
 
 def groups():

@@ -189,7 +189,7 @@ def test_reported_numbers_are_fp32_whatever_the_training_was():
 def test_compile_wraps_the_network_once(monkeypatch):
     wrapped: list[nn.Module] = []
 
-    def compiled(network: nn.Module) -> nn.Module:
+    def compiled(network: nn.Module, *, dynamic: bool) -> nn.Module:
         wrapped.append(network)
         return network
 
@@ -393,6 +393,63 @@ def test_what_does_not_run_is_left_out(clock):
     assert "(measured: 160 pictures/s; bf16 does not run; contiguous 160)" in choose().describe()
     clock.table["fp32, channels_last"] = -1
     assert choose() == Precision(reason="not measured: a trial step failed")
+
+
+def out_of_memory(*names: str, below: int = 0):
+    """Stand in for a step: candidates of these names run out of memory with ``below`` pictures or more."""
+
+    def step(self: trial._Trial, precision: Precision, call: object, x: Tensor) -> float:
+        if precision.name in names and len(x) >= below:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB")
+        return SECONDS[precision.name] * len(x)
+
+    return step
+
+
+def test_what_does_not_fit_is_left_out_and_the_trial_goes_on(clock, monkeypatch):
+    monkeypatch.setitem(SECONDS, "bf16, contiguous", 0.05)
+    monkeypatch.setattr(trial._Trial, "_step_s", out_of_memory("fp32, channels_last"))
+    chosen = choose()
+    assert chosen.name == "bf16, channels_last"
+    assert chosen.reason == "measured: 20 pictures/s; fp32 does not run; contiguous 20"
+
+
+def test_where_nothing_fits_smaller_batches_are_tried(clock, monkeypatch):
+    monkeypatch.setitem(SECONDS, "bf16, contiguous", 0.05)
+    monkeypatch.setitem(SECONDS, "bf16, channels_last", 0.02)
+    monkeypatch.setattr(trial._Trial, "_step_s", out_of_memory(*SECONDS, below=3))
+    chosen = choose()
+    assert chosen.name == "bf16, channels_last"
+    assert "measured: 50 pictures/s" in chosen.reason
+    monkeypatch.setattr(trial._Trial, "_step_s", out_of_memory(*SECONDS))
+    assert choose().reason == "not measured: a trial step failed"
+
+
+GPU_SECONDS = {"fp32, channels_last": 0.05, "fp32, contiguous": 0.05, "fp32, channels_last, compiled": 0.02}
+
+
+@pytest.mark.parametrize(("fit_s", "compiled"), [(700.0, False), (799.0, False), (801.0, True), (5000.0, True)])
+def test_compiling_is_chosen_where_it_takes_a_twentieth_of_the_fit(tmp_path, monkeypatch, fit_s, compiled):
+    calls: list[str] = []
+
+    def step(self: trial._Trial, precision: Precision, call: object, x: Tensor) -> float:
+        first = precision.compile and precision.name not in calls
+        calls.append(precision.name)
+        return 40.0 if first else GPU_SECONDS[precision.name]
+
+    monkeypatch.setattr(trial._Trial, "_step_s", step)
+    monkeypatch.setattr(torch, "compile", lambda network, dynamic: network)
+    answer = trial._Trial(conv_net(), *example(8), nn.CrossEntropyLoss()).run(
+        Precision(), [], [False], 10**6, may_compile=True
+    )
+    assert answer.precision.compile
+    assert answer.compile_s == 40.0
+    facts = trial._facts(conv_net(), example(8)[0], PrecisionOptions())
+    trial._remember(tmp_path / "precision.json", facts, answer)
+    n_pictures = int(fit_s * answer.plain_rate)
+    chosen = choose(n_pictures=n_pictures, cache_file=tmp_path / "precision.json")
+    assert chosen.compile == compiled
+    assert ("compiling would take 40 s" in chosen.reason) != compiled
 
 
 def test_short_fits_are_not_measured(clock):

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from onecycle.train.callbacks import AccumulateScheduler
 from onecycle.train.checkpoint import digest
 from onecycle.train.device.batch_split import BatchSplit
 from onecycle.train.device.host_memory import keep_freed_memory
+from onecycle.train.device.placement import Arriving
 from onecycle.train.evaluate import Loader, eval_mode
 from onecycle.train.frozen import FeatureBatch, FeatureLoader, FeatureSet, SplitModel, empty_features, split_frozen
 from onecycle.train.loop import Callback
@@ -406,7 +408,7 @@ def _compute(fixed: nn.Module, viewed: Sequence[_Viewed], *, max_bytes: int, sil
 
 
 def _fill(outputs: Tensor, network: nn.Module, pictures: _Viewed, advance: Advance) -> None:
-    split = BatchSplit()
+    split, arriving = BatchSplit(), Arriving()
     if pictures.plain is not None:
         outputs[0] = pictures.plain
     for view, batch in _views(pictures):
@@ -416,8 +418,9 @@ def _fill(outputs: Tensor, network: nn.Module, pictures: _Viewed, advance: Advan
                 f"pictures of different sizes give features of different shapes, {tuple(of_batch.shape[1:])} and "
                 f"{tuple(outputs.shape[2:])}; pass {option('size', 224)}, say{by_place('', ', or precompute=False')}"
             )
-        outputs[view, batch.indices] = of_batch.float().cpu()
+        arriving.put(of_batch.float(), partial(outputs.__setitem__, (view, batch.indices)))
         advance(len(of_batch))
+    arriving.finish()
 
 
 def _views(pictures: _Viewed) -> Iterator[tuple[int, Batch | FeatureBatch]]:

@@ -37,7 +37,7 @@ from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import Plan
 from onecycle.learner.heads.solved import HeadFit, solve
-from onecycle.learner.options import LearnerOptions, listed
+from onecycle.learner.options import LearnerOptions, TrainerAttribute, listed
 from onecycle.learner.oversampling import loss_for_data, sampling_weights
 from onecycle.learner.precision import TrainingSpeed, precision_asked
 from onecycle.model import cnn, levels
@@ -47,7 +47,7 @@ from onecycle.train.device.precision import Choice
 from onecycle.train.evaluate import Loader, evaluate, validate
 from onecycle.train.log.progress import Progress, make_progress
 from onecycle.train.log.recorder import MetricValue, Recorder
-from onecycle.train.loop import Callback, Trainer, TrainerAttribute, checked_callbacks
+from onecycle.train.loop import Callback, Trainer, checked_callbacks
 from onecycle.train.losses import activation_for
 from onecycle.train.lr_finder import LrAnswer, Sweep
 from onecycle.train.metrics import Metric, check_metric, column_names
@@ -344,6 +344,7 @@ class Learner:
     def _choose_speed(self, loader: Loader, n_batches: int) -> None:
         """Choose what makes the steps fast, and say it in one line, each distinct line once."""
         chosen = self.speed.choose(self.trainer, loader, n_batches=n_batches)
+        self.speed.warm_up(self.trainer, loader)
         source = self._data.store if self.trainer.head is None else self.frozen_features
         if not self.silent:
             self.speed.say([chosen, f"batch {self._data.batch_size}", source.describe()])

@@ -54,3 +54,17 @@ def listed(value: Any) -> list[Any]:
     if value is None or (isinstance(value, Iterable) and not callable(value)):
         return list(value or ())
     return [value]
+
+
+class TrainerAttribute:
+    """An attribute that lives in the trainer, so that assigning it changes the training too."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, learn: Any, owner: type) -> Any:
+        return getattr(learn.trainer, self.name)
+
+    def __set__(self, learn: Any, value: Any) -> None:
+        setattr(learn.trainer, self.name, value)
+        learn.trainer.optimizer = None  # made anew from the new settings

@@ -13,7 +13,10 @@ from onecycle.data.batches import BatchLoader
 from onecycle.train.device.precision import PrecisionOptions
 from onecycle.train.device.precision_trial import choose_precision
 from onecycle.train.evaluate import Loader
-from onecycle.train.loop import Trainer
+from onecycle.train.log.progress import Progress
+from onecycle.train.log.recorder import Recorder
+from onecycle.train.loop import Trainer, set_training_mode
+from onecycle.train.lr_finder import unchanged
 
 WIDTH = 80
 """Columns of the line that says what was chosen."""
@@ -66,6 +69,14 @@ class TrainingSpeed:
         )
         trainer.use_precision(chosen)
         return chosen.describe()
+
+    def warm_up(self, trainer: Trainer, loader: Loader) -> None:
+        """Compile the network in a step that leaves no trace, so that no step of the fit takes that time."""
+        if not trainer.must_compile or not isinstance(loader, BatchLoader):
+            return
+        with unchanged(trainer), trainer.running(Recorder(), progress=Progress(), callbacks=()):
+            set_training_mode(trainer.network)
+            trainer.train_step(loader.batch_at(0, 0), 0)
 
     def say(self, clauses: Sequence[str]) -> None:
         """Print what was chosen, unless just that has been said."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from onecycle.errors import ArgumentError
 from onecycle.files import reserve
+from onecycle.train.device.machine import free_device_bytes
 
 _VIEW = 2  # purpose of a stream of random numbers; the loaders of pictures use 0 (order) and 1 (augmentation)
 
@@ -148,6 +149,9 @@ class FeatureLoader:
         self.epoch = 0
         self._n_steps = -(-len(order(0)) // bs)
         self._start = np.random.default_rng([seed, 0, _VIEW]).integers(n_views, size=n)
+        room = free_device_bytes(self.device)
+        self._fits = room is not None and features.features.nbytes + features.targets.nbytes <= room
+        self._there: tuple[Tensor, Tensor] | None = None  # features and targets on the device, once they are used
 
     @property
     def n_items(self) -> int:
@@ -167,22 +171,32 @@ class FeatureLoader:
 
     def batch_at(self, epoch: int, step: int) -> FeatureBatch:
         """Make one batch of one epoch, without the others."""
-        return self._batch(self.order(epoch)[step * self.bs : (step + 1) * self.bs], epoch)
+        return next(self._batches(self.order(epoch)[step * self.bs : (step + 1) * self.bs], epoch))
 
     def __iter__(self) -> Iterator[FeatureBatch]:
-        epoch, order = self.epoch, self.order(self.epoch)
-        for start in range(0, len(order), self.bs):
-            yield self._batch(order[start : start + self.bs], epoch)
+        return self._batches(self.order(self.epoch), self.epoch)
 
-    def _batch(self, positions: np.ndarray, epoch: int) -> FeatureBatch:
-        all_views = self.features.features
-        rows = torch.from_numpy(self.views(positions, epoch) * all_views.shape[1] + positions)
-        indices = torch.from_numpy(np.ascontiguousarray(positions))
-        # A gathered copy: layers that work in place, such as ReLU, must not reach what is kept.
-        x = all_views.flatten(0, 1).index_select(0, rows)
-        return FeatureBatch(self._sent(x), self._sent(self.features.targets[indices]), indices)
+    def _batches(self, positions: np.ndarray, epoch: int) -> Iterator[FeatureBatch]:
+        features, targets = self._kept()
+        positions = np.ascontiguousarray(positions)
+        rows = torch.from_numpy(self.views(positions, epoch) * len(targets) + positions)
+        indices = torch.from_numpy(positions)
+        row_numbers, item_numbers = (self._sent(t) if self._fits else t for t in (rows, indices))
+        for start in range(0, len(positions), self.bs):
+            part = slice(start, start + self.bs)
+            # A gathered copy: layers that work in place, such as ReLU, must not reach what is kept.
+            x, y = features.index_select(0, row_numbers[part]), targets.index_select(0, item_numbers[part])
+            yield FeatureBatch(self._sent(x), self._sent(y), indices[part])
+
+    def _kept(self) -> tuple[Tensor, Tensor]:
+        """Return features ``(V·N, …)`` and targets where batches are gathered: on a GPU that has room for them."""
+        if not self._fits:
+            return self.features.features.flatten(0, 1), self.features.targets
+        if self._there is None:
+            self._there = self.features.features.flatten(0, 1).to(self.device), self.features.targets.to(self.device)
+        return self._there
 
     def _sent(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
             tensor = tensor.pin_memory()
         return tensor.to(self.device, non_blocking=True)

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -203,6 +203,12 @@ class Trainer:
             if self.optimizer is not None:
                 self.optimizer.lay_out_like_parameters()
 
+    @property
+    def must_compile(self) -> bool:
+        """Whether the next step compiles the network first."""
+        compiles = self.precision is not None and self.precision.compile
+        return compiles and (self._compiled is None or self._compiled[0] is not self.network)
+
     def move_loss(self) -> None:
         """Bring the weights of the loss to where the model is."""
         self.loss_func = loss_on(self.loss_func, self.device)
@@ -380,8 +386,8 @@ class Trainer:
         if self.precision is None:
             return call(x)
         if self.precision.compile:
-            if self._compiled is None or self._compiled[0] is not self.network:
-                self._compiled = (self.network, torch.compile(self.network))
+            if self._compiled is None or self.must_compile:
+                self._compiled = (self.network, torch.compile(self.network, dynamic=False))
             call = self._compiled[1]
         with self.precision.autocast(self.device):
             return call(self.precision.lay_out(x))
@@ -463,20 +469,6 @@ class Trainer:
                 recorder.gather()
                 progress.finish()
                 tell(begun, "on_train_end", self)
-
-
-class TrainerAttribute:
-    """An attribute that lives in the trainer, so that assigning it changes the training too."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, learn: Any, owner: type) -> Any:
-        return getattr(learn.trainer, self.name)
-
-    def __set__(self, learn: Any, value: Any) -> None:
-        setattr(learn.trainer, self.name, value)
-        learn.trainer.optimizer = None  # made anew from the new settings
 
 
 def set_training_mode(model: nn.Module) -> None:

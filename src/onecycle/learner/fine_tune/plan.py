@@ -381,6 +381,15 @@ def _all_stage(task: Task, speeds: Speeds, size: Size, epochs: int, *, hold: boo
     )
 
 
+def step_s(task: Task, speeds: Speeds, stage: Stage) -> float:
+    """Return the forecast seconds of a training step of a stage, 0 where it is not known."""
+    if stage.trains == HEAD and stage.views is not None:
+        return speeds.head_step_s
+    share = 1.0 if stage.size is None or task.size is None else math.prod(stage.size) / math.prod(task.size)
+    each_s = {HEAD: (speeds.forward_s + speeds.train_s) / 2, LAST: speeds.last_s, ALL: speeds.train_s * share}
+    return stage.bs * each_s[stage.trains]
+
+
 def _epochs_by_size(task: Task, epochs: int) -> list[tuple[Size, int]]:
     """Divide the epochs among sizes, the last of which is the data's own."""
     if task.sizes is not None:

@@ -32,6 +32,7 @@ from onecycle.learner.fine_tune.plan import (
     make_plan,
     replan,
     size_text,
+    step_s,
     trains_last,
 )  # fmt: skip
 from onecycle.learner.fine_tune.timing import Clock, TimedCycle, hold_norms, measure_speeds, trainable_groups
@@ -444,7 +445,13 @@ class _Run:
             deadline_s = self.clock() + most_s
         n_batches = len(self.learn.data.train_dl)
         valid_s = self.task.n_valid * self.speeds.forward_s
-        cycle.begin(stage.epochs * n_batches, later_steps=later_steps, deadline_s=deadline_s, valid_s=valid_s)
+        cycle.begin(
+            stage.epochs * n_batches,
+            later_steps=later_steps,
+            deadline_s=deadline_s,
+            valid_s=valid_s,
+            step_s=step_s(self.task, self.speeds, stage),
+        )
         self.learn.fit_schedule(stage.epochs, cycle, None, [cycle, *watch], start_epoch=start_epoch)
 
     def _data_for(self, stage: Stage) -> ImageDataBunch:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -227,6 +228,13 @@ def hold_norms(layer_groups: Sequence[nn.ModuleList]) -> None:
 FEW_STEPS = 10
 """From so many steps on, the one nearest to the peak of a cycle runs at 0.98 of it or more."""
 
+UNTIMED_STEPS, TIMED_LATEST, LEAST_STEPS = 3, 20, 5
+"""The first steps of a fit make memory and plans on a GPU and say nothing of the later ones; these are judged by the
+median of the latest; no fit is cut off before so many."""
+
+STEPS_AHEAD = 2
+"""Steps that may wait on a GPU while the clock is read: it stays busy, and the clock shows its time, not the host's."""
+
 
 class TimedCycle(Callback):
     """One cycle over one or several fits that ends in time, and its clock.
@@ -244,12 +252,27 @@ class TimedCycle(Callback):
 
     def __init__(self, max_lrs: Sequence[float], *, clock: Clock = time.monotonic) -> None:
         self._cycle, self._clock = OneCycle(_RESOLUTION, tuple(max_lrs)), clock
-        self.position, self.step_s, self.shortened = 0.0, 0.0, False
+        self.position, self.shortened = 0.0, False
         self._deadline_s: float | None = None
-        self._left = self._later = self._n_timed = 0
-        self._valid_s = self._last_s = 0.0
+        self._left = self._later = self._n_steps = 0
+        self._expected_s = self._valid_s = self._last_s = 0.0
+        self._times: deque[float] = deque(maxlen=TIMED_LATEST)
+        self._running: deque[torch.cuda.Event] = deque()
 
-    def begin(self, steps: int, *, later_steps: int = 0, deadline_s: float | None = None, valid_s: float = 0.0) -> None:
+    @property
+    def step_s(self) -> float:
+        """Seconds of a step: the median of the latest ones; 0 before the first that counts."""
+        return statistics.median(self._times) if self._times else 0.0
+
+    def begin(
+        self,
+        steps: int,
+        *,
+        later_steps: int = 0,
+        deadline_s: float | None = None,
+        valid_s: float = 0.0,
+        step_s: float = 0.0,
+    ) -> None:
         """Start a fit of the cycle.
 
         Args:
@@ -257,13 +280,17 @@ class TimedCycle(Callback):
             later_steps: of the fits after it.
             deadline_s: when this fit should end, by the clock.
             valid_s: forecast of a validation.
+            step_s: forecast of a step, which counts until one was timed; 0: all steps will fit.
         """
-        self._left, self._later, self._deadline_s, self._valid_s = steps, later_steps, deadline_s, valid_s
+        self._left, self._later, self._deadline_s = steps, later_steps, deadline_s
+        self._valid_s, self._expected_s = valid_s, step_s
         n_steps = steps + later_steps
         if self.position == 0 and 0 < n_steps < FEW_STEPS:  # one of them runs at the peak
             warmup = OneCycle(n_steps, self._cycle.max_lrs).warmup_steps
             self._cycle = replace(self._cycle, pct_start=warmup / n_steps)
-        self.step_s, self._n_timed, self.shortened = 0.0, 0, False
+        self._n_steps, self.shortened = 0, False
+        self._times.clear()
+        self._running.clear()
 
     @property
     def is_falling(self) -> bool:
@@ -278,10 +305,12 @@ class TimedCycle(Callback):
         self._last_s = self._clock()
 
     def on_batch_end(self, trainer: Trainer, loss: torch.Tensor) -> None:
+        self._keep_up_with(loss.device)
         now = self._clock()
         took_s, self._last_s = now - self._last_s, now
-        self._n_timed += 1
-        self.step_s += (took_s - self.step_s) / min(self._n_timed, 20)  # a mean of the latest twenty or so
+        self._n_steps += 1
+        if self._n_steps > UNTIMED_STEPS:
+            self._times.append(took_s)
         self._left -= 1
         left = self._fitting(trainer.n_batches)
         self.position += (1 - self.position) / (left + 1 + self._later)
@@ -293,10 +322,22 @@ class TimedCycle(Callback):
         if self._left > 0 and self._fitting(trainer.n_batches) == 0:
             self.shortened, trainer.stop_training = True, True
 
+    def _keep_up_with(self, device: torch.device) -> None:
+        """Wait for the step before the latest ones on a GPU, so that the host is not hundreds of steps ahead."""
+        if device.type != "cuda":
+            return
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        self._running.append(event)
+        if len(self._running) > STEPS_AHEAD:
+            self._running.popleft().synchronize()
+
     def _fitting(self, n_batches: int) -> int:
         """Return how many of the steps left fit into the time, with a validation after each epoch."""
-        if self._deadline_s is None or self._left <= 0:
+        step_s = self.step_s or self._expected_s
+        if self._deadline_s is None or self._left <= 0 or not step_s:
             return max(0, self._left)
-        each_s = self.step_s + self._valid_s / n_batches
+        each_s = step_s + self._valid_s / n_batches
         time_s = self._deadline_s - self._clock() - self._valid_s
-        return min(self._left, max(0, int(time_s / max(each_s, 1e-9))))
+        least = max(0, LEAST_STEPS - self._n_steps)
+        return min(self._left, max(least, int(time_s / max(each_s, 1e-9))))

@@ -29,6 +29,7 @@ from onecycle.learner.oversampling import sampling_weights
 from onecycle.model.levels import LevelNorm, reads_levels
 from onecycle.model.tag_sets import TagSets
 from onecycle.text import by_place, plural
+from onecycle.train.device.machine import free_device_bytes
 from onecycle.train.evaluate import Loader, validate
 from onecycle.train.frozen import FeatureLoader
 from onecycle.train.log.progress import Progress
@@ -252,7 +253,8 @@ def _drawn(features: Tensor, n_logits: int, max_bytes: int) -> Tensor | None:
 
 
 def _free_bytes(device: torch.device) -> int:
-    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else default_store_bytes()
+    on_device = free_device_bytes(device)
+    return default_store_bytes() if on_device is None else on_device
 
 
 def minimise(

@@ -16,7 +16,12 @@ from onecycle.text import option
 _SIGNS = (
     "can't allocate memory",  # torch's allocator of the CPU
     "out of memory",  # CUDA errors outside torch's allocator, and MPS
-    "CUBLAS_STATUS_ALLOC_FAILED",
+    "_ALLOC_FAILED",  # cuBLAS, cuDNN, cuSOLVER, cuFFT
+    "_ALLOCATION_FAILED",  # cuDNN 9, of the host and of the device
+    "STATUS_NOT_INITIALIZED",  # cuBLAS and cuDNN, whose handles found no room
+    "valid cuDNN algorithm",  # none whose workspace has room
+    "unable to find an engine",  # the same, of cuDNN 8 and 9
+    "cudaErrorMemoryAllocation",
     "std::bad_alloc",
 )
 """What the message of a RuntimeError says when memory ran out; torch has a class for some cases only."""
@@ -27,6 +32,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def free_memory(error: BaseException, device: torch.device) -> None:
+    """Free what a pass that ran out of memory still holds."""
+    traceback.clear_frames(error.__traceback__)  # the frames of the failed pass hold its activations
+    gc.collect()
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).empty_cache()
 
 
 class BatchSplit:
@@ -55,10 +68,7 @@ class BatchSplit:
         Raises:
             OutOfMemoryError: fewer pictures cannot be taken.
         """
-        traceback.clear_frames(error.__traceback__)  # the frames of the failed pass hold its activations
-        gc.collect()
-        if x.device.type in ("cuda", "mps"):
-            getattr(torch, x.device.type).empty_cache()
+        free_memory(error, x.device)
         failed, shape = self.slices(network, x), tuple(x.shape[1:])
         longest: int = failed[0].stop
         self._sizes[shape] = -(-longest // 2)

@@ -41,3 +41,8 @@ def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:
         host = used / 1e6 if sys.platform == "darwin" else used / 1e3  # bytes there, KB on Linux
     gpu = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
     return host, gpu
+
+
+def free_device_bytes(device: torch.device) -> int | None:
+    """Return half of a GPU's free memory, which one thing may take; None for devices that share the machine's."""
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else None

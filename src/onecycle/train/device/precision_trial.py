@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from onecycle.files import short_digest, write_whole
-from onecycle.train.device.batch_split import take_rows
+from onecycle.train.device.batch_split import free_memory, is_out_of_memory, take_rows
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.machine import device_name, processor_name
 from onecycle.train.device.precision import Dtype, Precision, PrecisionOptions
@@ -35,6 +36,9 @@ MIN_FIT_S = 10.0
 
 COMPILE_FIT_S = 600.0
 """Compiling for a GPU takes about a minute; it is tried for fits that are at least this long without it."""
+
+COMPILE_SHARE = 0.05
+"""Compiling is chosen where it takes at most this share of the fit: it may be done again in each process."""
 
 CPU_PICTURES = 8
 """Pictures of a step that is tried on a CPU, where a few keep both cores busy. A GPU gets whole batches."""
@@ -111,8 +115,12 @@ def choose_precision(
                 known = _remember(cache_file, facts, known)
     if known is None:
         return replace(plain, reason="not measured: a trial step failed")
-    if n_pictures / known.plain_rate < MIN_FIT_S:
+    fit_s = n_pictures / known.plain_rate
+    if fit_s < MIN_FIT_S:
         return replace(plain, reason=_ASKED if asked else _TOO_SHORT)
+    if known.precision.compile and known.compile_s > COMPILE_SHARE * fit_s:
+        why = f"{known.precision.reason}; compiling would take {known.compile_s:.0f} s"
+        return replace(known.precision, compile=bool(plain.compile), reason=why)
     return replace(known.precision, compile=known.precision.compile or plain.compile)
 
 
@@ -122,6 +130,7 @@ class _Answer:
 
     precision: Precision  # the choice
     plain_rate: float  # pictures a second of the plainest candidate
+    compile_s: float = 0.0  # seconds that compiling took; 0 where it was not tried
     compared: bool = True  # whether there was time to try another; else it is not remembered: the machine was busy
 
 
@@ -132,31 +141,63 @@ class _Trial:
         self.model, self.x, self.y, self.loss_func = model, x, y, loss_func
         self.network: nn.Module = model
         self.rates: dict[Precision, float | None] = {}
-        self.start_s = 0.0
+        self.start_s = self.compile_s = 0.0
+        self.is_short_of_memory = False
 
     def run(
         self, plain: Precision, dtypes: list[Dtype], layouts: list[bool], n_pictures: int, *, may_compile: bool
     ) -> _Answer | None:
-        """Try everything against the plainest; None where not even that runs."""
-        # A network may not be copied or fed, or there is no memory.
-        with suppress(RuntimeError, TypeError, ValueError), keep_freed_memory():
-            self.network = copy.deepcopy(self.model).train()
-            hold_frozen_norms(self.network)
+        """Try everything against the plainest, in halves of the batch where nothing fits; None where nothing runs."""
+        while True:
+            # A network may not be copied or fed.
+            with suppress(RuntimeError, TypeError, ValueError, MemoryError), keep_freed_memory():
+                self.network = copy.deepcopy(self.model).train()
+                hold_frozen_norms(self.network)
+                answer = self._compare(plain, dtypes, layouts, n_pictures, may_compile=may_compile)
+                if answer is not None:
+                    return answer
+            if not self.is_short_of_memory or len(self.x) < 2 * _FEW:
+                return None
+            self.x, self.y = self.x[: len(self.x) // 2], take_rows(self.y, slice(0, len(self.x) // 2))
+            self.rates.clear()
+
+    def _compare(
+        self, plain: Precision, dtypes: list[Dtype], layouts: list[bool], n_pictures: int, *, may_compile: bool
+    ) -> _Answer | None:
+        """Try the candidates in turn; None where none of them has room."""
+        self.rates[plain] = self._plain_rate(plain)
+        if self._known(plain) and n_pictures / self._known(plain) < MIN_FIT_S:
+            return _Answer(plain, self._known(plain), compared=False)
+        best = plain
+        for dtype in dtypes:
+            best = self._better(best, replace(best, dtype=dtype))
+        for channels_last in layouts:
+            best = self._better(best, replace(best, channels_last=channels_last))
+        if not self._known(best):
+            return None
+        if may_compile and n_pictures / self._known(best) >= COMPILE_FIT_S:
+            best = self._better(best, replace(best, compile=True))
+        rate = self._known(plain) or self._known(best)
+        choice = replace(best, reason=self._reason(best))
+        return _Answer(choice, rate, self.compile_s, compared=len(self.rates) > 1)
+
+    def _plain_rate(self, plain: Precision) -> float | None:
+        """Return the plainest candidate's pictures a second, None where it has no room."""
+        try:
             self._warm_up(plain)
             self.start_s = time.perf_counter()
-            plain_rate = self.rates[plain] = self._rate(plain, None)
-            if n_pictures / plain_rate < MIN_FIT_S:
-                return _Answer(plain, plain_rate, compared=False)
-            best = plain
-            for dtype in dtypes:
-                best = self._better(best, replace(best, dtype=dtype))
-            for channels_last in layouts:
-                best = self._better(best, replace(best, channels_last=channels_last))
-            if may_compile and n_pictures / self._known(best) >= COMPILE_FIT_S:
-                best = self._better(best, replace(best, compile=True))
-            choice = replace(best, reason=self._reason(best))
-            return _Answer(choice, self._known(plain), compared=len(self.rates) > 1)
-        return None
+            return self._rate(plain, None)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._out_of_memory(error)
+            self.start_s = time.perf_counter()
+            return None
+
+    def _out_of_memory(self, error: BaseException) -> None:
+        self.is_short_of_memory = True
+        self.network.zero_grad(set_to_none=True)
+        free_memory(error, self.x.device)
 
     def _warm_up(self, plain: Precision) -> None:
         """Take the first steps, which build what the others use; a CPU that is slow with few pictures gets no more."""
@@ -173,11 +214,16 @@ class _Trial:
         """Try another candidate, if there is time; return the better of the two."""
         rate = self._known(best)
         elapsed_s = time.perf_counter() - self.start_s
-        if self.x.device.type == "cpu" and elapsed_s + 2 * len(self.x) / rate > BUDGET_S:
+        if rate and self.x.device.type == "cpu" and elapsed_s + 2 * len(self.x) / rate > BUDGET_S:
             return best
         self.rates[other] = None
-        with suppress(RuntimeError):  # an operation that the type does not have, no compiler, no memory
-            self.rates[other] = self._rate(other, len(self.x) / rate)
+        try:
+            self.rates[other] = self._rate(other, len(self.x) / rate if rate else math.inf)
+        except (RuntimeError, MemoryError) as error:  # an operation that the type does not have, no compiler, no memory
+            if is_out_of_memory(error):
+                self._out_of_memory(error)
+        if not rate:
+            return other if self._known(other) else best
         if self._known(other) < CLEARLY_FASTER * rate:
             return best
         # The best was timed earlier, maybe while the machine was busy with something else: it gets a second chance.
@@ -187,12 +233,13 @@ class _Trial:
     def _rate(self, precision: Precision, best_s: float | None) -> float:
         """Return pictures a second, after a step to warm up; more than twice the best time there is the answer."""
         self.network.to(memory_format=precision.memory_format)
-        call = torch.compile(self.network) if precision.compile else self.network
+        call = torch.compile(self.network, dynamic=False) if precision.compile else self.network
         x = precision.lay_out(self.x)
         if best_s is not None:
             warm_s = self._step_s(precision, call, x)
             if warm_s > 2 * best_s and not precision.compile:
                 return len(x) / warm_s
+            self.compile_s = warm_s if precision.compile else 0.0
         times = [self._step_s(precision, call, x)]
         if times[0] < _LONG_STEP_S:
             times.append(self._step_s(precision, call, x))
@@ -265,20 +312,26 @@ def _facts(model: nn.Module, x: Tensor, options: PrecisionOptions) -> dict[str, 
 
 def _as_answer(entry: Mapping[str, Any]) -> _Answer | None:
     """Return an answer as it was written, None if anything about it is odd."""
-    expected = {"dtype": str, "channels_last": bool, "compile": bool, "reason": str, "plain_rate": float}
+    of_choice = {"dtype": str, "channels_last": bool, "compile": bool, "reason": str}
+    expected = {**of_choice, "plain_rate": float, "compile_s": float}
     if any(type(entry.get(name)) is not kind for name, kind in expected.items()):
         return None
     if entry["dtype"] not in get_args(Dtype) or not entry["plain_rate"] > 0:
         return None
-    *names, rate = expected
-    return _Answer(Precision(**{name: entry[name] for name in names}), entry[rate])
+    choice = Precision(**{name: entry[name] for name in of_choice})
+    return _Answer(choice, entry["plain_rate"], entry["compile_s"])
 
 
 def _remember(file: Path | None, facts: Mapping[str, Any], answer: _Answer) -> _Answer:
     """Write the answer down; return it, with a note where it cannot be written."""
     if file is None:
         return answer
-    entry = {**asdict(answer.precision), "plain_rate": answer.plain_rate, "of": dict(facts)}
+    entry = {
+        **asdict(answer.precision),
+        "plain_rate": answer.plain_rate,
+        "compile_s": answer.compile_s,
+        "of": dict(facts),
+    }
     answers = {**_read(file), short_digest(facts): entry}
     recent = dict(list(answers.items())[-_MOST_ANSWERS:])
     text = json.dumps({"format": _FORMAT, "version": _VERSION, "answers": recent}, indent=1)

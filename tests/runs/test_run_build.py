@@ -12,7 +12,7 @@ from onecycle.model.choice import Chosen
 from onecycle.model.levels import BodyLevels
 from onecycle.model.weights import PACKAGED
 from onecycle.runs.build import layout_of, make_bunch, make_learner, metrics_of, settled, with_batches, with_size
-from onecycle.runs.config import DEFAULT_EPOCHS, RunConfig
+from onecycle.runs.config import DEFAULT_EPOCHS, EPOCHS_OF_FEW, RunConfig
 from onecycle.train.metrics import metric_name
 
 
@@ -90,13 +90,25 @@ def test_the_network_is_chosen_for_the_pictures_and_the_time_and_fetched_only_wh
         assert (found.arch, found.origin("arch")) == ("resnet18", "auto: it is the best")
     (_, n_valid, own), (_, _, other) = asked
     assert n_valid == round(0.2 * (asked[0][0] + n_valid))
-    assert (own["fetch"], own["epochs"], own["budget_s"]) == (False, DEFAULT_EPOCHS, 600)
+    assert (own["fetch"], own["epochs"], own["budget_s"]) == (False, EPOCHS_OF_FEW, 600)
     assert (other["fetch"], other["budget_s"]) == (True, 120)
     named = RunConfig.merged(None, {**data, "arch": "resnet34"})
     assert settled(named, layout_of(named)).arch == "resnet34"
     weights = RunConfig.merged(None, {**data, "weights": "mine.pth"})
     assert settled(weights, layout_of(weights)).arch == PACKAGED
     assert len(asked) == 2
+
+
+def test_few_pictures_train_for_more_epochs_where_nothing_says_how_long(colour_path, monkeypatch):
+    given = config(data=str(colour_path), csv="labels.csv", arch="resnet18")
+    found = settled(given, layout_of(given))
+    assert (found.epochs, found.origin("epochs")) == (EPOCHS_OF_FEW, "default")
+    monkeypatch.setattr("onecycle.runs.build.LAST_STEPS", EPOCHS_OF_FEW * 3)  # 48 pictures make three batches of 16
+    many = settled(given, layout_of(given))
+    assert (many.epochs, many.origin("epochs")) == (DEFAULT_EPOCHS, "default")
+    for own in ({"epochs": 1}, {"minutes": 2.0}):
+        asked = replace(given, **own)
+        assert settled(asked, layout_of(asked)).length == (own.get("epochs"), own.get("minutes"))
 
 
 def test_batches_follow_the_number_of_pictures(colour_path):

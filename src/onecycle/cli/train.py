@@ -30,7 +30,7 @@ from onecycle.learner.learner import Learner
 from onecycle.runs.build import make_learner
 from onecycle.runs.checkpoints import BEST, Done, RunCheckpoints, read_issues, stopped_like_ctrl_c, uninterrupted
 from onecycle.runs.checkpoints import INTERRUPTED as INTERRUPTED_WEIGHTS
-from onecycle.runs.config import DEFAULT, DEFAULT_EPOCHS, RunConfig
+from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner
 from onecycle.text import format_time
@@ -179,8 +179,6 @@ class TrainingRun:
     def begun(cls, start: TrainingStart, screen: Screen, start_s: float) -> TrainingRun:
         """Make the folder of a new run, and write down what is known."""
         config = start.config
-        if config.minutes is None and config.epochs is None:
-            config = config.found("epochs", DEFAULT_EPOCHS, DEFAULT)
         # The network first: without its weights there is no run.
         learn = make_learner(config, start.data, Path(config.out))
         for name in config.track:  # one that is not installed is no run's fault: say so before there is one

@@ -20,11 +20,11 @@ from onecycle.data.pixels.decode import picture_shape
 from onecycle.data.pixels.picture_file import UNREADABLE
 from onecycle.data.pixels.store import PixelStore
 from onecycle.learner.cnn import cnn_learner
-from onecycle.learner.fine_tune.plan import Task
+from onecycle.learner.fine_tune.plan import LAST_STEPS, Task
 from onecycle.learner.learner import Learner
 from onecycle.model.choice import MOST_MINUTES, choose_network
 from onecycle.model.weights import PACKAGED
-from onecycle.runs.config import AUTO, DEFAULT_EPOCHS, FILE, OPTION, SKIPPED, RunConfig
+from onecycle.runs.config import AUTO, DEFAULT, DEFAULT_EPOCHS, EPOCHS_OF_FEW, FILE, OPTION, SKIPPED, RunConfig
 from onecycle.runs.folder import RunFolder, folder_name
 from onecycle.runs.split import split_like
 from onecycle.train.metrics import Metric, accuracy, fbeta
@@ -34,6 +34,9 @@ USUAL_PX, LEAST_PX, STEP_PX = 224, 64, 32
 
 LOOKED_AT = 64
 """Pictures whose headers are read to find the size."""
+
+USUAL_BATCH = 64
+"""Pictures in a batch, before it is made smaller for few pictures."""
 
 FEW_PICTURES = 32
 """With fewer to train on, batches are made of a quarter of them: a batch that is not full does not train."""
@@ -68,14 +71,25 @@ def settled(config: RunConfig, layout: DataLayout) -> RunConfig:
         split = Path(config.split).expanduser().resolve()
         split = RunFolder(split).split if split.is_dir() else split
         config = config.found("split", str(split), config.origin("split"))
+    n = len(layout.pictures.paths)
+    config = _with_epochs(config, n)
     if config.arch == AUTO:
-        config = _with_network(config, len(layout.pictures.paths))
+        config = _with_network(config, n)
     if config.name is None:
         name = Path(layout.data).stem or layout.data
         if layout.csv and name == Path(layout.csv).stem:
             name = layout.root.name
         config = config.found("name", folder_name(name.lower()), "that of the data set")
     return config
+
+
+def _with_epochs(config: RunConfig, n: int) -> RunConfig:
+    """Return the settings with a number of epochs for ``n`` pictures, where nothing says how long to train."""
+    if config.epochs is not None or config.minutes is not None:
+        return config
+    n_train = n - round(config.valid_pct * n)
+    steps = Task(n_train=n_train, n_valid=0, size=None, bs=config.bs or USUAL_BATCH).steps
+    return config.found("epochs", EPOCHS_OF_FEW if EPOCHS_OF_FEW * steps < LAST_STEPS else DEFAULT_EPOCHS, DEFAULT)
 
 
 def _with_network(config: RunConfig, n: int) -> RunConfig:
@@ -148,7 +162,7 @@ def make_bunch(
         seed=config.seed,
         store=store,
         size=config.size,
-        bs=config.bs or 64,
+        bs=config.bs or USUAL_BATCH,
         ds_tfms=get_transforms(do_flip=config.flip, **{name: getattr(config, name) for name in strengths}),
         unreadable="skip" if {*SKIPPED.values()} & {*config.allow} else "stop",
     )

@@ -62,7 +62,10 @@ class V1Module(ModuleType):
 def _network(name: str) -> Any:
     from onecycle.vision import models
 
-    return getattr(models, name)
+    try:
+        return find(name)  # one of v1's own networks
+    except KeyError:
+        return getattr(models, name)
 
 
 @cache

@@ -6,10 +6,24 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-ANNEXE = ("core", "torch_core", "aliases", "progress_bars")
+ANNEXE = (
+    *("core", "torch_core", "aliases", "progress_bars", "networks.layers", "networks.hooks", "networks.xresnet"),
+    *("pictures.arrays", "training.metrics"),
+)
 """Files of this room whose ``__all__`` are names of v1; the first that has a name gives it."""
 
-PRODUCT: dict[str, str] = {}
+PRODUCT = {
+    "data.labels.items": "EmptyLabel FloatItem",
+    "data.labels.lists": "CategoryList EmptyLabelList FloatList MultiCategoryList",
+    "data.augment.transforms": "Transform pad",
+    "model.cnn": "split_model",
+    "model.heads": "SigmoidRange",
+    "train.metrics": "auc_roc_score roc_curve",
+    "train.regression.loss": "MSELossFlat",
+    "train.regression.metrics": "ExpRMSPE ExplainedVariance R2Score RMSE exp_rmspe explained_variance mae "
+    "mean_absolute_error mean_squared_error mean_squared_logarithmic_error mse msle r2_score rmse "
+    "root_mean_squared_error",
+}
 """Modules of the product below ``onecycle`` with names of v1 that are not in the star of ``onecycle.vision``."""
 
 LIBRARIES = {

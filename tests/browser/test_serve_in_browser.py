@@ -92,6 +92,21 @@ def test_labels_are_shown_with_how_often_they_are_right(page, site, tmp_path):
     assert page.evaluate("document.activeElement.id") == "choose"
 
 
+def test_a_map_of_where_a_label_comes_from_is_shown_on_request(page, site):
+    classify(page, site[1][:2])
+    assert page.locator("canvas").count() == 0
+    button = page.locator("#answers").get_by_role("button", name="Show where").first
+    button.press("Enter")
+    said = page.locator(".map")
+    said.get_by_text("matter").wait_for()
+    assert "goes from" in said.inner_text() or "stays at" in said.inner_text()
+    assert page.get_by_role("img", name="Map of where").count() == ("goes from" in said.inner_text())
+    assert button.get_attribute("aria-pressed") == "true"
+    button.press("Enter")
+    assert page.locator("canvas, .map").count() == 0
+    assert button.get_attribute("aria-pressed") == "false"
+
+
 def test_what_is_right_is_kept_for_relabel(page, site):
     _, files, kept, is_multi = site
     classify(page, files[:2])
@@ -120,6 +135,9 @@ def test_axe_finds_nothing_serious_and_nothing_scrolls_sideways(page, site):
     classify(page, site[1][:2])
     for summary in page.locator("summary").all():
         summary.click()
+    if page.locator(".where").count():
+        page.locator(".where").first.click()
+        page.locator(".map").get_by_text("matter").wait_for()
     bad = [v for v in axe.run(page).response["violations"] if v["impact"] in ("serious", "critical")]
     assert [(v["id"], v["nodes"][0]["html"][:200]) for v in bad] == []
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

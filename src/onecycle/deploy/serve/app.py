@@ -23,7 +23,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from onecycle.deploy.portable.predict import Model
-from onecycle.deploy.serve.answers import answer
+from onecycle.deploy.serve.answers import PLACES, answer, heat_map, window
 from onecycle.deploy.serve.batching import Batcher
 from onecycle.deploy.serve.collect import Collection
 from onecycle.deploy.serve.guard import Guard, error
@@ -48,7 +48,7 @@ class Served:
 
     def __init__(self, model: Model, limits: Limits, collection: Collection | None = None) -> None:
         self.model, self.limits, self.metrics, self.collection = model, limits, Metrics(), collection
-        self.ready, self.room = False, Room(limits.waiting_bytes)
+        self.ready, self.room, self._heat_maps = False, Room(limits.waiting_bytes), 0
         formats()
         self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decoder")
         self._batcher: Batcher | None = None
@@ -81,12 +81,16 @@ class Served:
 
     async def predict(self, request: Request) -> Response:
         """Answer ``POST /predict``."""
-        sent = await sent_in(request, self.limits)
+        sent, label = await sent_in(request, self.limits), request.query_params.get("heatmap")
+        if label is not None and (label not in self.model.classes or len(sent.pictures) != 1):
+            raise Refused(422, "a heat map is of one picture, and heatmap=LABEL names a label of the model")
         results = await self.results(sent.pictures)
         refusals = [r for r in results if isinstance(r, Refused)]
         if len(refusals) == len(results):
             raise refusals[0]
-        shown = [{"error": r.why} if isinstance(r, Refused) else r for r in results]
+        shown: list[dict[str, Any]] = [{"error": r.why} if isinstance(r, Refused) else r for r in results]
+        if label is not None:
+            shown[0]["heatmap"] = await self._heat_map(sent.pictures[0], label)
         return JSONResponse({"model": self.model.manifest["name"], "predictions": shown})
 
     async def results(self, pictures: tuple[bytes, ...]) -> list[dict[str, Any] | Refused]:
@@ -103,9 +107,8 @@ class Served:
             batcher.leave(n)
 
     async def _result(self, batcher: Batcher, data: bytes) -> dict[str, Any] | Refused:
-        loop = asyncio.get_running_loop()
         try:
-            pixels = await loop.run_in_executor(self._decoders, decoded, self.model, data, self.limits)
+            pixels = await self._decoded(data)
         except Refused as refused:
             self.metrics.pictures["refused"] += 1
             return refused
@@ -114,6 +117,33 @@ class Served:
         self.metrics.pictures["answered"] += 1
         self.metrics.labels.update(result["labels"])
         return result
+
+    async def _decoded(self, data: bytes) -> np.ndarray:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoders, decoded, self.model, data, self.limits)
+
+    async def _heat_map(self, data: bytes, label: str) -> dict[str, Any]:
+        """Return where in a picture a label comes from.
+
+        Raises:
+            Refused: 503 too many are computed, 413 a picture that the network takes as it is, and that is too large.
+        """
+        if self._heat_maps >= self.limits.heat_maps:
+            raise Refused(503, "other heat maps are being computed; try again", {"Retry-After": "2"})
+        batcher = self.batcher
+        batcher.admit(PLACES)
+        self._heat_maps += 1
+        try:
+            pixels = await self._decoded(data)
+            if pixels.shape[0] * pixels.shape[1] > self.limits.tensor_pixels:
+                raise Refused(413, f"a heat map is of a picture of {self.limits.tensor_pixels:,} pixels at most")
+            found = await heat_map(batcher, self.model, pixels, label)
+        finally:
+            self._heat_maps -= 1
+            batcher.leave(PLACES)
+        loop = asyncio.get_running_loop()
+        part = await loop.run_in_executor(self._decoders, window, self.model, data)
+        return {"label": label, "covered": found, "window": part}
 
     async def feedback(self, request: Request) -> Response:
         """Answer ``POST /feedback``: a picture, and the labels that a person says are right."""

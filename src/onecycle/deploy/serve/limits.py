@@ -19,6 +19,7 @@ class Limits:
     picture_pixels: int = 50_000_000  # of one picture, as its file says
     tensor_pixels: int = 2_000_000  # of all pictures that come as numbers
     waiting_pictures: int = 256  # that were accepted and are not answered yet
+    heat_maps: int = 2  # that are computed at one time: each is 49 runs
     waiting_bytes: int = 256_000_000  # of the bodies of all requests at one time
     collected_pictures: int = 10_000  # that feedback may leave in the folder for it
     connections: int = 512

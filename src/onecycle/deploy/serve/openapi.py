@@ -6,6 +6,7 @@ from typing import Any
 
 import onecycle
 from onecycle.deploy.portable.predict import Model
+from onecycle.deploy.serve.answers import PLACES
 from onecycle.deploy.serve.inference import INPUT, OUTPUTS
 from onecycle.deploy.serve.limits import Limits
 
@@ -33,7 +34,7 @@ def document(model: Model, limits: Limits, *, token: bool, collect: bool) -> dic
     """
     name = model.manifest["name"]
     paths = {
-        "/predict": {"post": _predict(limits)},
+        "/predict": {"post": _predict(model, limits)},
         "/model": {"get": _get("What the model is, how good it is, and for which classes.", "Model")},
         "/v2/health/live": {"get": _get("Whether the process answers.")},
         "/v2/health/ready": {"get": _get("Whether the model answers.")},
@@ -65,17 +66,44 @@ def _prediction(model: Model) -> dict[str, Any]:
         "probabilities": {"type": "object", "additionalProperties": share},
         "close": {"type": "array", "items": {"type": "object", "properties": close}},
     }
-    unlike = {"type": "number", "minimum": 0, "description": "Above 1: unlike the training pictures."}
-    whole = {"type": "object", "required": list(answer), "properties": answer | {"unlike": unlike}}
+    row = {"type": "array", "items": share, "minItems": PLACES, "maxItems": PLACES}
+    more = {
+        "unlike": {"type": "number", "minimum": 0, "description": "Above 1: unlike the training pictures."},
+        "heatmap": {
+            "type": "object",
+            "properties": {
+                "label": label,
+                "covered": {
+                    "type": "array",
+                    "items": row,
+                    "description": "Probability of the label with a patch of a quarter of each side on 7 × 7 places.",
+                },
+                "window": {
+                    "type": "array",
+                    "items": {"type": "number"},
+                    "description": "Left, top, right and bottom of the part that the places lie on, as shares.",
+                },
+            },
+        },
+    }
+    whole = {"type": "object", "required": list(answer), "properties": answer | more}
     return {"oneOf": [whole, _ERROR]}
 
 
-def _predict(limits: Limits) -> dict[str, Any]:
+def _predict(model: Model, limits: Limits) -> dict[str, Any]:
     form = {"type": "object", "properties": {"pictures": {"type": "array", "items": _PICTURE}}}
     predictions = {"type": "array", "items": {"$ref": "#/components/schemas/Prediction"}}
     answer = {"type": "object", "properties": {"model": {"type": "string"}, "predictions": predictions}}
     return {
         "summary": f"Labels and probabilities of one picture, or of up to {limits.request_pictures}, in their order.",
+        "parameters": [
+            {
+                "name": "heatmap",
+                "in": "query",
+                "description": "Of one picture: say where this label comes from, by 49 more runs.",
+                "schema": {"type": "string", "enum": model.classes},
+            }
+        ],
         "requestBody": {
             "required": True,
             "content": {

@@ -45,7 +45,8 @@ METHOD = """
     precision over the tags that occur. Log loss: mean over pictures (and tags), natural logarithm. ECE is that of the
     model's own probabilities, beside what a perfectly calibrated model would show by chance; within chance says on how
     many splits the interval of their error begins at 0. Seconds are from the start of the process to the predictions:
-    those of the processors, and those on the wall, on a machine that others may have used at the same time.
+    those of the processors, and those on the wall, on a machine that others may have used at the same time; with one
+    thread (OMP_NUM_THREADS=1).
     "default - before" is the mean of the differences on the same splits, ± half its 95 % interval (Student). Data:
 """
 

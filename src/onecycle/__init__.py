@@ -23,7 +23,8 @@ def load(run: str | Path, *, device: str | None = None) -> Predictor | ExportedP
     It needs neither the training data nor anything that trains, and loads none of that.
 
     Args:
-        run: folder of the run, or its name below ``runs``: ``planet-001``, ``latest``; or an exported folder.
+        run: folder of the run, or its name below ``runs``: ``planet-001``, ``latest``; or an exported folder, or its
+            .zip.
         device: where to compute, ``cpu`` or ``cuda``; default the GPU where there is one.
 
     Raises:
@@ -31,9 +32,9 @@ def load(run: str | Path, *, device: str | None = None) -> Predictor | ExportedP
         CheckpointError: it has no model, or a damaged one.
     """
     from onecycle.deploy.exported import ExportedPredictor
-    from onecycle.deploy.folder import is_bundle
+    from onecycle.deploy.folder import is_bundle, is_zipped
 
-    if is_bundle(Path(run)):
+    if is_bundle(Path(run)) or is_zipped(Path(run)):
         return ExportedPredictor.load(run)
     from onecycle.deploy.predictor import Predictor
     from onecycle.runs.folder import RunFolder

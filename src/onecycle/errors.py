@@ -79,7 +79,16 @@ class DownloadError(OnecycleError, OSError):
 
 
 class ArchiveError(OnecycleError, ValueError):
-    """An archive is damaged, too large, or tries to write outside its folder."""
+    """An archive is damaged, too large, or tries to write outside its folder.
+
+    Args:
+        message: the whole sentence.
+        why: the reason alone, in a few words.
+    """
+
+    def __init__(self, message: str, why: str = "") -> None:
+        super().__init__(message)
+        self.why = why or message
 
 
 class WeightsError(OnecycleError, ValueError):

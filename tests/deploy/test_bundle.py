@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import stat
 import subprocess
 import sys
 import zipfile
@@ -18,7 +20,7 @@ from exported_toys import CLASSES, toy_files, toy_predictor
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels.image import open_image
-from onecycle.errors import ArgumentError, CheckpointError, DataError, ExportError
+from onecycle.errors import ArchiveError, ArgumentError, CheckpointError, DataError, ExportError
 from onecycle.evaluation.predictions import Predictions
 from onecycle.learner.cnn import cnn_learner
 
@@ -247,3 +249,48 @@ def test_a_learner_exports_itself_and_load_learner_reads_it(colour_path, tmp_pat
     file = data.valid_ds.items[0]
     assert str(loaded.predict(file)[0]) == str(learn.predict(file)[0])
     assert torch.allclose(loaded.predict(file)[2], learn.predict(file)[2], atol=1e-5)
+
+
+def test_the_zip_is_loaded_as_the_folder_is_whatever_it_is_called(exported, tmp_path):
+    predictor, files, made = exported
+    renamed = shutil.copyfile(made.archive, tmp_path / "tiles.zip")
+    right = predictor.predict(files[:2])
+    for loaded in (onecycle.load(made.archive), onecycle.load(str(renamed))):
+        assert np.abs(loaded.predict(files[:2]).shown_probs - right.shown_probs).max() < 1e-5
+    assert repr(loaded).endswith("tiles.zip")
+    for learn in (load_learner(renamed), load_learner(tmp_path, "tiles.zip"), load_learner(tmp_path, "tiles")):
+        assert learn.predict(open_image(files[0]))[1].tolist() == right.decided[0].tolist()
+
+
+def _link(archive):
+    info = zipfile.ZipInfo("model/model.onnx")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    archive.writestr(info, "/etc/passwd")
+
+
+HOSTILE = {
+    "outside": (lambda a: a.writestr("../model.onnx", "x"), r"\.\."),
+    "absolute": (lambda a: a.writestr("/etc/model.onnx", "x"), "absolute"),
+    "link": (_link, "a link or a device"),
+    "bomb": (lambda a: a.writestr("model/model.onnx", bytes(64_000_000), zipfile.ZIP_DEFLATED), "unpacks to more than"),
+    "many": (lambda a: [a.writestr(f"model/{i}", "") for i in range(1_001)], "more than 1,000 members"),
+}
+
+
+@pytest.mark.parametrize("kind", list(HOSTILE))
+def test_a_hostile_zip_is_refused_in_one_sentence_and_leaves_nothing(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    write, why = HOSTILE[kind]
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        write(archive)
+    with pytest.raises(ArchiveError, match=rf"bad\.zip is refused: .*{why}.*; export the model again$"):
+        onecycle.load(tmp_path / "bad.zip")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["bad.zip", "scratch"]
+
+
+def test_a_zip_of_something_else_is_no_model(tmp_path):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("a.txt", "a")
+    with pytest.raises(ExportError, match=r"photos\.zip is no exported model"):
+        onecycle.load(tmp_path / "photos.zip")

@@ -192,7 +192,7 @@ def export(
 @app.command()
 def serve(
     model: Annotated[
-        Path, typer.Argument(help="Exported folder; or a run, which is exported first.", show_default=False)
+        Path, typer.Argument(help="Exported folder or its .zip; or a run, which is exported first.", show_default=False)
     ],
     host: Annotated[str, typer.Option(help="Address to listen at; others than this machine's own open it to all.")] = (
         "127.0.0.1"

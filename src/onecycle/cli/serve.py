@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from onecycle.cli.screen import Screen
-from onecycle.deploy.folder import MANIFEST, is_bundle, open_model
+from onecycle.deploy.folder import MANIFEST, is_bundle, is_zipped, open_model
 from onecycle.errors import ArgumentError
 from onecycle.text import plural, shown_path
 
@@ -34,8 +34,8 @@ def run_serve(
     """Serve a model until SIGINT or SIGTERM.
 
     Args:
-        path: an exported folder, or a run: its export in ``exports`` is used where it is newer than the run's model;
-            else it is exported, verified, into a folder that is removed at the end.
+        path: an exported folder or its .zip, or a run: its export in ``exports`` is used where it is newer than the
+            run's model; else it is exported, verified, into a folder that is removed at the end.
         host: address to listen at.
         port: 0 for any that is free.
         token: that requests need; None: nothing.
@@ -47,6 +47,7 @@ def run_serve(
         ArgumentError: the address cannot be used, a package is missing, or the token is no word.
         DataError: no such run.
         ExportError: the export is damaged, or is not the same as the run.
+        ArchiveError: the .zip is refused.
     """
     _check(token)
     screen = Screen(as_json=as_json, quiet=quiet)
@@ -61,7 +62,7 @@ def run_serve(
         name = f"[{host}]" if ":" in host else host
         url = f"http://{name}:{listening.getsockname()[1]}/"
         with screen.running():
-            folder = path if is_bundle(path) else exported(path, screen, stack)
+            folder = path if is_bundle(path) or is_zipped(path) else exported(path, screen, stack)
             with screen.status("starting the network"):
                 app = make_app(open_model(folder), limits=limits, hosts=hosts, token=token, collect=collect)
             _say(screen, url, folder)

@@ -14,7 +14,7 @@ import torch
 
 from onecycle.data.labels.items import Category, DatasetType, MultiCategory
 from onecycle.data.pixels.image import Image
-from onecycle.deploy.folder import is_bundle, open_model
+from onecycle.deploy.folder import is_bundle, is_zipped, open_model
 from onecycle.deploy.predictor import Calibrated, HowDecided, Predictor, as_picture, decide_by, predict_files
 from onecycle.errors import ArgumentError, CheckpointError, DataError
 from onecycle.evaluation.certainty.decisions import Decisions
@@ -41,7 +41,7 @@ class ExportedPredictor:
 
     @classmethod
     def load(cls, folder: str | Path) -> ExportedPredictor:
-        """Open an exported folder.
+        """Open an exported folder, or the .zip of one.
 
         Raises:
             ExportError: it is none, or a damaged one.
@@ -159,17 +159,18 @@ def load_learner(path: str | Path, file: str | Path = "export", test: Any = None
     """Load a model to predict with, as fastai v1's notebooks do.
 
     Args:
-        path: folder in which ``learn.export()`` wrote, an exported folder itself, or a run.
+        path: folder in which ``learn.export()`` wrote, an exported folder itself or its .zip, or a run.
         file: name of the exported folder in ``path``; v1's ``export.pkl`` stands for ``export``.
         test: pictures for ``get_preds``: an ``ImageList``, or paths.
 
     Raises:
         CheckpointError: neither is there; of a pickle of v1's, says what to do.
         ExportError: a damaged export.
+        ArchiveError: a .zip that is refused, see ``open_model``.
     """
     folder, name = Path(path), Path(file)
-    for place in (folder / name, folder / name.with_suffix(""), folder):
-        if is_bundle(place):
+    for place in (folder / name, folder / name.with_suffix(""), folder / name.with_suffix(".zip"), folder):
+        if is_bundle(place) or is_zipped(place):
             return LoadedLearner(ExportedPredictor.load(place), test)
     if (folder / RUN_CONFIG).is_file():
         return LoadedLearner(Predictor.load(folder), test)

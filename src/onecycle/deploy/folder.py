@@ -1,11 +1,12 @@
-"""An exported folder, as what opens one knows it: nothing here loads PyTorch."""
+"""An exported folder, or the .zip of one, as what opens one knows it: nothing here loads PyTorch."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from onecycle.errors import ExportError
+from onecycle.errors import ArchiveError, ExportError
 
 if TYPE_CHECKING:
     from onecycle.deploy.portable.predict import Model
@@ -13,21 +14,48 @@ if TYPE_CHECKING:
 MANIFEST, MODEL = "manifest.json", "model.onnx"
 """Files by which it is known."""
 
+MOST_MEMBERS, MOST_BYTES, MOST_RATIO = 1_000, 4 * 2**30, 20.0
+"""Of a .zip: more is no exported model. Its members are stored as they are, and a file of ONNX has 2 GiB at most."""
 
-def open_model(folder: Path) -> Model:
-    """Open an exported folder, by the code that lies in it.
+
+def open_model(path: Path) -> Model:
+    """Open an exported folder, or the .zip of one, by the code of this package; none that lies in it is run.
+
+    A .zip is unpacked into a folder that is removed again, since all that is needed is in memory then.
 
     Raises:
         ExportError: it is none, or a damaged one.
+        ArchiveError: a .zip that is refused: links, paths outside, more than an exported model can have.
     """
+    if not is_zipped(path):
+        return _opened(path, path)
+    from onecycle.data.sources.archives import unpack
+
+    with TemporaryDirectory(prefix="onecycle_model_") as unpacked:
+        try:
+            top = unpack(path, unpacked, max_members=MOST_MEMBERS, max_bytes=MOST_BYTES, max_ratio=MOST_RATIO)
+        except ArchiveError as error:
+            raise ArchiveError(f"{path} is refused: {error.why}; export the model again", error.why) from error
+        folders = [top, *(p for p in top.iterdir() if p.is_dir())]
+        return _opened(next(filter(is_bundle, folders), top), path)
+
+
+def _opened(folder: Path, called: Path) -> Model:
     from onecycle.deploy.portable.predict import Model
 
     try:
-        return Model(folder)
+        model = Model(folder)
     except Exception as error:  # of onnxruntime, json, the disk
-        raise ExportError(f"{folder} is no exported model, or a damaged one ({error}); export it again") from error
+        raise ExportError(f"{called} is no exported model, or a damaged one ({error}); export it again") from error
+    model.folder = called
+    return model
 
 
 def is_bundle(path: Path) -> bool:
     """Tell whether a folder is an exported model."""
     return (path / MANIFEST).is_file() and (path / MODEL).is_file()
+
+
+def is_zipped(path: Path) -> bool:
+    """Tell whether a path is a .zip, which may hold an exported folder."""
+    return path.suffix.lower() == ".zip" and path.is_file()

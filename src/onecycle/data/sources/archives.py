@@ -116,7 +116,8 @@ def unpack_into(archive: Path, folder: Path, budget: Budget, *, replace: bool) -
         raise ArchiveError(
             f"{archive} was not unpacked: {err}. Nothing of it is left in {folder.parent}. Get the archive "
             "anew (untar_data: force_download=True); if it stays like this, do not use it. Limits are "
-            "arguments of onecycle.data.sources.archives.unpack"
+            "arguments of onecycle.data.sources.archives.unpack",
+            str(err),
         ) from err.__cause__
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -19,11 +19,12 @@ CLASSES = ("a", "b", "c", "d")
 STATS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def toy_predictor(*, is_multi: bool = False, calibrated: bool = False, size=(20, 24), method="CROP") -> Predictor:
-    """Return a network of two layers with random weights."""
+def toy_predictor(
+    *, is_multi: bool = False, calibrated: bool = False, size=(20, 24), method="CROP", deep: bool = False
+) -> Predictor:
+    """Return a network of two layers with random weights, or of five kinds."""
     torch.manual_seed(0)
-    body = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU())
-    model = nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    model = deep_network() if deep else network()
     n = len(CLASSES)
     calibration = Calibration("temperature", (0.7,) * n, (0.0,) * n, 50)
     thresholds = None
@@ -40,6 +41,21 @@ def toy_predictor(*, is_multi: bool = False, calibrated: bool = False, size=(20,
         device=torch.device("cpu"),
         calibrated=Calibrated(calibration, thresholds) if calibrated else Calibrated(),
     )
+
+
+def network() -> nn.Module:
+    body = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU())
+    return nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+
+
+def deep_network() -> nn.Module:
+    """Return a plain, a depthwise and a wide convolution, a large layer of few inputs, and one of many."""
+    body = nn.Sequential(
+        *(nn.Conv2d(3, 16, 3, stride=2), nn.BatchNorm2d(16), nn.ReLU()),
+        *(nn.Conv2d(16, 16, 3, groups=16), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU()),
+    )
+    head = nn.Sequential(nn.Linear(32, 96), nn.ReLU(), nn.Linear(96, 4))
+    return nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
 
 
 def toy_files(folder: Path, n: int = 6) -> list[str]:

@@ -29,6 +29,8 @@ OPSET = 18
 
 INPUT, PROBABILITIES, LABELS, OWN, UNLIKE = "pictures", "probabilities", "labels", "uncalibrated", "unlike"
 _RESIZED = "resized"
+NETWORK = "/model/"
+"""In the names of all nodes of the network itself: the exporter's path to ``AnswerGraph.model``."""
 
 
 def onnx_of(predictor: Predictor, distance: FeatureDistance | None = None) -> onnx.ModelProto:

@@ -104,8 +104,10 @@ def exported(path: Path, screen: Screen, stack: ExitStack) -> Path:
 
 def _is_of(folder: Path, run: RunFolder) -> bool:
     manifest = folder / MANIFEST
+    made = json.loads(manifest.read_text())
     written = max(run.model_stem.with_suffix(s).stat().st_mtime for s in (".safetensors", ".json"))
-    return bool(json.loads(manifest.read_text())["name"] == run.name and manifest.stat().st_mtime > written)
+    exact = made["onnx"].get("weights", "float32") == "float32"
+    return bool(made["name"] == run.name and exact and manifest.stat().st_mtime > written)
 
 
 def _say(screen: Screen, url: str, folder: Path) -> None:

@@ -37,6 +37,7 @@ from onecycle.deploy.folder import MANIFEST, MODEL, is_bundle, open_model
 from onecycle.deploy.onnx_model import OPSET, onnx_of
 from onecycle.deploy.unlike import MOST_TRAINING, FeatureDistance, distance_of, spread
 from onecycle.deploy.verify import Verification, made_pictures, only_pillow, verify
+from onecycle.deploy.weights_check import AskedWeights, Weights, WeightsCheck, store_in_fewer_bits
 from onecycle.errors import ArgumentError
 from onecycle.files import sync_folder, write_whole
 from onecycle.text import by_place
@@ -44,6 +45,7 @@ from onecycle.text import by_place
 if TYPE_CHECKING:
     from onecycle.deploy.portable.predict import Model
     from onecycle.deploy.predictor import Predictor
+    from onecycle.evaluation.predictions import Predictions
 
 SCHEMA = 1
 PORTABLE, TEMPLATES = (Path(__file__).parent / name for name in ("portable", "templates"))
@@ -64,12 +66,14 @@ class Bundle:
     archive: Path | None  # the same as one .zip
     verification: Verification
     n_bytes: int  # of all its files
+    weights: WeightsCheck | None  # what fewer bits a weight change; None: float32 weights
 
     def __repr__(self) -> str:
         v = self.verification
         return (
             f"Bundle {self.folder}: verified with {v.pictures} pictures and {v.made} made ones, "
             f"probabilities differ by {v.max_difference:.1e} at most"
+            + ("" if self.weights is None else f"; with {self.weights.weights} weights {self.weights.summary}")
         )
 
 
@@ -80,6 +84,9 @@ def export_bundle(
     card: Card,
     *,
     training: Sequence[str] = (),
+    weights: Weights = "float32",
+    accept: bool = False,
+    labelled: Predictions | None = None,
     archive: bool = True,
     examples: bool = True,
     force: bool = False,
@@ -92,15 +99,22 @@ def export_bundle(
         files: pictures to verify with, of the validation part; the first of each label become examples.
         card: what the model card says.
         training: pictures that trained it, to tell pictures that are unlike them; none: it does not tell.
+        weights: how the network's are stored: ``half`` in 16 bits, ``int8`` most of them in 8, fitted with pictures of
+            ``training``; float32 is computed with either way.
+        accept: write fewer bits a weight also where more than one decision in 200 changes; the card says so.
+        labelled: predictions of ``files``, with the truth, to score fewer bits a weight; None: they are not scored.
         archive: write ``NAME.zip`` beside it, too.
         examples: put three of the pictures into it.
         force: replace a folder that is there, if it is an exported model.
 
     Raises:
-        ArgumentError: the folder is there, a package is missing, or the network cannot be exported.
-        ExportError: it does not answer as the predictor does.
+        ArgumentError: the folder is there, a package is missing, the network cannot be exported, or the weights cannot
+            be stored so.
+        ExportError: it does not answer as the predictor does, or fewer bits a weight change too many decisions.
     """
     _check_packages()
+    asked = AskedWeights(weights, accept, training, labelled)
+    asked.check()
     folder = Path(os.path.abspath(folder))
     _check_free(folder, force=force)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +123,7 @@ def export_bundle(
         new.mkdir()
         with only_pillow():
             distance = distance_of(predictor, spread(training, MOST_TRAINING), files)
-        verification = _write(predictor, new, files, card, distance, examples=examples)
+        verification, check = _write(predictor, new, files, card, distance, asked, examples=examples)
         zipped = _zipped(new) if archive else None
         if folder.exists():
             folder.rename(Path(unfinished) / "replaced")
@@ -117,7 +131,8 @@ def export_bundle(
         if zipped is not None:
             zipped = zipped.replace(folder.with_name(f"{folder.name}.zip"))
         sync_folder(folder.parent)
-    return Bundle(folder, zipped, verification, sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()))
+    n_bytes = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    return Bundle(folder, zipped, verification, n_bytes, check)
 
 
 def _write(
@@ -126,13 +141,16 @@ def _write(
     files: Sequence[str],
     card: Card,
     distance: FeatureDistance | None,
+    asked: AskedWeights,
     *,
     examples: bool,
-) -> Verification:
-    (new / MODEL).write_bytes(onnx_of(predictor, distance).SerializeToString())
+) -> tuple[Verification, WeightsCheck | None]:
+    network = onnx_of(predictor, distance)
+    (new / MODEL).write_bytes(network.SerializeToString())
     for name in FILES:
         shutil.copyfile(PORTABLE / name, new / name)
     manifest = _manifest(predictor, card) | {"unlike": None if distance is None else distance.manifest()}
+    manifest["onnx"] |= {"weights": asked.weights}
     _write_manifest(new, manifest)
     container = (TEMPLATES / DOCKERFILE).read_text(encoding="utf-8").format(**manifest["versions"])
     (new / DOCKERFILE).write_text(container, encoding="utf-8")
@@ -140,11 +158,14 @@ def _write(
     with TemporaryDirectory() as drawn:
         verification = verify(predictor, model, files, made_pictures(Path(drawn)), distance)
     verification.check()
+    check = None
+    if asked.weights != "float32":
+        model, check = store_in_fewer_bits(new, network, model, files, asked)
     _write_examples(model, new / "examples", files if examples else [])
-    (new / "README.md").write_text(card_text(card, manifest, verification), encoding="utf-8")
-    manifest |= {"verification": verification.to_dict(), "sha256": _digests(new)}
-    _write_manifest(new, manifest)
-    return verification
+    (new / "README.md").write_text(card_text(card, manifest, verification, check), encoding="utf-8")
+    manifest |= {"verification": verification.to_dict(), "weights_check": check.to_dict() if check else None}
+    _write_manifest(new, manifest | {"sha256": _digests(new)})
+    return verification, check
 
 
 def _manifest(predictor: Predictor, card: Card) -> dict[str, Any]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
+from onecycle.deploy.weights_check import LEAST_EQUAL
 from onecycle.evaluation.class_table import class_rows
 from onecycle.evaluation.report.scores import calibration_facts, measure
 from onecycle.evaluation.report.verdict import GRADES, Verdict, Warned, judge
 
 if TYPE_CHECKING:
     from onecycle.deploy.verify import Verification
+    from onecycle.deploy.weights_check import WeightsCheck
+    from onecycle.evaluation.certainty.intervals import Estimate
     from onecycle.evaluation.certainty.spans import Span
     from onecycle.evaluation.class_table import ClassRow
     from onecycle.evaluation.predictions import Predictions
@@ -76,7 +80,9 @@ def _ends(span: Span) -> dict[str, float | None]:
     }
 
 
-def card_text(card: Card, manifest: Mapping[str, Any], verification: Verification) -> str:
+def card_text(
+    card: Card, manifest: Mapping[str, Any], verification: Verification, weights: WeightsCheck | None = None
+) -> str:
     """Return the card in Markdown, with a head as Hugging Face's cards have."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -90,7 +96,10 @@ def card_text(card: Card, manifest: Mapping[str, Any], verification: Verificatio
     )
     templates.filters["md"] = _plain
     templates.filters["span"] = _span
-    return templates.get_template("card.md.j2").render(card=card, manifest=manifest, verification=verification)
+    templates.filters["estimate"] = _estimate
+    return templates.get_template("card.md.j2").render(
+        card=card, manifest=manifest, verification=verification, weights=weights, least_equal=LEAST_EQUAL
+    )
 
 
 def _plain(text: object) -> str:
@@ -104,3 +113,9 @@ def _span(ends: Mapping[str, float | None]) -> str:
         return "–"
     interval = "" if ends["low"] is None else f" ({ends['low']:.2f} to {ends['high']:.2f})"
     return f"{ends['value']:.2f}{interval}"
+
+
+def _estimate(e: Estimate) -> str:
+    sign = "+" if e.signed else ""
+    value, low, high = (f"{round(end, 3) + 0.0:{sign}.3f}" for end in (e.value, e.low, e.high))  # no −0.000
+    return value if isnan(e.low) else f"{value} ({low} to {high})"

@@ -111,7 +111,7 @@ def verify(
         if not len(predictions):
             raise ExportError("no picture to verify the export with can be read")
         answers = [_Answer.of(predictor, model, name) for name in predictions.files]
-    probs, labels, told = _run(model, [a.pixels for a in answers])
+    probs, labels, told = run_all(model, [a.pixels for a in answers])
     shown_probs = predictions.shown_probs
     differences = np.abs(probs - shown_probs).max(axis=1)
     far = [
@@ -159,7 +159,7 @@ class _Answer:
         return cls(pixels, same and bool(np.abs(by_graph - by_original).max() <= TOLERANCE / 10), True)
 
 
-def _run(model: Model, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
+def run_all(model: Model, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Return what ``Model.run`` does for pictures; those of one shape go together."""
     one_size = len({p.shape for p in pixels}) == 1
     step = AT_ONCE if one_size else 1

@@ -25,6 +25,7 @@ from onecycle.train.losses import ACTIVATIONS
 
 if TYPE_CHECKING:
     from onecycle.deploy.bundle import Bundle
+    from onecycle.deploy.weights_check import Weights
 
 
 def save(learn: Any, stem: Path, *, with_opt: bool) -> Path:
@@ -68,12 +69,16 @@ class ExportOptions(TypedDict, total=False):
     """How an export is written.
 
     archive: write a .zip, too (True). examples: put three pictures of the validation part into it, with the answers
-    (True). force: replace an exported folder that is there (False).
+    (True). force: replace an exported folder that is there (False). weights: ``half`` stores the network's in 16 bits,
+    ``int8`` most of them in 8; float32 is computed with either way (float32). accept: write them so also where more
+    than one decision in 200 changes (False).
     """
 
     archive: bool
     examples: bool
     force: bool
+    weights: Weights
+    accept: bool
 
 
 def export(learn: Any, file: str | Path, **options: Unpack[ExportOptions]) -> Bundle:
@@ -81,16 +86,20 @@ def export(learn: Any, file: str | Path, **options: Unpack[ExportOptions]) -> Bu
     from onecycle.deploy.bundle import MOST_PICTURES, export_bundle
     from onecycle.deploy.card import Card
     from onecycle.deploy.unlike import spread
+    from onecycle.deploy.weights_check import of_rows
 
     data = learn.data
     if not len(data.split.valid):
         raise ArgumentError("an export is verified with validation pictures, and these data have none")
+    predictions = learn.interpret().predictions
     folder = Path(learn.path) / (Path(file).with_suffix("") if Path(file).suffix == ".pkl" else file)
-    valid, training = ([data.store.paths[row] for row in rows] for rows in (data.split.valid, data.split.train))
+    valid = spread(data.split.valid, MOST_PICTURES)
+    files, training = ([data.store.paths[row] for row in rows] for rows in (valid, data.split.train))
     made = {"arch": str((learn.network or {}).get("arch", "")), "data": data.path.name}
-    card = Card.of(learn.interpret().predictions, name=folder.name, **made)
+    card = Card.of(predictions, name=folder.name, **made)
     predictor = replace(learn.predictor(), model=copy.deepcopy(learn.model).cpu(), device=torch.device("cpu"))
-    return export_bundle(predictor, folder, spread(valid, MOST_PICTURES), card, training=training, **options)
+    labelled = of_rows(predictions, valid)
+    return export_bundle(predictor, folder, files, card, training=training, labelled=labelled, **options)
 
 
 def manifest(learn: Any) -> dict[str, Any]:

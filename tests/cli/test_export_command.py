@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from run_toys import colour_rows, make_run
 
-from onecycle.cli.export import run_export
+from onecycle.cli.export import run_export, weights_of
 from onecycle.cli.screen import Screen
 from onecycle.deploy.predictor import Predictor
 from onecycle.errors import ArgumentError, DataError
@@ -69,12 +69,38 @@ def test_serve_takes_the_export_that_is_newer_than_the_model_or_makes_one(toy, t
         assert exported(toy.path, Screen(quiet=True), stack) != Path("exports/toy-001")
 
 
+def test_fewer_bits_a_weight_go_beside_the_exact_export_and_serve_takes_that(toy, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("starlette", reason="needs the extra serve")
+    from onecycle.cli.serve import exported
+
+    monkeypatch.chdir(tmp_path)
+    assert (
+        run_export(toy.path, weights=weights_of(half=False, int8=True), archive=False, accept=True, as_json=True) == 0
+    )
+    folder = tmp_path / "exports" / "toy-001-int8"
+    check = json.loads((folder / "manifest.json").read_text())["weights_check"]
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["weights_check"] == check
+    assert check["score"]["own"]["name"] == "accuracy"
+    assert (check["pictures"], check["weights"]) == (check["decisions"], "int8")
+    folder.rename(folder.with_name("toy-001"))
+    with ExitStack() as stack:
+        assert exported(toy.path, Screen(quiet=True), stack) != Path("exports/toy-001")
+
+
+def test_half_and_int8_are_two_ways(tmp_path):
+    assert weights_of(half=True, int8=False) == "half"
+    with pytest.raises(ArgumentError, match="give one of them"):
+        weights_of(half=True, int8=True)
+
+
 def test_with_the_data_gone_pictures_can_be_named(toy, tmp_path, monkeypatch):
     moved = toy.data.with_name("moved")
     toy.data.rename(moved)
     try:
         with pytest.raises(DataError, match="name a folder of such pictures with --pictures"):
             run_export(toy.path, out=tmp_path / "a")
+        with pytest.raises(ArgumentError, match="int8 weights are fitted with training pictures"):
+            run_export(toy.path, out=tmp_path / "c", pictures=moved / "train", weights="int8")
         assert run_export(toy.path, out=tmp_path / "b", pictures=moved / "train", archive=False, examples=False) == 0
     finally:
         moved.rename(toy.data)

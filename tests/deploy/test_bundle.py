@@ -249,6 +249,9 @@ def test_a_learner_exports_itself_and_load_learner_reads_it(colour_path, tmp_pat
     file = data.valid_ds.items[0]
     assert str(loaded.predict(file)[0]) == str(learn.predict(file)[0])
     assert torch.allclose(loaded.predict(file)[2], learn.predict(file)[2], atol=1e-5)
+    half = learn.export("half", weights="half", archive=False, examples=False)
+    assert half.weights.enough
+    assert (half.weights.score.full.name, half.weights.pictures) == ("accuracy", len(data.valid_ds))
 
 
 def test_the_zip_is_loaded_as_the_folder_is_whatever_it_is_called(exported, tmp_path):

@@ -16,9 +16,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, numpy_helper
 
-from onecycle.deploy import stored_weights
 from onecycle.deploy.onnx_model import onnx_of
-from onecycle.deploy.stored_weights import with_weights
+from onecycle.deploy.weights import stored
+from onecycle.deploy.weights.stored import with_weights
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +88,9 @@ def test_the_mean_shift_of_rounding_is_taken_back_at_each_output(full, pixels, m
         scale = np.abs(values).max(axis=axes, keepdims=True) / 3
         return np.rint(values / scale).astype(np.int8), scale
 
-    monkeypatch.setattr(stored_weights, "_rounded", coarse)
+    monkeypatch.setattr(stored, "_rounded", coarse)
     right, corrected = (answers(m, pixels)[0].mean(0) for m in (full, with_weights(full, "int8", pixels)))
-    monkeypatch.setattr(stored_weights, "_shifts", lambda model, uses, *_: [np.zeros((), np.float32) for _ in uses])
+    monkeypatch.setattr(stored, "_shifts", lambda model, uses, *_: [np.zeros((), np.float32) for _ in uses])
     plain = answers(with_weights(full, "int8", pixels), pixels)[0].mean(0)
     assert np.abs(corrected - right).max() < 0.2 * np.abs(plain - right).max()
 

@@ -17,10 +17,10 @@ from onecycle.evaluation.predictions import Predictions
 pytest.importorskip("onnxruntime", reason="needs the extra export")
 pytest.importorskip("onnxscript", reason="needs the extra export")
 
-from onecycle.deploy import stored_weights
 from onecycle.deploy.bundle import export_bundle
 from onecycle.deploy.card import Card
-from onecycle.deploy.weights_check import AskedWeights, check_weights, of_rows
+from onecycle.deploy.weights import stored
+from onecycle.deploy.weights.check import AskedWeights, check_weights, of_rows
 
 CARD = Card(name="toy")
 
@@ -96,8 +96,8 @@ def spoilt(values, axes):
 
 @pytest.fixture
 def spoilt_rounding(monkeypatch):
-    monkeypatch.setattr(stored_weights, "_rounded", spoilt)
-    monkeypatch.setattr(stored_weights, "_shifts", lambda model, uses, *_: [np.zeros((), np.float32) for _ in uses])
+    monkeypatch.setattr(stored, "_rounded", spoilt)
+    monkeypatch.setattr(stored, "_shifts", lambda model, uses, *_: [np.zeros((), np.float32) for _ in uses])
 
 
 def test_weights_that_change_decisions_are_refused_and_leave_nothing(spoilt_rounding, toy, tmp_path):

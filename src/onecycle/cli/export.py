@@ -13,7 +13,7 @@ from onecycle.deploy.bundle import MOST_PICTURES, Bundle, export_bundle
 from onecycle.deploy.card import Card
 from onecycle.deploy.predictor import Predictor
 from onecycle.deploy.unlike import spread
-from onecycle.deploy.weights_check import Weights, WeightsCheck, of_rows
+from onecycle.deploy.weights.check import Weights, WeightsCheck, of_rows
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.report.verdict import Warned
 from onecycle.runs.config import RunConfig

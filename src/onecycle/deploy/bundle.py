@@ -37,7 +37,7 @@ from onecycle.deploy.folder import MANIFEST, MODEL, is_bundle, open_model
 from onecycle.deploy.onnx_model import OPSET, onnx_of
 from onecycle.deploy.unlike import MOST_TRAINING, FeatureDistance, distance_of, spread
 from onecycle.deploy.verify import Verification, made_pictures, only_pillow, verify
-from onecycle.deploy.weights_check import AskedWeights, Weights, WeightsCheck, store_in_fewer_bits
+from onecycle.deploy.weights.check import AskedWeights, Weights, WeightsCheck, store_in_fewer_bits
 from onecycle.errors import ArgumentError
 from onecycle.files import sync_folder, write_whole
 from onecycle.text import by_place

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-from onecycle.deploy.weights_check import LEAST_EQUAL
+from onecycle.deploy.weights.check import LEAST_EQUAL
 from onecycle.evaluation.class_table import class_rows
 from onecycle.evaluation.report.scores import calibration_facts, measure
 from onecycle.evaluation.report.verdict import GRADES, Verdict, Warned, judge
 
 if TYPE_CHECKING:
     from onecycle.deploy.verify import Verification
-    from onecycle.deploy.weights_check import WeightsCheck
+    from onecycle.deploy.weights.check import WeightsCheck
     from onecycle.evaluation.certainty.intervals import Estimate
     from onecycle.evaluation.certainty.spans import Span
     from onecycle.evaluation.class_table import ClassRow

@@ -25,7 +25,7 @@ from onecycle.train.losses import ACTIVATIONS
 
 if TYPE_CHECKING:
     from onecycle.deploy.bundle import Bundle
-    from onecycle.deploy.weights_check import Weights
+    from onecycle.deploy.weights.check import Weights
 
 
 def save(learn: Any, stem: Path, *, with_opt: bool) -> Path:
@@ -86,7 +86,7 @@ def export(learn: Any, file: str | Path, **options: Unpack[ExportOptions]) -> Bu
     from onecycle.deploy.bundle import MOST_PICTURES, export_bundle
     from onecycle.deploy.card import Card
     from onecycle.deploy.unlike import spread
-    from onecycle.deploy.weights_check import of_rows
+    from onecycle.deploy.weights.check import of_rows
 
     data = learn.data
     if not len(data.split.valid):

@@ -146,7 +146,7 @@ def store_in_fewer_bits(
     Raises:
         ExportError: too many decisions change; no picture can be read.
     """
-    from onecycle.deploy.stored_weights import with_weights  # it needs the extra export
+    from onecycle.deploy.weights.stored import with_weights  # it needs the extra export
 
     before = (folder / MODEL).stat().st_size
     fitted = spread(asked.training, MOST_FITTED) if asked.weights == "int8" else ()

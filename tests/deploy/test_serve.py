@@ -79,6 +79,18 @@ def test_the_open_inference_protocol_gives_what_the_model_gives(served, client):
     assert [o["name"] for o in client.post("/v2/models/toy/infer", json=flat).json()["outputs"]] == ["labels"]
 
 
+def test_tensors_in_binary_form_are_refused_with_what_to_send(client):
+    zeros = np.zeros((1, 2, 2, 3), int)
+    one = tensor(zeros)["inputs"][0] | {"parameters": {"binary_data_size": 12}}
+    del one["data"]
+    head = json.dumps({"inputs": [one]}).encode()
+    by_header = {"content": head + bytes(12), "headers": {"Inference-Header-Content-Length": str(len(head))}}
+    for sent in (by_header, {"content": head}):
+        refused = client.post("/v2/models/toy/infer", **sent)
+        assert refused.status_code == 415
+        assert "as JSON here, not in binary form: send their numbers as data" in refused.json()["error"]
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

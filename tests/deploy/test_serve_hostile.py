@@ -17,7 +17,9 @@ pytest.importorskip("python_multipart", reason="needs the extra serve")
 from starlette.testclient import TestClient
 
 from onecycle.deploy.serve.app import make_app
+from onecycle.deploy.serve.guard import Hosts
 from onecycle.deploy.serve.limits import Limits
+from onecycle.errors import ArgumentError
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n"
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
@@ -88,6 +90,31 @@ def test_only_its_own_names_and_its_own_page_may_ask(client):
     policy = page.headers["content-security-policy"]
     assert "unsafe" not in policy
     assert "default-src 'none'" in policy
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "refused"),
+    [
+        ("127.0.0.1", ["localhost", "127.0.0.1:8000", "[::1]:8000"], ["192.168.1.5", "evil.example", "box", ""]),
+        ("0.0.0.0", ["192.168.1.5:8000", "[fe80::1]", "localhost", "BOX:8000"], ["evil.example", "box.evil.example"]),
+        ("box.lan", ["box.lan", "10.0.0.1", "box"], ["evil.example"]),
+    ],
+)
+def test_names_under_which_a_server_may_be_addressed(host, allowed, refused, monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "Box")
+    hosts = Hosts.of(host)
+    assert [name for name in allowed if not hosts.allow(name)] == []
+    assert [name for name in refused if hosts.allow(name)] == []
+    more = Hosts.of(host, ["Evil.example"])
+    assert more.allow("evil.example:443")
+    assert not more.allow("x.evil.example")
+    assert "evil.example" in str(more)
+
+
+@pytest.mark.parametrize("name", ["https://a.example", "a.example:80", "a.example/x", "", "a b"])
+def test_a_name_that_is_none_is_refused(name):
+    with pytest.raises(ArgumentError, match="without port or path"):
+        Hosts.of("0.0.0.0", [name])
 
 
 def test_a_token_is_asked_for(served):

@@ -216,6 +216,12 @@ def serve(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any that is free.")] = 8000,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Answer to this name, too, as a proxy's; again for more.", show_default=False, metavar="NAME"
+        ),
+    ] = None,
     token: Annotated[
         str | None,
         typer.Option(
@@ -232,7 +238,17 @@ def serve(
     """Answer pictures over HTTP: a page to drop them on, and an API; ends with Ctrl-C."""
     from onecycle.cli.serve import run_serve
 
-    raise typer.Exit(run_serve(model, host=host, port=port, token=token, collect=collect, as_json=as_json, quiet=quiet))
+    code = run_serve(
+        model,
+        host=host,
+        port=port,
+        allow_host=allow_host or (),
+        token=token,
+        collect=collect,
+        as_json=as_json,
+        quiet=quiet,
+    )
+    raise typer.Exit(code)
 
 
 @app.command()

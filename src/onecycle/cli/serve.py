@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +17,7 @@ from onecycle.errors import ArgumentError
 from onecycle.text import plural, shown_path
 
 if TYPE_CHECKING:
+    from onecycle.deploy.serve.guard import Hosts
     from onecycle.runs.folder import RunFolder
 
 _PACKAGES = ("onnxruntime", "starlette", "uvicorn", "python_multipart")
@@ -26,6 +28,7 @@ def run_serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    allow_host: Sequence[str] = (),
     token: str | None = None,
     collect: Path | None = None,
     as_json: bool = False,
@@ -38,25 +41,26 @@ def run_serve(
             run's model; else it is exported, verified, into a folder that is removed at the end.
         host: address to listen at.
         port: 0 for any that is free.
+        allow_host: further names under which it may be addressed.
         token: that requests need; None: nothing.
         collect: folder for pictures whose label is confirmed or corrected on the page; None: none is kept.
         as_json: print JSON and nothing else.
         quiet: print only the address.
 
     Raises:
-        ArgumentError: the address cannot be used, a package is missing, or the token is no word.
+        ArgumentError: the address cannot be used, a package is missing, or the token is no word or a name is none.
         DataError: no such run.
         ExportError: the export is damaged, or is not the same as the run.
         ArchiveError: the .zip is refused.
     """
     _check(token)
     screen = Screen(as_json=as_json, quiet=quiet)
-    from onecycle.deploy.serve.app import LOOPBACK, make_app
+    from onecycle.deploy.serve.app import make_app
+    from onecycle.deploy.serve.guard import LOOPBACK, Hosts
     from onecycle.deploy.serve.limits import Limits
     from onecycle.deploy.serve.server import listen, serve
 
-    limits = Limits()
-    hosts = frozenset({*LOOPBACK, host}) if host in LOOPBACK else frozenset[str]()
+    limits, hosts = Limits(), Hosts.of(host, allow_host)
     with ExitStack() as stack:
         listening = stack.enter_context(listen(host, port))
         name = f"[{host}]" if ":" in host else host
@@ -67,7 +71,7 @@ def run_serve(
                 app = make_app(open_model(folder), limits=limits, hosts=hosts, token=token, collect=collect)
             _say(screen, url, folder)
             if host not in LOOPBACK:
-                screen.warn(_open_to_all(host, token))
+                screen.warn(_open_to_all(host, token, hosts))
         serve(app, listening, limits)
     screen.event("ended")
     screen.row("ended", "all requests are answered")
@@ -117,9 +121,10 @@ def _say(screen: Screen, url: str, folder: Path) -> None:
     sys.stdout.flush()  # who reads along in a pipe learns the port
 
 
-def _open_to_all(host: str, token: str | None) -> str:
+def _open_to_all(host: str, token: str | None, hosts: Hosts) -> str:
     needed = "it needs the token" if token else "no token is asked for (--token TEXT)"
     return (
         f"with --host {host} every machine that reaches this one can send pictures; {needed}, and nothing is "
-        "encrypted: outside of a network that you trust put a proxy with TLS before it"
+        f"encrypted: outside of a network that you trust put a proxy with TLS before it. It is addressed by {hosts}; "
+        "--allow-host NAME adds another name"
     )

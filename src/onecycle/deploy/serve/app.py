@@ -26,15 +26,13 @@ from onecycle.deploy.portable.predict import Model
 from onecycle.deploy.serve.answers import PLACES, answer, heat_map, window
 from onecycle.deploy.serve.batching import Batcher
 from onecycle.deploy.serve.collect import Collection
-from onecycle.deploy.serve.guard import Guard, error
-from onecycle.deploy.serve.inference import answered, asked_in, metadata
+from onecycle.deploy.serve.guard import Guard, Hosts, error
+from onecycle.deploy.serve.inference import BINARY, answered, asked_in, metadata
 from onecycle.deploy.serve.limits import Limits, Refused, Room
 from onecycle.deploy.serve.metrics import Metrics
 from onecycle.deploy.serve.openapi import document
 from onecycle.deploy.serve.pictures import decoded, formats, sent_in
 from onecycle.files import plain_json
-
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Served:
@@ -164,7 +162,7 @@ class Served:
         """Answer ``POST /v2/models/NAME/infer``."""
         self._check_name(request)
         if "inference-header-content-length" in request.headers:
-            raise Refused(415, "tensors are read as JSON here, not in binary form")
+            raise Refused(415, BINARY)
         loop = asyncio.get_running_loop()
         asked = await loop.run_in_executor(self._decoders, asked_in, await request.body(), self.limits)
         batcher, n = self.batcher, len(asked.pixels)
@@ -213,7 +211,7 @@ def make_app(
     *,
     limits: Limits | None = None,
     collect: Path | None = None,
-    hosts: frozenset[str] = LOOPBACK,
+    hosts: Hosts | None = None,
     token: str | None = None,
 ) -> Starlette:
     """Return the application that serves a model.
@@ -222,7 +220,7 @@ def make_app(
         model: of an exported folder.
         limits: of a request; default ``Limits()``.
         collect: folder for pictures with corrected labels; None: none is kept.
-        hosts: names under which it may be addressed, since a stranger's may point to this machine, too; empty: any.
+        hosts: names under which it may be addressed; default those of the machine itself.
         token: that a request needs; None: nothing.
     """
     limits = limits or Limits()
@@ -249,7 +247,9 @@ def make_app(
         routes=routes, lifespan=served.running, exception_handlers={HTTPException: _http_error, 500: _defect}
     )
     paths = frozenset(route.path.replace("{name}", model.manifest["name"]) for route in routes)
-    app.add_middleware(Guard, served.limits, served.metrics, served.room, hosts=hosts, token=token, routes=paths)
+    app.add_middleware(
+        Guard, served.limits, served.metrics, served.room, hosts=hosts or Hosts(), token=token, routes=paths
+    )
     return app
 
 

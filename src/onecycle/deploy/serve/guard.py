@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from urllib.parse import urlsplit
 
@@ -12,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from onecycle.deploy.serve.limits import Body, Disconnected, Limits, Refused, Room
 from onecycle.deploy.serve.metrics import Metrics
+from onecycle.errors import ArgumentError
 
 OPEN = ("/", "/v2/health/live", "/v2/health/ready")
 """Answered without a token: the page, which is the same for every model, and what an orchestrator asks."""
@@ -24,6 +29,43 @@ HEADERS = {
 }
 
 
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """Names under which a server may be addressed.
+
+    A stranger's name may point to this machine, too, and the browser of whoever opens their page then asks here.
+    """
+
+    names: frozenset[str] = LOOPBACK
+    addresses: bool = False  # any IP address, which is nobody's to point anywhere
+
+    @classmethod
+    def of(cls, host: str, allowed: Sequence[str] = ()) -> Hosts:
+        """Return those of a server that listens at ``host``; ``allowed`` are further names.
+
+        Raises:
+            ArgumentError: a name that is none.
+        """
+        for name in allowed:
+            if name.split() != [name] or _name_of(name) != name.lower():
+                raise ArgumentError(f"--allow-host is a name as tiles.example.org, without port or path; not {name!r}")
+        open_to_all = host not in LOOPBACK
+        own = {host.lower(), socket.gethostname().lower()} if open_to_all else set[str]()
+        return cls(LOOPBACK | own | {name.lower() for name in allowed}, open_to_all)
+
+    def allow(self, header: str) -> bool:
+        """Tell whether a request with this Host header may ask."""
+        name = _name_of(header)
+        return name in self.names or (self.addresses and _is_address(name))
+
+    def __str__(self) -> str:
+        own = sorted(name for name in self.names - LOOPBACK if not _is_address(name))
+        return ", ".join([*(["its IP addresses"] if self.addresses else []), *own, "localhost"])
+
+
 class Guard:
     """Wraps the application: refuses what may not ask or costs too much, counts the rest.
 
@@ -32,7 +74,7 @@ class Guard:
         limits: of a request.
         metrics: that count.
         room: for the bodies of all requests.
-        hosts: names under which the server may be addressed; empty: any.
+        hosts: under which the server may be addressed.
         token: that a request needs; None: nothing.
         routes: paths that are counted under their own names.
     """
@@ -44,7 +86,7 @@ class Guard:
         metrics: Metrics,
         room: Room,
         *,
-        hosts: frozenset[str],
+        hosts: Hosts,
         token: str | None,
         routes: frozenset[str],
     ) -> None:
@@ -88,8 +130,8 @@ class Guard:
             Refused: 421 another host's name, 403 a page of another site, 401 no token or another.
         """
         host = headers.get("host", "")
-        if self._hosts and _name_of(host) not in self._hosts:  # a name of a stranger's that points to this machine
-            raise Refused(421, "this server is not addressed by that name")
+        if not self._hosts.allow(host):
+            raise Refused(421, "this server is not addressed by that name; --allow-host, where it is started, adds one")
         origin = headers.get("origin")
         if origin is not None and scope["method"] not in ("GET", "HEAD") and urlsplit(origin).netloc != host:
             raise Refused(403, "pages of other sites may not send requests here")
@@ -117,6 +159,14 @@ def _name_of(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _length(headers: Headers) -> int | None:

@@ -16,6 +16,7 @@ from onecycle.deploy.serve.limits import Limits, Refused
 
 INPUT, OUTPUTS = "pictures", ("probabilities", "labels")
 VERSION = "1"
+BINARY = "tensors are read as JSON here, not in binary form: send their numbers as data"
 
 
 def metadata(model: Model) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def asked_in(body: bytes, limits: Limits) -> Asked:
     """Read a request.
 
     Raises:
-        Refused: 422, it is no such request; 413, more pictures or pixels than are read.
+        Refused: 422, it is no such request; 415, its tensor is binary; 413, more pictures or pixels than are read.
     """
     try:
         request = json.loads(body)
@@ -55,6 +56,8 @@ def asked_in(body: bytes, limits: Limits) -> Asked:
         raise Refused(422, "the request is no JSON in UTF-8") from None
     try:
         (tensor,) = request["inputs"]
+        if "binary_data_size" in (tensor.get("parameters") or {}):
+            raise Refused(415, BINARY)
         outputs = tuple(output["name"] for output in request.get("outputs") or ()) or OUTPUTS
         name, kind, shape, data = (tensor[key] for key in ("name", "datatype", "shape", "data"))
     except (KeyError, TypeError, ValueError, AttributeError):

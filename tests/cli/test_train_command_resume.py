@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import json
@@ -17,6 +18,7 @@ from onecycle.cli.exit_codes import exit_code
 from onecycle.cli.train import fine_tune_options
 from onecycle.cli.training import results as closing
 from onecycle.errors import ArgumentError, OutputError
+from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.plan import ALL
 from onecycle.runs.checkpoints import Done, RunCheckpoints
 from onecycle.runs.config import RunConfig
@@ -106,6 +108,61 @@ def test_a_stop_while_the_last_stages_train_goes_on_with_them(colour_path, tmp_p
     stop_after(99)
     assert train(None, resume=run.path).code == 0
     assert stages(run) == ["head", *["last stages"] * 3]
+
+
+class KilledError(BaseException):
+    """Nothing is saved any more, as when a process is killed."""
+
+
+LAST_STAGES = {"csv": "labels.csv", "freeze_epochs": None, "epochs": 2, "early_stop": False}
+
+
+@pytest.fixture(scope="module")
+def whole(colour_path, tmp_path_factory):
+    """Runs that nothing stopped, whose last stages are kept half way, by the share that validates."""
+    runs = {}
+    for share in (0.2, 0.0):
+        out = tmp_path_factory.mktemp("whole")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("onecycle.learner.fine_tune.best.paired_change", lambda *_: (0.0, 0.1))
+            assert train(quick(colour_path, out, **LAST_STAGES, valid_pct=share)).code == 0
+        runs[share] = RunFolder.open(out / "latest")
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "share", "stop"),
+    [
+        (recipe, "half_way", 0.2, KilledError),
+        (recipe, "half_way", 0.0, KilledError),
+        (RunCheckpoints, "on_stage_judged", 0.2, KeyboardInterrupt),
+        (RunCheckpoints, "on_stage_end", 0.2, KilledError),
+    ],
+    ids=["before-they-are-judged", "nothing-validates", "while-they-are-judged", "judged"],
+)
+def test_a_stop_after_the_last_epoch_ends_with_the_weights_of_a_run_without_one(
+    colour_path, tmp_path, monkeypatch, whole, owner, name, share, stop
+):
+    """They are half way between those that the last stages started from and those that they reached."""
+    monkeypatch.setattr("onecycle.learner.fine_tune.best.paired_change", lambda *_: (0.0, 0.1))
+    original, calls = getattr(owner, name), []
+
+    def stopped(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == (1 if owner is recipe else 2):  # the head's stage is judged, too
+            raise stop
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, stopped)
+    with contextlib.suppress(KilledError):
+        assert train(quick(colour_path, tmp_path, **LAST_STAGES, valid_pct=share)).code == 130
+    monkeypatch.setattr(owner, name, original)
+    run = RunFolder.open(tmp_path / "latest")
+    assert "it is judged now" in train(None, resume=run.path).out
+    ours, theirs = (read_weights(r.model_stem.with_suffix(".safetensors")) for r in (run, whole[share]))
+    assert [n for n, tensor in theirs.items() if not torch.equal(ours[n], tensor)] == []
+    assert run.read_json(run.metrics)["stages"] == whole[share].read_json(whole[share].metrics)["stages"]
+    assert stages(run) == ["head", "last stages", "last stages"]
 
 
 @pytest.mark.parametrize(("levels", "at_epoch"), [(2, 2), ("none", 1)])

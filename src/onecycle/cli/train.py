@@ -6,7 +6,7 @@ import shlex
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError, OutputError
 from onecycle.evaluation.headline import scores_of
 from onecycle.learner.fine_tune import run as recipe
-from onecycle.learner.fine_tune.best import BestStage
+from onecycle.learner.fine_tune.best import BestStage, half_way, load_weights, weights_of
 from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import HEAD, Plan
 from onecycle.learner.fine_tune.run import DEFAULT_LR
@@ -33,7 +33,7 @@ from onecycle.runs.checkpoints import INTERRUPTED as INTERRUPTED_WEIGHTS
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner
-from onecycle.text import format_time
+from onecycle.text import format_time, plural
 from onecycle.train.device.machine import peak_memory_mb
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import Recorder
@@ -174,6 +174,7 @@ class TrainingRun:
     start_s: float
     done: Done
     best: BestStage | None = None  # what earlier sessions judged and keep
+    before: Mapping[str, torch.Tensor] = field(default_factory=dict)  # weights that the last stages started from
 
     @classmethod
     def begun(cls, start: TrainingStart, screen: Screen, start_s: float) -> TrainingRun:
@@ -204,16 +205,17 @@ class TrainingRun:
         config = RunConfig.read(run.config)
         show_machine(config, screen)
         data = load_bunch(run)
-        best = None
+        best, before = None, dict[str, torch.Tensor]()
         if done.weights:
-            learn, best = _restored(run, done, data)
+            learn, best, before = _restored(run, done, data)
         else:
             learn = make_learner(config, data, run.path)
         if not done.trained:
             learn.freeze()
         screen.row("resume", _resumed_text(run, config, done))
         screen.event("resume", run=str(run.path), head=done.head, epochs=done.epochs, seconds=done.seconds)
-        return cls(run_folder=run, config=config, learn=learn, screen=screen, start_s=start_s, done=done, best=best)
+        known: dict[str, Any] = {"done": done, "best": best, "before": before}
+        return cls(run_folder=run, config=config, learn=learn, screen=screen, start_s=start_s, **known)
 
     def run(self) -> int:
         """Train and judge; whatever stops it, what is known stays."""
@@ -255,12 +257,28 @@ class TrainingRun:
             self.learn.data.prepare(silent=True)  # it has a bar of its own
             with self.screen.status("measuring the speed of this machine"):
                 recipe.fine_tune(self.learn, fine_tune_options(self.config, self.done), best=self.best)
-        elif self.best is not None:
-            if sum(stage.epochs for stage in self.best.choice.stages if stage.name != HEAD) < self.done.epochs:
-                # It was stopped between its last epoch and this.
-                self.best.judge(checkpoints.trained_last, epochs=self.done.epochs)
-            self.best.put_back()
+        else:
+            self._end_stage(checkpoints)
         checkpoints.finish()
+
+    def _end_stage(self, checkpoints: RunCheckpoints) -> None:
+        """Do what the last stage still lacked when it was stopped after its last epoch."""
+        done, best = self.done, self.best
+        end = weights_of(self.learn.model)
+        if done.reached:
+            load_weights(self.learn, half_way(self.before, end))
+        if best is None:
+            return
+        if sum(stage.epochs for stage in best.choice.stages if stage.name != HEAD) < done.epochs:
+            name = checkpoints.trained_last
+            if done.reached:
+                is_best = recipe.judge_way(best, end, name, epochs=done.epochs)
+            else:
+                is_best = best.judge(name, epochs=done.epochs)
+            if done.stopped:
+                best.note_stop(f"stopped after {plural(done.epochs, 'epoch')}: {done.stopped}")
+            checkpoints.on_stage_judged(best.choice, is_best=is_best)
+        best.put_back()
 
     def _judge(self, checkpoints: RunCheckpoints, progress: RunProgress) -> dict[str, float]:
         """Judge the run, write everything down and show the last screen; returns the scores by name."""
@@ -281,7 +299,7 @@ class TrainingRun:
     def _stopped(self, checkpoints: RunCheckpoints) -> None:
         """Save what there is after Ctrl-C, and say how to go on; a second Ctrl-C waits for that."""
         with suppress(KeyboardInterrupt), uninterrupted():
-            if not checkpoints.done.trained:
+            if not (checkpoints.done.trained or checkpoints.done.reached):
                 checkpoints.save(INTERRUPTED_WEIGHTS)
             checkpoints.write_history()
         path = shlex.quote(str(self.run_folder.path))
@@ -291,19 +309,23 @@ class TrainingRun:
         self.screen.event("interrupted", run=str(self.run_folder.path))
 
 
-def _restored(run: RunFolder, done: Done, data: ImageDataBunch) -> tuple[Learner, BestStage | None]:
-    """Return the learner as an earlier session left it, and what that judged, with the weights that it keeps."""
+def _restored(
+    run: RunFolder, done: Done, data: ImageDataBunch
+) -> tuple[Learner, BestStage | None, dict[str, torch.Tensor]]:
+    """Return the learner as an earlier session left it, what that judged, and the weights that it keeps."""
     choice, stem = done.choice, run.checkpoints / done.weights
-    if done.trained or not choice.stages:
-        return load_learner(run, bunch=data, stem=stem), None
+    if done.trained or not (choice.stages or done.reached):
+        return load_learner(run, bunch=data, stem=stem), None, {}
     learn = load_learner(run, bunch=data, stem=run.checkpoints / BEST)
     learn.silent = True
-    best = BestStage(learn, data, choice)
-    best.remember()
+    best, kept = None, weights_of(learn.model)
+    if choice.stages:
+        best = BestStage(learn, data, choice)
+        best.remember()
     if done.weights != BEST:
         learn.load(stem.resolve(), with_opt=False)
     learn.silent = False
-    return learn, best
+    return learn, best, kept
 
 
 def _resumed_text(run: RunFolder, config: RunConfig, done: Done) -> str:
@@ -322,7 +344,7 @@ def _resumed_text(run: RunFolder, config: RunConfig, done: Done) -> str:
 
 def _has_all_epochs(config: RunConfig, done: Done) -> bool:
     epochs, _ = config.length
-    stopped = any(stage.stopped for stage in done.choice.stages)
+    stopped = done.reached or any(stage.stopped for stage in done.choice.stages)
     return stopped or (done.head and epochs is not None and done.epochs >= epochs)
 
 

@@ -81,6 +81,8 @@ class Done:
     held_norms: bool | None = (
         None  # the body's batch-norm layers stay as they are; None before more than the head trains
     )
+    reached: bool = False  # the last stages' epochs are over, and the weights those that they reached: not judged yet
+    stopped: str = ""  # why these ended before their last epoch; "" where they did not
     trained: bool = False  # whether training is over
     label_issues: int | None = None  # labels that look doubtful; None where nobody looked yet
     label_doubts: dict[str, Any] | None = None  # the same as ``IssueCount``, with how many would if all were right
@@ -132,20 +134,26 @@ class RunCheckpoints(StageCallback):
         if stage.trains != HEAD:
             self._note(held_norms=stage.hold_norms)
 
+    def on_cycle_end(self, why: str) -> None:
+        """Save what the last stages reached; what is left to do with it is done again after a stop."""
+        self._note(reached=True, stopped=why)
+        self.save(LAST)
+
     def on_stage_judged(self, choice: StageChoice, *, is_best: bool) -> None:
         """Note what was judged; ``on_stage_end`` saves the weights."""
         self._note(stages=choice.to_dict())
         self._is_best, self._diverged = is_best, not math.isfinite(choice.stages[-1].loss)
 
     def on_stage_end(self, stage: Stage) -> None:
-        """Note that the stage is over, and save its weights: as the best ones where they are."""
+        """Note that the stage is over, and save its weights: as the best ones where they are, or nothing is judged."""
         if stage.trains == HEAD:
             self._note(head=True)
         self._stage = None
+        self._note(reached=False)
         if self._diverged:
             self._write_done()  # the earlier weights stay
         else:
-            self.save(BEST if self._is_best else LAST)
+            self.save(BEST if self._is_best or not self.done.choice.stages else LAST)
         self._is_best = False
 
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
@@ -177,7 +185,7 @@ class RunCheckpoints(StageCallback):
 
     def finish(self) -> None:
         """Note that training is over, and save."""
-        self._note(trained=True)
+        self._note(trained=True, reached=False)
         self.save(LAST)
 
     def clear(self) -> None:

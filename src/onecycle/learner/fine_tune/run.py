@@ -83,6 +83,12 @@ class StageCallback(Callback):
     def on_stage_end(self, stage: Stage) -> None:
         """After a stage; ``recorder`` of the learner has the history of all so far."""
 
+    def on_cycle_end(self, why: str) -> None:
+        """The last stages have run, and the learner has the weights that they reached; nothing is judged yet.
+
+        ``why`` they ended before their last epoch; "" where they did not.
+        """
+
     def on_stage_judged(self, choice: StageChoice, *, is_best: bool) -> None:
         """A stage was judged, the last of ``choice``; ``is_best`` while the learner has the weights that are kept."""
 
@@ -233,6 +239,24 @@ def _measured_text(speeds: Speeds, took_s: float, prepared_s: float) -> str:
     return fill(f"{reading}: {rate(speeds.forward_s)} pictures/s forward{training}.", WIDTH)
 
 
+def judge_way(best: BestStage, end: dict[str, torch.Tensor], name: str, *, epochs: int) -> bool:
+    """Judge the last stages' weights half way, then at the end; returns whether one is the best so far.
+
+    The learner has the half-way weights; afterwards it has the better ones, those at the end where neither is best.
+
+    Args:
+        best: the stages so far.
+        end: the weights at the end, see ``weights_of``.
+        name: of the stage.
+        epochs: that were run.
+    """
+    is_best = best.judge(f"{name}, half way", epochs=epochs, averaged=True)
+    load_weights(best.learn, end)
+    if not best.judge(name, epochs=0) and is_best:
+        best.put_back()
+    return is_best or best.choice.kept == len(best.choice.stages) - 1
+
+
 # --- running --------------------------------------------------------------------------------------
 
 
@@ -312,6 +336,7 @@ class _Run:
             self.has_diverged = True
             return str(error.what)
         if stage.trains == LAST:
+            self._tell("on_cycle_end", why)
             self.end = weights_of(self.learn.model)
             load_weights(self.learn, half_way(self.before, self.end))
         return why
@@ -333,7 +358,10 @@ class _Run:
             # Epochs are validated on the plain view alone.
             is_known = stage.size == self.task.size and self.task.test_views == 1
             row = self.learn.recorder.rows[-1] if is_known else None
-            is_best = self._judge_way(best, name) if self.end else best.judge(name, epochs=self.n_epochs, row=row)
+            if self.end:
+                is_best = judge_way(best, self.end, name, epochs=self.n_epochs)
+            else:
+                is_best = best.judge(name, epochs=self.n_epochs, row=row)
             if self._may_stop(stage) and self.rest and self.cycle is not None:
                 why = why or best.hopeless(best.choice.stages[-1].loss, 1 - self.cycle.position)
         stopped = ""
@@ -343,17 +371,6 @@ class _Run:
             best.note_stop(stopped)
         self._tell("on_stage_judged", best.choice, is_best=is_best)
         return stopped
-
-    def _judge_way(self, best: BestStage, name: str) -> bool:
-        """Judge the last stages' weights half way, then at the end; returns whether one is the best so far.
-
-        The learner has the half-way weights; afterwards it has the better ones, those at the end where neither is best.
-        """
-        is_best = best.judge(f"{name}, half way", epochs=self.n_epochs, averaged=True)
-        load_weights(self.learn, self.end)
-        if not best.judge(name, epochs=0) and is_best:
-            best.put_back()
-        return is_best or best.choice.kept == len(best.choice.stages) - 1
 
     def _may_stop(self, stage: Stage) -> bool:
         """Whether a forecast of its end is worth anything: see ``FALL``."""

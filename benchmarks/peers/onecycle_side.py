@@ -26,8 +26,8 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.data_block import ImageList
 from onecycle.errors import OnecycleWarning
 from onecycle.learner.cnn import cnn_learner
+from onecycle.learner.fine_tune.callback import StageCallback
 from onecycle.learner.fine_tune.plan import HEAD
-from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.learner.learner import Learner
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.loop import Callback

@@ -16,9 +16,10 @@ from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.fine_tune import plan as planning
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.best import BestStage
+from onecycle.learner.fine_tune.callback import StageCallback
 from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import ALL, HEAD, LAST, MOST_EPOCHS
-from onecycle.learner.fine_tune.run import DEFAULT_LR, StageCallback
+from onecycle.learner.fine_tune.run import DEFAULT_LR
 from onecycle.learner.learner import Learner
 from onecycle.model.cnn import group_of_each, split_model
 from onecycle.train.callbacks import Callback
@@ -520,7 +521,7 @@ def test_what_cannot_be_is_refused_before_the_network_is_made(colour_path, monke
             cnn_learner(bunch(colour_path), "resnet18", pretrained=False, **option)
 
 
-class Notes(recipe.StageCallback):
+class Notes(StageCallback):
     """Notes what a recipe tells its learner's callbacks."""
 
     def __init__(self) -> None:
@@ -556,13 +557,13 @@ def test_callbacks_are_told_what_happens_in_order(learn):
 def test_callbacks_are_told_in_their_order(learn):
     told = []
 
-    class Later(recipe.StageCallback):
+    class Later(StageCallback):
         order = 1
 
         def on_stage_end(self, stage) -> None:
             told.append("later")
 
-    class Sooner(recipe.StageCallback):
+    class Sooner(StageCallback):
         def on_stage_end(self, stage) -> None:
             told.append("sooner")
 

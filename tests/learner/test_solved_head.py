@@ -17,8 +17,8 @@ from onecycle.deploy.predictor import Predictor
 from onecycle.errors import ArgumentError, DataWarning
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.fine_tune.best import weights_of
+from onecycle.learner.fine_tune.callback import StageCallback
 from onecycle.learner.fine_tune.plan import LAST
-from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.learner.heads import solved
 from onecycle.learner.heads.search import PENALTIES, USUAL_PENALTY
 from onecycle.learner.heads.sets import StringProblem, solve_sets

@@ -27,8 +27,8 @@ from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.report.verdict import IssueCount
 from onecycle.files import csv_records, csv_text, text_name
 from onecycle.learner.fine_tune.best import StageChoice
+from onecycle.learner.fine_tune.callback import StageCallback
 from onecycle.learner.fine_tune.plan import HEAD, Stage
-from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.runs.folder import RunFolder
 from onecycle.train.device.machine import device_name, n_cores
 from onecycle.train.log.recorder import EpochRow, Recorder

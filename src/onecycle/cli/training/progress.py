@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from onecycle.cli.screen import Screen
 from onecycle.errors import ArgumentError, DataError
 from onecycle.learner.fine_tune.best import StageChoice
+from onecycle.learner.fine_tune.callback import StageCallback
 from onecycle.learner.fine_tune.plan import HEAD, Plan, Stage
-from onecycle.learner.fine_tune.run import StageCallback
 from onecycle.learner.heads.solved import HeadFit
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner

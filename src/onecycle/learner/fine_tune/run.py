@@ -18,7 +18,8 @@ from onecycle.data.augment.transforms import mirrored_views
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import DivergedError
 from onecycle.learner.features import why_pictures
-from onecycle.learner.fine_tune.best import BestStage, EarlyStop, StageChoice, half_way, load_weights, weights_of
+from onecycle.learner.fine_tune.best import BestStage, EarlyStop, half_way, load_weights, weights_of
+from onecycle.learner.fine_tune.callback import StageCallback
 from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import (
     ALL,
@@ -37,13 +38,12 @@ from onecycle.learner.fine_tune.plan import (
 )  # fmt: skip
 from onecycle.learner.fine_tune.timing import Clock, TimedCycle, hold_norms, measure_speeds, trainable_groups
 from onecycle.learner.heads.exchange import exchange_head, has_untouched_head
-from onecycle.learner.heads.solved import HeadFit, why_not_solved
+from onecycle.learner.heads.solved import why_not_solved
 from onecycle.model import cnn
 from onecycle.model.levels import plain_view, reads_levels, views_of
 from onecycle.text import by_place, format_time, plural
 from onecycle.train.log.progress import format_cell
 from onecycle.train.log.recorder import Recorder
-from onecycle.train.loop import Callback
 
 DEFAULT_LR = 3e-3
 """The base rate where neither the caller nor the finder says one: v1's default."""
@@ -60,43 +60,6 @@ LATE = 1.03
 
 MOST_SLOWER = 3.0
 """The head's stage makes the forecast of later ones at most so many times longer: it is not all forward passes."""
-
-
-class StageCallback(Callback):
-    """A callback that is told of the stages of ``fine_tune``, too, where it is among the learner's callbacks."""
-
-    def on_plan(self, plan: Plan) -> None:
-        """The plan is made; nothing has been trained."""
-
-    def on_stage_begin(self, stage: Stage, base_lr: float | None) -> None:
-        """Before a stage; with its base learning rate, where that is known already."""
-
-    def on_lr_chosen(self, lr: float) -> None:
-        """The base learning rate is found, or the default taken; ``lr_answer`` of the learner says why."""
-
-    def on_head_solved(self, fit: HeadFit) -> None:
-        """The head's stage computed its weights; ``fit`` says how."""
-
-    def on_replan(self, rest: Sequence[Stage]) -> None:
-        """The stages left are planned anew, from the speed that was measured; none where nothing more fits."""
-
-    def on_stage_end(self, stage: Stage) -> None:
-        """After a stage; ``recorder`` of the learner has the history of all so far."""
-
-    def on_cycle_end(self, why: str) -> None:
-        """The last stages have run, and the learner has the weights that they reached; nothing is judged yet.
-
-        ``why`` they ended before their last epoch; "" where they did not.
-        """
-
-    def on_stage_judged(self, choice: StageChoice, *, is_best: bool) -> None:
-        """A stage was judged, the last of ``choice``; ``is_best`` while the learner has the weights that are kept."""
-
-    def on_stop(self, text: str) -> None:
-        """Training ends before its last epoch, and why."""
-
-    def on_kept(self, choice: StageChoice) -> None:
-        """After the last stage: the learner has the weights that are kept."""
 
 
 def fine_tune(

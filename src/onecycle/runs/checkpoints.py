@@ -145,7 +145,7 @@ class RunCheckpoints(StageCallback):
         self._is_best, self._diverged = is_best, not math.isfinite(choice.stages[-1].loss)
 
     def on_stage_end(self, stage: Stage) -> None:
-        """Note that the stage is over, and save its weights: as the best ones where they are, or nothing is judged."""
+        """Note that the stage is over, and save its weights: as the best ones, where they are or others start there."""
         if stage.trains == HEAD:
             self._note(head=True)
         self._stage = None
@@ -153,7 +153,8 @@ class RunCheckpoints(StageCallback):
         if self._diverged:
             self._write_done()  # the earlier weights stay
         else:
-            self.save(BEST if self._is_best or not self.done.choice.stages else LAST)
+            is_start = stage.trains == HEAD and not self.done.choice.stages
+            self.save(BEST if self._is_best or is_start else LAST)
         self._is_best = False
 
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:

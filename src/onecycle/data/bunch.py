@@ -204,7 +204,8 @@ class ImageDataBunch:
     and ``test_dl`` give batches ``(x, y)``.
     """
 
-    lists_class: ClassVar[type[LabeledLists]] = LabeledLists  # that a bunch of this kind is made from
+    table_class: ClassVar[type[LabelTable]] = LabelTable  # that a bunch of this kind reads, and
+    lists_class: ClassVar[type[LabeledLists]] = LabeledLists  # is made from
 
     def __init__(
         self,
@@ -299,7 +300,7 @@ class ImageDataBunch:
             LabelError: labels that cannot be used.
         """
         check_options(options)
-        table = LabelTable.from_csv(
+        table = cls.table_class.from_csv(
             path,
             csv_labels,
             header=header,
@@ -335,7 +336,7 @@ class ImageDataBunch:
     ) -> Self:
         """Take pictures and labels from a DataFrame; arguments as in ``from_csv``."""
         check_options(options)
-        table = LabelTable.from_df(df, path, cols=fn_col, folder=folder, suffix=suffix, path_parts=path_parts)
+        table = cls.table_class.from_df(df, path, cols=fn_col, folder=folder, suffix=suffix, path_parts=path_parts)
         table = table.split_by(split_col).with_label_columns(label_col, label_delim=label_delim, group_col=group_col)
         table = table.check().joined() if join_rows else table.check()
         return cls.from_table(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, **options)
@@ -371,7 +372,7 @@ class ImageDataBunch:
         check_options(options)
         if stratify and valid_pct is None:
             raise ArgumentError("stratify=True draws a split, so it needs valid_pct=0.2, say; received None")
-        table = LabelTable(_pictures_of_classes(Path(path), train, valid, test, valid_pct, classes), path)
+        table = cls.table_class(_pictures_of_classes(Path(path), train, valid, test, valid_pct, classes), path)
         table = table.with_labels(table.folder_names(), classes=classes)
         if valid_pct is None:
             split = folder_split(table.paths, table.path, train=train, valid=valid)
@@ -405,7 +406,7 @@ class ImageDataBunch:
             classes: the class list and its order; default: all labels, sorted. Vectors of 0/1 need it.
         """
         check_options(options)
-        table = LabelTable(fnames, path).with_labels(labels, label_delim=label_delim, classes=classes)
+        table = cls.table_class(fnames, path).with_labels(labels, label_delim=label_delim, classes=classes)
         table = table if groups is None else table.with_groups(groups)
         return cls.from_table(table, table.split(valid_pct, seed=seed, stratify=stratify), seed, **options)
 
@@ -487,7 +488,7 @@ class ImageDataBunch:
             is_multi: whether the classes are tags.
             options: see ``BunchOptions``; the size is that of the model, ``ds_tfms`` are for ``TTA``.
         """
-        table = LabelTable([], path).with_labels([], label_delim=" " if is_multi else None, classes=classes)
+        table = cls.table_class([], path).with_labels([], label_delim=" " if is_multi else None, classes=classes)
         nobody = np.zeros(0, dtype=np.int64)
         return cls.from_table(table, Split(nobody, nobody, "none, for predictions only"), **options)
 

@@ -79,6 +79,10 @@ class ImageList(LabelTable):
         """How the files are read: in the usual way, or by the ``open`` of a subclass."""
         return Reading(None if type(self).open is ImageList.open else self.open)
 
+    def splits(self, split: splits.Split) -> SplitList:
+        """Return these pictures as split."""
+        return SplitList(self, split)
+
     def add(self, other: ImageList) -> ImageList:
         """Append another list's pictures; returns this list."""
         both = self.frame is not None and other.frame is not None
@@ -102,7 +106,7 @@ class ImageList(LabelTable):
 
     def split_by_rand_pct(self, valid_pct: float = 0.2, seed: int | None = None) -> SplitList:
         """Draw ``int(valid_pct · n)`` validation pictures; the same seed (default 42) gives the same split."""
-        return SplitList(self, splits.random_split(self.paths, valid_pct, seed=seed))
+        return self.splits(splits.random_split(self.paths, valid_pct, seed=seed))
 
     def split_stratified(
         self,
@@ -129,11 +133,11 @@ class ImageList(LabelTable):
         else:
             table = table.with_label_columns(cols, label_delim=label_delim)
         _ = table.labels  # a label that cannot be used is said, not split at random
-        return SplitList(self, table.split(valid_pct, seed=seed, stratify=True))
+        return self.splits(table.split(valid_pct, seed=seed, stratify=True))
 
     def split_by_group(self, col: int | str, valid_pct: float = 0.2, seed: int | None = None) -> SplitList:
         """Draw whole groups (sites, patients, flights) for validation; column ``col`` says what belongs together."""
-        return SplitList(self, self.grouped(col).check().split(valid_pct, seed=seed))
+        return self.splits(self.grouped(col).check().split(valid_pct, seed=seed))
 
     def random_split_by_pct(self, valid_pct: float = 0.2, seed: int | None = None) -> SplitList:
         """Old name of ``split_by_rand_pct``."""
@@ -142,20 +146,20 @@ class ImageList(LabelTable):
 
     def split_by_folder(self, train: str = "train", valid: str = "valid") -> SplitList:
         """Split by the folders ``path/train`` and ``path/valid``; pictures elsewhere are left out."""
-        return SplitList(self, splits.folder_split(self.paths, self.path, train=train, valid=valid))
+        return self.splits(splits.folder_split(self.paths, self.path, train=train, valid=valid))
 
     def split_by_idx(self, valid_idx: Sequence[int]) -> SplitList:
         """Validate on the given rows, train on all others."""
-        return SplitList(self, splits.index_split(len(self), valid_idx))
+        return self.splits(splits.index_split(len(self), valid_idx))
 
     def split_by_idxs(self, train_idx: Sequence[int], valid_idx: Sequence[int]) -> SplitList:
         """Train and validate on the given rows; others are left out."""
-        return SplitList(self, splits.index_split(len(self), valid_idx, train_idx))
+        return self.splits(splits.index_split(len(self), valid_idx, train_idx))
 
     def split_by_files(self, valid_names: Sequence[str]) -> SplitList:
         """Validate on the pictures whose file names are given."""
         names = {Path(n).name for n in valid_names}
-        return SplitList(self, splits.func_split(self.paths, lambda p: Path(p).name in names))
+        return self.splits(splits.func_split(self.paths, lambda p: Path(p).name in names))
 
     def split_by_fname_file(self, fname: str | Path, path: str | Path | None = None) -> SplitList:
         """Validate on the file names listed in a text file, one a line, below ``path`` (default: the data's)."""
@@ -166,7 +170,7 @@ class ImageList(LabelTable):
 
     def split_by_valid_func(self, func: Callable[[str], bool]) -> SplitList:
         """Validate on the pictures for which ``func(path)`` is true."""
-        return SplitList(self, splits.func_split(self.paths, func))
+        return self.splits(splits.func_split(self.paths, func))
 
     def split_from_df(self, col: int | str = 2) -> SplitList:
         """Split by column ``col``: the rows that are true validate, or those that it says train, valid or test of.
@@ -178,15 +182,15 @@ class ImageList(LabelTable):
             cells = column(frame, col, source=self.source)
             if are_flag_cells(cells) or not any(part_of(cell) for cell in cells):
                 chosen = flags(cells, source=self.source)
-                return SplitList(self, splits.index_split(len(self), np.flatnonzero(chosen).tolist()))
+                return self.splits(splits.index_split(len(self), np.flatnonzero(chosen).tolist()))
         split, _ = find_split(frame, (), col, self.source)
         parts = np.array(() if split is None else split.parts)
         valid, train = (np.flatnonzero(parts == part).tolist() for part in ("valid", "train"))
-        return SplitList(self, splits.index_split(len(self), valid, train))
+        return self.splits(splits.index_split(len(self), valid, train))
 
     def split_none(self) -> SplitList:
         """Train on everything."""
-        return SplitList(self, splits.no_split(len(self)))
+        return self.splits(splits.no_split(len(self)))
 
     def no_split(self) -> SplitList:
         """Old name of ``split_none``."""

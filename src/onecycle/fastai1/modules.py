@@ -31,7 +31,7 @@ class V1Module(ModuleType):
         return sorted(name for name in names.star(self._path) if hasattr(self, name))
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
+        if name.startswith("__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         value = self._find(name)
         setattr(self, name, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 import torch
 from torch import nn
@@ -22,6 +22,8 @@ from onecycle.learner.precision import precision_asked
 from onecycle.model.backbones import Architecture
 from onecycle.model.cnn import HeadOptions, create_cnn_model
 from onecycle.train.metrics import Metric
+
+L = TypeVar("L", bound=Learner)
 
 
 class CnnOptions(HeadOptions, LearnerOptions, total=False):
@@ -62,6 +64,18 @@ def cnn_learner(
         WeightsError: the weights are neither here nor to be had.
         ArgumentError: an unknown network (with near names).
     """
+    return make_cnn_learner(Learner, data, base_arch, cut, pretrained, **options)
+
+
+def make_cnn_learner(
+    kind: type[L],
+    data: ImageDataBunch,
+    base_arch: str | Architecture | Callable[..., nn.Module],
+    cut: int | Callable[[nn.Module], nn.Module] | None = None,
+    pretrained: bool | str | Path = True,
+    **options: Unpack[CnnOptions],
+) -> L:
+    """Make a learner of some kind, ``Learner`` or a subclass; see ``cnn_learner``."""
     check_keywords("cnn_learner", options, CnnOptions.__annotations__)
     precision_asked(options).check(data.device)  # before the network is made
     check_views(options.get("precompute", False))
@@ -75,7 +89,7 @@ def cnn_learner(
     stats = built.body.stats or (imagenet_stats if pretrained else None)
     seen = Seen() if isinstance(pretrained, bool) else Seen.of_file(Path(pretrained).expanduser())
     stats = next(iter(seen.stats), stats) if options.get("normalize", True) else None
-    learn = Learner(data, built.model, layer_groups=built.layer_groups, stats=stats, **of_learner)
+    learn = kind(data, built.model, layer_groups=built.layer_groups, stats=stats, **of_learner)
     learn.seen = seen
     warn_of_trained(seen, data)
     learn.network = _network(built.arch, cut, of_head)

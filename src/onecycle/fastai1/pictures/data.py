@@ -1,0 +1,435 @@
+"""fastai v1's data block and bunch: onecycle's own, with what only v1's notebooks ask of them.
+
+v1 changed its lists in place (``src.add_test(…)`` on a line of its own), so these do, too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from onecycle.data import data_block
+from onecycle.data.batches import Batch
+from onecycle.data.bunch import ImageDataBunch as Bunch
+from onecycle.data.bunch import LabeledLists
+from onecycle.data.data_block import SplitList
+from onecycle.data.datasets import ImageDataset
+from onecycle.data.labels.items import IMAGE_SUFFIXES, DatasetType
+from onecycle.data.labels.lists import FloatList
+from onecycle.data.labels.splits import Split, index_split
+from onecycle.data.labels.table import LabelTable
+from onecycle.data.pixels.image import Image
+from onecycle.data.pixels.reading import Reading
+from onecycle.errors import ArgumentError
+from onecycle.fastai1 import core
+from onecycle.fastai1.modules import module
+from onecycle.fastai1.pictures import arrays
+
+__all__ = [
+    "DataBunch",
+    "ImageDataBunch",
+    "ImageItemList",
+    "ImageList",
+    "ItemList",
+    "ItemLists",
+    "LabelList",
+    "LabelLists",
+]
+
+_CHANNELS = {"L": 1, "1": 1}
+
+
+class ImageDataBunch(Bunch):
+    """onecycle's bunch with v1's other names, and with older spellings of its keywords."""
+
+    @classmethod
+    def from_folder(cls, *args: Any, **options: Any) -> Self:
+        """Label with the names of folders."""
+        return super().from_folder(*args, **_today(options))
+
+    @classmethod
+    def from_csv(cls, *args: Any, **options: Any) -> Self:
+        """Read a table."""
+        return super().from_csv(*args, **_today(options))
+
+    @classmethod
+    def from_df(cls, *args: Any, **options: Any) -> Self:
+        """Take a table."""
+        return super().from_df(*args, **_today(options))
+
+    @classmethod
+    def from_lists(cls, *args: Any, **options: Any) -> Self:
+        """Take two lists."""
+        return super().from_lists(*args, **_today(options))
+
+    @classmethod
+    def create_from_ll(cls, lls: LabeledLists, bs: int = 64, ds_tfms: Any = None, **options: Any) -> Self:
+        """Make a bunch of labelled lists; keywords as in ``from_folder``."""
+        if (test := options.pop("test", None)) is not None:
+            lls = lls.add_test_folder(test)
+        sizes = {k: options.pop(k) for k in ("size", "resize_method", "mult", "padding_mode", "mode") if k in options}
+        made: Self = lls.transform(ds_tfms, **sizes).databunch(bs=bs, **options)  # type: ignore[assignment]
+        return made
+
+    def __init__(self, lists: LabeledLists, *, device: Any = None, **options: Any) -> None:
+        wanted = device if device is not None else getattr(core.defaults, "device", None)
+        super().__init__(lists, device=wanted, **options)
+
+    @property
+    def label_list(self) -> LabeledLists:
+        """The lists that it was made from."""
+        return self.lists
+
+    @property
+    def fix_ds(self) -> ImageDataset:
+        """The training pictures in order."""
+        return self.dataset(DatasetType.Fix)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no picture at all."""
+        return not len(self) and self.test_ds is None
+
+    @property
+    def empty_val(self) -> bool:
+        """Whether nothing validates."""
+        return not len(self.split.valid)
+
+    def dl(self, ds_type: DatasetType = DatasetType.Valid) -> DeviceDataLoader:
+        """Return the batches of one part."""
+        return DeviceDataLoader(self, ds_type)
+
+    def add_tfm(self, tfm: Callable[[Any], Any]) -> None:
+        """Call a function on each batch ``(x, y)`` from now on, before it is normalised."""
+        self._loading = replace(self._loading, dl_tfms=(*self._loading.dl_tfms, tfm))
+
+    def one_item(
+        self, item: Any, detach: bool = False, denorm: bool = False, cpu: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return one picture as a batch ``(x, y)``; ``y`` means nothing."""
+        stats = None if denorm else self.stats or self.backbone_stats
+        x, y = self.single_loader([item], stats=stats).batch_at(0, 0)
+        return (x.cpu(), y.cpu()) if cpu else (x, y)
+
+    def one_batch(
+        self, ds_type: DatasetType = DatasetType.Train, detach: bool = True, denorm: bool = True, cpu: bool = True
+    ) -> Batch:
+        """Return the first batch of one part."""
+        return super().one_batch(ds_type, denorm=denorm, cpu=cpu)
+
+    def denorm(self, x: Tensor, do_x: bool = True) -> Tensor:
+        """Undo the normalisation of pictures ``(…, 3, H, W)``, on the CPU."""
+        stats = self.stats or self.backbone_stats
+        return x.detach().cpu() if stats is None else arrays.denormalize(x, *stats, do_x)
+
+    def normalize(self, stats: Any = None, do_x: bool = True, do_y: bool = False) -> ImageDataBunch:
+        """Normalise pictures; see ``ImageDataBunch.normalize``."""
+        given = None if stats is None else [[float(v) for v in values] for values in stats]
+        super().normalize(given)
+        return self
+
+    def show_batch(
+        self, rows: int = 5, ds_type: DatasetType = DatasetType.Train, reverse: bool = False, **options: Any
+    ) -> Any:
+        """Draw pictures of one batch; what v1 took and had no use for is taken, too."""
+        known = {name: options[name] for name in ("figsize", "is_train", "return_fig") if name in options}
+        return super().show_batch(rows, ds_type, **known)
+
+
+DataBunch = ImageDataBunch
+
+
+class DeviceDataLoader:
+    """Batches ``(x, y)`` of one part; a list of transforms that is set on its ``dataset`` is used from then on.
+
+    Args:
+        data: the bunch.
+        ds_type: which part.
+    """
+
+    def __init__(self, data: ImageDataBunch, ds_type: DatasetType) -> None:
+        self.dl, self.data = data.loader(ds_type), data
+        self.dataset, self.device = self.dl.dataset, self.dl.device
+        self._made_with, self._epoch = self.dataset.tfms, -1
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures in a batch."""
+        return self.dl.bs
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order and draws the next iteration gives."""
+        self._epoch = epoch - 1
+
+    def __len__(self) -> int:
+        return len(self.dl)
+
+    def __iter__(self) -> Any:
+        self._epoch += 1
+        loader = self.dl
+        if self.dataset.tfms is not self._made_with:
+            lists = replace(self.data.lists, tfms=(self.dataset.tfms, self.dataset.tfms))
+            loader = loader.replace(augmenter=lists.augmenters()[0])
+        loader.set_epoch(self._epoch)
+        return iter(loader)
+
+
+class LabelLists(LabeledLists):
+    """onecycle's labelled lists; what they are told changes them in place."""
+
+    bunch_class = ImageDataBunch
+
+    def _become(self, other: LabeledLists) -> Self:
+        self.__dict__.update(other.__dict__)
+        return self
+
+    def transform(self, tfms: Any = None, tfm_y: bool = False, **how: Any) -> Self:
+        """Set the transforms and the size."""
+        return self._become(super().transform(tfms or None, **how))
+
+    def add_test(self, items: Any, label: Any = None, tfms: Any = None, tfm_y: Any = None) -> Self:
+        """Add test pictures."""
+        return self._become(super().add_test(items, label))
+
+    def add_test_folder(
+        self, test_folder: str = "test", label: Any = None, tfms: Any = None, tfm_y: Any = None
+    ) -> Self:
+        """Add the pictures of a folder as the test pictures."""
+        return self._become(super().add_test_folder(test_folder, label))
+
+    def databunch(self, path: Any = None, **options: Any) -> ImageDataBunch:
+        """Make the bunch."""
+        if options.pop("collate_fn", None) is not None:
+            raise ArgumentError(
+                "collate_fn= is not known here: pictures of one size make a batch (size= brings them to it)"
+            )
+        made: ImageDataBunch = super().databunch(path, **options)  # type: ignore[assignment]
+        return made
+
+
+LabelList = LabelLists
+
+
+class ItemLists(SplitList):
+    """onecycle's split lists with v1's keywords."""
+
+    pictures: ImageList
+
+    @property
+    def train(self) -> ImageList:
+        """The pictures that train."""
+        return self.pictures._subset(self.split.train.tolist())  # type: ignore[return-value]
+
+    @property
+    def valid(self) -> ImageList:
+        """The pictures that validate."""
+        return self.pictures._subset(self.split.valid.tolist())  # type: ignore[return-value]
+
+    def _how(self, first: Any, how: dict[str, Any]) -> dict[str, Any]:
+        """Return today's keywords; labels whose first is a float are numbers, as in v1."""
+        how["label_delim"] = how.pop("sep", None) or how.get("label_delim")
+        how.pop("one_hot", None)
+        if how.get("label_cls") is None and how["label_delim"] is None and isinstance(first, (float, np.floating)):
+            how["label_cls"] = FloatList
+        return how
+
+    def label_from_list(self, labels: Sequence[object], **how: Any) -> LabelLists:
+        """Label every picture."""
+        made: LabelLists = super().label_from_list(labels, **self._how(labels[0] if len(labels) else None, how))  # type: ignore[assignment]
+        return made
+
+    def label_from_df(self, cols: Any = 1, label_cls: Any = None, **how: Any) -> LabelLists:
+        """Label from columns of the table."""
+        frame = self.pictures.needs_frame("label_from_df")
+        one = cols if isinstance(cols, (int, str)) else cols[0] if len(cols) == 1 else None
+        cells = None if one is None else frame.iloc[:, one] if isinstance(one, int) else frame.get(one)
+        first = None if cells is None or not len(cells) else cells.iloc[0]
+        made: LabelLists = super().label_from_df(
+            cols if one is None else one, **self._how(first, {"label_cls": label_cls, **how})
+        )  # type: ignore[assignment]
+        return made
+
+    def label_from_func(self, func: Callable[[Any], object], label_cls: Any = None, **how: Any) -> LabelLists:
+        """Label with ``func(item)``."""
+        return self.label_from_list([func(item) for item in self.pictures.items], label_cls=label_cls, **how)
+
+    def label_from_folder(self, label_cls: Any = None, **how: Any) -> LabelLists:
+        """Label with the names of folders."""
+        return self.label_from_list(self.pictures.folder_names(), label_cls=label_cls, **how)
+
+    def label_const(self, const: Any = 0, label_cls: Any = None, **how: Any) -> LabelLists:
+        """Give all pictures one label."""
+        return self.label_from_func(lambda _: const, label_cls, **how)
+
+    def label_empty(self, **how: Any) -> LabelLists:
+        """Give no picture a label: all have the class 0."""
+        return self.label_const(0, **how)
+
+
+class ImageList(data_block.ImageList):
+    """onecycle's list of pictures; subclasses may have ``open(fn)`` or ``get(i)`` of their own, which read them.
+
+    Args:
+        items: paths.
+        path: folder of the data set.
+        inner_df: the table that they are from.
+        convert_mode, after_open: as in ``open_image``.
+    """
+
+    lists_class = LabelLists
+    convert_mode, after_open = "RGB", None
+    _bunch: ClassVar[type[ImageDataBunch]] = ImageDataBunch
+
+    def __init__(
+        self, items: Iterable[Any], path: Any = ".", *, inner_df: Any = None, convert_mode: str = "RGB",
+        after_open: Any = None, frame: Any = None, source: Any = None, **_: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(items, path, frame=inner_df if frame is None else frame, source=source)
+        self.convert_mode, self.after_open = convert_mode, after_open
+
+    @property
+    def inner_df(self) -> pd.DataFrame | None:
+        """The table."""
+        return self.frame
+
+    # -- making -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_folder(
+        cls, path: Any = ".", extensions: Any = None, recurse: bool = True, exclude: Any = None, include: Any = None,
+        **how: Any,
+    ) -> Self:  # fmt: skip
+        """List the pictures of a folder."""
+        found = super().from_folder(path, extensions=extensions or IMAGE_SUFFIXES, recurse=recurse)
+        made = found._with(**_reading_of(how))
+        return made.filter_by_folder(include, exclude) if include or exclude else made
+
+    @classmethod
+    def from_df(
+        cls, df: pd.DataFrame, path: Any = ".", cols: Any = 0, folder: Any = None, suffix: str = "", **how: Any
+    ) -> Self:
+        """Read names from a table."""
+        reading = _reading_of(how)
+        return super().from_df(df, path, cols=cols, folder=folder, suffix=suffix, **how)._with(**reading)
+
+    @classmethod
+    def from_csv(
+        cls, path: Any, csv_name: Any, header: Any = "infer", delimiter: Any = None, cols: Any = 0, folder: Any = None,
+        suffix: str = "", **how: Any,
+    ) -> Self:  # fmt: skip
+        """Read names from a file."""
+        reading = _reading_of(how)
+        how |= {"header": header, "delimiter": delimiter, "cols": cols, "folder": folder, "suffix": suffix}
+        return super().from_csv(path, csv_name, **how)._with(**reading)
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def open(self, fn: Any) -> Image:
+        """Read one file; what was put in place of ``fastai.vision.data.open_image`` is called."""
+        made: Image = module("vision.data").open_image(fn, convert_mode=self.convert_mode, after_open=self.after_open)
+        return made
+
+    def get(self, i: int) -> Any:
+        """Return picture ``i``."""
+        return self.open(self.item_type(self.paths[i]))
+
+    @property
+    def reading(self) -> Reading:
+        """How files are read: as usual, unless this list or the notebook says otherwise."""
+        channels = _CHANNELS.get(self.convert_mode, 3)
+        if type(self).get is not ImageList.get:
+            return Reading(self._get_by_path, channels)
+        usual = self.convert_mode == "RGB" and self.after_open is None and type(self).open is ImageList.open
+        replaced = module("vision.data").open_image is not arrays.open_image
+        return Reading(self._open_by_path if replaced or not usual else None, channels)
+
+    def _open_by_path(self, fn: Any) -> Any:
+        return self.open(self.item_type(str(fn)) if isinstance(fn, (str, Path)) else fn)
+
+    def _get_by_path(self, fn: Any) -> Any:
+        rows = {os.path.abspath(p): i for i, p in enumerate(self.paths)}
+        row = rows.get(os.path.abspath(fn)) if isinstance(fn, (str, Path)) else None
+        if row is not None:
+            return self.get(row)
+        alone = self._with(paths=[str(fn)], frame=None)  # a picture of the test part, or one to predict
+        return alone.get(0)
+
+    # -- choosing -----------------------------------------------------------------------------------------------
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, (slice, list)) or np.ndim(index):
+            return self._subset(np.arange(len(self))[index].tolist())
+        return self.get(int(index))
+
+    def splits(self, split: Split) -> ItemLists:
+        """Return these pictures as split."""
+        return ItemLists(self, split)
+
+    def filter_by_folder(self, include: Any = None, exclude: Any = None) -> Self:
+        """Keep the pictures whose first folder below ``path`` is among ``include``, and not among ``exclude``."""
+        wanted, out = ([v] if isinstance(v, (str, Path)) else list(v or ()) for v in (include, exclude))
+        tops = [Path(os.path.relpath(p, self.path)).parts[0] for p in self.paths]
+        keep = [i for i, top in enumerate(tops) if (not wanted or top in map(str, wanted)) and top not in map(str, out)]
+        return self._become(self._subset(keep))
+
+    def filter_by_func(self, func: Callable[[Any], bool]) -> Self:
+        """Keep the pictures for which ``func(item)`` is true."""
+        return self._become(self._subset([i for i, item in enumerate(self.items.tolist()) if func(item)]))
+
+    def filter_by_rand(self, p: float, seed: int | None = None) -> Self:
+        """Keep each picture with probability ``p``."""
+        rng = np.random.default_rng(42 if seed is None else seed)
+        return self._become(self._subset(np.flatnonzero(rng.random(len(self)) < p).tolist()))
+
+    def split_by_list(self, train: ImageList, valid: ImageList) -> ItemLists:
+        """Train on one list, validate on another."""
+        both = train._with(paths=[*train.paths, *valid.paths], frame=_joined(train.frame, valid.frame))
+        n = len(train)
+        return both.splits(index_split(len(both.paths), list(range(n, len(both.paths))), list(range(n))))
+
+    def split_subsets(self, train_size: float, valid_size: float, seed: int | None = None) -> ItemLists:
+        """Draw a share of the pictures for training and another one for validation."""
+        order = np.random.default_rng(42 if seed is None else seed).permutation(len(self))
+        n_train, n_valid = int(train_size * len(self)), int(valid_size * len(self))
+        return self.splits(index_split(len(self), order[len(self) - n_valid :].tolist(), order[:n_train].tolist()))
+
+    def to_text(self, fn: Any) -> None:
+        """Write the paths below ``path`` into a file there, one a line."""
+        (self.path / fn).write_text("".join(f"{os.path.relpath(p, self.path)}\n" for p in self.paths))
+
+    def _become(self, other: LabelTable) -> Self:
+        self.__dict__.update(other.__dict__)
+        return self
+
+
+def _reading_of(how: dict[str, Any]) -> dict[str, Any]:
+    """Take out of v1's keywords those about reading, and those that mean nothing here."""
+    for name in ("processor", "presort", "label_cls", "ignore_empty"):
+        how.pop(name, None)
+    return {name: how.pop(name) for name in ("convert_mode", "after_open") if name in how}
+
+
+def _joined(one: Any, other: Any) -> Any:
+    return None if one is None or other is None else pd.concat([one, other], ignore_index=True)
+
+
+ItemList = ImageItemList = ImageList
+
+ImageDataBunch.table_class, ImageDataBunch.lists_class = ImageList, LabelLists
+
+
+_OLDER = {"sep": "label_delim", "tfms": "ds_tfms"}  # spellings of v1 before 1.0.47
+
+
+def _today(options: dict[str, Any]) -> dict[str, Any]:
+    """Return today's keywords for v1's; what only other kinds of targets need is taken out where it says nothing."""
+    idle = {"collate_fn": None, "tfm_y": False}
+    kept = {name: value for name, value in options.items() if name not in idle or value not in (None, idle[name])}
+    return {_OLDER.get(name, name): value for name, value in kept.items()}

@@ -1,0 +1,244 @@
+"""fastai v1's learner: onecycle's own, with what only v1's notebooks ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from onecycle.data.labels.items import DatasetType
+from onecycle.errors import ArgumentError
+from onecycle.evaluation.interpretation import ClassificationInterpretation
+from onecycle.fastai1.training import protocol
+from onecycle.fastai1.training.schedules import FlatCosine, GeneralScheduler
+from onecycle.learner import cnn
+from onecycle.learner import learner as product
+from onecycle.learner.options import listed
+from onecycle.model.cnn import split_model
+from onecycle.train.evaluate import eval_mode
+from onecycle.train.loop import Callback, checked_callbacks
+from onecycle.train.optimizer import Optimizer
+
+__all__ = ["ClassificationInterpretation", "Interpretation", "Learner", "cnn_learner", "create_cnn"]
+
+Interpretation = ClassificationInterpretation
+_IDLE = ("add_time", "extra_callback_fns", "extra_callbacks")
+"""Keywords of v1's learner that change nothing here."""
+
+
+class Learner(product.Learner):
+    """onecycle's learner with v1's other methods, and callbacks and metrics in v1's protocol.
+
+    Args:
+        data, model, opt_func, loss_func, metrics: as there; metrics may be callbacks of v1's protocol.
+        options: as there; ``callbacks`` and ``callback_fns`` may be of v1's protocol.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        model: nn.Module,
+        opt_func: Any = None,
+        loss_func: Any = None,
+        metrics: Any = None,
+        **options: Any,
+    ) -> None:
+        for name in _IDLE:
+            options.pop(name, None)
+        given = {} if opt_func is None else {"opt_func": opt_func}
+        super().__init__(data, model, loss_func=loss_func, metrics=metrics, **given, **options)
+
+    # -- callbacks in v1's protocol -----------------------------------------------------------------------------
+
+    def _checked(self, metrics: Any) -> list[Any]:
+        return super()._checked(protocol.as_metrics(listed(metrics)))
+
+    def all_callbacks(self, extra: Any = None) -> list[Any]:
+        """Return the callbacks of a coming fit, those of v1's protocol in what translates for them."""
+        made = [make(self) if callable(make) else make for make in self.callback_fns]
+        theirs, ours = protocol.told_apart([*made, *self.callbacks, *listed(extra)])
+        for callback in theirs:
+            setattr(self, protocol.snake(type(callback).__name__), callback)
+        ours = [cb for cb in ours if not isinstance(cb, GeneralScheduler)]
+        return checked_callbacks([*ours, *([protocol.Adapter(theirs)] if theirs else [])], self)
+
+    def fit(self, epochs: int, lr: Any = product.DEFAULT_LR, wd: float | None = None, callbacks: Any = None) -> None:
+        """Train for some epochs at a constant rate, or by the ``GeneralScheduler`` among the callbacks."""
+        made = [make(self) for make in self.callback_fns if getattr(make, "func", make) is GeneralScheduler]
+        general = [cb for cb in (*made, *self.callbacks, *listed(callbacks)) if isinstance(cb, GeneralScheduler)]
+        if not general:
+            return super().fit(epochs, lr, wd, callbacks)
+        schedule, stop = general[-1].schedule(len(self.layer_groups)), StopAfter(general[-1].n_steps)
+        return self.fit_schedule(epochs, schedule, wd, [*listed(callbacks), stop], start_epoch=general[-1].start_epoch)
+
+    # -- parts of it --------------------------------------------------------------------------------------------
+
+    def dl(self, ds_type: DatasetType = DatasetType.Valid) -> Any:
+        """Return the batches of one part, normalised as the network takes them."""
+        _ = self.norm_stats
+        return self.data.dl(ds_type)  # type: ignore[attr-defined]
+
+    def split(self, split_on: Any) -> Self:
+        """Split the layers into groups at modules, or at what a function of the model returns."""
+        asked = split_on(self.model) if callable(split_on) and not isinstance(split_on, nn.Module) else split_on
+        self.layer_groups = split_model(self.model, begins_of(asked))
+        return self
+
+    @property
+    def opt(self) -> Optimizer:
+        """The optimizer."""
+        return self.trainer.ensure_optimizer()
+
+    def create_opt(self, lr: Any = None, wd: float | None = None) -> None:
+        """Make a fresh optimizer."""
+        self.trainer.optimizer = None
+        self.trainer.ensure_optimizer()
+
+    def init(self, init: Callable[[Tensor], object]) -> None:
+        """Draw all weights anew."""
+        for layer in self.model.modules():
+            weight = getattr(layer, "weight", None)
+            if isinstance(weight, Tensor) and weight.ndim > 1:
+                init(weight)
+
+    # -- keywords and names -------------------------------------------------------------------------------------
+
+    def load(self, file: Any = None, device: Any = None, strict: bool = True, **options: Any) -> Self:
+        """Read what ``save`` wrote; ``purge`` means nothing here."""
+        with_opt = options.get("with_opt")
+        return super().load("model" if file is None else file, strict=strict, with_opt=with_opt)
+
+    def save(self, file: Any = None, return_path: bool = False, with_opt: bool = True) -> Path | None:
+        """Write weights and settings."""
+        return super().save("model" if file is None else file, return_path, with_opt)
+
+    def to_fp16(self, *_: Any, clip: float | None = None, **__: Any) -> Self:
+        """Train in half floats on a GPU; without one in float32, which is said. v1's other options change nothing."""
+        if clip is not None:
+            self.clip_grad(clip)
+        try:
+            super().to_fp16()
+        except ArgumentError as error:
+            self.say(f"to_fp16(): {error}. Training goes on in float32.")
+        return self
+
+    def purge(self, clear_opt: bool = True) -> Self:
+        """Free memory: here there is nothing to free but the optimizer."""
+        if clear_opt:
+            self.trainer.optimizer = None
+        return self
+
+    def destroy(self) -> None:
+        """Free memory."""
+        self.purge()
+
+    def fit_fc(
+        self, tot_epochs: int = 1, lr: Any = 3e-3, moms: Any = (0.95, 0.85), start_pct: float = 0.72, **how: Any
+    ) -> None:
+        """Train at a constant rate, then let it fall along a cosine."""
+        schedule = FlatCosine(len(self.data.train_dl) * tot_epochs, tuple(self.lr_range(lr)), start_pct, moms[0])
+        self.fit_schedule(tot_epochs, schedule, how.get("wd"), how.get("callbacks"))
+
+    # -- predictions --------------------------------------------------------------------------------------------
+
+    def get_preds(
+        self, ds_type: Any = DatasetType.Valid, activ: Any = None, with_loss: bool = False, *_: Any, **how: Any
+    ) -> list[Tensor]:
+        """Predict one part of the data; ``is_test`` is an older spelling, ``n_batch`` gives the first batches alone."""
+        wanted = DatasetType.Test if how.pop("is_test", False) is True or ds_type is True else ds_type
+        n_batch = how.pop("n_batch", None)
+        for name in ("pbar", "ordered"):
+            how.pop(name, None)
+        found = super().get_preds(wanted, activ, with_loss, **how)
+        return found if n_batch is None else [column[: n_batch * self.dl(wanted).batch_size] for column in found]
+
+    def predict(
+        self, item: Any, return_x: bool = False, batch_first: bool = True, with_dropout: bool = False, **how: Any
+    ) -> Any:
+        """Predict one picture."""
+        found = super().predict(item, **how)
+        return (item, *found) if return_x else found
+
+    def predict_with_mc_dropout(self, item: Any, with_dropout: bool = True, n_times: int = 10) -> list[Any]:
+        """Predict one picture several times with the network's dropout left on."""
+        dropouts = [m for m in self.model.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
+        x, _ = self.data.one_item(item)  # type: ignore[attr-defined]
+        found = []
+        for _ in range(n_times):
+            with eval_mode(self.model), torch.inference_mode():
+                for layer in dropouts:
+                    layer.train(with_dropout)
+                probs = self.activation(self.model(x).float().cpu())[0].clone()
+            decided = (probs >= 0.5).int().numpy() if self.data.is_multi else np.asarray(probs.argmax().item())
+            label = self.label_of(decided)
+            found.append((label, torch.tensor(label.data), probs))
+        return found
+
+    def backward(self, item: Any) -> tuple[Any, ...]:
+        """Predict one picture, and compute the gradients of its loss against the most probable class."""
+        x, _ = self.data.one_item(item)  # type: ignore[attr-defined]
+        out = self.model.eval()(x)
+        loss = self.loss_func(out, out.argmax(dim=1) if not self.data.is_multi else (out > 0).float())
+        loss.backward()
+        return out.detach(), loss.detach()
+
+
+class StopAfter(Callback):
+    """End a fit after some steps."""
+
+    def __init__(self, n_steps: int) -> None:
+        self.left = n_steps
+
+    def on_batch_end(self, trainer: Any, loss: Tensor) -> None:
+        """Count."""
+        self.left -= 1
+        if self.left == 0 and trainer.batch_no + 1 < trainer.n_batches:
+            trainer.stop_training = True
+
+    def on_epoch_end(self, trainer: Any, row: Any) -> None:
+        """End."""
+        trainer.stop_training = trainer.stop_training or self.left <= 0
+
+
+def begins_of(parts: Any) -> list[nn.Module]:
+    """Return the modules at which groups begin, of one module, several, or lists with the modules of each group."""
+    if isinstance(parts, nn.Module):
+        return [parts]
+    return [part if isinstance(part, nn.Module) else next(iter(part)) for part in parts]
+
+
+def cnn_learner(
+    data: Any,
+    base_arch: Any = None,
+    cut: Any = None,
+    pretrained: bool = True,
+    lin_ftrs: Sequence[int] | None = None,
+    ps: Any = 0.5,
+    custom_head: nn.Module | None = None,
+    split_on: Any = None,
+    bn_final: bool = False,
+    init: Any = nn.init.kaiming_normal_,
+    concat_pool: bool = True,
+    **options: Any,
+) -> Learner:
+    """Make a learner from a pretrained network with a new head; see ``onecycle.vision.cnn_learner``.
+
+    Its older keyword ``arch`` stands for ``base_arch``.
+    """
+    arch = options.pop("arch", base_arch)
+    given = {
+        "lin_ftrs": lin_ftrs, "ps": ps, "custom_head": custom_head, "split_on": split_on, "bn_final": bn_final,
+        "init": init, "concat_pool": concat_pool,
+    }  # fmt: skip
+    usual = {"lin_ftrs": None, "ps": 0.5, "custom_head": None, "split_on": None, "bn_final": False, "concat_pool": True}
+    said = {k: v for k, v in given.items() if v is not usual.get(k, nn.init.kaiming_normal_)}
+    for name in _IDLE:
+        options.pop(name, None)
+    return cnn.make_cnn_learner(Learner, data, arch, cut, pretrained, **said, **options)
+
+
+create_cnn = cnn_learner

@@ -1,0 +1,271 @@
+"""Callbacks and metrics written for fastai v1: each moment gets the state by name, and returns what it changes.
+
+``Adapter`` is one callback of onecycle's that calls them; what they return is carried out where the loop can do it, and
+refused by name where it cannot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable as Function
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from onecycle.errors import ArgumentError
+from onecycle.train import loop
+from onecycle.train.loop import Trainer
+
+__all__ = ["Callback", "LearnerCallback", "TrackerCallback", "add_metrics"]
+
+MOMENTS = (
+    *("train_begin", "epoch_begin", "batch_begin", "loss_begin", "backward_begin", "backward_end", "step_end"),
+    *("batch_end", "epoch_end", "train_end"),
+)
+
+
+class Callback:
+    """A callback in v1's protocol: every ``on_…`` takes the state by name, and may return a dict of changes to it."""
+
+    _order: ClassVar[int] = 0
+
+    def on_train_begin(self, **state: Any) -> Any:
+        """Before the first epoch."""
+
+    def on_epoch_begin(self, **state: Any) -> Any:
+        """Before an epoch."""
+
+    def on_batch_begin(self, **state: Any) -> Any:
+        """Before a batch: ``last_input``, ``last_target``."""
+
+    def on_loss_begin(self, **state: Any) -> Any:
+        """Before the loss: ``last_output``."""
+
+    def on_backward_begin(self, **state: Any) -> Any:
+        """Before the gradients: ``last_loss``."""
+
+    def on_backward_end(self, **state: Any) -> Any:
+        """After the gradients."""
+
+    def on_step_end(self, **state: Any) -> Any:
+        """After the update."""
+
+    def on_batch_end(self, **state: Any) -> Any:
+        """After a batch."""
+
+    def on_epoch_end(self, **state: Any) -> Any:
+        """After validation: ``last_metrics``."""
+
+    def on_train_end(self, **state: Any) -> Any:
+        """After the last epoch."""
+
+
+class LearnerCallback(Callback):
+    """A callback in v1's protocol that knows its learner."""
+
+    def __init__(self, learn: Any) -> None:
+        self.learn = learn
+
+
+class TrackerCallback(LearnerCallback):
+    """A callback that watches a column of the log.
+
+    Args:
+        learn: the learner.
+        monitor: name of the column.
+        mode: ``min``, ``max``, or ``auto``: smaller is better for losses and errors.
+    """
+
+    def __init__(self, learn: Any, monitor: str = "valid_loss", mode: str = "auto") -> None:
+        super().__init__(learn)
+        if mode not in ("auto", "min", "max"):
+            raise ArgumentError(f"mode is 'auto', 'min' or 'max'; received {mode!r}")
+        self.monitor, self.mode = monitor, mode
+        smaller = mode == "min" or (mode == "auto" and any(word in monitor for word in ("loss", "error")))
+        self.operator: Function[[Any, Any], Any] = np.less if smaller else np.greater
+        self.best = float("inf") if smaller else -float("inf")
+
+    def on_train_begin(self, **state: Any) -> Any:
+        """Start without a best value."""
+        self.best = float("inf") if self.operator is np.less else -float("inf")
+
+    def get_monitor_value(self) -> Any:
+        """Return the column's latest value; None where there is no such column."""
+        row = self.learn.recorder.rows[-1]
+        values = dict(
+            zip(self.learn.recorder.names[1:-1], (row.train_loss, row.valid_loss, *row.metrics), strict=False)
+        )
+        return values.get(self.monitor)
+
+
+def add_metrics(last_metrics: Sequence[Any], mets: Any) -> dict[str, list[Any]]:
+    """Return the change that adds one or several values to the metrics."""
+    return {"last_metrics": [*last_metrics, *(mets if isinstance(mets, (list, tuple)) else [mets])]}
+
+
+def snake(name: str) -> str:
+    """Return a class's name as v1 named attributes: ``MyThing`` → ``my_thing``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+class MetricOf:
+    """A metric of a callback in v1's protocol: it gets the whole validation set as one batch.
+
+    Args:
+        callback: with ``on_epoch_begin``, ``on_batch_end(last_output, last_target)`` and ``on_epoch_end``.
+    """
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback, self.begun = callback, False
+
+    @property
+    def name(self) -> str:
+        """The title of its column."""
+        return str(getattr(self.callback, "name", snake(type(self.callback).__name__)))
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Any:
+        state: dict[str, Any] = {"train": False, "last_output": logits, "last_target": targets, "last_metrics": []}
+        if not self.begun:
+            self.begun = True
+            self.callback.on_train_begin(**state)
+        self.callback.on_epoch_begin(**state)
+        self.callback.on_batch_end(**state)
+        changed = self.callback.on_epoch_end(**state) or {}
+        values = changed.get("last_metrics", [])
+        if not values:
+            raise ArgumentError(f"{self.name}.on_epoch_end returned no metric: return add_metrics(last_metrics, value)")
+        return values[-1]
+
+
+def as_metrics(metrics: Iterable[Any]) -> list[Any]:
+    """Return metrics that onecycle can call."""
+    return [MetricOf(m) if isinstance(m, Callback) else m for m in metrics]
+
+
+def told_apart(callbacks: Iterable[Any]) -> tuple[list[Callback], list[Any]]:
+    """Return those in v1's protocol, by their order, and the others."""
+    both = list(callbacks)
+    theirs = sorted((cb for cb in both if isinstance(cb, Callback)), key=lambda cb: getattr(cb, "_order", 0))
+    return theirs, [cb for cb in both if not isinstance(cb, Callback)]
+
+
+class Adapter(loop.Callback):
+    """Calls callbacks in v1's protocol at onecycle's moments.
+
+    Args:
+        callbacks: in their order.
+    """
+
+    order = 5
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self.callbacks = callbacks
+        self.state: dict[str, Any] = {}
+        self._hook: Any = None
+        self._loss: Any = None
+
+    def overrides(self, *moments: str) -> bool:
+        """Say whether one of the callbacks has a moment of its own."""
+        own = [(getattr(type(cb), f"on_{m}"), getattr(Callback, f"on_{m}")) for cb in self.callbacks for m in moments]
+        return any(mine is not usual for mine, usual in own)
+
+    def call(self, moment: str, trainer: Trainer) -> dict[str, Any]:
+        """Call one moment of all callbacks, and return what they changed.
+
+        Raises:
+            ArgumentError: they return something that is not in the state.
+        """
+        changes: dict[str, Any] = {}
+        for callback in self.callbacks:
+            returned = getattr(callback, f"on_{moment}")(**self.state)
+            for key, value in (returned or {}).items():
+                if key not in self.state:
+                    name = f"{type(callback).__name__}.on_{moment}"
+                    raise ArgumentError(f"{name} returned {key!r}, which is not in the state")
+                self.state[key] = changes[key] = value
+        if changes.get("stop_training") or changes.get("stop_epoch"):
+            trainer.stop_training = True
+        if changes.get("skip_step"):
+            trainer.skip_step = True
+        return changes
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Set up the state."""
+        names = list(trainer.recorder.metric_names)
+        self.state = {
+            "epoch": 0, "iteration": 0, "num_batch": 0, "n_epochs": 0, "skip_validate": False, "pbar": None,
+            "metrics": names, "metrics_names": names, "stop_training": False, "stop_epoch": False, "skip_step": False,
+            "skip_zero": False, "skip_bwd": False, "train": True, "last_input": None, "last_target": None,
+            "last_output": None, "last_loss": None, "smooth_loss": None, "last_metrics": [],
+        }  # fmt: skip
+        self.call("train_begin", trainer)
+        self._hook = trainer.network.register_forward_hook(self._keep_output)
+        if self.overrides("loss_begin", "backward_begin"):
+            self._loss, trainer.loss_func = trainer.loss_func, _Told(trainer.loss_func, self, trainer)
+
+    def _keep_output(self, network: nn.Module, inputs: Any, output: Any) -> None:
+        if network.training:
+            self.state["last_output"] = output
+
+    def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
+        """Tell them."""
+        self.state |= {"epoch": epoch, "num_batch": 0, "train": True, "stop_training": False}
+        self.call("epoch_begin", trainer)
+
+    def on_batch_begin(self, trainer: Trainer, batch: Any, rng: np.random.Generator) -> None:
+        """Tell them, and take another input or target."""
+        self.state |= {"last_input": batch.x, "last_target": batch.y, "skip_step": False, "stop_epoch": False}
+        self.state |= {"num_batch": trainer.batch_no}
+        changes = self.call("batch_begin", trainer)
+        batch.x, batch.y = changes.get("last_input", batch.x), changes.get("last_target", batch.y)
+
+    def on_backward_end(self, trainer: Trainer) -> None:
+        """Tell them."""
+        self.call("backward_end", trainer)
+
+    def on_batch_end(self, trainer: Trainer, loss: Tensor) -> None:
+        """Tell them."""
+        self.state |= {"last_loss": loss}
+        if self.overrides("step_end", "batch_end"):
+            self.state["smooth_loss"] = torch.tensor(trainer.recorder.last_loss())
+        self.call("step_end", trainer)
+        self.call("batch_end", trainer)
+        self.state["iteration"] += 1
+
+    def on_epoch_end(self, trainer: Trainer, row: Any) -> None:
+        """Tell them."""
+        self.state |= {"last_metrics": [row.valid_loss, *row.metrics], "train": False, "smooth_loss": row.train_loss}
+        self.call("epoch_end", trainer)
+
+    def on_train_end(self, trainer: Trainer) -> None:
+        """Tell them, and leave everything as it was."""
+        if self._hook is not None:
+            self._hook.remove()
+        if self._loss is not None:
+            trainer.loss_func, self._loss = self._loss, None
+        self.state["exception"] = False
+        self.call("train_end", trainer)
+
+
+class _Told:
+    """A loss that tells an adapter before it is computed, and after."""
+
+    def __init__(self, loss_func: Any, adapter: Adapter, trainer: Trainer) -> None:
+        self._loss_func, self._adapter, self._trainer = loss_func, adapter, trainer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loss_func, name)
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        adapter = self._adapter
+        if not outputs.requires_grad:  # validation
+            loss: Tensor = self._loss_func(outputs, targets)
+            return loss
+        adapter.state["last_output"] = outputs
+        outputs = adapter.call("loss_begin", self._trainer).get("last_output", outputs)
+        adapter.state["last_loss"] = self._loss_func(outputs, targets)
+        changed: Tensor = adapter.call("backward_begin", self._trainer).get("last_loss", adapter.state["last_loss"])
+        return changed

@@ -1,0 +1,217 @@
+"""fastai v1's learner, its callbacks and metrics in its own protocol, its functions and schedules."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from onecycle.data.labels.items import DatasetType
+from onecycle.errors import ArgumentError
+from onecycle.fastai1.networks.layers import simple_cnn
+from onecycle.fastai1.pictures.data import ImageDataBunch
+from onecycle.fastai1.training import functions
+from onecycle.fastai1.training import schedules as S
+from onecycle.fastai1.training.learner import Learner, cnn_learner, create_cnn
+from onecycle.fastai1.training.metrics import accuracy
+from onecycle.fastai1.training.protocol import Callback, LearnerCallback, TrackerCallback, add_metrics
+from onecycle.model.backbones import models
+from onecycle.train.metrics import KappaScore
+
+
+@pytest.fixture(scope="module")
+def data(colour_path):
+    path = {"folder": "train", "suffix": ".jpg"}
+    return ImageDataBunch.from_csv(colour_path, **path, size=16, bs=12, pixel_cache="memory").normalize()
+
+
+def learner(data, tmp_path, **options) -> Learner:
+    torch.manual_seed(0)
+    return Learner(data, simple_cnn((3, 8, 3)), silent=True, path=tmp_path, **options)
+
+
+class Notes(LearnerCallback):
+    """Writes down what it is told, and stops after two epochs."""
+
+    _order = -3
+
+    def __init__(self, learn):
+        super().__init__(learn)
+        self.said = []
+
+    def on_train_begin(self, metrics_names, n_epochs, **state):
+        self.said.append(("names", metrics_names))
+
+    def on_batch_begin(self, last_input, last_target, train, **state):
+        assert train
+        return {"last_input": last_input * 0.5}
+
+    def on_loss_begin(self, last_output, **state):
+        self.said.append(("output", tuple(last_output.shape)))
+
+    def on_backward_begin(self, last_loss, **state):
+        return {"last_loss": last_loss * 2}
+
+    def on_batch_end(self, iteration, num_batch, last_loss, **state):
+        self.said.append(("batch", iteration, num_batch))
+
+    def on_epoch_end(self, epoch, last_metrics, **state):
+        self.said.append(("epoch", epoch, len(last_metrics)))
+        return {"stop_training": epoch == 1}
+
+    def on_train_end(self, **state):
+        self.said.append(("end",))
+
+
+class Share(Callback):
+    """The share of right answers, counted batch by batch."""
+
+    def on_epoch_begin(self, **state):
+        self.hits = self.n = 0
+
+    def on_batch_end(self, last_output, last_target, **state):
+        self.hits += int((last_output.argmax(1) == last_target).sum())
+        self.n += len(last_target)
+
+    def on_epoch_end(self, last_metrics, **state):
+        return add_metrics(last_metrics, self.hits / self.n)
+
+
+def test_callbacks_and_metrics_in_v1s_protocol(data, tmp_path):
+    kappa = KappaScore()
+    kappa.weights = "quadratic"
+    learn = learner(data, tmp_path, metrics=[accuracy, Share(), kappa], callback_fns=Notes)
+    loss_func = learn.loss_func
+    learn.fit(5, 0.01)
+    assert learn.recorder.names == ["epoch", "train_loss", "valid_loss", "accuracy", "share", "kappa_score", "time"]
+    assert len(learn.recorder.rows) == 2
+    row = learn.recorder.rows[-1]
+    assert row.metrics[0] == pytest.approx(row.metrics[1])
+    said = learn.notes.said
+    assert said[0] == ("names", ["accuracy", "share", "kappa_score"])
+    assert [s for s in said if s[0] == "batch"] == [("batch", i, i % 4) for i in range(8)]
+    assert said.count(("output", (12, 3))) == 8
+    assert [s for s in said if s[0] in ("epoch", "end")] == [("epoch", 0, 4), ("epoch", 1, 4), ("end",)]
+    assert learn.loss_func is loss_func
+    assert learn.validate()[1] == row.metrics[0]
+
+
+def test_what_a_callback_changes_is_carried_out(data, tmp_path):
+    class Doubled(LearnerCallback):
+        def on_backward_begin(self, last_loss, **state):
+            return {"last_loss": last_loss * 3}
+
+    class Skips(LearnerCallback):
+        def on_backward_end(self, **state):
+            return {"skip_step": True}
+
+    once, doubled = (learner(data, tmp_path, callback_fns=fns) for fns in ([], [Doubled]))
+    for learn in (once, doubled):
+        learn.fit(1, 1e-4)
+    assert doubled.recorder.raw_losses[0] == pytest.approx(3 * once.recorder.raw_losses[0], rel=1e-5)
+    still = learner(data, tmp_path, callback_fns=[Skips])
+    before = [p.clone() for p in still.model.parameters()]
+    still.fit(1, 0.1)
+    assert all(torch.equal(a, b) for a, b in zip(before, still.model.parameters(), strict=True))
+
+
+def test_what_no_callback_may_change_is_named(data, tmp_path):
+    class Odd(LearnerCallback):
+        def on_batch_end(self, **state):
+            return {"learning_rate": 1}
+
+    with pytest.raises(ArgumentError, match=r"Odd\.on_batch_end returned 'learning_rate'"):
+        learner(data, tmp_path, callback_fns=Odd).fit(1)
+    with pytest.raises(ArgumentError, match="returned no metric"):
+        learner(data, tmp_path, metrics=[Callback()]).fit(1)
+
+
+def test_a_tracker_watches_a_column(data, tmp_path):
+    class Best(TrackerCallback):
+        def on_epoch_end(self, **state):
+            value = self.get_monitor_value()
+            if self.operator(value, self.best):
+                self.best = value
+
+    learn = learner(data, tmp_path, metrics=accuracy)
+    best = Best(learn, "accuracy", "max")
+    learn.fit(2, 0.01, callbacks=[best])
+    assert best.best == max(row.metrics[0] for row in learn.recorder.rows)
+
+
+def test_cnn_learner_takes_v1s_arguments(data, tmp_path):
+    learn = create_cnn(data, arch=models.resnet18, pretrained=False, silent=True, path=tmp_path)
+    assert isinstance(learn, Learner)
+    assert learn.network["head"] == {}
+    by_position = cnn_learner(data, models.resnet18, None, False, [64], 0.25, silent=True, path=tmp_path)
+    assert [m.p for m in by_position.model[1] if isinstance(m, nn.Dropout)] == [0.125, 0.25]
+    assert by_position.network["head"] == {"lin_ftrs": [64], "ps": 0.25}
+    learn.split(lambda model: (model[0][6], model[1]))
+    assert len(learn.layer_groups) == 3
+    learn.split([[*model] for model in (learn.model[0][:4], learn.model[0][4:], [learn.model[1]])])
+    assert len(learn.layer_groups) == 3
+    learn.freeze()
+    assert not any(p.requires_grad for p in learn.model[0][0].parameters())
+
+
+def test_predictions_and_free_functions(data, tmp_path):
+    learn = learner(data, tmp_path)
+    probs, targets = learn.get_preds()
+    free = functions.get_preds(
+        learn.model, learn.dl(DatasetType.Valid), activ=learn.activation, loss_func=learn.loss_func
+    )
+    assert torch.allclose(free[0], probs, atol=1e-6)
+    assert torch.equal(free[1], targets)
+    assert torch.allclose(free[2], learn.get_preds(with_loss=True)[2], atol=1e-5)
+    assert functions.validate(learn.model, learn.dl(), learn.loss_func) == pytest.approx(learn.validate()[0], abs=1e-6)
+    with functions.NoneReduceOnCPU(learn.loss_func) as each:
+        assert each(torch.zeros(2, 3), torch.tensor([0, 1])).tolist() == pytest.approx([math.log(3)] * 2)
+    assert len(learn.get_preds(n_batch=1)[0]) == 12
+    assert functions._loss_func2activ(learn.loss_func)(torch.zeros(1, 2)).tolist() == [[0.5, 0.5]]
+    xb, yb = next(iter(learn.dl()))
+    loss, n = functions.loss_batch(learn.model.eval(), xb, yb, learn.loss_func)
+    assert (float(loss.detach()), n) == (pytest.approx(learn.validate()[0], abs=1e-5), 12)
+    assert len(learn.predict_with_mc_dropout(data.valid_ds.x[0], n_times=2)) == 2
+    assert learn.backward(data.valid_ds.x[0])[0].shape == (1, 3)
+    functions.fit_one_cycle(learn, 1, 1e-3)
+    functions.lr_find(learn, num_it=5)
+
+
+def test_saving_with_v1s_keywords(data, tmp_path):
+    learn = learner(data, tmp_path)
+    learn.save("one")
+    assert learn.load("one", purge=False) is learn
+    assert learn.purge() is learn
+    assert learn.to_fp16(loss_scale=512.0, dynamic=True) is learn or torch.cuda.is_available()
+
+
+def test_phases_follow_each_other_as_in_v1(data, tmp_path):
+    learn = learner(data, tmp_path)
+    n = len(data.train_dl)
+    phases = [S.TrainingPhase(n).schedule_hp("lr", (0.1, 0.5)).schedule_hp("mom", 0.9)]
+    phases.append(S.TrainingPhase(n).schedule_hp("lr", (0.4, 0.1), anneal=S.annealing_cos))
+    learn.callbacks.append(S.GeneralScheduler(learn, phases))
+    learn.fit(3)
+    cos = [0.1 + 0.15 * (1 + math.cos(math.pi * i / n)) for i in range(1, n)]
+    # the first step of the second phase still runs at the end of the first; after the last the training stops
+    assert learn.recorder.lrs == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, *cos])
+    assert learn.recorder.moms[0] == 0.9
+
+
+def test_annealing():
+    assert S.annealing_linear(1, 3, 0.25) == 1.5
+    assert S.annealing_exp(1, 100, 0.5) == pytest.approx(10)
+    assert S.annealing_cos(2, 0, 0.5) == pytest.approx(1)
+    assert S.annealing_poly(2)(1, 0, 0.5) == 0.25
+    assert S.annealing_no(4, 9, 0.7) == 4
+    smooth = S.SmoothenValue(0.5)
+    for value in (1.0, 3.0):
+        smooth.add_value(value)
+    assert smooth.smooth == pytest.approx((0.25 + 1.5) / 0.75)
+    steps = S.Scheduler((0.0, 1.0), 2)
+    assert [steps.step(), steps.is_done, steps.step(), steps.is_done] == [0.5, False, 1.0, True]
+    assert [S.FlatCosine(8, (1.0,), 0.5).at(i).lrs[0] for i in (0, 3, 6)] == pytest.approx([1, 1, 0.5])
+    with pytest.raises(ArgumentError, match="'lr' and 'mom' here; received 'wd'"):
+        S.TrainingPhase(3).schedule_hp("wd", 0.1)

@@ -251,9 +251,8 @@ class ItemLists(SplitList):
         one = cols if isinstance(cols, (int, str)) else cols[0] if len(cols) == 1 else None
         cells = None if one is None else frame.iloc[:, one] if isinstance(one, int) else frame.get(one)
         first = None if cells is None or not len(cells) else cells.iloc[0]
-        made: LabelLists = super().label_from_df(
-            cols if one is None else one, **self._how(first, {"label_cls": label_cls, **how})
-        )  # type: ignore[assignment]
+        how = self._how(first, {"label_cls": label_cls, **how})
+        made: LabelLists = super().label_from_df(cols if one is None else one, **how)  # type: ignore[assignment]
         return made
 
     def label_from_func(self, func: Callable[[Any], object], label_cls: Any = None, **how: Any) -> LabelLists:

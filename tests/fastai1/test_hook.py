@@ -53,14 +53,14 @@ def test_the_star_of_vision_is_the_product_s_and_v1_s():
         "from fastai.metrics import error_rate as e1\n"
         "from fastai.callbacks import SaveModelCallback\n"
         "import fastai, onecycle.vision\n"
-        "print(error_rate is e1 is onecycle.vision.error_rate, ImageList is onecycle.vision.ImageList)\n"
+        "print(error_rate is e1, issubclass(ImageList, onecycle.vision.ImageList), URLs is onecycle.vision.URLs)\n"
         "print(__version__ == fastai.__version__ == '1.0.61', vision is fastai.vision, callbacks is fastai.callbacks)\n"
         "print(models is fastai.vision.models, models.resnet34.name, ifnone(None, 3), random.__name__, PIL.__name__)\n"
         "def f(path: PathOrStr, n: Tuple[int, int] = (1, 2)) -> Collection[Tensor]: return gc, math\n"
         "print(tensor(1, 2).tolist(), tensor(np.array([3], dtype='int32')).dtype, to_np(tensor([1.5])).dtype)\n"
     )
     assert out.splitlines() == [
-        "True True", "True True True", "True resnet34 3 random PIL", "[1, 2] torch.int64 float32",
+        "True True True", "True True True", "True resnet34 3 random PIL", "[1, 2] torch.int64 float32",
     ]  # fmt: skip
 
 

@@ -185,6 +185,7 @@ def fake_gpu() -> Iterator[FakeGpu]:
         "torch.cuda.synchronize": lambda *_: card.wait("synchronize"),
         "onecycle.data.bunch._checked_device": lambda device: torch.device(device or GPU),
         "torch.cuda.is_bf16_supported": lambda *_, **__: True,
+        "torch.cuda.get_device_capability": lambda *_: (9, 0),
         "torch.cuda.get_device_name": lambda *_: "a card in name only",
         "torch.cuda.get_rng_state": lambda *_: torch.zeros(1, dtype=torch.uint8),
         "torch.cuda.set_rng_state": lambda *_: None,

@@ -292,7 +292,11 @@ class FinderOverflow(Overflow):
 def test_what_cannot_be_had_is_said():
     with pytest.raises(ArgumentError, match=r"fp16' needs a CUDA GPU.*'cpu'.*'bf16'"):
         PrecisionOptions("fp16").check(CPU)
-    with pytest.raises(ArgumentError, match="precision is one of 'auto', 'fp32', 'bf16', 'fp16'; received 'half'"):
+    with pytest.raises(ArgumentError, match=r"tf32' needs a CUDA GPU.*'cpu' has no TF32"):
+        PrecisionOptions("tf32").check(CPU)
+    with pytest.raises(
+        ArgumentError, match="precision is one of 'auto', 'fp32', 'tf32', 'bf16', 'fp16'; received 'half'"
+    ):
         PrecisionOptions("half")
     with pytest.raises(ArgumentError, match="channels_last is True, False or None"):
         PrecisionOptions(channels_last="yes")

@@ -32,6 +32,7 @@ from onecycle.train.checkpoint import digest
 from onecycle.train.device.batch_split import BatchSplit
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.placement import Arriving
+from onecycle.train.device.precision import float32_products
 from onecycle.train.evaluate import Loader, eval_mode
 from onecycle.train.frozen import FeatureBatch, FeatureLoader, FeatureSet, SplitModel, empty_features, split_frozen
 from onecycle.train.loop import Callback
@@ -390,7 +391,7 @@ def _compute(fixed: nn.Module, viewed: Sequence[_Viewed], *, max_bytes: int, sil
     n_passes = sum((v.n_views - (v.plain is not None)) * v.loader.n_items for v in viewed)
     n_outputs = sum(v.n_views * v.loader.n_items for v in viewed)
     bar = nullcontext(lambda _: None) if silent else counting_bar("computing features", n_passes)
-    with keep_freed_memory(), eval_mode(fixed), plain_view(fixed), torch.no_grad(), bar as advance:
+    with keep_freed_memory(), eval_mode(fixed), plain_view(fixed), float32_products(), torch.no_grad(), bar as advance:
         example = viewed[0].loader.batch_at(0, 0).x[:EXAMPLES]
         shape = tuple(fixed(example).shape[1:])
         network = fuse_batchnorm(fixed, example)

@@ -482,7 +482,7 @@ class Learner:
 
     @property
     def precision(self) -> Choice:
-        """What was asked for: ``auto``, ``fp32``, ``bf16`` or ``fp16``; assigning it counts from the next fit on."""
+        """What was asked for, as ``auto`` or ``fp32`` (see ``LearnerOptions``); counts from the next fit on."""
         return self.speed.options.precision
 
     @precision.setter

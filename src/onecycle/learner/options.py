@@ -22,9 +22,9 @@ class LearnerOptions(TypedDict, total=False):
     train_bn: batch-norm layers of frozen groups go on training (True), unless ``precompute`` is on.
     precompute: train the head on features of the frozen body, computed once, of the plain pictures and this many
     augmented views (False; True: 3 where there are training transforms, else 0): see ``Learner.precompute``.
-    precision: ``auto`` measures before a fit whether bf16 (or, on a GPU, fp16) is faster than fp32 for this
-    network; or one of ``fp32``, ``bf16``, ``fp16``. Weights, losses and all that is reported are float32 in any
-    case. What was measured is remembered in the cache folder, and said at the first fit.
+    precision: ``auto`` measures before a fit whether bf16 (or, on a GPU, tf32 or fp16) is faster than fp32 for this
+    network; or one of ``fp32``, ``tf32``, ``bf16``, ``fp16``. Weights, losses and all that is reported are float32
+    in any case. What was measured is remembered in the cache folder, and said at the first fit.
     channels_last: layout of the activations; None measures.
     compile: send the network through ``torch.compile``; None: in long fits on a GPU, where that is faster. True works
     on a CPU too, where compiling takes a minute and a C++ compiler.

@@ -20,6 +20,7 @@ from onecycle.errors import ArgumentError
 from onecycle.learner.checks.misfits import check_labels
 from onecycle.model.levels import plain_view
 from onecycle.train.device.batch_split import BatchSplit
+from onecycle.train.device.precision import float32_products
 from onecycle.train.evaluate import eval_mode, evaluate
 from onecycle.train.losses import LossFunc, known_activation, per_item_loss
 
@@ -31,7 +32,7 @@ Activation = Callable[[torch.Tensor], torch.Tensor]
 
 def logits_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Run one batch ``(N, 3, H, W)`` through the model in evaluation mode; logits on the CPU."""
-    with eval_mode(model), torch.inference_mode():
+    with eval_mode(model), torch.inference_mode(), float32_products():
         logits = BatchSplit().forward(model, x).float().cpu()
     return logits.clone()
 

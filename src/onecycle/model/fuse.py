@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from onecycle.train.device.precision import float32_products
+
 TOLERANCE = 1e-4
 """Largest difference to the unfolded network, relative to its largest output (Lite0 at 224 px: 6e-6)."""
 
@@ -37,7 +39,7 @@ def fuse_batchnorm(model: nn.Module, example: Tensor) -> nn.Module:
         folded = copy.deepcopy(model).eval()
     except (RuntimeError, TypeError):  # such as tensors of a graph kept as attributes
         return model
-    with torch.no_grad():
+    with torch.no_grad(), float32_products():
         expected, pairs = _watch(folded, example)
         for conv, norm in pairs:
             _fold(folded, conv, norm)

@@ -70,7 +70,7 @@ def evaluate(
     split, chosen = BatchSplit(), precision or Precision()
     # For one batch (a single picture, say) giving the memory back would cost more than keeping it gains.
     memory = keep_freed_memory() if len(loader) > 1 else nullcontext()
-    with memory, eval_mode(model), torch.inference_mode():
+    with memory, eval_mode(model), torch.inference_mode(), chosen.arithmetic():
         for batch in loader:
             with chosen.autocast(batch.x.device):
                 logits = split.forward(model, batch.x)

@@ -351,12 +351,15 @@ class Trainer:
     def _forward_backward(self, batch: BatchLike, slices: Sequence[slice]) -> torch.Tensor:
         """Forward and backward, slice after slice; return the detached loss of the whole batch."""
         losses = []
-        for rows, share in zip(slices, loss_shares(self.loss_func, batch.y, slices), strict=True):
-            loss = self.loss_func(self._logits(batch.x[rows]), take_rows(batch.y, rows))
-            loss = loss if len(slices) == 1 else loss * share
-            weighted = loss if self.loss_weight == 1.0 else loss * self.loss_weight
-            (weighted if self.scaler is None else self.scaler.scale(weighted)).backward()  # type: ignore[no-untyped-call]
-            losses.append(loss.detach())
+        shares = loss_shares(self.loss_func, batch.y, slices)
+        with (self.precision or Precision()).arithmetic():
+            for rows, share in zip(slices, shares, strict=True):
+                loss = self.loss_func(self._logits(batch.x[rows]), take_rows(batch.y, rows))
+                loss = loss if len(slices) == 1 else loss * share
+                weighted = loss if self.loss_weight == 1.0 else loss * self.loss_weight
+                scaled = weighted if self.scaler is None else self.scaler.scale(weighted)
+                scaled.backward()  # type: ignore[no-untyped-call]
+                losses.append(loss.detach())
         return sum(losses[1:], losses[0])
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,7 @@ from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError, OnecycleWarning, warn
 from onecycle.model import cnn
 from onecycle.train.device.batch_split import is_out_of_memory
+from onecycle.train.device.precision import float32_products
 from onecycle.train.evaluate import eval_mode
 from onecycle.train.losses import ACTIVATIONS, known_activation
 
@@ -154,7 +155,7 @@ def check_outputs(model: nn.Module, x: Tensor, n_classes: int, activation: Any, 
         ArgumentError: it cannot take the picture, gives another number of outputs, or no probabilities.
     """
     try:
-        with eval_mode(model), torch.inference_mode():
+        with eval_mode(model), torch.inference_mode(), float32_products():
             outputs = model(x)
     except (RuntimeError, ValueError, TypeError) as error:
         if is_out_of_memory(error):
@@ -196,7 +197,7 @@ def warn_of_company(model: nn.Module, x: Tensor, outputs: Tensor) -> None:
         OnecycleWarning: they differ from call to call, or with what else is in the batch.
     """
     try:
-        with eval_mode(model), torch.inference_mode():
+        with eval_mode(model), torch.inference_mode(), float32_products():
             again, beside = model(x), model(torch.cat([x, 1 - x.flip(3)]))
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):  # two are too many; one was not
@@ -231,7 +232,7 @@ def _check_not_activated(model: nn.Module, x: Tensor, outputs: Tensor, activatio
         return
     twice = activation is ACTIVATIONS["softmax"] and outputs.shape[1] > 1 and abs(float(outputs.sum()) - 1) < 1e-4
     if activation is ACTIVATIONS["sigmoid"]:
-        with eval_mode(model), torch.inference_mode():
+        with eval_mode(model), torch.inference_mode(), float32_products():
             far = torch.cat([model(x * scale) for scale in (-100.0, 100.0)])
         twice = bool(((far >= 0) & (far <= 1)).all()) and bool((far != outputs).any())
     if twice:

@@ -30,6 +30,7 @@ from onecycle.model.levels import LevelNorm, reads_levels
 from onecycle.model.tag_sets import TagSets
 from onecycle.text import by_place, plural
 from onecycle.train.device.machine import free_device_bytes
+from onecycle.train.device.precision import float32_products
 from onecycle.train.evaluate import Loader, validate
 from onecycle.train.frozen import FeatureLoader
 from onecycle.train.log.progress import Progress
@@ -116,7 +117,8 @@ def solve(
     norm, linear = trainer.head[0], trainer.head[1]
     callbacks = sorted(callbacks, key=lambda cb: cb.order)
     has_valid = valid_loader is not None and len(valid_loader) > 0
-    with trainer.running(recorder, progress=progress, callbacks=callbacks, validated=has_valid):
+    running = trainer.running(recorder, progress=progress, callbacks=callbacks, validated=has_valid)
+    with running, float32_products():
         progress.start(recorder.names, 1)
         trainer.epochs_done += 1
         features = train_loader.features

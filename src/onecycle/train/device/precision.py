@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
 from onecycle.errors import ArgumentError
 
-Dtype = Literal["fp32", "bf16", "fp16"]
-Choice = Literal["auto", "fp32", "bf16", "fp16"]
+Dtype = Literal["fp32", "tf32", "bf16", "fp16"]
+"""``tf32`` is float32 whose products have 10 bits of mantissa."""
 
-_TORCH: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+Choice = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+
+_FIRST_WITH_TF32 = 8
+"""Compute capability of the first GPUs that have it (Ampere); torch lets convolutions use it unless told not to."""
+
+_TORCH: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,14 @@ class Precision:
     reason: str = ""  # why this was chosen, for people
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
-        """Return the context in which the network runs; without effect for fp32."""
-        if self.dtype == "fp32":
+        """Return the context in which the network runs; without effect for float32."""
+        if self.dtype not in _TORCH:
             return nullcontext()
         return torch.autocast(device.type, dtype=_TORCH[self.dtype])
+
+    def arithmetic(self) -> AbstractContextManager[None]:
+        """Return the context of forward and backward pass, in which float32 is TF32 where that was chosen alone."""
+        return float32_products("tf32" if self.dtype == "tf32" else "ieee")
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -59,7 +69,7 @@ class PrecisionOptions:
         ArgumentError: an unknown precision.
     """
 
-    precision: Choice = "auto"  # auto measures; or one of fp32, bf16, fp16 (only on a GPU)
+    precision: Choice = "auto"  # auto measures; or one of fp32, bf16, tf32 and fp16 (only on a GPU)
     channels_last: bool | None = None  # None measures
     compile: bool | None = None  # None: only on a GPU where it helps, in a fit of ten minutes or more
 
@@ -83,6 +93,8 @@ class PrecisionOptions:
                 f"precision='fp16' needs a CUDA GPU, and the data goes to {str(device)!r}: elsewhere half floats are "
                 "slower than fp32 and lose small gradients; use 'auto', which takes bf16 where it is faster, or 'bf16'"
             )
+        if self.precision == "tf32" and not has_tf32(device):
+            raise ArgumentError(f"precision='tf32' needs a CUDA GPU of 2020 or later; {str(device)!r} has no TF32")
         if self.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
             raise ArgumentError("this GPU has no bf16; use precision='fp16' or 'auto'")
 
@@ -91,12 +103,42 @@ class PrecisionOptions:
         if self.precision != "auto":
             return [self.precision]
         if device.type == "cuda":
-            return ["fp32", "bf16", "fp16"] if torch.cuda.is_bf16_supported(False) else ["fp32", "fp16"]
+            tf32: list[Dtype] = ["tf32"] if has_tf32(device) else []
+            bf16: list[Dtype] = ["bf16"] if torch.cuda.is_bf16_supported(False) else []
+            return ["fp32", *tf32, *bf16, "fp16"]
         return ["fp32", "bf16"] if device.type == "cpu" and cpu_has_bf16() else ["fp32"]
 
     def layouts(self) -> list[bool]:
         """The values of ``channels_last`` to choose from."""
         return [True, False] if self.channels_last is None else [self.channels_last]
+
+
+def has_tf32(device: torch.device) -> bool:
+    """Say whether a device can multiply float32 with fewer bits."""
+    is_nvidia = device.type == "cuda" and torch.version.hip is None
+    return is_nvidia and torch.cuda.get_device_capability(device)[0] >= _FIRST_WITH_TF32
+
+
+@contextmanager
+def float32_products(how: Literal["ieee", "tf32"] = "ieee") -> Iterator[None]:
+    """Have GPUs multiply float32 exactly inside (``ieee``), or with 10 bits of mantissa; afterwards as before.
+
+    torch lets convolutions of float32 use TF32 by itself, with errors of 1e-3 of the result where float32 has 1e-7. All
+    that is reported, kept or compared is computed inside this; on other devices it has no effect.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    if hasattr(cudnn, "conv"):  # torch 2.9 and later
+        settings: list[tuple[Any, str, Any]] = [(m, "fp32_precision", how) for m in (cudnn.conv, cudnn.rnn, matmul)]
+    else:
+        settings = [(m, "allow_tf32", how == "tf32") for m in (cudnn, matmul)]
+    before = [getattr(module, name) for module, name, _ in settings]
+    try:
+        for module, name, value in settings:
+            setattr(module, name, value)
+        yield
+    finally:
+        for (module, name, _), value in zip(settings, before, strict=True):
+            setattr(module, name, value)
 
 
 def cpu_has_bf16() -> bool:

@@ -249,10 +249,11 @@ class _Trial:
         """Seconds of one forward and backward pass."""
         _wait_for(x.device)
         start = time.perf_counter()
-        with precision.autocast(x.device):
-            logits = call(x)
-        loss = self.loss_func(logits.float(), self.y)
-        loss.backward()  # type: ignore[no-untyped-call]
+        with precision.arithmetic():
+            with precision.autocast(x.device):
+                logits = call(x)
+            loss = self.loss_func(logits.float(), self.y)
+            loss.backward()  # type: ignore[no-untyped-call]
         self.network.zero_grad(set_to_none=True)
         _wait_for(x.device)
         return time.perf_counter() - start

@@ -188,7 +188,7 @@ def test_on_a_processor_batches_are_handed_on_as_they_are():
             asked.append(i)
             yield FakeBatch(i, [])
 
-    for i, batch in enumerate(_on_device(batches(), torch.device("cpu"))):
+    for i, batch in enumerate(_on_device(batches(), torch.device("cpu"), lambda batch: [batch])):
         assert batch.number == i
         assert asked == list(range(i + 1))
 
@@ -198,7 +198,7 @@ class FakeBatch:
 
     def __init__(self, number: int, log: list[str]) -> None:
         self.number, self.log = number, log
-        self.pixels = self.y = self
+        self.x = self.y = self
 
     def to(self, device: torch.device) -> FakeBatch:
         self.log.append(f"copy {self.number}")
@@ -223,18 +223,22 @@ class FakeStream:
 
 def test_to_a_gpu_a_batch_goes_while_the_one_before_is_in_use(monkeypatch):
     log: list[str] = []
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: FakeStream("copies", log))
+    monkeypatch.setattr("onecycle.data.batches._copy_stream", lambda device: FakeStream("copies", log))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: FakeStream("network", log))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    for batch in _on_device(iter([FakeBatch(i, log) for i in range(3)]), torch.device("cuda")):
+
+    def finish(batch):
+        log.append(f"finish {batch.number}")
+        return [batch]
+
+    for batch in _on_device(iter([FakeBatch(i, log) for i in range(3)]), torch.device("cuda"), finish):
         log.append(f"use {batch.number}")
     assert log == [
-        "copy 0",
-        "copy 1",
-        *["network waits for copy 0", "keep 0 for network", "keep 0 for network", "use 0"],
-        "copy 2",
-        *["network waits for copy 1", "keep 1 for network", "keep 1 for network", "use 1"],
-        *["network waits for copy 2", "keep 2 for network", "keep 2 for network", "use 2"],
+        *["copy 0", "finish 0", "copy 1", "finish 1"],
+        *["network waits for finish 0", "keep 0 for network", "keep 0 for network", "use 0"],
+        *["copy 2", "finish 2"],
+        *["network waits for finish 1", "keep 1 for network", "keep 1 for network", "use 1"],
+        *["network waits for finish 2", "keep 2 for network", "keep 2 for network", "use 2"],
     ]
 
 

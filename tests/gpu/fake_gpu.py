@@ -90,7 +90,8 @@ class FakeGpu(TorchDispatchMode):
         made = [t for t in tree_leaves(outputs) if isinstance(t, torch.Tensor)]
         if name in ("aten._to_copy.default", "aten.copy_.default"):
             self._copied(func, args, kwargs, made[0])
-        self._count(func, name, cards, made)
+        read = [t for t in cards if t is not kwargs.get("out")]
+        self._count(func, name, read, made)
         return outputs
 
     def _look_at_indices(self, name: str, args: Sequence[Any]) -> None:
@@ -116,13 +117,13 @@ class FakeGpu(TorchDispatchMode):
         """Say whether a tensor lies in memory that was pinned."""
         return tensor.untyped_storage().data_ptr() in self.pinned
 
-    def _count(self, func: Any, name: str, cards: list[torch.Tensor], made: list[torch.Tensor]) -> None:
+    def _count(self, func: Any, name: str, read: list[torch.Tensor], made: list[torch.Tensor]) -> None:
         is_view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
         kind, operation = name.split(".")[:2]
         if is_view or kind == "prim" or operation.startswith(("empty", "new_empty", "detach", "lift", "_unsafe_view")):
             return
         self.operations.append(name)
-        self.n_bytes += sum(_n_bytes(t) for t in [*cards, *(t for t in made if t.device.type == "cuda")])
+        self.n_bytes += sum(_n_bytes(t) for t in [*read, *(t for t in made if t.device.type == "cuda")])
 
 
 def _n_bytes(t: torch.Tensor) -> int:

@@ -3,8 +3,9 @@
 The order of samples and every random draw are functions of (seed, epoch, step) and of nothing else,
 so a run is repeatable, resumable at any step and the same for any number of loading threads.
 
-While the network works on one batch, a thread gathers the next ones. To a GPU they go from pinned memory one batch
-ahead, on a stream of their own, and are augmented there; a processor augments in chunks that stay in its cache.
+While the network works on one batch, a thread gathers the next ones and makes their draws. To a GPU they go from pinned
+memory, and are augmented there one batch ahead, on a stream of their own; a processor augments in chunks that stay in
+its cache.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from onecycle.data.augment.draws import Draws
+from onecycle.data.augment.on_device import Prepared, transformed
 from onecycle.data.augment.threads import chunk_length, in_threads
 from onecycle.data.datasets import ImageDataset
 from onecycle.data.pixels.resize import ResizeSpec, centre_window
@@ -67,6 +70,13 @@ class Batch:
         return 2
 
 
+View = tuple["BatchAugmenter | None", int]
+"""What augments the pictures of a batch, and the epoch of its draws."""
+
+DrawnView = tuple["BatchAugmenter", Draws | Prepared]
+"""What augments, and what it drew; for a GPU what follows from that."""
+
+
 @dataclass(frozen=True)
 class _Gathered:
     """A batch before augmentation: pixels uint8 ``(n, 3, H, W)``, sizes ``(n, 2)`` of the pictures in it, targets."""
@@ -75,38 +85,54 @@ class _Gathered:
     shapes: np.ndarray
     y: torch.Tensor
     positions: np.ndarray
+    views: tuple[DrawnView, ...] = ()  # to make of it; none is the evaluation preprocess
 
     def pinned(self) -> _Gathered:
-        return replace(self, pixels=self.pixels.pin_memory(), y=self.y.pin_memory())
+        return self._each(torch.Tensor.pin_memory)
 
     def to(self, device: torch.device) -> _Gathered:
-        pixels, y = (t.to(device, non_blocking=True) for t in (self.pixels, self.y))
-        return replace(self, pixels=pixels, y=y)
+        return self._each(lambda t: t.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> _Gathered:
+        views = tuple((augmenter, d.each(change) if isinstance(d, Prepared) else d) for augmenter, d in self.views)
+        return replace(self, pixels=change(self.pixels), y=change(self.y), views=views)
 
 
-def _on_device(batches: Iterator[_Gathered], device: torch.device) -> Iterator[_Gathered]:
-    """Return the batches in their order, each on the device; to a GPU the next one is on its way meanwhile.
+Finish = Callable[[_Gathered], list[Batch]]
+"""Makes the views of a batch that is on its device."""
 
-    There the copies (of pinned batches) run on a stream of their own, beside the network's work. The stream that uses a
-    batch waits for that batch's copy alone, and its memory is not given to another batch before it is done with it.
+
+def _on_device(batches: Iterator[_Gathered], device: torch.device, finish: Finish) -> Iterator[Batch]:
+    """Return finished batches in their order; on a GPU the next one is sent and finished meanwhile.
+
+    There that runs (from pinned memory) on a stream of its own, beside the network's work. The stream that uses a batch
+    waits for that batch alone, and its memory is not given to another batch before it is done with it.
     """
     if device.type != "cuda":
-        yield from (batch.to(device) for batch in batches)
+        for gathered in batches:
+            yield from finish(gathered.to(device))
         return
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    sent: deque[tuple[_Gathered, torch.cuda.Event]] = deque()
+    stream = _copy_stream(device)
+    made: deque[tuple[list[Batch], torch.cuda.Event]] = deque()
     for batch in chain(batches, [None]):
         if batch is not None:
             with torch.cuda.stream(stream):
-                moved = batch.to(device)
-            sent.append((moved, stream.record_event()))
-        while len(sent) > (batch is not None):  # the latest one stays on its way, until there are no more
-            ready, arrived = sent.popleft()
+                views = finish(batch.to(device))
+            made.append((views, stream.record_event()))
+        while len(made) > (batch is not None):  # the latest one stays in the making, until there are no more
+            ready, finished = made.popleft()
             user = torch.cuda.current_stream(device)
-            user.wait_event(arrived)
-            ready.pixels.record_stream(user)
-            ready.y.record_stream(user)
-            yield ready
+            user.wait_event(finished)
+            for view in ready:
+                view.x.record_stream(user)
+                view.y.record_stream(user)
+            yield from ready
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the one stream on which the batches of a GPU are made."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def check_stats(stats: Sequence[Sequence[float]]) -> Stats:
@@ -203,52 +229,68 @@ class BatchLoader:
 
     def batch_at(self, epoch: int, step: int) -> Batch:
         """Make one batch of one epoch, without the others."""
-        batch = self._gather(self.order(epoch)[step * self.bs : (step + 1) * self.bs], self.augmenter is None)
-        return self._finish(batch.to(self.device), self.augmenter, epoch, step)
+        positions = self.order(epoch)[step * self.bs : (step + 1) * self.bs]
+        batch = self._gather(positions, step, [(self.augmenter, epoch)])
+        return self._finish(batch.to(self.device))[0]
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, augmenter = self.epoch, self.augmenter
-        for step, batch in enumerate(self._gathered(epoch, augmenter is None)):
-            yield self._finish(batch, augmenter, epoch, step)
+        return self._batches(self.epoch, [(self.augmenter, self.epoch)])
 
     def views(self, augmenters: Sequence[BatchAugmenter]) -> Iterator[Batch]:
         """Yield each batch of this epoch once for each augmenter in turn; its pixels are gathered once.
 
         View number ``v`` is what an iteration of epoch ``v`` with ``augmenters[v]`` gives for these pictures.
         """
-        for step, batch in enumerate(self._gathered(self.epoch, False)):
-            for view, augmenter in enumerate(augmenters):
-                yield self._finish(batch, augmenter, view, step)
+        return self._batches(self.epoch, [(augmenter, view) for view, augmenter in enumerate(augmenters)])
 
-    def _gathered(self, epoch: int, windowed: bool) -> Iterator[_Gathered]:
-        """Return an epoch's batches on the device; a thread gathers the next ones meanwhile."""
+    def _batches(self, epoch: int, views: Sequence[View]) -> Iterator[Batch]:
+        """Return an epoch's batches on the device, each in all views; a thread gathers the next ones meanwhile."""
         order = self.order(epoch)
         chunks = [order[i : i + self.bs] for i in range(0, len(order), self.bs)]
         with ThreadPoolExecutor(1) as ahead:
-            waiting = deque(ahead.submit(self._gather, p, windowed) for p in chunks[:_BATCHES_AHEAD])
+            waiting = deque(ahead.submit(self._gather, p, i, views) for i, p in enumerate(chunks[:_BATCHES_AHEAD]))
 
             def gathered() -> Iterator[_Gathered]:
                 for step in range(len(chunks)):
                     batch = waiting.popleft().result()
-                    if step + _BATCHES_AHEAD < len(chunks):
-                        waiting.append(ahead.submit(self._gather, chunks[step + _BATCHES_AHEAD], windowed))
+                    following = step + _BATCHES_AHEAD
+                    if following < len(chunks):
+                        waiting.append(ahead.submit(self._gather, chunks[following], following, views))
                     yield batch
 
-            yield from _on_device(gathered(), self.device)
+            yield from _on_device(gathered(), self.device, self._finish)
 
-    def _gather(self, positions: np.ndarray, windowed: bool) -> _Gathered:
-        """Collect the pixels of some pictures on the CPU: the evaluation window, or all that is stored."""
+    def _gather(self, positions: np.ndarray, step: int, views: Sequence[View]) -> _Gathered:
+        """Collect the pixels of some pictures on the CPU, the evaluation window or all that is stored, and draw."""
         rows = self.dataset.rows[positions]
-        if windowed:
+        if all(augmenter is None for augmenter, _ in views):
             spec = self.dataset.store.spec
             pictures = [centre_window(p, spec) for p in self.dataset.store.read_many(rows)]
             shapes = np.array([p.shape[:2] for p in pictures], dtype=np.int64)
             self.check_one_shape(shapes, rows)
             pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+            drawn: tuple[DrawnView, ...] = ()
         else:
             pixels, shapes = self.dataset.store.gather(rows)
-        batch = _Gathered(pixels, shapes, self.dataset.targets[positions], positions)
+            canvas = pixels.shape[2], pixels.shape[3]
+            drawn = tuple((a, self._draw(a, e, step, shapes, canvas, rows)) for a, e in views if a is not None)
+        batch = _Gathered(pixels, shapes, self.dataset.targets[positions], positions, drawn)
         return batch.pinned() if self.device.type == "cuda" else batch
+
+    def _draw(
+        self,
+        augmenter: BatchAugmenter,
+        epoch: int,
+        step: int,
+        shapes: np.ndarray,
+        canvas: tuple[int, int],
+        rows: np.ndarray,
+    ) -> Draws | Prepared:
+        """Draw the transforms of a batch, and work out what follows from them where the batch goes to a GPU."""
+        if augmenter.size is None:
+            self.check_one_shape(shapes, rows)
+        draws = augmenter.draw(np.random.default_rng([self.seed, epoch, _AUGMENT, step]), shapes)
+        return draws if self.device.type == "cpu" else augmenter.prepare(draws, shapes, canvas)
 
     def check_one_shape(self, shapes: np.ndarray, rows: np.ndarray) -> None:
         """Refuse rows of the store whose shapes, int ``(n, 2)``, differ: they make no batch.
@@ -265,18 +307,19 @@ class BatchLoader:
                 f"pass {option('size', 224)}, say"
             )
 
-    def _finish(self, batch: _Gathered, augmenter: BatchAugmenter | None, epoch: int, step: int) -> Batch:
-        """Augment on the device, scale to float and normalise."""
+    def _finish(self, batch: _Gathered) -> list[Batch]:
+        """Augment on the device, scale to float and normalise; one batch a view."""
+        return [self._view(batch, view) for view in batch.views or (None,)]
+
+    def _view(self, batch: _Gathered, view: DrawnView | None) -> Batch:
         normalise = None if self.stats is None else partial(normalise_, stats=self.stats)
         inside = None if self.dl_tfms else normalise  # with each chunk of the batch, while it is in the cache
-        if augmenter is None:
+        if view is None:
             x = to_float(batch.pixels, then=inside)
+        elif isinstance(view[1], Prepared):
+            x = transformed(batch.pixels, view[1], then=inside)
         else:
-            if augmenter.size is None:
-                self.check_one_shape(batch.shapes, self.dataset.rows[batch.positions])
-            rng = np.random.default_rng([self.seed, epoch, _AUGMENT, step])
-            draws = augmenter.draw(rng, batch.shapes)
-            x = augmenter.apply(batch.pixels, batch.shapes, draws, then=inside)
+            x = view[0].apply(batch.pixels, batch.shapes, view[1], then=inside)
         y = batch.y.clone() if self.dl_tfms else batch.y  # a transform may write into it, and views share it
         for transform in self.dl_tfms:
             x, y = _transformed(transform, x, y)
@@ -351,8 +394,13 @@ def to_float(pixels: torch.Tensor, then: PixelFunction | None = None) -> torch.T
 
 def normalise_(x: torch.Tensor, stats: Stats) -> torch.Tensor:
     """Subtract the means and divide by the deviations, in place; ``x`` is float ``(n, 3, H, W)``."""
-    # Made on the CPU and sent along: a tensor made on a GPU from a list would wait for the device.
-    mean, std = (torch.tensor(values, dtype=x.dtype).to(x.device, non_blocking=True) for values in stats)
+    if x.device.type != "cpu":  # one pass; made on the CPU and sent along, as one made there from a list would wait
+        factors = torch.tensor(
+            [[1 / s for s in stats[1]], [-m / s for m, s in zip(*stats, strict=True)]], dtype=x.dtype
+        )
+        scale, shift = factors.to(x.device, non_blocking=True)[..., None, None]
+        return torch.addcmul(shift, x, scale, out=x)
+    mean, std = (torch.tensor(values, dtype=x.dtype) for values in stats)
     if x.is_contiguous(memory_format=torch.channels_last):
         # Whole rows against one row of constants: 3 channels at a time keep a processor's vector units idle.
         n, channels, height, width = x.shape

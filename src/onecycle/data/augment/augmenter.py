@@ -5,7 +5,8 @@ whose view moves whole pixels only (flips, quarter turns, windows) are copied, n
 validation, which only cuts a window, gets exactly the pixels that are there.
 
 A processor works through a batch a few pictures at a time, so that all passes over them find them in its cache, and
-puts pictures together that need the same passes; what that gains is said in ``threads``. A GPU takes the whole batch.
+puts pictures together that need the same passes; what that gains is said in ``threads``. A GPU takes the whole batch:
+see ``on_device``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from onecycle.data.augment import warp
-from onecycle.data.augment.draws import Bools, Draws, Jitter, crop_size, draw_batch
+from onecycle.data.augment.draws import Bools, Draws, crop_size, draw_batch
+from onecycle.data.augment.on_device import (
+    LOGIT_EPS,
+    NEAREST_HORIZON,
+    Prepared,
+    channel_noise,
+    jitter_shifts,
+    transformed,
+)
 from onecycle.data.augment.threads import chunk_length, in_threads
 from onecycle.data.augment.transforms import PADDING_MODES, Size, Transforms, crop_pad, flatten
 from onecycle.data.augment.warp import Floats, Ints
@@ -28,9 +37,7 @@ from onecycle.errors import ArgumentError
 from onecycle.text import option
 
 MODES = ("bilinear", "nearest", "bicubic")
-LOGIT_EPS = 1e-7  # pixels are kept this far from 0 and 1 before they pass through logit, as in fastai v1
 WHOLE_PIXEL_TOLERANCE_PX = 1e-3
-NEAREST_HORIZON = 1e-4  # of the perspective denominator: positions behind the viewer are pushed far away instead
 
 PixelFunction = Callable[[torch.Tensor], object]
 """Changes float pixels (n, 3, h, w) in place, each picture on its own."""
@@ -104,9 +111,10 @@ class BatchAugmenter:
         """
         checked = _checked_shapes(shapes)
         _check_batch(pixels, checked, draws)
-        maps = warp.to_pixels(draws.matrices, checked, draws.size)
-        jittered = np.any([j.spread.any(axis=(1, 2)) for j in draws.jitter], axis=0)
-        whole = _moves_whole_pixels(maps, draws.size) & ~jittered
+        if pixels.device.type != "cpu":
+            prepared = self.prepare(draws, checked, (pixels.shape[2], pixels.shape[3]))
+            return transformed(pixels, prepared.each(lambda t: t.to(pixels.device, non_blocking=True)), then)
+        maps, whole = _whole_pixels(draws, checked)
 
         def finished(rows: Ints) -> torch.Tensor:
             """Do all that is to do with some pictures: all of them move whole pixels or none, are lit or none."""
@@ -114,7 +122,7 @@ class BatchAugmenter:
             seen = pixels
             if len(rows) < len(pixels):
                 # Channels last, as they lie in memory, whole pictures are copied in one go: 10 µs each instead of 100.
-                taken = pixels.permute(0, 2, 3, 1).index_select(0, _rows(rows, pixels.device))
+                taken = pixels.permute(0, 2, 3, 1).index_select(0, torch.from_numpy(rows))
                 seen = taken.permute(0, 3, 1, 2)
             if whole[rows[0]]:
                 chunk = _copy(seen, shape, maps[rows], draws.size, self.padding_mode)
@@ -126,6 +134,20 @@ class BatchAugmenter:
             return chunk
 
         return _in_chunks(whole * 2 + draws.lit, finished, pixels, draws.size)
+
+    def prepare(self, draws: Draws, shapes: NDArray[np.integer], canvas: tuple[int, int]) -> Prepared:
+        """Work out what a GPU needs to apply draws, on the CPU.
+
+        Args:
+            draws: for N pictures.
+            shapes: (N, 2) rows and columns of the pictures.
+            canvas: rows and columns of the pixels that they lie in.
+        """
+        checked = _checked_shapes(shapes)
+        maps, whole = _whole_pixels(draws, checked)
+        window = _common_window(np.round(maps).astype(np.int64), checked, draws.size) if whole.all() else None
+        how = {"mode": self.mode, "padding_mode": self.padding_mode}
+        return Prepared.of(draws, checked, canvas, window=window, **how)
 
     def __call__(self, pixels: torch.Tensor, shapes: NDArray[np.integer], rng: np.random.Generator) -> torch.Tensor:
         """Draw and apply."""
@@ -139,32 +161,30 @@ def _in_chunks(
     kind: Ints, make: Callable[[Ints], torch.Tensor], pixels: torch.Tensor, size: tuple[int, int]
 ) -> torch.Tensor:
     """Make pictures of one kind together, a few at a time on a processor; return them all in their order."""
-    shape, device = (len(pixels), pixels.shape[1], *size), pixels.device
-    at_once = chunk_length(len(pixels), 4 * math.prod(shape[1:])) if device.type == "cpu" else len(pixels)
+    shape = (len(pixels), pixels.shape[1], *size)
+    at_once = chunk_length(len(pixels), 4 * math.prod(shape[1:]))
     groups = [np.flatnonzero(kind == k) for k in np.unique(kind)]
     chunks = [g[i : i + at_once] for g in groups for i in range(0, len(g), at_once)]
     if len(chunks) == 1:
         return make(chunks[0])
-    out = torch.empty(shape, device=device, memory_format=torch.channels_last)
+    out = torch.empty(shape, memory_format=torch.channels_last)
 
     def put(rows: Ints) -> None:
         for row, picture in zip(rows.tolist(), make(rows), strict=True):
             out[row].copy_(picture)
 
-    if device.type == "cpu":
-        in_threads(chunks, put)
-        return out
-    for rows in chunks:
-        out[_rows(rows, device)] = make(rows)
+    in_threads(chunks, put)
     return out
 
 
 # ---- geometry ----
 
 
-def _rows(rows: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Row numbers on the device, without waiting for it."""
-    return torch.from_numpy(rows).to(device, non_blocking=True)
+def _whole_pixels(draws: Draws, shapes: Ints) -> tuple[Floats, Bools]:
+    """Return the matrices from output to input pixels, (N, 3, 3), and which pictures they only copy, (N,)."""
+    maps = warp.to_pixels(draws.matrices, shapes, draws.size)
+    jittered = np.any([j.spread.any(axis=(1, 2)) for j in draws.jitter], axis=0)
+    return maps, _moves_whole_pixels(maps, draws.size) & ~jittered
 
 
 def _moves_whole_pixels(maps: Floats, size: tuple[int, int]) -> Bools:
@@ -181,17 +201,24 @@ def _moves_whole_pixels(maps: Floats, size: tuple[int, int]) -> Bools:
 def _copy(pixels: torch.Tensor, shapes: Ints, maps: Floats, size: tuple[int, int], padding_mode: str) -> torch.Tensor:
     """Copy whole pixels; ``maps`` run from output to input pixels."""
     whole = np.round(maps).astype(np.int64)
-    row, col = int(whole[0, 1, 2]), int(whole[0, 0, 2])
-    shift = np.array([[1, 0, col], [0, 1, row], [0, 0, 1]])
-    end = np.array([row + size[0], col + size[1]])
-    if (whole == shift).all() and min(row, col) >= 0 and (end <= shapes).all():
-        return pixels[:, :, row : end[0], col : end[1]].float().div_(255)
-    if pixels.device.type == "cpu" and _stays_inside(whole, shapes, size):
+    window = _common_window(whole, shapes, size)
+    if window is not None:
+        row, col = window
+        return pixels[:, :, row : row + size[0], col : col + size[1]].float().div_(255)
+    if _stays_inside(whole, shapes, size):
         out = torch.empty((len(pixels), pixels.shape[1], *size), memory_format=torch.channels_last)
         for i in range(len(pixels)):
             out[i] = _turned(pixels[i : i + 1], whole[i], size)[0]
         return out.div_(255)
     return _gather(pixels, shapes, whole, size, padding_mode).float().div_(255)
+
+
+def _common_window(whole: Ints, shapes: Ints, size: tuple[int, int]) -> tuple[int, int] | None:
+    """Return first row and column where all pictures are only cut, inside and at one place; else None."""
+    row, col = int(whole[0, 1, 2]), int(whole[0, 0, 2])
+    shift = np.array([[1, 0, col], [0, 1, row], [0, 0, 1]])
+    end = np.array([row + size[0], col + size[1]])
+    return (row, col) if (whole == shift).all() and min(row, col) >= 0 and (end <= shapes).all() else None
 
 
 def _turned(picture: torch.Tensor, m: Ints, size: tuple[int, int]) -> torch.Tensor:
@@ -208,17 +235,16 @@ def _turned(picture: torch.Tensor, m: Ints, size: tuple[int, int]) -> torch.Tens
 
 
 def _gather(pixels: torch.Tensor, shapes: Ints, maps: Ints, size: tuple[int, int], padding_mode: str) -> torch.Tensor:
-    device = pixels.device
-    m = torch.from_numpy(maps).to(device, non_blocking=True)[:, :2, :, None, None]
-    last = torch.from_numpy(shapes - 1).to(device, non_blocking=True)[:, :, None, None]
-    rows, cols = (torch.arange(k, device=device) for k in size)
+    m = torch.from_numpy(maps)[:, :2, :, None, None]
+    last = torch.from_numpy(shapes - 1)[:, :, None, None]
+    rows, cols = (torch.arange(k) for k in size)
     x, y = (m[:, i, 0] * cols + m[:, i, 1] * rows[:, None] + m[:, i, 2] for i in (0, 1))
     if _stays_inside(maps, shapes, size):  # saves half of the time
         at_x, at_y = x, y
     else:
         at_x, at_y = _fold(x, last[:, 1], padding_mode), _fold(y, last[:, 0], padding_mode)
     height, width = pixels.shape[2:]
-    which = torch.arange(len(pixels), device=device)[:, None, None]
+    which = torch.arange(len(pixels))[:, None, None]
     flat = pixels.permute(0, 2, 3, 1).reshape(-1, pixels.shape[1])
     out = flat.index_select(0, ((which * height + at_y) * width + at_x).flatten())
     out = out.view(len(pixels), *size, -1).permute(0, 3, 1, 2)
@@ -247,12 +273,12 @@ def _sample(pixels: torch.Tensor, shapes: Ints, draws: Draws, padding_mode: str,
     """Interpolate at the positions that the matrices give."""
     height, width = (int(v) for v in shapes[0])
     if (shapes == shapes[0]).all():
-        positions = _positions(draws, pixels.device)
+        positions = _positions(draws)
         return _interpolate(pixels[:, :, :height, :width], positions, padding_mode, mode)
     if mode == "bicubic":  # its wider neighbourhood would reach past a picture's edge into the canvas
         rows = [slice(i, i + 1) for i in range(len(draws))]
         return torch.cat([_sample(pixels[r], shapes[r], draws.select(r), padding_mode, mode) for r in rows])
-    return _sample_ragged(pixels, shapes, _positions(draws, pixels.device), padding_mode, mode)
+    return _sample_ragged(pixels, shapes, _positions(draws), padding_mode, mode)
 
 
 def _interpolate(pixels: torch.Tensor, positions: torch.Tensor, padding_mode: str, mode: str) -> torch.Tensor:
@@ -278,28 +304,19 @@ def _sample_ragged(
     return out
 
 
-def _positions(draws: Draws, device: torch.device) -> torch.Tensor:
+def _positions(draws: Draws) -> torch.Tensor:
     """Return input positions x, y for every output pixel, float32 (N, 2, h, w), each picture in [−1, 1]."""
     h, w = draws.size
-    m = torch.from_numpy(draws.matrices.astype(np.float32)).to(device, non_blocking=True)
-    x, y = torch.linspace(-1, 1, w, device=device), torch.linspace(-1, 1, h, device=device)
+    m = torch.from_numpy(draws.matrices.astype(np.float32))
+    x, y = torch.linspace(-1, 1, w), torch.linspace(-1, 1, h)
     along_x = m[:, :, 0, None, None] * x
     along_y = m[:, :, 1, None, None] * y[:, None] + m[:, :, 2, None, None]
     positions = along_x[:, :2] + along_y[:, :2]
     if np.abs(draws.matrices[:, 2] - np.array([0, 0, 1])).max() > 0:
         positions /= (along_x[:, 2:] + along_y[:, 2:]).clamp_min_(NEAREST_HORIZON)
     for jitter in draws.jitter:
-        positions += _shifts(jitter, draws.size).to(device, non_blocking=True)
+        positions += torch.from_numpy(jitter_shifts(jitter, draws.size))
     return positions
-
-
-def _shifts(jitter: Jitter, size: tuple[int, int]) -> torch.Tensor:
-    """Return position noise, float32 (N, 2, h, w); drawn on the CPU so that every device sees the same."""
-    shifts = np.zeros((len(jitter.seeds), 2, *size), dtype=np.float32)
-    for i in np.flatnonzero(jitter.spread.any(axis=(1, 2))):
-        noise = np.random.default_rng(jitter.seeds[i]).random((2, *size), dtype=np.float32) * 2 - 1
-        shifts[i] = np.einsum("ij,jhw->ihw", jitter.spread[i].astype(np.float32), noise)
-    return torch.from_numpy(shifts)
 
 
 # ---- light and pixels, in place ----
@@ -308,21 +325,20 @@ def _shifts(jitter: Jitter, size: tuple[int, int]) -> torch.Tensor:
 def _change_pixels_(chunk: torch.Tensor, draws: Draws) -> None:
     if draws.lit[0]:  # sigmoid(gain · logit(x) + offset)
         values = (torch.from_numpy(v.astype(np.float32)) for v in (draws.gain, draws.offset))
-        gain, offset = (v.to(chunk.device, non_blocking=True)[:, None, None, None] for v in values)
+        gain, offset = (v[:, None, None, None] for v in values)
         chunk.logit_(LOGIT_EPS).mul_(gain).add_(offset).sigmoid_()
     else:
         chunk.clamp_(0, 1)  # what interpolation leaves a little outside; light brings its own limits
     for noise in draws.channel_noise:
-        for i in np.flatnonzero(noise.channel >= 0):
-            drawn = np.random.default_rng(noise.seeds[i]).random(chunk.shape[2:], dtype=np.float32)
-            chunk[i, noise.channel[i]] = torch.from_numpy(drawn * np.float32(noise.level[i])).to(chunk.device)
+        for i in np.flatnonzero(noise.channel >= 0).tolist():
+            chunk[i, noise.channel[i]] = torch.from_numpy(channel_noise(noise, i, draws.size))
     if draws.holes.size:
         _black_out_(chunk, draws.holes)
 
 
 def _black_out_(out: torch.Tensor, holes: Ints) -> None:
-    edges = torch.from_numpy(holes).to(out.device, non_blocking=True)
-    rows, cols = (torch.arange(k, device=out.device) for k in out.shape[2:])
+    edges = torch.from_numpy(holes)
+    rows, cols = (torch.arange(k) for k in out.shape[2:])
     for hole in range(holes.shape[1]):
         top, bottom, left, right = edges[:, hole, :, None].unbind(1)
         tall, wide = (rows >= top) & (rows < bottom), (cols >= left) & (cols < right)

@@ -210,7 +210,7 @@ class Visitor(ast.NodeVisitor):
         cls = base.cls if isinstance(base, Instance) else base
         if not isinstance(cls, type) or not ours(cls) or hasattr(cls, "__getattr__"):
             return UNKNOWN
-        if hasattr(cls, attr):
+        if inspect.getattr_static(cls, attr, None) is not None:
             return self._member(cls, attr, of_instance=isinstance(base, Instance))
         kind = own_attributes(cls).get(attr)
         if kind is None and attr not in self.state.set_by_user:

@@ -1,4 +1,5 @@
-"""fastai v1's modules and the public names of each: what a star import of it brought (release 1.0.61).
+"""fastai v1's modules and the public names of each: what a star import of it brought (release 1.0.61; and
+``ImageItemList``, which earlier ones had).
 
 These are facts about v1, for classification; whether onecycle has a name, and where, says ``sources.py``.
 """
@@ -92,7 +93,8 @@ OWN = {
     "utils.mod_display": "progress_disabled_ctx",
     "version": "__version__",
     "vision": "models vision",
-    "vision.data": "ImageDataBunch ImageImageList ImageList ObjectCategoryList ObjectItemList PointsItemList "
+    "vision.data": "ImageDataBunch ImageImageList ImageItemList ImageList ObjectCategoryList ObjectItemList "
+    "PointsItemList "
     "PointsLabelList SegmentationItemList SegmentationLabelList bb_pad_collate channel_view cifar_stats denormalize "
     "download_images get_annotations get_image_files imagenet_stats mnist_stats normalize normalize_funcs resize_to "
     "verify_images",

@@ -155,7 +155,7 @@ def test_what_is_set_in_a_module_stays_there():
         "before = fastai.vision.image.open_image\n"
         "fastai.vision.data.open_image = len\n"
         "print(fastai.vision.data.open_image is len, fastai.vision.image.open_image is before)\n"
-        "print(onecycle.vision.open_image is before)\n"
+        "print(onecycle.vision.open_image is not len)\n"
     )
     assert run_python(code).splitlines() == ["True True", "True"]
 

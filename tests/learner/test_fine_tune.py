@@ -634,7 +634,7 @@ def test_the_last_stages_are_judged_half_way_and_at_the_end(colour_path, tmp_pat
         return each, [float(each.mean())]
 
     class Told(StageCallback):
-        def on_stage_judged(self, choice, is_best):
+        def on_stage_judged(self, choice, *, is_best):
             told.append((choice.kept, is_best, {n: t.clone() for n, t in learn.model.state_dict().items()}))
 
     monkeypatch.setattr(BestStage, "_judged_now", judge)

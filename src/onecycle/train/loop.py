@@ -113,8 +113,9 @@ def _check_moment(cb: Callback, name: str) -> None:
         )
     wanted = inspect.signature(ours)
     method = inspect.signature(getattr(cb, name))
+    by_name = {p.name: None for p in wanted.parameters.values() if p.kind is p.KEYWORD_ONLY}
     try:
-        method.bind(*list(wanted.parameters)[1:])
+        method.bind(*(n for n in list(wanted.parameters)[1:] if n not in by_name), **by_name)
         fits = next(iter(method.parameters), "") not in _V1_ARGUMENTS
     except TypeError:
         fits = False

@@ -40,6 +40,11 @@ class Transform:
             raise ArgumentError(f"{self.name}: p is a probability, 0 <= p <= 1; received {self.p}")
 
     @property
+    def tfm(self) -> Callable[..., Transform | list[Transform]]:
+        """The function of its name that makes one (v1's attribute)."""
+        return NAMED[self.name]
+
+    @property
     def order(self) -> int:
         """Position in the pipeline, as in fastai v1; equal positions keep the order of the list."""
         return ORDERS[self.kind]

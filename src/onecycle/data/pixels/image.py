@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
@@ -14,7 +14,7 @@ from PIL.ImageFile import ImageFile
 
 from onecycle.data.pixels.decode import JPEG, decode_rgb, upright_rgb, uses_simplejpeg
 from onecycle.data.pixels.picture_file import UNREADABLE, Source, decoder_errors, reason
-from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
+from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, centre_window, resize_pixels
 from onecycle.errors import ArgumentError, DataError
 
 if TYPE_CHECKING:
@@ -66,14 +66,17 @@ class Image:
         figsize: tuple[float, float] = (3, 3),
         title: str | None = None,
         hide_axis: bool = True,
+        cmap: str | None = None,
+        y: object = None,
     ) -> None:
-        """Draw the picture, on ``ax`` where one is given."""
+        """Draw the picture, on ``ax`` where one is given; ``cmap`` colours a grey one, a label ``y`` is its title."""
         import matplotlib.pyplot as plt
 
         axes = plt.subplots(figsize=figsize)[1] if ax is None else ax
-        axes.imshow(self.numpy())
-        if title is not None:
-            axes.set_title(title)
+        grey = cmap is not None and bool((self.px == self.px[:1]).all())
+        axes.imshow(self.px[0].numpy() if grey else self.numpy(), cmap=cmap)
+        if title is not None or y is not None:
+            axes.set_title(str(y) if title is None else title)
         if hide_axis:
             axes.axis("off")
 
@@ -85,6 +88,34 @@ class Image:
         """Return the picture scaled to ``size`` px (a number: both sides), ignoring the aspect."""
         spec = ResizeSpec.make(size, ResizeMethod.SQUISH)
         return Image.from_numpy(resize_pixels(self.numpy(), spec))
+
+    def apply_tfms(
+        self,
+        tfms: Any,
+        *,
+        size: int | tuple[int, int] | None = None,
+        resize_method: ResizeMethod | str | None = None,
+        mult: int | None = None,
+        padding_mode: str = "reflection",
+        mode: str = "bilinear",
+        **_: Any,
+    ) -> Image:
+        """Return the picture as transforms change it; the draws follow ``np.random.seed``.
+
+        Args:
+            tfms: one transform, or a list.
+            size, resize_method, mult, padding_mode, mode: as where data is made.
+        """
+        from onecycle.data.augment.augmenter import BatchAugmenter
+
+        spec = ResizeSpec.make(size, resize_method, padding_mode=padding_mode, mult=mult)
+        pixels = resize_pixels(self.numpy(), spec)
+        if not tfms:
+            return Image.from_numpy(centre_window(pixels, spec))
+        augmenter = BatchAugmenter(tfms, size=spec.size, padding_mode=padding_mode, mode=mode)
+        rng, shapes = np.random.default_rng(np.random.randint(2**31)), np.array([pixels.shape[:2]])
+        canvas = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None]
+        return Image(augmenter.apply(canvas, shapes, augmenter.draw(rng, shapes))[0].clamp(0, 1))
 
     @classmethod
     def from_numpy(cls, pixels: np.ndarray) -> Image:

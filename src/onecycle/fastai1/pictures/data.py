@@ -34,6 +34,7 @@ from onecycle.fastai1.pictures import arrays
 
 __all__ = [
     "DataBunch",
+    "DeviceDataLoader",
     "ImageDataBunch",
     "ImageItemList",
     "ImageList",

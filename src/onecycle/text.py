@@ -7,8 +7,22 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.cells import cell_len, chop_cells
+
+
+class LabelWords(NamedTuple):
+    """What a label is called, and several."""
+
+    one: str
+    many: str
+
+
+def label_words(*, is_multi: bool) -> LabelWords:
+    """Return what labels are called where a picture has one (class), or any number of them (tag)."""
+    return LabelWords("tag", "tags") if is_multi else LabelWords("class", "classes")
+
 
 SHOWN_IN_ERRORS = 20  # rows named in one message; more are counted
 

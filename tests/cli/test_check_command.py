@@ -101,7 +101,7 @@ def test_a_broken_table_becomes_findings(clean):
     lines[5] = "p04,cat ,c"
     table.write_text("\n".join([*lines, lines[6], "p06,cat,d"]) + "\n")
     found = kinds(clean, *TABLE)
-    assert {k: found[k] for k in found if k not in ("leak", "unmeasured-class")} == {
+    assert {k: found[k] for k in found if k not in ("leak", "unmeasured-label")} == {
         "unreadable": 1, "missing-file": 1, "no-file-name": 1, "no-label": 1, "blanks": 1, "repeated-rows": 1,
         "contradicting-rows": 1, "file-without-row": 1,
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 
 import numpy as np
@@ -129,9 +130,9 @@ def test_rare_unseen_and_unmeasured_classes():
     labels = [("cat",)] * 40 + [("dog",), ("owl",), ("fox",), ("fox",)]
     found = {f.kind: f for f in checks.class_findings(labels, half(44))}  # owl validates, dog trains
     assert found["few-items"].examples == ("dog (1)", "owl (1)", "fox (2)")
-    assert found["unseen-class"].examples == ("owl (1)",)
-    assert found["unmeasured-class"].examples == ("dog (1)",)
-    assert "one-class" not in found
+    assert found["unseen-label"].examples == ("owl (1)",)
+    assert found["unmeasured-label"].examples == ("dog (1)",)
+    assert "one-label" not in found
 
 
 @pytest.mark.parametrize(
@@ -148,14 +149,31 @@ def test_what_the_split_did_already_is_not_advised(how, groups, advice):
     labels = [("cat",)] * 40 + [("dog",), ("owl",)]
     split = dataclasses.replace(half(42), how=how, groups=groups)
     found = {f.kind: f.advice for f in checks.class_findings(labels, split)}
-    assert advice in found["unmeasured-class"]
-    assert advice in found["unseen-class"]
-    assert ("stratify=True" in found["unmeasured-class"]) == how.startswith("random")
+    assert advice in found["unmeasured-label"]
+    assert advice in found["unseen-label"]
+    assert ("stratify=True" in found["unmeasured-label"]) == how.startswith("random")
+
+
+def test_of_tags_no_sentence_says_class():
+    labels = [("clear", "road")] * 40 + [("haze", "cloud"), ("fog", "Cloud"), ("roda",), ()]
+    split = dataclasses.replace(half(44), how="random, valid_pct=0.5, seed=42")
+    found = [
+        *checks.class_findings(labels, split, is_multi=True),
+        *checks.name_findings(checks.tag_counts([*labels, *[("agriculture",)] * 50, ("agricultur",)]), is_multi=True),
+        *checks.missing_label_findings(labels, [str(i) for i in range(44)], is_multi=True),
+    ]
+    assert set(kinds(found)) == {
+        "few-items", "unseen-label", "unmeasured-label", "label-case", "label-typo", "no-tag",
+    }  # fmt: skip
+    assert [f for f in found if re.search(r"\bclass(es)?\b", f"{f.kind} {f.message} {f.advice}")] == []
+    assert next(f for f in found if f.kind == "unseen-label").advice.startswith("they count as missed there; ")
+    (only,) = checks.class_findings([("clear",)] * 40, half(40), is_multi=True)
+    assert only.message == "there is only one tag, 'clear', so there is nothing to tell apart"
 
 
 def test_a_single_class_is_an_error():
     found = checks.class_findings([("cat",)] * 40, half(40))
-    assert [(f.severity, f.kind) for f in found] == [("error", "one-class")]
+    assert [(f.severity, f.kind) for f in found] == [("error", "one-label")]
 
 
 def independent(n: int, tags: str, share: float = 0.3, seed: int = 0) -> list[tuple[str, ...]]:

@@ -114,7 +114,7 @@ def test_mistakes_are_named_with_their_row(data, tmp_path, rows, error, words):
 def test_mistakes_in_tags_are_named_with_their_row(tagged, tmp_path):
     for rows, words in (
         ("train/p000.jpg,even,yes,no,0.1,maybe\n", r"row 2 .*yes or no for a tag; received .maybe."),
-        ("train/p000.jpg,evn,yes,no,0.1,no\n", r"'evn' is not one of the 4 classes; did you mean 'even'"),
+        ("train/p000.jpg,evn,yes,no,0.1,no\n", r"'evn' is not one of the 4 tags; did you mean 'even'"),
         ("train/p000.jpg,even,yes,,,no\ntrain/p000.jpg,even,yes,,,yes\n", "two different labels for 'even'"),
         ("train/p001.jpg,even,yes,,,yes\n", "was 'yes', and it is no now"),
     ):

@@ -128,7 +128,7 @@ def test_a_model_and_another_table_of_the_same_labels_agree(classes, cells, targ
 
 
 def test_a_number_that_is_no_class_is_named():
-    with pytest.raises(LabelError, match=r"does not know the label '3'.*its classes are 0, 1"):
+    with pytest.raises(LabelError, match=r"does not know the label '3'.*its labels are 0, 1"):
         table_of("0.0", "3.0").targets(["0", "1"], is_multi=False)
 
 

@@ -68,6 +68,13 @@ def test_template_signs_in_names_are_not_templates(hostile_page):
     assert "{{ 7 * 7 }}" in hostile_page
 
 
+@pytest.mark.parametrize(("is_multi", "other"), [(True, "class(es)?"), (False, "tags?")], ids=["tags", "classes"])
+def test_labels_are_called_by_their_own_name(is_multi, other):
+    page = render(toys.content_of(toys.tags() if is_multi else toys.classes(c=3)))
+    text = re.sub(r"<(script|style)>?.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+    assert [text[m.start() - 60 : m.end() + 40] for m in re.finditer(rf"\b{other}\b", text)] == []
+
+
 def test_headings_are_in_order(hostile_page):
     levels = [int(t[1]) for t, _ in Elements(hostile_page).found if re.fullmatch(r"h[1-6]", t)]
     assert levels.count(1) == 1

@@ -256,7 +256,7 @@ def _sum_up(screen: Screen, shown: _Shown) -> None:
         rows.append(("(no tag)", f"{named.count(()):,}"))
     screen.table(rows, "<>", least=(0, 7))
     if len(counts) > most:
-        screen.line(f"… and {len(counts) - most} more classes")
+        screen.line(f"… and {len(counts) - most} more labels")
 
 
 def _certainty(chosen: Calibrated) -> str:

@@ -831,7 +831,8 @@ class ImageDataBunch:
         lines.append(f"Valid: {len(self.split.valid):,} pictures; split {self.split.how}\n  {y!r}")
         unseen, _ = unseen_items(self.labels, self.split)
         if unseen:
-            lines.append(f"  {len(unseen)} of them have a class that does not occur in training; they count as errors")
+            what = f"have a {self.labels.word} that does not occur in training; they count as errors"
+            lines.append(f"  {len(unseen)} of them {what}")
         if self.test_ds is not None:
             lines.append(f"Test: {len(self.test_ds):,} pictures")
         return "\n".join([*lines, f"Path: {self.path}"])

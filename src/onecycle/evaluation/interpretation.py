@@ -47,7 +47,7 @@ from onecycle.evaluation.scores import (
 from onecycle.evaluation.slices import LEAST_PICTURES, SliceReport, columns_of, find_slices, label_columns
 from onecycle.evaluation.tags import TagCurve, co_occurrence, tag_curves, unfounded_pairs
 from onecycle.files import text_name
-from onecycle.text import wrapped
+from onecycle.text import label_words, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -160,7 +160,7 @@ class ClassificationInterpretation:
         return len(self.preds)
 
     def __repr__(self) -> str:
-        kind = "tags" if self.is_multi else "classes"
+        kind = label_words(is_multi=self.is_multi).many
         size = f"{len(self):,} pictures of the {self._part_name()}, {len(self.classes)} {kind}"
         return f"{type(self).__name__}({size})"
 

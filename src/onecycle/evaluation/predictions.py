@@ -15,7 +15,7 @@ import numpy as np
 from onecycle.errors import ArgumentError, Unreadable
 from onecycle.evaluation.certainty.decisions import UNASKED, Decisions
 from onecycle.evaluation.scores import Thresh, one_hot
-from onecycle.text import plural, safe_text
+from onecycle.text import label_words, plural, safe_text
 
 if TYPE_CHECKING:
     from onecycle.evaluation.certainty.calibration import Calibration
@@ -142,12 +142,12 @@ class Predictions:
     @property
     def word(self) -> str:
         """What a class is called."""
-        return "tag" if self.is_multi else "class"
+        return label_words(is_multi=self.is_multi).one
 
     @property
     def words(self) -> str:
         """What classes are called."""
-        return "tags" if self.is_multi else "classes"
+        return label_words(is_multi=self.is_multi).many
 
     @property
     def beta(self) -> float:

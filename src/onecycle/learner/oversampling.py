@@ -82,7 +82,7 @@ class OverSamplingCallback(LearnerCallback):
         """Say how often the pictures of the rarest and of the most frequent class come in an epoch."""
         weights = self.weights()
         times = len(weights) * weights / weights.sum()
-        kind = "tags" if self.learn.data.is_multi else "classes"
+        kind = self.learn.data.labels.words
         return (
             f"Oversampling: in an epoch, pictures of rare {kind} come up to {times.max():.1f} times,\n"
             f"those of frequent ones {times.min():.2f} times on average ({len(weights):,} draws)."

@@ -36,7 +36,7 @@ from onecycle.files import name_below, write_whole
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.train.log.recorder import Recorder
 
-NO_COLUMNS = "There is no column beside names and labels, and no class with enough pictures to look at apart."
+NO_COLUMNS = "There is no column beside names and labels, and no {word} with enough pictures to look at apart."
 Sweeps = Sequence[tuple[Sequence[float], Sequence[float]]]
 Issues = LabelIssues | Sequence[LabelIssue] | None
 
@@ -220,7 +220,8 @@ class _Builder:
         return tuple(doubtful)
 
     def _slices(self) -> SliceReport | None:
-        why, words = NO_COLUMNS, self.predictions.words
+        words = self.predictions.words
+        why = NO_COLUMNS.format(word=self.predictions.word)
         if len(self.predictions.classes) > _MOST_SLICED:
             why = f"More than {_MOST_SLICED} {words}: ask learn.interpret().slices()."
         else:

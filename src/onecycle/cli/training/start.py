@@ -79,6 +79,11 @@ def prepare_data(config: RunConfig, screen: Screen) -> TrainingStart:
         data = build.with_copies_together(data, audit)
     config, data = build.with_batches(config, data)
     if data.c < 2:
+        if data.is_multi:
+            raise DataError(
+                f"there is only one tag, {data.classes[0]!r}, so there is nothing to tell apart; check --label-col, or "
+                "label pictures with it and without it as two classes"
+            )
         raise DataError(
             f"all {len(data.labels):,} pictures have one and the same label, {data.classes[0]!r}, so there is nothing "
             f"to tell apart; {'check --label-col' if layout.csv else 'each class needs a folder of its own'}"
@@ -163,11 +168,11 @@ def _stratified_text(data: ImageDataBunch) -> str:
     """Say what stratifying gave: the same shares, or how many classes it could not give a validation picture."""
     n = int((data.labels.counts(data.split.valid) == 0).sum())
     if n:
-        what = ("tag has" if n == 1 else "tags have") if data.is_multi else "class has" if n == 1 else "classes have"
+        what = f"{data.labels.word} has" if n == 1 else f"{data.labels.words} have"
         return f"stratified; {n:,} {what} no validation picture"
     if "moved to training" in data.split.how:
         return "stratified, then copies kept in training"
-    return f"each {'tag' if data.is_multi else 'class'} with the same share in both"
+    return f"each {data.labels.word} with the same share in both"
 
 
 def audit_line(audit: AuditReport, data: str) -> str:

@@ -31,7 +31,7 @@ from onecycle.data.labels.splits import Split, keep_together
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.errors import ArgumentError
-from onecycle.text import by_place, option, plural
+from onecycle.text import by_place, label_words, option, plural
 
 if TYPE_CHECKING:
     from onecycle.data.pixels.store import PixelStore  # needs torch, which an audit alone does not
@@ -94,7 +94,7 @@ def audit_table(
         *_reading_findings(table),
         *_leak_findings(table, split, leaks),
         *_group_findings(table, split),
-        *_part_findings(table.tags, split),
+        *_part_findings(table.tags, split, is_multi=table.is_multi),
         *_missing_findings(table, keys, {named[i] for i in gone}),
         *files.problem_findings(names, facts),
         *_label_findings(table, split, keys),
@@ -111,7 +111,7 @@ def audit_table(
         "readable": sum(not f.problem for f in facts),
         "train": len(split.train),
         "valid": len(split.valid),
-        "classes": len(label_checks.tag_counts(table.tags)),
+        label_words(is_multi=table.is_multi).many: len(label_checks.tag_counts(table.tags)),
     }
     return AuditReport(
         name=table.source.title or str(table.source),
@@ -270,8 +270,8 @@ def _label_findings(table: LabelTable, split: Split, keys: Sequence[str]) -> lis
             table.tags, where, is_multi=table.is_multi, in_folders=table.by_class_folder
         ),
         *label_checks.repeated_row_findings(keys, names, table.tags),
-        *label_checks.name_findings(label_checks.tag_counts(table.tags)),
-        *label_checks.class_findings(table.tags, split),
+        *label_checks.name_findings(label_checks.tag_counts(table.tags), is_multi=table.is_multi),
+        *label_checks.class_findings(table.tags, split, is_multi=table.is_multi),
     ]
     more = label_checks.together_findings if table.is_multi else label_checks.tag_list_findings
     return findings + more(table.tags)
@@ -284,18 +284,18 @@ def _missing_findings(table: LabelTable, keys: Sequence[str], gone: set[str]) ->
     return finding_of("error", "missing-file", names, what, hint or "correct or remove these rows", unit="row")
 
 
-def _part_findings(labels: Sequence[Tags | None], split: Split) -> list[Finding]:
+def _part_findings(labels: Sequence[Tags | None], split: Split, *, is_multi: bool) -> list[Finding]:
     findings = []
     if not len(split.train):
         findings.append(Finding("error", "no-training-part", 0, f"no picture trains (split {split.how})"))
     if not len(split.valid):
         message = f"no picture validates (split {split.how}), so nothing will be measured"
-        advice = _advice_to_validate(labels, split)
+        advice = _advice_to_validate(labels, split, label_words(is_multi=is_multi).one)
         findings.append(Finding("warning", "no-validation-part", 0, message, advice=advice))
     return findings
 
 
-def _advice_to_validate(labels: Sequence[Tags | None], split: Split) -> str:
+def _advice_to_validate(labels: Sequence[Tags | None], split: Split, word: str) -> str:
     """Say how a picture comes to validate: by a share, a larger one, or more pictures."""
     n, drawn = len(split.train), re.search(r"valid_pct=([\d.]+)", split.how)
     share = float(drawn[1].rstrip(".")) if drawn else 0.0
@@ -303,7 +303,7 @@ def _advice_to_validate(labels: Sequence[Tags | None], split: Split) -> str:
         return f"{option('valid_pct', 0.2)}, say"
     counts = label_checks.tag_counts(labels)
     if split.how.startswith("stratified") and max(counts.values(), default=0) < 2:
-        return "each class has a single picture, which trains: a class needs two or more; collect more"
+        return f"each {word} has a single picture, which trains: a {word} needs two or more; collect more"
     if int(share * n) or n < 2:
         return "collect more pictures"
     return (

@@ -232,7 +232,7 @@ def content_findings(names: Sequence[str], facts: Sequence[FileFacts]) -> list[F
     # Among coloured pictures, a network may learn the scanner instead of the class.
     grey = [n for n, f in readable if f.mode.split(";")[0] in _GREY_MODES]
     what = f"stored in grey among {len(readable) - len(grey):,} in colour"
-    advice = "check that grey does not go with one class, or the network will learn that"
+    advice = "check that grey does not go with one label, or the network will learn that"
     mixed = grey if len(grey) < len(readable) else []
     return findings + finding_of("note", "grey-among-colour", mixed, what, advice)
 

@@ -14,7 +14,7 @@ from onecycle.data.audit.findings import Finding, finding_of
 from onecycle.data.labels.items import Label
 from onecycle.data.labels.splits import Split
 from onecycle.data.labels.tag_lists import find_tag_lists
-from onecycle.text import option
+from onecycle.text import label_words, option
 
 Tags = tuple[Label, ...]
 """The labels of one row: one, or for tags any number."""
@@ -76,15 +76,16 @@ def label_text(tags: Tags | None) -> str:
 # -------------------------------------------------------------------- names
 
 
-def name_findings(counts: Counter[Label]) -> list[Finding]:
-    """Report class names that are probably meant to be the same."""
+def name_findings(counts: Counter[Label], *, is_multi: bool = False) -> list[Finding]:
+    """Report names of classes or tags that are probably meant to be the same."""
+    word = label_words(is_multi=is_multi).one
     same = _same_but_for_case([n for n in counts if isinstance(n, str)])
     alike = [" / ".join(f"{n!r} ({counts[n]:,})" for n in group) for group in same]
-    what = "of class names that differ in case, blanks, zeros or punctuation alone"
+    what = f"of {word} names that differ in case, blanks, zeros or punctuation alone"
     findings = finding_of("warning", "label-case", alike, what, "write them alike if one is meant", unit="set")
     typos = [f"{rare!r} ({counts[rare]:,}) ~ {often!r} ({counts[often]:,})" for rare, often in _misspelt(counts)]
     what, advice = "one letter away from a frequent one", "correct them if they are misspelt"
-    return findings + finding_of("warning", "label-typo", typos, what, advice, unit="rare class name")
+    return findings + finding_of("warning", "label-typo", typos, what, advice, unit=f"rare {word} name")
 
 
 def _plain(name: str) -> str:
@@ -140,40 +141,37 @@ def tag_list_findings(labels: Sequence[Tags | None]) -> list[Finding]:
 # -------------------------------------------------------------------- counts
 
 
-def class_findings(labels: Sequence[Tags | None], split: Split) -> list[Finding]:
-    """Report classes that are rare, missing from one part of the split, or the only one."""
+def class_findings(labels: Sequence[Tags | None], split: Split, *, is_multi: bool = False) -> list[Finding]:
+    """Report classes or tags that are rare, missing from one part of the split, or the only one."""
+    word = label_words(is_multi=is_multi).one
     everywhere = tag_counts(labels)
     train, valid = (tag_counts([labels[i] for i in part]) for part in (split.train, split.valid))
     findings = []
     if len(everywhere) == 1:
-        message = f"there is only one class, {next(iter(everywhere))!r}, so there is nothing to tell apart"
-        findings.append(
-            Finding(
-                "error",
-                "one-class",
-                1,
-                message,
-                advice="check the column of the labels, or that each class has a folder",
-            )
-        )
+        message = f"there is only one {word}, {next(iter(everywhere))!r}, so there is nothing to tell apart"
+        advice = "check the column of the labels, or that each class has a folder"
+        if is_multi:
+            advice = "check the column of the labels; or label pictures with it and without it as two classes"
+        findings.append(Finding("error", "one-label", 1, message, advice=advice))
     few = [f"{name} ({n})" for n, name in sorted((n, str(name)) for name, n in everywhere.items() if n < FEW_ITEMS)]
     what = f"of {len(everywhere):,} {'has' if len(few) == 1 else 'have'} fewer than {FEW_ITEMS} items"
     advice = "collect more, merge them with others, or leave them out; their results will be chance"
-    findings += finding_of("warning", "few-items", few, what, advice, unit="class")
+    findings += finding_of("warning", "few-items", few, what, advice, unit=word)
     unseen, unmeasured = (
         [f"{name} ({everywhere[name]})" for name in sorted(a.keys() - b.keys(), key=str)]
         for a, b in ((valid, train), (train, valid))
     )
-    advice = f"their validation pictures count as errors; {_advice_for_both_parts(split)}"
+    counted = "they count as missed there" if is_multi else "their validation pictures count as errors"
+    advice = f"{counted}; {_advice_for_both_parts(split, word)}"
     what = "in validation that no training picture has"
-    findings += finding_of("warning", "unseen-class", unseen, what, advice, unit="class")
-    what, advice = "without a validation picture: not measured", _advice_for_both_parts(split)
+    findings += finding_of("warning", "unseen-label", unseen, what, advice, unit=word)
+    what, advice = "without a validation picture: not measured", _advice_for_both_parts(split, word)
     unmeasured = unmeasured if len(split.valid) else []
-    return findings + finding_of("note", "unmeasured-class", unmeasured, what, advice, unit="class")
+    return findings + finding_of("note", "unmeasured-label", unmeasured, what, advice, unit=word)
 
 
-def _advice_for_both_parts(split: Split) -> str:
-    """Say how a class gets into both parts; what the split did already is not asked for."""
+def _advice_for_both_parts(split: Split, word: str) -> str:
+    """Say how a class or tag gets into both parts; what the split did already is not asked for."""
     if "moved to training" in split.how:
         return "pictures of them moved to training, where their copies are: collect more"
     if split.how.startswith("stratified"):
@@ -183,8 +181,8 @@ def _advice_for_both_parts(split: Split) -> str:
             "collect more, or leave them out"
         )
     if split.how.startswith("random"):
-        return f"split stratified ({option('stratify', True)}), so that each class is in both parts"
-    return "give each part pictures of every class"
+        return f"split stratified ({option('stratify', True)}), so that each {word} is in both parts"
+    return f"give each part pictures of every {word}"
 
 
 def tag_counts(labels: Sequence[Tags | None]) -> Counter[Label]:

@@ -65,9 +65,10 @@ def oddities(labels: Labels, split: Split, paths: Sequence[str]) -> Iterator[str
     unseen, absent = unseen_items(labels, split)
     if unseen:
         names = shown([repr(labels.classes[i]) for i in absent], most=5)
+        counted = "they count as missed" if labels.is_multi else "count as errors"
         yield (
-            f"{len(unseen)} of {len(split.valid)} validation pictures have one of the {len(absent)} classes "
-            f"that no training picture has ({names}); they stay in the validation set and count as errors"
+            f"{len(unseen)} of {len(split.valid)} validation pictures have one of the {len(absent)} {labels.words} "
+            f"that no training picture has ({names}); they stay in the validation set and {counted}"
         )
     n_rows = Counter(paths)
     again = [p for p, n in n_rows.items() if n > 1]
@@ -79,7 +80,7 @@ def oddities(labels: Labels, split: Split, paths: Sequence[str]) -> Iterator[str
         tags = tags if sum(n > 1 for n in n_labels.values()) > TAG_ROWS * len(n_rows) else ""
         yield f"{len(again)} pictures are listed more than once{leak}: {shown(again, most=5)}{tags}"
     if len(labels.classes) == 1 and not labels.is_regression:
-        yield f"there is only one class, {labels.classes[0]!r}, so there is nothing to tell apart"
+        yield f"there is only one {labels.word}, {labels.classes[0]!r}, so there is nothing to tell apart"
     if not len(split.valid) and not split.how.startswith("none") and "valid_pct=0.0," not in split.how:
         yield f"the validation part is empty (split {split.how}), so nothing will be measured"
 
@@ -95,13 +96,13 @@ def check_same_classes(old: Labels, new: Labels) -> None:
         raise ArgumentError(f"the new data has {said[new.kind]} where the learner's has {said[old.kind]}")
     if old.classes != new.classes and sorted(map(str, old.classes)) == sorted(map(str, new.classes)):
         raise ArgumentError(
-            f"the learner has the classes {shown(list(map(repr, old.classes)), most=5)} and the new data has "
+            f"the learner has the {old.words} {shown(list(map(repr, old.classes)), most=5)} and the new data has "
             f"{shown(list(map(repr, new.classes)), most=5)}, another order or type; label both with the same classes="
         )
     if old.classes != new.classes:
         gone = [c for c in old.classes if c not in new.classes][:3]
         extra = [c for c in new.classes if c not in old.classes][:3]
         raise ArgumentError(
-            f"the learner was made for {len(old.classes)} classes and the new data has {len(new.classes)}: missing "
+            f"the learner was made for {len(old.classes)} {old.words} and the new data has {len(new.classes)}: missing "
             f"{gone}, new {extra}; label both with the same classes= (label_from_df takes it), or make a new learner"
         )

@@ -19,7 +19,7 @@ import numpy as np
 
 from onecycle.data.labels.file_names import is_folder
 from onecycle.errors import ArgumentError, DataError, LabelError
-from onecycle.text import shown
+from onecycle.text import label_words, shown
 
 Label = str | int
 """A class name; whole numbers stay numbers, as in the user's table."""
@@ -138,9 +138,14 @@ class Labels:
         return "numbers" if self.is_regression else "tags" if self.is_multi else "class"
 
     @property
+    def word(self) -> str:
+        """What one of ``classes`` is called."""
+        return "number" if self.is_regression else label_words(is_multi=self.is_multi).one
+
+    @property
     def words(self) -> str:
         """What ``classes`` are, in the plural."""
-        return {"numbers": "numbers a picture", "tags": "tags"}.get(self.kind, "classes")
+        return "numbers a picture" if self.is_regression else label_words(is_multi=self.is_multi).many
 
     def label(self, index: int) -> Category | MultiCategory | FloatItem:
         """Return the label of picture ``index`` as an object that prints as its name."""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from onecycle.data.labels.items import Label, Labels
 from onecycle.data.labels.splits import Split
-from onecycle.text import aligned
+from onecycle.text import aligned, label_words
 
 _SHOWN = 40  # classes in the printed table: the most frequent and the rarest
 _NAME_WIDTH = 32
@@ -59,7 +59,7 @@ class Prevalence:
         return pd.DataFrame(columns).iloc[self.order].reset_index(drop=True)
 
     def __str__(self) -> str:
-        kind = "tags" if self.is_multi else "classes"
+        kind = label_words(is_multi=self.is_multi).many
         width = max(len(kind), min(_NAME_WIDTH, max(len(str(c)) for c in self.classes)))
         order = self.order.tolist()
         left_out = len(order) - _SHOWN

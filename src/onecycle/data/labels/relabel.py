@@ -20,7 +20,7 @@ from onecycle.data.labels.items import Labels, Source
 from onecycle.data.labels.read import read_text
 from onecycle.errors import DataError, LabelError
 from onecycle.files import name_below
-from onecycle.text import option, shown
+from onecycle.text import LabelWords, label_words, option, shown
 
 FILE, TAG, GIVEN, SUGGESTED, SCORE, NEW = "file", "tag", "given", "suggested", "score", "new_label"
 COLUMNS = (FILE, TAG, GIVEN, SUGGESTED, SCORE, NEW)
@@ -126,7 +126,8 @@ def _changes(
             "write them as to_csv did, below the folder of the data set"
         )
     names = filled[TAG if labels.is_multi else NEW]
-    classes = [_class_of(cell.strip(), index, line, source) for cell, line in zip(names, lines, strict=True)]
+    words = label_words(is_multi=labels.is_multi)
+    classes = [_class_of(cell.strip(), index, line, source, words) for cell, line in zip(names, lines, strict=True)]
     values = [1] * len(lines)
     if labels.is_multi:
         values = [_side_of(cell.strip(), line, source) for cell, line in zip(filled[NEW], lines, strict=True)]
@@ -136,13 +137,14 @@ def _changes(
     ]
 
 
-def _class_of(name: str, index: dict[str, int], line: int, source: Source) -> int:
+def _class_of(name: str, index: dict[str, int], line: int, source: Source, words: LabelWords) -> int:
     if name not in index:
         near = get_close_matches(name, index, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the classes are {shown(list(index))}"
+        hint = f"did you mean {near[0]!r}?" if near else f"the {words.many} are {shown(list(index))}"
         raise LabelError(
-            f"{source} row {source.rows([line])}: {name!r} is not one of the {len(index)} classes; {hint} "
-            "A new class needs a new bunch, made from a table that has it: `onecycle relabel --new-classes` writes one"
+            f"{source} row {source.rows([line])}: {name!r} is not one of the {len(index)} {words.many}; {hint} "
+            f"A new {words.one} needs a new bunch, made from a table that has it: `onecycle relabel --new-classes` "
+            "writes one"
         )
     return index[name]
 

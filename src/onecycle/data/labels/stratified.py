@@ -62,7 +62,7 @@ def stratified_split(
     how = "stratified" if groups is None else "stratified by whole groups"
     how = f"{how}, valid_pct={valid_pct}, seed={used}"
     if len(lone) and valid_pct > 0:
-        what, unit = "tags" if labels.is_multi else "classes", "picture" if groups is None else "group"
+        what, unit = labels.words, "picture" if groups is None else "group"
         names_of = shown([repr(labels.classes[c]) for c in lone], most=5)
         note = f"{what} with a single {unit}, which trains: {names_of}"
         how = f"{how}; {note}"

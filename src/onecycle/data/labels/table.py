@@ -598,13 +598,13 @@ class LabelTable:
         row, label = unknown[0]
         lowered = {name.lower(): name for name in classes}
         near = [lowered[n] for n in get_close_matches(label.lower(), lowered, n=1)]
-        hint = f"did you mean {near[0]!r}?" if near else f"its classes are {shown(list(classes), most=10)}."
+        hint = f"did you mean {near[0]!r}?" if near else f"its labels are {shown(list(classes), most=10)}."
         names = list(dict.fromkeys(name for _, name in unknown))
         others = f" {len(names)} labels are unknown: {shown(names, most=10)}." if len(names) > 1 else ""
         return (
             f"{self.source.title or self.source}, {self.row_name(row)}: the run does not know the label {label!r}; "
             f"{hint}{others} "
-            f"Mend these {len({i for i, _ in unknown})} rows or leave them out, or train a model that has the class"
+            f"Mend these {len({i for i, _ in unknown})} rows or leave them out, or train a model that has the label"
         )
 
     # -- names ----------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from onecycle.evaluation.certainty.spans import Span
 from onecycle.evaluation.class_table import ClassRow
 from onecycle.evaluation.headline import HELD_OUT, SAME_PICTURES, TRAINED_ON, Headline, picked_note, versus_baseline
 from onecycle.evaluation.report.scores import NOTED, CalibrationFacts, Scores
-from onecycle.text import plural, shown
+from onecycle.text import label_words, plural, shown
 
 GOOD = 0.7
 PERCENT = f"{100 * GOOD:.0f} %"
@@ -216,7 +216,7 @@ def judge(
         is_multi: whether the classes are tags.
     """
     graded, best = grade_classes(rows), scores.headline
-    words = "tags" if is_multi else "classes"
+    words = label_words(is_multi=is_multi).many
     statements = [
         _how_good(best, scores.measure if is_multi else None),
         _how_sure(best),

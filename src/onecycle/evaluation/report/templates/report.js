@@ -310,7 +310,7 @@
       const field = event.target;
       if (field.classList.contains("other")) {
         const strange = field.value.trim() && !data.classes.includes(field.value.trim());
-        field.setCustomValidity(strange ? "No class has this name; a new class needs a new table of labels." : "");
+        field.setCustomValidity(strange ? "Nothing here has this name; a new label needs a new table of labels." : "");
         field.setAttribute("aria-invalid", strange ? "true" : "false");
       } else if (field.type === "radio") {
         const other = field.closest("fieldset").querySelector(".other");

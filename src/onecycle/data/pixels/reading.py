@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onecycle.data.pixels.decode import decode_for
-from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.picture_file import UNREADABLE, Source
 from onecycle.data.pixels.resize import ResizeSpec, resize_pixels
 from onecycle.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from onecycle.data.pixels.image import Image
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Reading:
         """Call the user's function on a file."""
         if self.function is None:
             raise ArgumentError("these pictures are read in the usual way: use open_image")
+        from onecycle.data.pixels.image import Image  # which loads torch
+
         try:
             made = self.function(source)
             return made if isinstance(made, Image) else Image(made)

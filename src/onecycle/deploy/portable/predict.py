@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import onnxruntime
 from PIL import Image, ImageFile
 
 HERE = Path(__file__).resolve().parent
@@ -60,12 +59,16 @@ class Model:
         self.classes: list[str] = self.manifest["classes"]
         self.is_multi: bool = self.manifest["is_multi"]
         self.preprocess: dict[str, Any] = self.manifest["preprocess"]
+        self.session = self.opened(self.folder / "model.onnx", threads)
+        self.measures_unlike = any(output.name == "unlike" for output in self.session.get_outputs())
+
+    def opened(self, file: Path, threads: int) -> Any:
+        """Open the network; another runtime stands in by an object with the same ``run`` and ``get_outputs``."""
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        self.session = onnxruntime.InferenceSession(
-            str(self.folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
-        self.measures_unlike = any(output.name == "unlike" for output in self.session.get_outputs())
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 
     def predict(self, files: Iterable[Source]) -> Iterator[dict[str, Any]]:
         """Give for each file, in order, ``file`` with ``labels`` and ``probabilities``, or with ``error``.

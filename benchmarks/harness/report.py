@@ -47,7 +47,7 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 def command(argv: Sequence[str]) -> str:
     """How the benchmark was started, without where the peers' interpreter and the data lie on this machine."""
     words = list(argv[1:])
-    for place in ("--peers-python", "--data", "--fashion", "--exported", "--pictures"):
+    for place in ("--peers-python", "--python", "--data", "--fashion", "--exported", "--pictures"):
         if place in words:
             at = words.index(place)
             del words[at : at + 2]

@@ -176,6 +176,18 @@ def test_near_a_limit_is_a_matter_of_thresholds_or_of_the_two_best():
     assert near_a_limit(classes, np.array([1, 1, 0])).tolist() == [False, True, False]
 
 
+def test_a_page_for_browsers_is_there_where_it_was_asked_for_and_asks_for_nothing_outside(exported, tmp_path):
+    predictor, files, plain = exported
+    assert not (plain.folder / "web").exists()
+    made = bundles.export_bundle(predictor, tmp_path / "model", files, CARD, archive=False, web=True)
+    page, script = ((made.folder / "web" / name).read_text() for name in ("index.html", "page.js"))
+    assert {"web/index.html", "web/page.js"} < set(json.loads((made.folder / "manifest.json").read_text())["sha256"])
+    assert "default-src 'none'" in page
+    assert "://" not in page + script
+    assert "--accent:" in page  # the style that it shares
+    assert len((page + script).splitlines()) < 300
+
+
 def test_files_that_cannot_be_read_are_named_and_the_rest_answered(exported, tmp_path):
     _, files, made = exported
     (tmp_path / "notes.txt").write_text("no picture")

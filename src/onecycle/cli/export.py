@@ -33,6 +33,7 @@ def run_export(
     pictures: Path | None = None,
     archive: bool = True,
     examples: bool = True,
+    web: bool = False,
     force: bool = False,
     weights: Weights = "float32",
     accept: bool = False,
@@ -47,6 +48,7 @@ def run_export(
         pictures: a folder of pictures to verify with, where the run's own data are gone.
         archive: write a .zip, too.
         examples: put three pictures of the data into it.
+        web: put a page into it that predicts in the browser.
         force: replace an exported model that is there.
         weights: how the network's are stored, see ``export_bundle``.
         accept: write them so also where too many decisions change.
@@ -67,6 +69,7 @@ def run_export(
             pictures=pictures,
             archive=archive,
             examples=examples,
+            web=web,
             force=force,
             weights=weights,
             accept=accept,

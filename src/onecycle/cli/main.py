@@ -176,6 +176,7 @@ def export(
     examples: Annotated[
         bool, typer.Option("--examples/--no-examples", help="Put three pictures of the data into it.")
     ] = True,
+    web: Annotated[bool, typer.Option("--web", help="Put a page into it that predicts in the browser.")] = False,
     half: Annotated[
         bool, typer.Option("--half", help="Store weights in 16 bits: half the file, the same speed.")
     ] = False,
@@ -198,6 +199,7 @@ def export(
         pictures=pictures,
         archive=archive,
         examples=examples,
+        web=web,
         force=force,
         weights=weights_of(half=half, int8=int8),
         accept=accept,

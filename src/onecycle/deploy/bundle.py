@@ -7,7 +7,8 @@
     ├── predict.py        from files to answers: numpy, Pillow and onnxruntime, nothing else
     ├── test.py           checks that the examples are answered as expected
     ├── Dockerfile       the same in a container, with the versions that it was verified with
-    └── examples/         pictures, and expected.json
+    ├── examples/         pictures, and expected.json
+    └── web/              where it was asked for: a page that predicts in the browser
 
 It is written beside its name and gets it only once it was verified.
 """
@@ -22,7 +23,7 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +36,7 @@ import onecycle
 from onecycle.deploy.card import Card, card_text
 from onecycle.deploy.folder import MANIFEST, MODEL, is_bundle, open_model
 from onecycle.deploy.onnx_model import OPSET, onnx_of
+from onecycle.deploy.pages import web_page
 from onecycle.deploy.unlike import MOST_TRAINING, FeatureDistance, distance_of, spread
 from onecycle.deploy.verify import Verification, made_pictures, only_pillow, verify
 from onecycle.deploy.weights.check import AskedWeights, Weights, WeightsCheck, store_in_fewer_bits
@@ -89,6 +91,7 @@ def export_bundle(
     labelled: Predictions | None = None,
     archive: bool = True,
     examples: bool = True,
+    web: bool = False,
     force: bool = False,
 ) -> Bundle:
     """Write a predictor as a folder that answers as it does, or leave nothing.
@@ -105,6 +108,7 @@ def export_bundle(
         labelled: predictions of ``files``, with the truth, to score fewer bits a weight; None: they are not scored.
         archive: write ``NAME.zip`` beside it, too.
         examples: put three of the pictures into it.
+        web: put a page into it that predicts in the browser.
         force: replace a folder that is there, if it is an exported model.
 
     Raises:
@@ -121,6 +125,7 @@ def export_bundle(
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as unfinished:
         new = Path(unfinished) / folder.name
         new.mkdir()
+        _write_web(new / "web", web_page() if web else {})
         with only_pillow():
             distance = distance_of(predictor, spread(training, MOST_TRAINING), files)
         verification, check = _write(predictor, new, files, card, distance, asked, examples=examples)
@@ -227,6 +232,12 @@ def _write_examples(model: Model, folder: Path, files: Sequence[str]) -> None:
         shutil.copyfile(file, folder / name)
         expected.append(answer | {"file": f"examples/{name}"})
     write_whole(folder / "expected.json", json.dumps(expected, indent=1, ensure_ascii=False).encode())
+
+
+def _write_web(folder: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _digests(folder: Path) -> dict[str, str]:

@@ -69,13 +69,14 @@ class ExportOptions(TypedDict, total=False):
     """How an export is written.
 
     archive: write a .zip, too (True). examples: put three pictures of the validation part into it, with the answers
-    (True). force: replace an exported folder that is there (False). weights: ``half`` stores the network's in 16 bits,
-    ``int8`` most of them in 8; float32 is computed with either way (float32). accept: write them so also where more
-    than one decision in 200 changes (False).
+    (True). web: put a page into it that predicts in the browser (False). force: replace an exported folder that is
+    there (False). weights: ``half`` stores the network's in 16 bits, ``int8`` most of them in 8; float32 is computed
+    with either way (float32). accept: write them so also where more than one decision in 200 changes (False).
     """
 
     archive: bool
     examples: bool
+    web: bool
     force: bool
     weights: Weights
     accept: bool

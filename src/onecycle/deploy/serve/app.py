@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from onecycle.deploy.pages import page_text
 from onecycle.deploy.portable.predict import Model
 from onecycle.deploy.serve.answers import PLACES, answer, heat_map, window
 from onecycle.deploy.serve.batching import Batcher
@@ -273,8 +273,7 @@ class Page:
 
 def page() -> Page:
     """Return the page, which is the same for every model: it asks the server what that is."""
-    base = resources.files("onecycle.evaluation.report").joinpath("templates", "base.css").read_text("utf-8")
-    text = resources.files(__package__).joinpath("page.html").read_text("utf-8").replace("/* base.css */", base)
+    text = page_text("onecycle.deploy.serve", "page.html")
     return Page(
         text,
         "default-src 'none'; img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "

@@ -115,3 +115,10 @@ def test_test_pictures_with_and_without_a_label(colour_path):
     assert data.test_dl.batch_at(0, 0).y.tolist() == [1, 1]
     with pytest.raises(LabelError, match=r"not in classes=: violet"):
         data.add_test([f"{colour_path}/train/p001.jpg"], label="violet")
+
+
+def test_what_reads_the_pictures_is_not_set_on_a_part(colour_path):
+    data = split(colour_path).label_from_df().transform(None, size=16).databunch(bs=4, pixel_cache="off")
+    assert data.train_ds.x.open(data.train_ds.items[0]).shape == (3, 40, 40)
+    with pytest.raises(AttributeError, match="open"):
+        data.train_ds.x.open = len

@@ -11,9 +11,10 @@ from torch import nn
 from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError
 from onecycle.fastai1.networks.layers import simple_cnn
-from onecycle.fastai1.pictures.data import ImageDataBunch
+from onecycle.fastai1.pictures.data import ImageDataBunch, ImageList
 from onecycle.fastai1.training import functions
 from onecycle.fastai1.training import schedules as S
+from onecycle.fastai1.training.interpretation import ClassificationInterpretation
 from onecycle.fastai1.training.learner import Learner, cnn_learner, create_cnn
 from onecycle.fastai1.training.metrics import accuracy
 from onecycle.fastai1.training.protocol import Callback, LearnerCallback, TrackerCallback, add_metrics
@@ -215,3 +216,56 @@ def test_annealing():
     assert [S.FlatCosine(8, (1.0,), 0.5).at(i).lrs[0] for i in (0, 3, 6)] == pytest.approx([1, 1, 0.5])
     with pytest.raises(ArgumentError, match="'lr' and 'mom' here; received 'wd'"):
         S.TrainingPhase(3).schedule_hp("wd", 0.1)
+
+
+def test_interpretation_with_v1s_arguments(data, tmp_path):
+    learn = learner(data, tmp_path)
+    interp = ClassificationInterpretation.from_learner(learn, DatasetType.Valid, None, False)
+    assert interp.confusion_matrix(slice_size=10).sum() == 12
+    assert interp.most_confused(1, 10) == interp.most_confused(min_val=1)
+    figure = interp.plot_confusion_matrix(False, "Mine", "Greens", 1, 2, True, True)
+    assert figure.axes[0].get_title() == "Mine"
+    assert interp.plot_top_losses(2, True, (5, 5), None) is None
+    assert isinstance(learn.interpret(), ClassificationInterpretation)
+
+
+def test_grey_pictures_train_a_network_with_one_channel(tmp_path, colour_path):
+    grey = ImageList.from_folder(colour_path, convert_mode="L").split_by_rand_pct()
+    data = (
+        grey.label_from_func(lambda path: int(path.stem[-1]) % 2)
+        .transform(None, size=16)
+        .databunch(bs=12, pixel_cache="memory")
+        .normalize()
+    )
+    learn = Learner(data, simple_cnn((1, 4, 2)), silent=True, path=tmp_path)
+    learn.fit_one_cycle(1)
+    path = data.valid_ds.items[3]
+    assert torch.allclose(learn.predict(path)[2], learn.get_preds()[0][3], atol=1e-5)
+    assert learn.TTA()[0].shape == (12, 2)
+    data.show_batch(2)
+
+
+def test_the_views_of_a_known_notebook(data, tmp_path):
+    """Its own test-time augmentation sets transforms on a data set, and puts the old ones back."""
+    from onecycle.fastai1.pictures import transforms as T
+
+    learn = learner(data, tmp_path)
+    dl, views = learn.dl(DatasetType.Valid), []
+    before = dl.dataset.tfms
+    for flip in (False, True):
+        dl.dataset.tfms = [T.crop_pad(row_pct=0, col_pct=0, is_random=False), *([T.flip_lr(p=1.0)] if flip else [])]
+        views.append(functions.get_preds(learn.model, dl, pbar=None, activ=learn.activation)[0])
+    dl.dataset.tfms = before
+    plain = functions.get_preds(learn.model, dl, activ=learn.activation)[0]
+    assert torch.allclose(views[0], plain, atol=1e-6)  # pictures of the size that is cut
+    assert not torch.allclose(views[1], plain, atol=1e-6)
+
+
+def test_functions_that_train(data, tmp_path):
+    learn = learner(data, tmp_path)
+    functions.fit(1, learn, metrics=[accuracy])
+    assert len(learn.recorder.rows[-1].metrics) == 1
+    before = learn.model[0][0].weight.detach().clone()
+    opt = torch.optim.SGD(learn.model.parameters(), lr=0.1)
+    functions.train_epoch(learn.model, learn.dl(DatasetType.Train), opt, learn.loss_func)
+    assert not torch.equal(before, learn.model[0][0].weight)

@@ -13,7 +13,7 @@ import torch
 
 from onecycle.data.labels.items import DatasetType, Label, LabelObject, Labels
 from onecycle.data.labels.lists import LabelView, View, label_view
-from onecycle.data.pixels.image import Image
+from onecycle.data.pixels.image import Image, open_image
 from onecycle.data.pixels.resize import centre_window
 from onecycle.data.pixels.store import PixelStore
 from onecycle.errors import ArgumentError
@@ -41,6 +41,11 @@ class Pictures(View[Image]):
     def items(self) -> np.ndarray:
         """Their files, ``(n,)``: paths where they were given or listed as such, texts where a table has them."""
         return self._dataset.items
+
+    @property
+    def open(self) -> Callable[[Any], Any]:
+        """What reads a file. It cannot be set here: a subclass of ``ImageList`` with an ``open`` reads all pictures."""
+        return self._dataset.store.reading.function or open_image
 
 
 class FixedList(list[T]):
@@ -162,7 +167,7 @@ def draw_grid(
     for axis in axes.flat:
         axis.axis("off")
     for i, (axis, picture, title) in enumerate(zip(axes.flat, x, titles, strict=False)):
-        axis.imshow(picture.clamp(0, 1).permute(1, 2, 0).numpy())
+        axis.imshow(picture.clamp(0, 1).permute(1, 2, 0).numpy(), cmap="gray")  # of one channel; colours stay
         lines = [textwrap.wrap(line.replace(";", "; "), width) or [""] for line in title.split("\n")]
         text = "\n".join(part for line in lines for part in line)
         axis.set_title(text, fontsize=font, color=colors[i] if colors else "black")

@@ -9,6 +9,7 @@ from typing import Any
 ANNEXE = (
     *("core", "torch_core", "aliases", "progress_bars", "networks.layers", "networks.hooks", "networks.xresnet"),
     *("pictures.arrays", "pictures.data", "training.metrics", "training.learner", "training.protocol"),
+    "training.interpretation",
     *("training.schedules", "training.functions", "networks.bodies"),
     *("pictures.files", "pictures.cleaning", "pictures.transforms"),
 )
@@ -20,6 +21,7 @@ PRODUCT = {
     "data.augment.transforms": "Transform pad",
     "model.cnn": "split_model",
     "model.heads": "SigmoidRange",
+    "train.log.recorder": "Recorder",
     "train.metrics": "auc_roc_score roc_curve",
     "train.regression.loss": "MSELossFlat",
     "train.regression.metrics": "ExpRMSPE ExplainedVariance R2Score RMSE exp_rmspe explained_variance mae "

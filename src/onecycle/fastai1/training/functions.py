@@ -13,14 +13,30 @@ from onecycle.train.evaluate import eval_mode
 from onecycle.train.losses import activation_for, per_item_loss
 
 __all__ = [
-    "NoneReduceOnCPU", "_loss_func2activ", "fit_fc", "fit_one_cycle", "get_preds", "loss_batch", "lr_find", "mixup",
-    "to_fp16", "to_fp32", "validate",
+    "NoneReduceOnCPU", "_loss_func2activ", "fit", "fit_fc", "fit_one_cycle", "get_preds", "loss_batch", "lr_find",
+    "mixup", "to_fp16", "to_fp32", "train_epoch", "validate",
 ]  # fmt: skip
 
 
 def fit_one_cycle(learn: Any, cyc_len: int, *args: Any, **options: Any) -> None:
     """Train ``learn`` with the 1cycle policy."""
     learn.fit_one_cycle(cyc_len, *args, **options)
+
+
+def fit(epochs: int, learn: Any, callbacks: Any = None, metrics: Any = None) -> None:
+    """Train ``learn`` for some epochs."""
+    if metrics is not None:
+        learn.metrics = metrics
+    learn.fit(epochs, callbacks=callbacks)
+
+
+def train_epoch(model: Any, dl: Any, opt: Any, loss_func: Any) -> None:
+    """Train a network for one pass over batches."""
+    model.train()
+    for x, y in dl:
+        loss_func(model(x), y).backward()
+        opt.step()
+        opt.zero_grad()
 
 
 def fit_fc(learn: Any, *args: Any, **options: Any) -> None:

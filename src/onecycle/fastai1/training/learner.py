@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError
-from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.fastai1.training import protocol
+from onecycle.fastai1.training.interpretation import ClassificationInterpretation
 from onecycle.fastai1.training.schedules import FlatCosine, GeneralScheduler
 from onecycle.learner import cnn
 from onecycle.learner import learner as product
@@ -23,9 +23,8 @@ from onecycle.train.evaluate import eval_mode
 from onecycle.train.loop import Callback, checked_callbacks
 from onecycle.train.optimizer import Optimizer
 
-__all__ = ["ClassificationInterpretation", "Interpretation", "Learner", "cnn_learner", "create_cnn"]
+__all__ = ["Learner", "cnn_learner", "create_cnn"]
 
-Interpretation = ClassificationInterpretation
 _IDLE = ("add_time", "extra_callback_fns", "extra_callbacks")
 """Keywords of v1's learner that change nothing here."""
 
@@ -162,6 +161,10 @@ class Learner(product.Learner):
         """Predict one picture."""
         found = super().predict(item, **how)
         return (item, *found) if return_x else found
+
+    def interpret(self, ds_type: Any = DatasetType.Valid, tta: bool = False) -> ClassificationInterpretation:
+        """Return the interpretation of this learner's predictions."""
+        return ClassificationInterpretation.from_learner(self, ds_type, tta=tta)
 
     def predict_with_mc_dropout(self, item: Any, with_dropout: bool = True, n_times: int = 10) -> list[Any]:
         """Predict one picture several times with the network's dropout left on."""

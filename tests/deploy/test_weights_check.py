@@ -102,7 +102,7 @@ def spoilt_rounding(monkeypatch):
 
 def test_weights_that_change_decisions_are_refused_and_leave_nothing(spoilt_rounding, toy, tmp_path):
     predictor, files, labelled = toy
-    with pytest.raises(ExportError, match=r"an export needs 99\.5% of them, so nothing was written") as refused:
+    with pytest.raises(ExportError, match=r"an export needs 99\.5 % of them, so nothing was written") as refused:
         export_bundle(
             predictor, tmp_path / "out" / "model", files, CARD, weights="int8", training=files, labelled=labelled
         )

@@ -101,9 +101,10 @@ class WeightsCheck:
     def summary(self) -> str:
         """How many decisions stay, in words."""
         same = self.pictures - len(self.changed)
+        share, low, high = (f"{100 * end:.2f}" for end in (self.equal.value, self.equal.low, self.equal.high))
         return (
-            f"{self.n_equal:,} of {self.decisions:,} decisions are those of float32 weights, {self.equal.value:.2%} "
-            f"({self.equal.low:.2%} to {self.equal.high:.2%}); {same} of {self.pictures} pictures get the same labels"
+            f"{self.n_equal:,} of {self.decisions:,} decisions are those of float32 weights, {share} % "
+            f"({low} to {high}); {same} of {self.pictures} pictures get the same labels"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,9 +122,10 @@ class WeightsCheck:
         if self.enough or self.accepted:
             return
         other = by_place("--half", 'weights="half"') if self.weights == "int8" else "float32 weights"
+        least = f"{100 * LEAST_EQUAL:.1f} %"
         raise ExportError(
-            f"with {self.weights} weights {self.summary}; an export needs {LEAST_EQUAL:.1%} of them, so nothing was "
-            f"written. Most different: {shown(self.changed, most=5)}. Use {other}, or write it all the same with "
+            f"with {self.weights} weights {self.summary}; an export needs {least} of them, so nothing was written. "
+            f"Most different: {shown(self.changed, most=5)}. Use {other}, or write it all the same with "
             f"{by_place('--accept', 'accept=True')}"
         )
 

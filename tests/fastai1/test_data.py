@@ -143,3 +143,12 @@ def test_folders_and_files(colour_path, tmp_path):
     assert len(listed(colour_path).filter_by_rand(0.5)) == pytest.approx(30, abs=12)
     split = listed(colour_path).split_subsets(0.5, 0.2).split
     assert (len(split.train), len(split.valid), len(set(split.train) & set(split.valid))) == (30, 12, 0)
+
+
+def test_the_batch_size_is_set_on_the_bunch(colour_path):
+    data = ImageDataBunch.from_csv(colour_path, folder="train", suffix=".jpg", size=16, bs=4, **MEMORY)
+    data.batch_size = 6
+    assert (data.batch_size, data.train_dl.batch_size, data.valid_dl.batch_size) == (6, 6, 6)
+    for call in (data.presize, data.export):
+        with pytest.raises(ArgumentError, match="is not known here"):
+            call()

@@ -145,6 +145,8 @@ def test_helpers_of_core(tmp_path):
     core.save_texts(tmp_path / "t.txt", ["a", "b"])
     assert core.loadtxt_str(tmp_path / "t.txt").tolist() == ["a", "b"]
     assert core.array(range(3)).tolist() == [0, 1, 2]
+    assert core.defaults.device.type in ("cpu", "cuda")
+    assert not hasattr(core.defaults, "nothing")
     train, valid = core.random_split(0.5, np.arange(50))[0]
     assert sorted([*train, *valid]) == list(range(50))
 

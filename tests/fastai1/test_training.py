@@ -269,3 +269,30 @@ def test_functions_that_train(data, tmp_path):
     opt = torch.optim.SGD(learn.model.parameters(), lr=0.1)
     functions.train_epoch(learn.model, learn.dl(DatasetType.Train), opt, learn.loss_func)
     assert not torch.equal(before, learn.model[0][0].weight)
+
+
+def test_a_callback_that_adds_columns_to_the_log(data, tmp_path):
+    class Two(LearnerCallback):
+        _order = -20
+
+        def on_train_begin(self, **state):
+            self.learn.recorder.add_metric_names(["share", "items"])
+
+        def on_epoch_begin(self, **state):
+            self.output, self.target = [], []
+
+        def on_batch_end(self, last_output, last_target, train, **state):
+            if not train:
+                self.output.append(last_output)
+                self.target.append(last_target)
+
+        def on_epoch_end(self, last_metrics, **state):
+            output, target = torch.cat(self.output), torch.cat(self.target)
+            return add_metrics(last_metrics, [(output.argmax(1) == target).float().mean(), len(target)])
+
+    learn = learner(data, tmp_path, metrics=accuracy, callback_fns=[Two, Notes])
+    learn.fit(2, 0.01)
+    assert learn.recorder.names == ["epoch", "train_loss", "valid_loss", "accuracy", "share", "items", "time"]
+    for row in learn.recorder.rows:
+        assert row.metrics == (row.metrics[0], pytest.approx(row.metrics[0]), 12)
+    assert [s for s in learn.notes.said if s[0] == "epoch"] == [("epoch", 0, 4), ("epoch", 1, 4)]

@@ -192,6 +192,11 @@ class BatchLoader:
         self.epoch = 0
 
     @property
+    def batch_size(self) -> int:
+        """Pictures in a batch: ``bs`` (v1's name)."""
+        return self.bs
+
+    @property
     def n_items(self) -> int:
         """Pictures in this part, dropped ones included."""
         return len(self.dataset.rows)

@@ -27,7 +27,16 @@ def num_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-defaults = SimpleNamespace(cpus=min(16, num_cpus()), cmap="viridis", return_fig=False, silent=False)
+class _Defaults(SimpleNamespace):
+    def __getattr__(self, name: str) -> Any:
+        if name != "device":
+            raise AttributeError(name)
+        import torch
+
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+defaults = _Defaults(cpus=min(16, num_cpus()), cmap="viridis", return_fig=False, silent=False)
 """v1's defaults: notebooks read them, and set ``device``."""
 
 

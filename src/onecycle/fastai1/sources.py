@@ -21,7 +21,6 @@ PRODUCT = {
     "data.augment.transforms": "Transform pad",
     "model.cnn": "split_model",
     "model.heads": "SigmoidRange",
-    "train.log.recorder": "Recorder",
     "train.metrics": "auc_roc_score roc_curve",
     "train.regression.loss": "MSELossFlat",
     "train.regression.metrics": "ExpRMSPE ExplainedVariance R2Score RMSE exp_rmspe explained_variance mae "

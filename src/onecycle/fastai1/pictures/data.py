@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 import pandas as pd
@@ -103,6 +103,15 @@ class ImageDataBunch(Bunch):
         """Whether nothing validates."""
         return not len(self.split.valid)
 
+    @property
+    def batch_size(self) -> int:
+        """Pictures in a batch; set, it holds for validation, too."""
+        return super().batch_size
+
+    @batch_size.setter
+    def batch_size(self, value: int) -> None:
+        self._loading = replace(self._loading, bs=value, val_bs=value)
+
     def dl(self, ds_type: DatasetType = DatasetType.Valid) -> DeviceDataLoader:
         """Return the batches of one part."""
         return DeviceDataLoader(self, ds_type)
@@ -110,6 +119,19 @@ class ImageDataBunch(Bunch):
     def add_tfm(self, tfm: Callable[[Any], Any]) -> None:
         """Call a function on each batch ``(x, y)`` from now on, before it is normalised."""
         self._loading = replace(self._loading, dl_tfms=(*self._loading.dl_tfms, tfm))
+
+    def presize(self, *_: Any, **__: Any) -> NoReturn:
+        """v1 cut each picture at random from its file, at full resolution, before all else."""
+        raise ArgumentError(
+            "presize() is not known here: give transform(size=…) the transforms of rand_resize_crop(size, max_scale), "
+            "which cut windows at random from pictures of that size"
+        )
+
+    def export(self, file: Any = "export.pkl") -> NoReturn:
+        """v1 pickled how the data was made."""
+        raise ArgumentError(
+            "data.export() is not known here: learn.export() writes all that predicts, without a pickle"
+        )
 
     def one_item(
         self, item: Any, detach: bool = False, denorm: bool = False, cpu: bool = False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from onecycle.learner.options import listed
 from onecycle.model.cnn import split_model
 from onecycle.train.evaluate import eval_mode
 from onecycle.train.loop import Callback, checked_callbacks
+from onecycle.train.metrics import column_names
 from onecycle.train.optimizer import Optimizer
 
 __all__ = ["Learner", "cnn_learner", "create_cnn"]
@@ -64,6 +66,16 @@ class Learner(product.Learner):
             setattr(self, protocol.snake(type(callback).__name__), callback)
         ours = [cb for cb in ours if not isinstance(cb, GeneralScheduler)]
         return checked_callbacks([*ours, *([protocol.Adapter(theirs)] if theirs else [])], self)
+
+    @contextmanager
+    def _fitting(self, callbacks: Any) -> Iterator[dict[str, Any]]:
+        with super()._fitting(callbacks) as of_fit:
+            for adapter in (cb for cb in of_fit["callbacks"] if isinstance(cb, protocol.Adapter)):
+                adapter.begin(of_fit["recorder"], of_fit["metrics"])
+            yield of_fit
+
+    def _new_recorder(self) -> protocol.Recorder:
+        return protocol.Recorder(column_names(listed(self.metrics)))
 
     def fit(self, epochs: int, lr: Any = product.DEFAULT_LR, wd: float | None = None, callbacks: Any = None) -> None:
         """Train for some epochs at a constant rate, or by the ``GeneralScheduler`` among the callbacks."""

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from onecycle.errors import ArgumentError
 from onecycle.train import loop
+from onecycle.train.log import recorder
 from onecycle.train.loop import Trainer
 
-__all__ = ["Callback", "LearnerCallback", "TrackerCallback", "add_metrics"]
+__all__ = ["Callback", "LearnerCallback", "Recorder", "TrackerCallback", "add_metrics"]
 
 MOMENTS = (
     *("train_begin", "epoch_begin", "batch_begin", "loss_begin", "backward_begin", "backward_end", "step_end"),
@@ -140,6 +141,44 @@ class MetricOf:
         return values[-1]
 
 
+class Recorder(recorder.Recorder):
+    """onecycle's history; callbacks in v1's protocol may add columns to its log as they begin."""
+
+    def add_metric_names(self, names: Sequence[str]) -> None:
+        """Add columns before the last one, the time."""
+        self.metric_names += names
+        self.names[-1:-1] = names
+
+
+class _Columns:
+    """The values that a callback adds to the metrics by itself, over the whole validation set."""
+
+    def __init__(self, callback: Callback, state: dict[str, Any]) -> None:
+        self.callback, self.state = callback, state
+        self.values: list[Any] = []
+
+    def column(self, name: str, index: int) -> Any:
+        """Return the metric of one of its columns; the first is asked first."""
+
+        def metric(logits: Tensor, targets: Tensor) -> Any:
+            if index == 0:
+                self._measure(logits, targets)
+            if index >= len(self.values):
+                kind = type(self.callback).__name__
+                raise ArgumentError(f"{kind} added the column {name!r}, and on_epoch_end returned no value for it")
+            return self.values[index]
+
+        metric.name = name  # type: ignore[attr-defined]
+        return metric
+
+    def _measure(self, logits: Tensor, targets: Tensor) -> None:
+        state = {**self.state, "train": False, "last_output": logits, "last_target": targets, "last_metrics": [None]}
+        self.callback.on_epoch_begin(**state)
+        self.callback.on_batch_end(**state)
+        changed = self.callback.on_epoch_end(**state) or {}
+        self.values = list(changed.get("last_metrics", [None]))[1:]
+
+
 def as_metrics(metrics: Iterable[Any]) -> list[Any]:
     """Return metrics that onecycle can call."""
     return [MetricOf(m) if isinstance(m, Callback) else m for m in metrics]
@@ -162,7 +201,7 @@ class Adapter(loop.Callback):
     order = 5
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
-        self.callbacks = callbacks
+        self.callbacks, self.begun = list(callbacks), False
         self.state: dict[str, Any] = {}
         self._hook: Any = None
         self._loss: Any = None
@@ -192,16 +231,33 @@ class Adapter(loop.Callback):
             trainer.skip_step = True
         return changes
 
-    def on_train_begin(self, trainer: Trainer) -> None:
-        """Set up the state."""
-        names = list(trainer.recorder.metric_names)
-        self.state = {
+    def begin(self, history: Recorder, metrics: list[Any]) -> None:
+        """Tell them that a fit begins; those that add columns to the log become metrics."""
+        self.state, moved = self._fresh(history), []
+        for callback in self.callbacks:
+            before = len(history.metric_names)
+            callback.on_train_begin(**self.state)
+            if added := history.metric_names[before:]:
+                columns = _Columns(callback, self.state)
+                metrics += [columns.column(name, i) for i, name in enumerate(added)]
+                moved.append(callback)
+        self.callbacks = [cb for cb in self.callbacks if cb not in moved]
+        self.begun = True
+
+    def _fresh(self, history: recorder.Recorder) -> dict[str, Any]:
+        names = list(history.metric_names)
+        return {
             "epoch": 0, "iteration": 0, "num_batch": 0, "n_epochs": 0, "skip_validate": False, "pbar": None,
             "metrics": names, "metrics_names": names, "stop_training": False, "stop_epoch": False, "skip_step": False,
             "skip_zero": False, "skip_bwd": False, "train": True, "last_input": None, "last_target": None,
             "last_output": None, "last_loss": None, "smooth_loss": None, "last_metrics": [],
         }  # fmt: skip
-        self.call("train_begin", trainer)
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Set up the state, and look at what the network gives."""
+        if not self.begun:  # a sweep of the learning rate
+            self.state = self._fresh(trainer.recorder)
+            self.call("train_begin", trainer)
         self._hook = trainer.network.register_forward_hook(self._keep_output)
         if self.overrides("loss_begin", "backward_begin"):
             self._loss, trainer.loss_func = trainer.loss_func, _Told(trainer.loss_func, self, trainer)

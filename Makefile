@@ -8,7 +8,7 @@ ARGS ?=
 # Two processes share the fast tests; make test ARGS='-p no:xdist' runs them in one, as plain pytest does.
 WORKERS = $(if $(findstring no:xdist,$(ARGS)),,-n 2 --dist worksteal)
 
-.PHONY: setup demo test fast slow lesson browser check bench peers clean
+.PHONY: setup demo test fast slow lesson browser check bench peers v1 clean
 
 setup: $(READY)
 
@@ -62,5 +62,19 @@ $(addprefix bench-,$(PEER_BENCHES)): $(PEERS_READY)
 bench-%: $(READY)
 	$(BIN)/python benchmarks/$*.py $(ARGS)
 
+V1 := .venv-v1
+V1_READY := $(V1)/.ready
+
+$(V1_READY): benchmarks/v1.txt $(READY)
+	test -x $(V1)/bin/python || $(PYTHON) -m venv $(V1)
+	$(V1)/bin/python -c "import pathlib, sys, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'onecycle.pth').write_text(sys.argv[1])" \
+		"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths().get("purelib"))')"
+	$(V1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/v1.txt
+	touch $@
+
+v1: $(V1_READY)  ## asks fastai 1.0.61 itself, in an environment of its own, and holds onecycle against its answers
+	$(V1)/bin/python tests/fastai1/oracle/calls.py $(V1)/drawn tests/fastai1/oracle/v1.json
+	$(BIN)/python -m pytest -q tests/fastai1/test_oracle.py $(ARGS)
+
 clean:
-	rm -rf $(VENV) $(PEERS) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) $(V1) .mypy_cache .ruff_cache .pytest_cache

@@ -394,6 +394,13 @@ class ImageList(data_block.ImageList):
         """Return these pictures as split."""
         return ItemLists(self, split)
 
+    def split_by_rand_pct(self, valid_pct: float = 0.2, seed: int | None = None) -> SplitList:
+        """Draw ``int(valid_pct · n)`` validation pictures; with a ``seed`` the rows that v1 drew with it."""
+        if seed is None:
+            return super().split_by_rand_pct(valid_pct)
+        drawn = np.random.RandomState(seed).permutation(len(self))
+        return self.split_by_idx(sorted(drawn[: int(valid_pct * len(self))].tolist()))
+
     def filter_by_folder(self, include: Any = None, exclude: Any = None) -> Self:
         """Keep the pictures whose first folder below ``path`` is among ``include``, and not among ``exclude``."""
         wanted, out = ([v] if isinstance(v, (str, Path)) else list(v or ()) for v in (include, exclude))

@@ -297,7 +297,6 @@ class Learner:
             through_tags: single labels that are strings of tags, as ``"clear road water"``, are predicted through their
                 tags where that predicts left-out training pictures better; False: never.
         """
-        need_classes(self._data.labels, "solve_head()")
         with self._fitting(None) as of_fit:
             return solve(self, **of_fit, through_tags=through_tags)
 
@@ -470,7 +469,6 @@ class Learner:
         Raises:
             ArgumentError: not exactly one of ``epochs`` and ``minutes``, or a value that cannot work.
         """
-        need_classes(self._data.labels, "fine_tune()")
         options = FineTuneOptions(
             epochs=epochs, minutes=minutes, base_lr=base_lr, freeze_epochs=freeze_epochs, sizes=sizes, bs=bs,
             precompute=precompute, train_bn=train_bn, early_stop=early_stop, through_tags=through_tags,

@@ -129,9 +129,7 @@ class ImageDataBunch(Bunch):
 
     def export(self, file: Any = "export.pkl") -> NoReturn:
         """v1 pickled how the data was made."""
-        raise ArgumentError(
-            "data.export() is not known here: learn.export() writes all that predicts, without a pickle"
-        )
+        raise ArgumentError("data.export() is not known here: learn.export() writes all that predicts")
 
     def one_item(
         self, item: Any, detach: bool = False, denorm: bool = False, cpu: bool = False

@@ -16,6 +16,7 @@ import torch
 
 from onecycle.data.augment.transforms import mirrored_views
 from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.labels.items import need_classes
 from onecycle.errors import DivergedError
 from onecycle.learner.features import why_pictures
 from onecycle.learner.fine_tune.best import BestStage, EarlyStop, half_way, load_weights, weights_of
@@ -82,6 +83,7 @@ def fine_tune(
     Returns:
         The plan, as it was made before training.
     """
+    need_classes(learn.data.labels, "fine_tune()")
     start_s = clock()
     data, precompute = learn.data, learn.precompute
     budget_s = None if options.minutes is None else 60.0 * options.minutes

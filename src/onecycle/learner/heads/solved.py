@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onecycle.data.labels.items import Labels
+from onecycle.data.labels.items import Labels, need_classes
 from onecycle.data.labels.stratified import stratified_folds
 from onecycle.data.labels.tag_lists import tags_of_strings
 from onecycle.data.pixels.store import default_store_bytes
@@ -110,6 +110,7 @@ def solve(
     through_tags: bool = True,
 ) -> HeadFit:
     """Solve a learner's head as one epoch of a fit; ``Learner.solve_head`` says more."""
+    need_classes(learn.data.labels, "solve_head()")
     trainer, data, start_s = learn.trainer, learn.data, time.monotonic()
     reason = why_not_solved(learn, callbacks) or (None if reads_levels(trainer.model) else "it is not linear")
     if reason is not None or not isinstance(train_loader, FeatureLoader):

@@ -46,7 +46,7 @@ check: $(READY)
 PEERS := .venv-peers
 PEERS_READY := $(if $(ONECYCLE_PEERS_PYTHON),,$(PEERS)/.ready)
 PEER_BENCHES := time_to_quality unfrozen_epoch data_path memory gpu trust
-BENCHES := lesson recipe plain_loop startup scaling first_report export networks $(PEER_BENCHES)
+BENCHES := lesson recipe plain_loop startup scaling first_report export networks gpu_first $(PEER_BENCHES)
 
 peers: $(PEERS)/.ready  ## the environment of the libraries that the benchmarks compare with
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -188,3 +190,13 @@ def test_the_recipe_s_data_is_split_into_parts_that_share_nothing(tmp_path: Path
     assert few["train"] == all_["train"][:50]
     assert few["valid"] == all_["valid"] != digits.job(4)["valid"]
     assert all_["classes"] == [str(i) for i in range(10)]
+
+
+@pytest.mark.slow
+def test_the_script_for_a_new_gpu_runs_its_parts_on_a_processor() -> None:
+    command = [sys.executable, "-W", "ignore", str(BENCHMARKS / "gpu_first.py"), "--try"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=250, check=True)
+    rows = [ast.literal_eval(line) for line in ran.stdout.splitlines() if line.startswith("{'part'")]
+    assert {row["part"] for row in rows} == {"products", "copies", "loader", "steps", "forecast", "exactness"}
+    assert all(row["value"] >= 0 for row in rows)
+    assert "Traceback" not in ran.stderr

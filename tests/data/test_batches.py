@@ -250,3 +250,21 @@ def test_a_gpu_gets_the_same_batches(colour_path):
         assert torch.allclose(gx.cpu(), x, atol=1e-3)
         assert torch.equal(gy.cpu(), y)
         assert torch.equal(gi, i)
+
+
+def test_the_order_of_an_epoch_is_made_once(colour_path, monkeypatch):
+    loader = bunch(colour_path).train_dl
+    made = []
+    plain = BatchLoader._order
+    monkeypatch.setattr(BatchLoader, "_order", lambda self, epoch: made.append(epoch) or plain(self, epoch))
+    first = [loader.batch_at(3, i).indices for i in range(2)]
+    assert made == [3]
+    assert loader.batch_at(4, 0).indices.tolist() != first[0].tolist()
+    assert made == [3, 4]
+    halves = loader.replace(bs=loader.bs // 2)
+    assert torch.equal(torch.cat([halves.batch_at(3, i).indices for i in range(2)]), first[0])
+    weights = np.ones(loader.n_items)
+    weights[0] = 30
+    weighted = loader.replace(weights=weights)
+    assert (weighted.order(3) == 0).sum() > 5
+    assert (loader.order(3) == 0).sum() <= 1

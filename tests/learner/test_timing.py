@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from onecycle.learner.fine_tune import timing
 from onecycle.learner.fine_tune.timing import LEAST_STEPS, TimedCycle, hold_norms, trainable_groups
 from onecycle.model.cnn import split_model
 from onecycle.train.log.recorder import EpochRow
@@ -209,3 +210,27 @@ def test_groups_train_inside_and_are_as_before_afterwards():
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert flags(layer_groups) == before
+
+
+@pytest.mark.parametrize(
+    ("first_s", "each_s", "found_s"),
+    [
+        (3.0, 0.1, 0.1),  # the first builds, and does not count
+        (100.0, 0.1, 100.0),  # no time for another
+        (1.0, 8.0, 8.0),  # none for more than one more
+    ],
+)
+def test_a_loop_is_timed_by_batches_of_the_loaders_own_iterator(monkeypatch, first_s, each_s, found_s):
+    machine, waits, seen = Machine(), [], []
+    monkeypatch.setattr(timing, "wait_for", waits.append)
+
+    def work(batch: int) -> None:
+        machine.now += each_s if seen else first_s
+        seen.append(batch)
+
+    watch = timing._Stopwatch(torch.device("cuda"), 10.0, machine.clock)
+    assert watch.of_each(iter(range(100)), work) == pytest.approx(found_s)
+    assert seen == list(range(len(seen)))
+    assert len(waits) <= 3, "one for all that count"
+    if found_s == 0.1:
+        assert len(seen) == 2 + timing.MOST_STEPS

@@ -190,6 +190,7 @@ class BatchLoader:
         self.dl_tfms = tuple(dl_tfms)
         self.weights = weights
         self.epoch = 0
+        self._last_order: tuple[object, np.ndarray] | None = None  # and what it was made for
 
     @property
     def batch_size(self) -> int:
@@ -223,7 +224,13 @@ class BatchLoader:
         return other
 
     def order(self, epoch: int) -> np.ndarray:
-        """Return the positions that an epoch visits, int64, dropped ones left out."""
+        """Return the positions that an epoch visits, int64, dropped ones left out; made once, not to be written to."""
+        made_for = (epoch, self.seed, self.shuffle, id(self.weights), self.n_items, self.n_dropped)
+        if self._last_order is None or self._last_order[0] != made_for:
+            self._last_order = made_for, self._order(epoch)
+        return self._last_order[1]
+
+    def _order(self, epoch: int) -> np.ndarray:
         positions = np.arange(self.n_items)
         if self.shuffle:
             rng = np.random.default_rng([self.seed, epoch, _ORDER])

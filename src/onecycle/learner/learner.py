@@ -130,6 +130,7 @@ class Learner:
             true_wd=options.get("true_wd", True),
             bn_wd=options.get("bn_wd", True),
             seed=data.seed,
+            deterministic=bool(options.get("deterministic")),
         )
         self.trainer.move_loss()
         self._data = data

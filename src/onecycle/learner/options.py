@@ -28,6 +28,8 @@ class LearnerOptions(TypedDict, total=False):
     channels_last: layout of the activations; None measures.
     compile: send the network through ``torch.compile``; None: in long fits on a GPU, where that is faster. True works
     on a CPU too, where compiling takes a minute and a C++ compiler.
+    deterministic: on a GPU, train to the same bits each time, by slower operations; one that has no such form is named
+    in torch's error (False). A CPU does so anyway. Fix ``precision`` and ``channels_last``, too.
     path: where models are saved (the data's folder). model_dir: folder below ``path`` (``models``).
     callback_fns: called with the learner at each fit, to make callbacks. callbacks: callbacks of every fit.
     silent: print no table and no bar.
@@ -42,6 +44,7 @@ class LearnerOptions(TypedDict, total=False):
     precision: Choice
     channels_last: bool | None
     compile: bool | None
+    deterministic: bool
     path: str | Path | None
     model_dir: str | Path
     callback_fns: Callable[..., Callback] | Sequence[Callable[..., Callback]] | None

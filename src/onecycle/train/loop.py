@@ -26,7 +26,7 @@ from onecycle.train.device.batch_split import BatchSplit, is_out_of_memory, loss
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.placement import loss_on
 from onecycle.train.device.precision import Precision
-from onecycle.train.device.random_state import keep_random_state, mix_seed, seed_device
+from onecycle.train.device.random_state import deterministic, fix_workspace, keep_random_state, mix_seed, seed_device
 from onecycle.train.evaluate import BatchLike, Loader, evaluate, measured
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import EpochRow, MetricValue, Recorder
@@ -162,6 +162,7 @@ class Trainer:
     epochs_done: int = 0  # epochs ever begun. It goes on from fit to fit, so no order and no draw comes twice
     optimizer: Optimizer | None = None  # made by the first fit. Set it to None after freezing or unfreezing
     head: nn.Module | None = None  # what batches go through, where what comes before it was computed beforehand
+    deterministic: bool = False  # a GPU computes the same bits each time; slower
     precision: Precision | None = None  # of the steps; None leaves the network as it is, in fp32. See use_precision
 
     # The state of the running fit, for callbacks.
@@ -182,6 +183,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self.use_precision(self.precision)
+        if self.deterministic:
+            fix_workspace()
 
     @property
     def device(self) -> torch.device:
@@ -458,7 +461,8 @@ class Trainer:
         self.recorder, self.has_validation = recorder, validated
         self.stop_training, self.lr_scale, self.item_losses = False, 1.0, None
         begun: list[Callback] = []
-        with keep_random_state(self.device), keep_freed_memory(), torch.enable_grad():
+        repeatable = deterministic(self.device, self.deterministic)
+        with keep_random_state(self.device), keep_freed_memory(), torch.enable_grad(), repeatable:
             try:
                 for cb in callbacks:
                     tell([cb], "on_train_begin", self)

@@ -17,12 +17,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from onecycle.data.batches import BatchLoader
 from onecycle.learner.features import split_where_frozen
 from onecycle.learner.fine_tune.plan import Speeds, Task, small_size
 from onecycle.learner.heads.search import MOST_TO_CHOOSE, USUAL_PENALTY
 from onecycle.learner.heads.solved import classes_loss, minimise, tags_loss
 from onecycle.model import cnn
 from onecycle.model.levels import reads_levels
+from onecycle.train.device.machine import wait_for
 from onecycle.train.evaluate import BatchLike
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import EpochRow, Recorder
@@ -40,6 +42,9 @@ FIRST = 4
 
 MOST_CALLS = 5
 """The most calls that time one kind of work."""
+
+MOST_STEPS = 20
+"""The most steps that are timed together on a device that works beside the host."""
 
 CPU_BATCH = 16
 """The most pictures of a step that is timed on a CPU, where the rate hardly depends on it (20 to 24 a second for
@@ -96,10 +101,10 @@ def measure_speeds(
             if budget_s is None or budget_s >= LEAST_TO_CHOOSE_S:
                 learn.speed.choose(trainer, loader, n_batches=USUAL_EPOCHS * task.steps)
             set_training_mode(trainer.model)
-            train_s = times.of(lambda: trainer.train_step(loader.batch_at(0, 0), 0))
+            train_s = times.of_each(_epochs(loader), lambda batch: trainer.train_step(batch, 0))
         trainer.model.eval()
         with torch.no_grad():
-            forward_s = times.of(lambda: trainer.model(loader.batch_at(0, 0).x))
+            forward_s = times.of_each(_epochs(loader), lambda batch: trainer.model(batch.x))
     if task.on_features and not task.solves_head:
         with _scratch(learn, first=-1):
             _, head_s = _split_s(trainer, loader.batch_at(0, 0), times)
@@ -178,12 +183,32 @@ class _Stopwatch:
             took.append(self._call(work))
         return statistics.median(took[1:] or took)
 
+    def of_each(self, batches: Iterator[BatchLike], work: Callable[[BatchLike], object]) -> float:
+        """Return the seconds that a batch takes in a loop as training has it: made and worked on, without a wait.
+
+        The first ones are timed alone, and count only where there is no time for others; those after them are timed
+        together.
+        """
+        first_s = self._call(lambda: work(next(batches)))
+        if first_s >= self.limit_s * FIRST:
+            return first_s
+        second_s = self._call(lambda: work(next(batches)))
+        n = min(MOST_CALLS - 1 if self.device.type == "cpu" else MOST_STEPS, int(self.limit_s / max(second_s, 1e-9)))
+        if n < 2:
+            return second_s
+        return self._call(lambda: [work(next(batches)) for _ in range(n)]) / n
+
     def _call(self, work: Callable[[], object]) -> float:
         before = self.clock()
         work()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        wait_for(self.device)
         return self.clock() - before
+
+
+def _epochs(loader: BatchLoader) -> Iterator[BatchLike]:
+    """Give batch after batch by the loader's own iterator, over and over."""
+    while True:
+        yield from loader
 
 
 def _decode_s(learn: Any, task: Task, clock: Clock) -> float:

@@ -43,6 +43,12 @@ def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:
     return host, gpu
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done what it was asked to."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
 def free_device_bytes(device: torch.device) -> int | None:
     """Return half of a GPU's free memory, which one thing may take; None for devices that share the machine's."""
     return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else None

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from onecycle.files import short_digest, write_whole
 from onecycle.train.device.batch_split import free_memory, is_out_of_memory, take_rows
 from onecycle.train.device.host_memory import keep_freed_memory
-from onecycle.train.device.machine import device_name, processor_name
+from onecycle.train.device.machine import device_name, processor_name, wait_for
 from onecycle.train.device.precision import Dtype, Precision, PrecisionOptions
 from onecycle.train.device.random_state import keep_random_state
 from onecycle.train.optimizer import hold_frozen_norms
@@ -247,7 +247,7 @@ class _Trial:
 
     def _step_s(self, precision: Precision, call: Callable[[Tensor], Tensor], x: Tensor) -> float:
         """Seconds of one forward and backward pass."""
-        _wait_for(x.device)
+        wait_for(x.device)
         start = time.perf_counter()
         with precision.arithmetic():
             with precision.autocast(x.device):
@@ -255,7 +255,7 @@ class _Trial:
             loss = self.loss_func(logits.float(), self.y)
             loss.backward()  # type: ignore[no-untyped-call]
         self.network.zero_grad(set_to_none=True)
-        _wait_for(x.device)
+        wait_for(x.device)
         return time.perf_counter() - start
 
     def _known(self, precision: Precision) -> float:
@@ -283,13 +283,6 @@ def _plain_number(rate: float | None) -> str:
     if rate is None:
         return "does not run"
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 # --- answers that are kept on the machine ---------------------------------------------------------

@@ -1,7 +1,8 @@
-"""Random numbers that are functions of what they are for: seeds, and the state that the user had."""
+"""Numbers that come again: seeds, the random state that the user had, and sums of one order on a GPU."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,3 +35,32 @@ def seed_device(device: torch.device, seed: int) -> None:
             torch.cuda.manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
+
+
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
+
+def fix_workspace() -> None:
+    """Have cuBLAS add in one order; torch looks for this once, so it comes before a process's first product."""
+    os.environ.setdefault(_WORKSPACE, ":4096:8")
+
+
+@contextmanager
+def deterministic(device: torch.device, on: bool) -> Iterator[None]:
+    """Have a GPU compute the same bits each time inside, if ``on``; elsewhere that is so anyway.
+
+    Raises:
+        RuntimeError: inside, by torch, for an operation that has no such form.
+    """
+    if not on or device.type != "cuda":
+        yield
+        return
+    fix_workspace()
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    tries, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = tries

@@ -479,3 +479,16 @@ def test_relative_paths_are_made_absolute_when_the_data_is_made(colour_path, tmp
     assert torch.equal(data.valid_dl.batch_at(0, 0).x, here)
     assert data.resized(24).valid_dl.batch_at(0, 0).x.shape[-1] == 24
     assert len(data.test_dl.batch_at(0, 0).x) > 0
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is one here, so asking for it is right")
+def test_a_gpu_of_another_kind_that_is_not_there_is_refused(colour_path):
+    with pytest.raises(ArgumentError, match="device='mps' was asked for, and PyTorch sees no such GPU"):
+        from_csv(colour_path, device="mps")
+
+
+def test_a_gpu_beyond_the_last_is_refused(colour_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ArgumentError, match="device='cuda:2' was asked for, and PyTorch sees 2"):
+        from_csv(colour_path, device="cuda:2")

@@ -351,9 +351,7 @@ class TimedCycle(Callback):
         """Wait for the step before the latest ones on a GPU, so that the host is not hundreds of steps ahead."""
         if device.type != "cuda":
             return
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
-        self._running.append(event)
+        self._running.append(torch.cuda.current_stream(device).record_event())
         if len(self._running) > STEPS_AHEAD:
             self._running.popleft().synchronize()
 

@@ -302,8 +302,10 @@ def _turned(x: Tensor) -> tuple[Tensor, Tensor | None]:
     """
     if len(x) >= x.shape[1]:
         return x, None
+    home = x.device
+    x = x.cpu() if home.type == "mps" else x  # which has neither float64 nor this
     squares, vectors = torch.linalg.eigh((x @ x.T).double())
     kept = squares > squares[-1].clamp(min=1e-12) * 1e-10
     roots = squares[kept].sqrt()
     vectors = vectors[:, kept]
-    return (vectors * roots).float(), (x.T.double() @ (vectors / roots)).float()
+    return (vectors * roots).float().to(home), (x.T.double() @ (vectors / roots)).float().to(home)

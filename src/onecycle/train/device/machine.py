@@ -45,8 +45,10 @@ def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:
 
 def wait_for(device: torch.device) -> None:
     """Wait until a device has done what it was asked to."""
-    if device.type in ("cuda", "mps"):
-        getattr(torch, device.type).synchronize()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def free_device_bytes(device: torch.device) -> int | None:

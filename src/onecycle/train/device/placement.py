@@ -27,8 +27,7 @@ class Arriving:
             return
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         host.copy_(values, non_blocking=True)
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
+        event = torch.cuda.current_stream(values.device).record_event()
         self._on_their_way.append((host, event, keep))
         self.finish(but=BATCHES_BEHIND)
 

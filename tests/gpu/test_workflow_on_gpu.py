@@ -1,0 +1,43 @@
+"""The whole workflow on a card, also on the second one: nothing is left on the CPU, and only an epoch's end waits."""
+
+from __future__ import annotations
+
+import pytest
+from fake_gpu import fake_gpu
+
+from onecycle.data.augment.transforms import get_transforms
+from onecycle.data.bunch import ImageDataBunch
+from onecycle.learner.cnn import cnn_learner
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
+def test_everything_runs_there(colour_path, tmp_path, device):
+    how = {"size": 32, "bs": 16, "ds_tfms": get_transforms(), "device": device}
+    with fake_gpu() as card:
+        data = ImageDataBunch.from_csv(colour_path, folder="train", suffix=".jpg", **how)
+        options = {"pretrained": False, "silent": True, "path": tmp_path, "precision": "bf16"}
+        learn = cnn_learner(data, "resnet18", **options)
+        assert {str(p.device) for p in learn.model.parameters()} == {device}
+        learn.fit_one_cycle(1)
+        card.clear()
+        learn.unfreeze()
+        learn.fit_one_cycle(1)
+        steps = len(data.train_dl)
+        # The losses at the epoch's end; logits, targets and losses of validation; its loss from these.
+        assert len(card.waits) == steps + 3 + 3, card.waits
+        learn.mixup().fit(1)
+        learn.lr_find(num_it=5)
+        learn.precision = "fp16"
+        learn.fit(1)
+        learn.get_preds(with_loss=True)
+        learn.TTA(with_loss=True)
+        learn.validate()
+        learn.predict(data.valid_ds.x[0])
+        assert learn.features().shape == (60, 1024)
+        learn.precompute = 1
+        learn.freeze()
+        learn.callbacks = []
+        learn.fit_one_cycle(1)
+        assert learn.frozen_features.describe().startswith("features of the frozen layers computed once")
+        assert all(str(p.device) == device for p in learn.model.parameters())

@@ -490,5 +490,5 @@ def test_a_gpu_of_another_kind_that_is_not_there_is_refused(colour_path):
 def test_a_gpu_beyond_the_last_is_refused(colour_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ArgumentError, match="device='cuda:2' was asked for, and PyTorch sees 2"):
+    with pytest.raises(ArgumentError, match="device='cuda:2' was asked for, and PyTorch sees no such GPU"):
         from_csv(colour_path, device="cuda:2")

@@ -889,10 +889,11 @@ def _checked_device(device: str | torch.device | None) -> torch.device:
     if chosen.type == "cuda" and not torch.cuda.is_available():
         _say_no_gpu(str(device))
         return torch.device("cpu")
-    if chosen.type == "cuda" and (chosen.index or 0) >= (n := torch.cuda.device_count()):
-        raise ArgumentError(f"device={str(device)!r} was asked for, and PyTorch sees {n} here: the first is 'cuda:0'")
-    if chosen.type == "mps" and not torch.backends.mps.is_available():
-        raise ArgumentError("device='mps' was asked for, and PyTorch sees no such GPU here: leave device out")
+    is_there = {"cuda": (chosen.index or 0) < torch.cuda.device_count(), "mps": torch.backends.mps.is_available()}
+    if not is_there.get(chosen.type, True):
+        raise ArgumentError(
+            f"device={str(device)!r} was asked for, and PyTorch sees no such GPU here: leave device out"
+        )
     return chosen
 
 

@@ -13,7 +13,6 @@ import PIL.Image
 import pytest
 import torch
 
-from onecycle.data import bunch
 from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.batches import imagenet_stats
 from onecycle.data.bunch import ImageDataBunch
@@ -21,6 +20,7 @@ from onecycle.data.data_block import ImageList
 from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels.image import Image
 from onecycle.errors import ArgumentError, DataError, DataWarning, LabelError, OnecycleWarning, UnreadableImagesError
+from onecycle.train.device import machine
 
 COMMON = {"size": 32, "bs": 8}
 
@@ -345,7 +345,7 @@ def test_a_resize_method_can_be_named_and_is_checked(colour_path):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here, so asking for it is right")
 def test_without_the_gpu_that_was_asked_for_all_runs_on_the_cpu_and_that_is_said_once(colour_path):
-    bunch._say_no_gpu.cache_clear()
+    machine._say_no_gpu.cache_clear()
     with pytest.warns(OnecycleWarning, match="PyTorch sees no GPU here: all runs on the CPU"):
         assert from_csv(colour_path, device=torch.device("cuda")).device == torch.device("cpu")
     assert from_csv(colour_path, device=torch.device("cuda")).device == torch.device("cpu")

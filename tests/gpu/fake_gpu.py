@@ -185,7 +185,7 @@ def fake_gpu() -> Iterator[FakeGpu]:
         "torch.cuda.empty_cache": lambda: None,
         "torch.cuda.mem_get_info": lambda *_: (card.free_bytes, 2**36),
         "torch.cuda.synchronize": lambda *_: card.wait("synchronize"),
-        "onecycle.data.bunch._checked_device": lambda device: torch.device(device or GPU),
+        "onecycle.data.bunch.checked_device": lambda device: torch.device(device or GPU),
         "torch.cuda.is_bf16_supported": lambda *_, **__: True,
         "torch.cuda.get_device_capability": lambda *_: (9, 0),
         "torch.cuda.get_device_name": lambda *_: "a card in name only",

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, Unpack, cast
 
@@ -43,8 +43,9 @@ from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.picture_file import Source
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec
 from onecycle.data.pixels.store import LOADING_THREADS, PixelStore
-from onecycle.errors import ArgumentError, DataError, DataWarning, OnecycleWarning, UnreadableImagesError, warn
+from onecycle.errors import ArgumentError, DataError, DataWarning, UnreadableImagesError, warn
 from onecycle.text import option, plural, shown
+from onecycle.train.device.machine import checked_device
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -241,7 +242,7 @@ class ImageDataBunch:
         self._loading = _Loading(
             bs=bs,
             val_bs=val_bs or bs,
-            device=_checked_device(device),
+            device=checked_device(device),
             seed=DEFAULT_SEED if seed is None else seed,
             dl_tfms=tuple(dl_tfms or ()),
         )
@@ -881,22 +882,3 @@ class _Loading:
     device: torch.device
     seed: int
     dl_tfms: tuple[Any, ...]
-
-
-def _checked_device(device: str | torch.device | None) -> torch.device:
-    """Return the device that was asked for; by default the GPU; where there is none, the CPU in any case."""
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        _say_no_gpu(str(device))
-        return torch.device("cpu")
-    is_there = {"cuda": (chosen.index or 0) < torch.cuda.device_count(), "mps": torch.backends.mps.is_available()}
-    if not is_there.get(chosen.type, True):
-        raise ArgumentError(
-            f"device={str(device)!r} was asked for, and PyTorch sees no such GPU here: leave device out"
-        )
-    return chosen
-
-
-@cache
-def _say_no_gpu(asked: str) -> None:
-    warn(f"device={asked!r} was asked for, but PyTorch sees no GPU here: all runs on the CPU", OnecycleWarning)

@@ -7,8 +7,11 @@ import os
 import platform
 import sys
 from contextlib import suppress
+from functools import cache
 
 import torch
+
+from onecycle.errors import ArgumentError, OnecycleWarning, warn
 
 
 def n_cores() -> int:
@@ -41,6 +44,27 @@ def peak_memory_mb(device: torch.device) -> tuple[float, float | None]:
         host = used / 1e6 if sys.platform == "darwin" else used / 1e3  # bytes there, KB on Linux
     gpu = torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None
     return host, gpu
+
+
+def checked_device(device: str | torch.device | None) -> torch.device:
+    """Return the device that was asked for; by default the GPU; where there is none, the CPU in any case.
+
+    Raises:
+        ArgumentError: a GPU of another kind than CUDA's, or beyond the last, that is not there.
+    """
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        _say_no_gpu(str(device))
+        return torch.device("cpu")
+    is_there = {"cuda": (chosen.index or 0) < torch.cuda.device_count(), "mps": torch.backends.mps.is_available()}
+    if not is_there.get(chosen.type, True):
+        raise ArgumentError(f"device={str(device)!r} was asked for, and PyTorch sees no such GPU; leave device out")
+    return chosen
+
+
+@cache
+def _say_no_gpu(asked: str) -> None:
+    warn(f"device={asked!r} was asked for, but PyTorch sees no GPU here: all runs on the CPU", OnecycleWarning)
 
 
 def wait_for(device: torch.device) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from onecycle.learner.heads.exchange import adopt_network
 from onecycle.model.choice import Chosen
 from onecycle.model.levels import BodyLevels
 from onecycle.model.weights import PACKAGED
@@ -150,6 +151,16 @@ def test_the_head_reads_the_stages_of_the_settings(colour_path, tmp_path, given,
     learn = make_learner(asked, make_bunch(asked, layout_of(asked)), tmp_path)
     assert learn.network["head"] == head
     assert [len(m.at) + m.with_last for m in learn.model if isinstance(m, BodyLevels)] == [2] * ("views" in head)
+
+
+def test_a_network_whose_head_ends_in_sets_is_made_once(colour_path, tmp_path):
+    asked = config(data=str(colour_path), csv="tags.csv", size=32)
+    head = {"levels": "auto", "views": 2, "sets": 3}
+    learn = make_learner(asked, make_bunch(asked, layout_of(asked)), tmp_path, pretrained=False, head=head)
+    model, saved = learn.model, {"arch": learn.network["arch"], "head": dict(head)}
+    adopt_network(learn, saved)
+    assert learn.model is model
+    assert learn.network == saved
 
 
 def test_metrics_of_the_log():

@@ -111,7 +111,7 @@ def _network(arch: Architecture, cut: Any, of_head: Mapping[str, Any]) -> dict[s
     return {"arch": str(arch), "head": plain_json(shape)}
 
 
-_SAVED = ("lin_ftrs", "ps", "bn_final", "concat_pool", "y_range", "levels", "views")
+_SAVED = ("lin_ftrs", "ps", "bn_final", "concat_pool", "y_range", "levels", "views", "sets")
 
 
 def create_cnn(

@@ -30,6 +30,7 @@ def listed(path, **columns) -> ImageList:
 def test_lists_change_in_place(colour_path):
     src = listed(colour_path).split_by_rand_pct(0.2).label_from_df(cols="label")
     assert isinstance(src, LabelLists)
+    assert (src.c, src.classes, src.y.c2i["red"], len(src.x)) == (3, ["blue", "green", "red"], 2, 48)
     src.add_test(ImageList.from_folder(colour_path / "train"))
     src.transform(get_transforms(), size=16)
     data = src.databunch(bs=4, device="cpu", **MEMORY)

@@ -20,9 +20,9 @@ from onecycle.data.batches import Batch
 from onecycle.data.bunch import ImageDataBunch as Bunch
 from onecycle.data.bunch import LabeledLists
 from onecycle.data.data_block import SplitList
-from onecycle.data.datasets import ImageDataset
+from onecycle.data.datasets import ImageDataset, Pictures
 from onecycle.data.labels.items import IMAGE_SUFFIXES, DatasetType
-from onecycle.data.labels.lists import FloatList
+from onecycle.data.labels.lists import FloatList, LabelView
 from onecycle.data.labels.splits import Split, index_split
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.pixels.image import Image
@@ -206,6 +206,26 @@ class LabelLists(LabeledLists):
     """onecycle's labelled lists; what they are told changes them in place."""
 
     bunch_class = ImageDataBunch
+
+    @property
+    def x(self) -> Pictures:
+        """The training pictures."""
+        return self.train.x
+
+    @property
+    def y(self) -> LabelView:
+        """Their labels."""
+        return self.train.y
+
+    @property
+    def classes(self) -> list[Any]:
+        """The class list."""
+        return list(self.labels.classes)
+
+    @property
+    def c(self) -> int:
+        """The number of classes."""
+        return len(self.labels.classes)
 
     def _become(self, other: LabeledLists) -> Self:
         self.__dict__.update(other.__dict__)

@@ -34,8 +34,8 @@ def lacks_of(tmp_path: Path, *cells: str) -> list[set[str]]:
 @pytest.mark.parametrize(
     ("cell", "lack"),
     [
-        ("fit_fc(1)", "name fit_fc"),
-        ("from fastai.train import fit_fc", "name fit_fc (from fastai.train)"),
+        ("load_data(1)", "name load_data"),
+        ("from fastai.basic_data import load_data", "name load_data (from fastai.basic_data)"),
         ("unet_learner(1)", "out of scope: unet_learner"),
         ("from fastai.text import *", "out of scope: module fastai.text"),
         ("import fastai.nothing", "module fastai.nothing"),
@@ -43,15 +43,15 @@ def lacks_of(tmp_path: Path, *cells: str) -> list[set[str]]:
         ("ImageList.nothing", "attribute ImageList.nothing"),
         (f"{LISTS}\nsd.nothing()", "attribute SplitList.nothing"),
         (f"{DATA}\ndata.nothing", "attribute ImageDataBunch.nothing"),
-        (f"{DATA}\ndata.show_batch(nothing=3)", "keyword ImageDataBunch.show_batch(nothing=)"),
+        (f"{DATA}\ndata.one_batch(nothing=3)", "keyword ImageDataBunch.one_batch(nothing=)"),
         (f"{LISTS}\nll.transform(get_transforms(), nothing=2)", "keyword LabeledLists.transform(nothing=)"),
-        ("cnn_learner(1, 2, nothing=3)", "keyword cnn_learner(nothing=)"),
+        ("create_head(1, 2, nothing=3)", "keyword create_head(nothing=)"),
         (f"{LEARN}\nlearn.nothing()", "attribute Learner.nothing"),
         (f"{LEARN}\nlearn.fit_one_cycle(1, nothing=3)", "keyword Learner.fit_one_cycle(nothing=)"),
         (f"{LEARN}\nlearn.interpret().nothing", "attribute ClassificationInterpretation.nothing"),
-        ("def f():\n    return fit_fc", "name fit_fc"),
-        ("[fit_fc for i in range(3)]", "name fit_fc"),
-        ("class A(ItemBase): pass\nfit_fc", "name fit_fc"),
+        ("def f():\n    return load_data", "name load_data"),
+        ("[load_data for i in range(3)]", "name load_data"),
+        ("class A(ItemBase): pass\nload_data", "name load_data"),
     ],
 )
 def test_a_cell_that_lacks_something(tmp_path, cell, lack):
@@ -64,16 +64,16 @@ def test_a_cell_that_lacks_something(tmp_path, cell, lack):
         f"{LEARN}\nlearn.fit_one_cycle(1, slice(1e-3), pct_start=.3)\nlearn.recorder.plot()",
         f"{LEARN}\nlearn.mine = 3\nlearn.mine",
         f"{DATA}\ndef f(data): return data.nothing",
-        "fit_fc = 3\nfit_fc",
-        "def f(fit_fc): return fit_fc",
-        "[fit_fc for fit_fc in range(3)]",
+        "load_data = 3\nload_data",
+        "def f(load_data): return load_data",
+        "[load_data for load_data in range(3)]",
         "not_v1_s_but_the_reader_s",
         "np.nothing; torch.nothing",
-        "%%bash\nfit_fc",
+        "%%bash\nload_data",
         "!pip install fastai\nfiles = !ls",
         "%%time\nx = 3",
         "class A(ImageList):\n    def open(self, fn): return self.other\nA.from_folder('x').mine()",
-        "from no_such_package import *\nfit_fc",
+        "from no_such_package import *\nload_data",
     ],
 )
 def test_a_cell_that_lacks_nothing(tmp_path, cell):
@@ -81,8 +81,8 @@ def test_a_cell_that_lacks_nothing(tmp_path, cell):
 
 
 def test_each_cell_counts_for_itself(tmp_path):
-    found = lacks_of(tmp_path, "x = fit_fc(1)", "x.something", "print 'Python 2'", "fit_fc")
-    assert found == [{"name fit_fc"}, set(), set(), {"name fit_fc"}]
+    found = lacks_of(tmp_path, "x = load_data(1)", "x.something", "print 'Python 2'", "load_data")
+    assert found == [{"name load_data"}, set(), set(), {"name load_data"}]
 
 
 def test_old_notebooks_and_scripts_are_read(tmp_path):
@@ -95,11 +95,11 @@ def test_old_notebooks_and_scripts_are_read(tmp_path):
 
 def test_the_command_counts_notebooks_and_cells(tmp_path):
     write(tmp_path / "whole.ipynb", HEAD, "Path('.').ls()")
-    write(tmp_path / "lacking.ipynb", HEAD, "fit_fc(1)", "unet_learner(1)")
+    write(tmp_path / "lacking.ipynb", HEAD, "load_data(1)", "unet_learner(1)")
     write(tmp_path / "other.ipynb", "import torch")
     (tmp_path / "broken.ipynb").write_text("no notebook")
     words = [sys.executable, BENCHMARKS / "notebooks.py", tmp_path, "--out", tmp_path / "all.json"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[0] == "1 of 2 notebooks are whole (50%); 3 of 5 cells lack nothing"
     rows = {Path(row["notebook"]).name: row for row in json.loads((tmp_path / "all.json").read_text())}
-    assert rows["lacking.ipynb"]["lacking"] == {"2": ["name fit_fc"], "3": ["out of scope: unet_learner"]}
+    assert rows["lacking.ipynb"]["lacking"] == {"2": ["name load_data"], "3": ["out of scope: unet_learner"]}

@@ -104,7 +104,7 @@ def test_names_that_a_cell_would_have_given():
 
 
 def test_what_is_v1_s_and_not_here_is_told_apart():
-    assert what_lacks("NameError", "name 'fit_fc' is not defined", {}) == "fastai v1's fit_fc is not in onecycle"
+    assert what_lacks("NameError", "name 'load_data' is not defined", {}) == "fastai v1's load_data is not in onecycle"
     assert what_lacks("NameError", "name 'mine' is not defined", {}) == ""
     assert what_lacks("ModuleNotFoundError", "No module named 'fastai.nix'", {}) == ""
     assert what_lacks("", "", {}) == ""

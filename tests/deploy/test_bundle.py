@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -229,7 +230,8 @@ def test_a_loaded_folder_predicts_as_the_predictor_does(exported):
 
 def test_load_learner_predicts_as_v1_did(exported, tmp_path):
     predictor, files, made = exported
-    learn = load_learner(made.folder.parent, "model", test=files[:3])
+    learn = load_learner(made.folder.parent, "model", test=[Path(f) for f in files[:3]])
+    assert [item.name for item in learn.data.test_ds.items] == [Path(f).name for f in files[:3]]  # paths, as given
     label, index, _ = learn.predict(open_image(files[0]))
     right = predictor.predict(files[:3])
     assert str(label) == ";".join(right.names_of(right.decided[0]))

@@ -110,7 +110,7 @@ class LoadedLearner:
 
     def __init__(self, predictor: Predictor | ExportedPredictor, test: Any = None) -> None:
         self._predictor = predictor
-        items = [] if test is None else [str(item) for item in getattr(test, "items", test)]
+        items = [] if test is None else list(getattr(test, "items", test))
         classes = list(predictor.classes)
         self.data = SimpleNamespace(classes=classes, c=len(classes), test_ds=SimpleNamespace(items=items))
 
@@ -143,7 +143,7 @@ class LoadedLearner:
                 "a loaded model has the pictures of load_learner(path, test=...) alone, DatasetType.Test; "
                 f"received {ds_type}"
             )
-        predictions = self._predictor.predict(self.data.test_ds.items)
+        predictions = self._predictor.predict([str(item) for item in self.data.test_ds.items])
         if predictions.failed:
             named = shown([f"{f.path} ({f.reason})" for f in predictions.failed])
             raise DataError(f"{plural(len(predictions.failed), 'picture')} of test= cannot be read: {named}")

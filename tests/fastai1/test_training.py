@@ -125,6 +125,13 @@ def test_what_no_callback_may_change_is_named(data, tmp_path):
 
     with pytest.raises(ArgumentError, match=r"Odd\.on_batch_end returned 'learning_rate'"):
         learner(data, tmp_path, callback_fns=Odd).fit(1)
+
+    class Skips(LearnerCallback):
+        def on_backward_begin(self, **state):
+            return {"skip_bwd": True}
+
+    with pytest.raises(ArgumentError, match="Skips returned skip_bwd=True, which is not done here"):
+        learner(data, tmp_path, callback_fns=Skips).fit(1)
     with pytest.raises(ArgumentError, match="returned no metric"):
         learner(data, tmp_path, metrics=[Callback()]).fit(1)
 

@@ -28,6 +28,10 @@ MOMENTS = (
 )
 
 
+NOT_DONE = ("skip_zero", "skip_bwd", "skip_validate", "epoch")
+"""Changes of v1's that the loop here does not carry out."""
+
+
 class Callback:
     """A callback in v1's protocol: every ``on_…`` takes the state by name, and may return a dict of changes to it."""
 
@@ -224,6 +228,8 @@ class Adapter(loop.Callback):
                 if key not in self.state:
                     name = f"{type(callback).__name__}.on_{moment}"
                     raise ArgumentError(f"{name} returned {key!r}, which is not in the state")
+                if key in NOT_DONE and value:
+                    raise ArgumentError(f"{type(callback).__name__} returned {key}={value!r}, which is not done here")
                 self.state[key] = changes[key] = value
         if changes.get("stop_training") or changes.get("stop_epoch"):
             trainer.stop_training = True

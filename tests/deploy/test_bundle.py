@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from torch import nn
 
 import onecycle
@@ -198,6 +198,54 @@ def test_files_that_cannot_be_read_are_named_and_the_rest_answered(exported, tmp
     assert [a["file"] for a in answers] == asked
     assert ["error" in a for a in answers] == [False, True, True, True, False]
     assert "PostScript" in answers[2]["error"]
+
+
+def _breaks(error):
+    def load(self):
+        raise error
+
+    return load
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SyntaxError("broken chunk"), RuntimeError("no item"), AttributeError("offset"), MemoryError()],
+    ids=["syntax", "runtime", "attribute", "memory"],
+)
+def test_whatever_a_decoder_raises_is_about_one_file(error, exported, monkeypatch):
+    _, files, made = exported
+    one, other = Path(files[0]).read_bytes(), Path(files[1]).read_bytes()
+    model = predict.Model(made.folder)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", _breaks(error))
+    (answer, _) = model.predict([one, other])
+    assert answer["error"] == f"the picture is damaged: its decoder ended with {type(error).__name__}"
+    assert len(onecycle.load(made.folder).predict(files).failed) == len(files)
+
+
+def _run_predict(made, pictures, **environment):
+    return subprocess.run(
+        [sys.executable, made.folder / "predict.py", *pictures], capture_output=True, check=False, env=environment
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_answers_are_utf8_wherever_predict_py_runs(encoding, exported, tmp_path):
+    _, files, made = exported
+    names = [str(tmp_path / "雲.png"), os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")]
+    for name in names:
+        shutil.copyfile(files[0], name)
+    ran = _run_predict(made, names, PYTHONIOENCODING=encoding)
+    assert ran.returncode == 0, ran.stderr
+    assert [json.loads(line)["file"] for line in ran.stdout.decode().splitlines()] == names
+
+
+def test_a_reader_that_has_enough_ends_predict_py_without_a_trace(exported):
+    _, files, made = exported
+    words = [sys.executable, made.folder / "predict.py", *files * 20]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline().startswith(b'{"file"')
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_the_card_says_what_the_pictures_show(exported, tmp_path):

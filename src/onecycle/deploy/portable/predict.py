@@ -134,12 +134,20 @@ class Model:
         Raises:
             OSError, ValueError: it cannot be read.
         """
-        with opened(file) as picture:
-            factor = self._factor(picture)
-            if picture.width // factor * (picture.height // factor) > MOST_PIXELS:
-                raise Unreadable(f"{picture.width:,} × {picture.height:,} pixels are more than can be decoded safely")
-            upright = picture.size[::-1] if orientation_of(picture) not in ON_ITS_SIDE else picture.size
-            return self._windowed(self._scaled(picture, factor, upright))
+        try:
+            with opened(file) as picture:
+                return self._windowed(self._decoded(picture))
+        except (OSError, ValueError):
+            raise
+        except Exception as error:  # decoders raise whatever they like: it is about this file alone
+            raise Unreadable(f"the picture is damaged: its decoder ended with {type(error).__name__}") from error
+
+    def _decoded(self, picture: ImageFile.ImageFile) -> np.ndarray:
+        factor = self._factor(picture)
+        if picture.width // factor * (picture.height // factor) > MOST_PIXELS:
+            raise Unreadable(f"{picture.width:,} × {picture.height:,} pixels are more than can be decoded safely")
+        upright = picture.size[::-1] if orientation_of(picture) not in ON_ITS_SIDE else picture.size
+        return self._scaled(picture, factor, upright)
 
     # ------------------------------------------------------------------ the size of the network
 
@@ -278,11 +286,21 @@ def main() -> int:
     """Predict the files named on the command line."""
     parser = argparse.ArgumentParser(description="Predict pictures; one JSON object a line.")
     parser.add_argument("pictures", nargs="+", help="files")
-    failed = 0
-    for answer in Model().predict(parser.parse_args().pictures):
-        failed += "error" in answer
-        print(json.dumps(answer, ensure_ascii=False))
+    files, failed = parser.parse_args().pictures, 0
+    print_utf8()
+    try:
+        for answer in Model().predict(files):
+            failed += "error" in answer
+            print(json.dumps(answer, ensure_ascii=False), flush=True)
+    except BrokenPipeError:  # who reads has enough, as head; nothing more is written, also at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 3 if failed else 0
+
+
+def print_utf8() -> None:
+    """Print UTF-8 wherever this runs; a file's name that is none is written as JSON escapes it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 if __name__ == "__main__":

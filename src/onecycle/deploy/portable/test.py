@@ -15,6 +15,7 @@ TOLERANCE = 1e-4  # another processor or another release of libjpeg rounds diffe
 
 def main() -> int:
     """Compare digests and answers; returns the exit status."""
+    predict.print_utf8()
     model, wrong = predict.Model(HERE), []
     for name, digest in model.manifest["sha256"].items():
         if hashlib.sha256((HERE / name).read_bytes()).hexdigest() != digest:

@@ -47,6 +47,7 @@ def test_a_run_becomes_a_folder_that_answers_as_the_run_does(toy, tmp_path, monk
     card = (folder / "README.md").read_text()
     assert "| accuracy |" in card
     assert "blue, green, red" in card
+    monkeypatch.setattr(Predictor, "load", lambda *_, **__: pytest.fail("refused only after the model was loaded"))
     with pytest.raises(ArgumentError, match="is there already"):
         run_export(toy.path)
 

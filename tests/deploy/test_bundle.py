@@ -159,6 +159,26 @@ def test_what_is_there_is_replaced_only_when_asked_and_only_a_model(exported, tm
     assert (made.folder / "model.onnx").stat().st_ino != before
 
 
+def test_a_zip_of_something_else_is_not_replaced(exported, tmp_path):
+    predictor, files, made = exported
+    data = tmp_path / "tiles.zip"
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("tiles/labels.csv", "image_name,tags")
+    before = data.read_bytes()
+    for force in (False, True):
+        with pytest.raises(ArgumentError, match=r"tiles\.zip is there already, and is no exported model"):
+            bundles.export_bundle(predictor, tmp_path / "tiles", files, CARD, force=force)
+    assert data.read_bytes() == before
+    assert os.listdir(tmp_path) == ["tiles.zip"]
+    bundles.check_place(tmp_path / "tiles", archive=False, force=False)
+    with pytest.raises(ArgumentError, match="name the folder, tiles, and"):
+        bundles.check_place(data, archive=True, force=True)
+    shutil.copyfile(made.archive, data)
+    with pytest.raises(ArgumentError, match="force=True replaces it"):
+        bundles.check_place(tmp_path / "tiles", archive=True, force=False)
+    bundles.check_place(tmp_path / "tiles", archive=True, force=True)
+
+
 def test_made_pictures_are_of_the_kinds_that_go_wrong(tmp_path):
     kinds = {}
     for path in made_pictures(tmp_path):

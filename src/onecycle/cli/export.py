@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from onecycle.cli.report import issue_count_of, notes_of
 from onecycle.cli.screen import Screen
 from onecycle.data.labels.items import list_images
-from onecycle.deploy.bundle import MOST_PICTURES, Bundle, export_bundle
+from onecycle.deploy.bundle import MOST_PICTURES, Bundle, check_place, export_bundle
 from onecycle.deploy.card import Card
 from onecycle.deploy.predictor import Predictor
 from onecycle.deploy.unlike import spread
@@ -61,10 +61,12 @@ def run_export(
         ArgumentError: the folder is there, a package is missing, or the network cannot be exported.
     """
     folder, screen = RunFolder.open_finished(run), Screen(as_json=as_json, quiet=quiet)
+    out = out or default_folder(folder, weights)
+    check_place(out, archive=archive, force=force)
     with screen.running():
         made = export_run(
             folder,
-            out or default_folder(folder, weights),
+            out,
             screen,
             pictures=pictures,
             archive=archive,

@@ -34,7 +34,7 @@ import torch
 
 import onecycle
 from onecycle.deploy.card import Card, card_text
-from onecycle.deploy.folder import MANIFEST, MODEL, is_bundle, open_model
+from onecycle.deploy.folder import MANIFEST, MODEL, is_archived_bundle, is_bundle, open_model
 from onecycle.deploy.onnx_model import OPSET, onnx_of
 from onecycle.deploy.pages import web_page
 from onecycle.deploy.unlike import MOST_TRAINING, FeatureDistance, distance_of, spread
@@ -116,11 +116,10 @@ def export_bundle(
             be stored so.
         ExportError: it does not answer as the predictor does, or fewer bits a weight change too many decisions.
     """
-    _check_packages()
+    check_place(folder, archive=archive, force=force)
     asked = AskedWeights(weights, accept, training, labelled)
     asked.check()
     folder = Path(os.path.abspath(folder))
-    _check_free(folder, force=force)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as unfinished:
         new = Path(unfinished) / folder.name
@@ -256,14 +255,25 @@ def _zipped(folder: Path) -> Path:
     return path
 
 
-def _check_packages() -> None:
+def check_place(folder: Path, *, archive: bool, force: bool) -> None:
+    """Refuse what can be refused before any work: a package that is missing, a name that is taken.
+
+    Raises:
+        ArgumentError: either of them, or a name for a folder that only a .zip should have.
+    """
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
         raise ArgumentError(f"an export needs {', '.join(missing)}: pip install 'onecycle[export]'")
 
-
-def _check_free(folder: Path, *, force: bool) -> None:
-    if folder.exists() and not (force and is_bundle(folder)):
+    another = by_place("name another folder with --out", "name another folder")
+    if folder.suffix.lower() == ".zip":
+        raise ArgumentError(
+            f"{folder} is a name for a .zip: name the folder, {folder.stem}, and {folder.name} is written beside it"
+        )
+    zipped = folder.with_name(f"{folder.name}.zip")
+    for path, ours in ((folder, is_bundle(folder)), (zipped, is_archived_bundle(zipped))):
+        if not os.path.lexists(path) or (path == zipped and not archive) or (ours and force):
+            continue
         replaced = by_place("--force replaces it", "force=True replaces it")
-        why = f"is there already; {replaced}" if is_bundle(folder) else "is there already, and is no exported model"
-        raise ArgumentError(f"{folder} {why}; or {by_place('name another folder with --out', 'name another folder')}")
+        why = f"is there already; {replaced}" if ours else "is there already, and is no exported model"
+        raise ArgumentError(f"{path} {why}; or {another}")

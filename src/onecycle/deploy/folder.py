@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import zipfile
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,16 @@ def _opened(folder: Path, called: Path) -> Model:
 def is_bundle(path: Path) -> bool:
     """Tell whether a folder is an exported model."""
     return (path / MANIFEST).is_file() and (path / MODEL).is_file()
+
+
+def is_archived_bundle(path: Path) -> bool:
+    """Tell whether a file is the .zip of an exported model, by the names of what it holds."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {PurePosixPath(name).name for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return {MANIFEST, MODEL} <= names
 
 
 def is_zipped(path: Path) -> bool:

@@ -31,6 +31,9 @@ from onecycle.errors import ArgumentError
 RUN_CONFIG, RUN_MODEL = "config.yaml", Path("model", "model")
 """Where a run's folder has its settings, and the stem of its model's files."""
 
+CORRECTIONS = "corrections.csv"
+"""Of a folder that ``serve --collect`` fills: the labels that persons say are right, which ``relabel`` reads."""
+
 _KEYS = ("data", "weights", "mirrors", "cache_gb")
 _GB = 10**9
 _MOST_CACHE_GB = 20  # some 130,000 pictures of 224 px: more than most sets, less than most disks would miss

@@ -39,7 +39,7 @@ def test_relabel_corrects_classes_also_to_one_that_the_model_never_said(tmp_path
     kept(folder, pictures, [("cat", "cat"), ("cat", "hen"), ("dog", "cat")])
     again = kept(folder, pictures, [])  # a server that is started anew goes on
     again.keep(pictures[2], ["dog"], ["dog"])  # said last
-    run_relabel(str(folder), folder / "corrections.csv", LayoutOptions(), out=tmp_path / "n.csv", new_classes=True)
+    run_relabel(str(folder), None, LayoutOptions(), out=tmp_path / "n.csv")
     with (tmp_path / "n.csv").open() as file:
         assert sorted(row["label"] for row in csv.DictReader(file)) == ["cat", "dog", "hen"]
     assert len(list((folder / "pictures").iterdir())) == 3
@@ -67,5 +67,48 @@ def test_what_does_not_belong_there_is_refused(tmp_path, pictures):
         kept(tmp_path / "c", [], [], classes=("a", "b"), is_multi=True)
     (tmp_path / "mine" / "pictures").mkdir(parents=True)
     (tmp_path / "mine" / "pictures" / "me.jpg").write_bytes(pictures[0])
-    with pytest.raises(ArgumentError, match="holds other pictures"):
+    with pytest.raises(ArgumentError, match="holds other files"):
         kept(tmp_path / "mine", [], [])
+
+
+@pytest.mark.parametrize("mine", ["class folders", "a table", "two tables", "a file"])
+def test_a_folder_of_other_data_is_left_as_it_is(mine, tmp_path, pictures):
+    folder = tmp_path / "mine"
+    held = {
+        "class folders": {"cat/1.jpg": pictures[0]},
+        "a table": {"labels.csv": b"file,label\n1.jpg,cat\n", "1.jpg": pictures[0]},
+        "two tables": {"labels.csv": b"file,label\n1.jpg,cat\n", "corrections.csv": b"file,new\n1.jpg,cat\n"},
+        "a file": {"": b"text"},
+    }[mine]
+    for name, data in held.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    with pytest.raises(ArgumentError, match="name a new folder with --collect"):
+        kept(folder, [], [])
+    after = {p.relative_to(folder).as_posix(): p.read_bytes() for p in [folder, *folder.rglob("*")] if p.is_file()}
+    assert {name.strip("."): data for name, data in after.items()} == held
+
+
+def test_a_folder_of_another_model_is_refused(tmp_path, pictures):
+    kept(tmp_path / "tags", pictures, [("a b", "a")], classes=("a", "b"), is_multi=True)
+    kept(tmp_path / "classes", pictures, [("cat", "cat")])
+    for folder, classes in (("tags", ("a", "b")), ("tags", ("cat", "dog")), ("classes", ("dog", "hen"))):
+        with pytest.raises(ArgumentError, match="another model"):
+            kept(tmp_path / folder, [], [], classes=classes)
+
+
+def test_a_server_that_was_killed_between_its_two_tables_goes_on(tmp_path, pictures, monkeypatch):
+    collection, write = kept(tmp_path / "c", pictures, [("cat", "dog")]), collect.write_whole
+
+    def killed(path, data):
+        if path.name == "labels.csv":
+            raise KeyboardInterrupt
+        write(path, data)
+
+    monkeypatch.setattr(collect, "write_whole", killed)
+    with pytest.raises(KeyboardInterrupt):
+        collection.keep(pictures[1], ["hen"], ["cat"])
+    monkeypatch.undo()
+    kept(tmp_path / "c", pictures[2:], [("cat", "cat")])
+    with (tmp_path / "c" / "labels.csv").open() as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["cat", "cat"]

@@ -276,7 +276,10 @@ def compare(
 def relabel(
     data: Annotated[str, typer.Argument(help="The data set, or a run folder of it.", show_default=False)],
     table: Annotated[
-        Path | None, typer.Argument(help="Edited table of label issues; default: the run's own.", show_default=False)
+        Path | None,
+        typer.Argument(
+            help="Edited table of label issues; default: the run's own, or what serve collected.", show_default=False
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The new table of labels.", rich_help_panel=opt.OUTPUT, metavar="FILE")

@@ -24,7 +24,7 @@ from onecycle.files import csv_text, name_below, parquet_bytes
 from onecycle.runs.build import layout_of
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, check_free, write_output
-from onecycle.settings import RUN_CONFIG
+from onecycle.settings import CORRECTIONS, RUN_CONFIG
 from onecycle.text import plural
 
 _SHOWN = 20
@@ -62,7 +62,7 @@ def run_relabel(
     Args:
         data: a data set, or the folder of a run (then: its data, with its settings).
         csv: what ``LabelIssues.to_csv`` or the report wrote, with labels filled in under ``new_label``; None takes the
-            run's own ``label_issues.csv``.
+            run's own ``label_issues.csv``, or the corrections in a folder that ``serve --collect`` filled.
         options: what the user said about the table.
         out: the new table; default ``<name>.relabelled.csv`` in the working directory.
         force: replace a file that is there.
@@ -79,10 +79,12 @@ def run_relabel(
     """
     run = _run_at(data)
     layout = find_layout(data, options) if run is None else layout_of(RunConfig.read(run.config))
+    collected = Path(data) / CORRECTIONS
     if csv is None:
-        if run is None:
+        if run is None and not collected.is_file():
             raise ArgumentError(f"which labels change? Name the edited table: onecycle relabel {data} TABLE.csv")
-        csv = run.label_issues
+        csv = collected if run is None else run.label_issues
+    new_classes |= csv.resolve() == collected.resolve()  # a server took only labels that its model has
     target = _target(layout, out, force=force)
     table = layout.whole_table()
     delimiter = read_text(csv).delimiter if csv.is_file() else ","

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -69,7 +70,7 @@ def run_serve(
             folder = path if is_bundle(path) or is_zipped(path) else exported(path, screen, stack)
             with screen.status("starting the network"):
                 app = make_app(open_model(folder), limits=limits, hosts=hosts, token=token, collect=collect)
-            _say(screen, url, folder)
+            _say(screen, url, folder, collect)
             if host not in LOOPBACK:
                 screen.warn(_open_to_all(host, token, hosts))
         serve(app, listening, limits)
@@ -114,10 +115,13 @@ def _is_of(folder: Path, run: RunFolder) -> bool:
     return bool(made["name"] == run.name and exact and manifest.stat().st_mtime > written)
 
 
-def _say(screen: Screen, url: str, folder: Path) -> None:
+def _say(screen: Screen, url: str, folder: Path, collect: Path | None) -> None:
     screen.event("serving", url=url, folder=str(folder))
     screen.row("serving", url, always=True)
     screen.row("", "Ctrl-C ends it; requests that are being answered are finished first")
+    if collect is not None:
+        screen.row("collect", f"what is said to be right goes to {shown_path(collect)}; it becomes labels by")
+        screen.command(f"onecycle relabel {shlex.quote(shown_path(collect))}")
     sys.stdout.flush()  # who reads along in a pipe learns the port
 
 

@@ -140,7 +140,7 @@ def _changes(
 def _class_of(name: str, index: dict[str, int], line: int, source: Source, words: LabelWords) -> int:
     if name not in index:
         near = get_close_matches(name, index, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"the {words.many} are {shown(list(index))}"
+        hint = f"did you mean {near[0]!r}?" if near else f"the {words.many} are {shown(list(index))}."
         raise LabelError(
             f"{source} row {source.rows([line])}: {name!r} is not one of the {len(index)} {words.many}; {hint} "
             f"A new {words.one} needs a new bunch, made from a table that has it: `onecycle relabel --new-classes` "

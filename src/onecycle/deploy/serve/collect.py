@@ -8,6 +8,7 @@ FOLDER/
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ from onecycle.deploy.serve.limits import Refused
 from onecycle.deploy.serve.pictures import formats
 from onecycle.errors import ArgumentError
 from onecycle.files import csv_records, csv_text, write_whole
+from onecycle.settings import CORRECTIONS
 
-LABELS, CORRECTIONS, PICTURES = "labels.csv", "corrections.csv", "pictures"
+LABELS, PICTURES = "labels.csv", "pictures"
 COLUMNS = ("file", "tag", "given", "suggested", "score", "new_label")
 """Those of the table of label issues; that module loads pandas, and a test holds the two equal."""
 
@@ -44,9 +46,8 @@ class Collection:
     def __init__(self, folder: Path, classes: Sequence[str], *, is_multi: bool, most: int) -> None:
         self.folder, self._classes, self._is_multi, self._most = folder, tuple(classes), is_multi, most
         self._lock = Lock()
+        self._check()
         (folder / PICTURES).mkdir(parents=True, exist_ok=True)
-        if any((folder / PICTURES).iterdir()) and not (folder / LABELS).exists():
-            raise ArgumentError(f"{folder} holds other pictures; name a new folder with --collect")
         self._rows = self._read()
 
     def keep(self, data: bytes, said: Sequence[str], right: Sequence[str]) -> None:
@@ -73,6 +74,18 @@ class Collection:
             self._rows[name] = frozenset(said), frozenset(right)
             self._write()
 
+    def _check(self) -> None:
+        """Refuse a folder of something else: a data set, whose table would be written over."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ArgumentError(f"{self.folder} is a file; name a new folder with --collect")
+        tables = [self.folder / name for name in (LABELS, CORRECTIONS)]
+        holds = [*self.folder.iterdir(), *(self.folder / PICTURES).glob("*")] if self.folder.exists() else []
+        if any(t.exists() for t in tables):
+            if not all(t.exists() for t in tables) or _head(tables[1]) != COLUMNS:
+                raise ArgumentError(f"{self.folder} holds other tables; name a new folder with --collect")
+        elif [p for p in holds if p != self.folder / PICTURES]:
+            raise ArgumentError(f"{self.folder} holds other files; name a new folder with --collect")
+
     def _write(self) -> None:
         if self._is_multi:
             labels = [(name, *(int(c in said) for c in self._classes)) for name, (said, _) in self._rows.items()]
@@ -80,7 +93,7 @@ class Collection:
         else:
             labels, head = [(name, *said) for name, (said, _) in self._rows.items()], ("file", "label")
         changes = [change for name, (said, right) in self._rows.items() for change in self._changes(name, said, right)]
-        for file, rows in ((LABELS, [head, *labels]), (CORRECTIONS, [COLUMNS, *changes])):
+        for file, rows in ((CORRECTIONS, [COLUMNS, *changes]), (LABELS, [head, *labels])):
             write_whole(self.folder / file, csv_text(rows).encode())
 
     def _changes(self, name: str, said: frozenset[str], right: frozenset[str]) -> list[tuple[str, ...]]:
@@ -93,18 +106,24 @@ class Collection:
         ]
 
     def _read(self) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
-        if not (self.folder / LABELS).exists():
-            return {}
         rows: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+        columns = self._classes if self._is_multi else ("label",)
         for row in csv_records(self.folder / LABELS):
-            name = row.pop("file")
-            if self._is_multi != (tuple(row) == self._classes and set(row.values()) <= {"0", "1"}):
+            name = row.pop("file", "")
+            said = frozenset(c for c, value in row.items() if value == "1") if self._is_multi else {*row.values()}
+            if tuple(row) != columns or not said <= {*self._classes}:
                 raise ArgumentError(f"{self.folder} was collected with another model; name a new folder with --collect")
-            said = frozenset(c for c, value in row.items() if value == "1") if self._is_multi else {row["label"]}
             rows[name] = frozenset(said), frozenset(said)
         for row in csv_records(self.folder / CORRECTIONS):
+            if row["file"] not in rows:  # the server ended between the two tables: it had not said that it was kept
+                continue
             said, right = rows[row["file"]]
             one = frozenset({row["tag"]}) if self._is_multi else frozenset({row["new_label"]})
             changed = (right | one if row["new_label"] == "yes" else right - one) if self._is_multi else one
             rows[row["file"]] = said, changed
         return rows
+
+
+def _head(table: Path) -> tuple[str, ...]:
+    with table.open(newline="", encoding="utf-8", errors="replace") as file:
+        return tuple(next(csv.reader(file), ()))

@@ -14,11 +14,13 @@ from onecycle.fastai1.networks.layers import simple_cnn
 from onecycle.fastai1.pictures.data import ImageDataBunch, ImageList
 from onecycle.fastai1.training import functions
 from onecycle.fastai1.training import schedules as S
+from onecycle.fastai1.training.hook_callbacks import ActivationStats
 from onecycle.fastai1.training.interpretation import ClassificationInterpretation
 from onecycle.fastai1.training.learner import Learner, cnn_learner, create_cnn
 from onecycle.fastai1.training.metrics import accuracy
 from onecycle.fastai1.training.protocol import Callback, LearnerCallback, TrackerCallback, add_metrics
 from onecycle.model.backbones import models
+from onecycle.train.losses import CrossEntropyFlat, LabelSmoothingCrossEntropy
 from onecycle.train.metrics import KappaScore
 
 
@@ -303,3 +305,99 @@ def test_a_callback_that_adds_columns_to_the_log(data, tmp_path):
     for row in learn.recorder.rows:
         assert row.metrics == (row.metrics[0], pytest.approx(row.metrics[0]), 12)
     assert [s for s in learn.notes.said if s[0] == "epoch"] == [("epoch", 0, 4), ("epoch", 1, 4)]
+
+
+class Areas(LearnerCallback):
+    """Adds a column, and takes part in training too."""
+
+    def on_train_begin(self, **state):
+        self.learn.recorder.add_metric_names(["right"])
+        self.seen, self.steps = [], 0
+
+    def on_epoch_begin(self, **state):
+        self.outputs = []
+
+    def on_batch_begin(self, last_input, **state):
+        return {"last_input": last_input * 0.0}
+
+    def on_backward_end(self, **state):
+        self.steps += 1
+
+    def on_batch_end(self, train, last_output, last_target, **state):
+        self.seen.append(train)
+        if not train:
+            self.outputs.append((last_output.argmax(1) == last_target).float())
+
+    def on_epoch_end(self, last_metrics, epoch, **state):
+        return {**add_metrics(last_metrics, torch.cat(self.outputs).mean()), "stop_training": epoch == 1}
+
+
+def test_a_callback_with_a_column_takes_part_in_training(data, tmp_path):
+    learn = learner(data, tmp_path, metrics=accuracy, callback_fns=Areas)
+    learn.fit(4, 0.01)
+    assert learn.areas.steps == 8  # 4 batches an epoch, and it stopped after the second
+    assert learn.areas.seen == [True] * 4 + [False] + [True] * 4 + [False]
+    assert [row.metrics[0] == pytest.approx(row.metrics[1]) for row in learn.recorder.rows] == [True, True]
+    assert learn.recorder.losses[0] == pytest.approx(math.log(3), rel=0.2)  # black pictures say nothing
+
+
+def test_two_metrics_of_one_name_have_a_column_each(data, tmp_path):
+    learn = learner(data, tmp_path, metrics=[accuracy, accuracy, KappaScore(), KappaScore(weights="quadratic")])
+    learn.fit(1, 0.01)
+    assert learn.recorder.names[3:-1] == ["accuracy", "accuracy_2", "kappa_score", "kappa_score_2"]
+    assert learn.recorder.rows[0].metrics[0] == learn.recorder.rows[0].metrics[1]
+
+
+class Squares(nn.Module):
+    def forward(self, outputs, targets):
+        return nn.functional.cross_entropy(outputs, targets) ** 2
+
+
+@pytest.mark.filterwarnings("ignore:the loss Squares")
+@pytest.mark.parametrize("loss_func", [Squares(), LabelSmoothingCrossEntropy()], ids=["own", "smoothed"])
+def test_get_preds_gives_outputs_where_v1_did_not_know_the_loss(data, tmp_path, loss_func):
+    learn = learner(data, tmp_path, loss_func=loss_func)
+    raw = learn.get_preds(activ=lambda x: x)[0]
+    assert torch.equal(learn.get_preds()[0], raw)
+    assert torch.allclose(learn.TTA(beta=1.0)[0], raw, atol=1e-5)
+    learn.loss_func = CrossEntropyFlat()
+    assert torch.allclose(learn.get_preds()[0], raw.softmax(1))
+
+
+def test_hooks_on_layers_while_a_fit_runs(data, tmp_path):
+    learn = learner(data, tmp_path)
+    stats = ActivationStats(learn)
+    learn.fit(2, 0.01, callbacks=stats)
+    assert stats.stats.shape == (2, 2, 8)  # mean and std, two convolutions, batches
+    assert bool((stats.stats[1] > 0).all())
+    assert learn.activation_stats is stats
+    assert not any(m._forward_hooks for m in learn.model.modules())
+
+
+def test_the_optimizer_as_v1_showed_it(data, tmp_path):
+    learn = learner(data, tmp_path, wd=0.02)
+    learn.fit(1, 0.03)
+    assert (learn.opt.lr, learn.opt.beta, learn.opt.wd) == (0.03, 0.99, 0.02)
+    assert learn.opt.opt is learn.trainer.optimizer.torch
+    with pytest.raises(ArgumentError, match="schedule"):
+        learn.opt.lr = 0.1
+
+
+def test_a_cycle_among_the_callbacks_is_that_of_fit_one_cycle(data, tmp_path):
+    by_hand, usual = learner(data, tmp_path), learner(data, tmp_path)
+    by_hand.fit(2, callbacks=S.OneCycleScheduler(by_hand, 0.02, pct_start=0.5))
+    usual.fit_one_cycle(2, 0.02, pct_start=0.5)
+    assert by_hand.recorder.lrs == usual.recorder.lrs
+    assert by_hand.recorder.moms == usual.recorder.moms
+
+
+@pytest.mark.filterwarnings("ignore:the loss Squares")
+def test_the_loss_of_a_bunch(colour_path, tmp_path):
+    bunch = ImageDataBunch.from_csv(colour_path, folder="train", suffix=".jpg", size=16, bs=12)
+    assert isinstance(bunch.loss_func, CrossEntropyFlat)
+    bunch.loss_func = own = Squares()
+    assert learner(bunch, tmp_path).loss_func is own
+    with pytest.raises(ArgumentError, match="ImageList"):
+        ImageDataBunch.create([1], [2])
+    with pytest.raises(ArgumentError, match="ImageList"):
+        ImageDataBunch([1], [2])

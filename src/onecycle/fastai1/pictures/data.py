@@ -31,10 +31,11 @@ from onecycle.errors import ArgumentError
 from onecycle.fastai1 import core
 from onecycle.fastai1.modules import module
 from onecycle.fastai1.pictures import arrays
+from onecycle.fastai1.pictures.loader import DeviceDataLoader
+from onecycle.learner.oversampling import loss_for_data
 
 __all__ = [
     "DataBunch",
-    "DeviceDataLoader",
     "ImageDataBunch",
     "ImageItemList",
     "ImageList",
@@ -79,9 +80,30 @@ class ImageDataBunch(Bunch):
         made: Self = lls.transform(ds_tfms, **sizes).databunch(bs=bs, **options)  # type: ignore[assignment]
         return made
 
-    def __init__(self, lists: LabeledLists, *, device: Any = None, **options: Any) -> None:
+    chosen_loss: Any = None
+
+    def __init__(self, lists: LabeledLists, *others: Any, device: Any = None, **options: Any) -> None:
+        if others or not isinstance(lists, LabeledLists):
+            self.create()
         wanted = device if device is not None else getattr(core.defaults, "device", None)
         super().__init__(lists, device=wanted, **options)
+
+    @classmethod
+    def create(cls, *_: Any, **__: Any) -> NoReturn:
+        """v1 made a bunch of any data sets, or of loaders."""
+        raise ArgumentError(
+            "data sets and loaders of one's own are not known here: make a bunch from pictures with ImageList, whose "
+            "method open(fn) or get(i) a subclass may replace"
+        )
+
+    @property
+    def loss_func(self) -> Any:
+        """The loss that a learner takes where it is given none; it may be set."""
+        return loss_for_data(self, None, None) if self.chosen_loss is None else self.chosen_loss
+
+    @loss_func.setter
+    def loss_func(self, value: Any) -> None:
+        self.chosen_loss = value
 
     @property
     def label_list(self) -> LabeledLists:
@@ -165,41 +187,6 @@ class ImageDataBunch(Bunch):
 
 
 DataBunch = ImageDataBunch
-
-
-class DeviceDataLoader:
-    """Batches ``(x, y)`` of one part; a list of transforms that is set on its ``dataset`` is used from then on.
-
-    Args:
-        data: the bunch.
-        ds_type: which part.
-    """
-
-    def __init__(self, data: ImageDataBunch, ds_type: DatasetType) -> None:
-        self.dl, self.data = data.loader(ds_type), data
-        self.dataset, self.device = self.dl.dataset, self.dl.device
-        self._made_with, self._epoch = self.dataset.tfms, -1
-
-    @property
-    def batch_size(self) -> int:
-        """Pictures in a batch."""
-        return self.dl.bs
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order and draws the next iteration gives."""
-        self._epoch = epoch - 1
-
-    def __len__(self) -> int:
-        return len(self.dl)
-
-    def __iter__(self) -> Any:
-        self._epoch += 1
-        loader = self.dl
-        if self.dataset.tfms is not self._made_with:
-            lists = replace(self.data.lists, tfms=(self.dataset.tfms, self.dataset.tfms))
-            loader = loader.replace(augmenter=lists.augmenters()[0])
-        loader.set_epoch(self._epoch)
-        return iter(loader)
 
 
 class LabelLists(LabeledLists):

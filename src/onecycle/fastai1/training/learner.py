@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -15,15 +15,16 @@ from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError
 from onecycle.fastai1.training import protocol
 from onecycle.fastai1.training.interpretation import ClassificationInterpretation
-from onecycle.fastai1.training.schedules import FlatCosine, GeneralScheduler
+from onecycle.fastai1.training.optimizer import OptimWrapper
+from onecycle.fastai1.training.schedules import FlatCosine, GeneralScheduler, OneCycleScheduler
 from onecycle.learner import cnn
 from onecycle.learner import learner as product
 from onecycle.learner.options import listed
 from onecycle.model.cnn import split_model
 from onecycle.train.evaluate import eval_mode
 from onecycle.train.loop import Callback, checked_callbacks
-from onecycle.train.metrics import column_names
-from onecycle.train.optimizer import Optimizer
+from onecycle.train.losses import ACTIVATIONS, LabelSmoothingCrossEntropy, known_activation
+from onecycle.train.metrics import metric_name
 
 __all__ = ["Learner", "cnn_learner", "create_cnn"]
 
@@ -51,6 +52,7 @@ class Learner(product.Learner):
         for name in _IDLE:
             options.pop(name, None)
         given = {} if opt_func is None else {"opt_func": opt_func}
+        loss_func = getattr(data, "chosen_loss", None) if loss_func is None else loss_func
         super().__init__(data, model, loss_func=loss_func, metrics=metrics, **given, **options)
 
     # -- callbacks in v1's protocol -----------------------------------------------------------------------------
@@ -62,8 +64,10 @@ class Learner(product.Learner):
         """Return the callbacks of a coming fit, those of v1's protocol in what translates for them."""
         made = [make(self) if callable(make) else make for make in self.callback_fns]
         theirs, ours = protocol.told_apart([*made, *self.callbacks, *listed(extra)])
-        for callback in theirs:
-            setattr(self, protocol.snake(type(callback).__name__), callback)
+        for callback in (*theirs, *ours):
+            name = protocol.snake(type(callback).__name__)
+            if not hasattr(type(self), name):  # a callback does not hide a method
+                setattr(self, name, callback)
         ours = [cb for cb in ours if not isinstance(cb, GeneralScheduler)]
         return checked_callbacks([*ours, *([protocol.Adapter(theirs)] if theirs else [])], self)
 
@@ -75,16 +79,18 @@ class Learner(product.Learner):
             yield of_fit
 
     def _new_recorder(self) -> protocol.Recorder:
-        return protocol.Recorder(column_names(listed(self.metrics)))
+        return protocol.Recorder(_distinct(metric_name(metric) for metric in listed(self.metrics)))
 
     def fit(self, epochs: int, lr: Any = product.DEFAULT_LR, wd: float | None = None, callbacks: Any = None) -> None:
         """Train for some epochs at a constant rate, or by the ``GeneralScheduler`` among the callbacks."""
-        made = [make(self) for make in self.callback_fns if getattr(make, "func", make) is GeneralScheduler]
-        general = [cb for cb in (*made, *self.callbacks, *listed(callbacks)) if isinstance(cb, GeneralScheduler)]
-        if not general:
+        kinds = (GeneralScheduler, OneCycleScheduler)
+        made = [make(self) for make in self.callback_fns if getattr(make, "func", make) in kinds]
+        chosen = [cb for cb in (*made, *self.callbacks, *listed(callbacks)) if isinstance(cb, GeneralScheduler)]
+        if not chosen:
             return super().fit(epochs, lr, wd, callbacks)
-        schedule, stop = general[-1].schedule(len(self.layer_groups)), StopAfter(general[-1].n_steps)
-        return self.fit_schedule(epochs, schedule, wd, [*listed(callbacks), stop], start_epoch=general[-1].start_epoch)
+        general, stop = chosen[-1], StopAfter(chosen[-1].n_steps(epochs))
+        schedule, both = general.schedule(epochs), [*listed(callbacks), stop]
+        return self.fit_schedule(epochs, schedule, wd, both, start_epoch=general.start_epoch)
 
     # -- parts of it --------------------------------------------------------------------------------------------
 
@@ -100,9 +106,9 @@ class Learner(product.Learner):
         return self
 
     @property
-    def opt(self) -> Optimizer:
+    def opt(self) -> OptimWrapper:
         """The optimizer."""
-        return self.trainer.ensure_optimizer()
+        return OptimWrapper(self.trainer.ensure_optimizer())
 
     def create_opt(self, lr: Any = None, wd: float | None = None) -> None:
         """Make a fresh optimizer."""
@@ -164,8 +170,21 @@ class Learner(product.Learner):
         n_batch = how.pop("n_batch", None)
         for name in ("pbar", "ordered"):
             how.pop(name, None)
-        found = super().get_preds(wanted, activ, with_loss, **how)
+        found = super().get_preds(wanted, activ or self._usual_activation(), with_loss, **how)
         return found if n_batch is None else [column[: n_batch * self.dl(wanted).batch_size] for column in found]
+
+    def TTA(
+        self, beta: float | None = 0.4, scale: float = 1.35, ds_type: Any = DatasetType.Valid, activ: Any = None,
+        with_loss: bool = False, is_test: bool = False,
+    ) -> list[Tensor]:  # fmt: skip
+        """Predict with test-time augmentation; ``is_test`` is an older spelling."""
+        wanted = DatasetType.Test if is_test or ds_type is True else ds_type
+        return super().TTA(beta, scale, wanted, activ or self._usual_activation(), with_loss)
+
+    def _usual_activation(self) -> Callable[[Tensor], Tensor]:
+        """Return what v1 put behind a loss: nothing, where it did not know the loss or labels were smoothed."""
+        smoothed = isinstance(self.loss_func, LabelSmoothingCrossEntropy)
+        return ACTIVATIONS[(not smoothed and known_activation(self.loss_func)) or "identity"]
 
     def predict(
         self, item: Any, return_x: bool = False, batch_first: bool = True, with_dropout: bool = False, **how: Any
@@ -200,6 +219,17 @@ class Learner(product.Learner):
         loss = self.loss_func(out, out.argmax(dim=1) if not self.data.is_multi else (out > 0).float())
         loss.backward()
         return out.detach(), loss.detach()
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """Number names that come twice: in v1 columns of the log could have the same one."""
+    taken = ["epoch", "train_loss", "valid_loss", "time"]
+    for name in names:
+        n, free = 1, name
+        while free in taken:
+            n, free = n + 1, f"{name}_{n + 1}"
+        taken.append(free)
+    return taken[4:]
 
 
 class StopAfter(Callback):

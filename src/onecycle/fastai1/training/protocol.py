@@ -155,10 +155,15 @@ class Recorder(recorder.Recorder):
 
 
 class _Columns:
-    """The values that a callback adds to the metrics by itself, over the whole validation set."""
+    """The values that a callback adds to the metrics by itself, over the whole validation set.
 
-    def __init__(self, callback: Callback, state: dict[str, Any]) -> None:
-        self.callback, self.state = callback, state
+    Args:
+        callback: the callback.
+        adapter: what tells it of training, and whose state it sees.
+    """
+
+    def __init__(self, callback: Callback, adapter: Adapter) -> None:
+        self.callback, self.adapter = callback, adapter
         self.values: list[Any] = []
 
     def column(self, name: str, index: int) -> Any:
@@ -176,11 +181,12 @@ class _Columns:
         return metric
 
     def _measure(self, logits: Tensor, targets: Tensor) -> None:
-        state = {**self.state, "train": False, "last_output": logits, "last_target": targets, "last_metrics": [None]}
-        self.callback.on_epoch_begin(**state)
+        seen = {"train": False, "last_output": logits, "last_target": targets, "last_metrics": [None]}
+        state = {**self.adapter.state, **seen}
         self.callback.on_batch_end(**state)
-        changed = self.callback.on_epoch_end(**state) or {}
-        self.values = list(changed.get("last_metrics", [None]))[1:]
+        changed = dict(self.callback.on_epoch_end(**state) or {})
+        self.values = list(changed.pop("last_metrics", [None]))[1:]
+        self.adapter.later |= changed
 
 
 def as_metrics(metrics: Iterable[Any]) -> list[Any]:
@@ -207,6 +213,8 @@ class Adapter(loop.Callback):
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.callbacks, self.begun = list(callbacks), False
         self.state: dict[str, Any] = {}
+        self.later: dict[str, Any] = {}  # what callbacks that measure changed, for the epoch's end
+        self._measuring: list[Callback] = []
         self._hook: Any = None
         self._loss: Any = None
 
@@ -223,6 +231,8 @@ class Adapter(loop.Callback):
         """
         changes: dict[str, Any] = {}
         for callback in self.callbacks:
+            if moment == "epoch_end" and callback in self._measuring:  # was asked as a metric
+                continue
             returned = getattr(callback, f"on_{moment}")(**self.state)
             for key, value in (returned or {}).items():
                 if key not in self.state:
@@ -239,15 +249,14 @@ class Adapter(loop.Callback):
 
     def begin(self, history: Recorder, metrics: list[Any]) -> None:
         """Tell them that a fit begins; those that add columns to the log become metrics."""
-        self.state, moved = self._fresh(history), []
+        self.state = self._fresh(history)
         for callback in self.callbacks:
             before = len(history.metric_names)
             callback.on_train_begin(**self.state)
             if added := history.metric_names[before:]:
-                columns = _Columns(callback, self.state)
+                columns = _Columns(callback, self)
                 metrics += [columns.column(name, i) for i, name in enumerate(added)]
-                moved.append(callback)
-        self.callbacks = [cb for cb in self.callbacks if cb not in moved]
+                self._measuring.append(callback)
         self.begun = True
 
     def _fresh(self, history: recorder.Recorder) -> dict[str, Any]:
@@ -301,6 +310,8 @@ class Adapter(loop.Callback):
         """Tell them."""
         self.state |= {"last_metrics": [row.valid_loss, *row.metrics], "train": False, "smooth_loss": row.train_loss}
         self.call("epoch_end", trainer)
+        if self.later.get("stop_training"):
+            trainer.stop_training = True
 
     def on_train_end(self, trainer: Trainer) -> None:
         """Tell them, and leave everything as it was."""

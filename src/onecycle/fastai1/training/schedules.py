@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from onecycle.errors import ArgumentError
-from onecycle.train.schedules import Schedule, StepValues, cosine
+from onecycle.train.schedules import OneCycle, Schedule, StepValues, cosine
 
 __all__ = [
-    "GeneralScheduler", "Scheduler", "SmoothenValue", "TrainingPhase", "annealing_cos", "annealing_exp",
-    "annealing_linear", "annealing_no", "annealing_poly",
+    "GeneralScheduler", "OneCycleScheduler", "Scheduler", "SmoothenValue", "TrainingPhase", "annealing_cos",
+    "annealing_exp", "annealing_linear", "annealing_no", "annealing_poly",
 ]  # fmt: skip
 
 
@@ -130,14 +130,42 @@ class GeneralScheduler:
     def __init__(self, learn: Any, phases: Sequence[TrainingPhase], start_epoch: int | None = None) -> None:
         self.learn, self.phases, self.start_epoch = learn, list(phases), start_epoch or 0
 
-    @property
-    def n_steps(self) -> int:
-        """Steps of all phases."""
+    def n_steps(self, epochs: int) -> int:
+        """Return the steps of all phases."""
         return sum(phase.length for phase in self.phases)
 
-    def schedule(self, n_groups: int) -> Schedule:
-        """Return the schedule for a number of layer groups."""
-        return _Phases(tuple(self.phases), n_groups)
+    def schedule(self, epochs: int) -> Schedule:
+        """Return the schedule of a fit of some epochs."""
+        return _Phases(tuple(self.phases), len(self.learn.layer_groups))
+
+
+class OneCycleScheduler(GeneralScheduler):
+    """The 1cycle policy by hand; the learner's ``fit`` follows it where this is among its callbacks.
+
+    Args:
+        learn: the learner.
+        lr_max, moms, div_factor, pct_start, final_div: as in ``fit_one_cycle``.
+        tot_epochs: epochs of the whole cycle; None for those of the fit.
+        start_epoch: epoch of the cycle to start with.
+    """
+
+    def __init__(
+        self, learn: Any, lr_max: Any, moms: tuple[float, float] = (0.95, 0.85), div_factor: float = 25.0,
+        pct_start: float = 0.3, final_div: float | None = None, tot_epochs: int | None = None,
+        start_epoch: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(learn, (), start_epoch)
+        self.lr_max, self.tot_epochs = lr_max, tot_epochs
+        self.shape = {"moms": tuple(moms), "div_factor": div_factor, "pct_start": pct_start, "final_div": final_div}
+
+    def n_steps(self, epochs: int) -> int:
+        """Return the steps of the whole cycle."""
+        return len(self.learn.data.train_dl) * (self.tot_epochs or epochs)
+
+    def schedule(self, epochs: int) -> Schedule:
+        """Return the cycle."""
+        options: dict[str, Any] = self.shape
+        return OneCycle(self.n_steps(epochs), tuple(self.learn.lr_range(self.lr_max)), **options)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,9 @@ from onecycle.errors import ArgumentError
 RUN_CONFIG, RUN_MODEL = "config.yaml", Path("model", "model")
 """Where a run's folder has its settings, and the stem of its model's files."""
 
+MANIFEST, MODEL = "manifest.json", "model.onnx"
+"""Files by which an exported model is known. Its example pictures are no data, wherever it lies."""
+
 CORRECTIONS = "corrections.csv"
 """Of a folder that ``serve --collect`` fills: the labels that persons say are right, which ``relabel`` reads."""
 

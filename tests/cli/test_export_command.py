@@ -65,6 +65,12 @@ def test_serve_takes_the_export_that_is_newer_than_the_model_or_makes_one(toy, t
     assert not made.exists()
     with ExitStack() as stack:
         assert exported(toy.path, Screen(quiet=True), stack) == Path("exports/toy-001")
+        manifest = tmp_path / "exports" / "toy-001" / "manifest.json"
+        whole = manifest.read_text()
+        for damaged in ("{", "[]", "{}"):
+            manifest.write_text(damaged)
+            assert exported(toy.path, Screen(quiet=True), stack) != Path("exports/toy-001")
+        manifest.write_text(whole)
         later = time.time() + 60
         os.utime(RunFolder(toy.path).model_stem.with_suffix(".safetensors"), (later, later))
         assert exported(toy.path, Screen(quiet=True), stack) != Path("exports/toy-001")

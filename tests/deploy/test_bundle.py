@@ -19,7 +19,7 @@ from torch import nn
 import onecycle
 from exported_toys import CLASSES, toy_files, toy_predictor
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.data.labels.items import DatasetType
+from onecycle.data.labels.items import DatasetType, list_images
 from onecycle.data.pixels.image import open_image
 from onecycle.errors import ArchiveError, ArgumentError, CheckpointError, DataError, ExportError
 from onecycle.evaluation.predictions import Predictions
@@ -334,6 +334,19 @@ def test_a_learner_exports_itself_and_load_learner_reads_it(colour_path, tmp_pat
     half = learn.export("half", weights="half", archive=False, examples=False)
     assert half.weights.enough
     assert (half.weights.score.full.name, half.weights.pictures) == ("accuracy", len(data.valid_ds))
+
+
+def test_an_export_beside_class_folders_is_no_part_of_the_data(exported, tmp_path):
+    _, _, made = exported
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(5):
+            Image.fromarray(np.full((9, 9, 3), 20 * i, np.uint8)).save(tmp_path / "data" / name / f"{name}{i}.png")
+    shutil.copytree(made.folder, tmp_path / "data" / "export")
+    data = ImageDataBunch.from_folder(tmp_path / "data", valid_pct=0.4, size=9, bs=2)
+    assert list(data.classes) == ["cat", "dog"]
+    assert len(data.train_ds) + len(data.valid_ds) == 10
+    assert len(list_images(made.folder)) == 3  # where it is named itself, its examples are pictures
 
 
 def test_the_zip_is_loaded_as_the_folder_is_whatever_it_is_called(exported, tmp_path):

@@ -13,8 +13,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from onecycle.cli.screen import Screen
-from onecycle.deploy.folder import MANIFEST, is_bundle, is_zipped, open_model
+from onecycle.deploy.folder import is_bundle, is_zipped, open_model
 from onecycle.errors import ArgumentError
+from onecycle.settings import MANIFEST
 from onecycle.text import plural, shown_path
 
 if TYPE_CHECKING:
@@ -109,10 +110,13 @@ def exported(path: Path, screen: Screen, stack: ExitStack) -> Path:
 
 def _is_of(folder: Path, run: RunFolder) -> bool:
     manifest = folder / MANIFEST
-    made = json.loads(manifest.read_text())
+    try:
+        made = json.loads(manifest.read_text(encoding="utf-8"))
+        its = made["name"] == run.name and made["onnx"].get("weights", "float32") == "float32"
+    except (ValueError, KeyError, TypeError, AttributeError):  # damaged: a new one is made
+        return False
     written = max(run.model_stem.with_suffix(s).stat().st_mtime for s in (".safetensors", ".json"))
-    exact = made["onnx"].get("weights", "float32") == "float32"
-    return bool(made["name"] == run.name and exact and manifest.stat().st_mtime > written)
+    return bool(its and manifest.stat().st_mtime > written)
 
 
 def _say(screen: Screen, url: str, folder: Path, collect: Path | None) -> None:

@@ -34,7 +34,7 @@ import torch
 
 import onecycle
 from onecycle.deploy.card import Card, card_text
-from onecycle.deploy.folder import MANIFEST, MODEL, is_archived_bundle, is_bundle, open_model
+from onecycle.deploy.folder import is_archived_bundle, is_bundle, open_model
 from onecycle.deploy.onnx_model import OPSET, onnx_of
 from onecycle.deploy.pages import web_page
 from onecycle.deploy.unlike import MOST_TRAINING, FeatureDistance, distance_of, spread
@@ -42,6 +42,7 @@ from onecycle.deploy.verify import Verification, made_pictures, only_pillow, ver
 from onecycle.deploy.weights.check import AskedWeights, Weights, WeightsCheck, store_in_fewer_bits
 from onecycle.errors import ArgumentError
 from onecycle.files import sync_folder, write_whole
+from onecycle.settings import MANIFEST, MODEL
 from onecycle.text import by_place
 
 if TYPE_CHECKING:

@@ -8,12 +8,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from onecycle.errors import ArchiveError, ExportError
+from onecycle.settings import MANIFEST, MODEL
 
 if TYPE_CHECKING:
     from onecycle.deploy.portable.predict import Model
-
-MANIFEST, MODEL = "manifest.json", "model.onnx"
-"""Files by which it is known."""
 
 MOST_MEMBERS, MOST_BYTES, MOST_RATIO = 1_000, 4 * 2**30, 20.0
 """Of a .zip: more is no exported model. Its members are stored as they are, and a file of ONNX has 2 GiB at most."""

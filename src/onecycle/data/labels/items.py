@@ -19,6 +19,7 @@ import numpy as np
 
 from onecycle.data.labels.file_names import is_folder
 from onecycle.errors import ArgumentError, DataError, LabelError
+from onecycle.settings import MANIFEST, MODEL
 from onecycle.text import label_words, shown
 
 Label = str | int
@@ -187,7 +188,7 @@ def need_classes(labels: Labels, what: str) -> None:
 def list_images(
     folder: Path, *, recurse: bool = True, suffixes: Iterable[str] = IMAGE_SUFFIXES, lost: list[str] | None = None
 ) -> list[Path]:
-    """List the pictures under ``folder``, sorted by path, hidden files and folders left out.
+    """List the pictures under ``folder``, sorted by path; hidden files and folders and exported models are left out.
 
     Links to folders are followed, but not back into a folder that they are in.
 
@@ -211,6 +212,8 @@ def _files_below(folder: str, above: tuple[str, ...], lost: list[str], *, recurs
     above = (*above, os.path.realpath(folder))
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not entry.name.startswith(".")]
+    if len(above) > 1 and {MANIFEST, MODEL} <= {entry.name for entry in visible}:
+        return  # learn.export() writes beside the pictures, and puts three of them into it
     for entry in visible:
         if not is_folder(entry):
             is_picture = os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES  # which is missed as a file

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from onecycle.data.pixels.picture_file import UNREADABLE
-from onecycle.deploy.folder import MODEL, open_model
+from onecycle.deploy.folder import open_model
 from onecycle.deploy.unlike import spread
 from onecycle.deploy.verify import run_all
 from onecycle.errors import ArgumentError, ExportError
@@ -20,6 +20,7 @@ from onecycle.evaluation.certainty.spans import Span, ratio_spans
 from onecycle.evaluation.headline import judged_by
 from onecycle.evaluation.scores import one_hot
 from onecycle.files import write_whole
+from onecycle.settings import MODEL
 from onecycle.text import by_place, shown
 
 if TYPE_CHECKING:

@@ -101,23 +101,49 @@ def test_callbacks_and_metrics_in_v1s_protocol(data, tmp_path):
     assert learn.validate()[1] == row.metrics[0]
 
 
-def test_what_a_callback_changes_is_carried_out(data, tmp_path):
-    class Doubled(LearnerCallback):
-        def on_backward_begin(self, last_loss, **state):
-            return {"last_loss": last_loss * 3}
+class Gradients(LearnerCallback):
+    """Keeps the size of the gradients of each batch, and the epochs it was told of."""
 
-    class Skips(LearnerCallback):
-        def on_backward_end(self, **state):
-            return {"skip_step": True}
+    changes = {}
 
-    once, doubled = (learner(data, tmp_path, callback_fns=fns) for fns in ([], [Doubled]))
-    for learn in (once, doubled):
-        learn.fit(1, 1e-4)
-    assert doubled.recorder.raw_losses[0] == pytest.approx(3 * once.recorder.raw_losses[0], rel=1e-5)
-    still = learner(data, tmp_path, callback_fns=[Skips])
-    before = [p.clone() for p in still.model.parameters()]
-    still.fit(1, 0.1)
-    assert all(torch.equal(a, b) for a, b in zip(before, still.model.parameters(), strict=True))
+    def on_train_begin(self, n_epochs, **state):
+        self.n_epochs, self.sizes = n_epochs, []
+
+    def on_backward_begin(self, last_loss, **state):
+        return {"last_loss": last_loss * 3} if self.changes == "loss" else None
+
+    def on_backward_end(self, **state):
+        self.sizes.append(sum(float(p.grad.norm()) for p in self.learn.model.parameters()))
+        return self.changes if isinstance(self.changes, dict) else None
+
+
+def gradients(data, tmp_path, changes, monkeypatch):
+    monkeypatch.setattr(Gradients, "changes", changes)
+    learn = learner(data, tmp_path, callback_fns=[Gradients])
+    before = [p.clone() for p in learn.model.parameters()]
+    learn.fit(2, 1e-4)
+    still = all(torch.equal(a, b) for a, b in zip(before, learn.model.parameters(), strict=True))
+    assert learn.gradients.n_epochs == 2
+    return learn.gradients.sizes, learn.recorder.raw_losses[0], still
+
+
+def test_what_a_callback_changes_is_carried_out(data, tmp_path, monkeypatch):
+    usual, loss, still = gradients(data, tmp_path, {}, monkeypatch)
+    tripled, its_loss, _ = gradients(data, tmp_path, "loss", monkeypatch)
+    assert tripled[0] == pytest.approx(3 * usual[0], rel=1e-4)
+    assert its_loss == pytest.approx(loss)  # v1's log has the loss before the change
+    assert not still
+
+
+def test_gradients_of_a_skipped_step_are_dropped_unless_kept(data, tmp_path, monkeypatch):
+    dropped, _, still = gradients(data, tmp_path, {"skip_step": True}, monkeypatch)
+    assert still
+    kept, _, still = gradients(data, tmp_path, {"skip_step": True, "skip_zero": True}, monkeypatch)
+    assert still
+    assert kept[0] == pytest.approx(dropped[0])
+    assert sum(kept) > 1.5 * sum(dropped)
+    with pytest.raises(ArgumentError, match="without skip_step"):
+        gradients(data, tmp_path, {"skip_zero": True}, monkeypatch)
 
 
 def test_what_no_callback_may_change_is_named(data, tmp_path):
@@ -401,3 +427,18 @@ def test_the_loss_of_a_bunch(colour_path, tmp_path):
         ImageDataBunch.create([1], [2])
     with pytest.raises(ArgumentError, match="ImageList"):
         ImageDataBunch([1], [2])
+
+
+def test_metrics_of_the_history_are_tensors(data, tmp_path):
+    learn = learner(data, tmp_path, metrics=accuracy)
+    learn.fit(2, 0.01)
+    values = [row[0].item() for row in learn.recorder.metrics]
+    assert values == [row.metrics[0] for row in learn.recorder.rows]
+    assert learn.validate(learn.dl(DatasetType.Valid))[1].item() == learn.validate()[1].item() == values[-1]
+
+
+def test_a_bunch_without_validation_has_an_empty_list_of_it(colour_path):
+    lists = ImageList.from_folder(colour_path / "train").split_none().label_from_func(lambda path: path.name[-5])
+    bunch = lists.transform(None, size=16).databunch(bs=12)
+    assert len(bunch.valid_ds) == 0
+    assert (len(bunch.x), bunch.y.c2i) == (len(bunch.train_ds), bunch.train_ds.y.c2i)

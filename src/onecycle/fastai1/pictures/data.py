@@ -116,6 +116,21 @@ class ImageDataBunch(Bunch):
         return self.dataset(DatasetType.Fix)
 
     @property
+    def valid_ds(self) -> Any:
+        """The validation pictures; an empty list where there are none."""
+        return [] if self.empty_val else super().valid_ds
+
+    @property
+    def x(self) -> Pictures:
+        """The training pictures."""
+        return self.train_ds.x
+
+    @property
+    def y(self) -> LabelView:
+        """Their labels."""
+        return self.train_ds.y
+
+    @property
     def is_empty(self) -> bool:
         """Whether there is no picture at all."""
         return not len(self) and self.test_ds is None

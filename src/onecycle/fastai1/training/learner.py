@@ -40,6 +40,8 @@ class Learner(product.Learner):
         options: as there; ``callbacks`` and ``callback_fns`` may be of v1's protocol.
     """
 
+    _epochs = 0  # of the fit that runs
+
     def __init__(
         self,
         data: Any,
@@ -75,8 +77,13 @@ class Learner(product.Learner):
     def _fitting(self, callbacks: Any) -> Iterator[dict[str, Any]]:
         with super()._fitting(callbacks) as of_fit:
             for adapter in (cb for cb in of_fit["callbacks"] if isinstance(cb, protocol.Adapter)):
-                adapter.begin(of_fit["recorder"], of_fit["metrics"])
+                adapter.begin(of_fit["recorder"], of_fit["metrics"], self._epochs)
             yield of_fit
+
+    def fit_schedule(self, epochs: int, *how: Any, **options: Any) -> None:
+        """Train for some epochs with a schedule."""
+        self._epochs = epochs
+        super().fit_schedule(epochs, *how, **options)
 
     def _new_recorder(self) -> protocol.Recorder:
         return protocol.Recorder(_distinct(metric_name(metric) for metric in listed(self.metrics)))
@@ -172,6 +179,11 @@ class Learner(product.Learner):
             how.pop(name, None)
         found = super().get_preds(wanted, activ or self._usual_activation(), with_loss, **how)
         return found if n_batch is None else [column[: n_batch * self.dl(wanted).batch_size] for column in found]
+
+    def validate(self, dl: Any = None, callbacks: Any = None, metrics: Any = None) -> list[Any]:
+        """Return the loss and each metric, metrics as tensors; without ``dl`` over the validation pictures."""
+        loss, *values = super().validate(getattr(dl, "dl", dl), metrics=metrics)
+        return [loss, *(torch.tensor(value, dtype=torch.float64) for value in values)]
 
     def TTA(
         self, beta: float | None = 0.4, scale: float = 1.35, ds_type: Any = DatasetType.Valid, activ: Any = None,

@@ -28,7 +28,7 @@ MOMENTS = (
 )
 
 
-NOT_DONE = ("skip_zero", "skip_bwd", "skip_validate", "epoch")
+NOT_DONE = ("skip_bwd", "skip_validate", "epoch")
 """Changes of v1's that the loop here does not carry out."""
 
 
@@ -148,6 +148,11 @@ class MetricOf:
 class Recorder(recorder.Recorder):
     """onecycle's history; callbacks in v1's protocol may add columns to its log as they begin."""
 
+    @property
+    def metrics(self) -> list[list[Any]]:
+        """Metric values of each epoch that was validated, as tensors."""
+        return [[torch.tensor(value, dtype=torch.float64) for value in row] for row in super().metrics]
+
     def add_metric_names(self, names: Sequence[str]) -> None:
         """Add columns before the last one, the time."""
         self.metric_names += names
@@ -247,9 +252,9 @@ class Adapter(loop.Callback):
             trainer.skip_step = True
         return changes
 
-    def begin(self, history: Recorder, metrics: list[Any]) -> None:
-        """Tell them that a fit begins; those that add columns to the log become metrics."""
-        self.state = self._fresh(history)
+    def begin(self, history: Recorder, metrics: list[Any], epochs: int) -> None:
+        """Tell them that a fit of some epochs begins; those that add columns to the log become metrics."""
+        self.state = self._fresh(history) | {"n_epochs": epochs}
         for callback in self.callbacks:
             before = len(history.metric_names)
             callback.on_train_begin(**self.state)
@@ -288,7 +293,8 @@ class Adapter(loop.Callback):
 
     def on_batch_begin(self, trainer: Trainer, batch: Any, rng: np.random.Generator) -> None:
         """Tell them, and take another input or target."""
-        self.state |= {"last_input": batch.x, "last_target": batch.y, "skip_step": False, "stop_epoch": False}
+        self.state |= {"last_input": batch.x, "last_target": batch.y, "stop_epoch": False}
+        self.state |= {"skip_step": False, "skip_zero": False}
         self.state |= {"num_batch": trainer.batch_no}
         changes = self.call("batch_begin", trainer)
         batch.x, batch.y = changes.get("last_input", batch.x), changes.get("last_target", batch.y)
@@ -303,8 +309,16 @@ class Adapter(loop.Callback):
         if self.overrides("step_end", "batch_end"):
             self.state["smooth_loss"] = torch.tensor(trainer.recorder.last_loss())
         self.call("step_end", trainer)
+        self._keep_or_drop_gradients(trainer)
         self.call("batch_end", trainer)
         self.state["iteration"] += 1
+
+    def _keep_or_drop_gradients(self, trainer: Trainer) -> None:
+        """Of a step that was skipped: v1 dropped its gradients, unless ``skip_zero`` kept them for the next one."""
+        if self.state["skip_zero"] and not self.state["skip_step"]:
+            raise ArgumentError("a callback returned skip_zero=True without skip_step=True, which is not done here")
+        if self.state["skip_step"] and not self.state["skip_zero"] and trainer.optimizer is not None:
+            trainer.optimizer.zero_grad()
 
     def on_epoch_end(self, trainer: Trainer, row: Any) -> None:
         """Tell them."""
@@ -339,6 +353,8 @@ class _Told:
             return loss
         adapter.state["last_output"] = outputs
         outputs = adapter.call("loss_begin", self._trainer).get("last_output", outputs)
-        adapter.state["last_loss"] = self._loss_func(outputs, targets)
-        changed: Tensor = adapter.call("backward_begin", self._trainer).get("last_loss", adapter.state["last_loss"])
-        return changed
+        adapter.state["last_loss"] = loss = self._loss_func(outputs, targets)
+        changed: Tensor = adapter.call("backward_begin", self._trainer).get("last_loss", loss)
+        return (
+            changed + (loss - changed).detach()
+        )  # the log has the loss as it was, the gradients are of what it became

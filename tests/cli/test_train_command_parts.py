@@ -16,6 +16,7 @@ from onecycle.cli.training.progress import show_plan
 from onecycle.cli.training.results import confused, weak_classes
 from onecycle.cli.training.start import audit_line, check_faults, guarantee
 from onecycle.data.audit.findings import AuditReport, Finding
+from onecycle.data.labels.items import Labels
 from onecycle.errors import DataError, UnreadableImagesError
 from onecycle.evaluation.certainty.decisions import F2, Decisions
 from onecycle.evaluation.certainty.thresholds import TagThresholds
@@ -73,7 +74,9 @@ class Parts:
 
     @property
     def labels(self):
-        return SimpleNamespace(counts=lambda rows: np.array([1] + [0] * self.unmeasured))
+        counts = np.array([1] + [0] * self.unmeasured)
+        labels = Labels([f"name {i}" for i in range(len(counts))], np.zeros((1, len(counts))), self.is_multi)
+        return SimpleNamespace(word=labels.word, words=labels.words, counts=lambda rows: counts)
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,7 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.deploy.predictor import Predictor
 from onecycle.errors import ArgumentError, DataWarning
 from onecycle.learner.cnn import cnn_learner
-from onecycle.learner.fine_tune.best import weights_of
 from onecycle.learner.fine_tune.callback import StageCallback
-from onecycle.learner.fine_tune.plan import LAST
 from onecycle.learner.heads import solved
 from onecycle.learner.heads.search import PENALTIES, USUAL_PENALTY
 from onecycle.learner.heads.sets import StringProblem, solve_sets
@@ -162,27 +160,6 @@ def test_the_stages_are_judged_by_what_is_predicted(colour_path, tmp_path):
     assert len(judged) == 2
     for loss, now in judged:
         assert loss == pytest.approx(now, abs=1e-6)
-
-
-def test_the_last_stages_end_half_way_between_their_start_and_their_end(colour_path, tmp_path):
-    learn = learner(colour_path, tmp_path)
-    seen = []
-
-    class Watch(StageCallback):
-        def on_epoch_end(self, trainer, row):
-            seen.append(weights_of(trainer.model))
-
-        def on_stage_judged(self, choice, is_best):
-            seen.append(weights_of(learn.model))
-
-    learn.callbacks.append(Watch())
-    plan = learn.fine_tune(2, base_lr=1e-2)
-    assert plan.stages[-1].trains == LAST
-    start, end, judged = seen[1], seen[-2], seen[-1]
-    moved = [name for name in start if not torch.equal(start[name], end[name])]
-    assert moved
-    for name in start:
-        torch.testing.assert_close(judged[name].double(), (start[name].double() + end[name].double()) / 2)
 
 
 def test_views_are_switched_off_and_pictures_that_training_does_not_mirror_have_one(colour_path, tmp_path):

@@ -207,7 +207,7 @@ def rows(job: Job) -> None:
     batches, start = data.train_dl, time.perf_counter()
     order = batches.order(1)
     for i in range(0, len(order), job["bs"]):
-        batches.part.targets[order[i : i + job["bs"]]]
+        batches.dataset.targets[order[i : i + job["bs"]]]
     tell(order_s=time.perf_counter() - start)
     if job["decode"]:
         start = time.perf_counter()

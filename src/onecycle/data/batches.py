@@ -217,6 +217,7 @@ class BatchLoader:
     def replace(self, **changes: object) -> BatchLoader:
         """Return a copy with some of ``stats, augmenter, bs, shuffle, drop_last, device, weights`` changed."""
         other = copy.copy(self)
+        other._last_order = None
         for name, value in changes.items():
             if name not in ("stats", "augmenter", "bs", "shuffle", "drop_last", "device", "weights"):
                 raise ArgumentError(f"a loader has no setting {name!r}")
@@ -225,7 +226,7 @@ class BatchLoader:
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the positions that an epoch visits, int64, dropped ones left out; made once, not to be written to."""
-        made_for = (epoch, self.seed, self.shuffle, id(self.weights), self.n_items, self.n_dropped)
+        made_for = (epoch, self.seed, self.shuffle, self.n_items, self.n_dropped)
         if self._last_order is None or self._last_order[0] != made_for:
             self._last_order = made_for, self._order(epoch)
         return self._last_order[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from torch import nn
 from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError
 from onecycle.fastai1.networks.layers import simple_cnn
-from onecycle.fastai1.pictures.data import ImageDataBunch, ImageList
+from onecycle.fastai1.pictures.data import ImageDataBunch, ImageList, ItemLists
 from onecycle.fastai1.training import functions
 from onecycle.fastai1.training import schedules as S
 from onecycle.fastai1.training.hook_callbacks import ActivationStats
@@ -21,7 +22,8 @@ from onecycle.fastai1.training.metrics import accuracy
 from onecycle.fastai1.training.protocol import Callback, LearnerCallback, TrackerCallback, add_metrics
 from onecycle.model.backbones import models
 from onecycle.train.losses import CrossEntropyFlat, LabelSmoothingCrossEntropy
-from onecycle.train.metrics import KappaScore
+from onecycle.train.metrics import ConfusionMatrix, KappaScore
+from onecycle.train.monitors import EarlyStoppingCallback
 
 
 @pytest.fixture(scope="module")
@@ -442,3 +444,36 @@ def test_a_bunch_without_validation_has_an_empty_list_of_it(colour_path):
     bunch = lists.transform(None, size=16).databunch(bs=12)
     assert len(bunch.valid_ds) == 0
     assert (len(bunch.x), bunch.y.c2i) == (len(bunch.train_ds), bunch.train_ds.y.c2i)
+
+
+def quadratic(outputs, targets):
+    return -float((outputs.argmax(1) - targets).float().square().mean())
+
+
+@pytest.mark.parametrize(("monitor", "sign"), [("val_loss", -1.0), ("quadratic", 1.0)])
+def test_what_v1_monitored(data, tmp_path, monitor, sign):
+    learn = learner(data, tmp_path, metrics=quadratic)
+    watcher = EarlyStoppingCallback(learn, monitor=monitor, patience=5)
+    learn.fit(1, 0.01, callbacks=watcher)
+    assert watcher.sign == sign
+    row = learn.recorder.rows[0]
+    assert watcher.best == pytest.approx(row.valid_loss if sign < 0 else row.metrics[0])
+
+
+def test_rates_as_an_array_and_moments_of_a_derived_metric(data, tmp_path):
+    assert learner(data, tmp_path).lr_range(np.array([0.25])) == [0.25]
+
+    class Derived(ConfusionMatrix):
+        def on_epoch_end(self, last_metrics, **state):
+            return add_metrics(last_metrics, 1.0)
+
+    with pytest.raises(ArgumentError, match=r"Derived\.on_epoch_end would never be called"):
+        learner(data, tmp_path, metrics=Derived())
+
+
+def test_lists_from_two_lists(colour_path):
+    lists = ImageList.from_folder(colour_path / "train")
+    one, other = lists[[0, 1, 2, 3]], lists[[4, 5]]
+    split = ItemLists(colour_path, one, other)
+    assert (split.train.paths, split.valid.paths) == (one.paths, other.paths)
+    assert len(split.label_from_func(lambda path: path.name[-5]).valid) == 2

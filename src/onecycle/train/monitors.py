@@ -45,7 +45,7 @@ class TrackerCallback(LearnerCallback):
 
     Args:
         learn: the learner.
-        monitor: name of the column; ``trn_loss`` is read as ``train_loss``.
+        monitor: name of the column; ``trn_loss`` is read as ``train_loss``, ``val_loss`` as ``valid_loss``.
         mode: ``min``, ``max`` or ``auto``: by the name, see ``falls``.
 
     Raises:
@@ -59,7 +59,7 @@ class TrackerCallback(LearnerCallback):
             raise ArgumentError(f"mode is 'auto', 'min' or 'max', got {mode!r}")
         if not isinstance(monitor, str):
             raise ArgumentError(f"monitor is the name of a column of the log, as 'valid_loss'; received {monitor!r}")
-        self.monitor = "train_loss" if monitor == "trn_loss" else monitor
+        self.monitor = {"trn_loss": "train_loss", "val_loss": "valid_loss"}.get(monitor, monitor)
         self.mode, smaller = mode, falls(self.monitor) if mode == "auto" else mode == "min"
         self.sign = -1.0 if smaller else 1.0
         self.best = -math.inf * self.sign

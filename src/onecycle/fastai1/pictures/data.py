@@ -261,9 +261,14 @@ LabelList = LabelLists
 
 
 class ItemLists(SplitList):
-    """onecycle's split lists with v1's keywords."""
+    """onecycle's split lists with v1's keywords; also made as ``ItemLists(path, train, valid)``."""
 
     pictures: ImageList
+
+    def __init__(self, first: Any, second: Any, third: Any = None) -> None:
+        made = None if third is None else second.split_by_list(second, third)
+        pictures, split = (first, second) if made is None else (made.pictures, made.split)
+        super().__init__(pictures, split)
 
     @property
     def train(self) -> ImageList:

@@ -21,6 +21,7 @@ from onecycle.learner import cnn
 from onecycle.learner import learner as product
 from onecycle.learner.options import listed
 from onecycle.model.cnn import split_model
+from onecycle.train import monitors
 from onecycle.train.evaluate import eval_mode
 from onecycle.train.loop import Callback, checked_callbacks
 from onecycle.train.losses import ACTIVATIONS, LabelSmoothingCrossEntropy, known_activation
@@ -71,6 +72,9 @@ class Learner(product.Learner):
             if not hasattr(type(self), name):  # a callback does not hide a method
                 setattr(self, name, callback)
         ours = [cb for cb in ours if not isinstance(cb, GeneralScheduler)]
+        for callback in (cb for cb in ours if isinstance(cb, monitors.TrackerCallback)):
+            if callback.mode == "auto" and monitors.falls(callback.monitor) is None:
+                callback.mode = "max"  # as in v1, where all but losses and errors should rise
         return checked_callbacks([*ours, *([protocol.Adapter(theirs)] if theirs else [])], self)
 
     @contextmanager
@@ -98,6 +102,10 @@ class Learner(product.Learner):
         general, stop = chosen[-1], StopAfter(chosen[-1].n_steps(epochs))
         schedule, both = general.schedule(epochs), [*listed(callbacks), stop]
         return self.fit_schedule(epochs, schedule, wd, both, start_epoch=general.start_epoch)
+
+    def lr_range(self, lr: Any) -> list[float]:
+        """Return one learning rate a layer group; an array has one for each."""
+        return super().lr_range(lr.tolist() if isinstance(lr, np.ndarray) else lr)
 
     # -- parts of it --------------------------------------------------------------------------------------------
 

@@ -194,8 +194,18 @@ class _Columns:
         self.adapter.later |= changed
 
 
-def as_metrics(metrics: Iterable[Any]) -> list[Any]:
-    """Return metrics that onecycle can call."""
+def as_metrics(metrics: Sequence[Any]) -> list[Any]:
+    """Return metrics that onecycle can call.
+
+    Raises:
+        ArgumentError: a subclass of a metric of onecycle's with moments of v1's protocol, which nobody would call.
+    """
+    for metric in (m for m in metrics if not isinstance(m, (Callback, type))):
+        moment = next((f"on_{m}" for m in MOMENTS if hasattr(metric, f"on_{m}")), None)
+        if moment is not None:
+            raise ArgumentError(
+                f"{type(metric).__name__}.{moment} would never be called: derive the metric from v1's Callback"
+            )
     return [MetricOf(m) if isinstance(m, Callback) else m for m in metrics]
 
 

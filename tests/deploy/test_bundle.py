@@ -171,6 +171,9 @@ def test_a_zip_of_something_else_is_not_replaced(exported, tmp_path):
     assert data.read_bytes() == before
     assert os.listdir(tmp_path) == ["tiles.zip"]
     bundles.check_place(tmp_path / "tiles", archive=False, force=False)
+    for here in (".", ".."):
+        with pytest.raises(ArgumentError, match="is there already, and is no exported model"):
+            bundles.check_place(Path(here), archive=True, force=True)
     with pytest.raises(ArgumentError, match="name the folder, tiles, and"):
         bundles.check_place(data, archive=True, force=True)
     shutil.copyfile(made.archive, data)

@@ -106,6 +106,13 @@ def test_without_any_run_the_message_says_how_to_make_one(tmp_path):
         RunFolder.open(tmp_path / "runs" / "latest")
 
 
+def test_an_exported_model_is_named_as_what_it_is(tmp_path):
+    for name in ("manifest.json", "model.onnx"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match="is an exported model, and this needs a run"):
+        RunFolder.open(tmp_path)
+
+
 def test_a_folder_that_no_run_made_is_refused(tmp_path):
     (tmp_path / "pictures").mkdir()
     with pytest.raises(DataError, match=r"no run: it has no config\.yaml"):

@@ -76,7 +76,7 @@ def run_export(
             weights=weights,
             accept=accept,
         )
-    _say(screen, made)
+    _say(screen, made, pictures)
     return 0
 
 
@@ -141,16 +141,16 @@ def _pictures(run: RunFolder, predictions: Predictions, folder: Path | None) -> 
         data = load_bunch(run)
     except DataError as error:
         raise DataError(
-            f"an export is verified with the run's validation pictures, and {error}. Or name a folder of such pictures "
-            "with --pictures"
+            "name a folder of such pictures with --pictures, since an export is verified with validation pictures, and "
+            f"{error}"
         ) from error
     paths, rows = data.store.paths, spread(data.split.valid, MOST_PICTURES)
     known = {"training": [paths[row] for row in data.split.train], "labelled": of_rows(predictions, rows)}
     return [paths[row] for row in rows], known
 
 
-def _say(screen: Screen, made: Bundle) -> None:
-    v = made.verification
+def _say(screen: Screen, made: Bundle, pictures: Path | None) -> None:
+    v, kind = made.verification, "validation pictures" if pictures is None else f"pictures of {shown_path(pictures)}"
     weights = None if made.weights is None else made.weights.to_dict()
     screen.event(
         "exported", folder=str(made.folder), archive=made.archive, verification=v.to_dict(), weights_check=weights
@@ -160,7 +160,7 @@ def _say(screen: Screen, made: Bundle) -> None:
         screen.row("", f"{shown_path(made.archive)}: the same as one file")
     screen.row(
         "verified",
-        f"{v.pictures} validation pictures and {v.made} made ones: the same pixels, the same labels, probabilities "
+        f"{v.pictures} {kind} and {v.made} made ones: the same pixels, the same labels, probabilities "
         f"differ by {v.max_difference:.0e} at most{'' if made.weights is None else ', with float32 weights'}",
     )
     if made.weights is not None:

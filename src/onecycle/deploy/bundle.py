@@ -266,6 +266,7 @@ def check_place(folder: Path, *, archive: bool, force: bool) -> None:
     if missing:
         raise ArgumentError(f"an export needs {', '.join(missing)}: pip install 'onecycle[export]'")
 
+    folder = Path(os.path.abspath(folder))
     another = by_place("name another folder with --out", "name another folder")
     if folder.suffix.lower() == ".zip":
         raise ArgumentError(

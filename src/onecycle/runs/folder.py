@@ -33,7 +33,7 @@ from typing import Any, Self
 
 from onecycle.errors import ArgumentError, DataError, OnecycleWarning, OutputError, warn
 from onecycle.files import plain_json, write_whole
-from onecycle.settings import RUN_CONFIG, RUN_MODEL
+from onecycle.settings import MANIFEST, MODEL, RUN_CONFIG, RUN_MODEL
 
 RUNS = "runs"
 """Folder of the runs in the working directory, unless another is named."""
@@ -126,6 +126,11 @@ class RunFolder:
                 return cls(folder)
         if _followed(named) is not None:
             why = "is a folder, but no run: it has no config.yaml, which `onecycle train` writes"
+            if (named / MANIFEST).is_file() and (named / MODEL).is_file():
+                raise DataError(
+                    f"{named} is an exported model, and this needs a run; predict.py in it predicts pictures, and so "
+                    "does `onecycle serve`"
+                )
             raise DataError(f"{named} {why}{_runs_there(named)}")
         raise DataError(f"there is no run {str(path)!r}{_runs_there(named)}")
 

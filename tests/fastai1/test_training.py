@@ -477,3 +477,29 @@ def test_lists_from_two_lists(colour_path):
     split = ItemLists(colour_path, one, other)
     assert (split.train.paths, split.valid.paths) == (one.paths, other.paths)
     assert len(split.label_from_func(lambda path: path.name[-5]).valid) == 2
+
+
+def test_interpretation_of_averaged_views(data, tmp_path):
+    for loss_func in (None, LabelSmoothingCrossEntropy()):
+        learn = learner(data, tmp_path, loss_func=loss_func)
+        interp = ClassificationInterpretation.from_learner(learn, tta=True)
+        assert torch.allclose(torch.as_tensor(interp.preds).sum(1), torch.ones(12), atol=1e-5)
+        assert torch.isfinite(torch.as_tensor(interp.losses)).all()
+
+
+class Cropped(ImageList):
+    def __init__(self, *args, border=0, **options):
+        super().__init__(*args, **options)
+        self.border = border
+        self.copy_new.append("border")
+
+    def open(self, fn):
+        picture = super().open(fn)
+        return type(picture)(picture.px[:, self.border :])
+
+
+def test_a_list_with_attributes_of_its_own(colour_path):
+    lists = Cropped.from_folder(colour_path / "train")
+    lists.border = 5
+    assert lists.split_by_idx([0]).train.border == 5
+    assert lists.split_by_idx([0]).train[0].shape[1] == ImageList.from_folder(colour_path / "train")[1].shape[1] - 5

@@ -129,12 +129,13 @@ def averaged(
         raise ArgumentError(f"scale is a zoom above 0, as 1.35; received {scale!r}")
     if with_loss and activ is not None:
         raise ArgumentError("the loss of averaged predictions needs the loss's own activation; leave activ out")
+    activ = activ or learn.activation
     plain, targets = learn.get_preds(ds_type, activ)
     views = mean_of_views(
         learn.model,
         learn.loader(ds_type),
         tta_views(learn.data.train_tfms, scale=scale),
-        activ=activ or learn.activation,
+        activ=activ,
         mode=learn.data.lists.mode,
     )
     if beta is None:

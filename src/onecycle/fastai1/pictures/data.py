@@ -340,6 +340,7 @@ class ImageList(data_block.ImageList):
     ) -> None:  # fmt: skip
         super().__init__(items, path, frame=inner_df if frame is None else frame, source=source)
         self.convert_mode, self.after_open = convert_mode, after_open
+        self.copy_new = ["convert_mode", "after_open"]  # a part of a list has all attributes of it here
 
     @property
     def inner_df(self) -> pd.DataFrame | None:

@@ -199,7 +199,8 @@ class Learner(product.Learner):
     ) -> list[Tensor]:  # fmt: skip
         """Predict with test-time augmentation; ``is_test`` is an older spelling."""
         wanted = DatasetType.Test if is_test or ds_type is True else ds_type
-        return super().TTA(beta, scale, wanted, activ or self._usual_activation(), with_loss)
+        usual = None if with_loss else self._usual_activation()  # a loss is computed from probabilities
+        return super().TTA(beta, scale, wanted, activ or usual, with_loss)
 
     def _usual_activation(self) -> Callable[[Tensor], Tensor]:
         """Return what v1 put behind a loss: nothing, where it did not know the loss or labels were smoothed."""

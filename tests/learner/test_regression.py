@@ -98,6 +98,8 @@ def test_what_is_for_classes_says_so(data):
     for call in (learn.fine_tune, learn.solve_head, learn.label_issues):
         with pytest.raises(ArgumentError, match=r"is for classes or tags, and these labels are numbers"):
             call(1) if call == learn.fine_tune else call()
+    with pytest.raises(ArgumentError, match="an export gives labels"):
+        learner(data).export()
     with pytest.raises(ArgumentError, match="these predictions are numbers"):
         learn.interpret()
     with pytest.raises(ArgumentError, match="accuracy is for classes or tags"):

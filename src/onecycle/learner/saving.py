@@ -90,6 +90,8 @@ def export(learn: Any, file: str | Path, **options: Unpack[ExportOptions]) -> Bu
     from onecycle.deploy.weights.check import of_rows
 
     data = learn.data
+    if data.is_regression:
+        raise ArgumentError("an export gives labels, and this learner predicts numbers; learn.save() keeps it")
     if not len(data.split.valid):
         raise ArgumentError("an export is verified with validation pictures, and these data have none")
     predictions = learn.interpret().predictions

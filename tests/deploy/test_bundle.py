@@ -315,6 +315,7 @@ def test_load_learner_predicts_as_v1_did(exported, tmp_path):
         learn.get_preds(ds_type=DatasetType.Valid)
     with pytest.raises(DataError, match=r"gone\.jpg"):
         load_learner(made.folder, test=["gone.jpg"]).get_preds()
+    assert load_learner(made.folder, test=files[0]).data.test_ds.items == files[:1]
 
 
 def test_v1s_pickle_is_named_and_never_read(tmp_path):

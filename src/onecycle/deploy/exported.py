@@ -110,7 +110,8 @@ class LoadedLearner:
 
     def __init__(self, predictor: Predictor | ExportedPredictor, test: Any = None) -> None:
         self._predictor = predictor
-        items = [] if test is None else list(getattr(test, "items", test))
+        paths = [test] if isinstance(test, str | Path) else [] if test is None else test
+        items = list(getattr(paths, "items", paths))
         classes = list(predictor.classes)
         self.data = SimpleNamespace(classes=classes, c=len(classes), test_ds=SimpleNamespace(items=items))
 

@@ -503,3 +503,11 @@ def test_a_list_with_attributes_of_its_own(colour_path):
     lists.border = 5
     assert lists.split_by_idx([0]).train.border == 5
     assert lists.split_by_idx([0]).train[0].shape[1] == ImageList.from_folder(colour_path / "train")[1].shape[1] - 5
+
+
+def test_an_export_replaces_an_earlier_one(data, tmp_path):
+    learn = learner(data, tmp_path)
+    learn.export()
+    learn.metrics = [accuracy]
+    learn.export("export.pkl")
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("export")) == ["export", "export.zip"]

@@ -148,6 +148,10 @@ class Learner(product.Learner):
         """Write weights and settings."""
         return super().save("model" if file is None else file, return_path, with_opt)
 
+    def export(self, file: Any = "export.pkl", destroy: bool = False, **options: Any) -> Any:
+        """Write what predicts; as in v1 it replaces an earlier export."""
+        return super().export(file, **{"force": True, **options})
+
     def to_fp16(self, *_: Any, clip: float | None = None, **__: Any) -> Self:
         """Train in half floats on a GPU; without one in float32, which is said. v1's other options change nothing."""
         if clip is not None:

@@ -93,6 +93,14 @@ def test_a_changed_file_is_noticed_by_its_own_test(exported, tmp_path, monkeypat
     assert f"{expected[0]['file']}: expected" in ran.stdout
 
 
+def test_another_network_under_the_same_name_is_not_loaded(exported, tmp_path):
+    copy = shutil.copytree(exported[2].folder, tmp_path / "copy")
+    with (copy / "model.onnx").open("ab") as file:
+        file.write(b"\x1a\x00")  # a field more, which onnxruntime reads past
+    with pytest.raises(ExportError, match=r"copy: model\.onnx is not the file that was exported and verified"):
+        onecycle.load(copy)
+
+
 class _Swapped(nn.Module):
     def __init__(self, model):
         super().__init__()

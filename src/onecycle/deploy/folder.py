@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -46,6 +47,9 @@ def _opened(folder: Path, called: Path) -> Model:
         model = Model(folder)
     except Exception as error:  # of onnxruntime, json, the disk
         raise ExportError(f"{called} is no exported model, or a damaged one ({error}); export it again") from error
+    said = model.manifest.get("sha256", {}).get(MODEL)  # none while an export is being made
+    if said is not None and hashlib.sha256((folder / MODEL).read_bytes()).hexdigest() != said:
+        raise ExportError(f"{called}: {MODEL} is not the file that was exported and verified; export it again")
     model.folder = called
     return model
 

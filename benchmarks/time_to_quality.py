@@ -127,7 +127,9 @@ def write(args: argparse.Namespace, rounds: list[Round]) -> None:
         onecycle's head was trained in the same round; onecycle after {args.own_cap_s:g} s.
         AutoGluon does not install beside the others (see peers.txt).
     """
-    report.write("time_to_quality", method, rows, peers=sides.versions(args))
+    # What was measured without peers stands beside what was measured with them.
+    name = "time_to_quality_alone" if args.no_peers else "time_to_quality"
+    report.write(name, method, rows, peers=sides.versions(args))
 
 
 def side_rows(name: str, runs: list[Run]) -> list[dict[str, object]]:

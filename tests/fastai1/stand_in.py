@@ -1,7 +1,7 @@
 """Small drawn pictures in the folders where notebooks for fastai v1 expect their data, and random weights.
 
 ``python tests/fastai1/stand_in.py FOLDER`` lays them out with the notebooks beside them, and prints the variables under
-which ``onecycle notebook run FOLDER/work/pets.ipynb`` finds them.
+which ``onecycle notebook run``, of a notebook there, finds them.
 """
 
 from __future__ import annotations

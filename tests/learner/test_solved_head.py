@@ -16,13 +16,16 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.deploy.predictor import Predictor
 from onecycle.errors import ArgumentError, DataWarning
 from onecycle.learner.cnn import cnn_learner
+from onecycle.learner.fine_tune.best import BestStage, weights_of
 from onecycle.learner.fine_tune.callback import StageCallback
+from onecycle.learner.fine_tune.plan import LAST
 from onecycle.learner.heads import solved
 from onecycle.learner.heads.search import PENALTIES, USUAL_PENALTY
 from onecycle.learner.heads.sets import StringProblem, solve_sets
 from onecycle.learner.learner import Learner
 from onecycle.model.levels import LevelNorm, plain_view, reads_levels, views_of
 from onecycle.model.tag_sets import TagSets
+from onecycle.train.loop import Callback
 from onecycle.train.metrics import accuracy
 
 ARCH = "test_efficientnet"
@@ -160,6 +163,32 @@ def test_the_stages_are_judged_by_what_is_predicted(colour_path, tmp_path):
     assert len(judged) == 2
     for loss, now in judged:
         assert loss == pytest.approx(now, abs=1e-6)
+
+
+def test_the_last_stages_are_judged_half_way_between_their_start_and_their_end(colour_path, tmp_path, monkeypatch):
+    learn, at_end, judged = learner(colour_path, tmp_path), [], {}
+    judge = BestStage.judge
+
+    class Watch(Callback):
+        def on_epoch_end(self, trainer, row):
+            at_end.append(weights_of(trainer.model))
+
+    def watched(self, name, **told):
+        judged[name] = weights_of(learn.model)
+        return judge(self, name, **told)
+
+    monkeypatch.setattr(BestStage, "judge", watched)
+    learn.callbacks.append(Watch())
+    plan = learn.fine_tune(2, base_lr=1e-2)
+    assert plan.stages[-1].trains == LAST
+    head, half, last = judged.values()
+    start, end = at_end[0], at_end[-1]
+    moved = [name for name in start if not torch.equal(start[name], end[name])]
+    assert moved
+    for name in start:
+        torch.testing.assert_close(half[name].double(), (start[name].double() + end[name].double()) / 2)
+        assert torch.equal(head[name], start[name])
+        assert torch.equal(last[name], end[name])
 
 
 def test_views_are_switched_off_and_pictures_that_training_does_not_mirror_have_one(colour_path, tmp_path):

@@ -6,13 +6,16 @@ import errno
 import json
 import math
 import os
+import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from onecycle import files
+from onecycle.errors import DiskFullError
 from onecycle.files import absolute_name, csv_text, plain_json, replace_whole, short_digest, sync_folder, write_whole
 
 
@@ -91,17 +94,88 @@ def test_rows_become_the_text_of_a_table():
     assert csv_text([]) == ""
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO])
-def test_an_error_of_the_disk_names_the_file_that_was_to_be_written(tmp_path, number):
-    def write(_: Path) -> None:
-        raise OSError(number, "no room")  # as write() has it: without a name
+def failing(number: int) -> Callable[[Path], None]:
+    def write(beside: Path) -> None:
+        beside.write_bytes(b"ha")
+        raise OSError(number, os.strerror(number))  # as write() has it: without a name
 
-    (tmp_path / "a.txt").write_text("before")
-    with pytest.raises(OSError, match="no room") as caught:
-        replace_whole(tmp_path / "a.txt", write)
-    assert (caught.value.errno, caught.value.filename) == (number, str(tmp_path / "a.txt"))
+    return write
+
+
+def test_an_error_of_the_disk_names_the_file_that_was_to_be_written(tmp_path):
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        replace_whole(tmp_path / "a.txt", failing(errno.EIO))
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(tmp_path / "a.txt"))
+    assert not isinstance(caught.value, DiskFullError)
+
+
+@pytest.mark.parametrize(
+    ("number", "why"), [(errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "quota"), (errno.EFBIG, "ulimit -f")]
+)
+def test_a_full_disk_names_file_need_and_room_and_leaves_the_old_file(tmp_path, number, why):
+    path = tmp_path / "a.txt"
+    path.write_text("before")
+    with pytest.raises(DiskFullError) as caught:
+        replace_whole(path, failing(number), n_bytes=17_000_000)
+    error = caught.value
+    assert str(error).startswith(f"{path} cannot be written: ")
+    for said in (why, "it needs 17 MB", "before are as they were"):
+        assert said in str(error)
+    assert (error.errno, error.filename, error.needed) == (number, str(path), 17_000_000)
+    assert error.free is not None
+    assert abs(error.free - shutil.disk_usage(tmp_path).free) < 10**9
+    assert (number == errno.EFBIG) != ("free there" in str(error))
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-    assert (tmp_path / "a.txt").read_text() == "before"
+    assert path.read_text() == "before"
+
+
+def test_a_disk_without_room_for_more_files_says_so(tmp_path, monkeypatch):
+    no_files = os.statvfs_result((4096, 4096, 100, 50, 50, 10, 0, 0, 0, 255))
+    monkeypatch.setattr(files.os, "statvfs", lambda path: no_files)
+    with pytest.raises(DiskFullError, match="can hold no more files"):
+        replace_whole(tmp_path / "a.txt", failing(errno.ENOSPC))
+
+
+def test_the_room_is_looked_at_where_the_folder_would_be_made(tmp_path):
+    assert files.free_bytes(tmp_path / "not" / "there") == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.1)
+
+
+def test_a_folder_that_cannot_be_made_names_the_file(tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    with pytest.raises(DiskFullError, match=r"file\.txt cannot be written: .* it needs 4 bytes"):
+        write_whole(tmp_path / "new" / "file.txt", b"text")
+
+
+def test_one_full_disk_is_said_once(tmp_path):
+    with (
+        pytest.raises(DiskFullError, match="inner cannot"),
+        files.writing(tmp_path / "outer"),
+        files.writing(tmp_path / "inner", 7),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_link_that_somebody_put_beside_a_file_is_not_written_through(tmp_path):
+    """The name beside the file is drawn, so that nobody can foresee it; one that is there by chance is refused."""
+    outside = tmp_path / "outside"
+    outside.write_text("theirs")
+    (tmp_path / f".a.txt.{os.getpid()}.tmp").symlink_to(outside)
+    write_whole(tmp_path / "a.txt", b"ours")
+    assert (outside.read_text(), (tmp_path / "a.txt").read_text()) == ("theirs", "ours")
+
+
+def test_a_taken_name_beside_a_file_is_refused(tmp_path, monkeypatch):
+    outside = tmp_path / "outside"
+    outside.write_text("theirs")
+    monkeypatch.setattr(files.secrets, "token_hex", lambda n: "x")
+    (tmp_path / ".a.txt.x.tmp").symlink_to(outside)
+    with pytest.raises(FileExistsError):
+        write_whole(tmp_path / "a.txt", b"ours")
+    assert outside.read_text() == "theirs"
+    assert (tmp_path / ".a.txt.x.tmp").is_symlink()
 
 
 def test_paths_are_made_absolute_and_no_name_stays_none(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@
     │   └── WeightsFileError              a file of weights that cannot be read; a WeightsError too
     │       └── UnsafeFileError           one that would have to run code to be read
     ├── OutputError (OSError)             a file or folder cannot be written
+    │   └── DiskFullError                 because there is no room: which file, what it needs, what is free
     ├── ExportError (ValueError)          an exported model that does not answer as the one that it was made from
     ├── OutOfScopeError (ImportError)     a part of fastai v1 that is not here, or another fastai in the way
     ├── DivergedError (ArithmeticError)   the training loss became NaN or infinite
@@ -26,6 +27,7 @@ A message says what was expected, what came, where (file and row) and what to do
 
 from __future__ import annotations
 
+import errno
 import inspect
 import sys
 import warnings
@@ -113,6 +115,38 @@ class ExportError(OnecycleError, ValueError):
 
 class OutputError(OnecycleError, OSError):
     """A file or folder cannot be written."""
+
+
+class DiskFullError(OutputError):
+    """There is no room for a file; files that were there before are as they were.
+
+    Args:
+        what: the whole sentence.
+        in_python: more to do, see ``OnecycleError``.
+        number: of the system's error: ENOSPC, EDQUOT or EFBIG.
+        reason: why there is no room, with the numbers; the file is not named.
+        file: path of the file that was being written; "" where that is not known.
+        needed: bytes that it needs; None where that is not known.
+        free: bytes that there are; None where the system does not say.
+    """
+
+    def __init__(
+        self,
+        what: str = "",
+        in_python: str = "",
+        *,
+        number: int | None = errno.ENOSPC,
+        reason: str = "",
+        file: str = "",
+        needed: int | None = None,
+        free: int | None = None,
+    ) -> None:
+        super().__init__(what, in_python)
+        self.errno, self.strerror, self.filename = number, reason or what, file
+        self.needed, self.free = needed, free
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""  # an OSError would give number and name
 
 
 class OutOfScopeError(OnecycleError, ImportError):

@@ -8,41 +8,140 @@ import hashlib
 import io
 import json
 import os
+import secrets
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from onecycle.errors import DiskFullError
+from onecycle.text import by_place, human_bytes
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the errors that say that there is no room: a full disk, a quota, a limit on the size of a file."""
+
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that under its name there is always all of it: the old content or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_whole(path, lambda tmp: tmp.write_bytes(data))
-
-
-def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Have ``write`` make a file beside ``path``, make that durable, and give it the name ``path``.
+    """Write a file so that under its name there is always all of it: the old content or the new.
 
     Raises:
-        OSError: the disk is full, say; its ``filename`` is ``path``.
+        DiskFullError: there is no room; what was there before is untouched.
+        OSError: it cannot be written for another reason; its ``filename`` is ``path``.
     """
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path, len(data)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    replace_whole(path, lambda tmp: tmp.write_bytes(data), n_bytes=len(data))
+
+
+def replace_whole(path: Path, write: Callable[[Path], object], *, n_bytes: int | None = None) -> None:
+    """Have ``write`` make a file beside ``path``, make that durable, and give it the name ``path``.
+
+    Args:
+        path: the file.
+        write: takes the path of an empty file, and fills it.
+        n_bytes: that it will have, where that is known before.
+
+    Raises:
+        DiskFullError, OSError: as ``write_whole``.
+    """
+    tmp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with writing(path, n_bytes):
+        # A fresh name that nobody can have put a link under.
+        os.close(os.open(tmp, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), 0o666))
+        try:
+            mode = tmp.stat().st_mode  # as the user's umask says; safetensors makes files that only their owner reads
+            write(tmp)
+            tmp.chmod(mode)
+            with tmp.open("rb+") as file:
+                os.fsync(file.fileno())
+            tmp.replace(path)
+        finally:
+            tmp.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def write_part(path: Path, data: bytes) -> None:
+    """Write a file of a folder that gets its own name later, when it is whole: no name to keep whole, nothing synced.
+
+    Raises:
+        DiskFullError, OSError: as ``write_whole``; what is there of the file goes with its folder.
+    """
+    with writing(path, len(data)):
+        path.write_bytes(data)
+
+
+@contextmanager
+def writing(path: Path, n_bytes: int | None = None) -> Iterator[None]:
+    """Let errors of the disk within the block name the file that is written, and what it needs and has.
+
+    Args:
+        path: the file, by the name that its user knows.
+        n_bytes: that it will have, where that is known.
+
+    Raises:
+        DiskFullError: there is no room.
+        OSError: another error of the system; its ``filename`` is ``path``.
+    """
     try:
-        tmp.touch()
-        mode = tmp.stat().st_mode  # what the user's umask gives; safetensors makes files that only their owner reads
-        write(tmp)
-        tmp.chmod(mode)
-        with tmp.open("rb+") as file:
-            os.fsync(file.fileno())
-        tmp.replace(path)
+        yield
+    except DiskFullError:
+        raise
     except OSError as error:
+        if error.errno in FULL_DISK:
+            raise disk_full(error, path, n_bytes) from error
         if error.errno is not None:  # writing says no name, and that of the file beside it says nothing to a user
             raise type(error)(error.errno, error.strerror, str(path)) from error
         raise
-    finally:
-        tmp.unlink(missing_ok=True)
-    sync_folder(path.parent)
+
+
+def disk_full(error: OSError, path: Path | None = None, n_bytes: int | None = None) -> DiskFullError:
+    """Return the error that says which file has no room, how much it needs and how much there is.
+
+    Args:
+        error: what the system said.
+        path: the file that was being written; None takes what ``error`` names.
+        n_bytes: that it needs, where that is known.
+    """
+    place = path if path is not None else Path(os.fsdecode(error.filename)) if error.filename else None
+    free = None if place is None else free_bytes(place)
+    needed = "" if n_bytes is None else f"it needs {human_bytes(n_bytes)}"
+    if error.errno == errno.EFBIG:
+        reason, room = "it is larger than a file may be here (ulimit -f shows a limit)", ""
+    elif free is not None and place is not None and _no_more_files(place):
+        reason, room = "the disk can hold no more files (df -i shows how many)", ""
+    else:
+        reason = "the quota is used up" if error.errno == errno.EDQUOT else "the disk is full"
+        room = "" if free is None else f"{human_bytes(free)} are free there"
+    numbers = " and ".join(filter(None, (needed, room)))
+    why = f"{reason}: {numbers}" if numbers else reason
+    elsewhere = by_place(", with --out where the command has it", "")
+    return DiskFullError(
+        f"{'a file' if place is None else place} cannot be written: {why}. Free some room there, or choose another "
+        f"place{elsewhere}. Files that were there before are as they were",
+        number=error.errno, reason=why, file="" if place is None else str(place), needed=n_bytes, free=free,
+    )  # fmt: skip
+
+
+def free_bytes(path: Path) -> int | None:
+    """Return the room on the disk that ``path`` lies on or would lie on; None where the system does not say."""
+    with suppress(OSError):
+        return shutil.disk_usage(_existing(path)).free
+    return None
+
+
+def _existing(path: Path) -> Path:
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+
+
+def _no_more_files(path: Path) -> bool:
+    if not hasattr(os, "statvfs"):
+        return False
+    with suppress(OSError):
+        status = os.statvfs(_existing(path))
+        return status.f_files > 0 and status.f_favail == 0
+    return False
 
 
 def sync_folder(folder: Path) -> None:

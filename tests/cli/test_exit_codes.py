@@ -31,6 +31,7 @@ from onecycle.train.checkpoint import read_weights
         (errors.ArchiveError("x"), 5),
         (errors.UnsafeFileError("x"), 5),
         (errors.OutputError("x"), 4),
+        (errors.DiskFullError("x"), 4),
         (KeyboardInterrupt(), 130),
         (errors.DivergedError("x"), 1),
         (ZeroDivisionError("x"), 1),
@@ -58,9 +59,9 @@ def test_a_full_disk_says_where_and_what_to_do(number):
     text = " ".join(error_text(error).split())
     assert exit_code(error) == 4
     assert "/small/x-001/model/model.safetensors" in text
-    assert "free some room there" in text
+    assert "Free some room there" in text
     assert "--out" in text
-    assert "free some" not in error_text(PermissionError(errno.EACCES, "Permission denied", "runs/x"))
+    assert "Free some" not in error_text(PermissionError(errno.EACCES, "Permission denied", "runs/x"))
 
 
 def test_advice_for_python_alone_is_left_out(tmp_path):

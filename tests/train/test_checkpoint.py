@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 from train_toys import ToyLoader, toy_model, toy_trainer
 
-from onecycle.errors import CheckpointError
+from onecycle.errors import CheckpointError, DiskFullError
 from onecycle.files import write_whole
 from onecycle.train import checkpoint as module
 from onecycle.train.checkpoint import load_checkpoint, read_manifest, read_weights, save_checkpoint
@@ -284,7 +284,7 @@ def test_a_full_disk_is_the_system_s_error_with_the_file(tmp_path, monkeypatch):
     model = toy_model()
     whole = save_checkpoint(stem, model=model, manifest={}).read_bytes()
     monkeypatch.setattr(module, "save_file", full)
-    with pytest.raises(OSError, match="No space left on device") as caught:
+    with pytest.raises(DiskFullError, match="the disk is full: it needs 404 bytes and") as caught:
         save_checkpoint(stem, model=model, manifest={})
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(stem) + ".safetensors")
     assert [p.name for p in stem.parent.iterdir()] == ["best.safetensors"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import shutil
 import sys
@@ -11,7 +10,8 @@ from itertools import chain
 from typing import TextIO
 
 from onecycle import errors
-from onecycle.text import safe_text
+from onecycle.files import FULL_DISK, disk_full
+from onecycle.text import command_line_words, safe_text
 
 FAILED, USAGE, DATA, RESOURCES, UNSAFE, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
@@ -23,7 +23,6 @@ _CODES: tuple[tuple[int, tuple[type[BaseException], ...]], ...] = (
     (INTERRUPTED, (KeyboardInterrupt,)),
 )
 """Codes with what ends in them; the first that fits counts."""
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WIDEST = 100
 
 
@@ -37,10 +36,11 @@ def error_text(error: BaseException) -> str:
     if isinstance(error, errors.OnecycleError):
         return in_lines(f"error: {error.what}")
     if isinstance(error, OSError):
+        if error.errno in FULL_DISK:
+            with command_line_words():
+                return in_lines(f"error: {disk_full(error).what}")
         where = f" ({error.filename})" if error.filename else ""
-        full = error.errno in FULL_DISK
-        hint = "; free some room there, or choose another place, with --out where the command writes" if full else ""
-        return in_lines(f"error: {error.strerror or error}{where}{hint}")
+        return in_lines(f"error: {error.strerror or error}{where}")
     if isinstance(error, MemoryError):
         return in_lines("error: not enough memory; close other programs, or make --bs or --size smaller")
     what = f"{type(error).__name__}: {error}. The same command with --debug shows where; please report it with that"

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from onecycle.cli.exit_codes import FULL_DISK, INTERRUPTED
+from onecycle.cli.exit_codes import INTERRUPTED
 from onecycle.cli.screen import Screen
 from onecycle.cli.training.progress import RunProgress, show_plan
 from onecycle.cli.training.results import issue_count, judge, show_results, write_report, write_results
@@ -20,6 +20,7 @@ from onecycle.cli.training.start import TrainingStart, check_writable, create_ru
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError, OutputError
 from onecycle.evaluation.headline import scores_of
+from onecycle.files import FULL_DISK
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.best import BestStage, half_way, load_weights, weights_of
 from onecycle.learner.fine_tune.options import FineTuneOptions

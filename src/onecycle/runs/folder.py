@@ -31,7 +31,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
-from onecycle.errors import ArgumentError, DataError, OnecycleWarning, OutputError, warn
+from onecycle.errors import ArgumentError, DataError, DiskFullError, OnecycleWarning, OutputError, warn
 from onecycle.files import plain_json, write_whole
 from onecycle.settings import MANIFEST, MODEL, RUN_CONFIG, RUN_MODEL
 
@@ -195,6 +195,8 @@ def write_output(path: Path, data: bytes) -> Path:
     """
     try:
         write_whole(path, data)
+    except DiskFullError:
+        raise
     except OSError as error:
         why = error.strerror or error
         raise OutputError(f"{path} cannot be written: {why}; choose another place with --out") from error

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from onecycle.errors import CheckpointError, UnsafeFileError, WeightsFileError
-from onecycle.files import replace_whole, write_whole
+from onecycle.files import replace_whole, write_whole, writing
 
 if TYPE_CHECKING:
     from onecycle.train.optimizer import Optimizer
@@ -69,6 +69,7 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: the manifest cannot be written as JSON.
+        DiskFullError: there is no room; the earlier weights are as they were.
         OSError: the folder cannot be written.
     """
     path, beside = Path(f"{stem}.safetensors"), Path(f"{stem}.json")  # a dot in the stem is no ending
@@ -84,9 +85,10 @@ def save_checkpoint(
         raise CheckpointError(
             f"the manifest holds something that JSON cannot ({err}); use strings, finite numbers, lists and dicts"
         ) from err
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     beside.unlink(missing_ok=True)
-    replace_whole(path, lambda tmp: _save_tensors(tensors, tmp, text))
+    replace_whole(path, lambda tmp: _save_tensors(tensors, tmp, text), n_bytes=sum(t.nbytes for t in tensors.values()))
     write_whole(beside, json.dumps(summary, indent=2, ensure_ascii=False).encode())
     return path
 

@@ -9,12 +9,12 @@ from torch import nn
 from train_toys import CLASSES, Batch, ToyLoader, accuracy, toy_model, toy_trainer
 
 from onecycle.errors import ArgumentError, DivergedError, OnecycleWarning
-from onecycle.train.callbacks import Callback, LearnerCallback
+from onecycle.train.callbacks import Callback, LearnerCallback, checked_callbacks
 from onecycle.train.device.random_state import mix_seed
 from onecycle.train.evaluate import evaluate, validate
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import Recorder
-from onecycle.train.loop import Trainer, checked_callbacks, set_training_mode
+from onecycle.train.loop import Trainer, set_training_mode
 from onecycle.train.optimizer import AdamW_v1
 from onecycle.train.schedules import Constant, OneCycle
 

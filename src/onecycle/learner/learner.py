@@ -42,12 +42,12 @@ from onecycle.learner.oversampling import loss_for_data, sampling_weights
 from onecycle.learner.precision import TrainingSpeed, precision_asked
 from onecycle.model import cnn, levels
 from onecycle.train import lr_finder
-from onecycle.train.callbacks import GradientClipping, MixUpCallback
+from onecycle.train.callbacks import GradientClipping, MixUpCallback, checked_callbacks
 from onecycle.train.device.precision import Choice
 from onecycle.train.evaluate import Loader, evaluate, validate
 from onecycle.train.log.progress import Progress, make_progress
 from onecycle.train.log.recorder import MetricValue, Recorder
-from onecycle.train.loop import Callback, Trainer, checked_callbacks
+from onecycle.train.loop import Callback, Trainer
 from onecycle.train.losses import activation_for
 from onecycle.train.lr_finder import LrAnswer, Sweep
 from onecycle.train.metrics import Metric, check_metric, column_names

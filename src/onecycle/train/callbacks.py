@@ -9,7 +9,10 @@ update with ``trainer.skip_step = True``, weighs a batch with ``trainer.loss_wei
 from __future__ import annotations
 
 import csv
+import functools
+import inspect
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -288,3 +291,67 @@ class TerminateOnNaNCallback(LearnerCallback):
         if not math.isfinite(loss.item()):
             print(f"Batch {trainer.batch_no}: invalid loss, terminating training.")
             trainer.stop_training = True
+
+
+# --- what a user wrote is looked at before it costs an epoch ---------------------------------------
+
+
+def checked_callbacks(callbacks: Iterable[object], learn: object = None) -> list[Callback]:
+    """Return callbacks that a fit of ``learn`` can call, so that a mistake costs no epoch.
+
+    Raises:
+        ArgumentError: something that is no callback, one with the moments or the arguments of fastai v1, or one that
+            was made with another learner.
+    """
+    checked: list[Callback] = []
+    for cb in callbacks:
+        if not isinstance(cb, Callback):
+            hint = f"; make an object of it: {cb.__name__}(learn)" if isinstance(cb, type) else ""
+            hint = "; what makes one goes to callback_fns=" if isinstance(cb, functools.partial) else hint
+            raise ArgumentError(f"expected a Callback, received {cb!r}{hint}")
+        for name in (name for name in dir(cb) if name.startswith("on_") and callable(getattr(cb, name))):
+            _check_moment(cb, name)
+        if learn is not None and getattr(cb, "learn", learn) is not learn:
+            kind = type(cb).__name__
+            raise ArgumentError(
+                f"this {kind} was made with another learner, so it would act on that: make {kind}(learn)"
+            )
+        checked.append(cb)
+    return checked
+
+
+_V1_ARGUMENTS = {
+    *("epoch", "num_batch", "iteration", "n_epochs", "metrics_names"),
+    *("last_input", "last_target", "last_output", "last_loss", "smooth_loss", "last_metrics"),
+}
+
+
+def _check_moment(cb: Callback, name: str) -> None:
+    """Check a method ``on_…`` that a user wrote: those of this package are called by who knows them."""
+    owner = next(c for c in type(cb).__mro__ if name in vars(c)) if hasattr(type(cb), name) else type(cb)
+    ours = next((getattr(c, name) for c in type(cb).__mro__ if name in vars(c) and _is_own(c)), None)
+    if _is_own(owner):
+        return
+    moments = [moment for moment in vars(Callback) if moment.startswith("on_")]
+    if ours is None:
+        raise ArgumentError(
+            f"{type(cb).__name__}.{name} would never be called: a fit calls {', '.join(moments)} (fastai v1 had more)"
+        )
+    wanted = inspect.signature(ours)
+    method = inspect.signature(getattr(cb, name))
+    by_name = {p.name: None for p in wanted.parameters.values() if p.kind is p.KEYWORD_ONLY}
+    try:
+        method.bind(*(n for n in list(wanted.parameters)[1:] if n not in by_name), **by_name)
+        fits = next(iter(method.parameters), "") not in _V1_ARGUMENTS
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ArgumentError(
+            f"{type(cb).__name__}.{name}{method} has other arguments than it is called with: write "
+            f"def {name}({', '.join(wanted.parameters)}). fastai v1 handed its state over by name; here it is in the "
+            "trainer, and nothing is returned (trainer.stop_training = True stops)"
+        )
+
+
+def _is_own(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == __name__.partition(".")[0]

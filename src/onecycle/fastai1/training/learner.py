@@ -22,8 +22,9 @@ from onecycle.learner import learner as product
 from onecycle.learner.options import listed
 from onecycle.model.cnn import split_model
 from onecycle.train import monitors
+from onecycle.train.callbacks import checked_callbacks
 from onecycle.train.evaluate import eval_mode
-from onecycle.train.loop import Callback, checked_callbacks
+from onecycle.train.loop import Callback
 from onecycle.train.losses import ACTIVATIONS, LabelSmoothingCrossEntropy, known_activation
 from onecycle.train.metrics import metric_name
 

@@ -1,6 +1,7 @@
 """What is collected on the page is a data set, and ``onecycle relabel`` corrects it."""
 
 import csv
+import itertools
 
 import pytest
 
@@ -15,7 +16,7 @@ from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.labels.relabel import COLUMNS
 from onecycle.deploy.serve import collect
 from onecycle.deploy.serve.limits import Refused
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, DiskFullError
 
 
 @pytest.fixture
@@ -69,6 +70,28 @@ def test_what_does_not_belong_there_is_refused(tmp_path, pictures):
     (tmp_path / "mine" / "pictures" / "me.jpg").write_bytes(pictures[0])
     with pytest.raises(ArgumentError, match="holds other files"):
         kept(tmp_path / "mine", [], [])
+
+
+@pytest.mark.parametrize("n", range(3))
+def test_a_full_disk_is_said_and_leaves_what_was_kept(n, tmp_path, pictures, monkeypatch):
+    folder = tmp_path / "c"
+    collection = kept(folder, pictures, [("cat", "dog")])
+    before = {p.name: p.read_bytes() for p in folder.rglob("*.*")}
+    write, calls = collect.write_whole, itertools.count()
+
+    def full(path: Path, data: bytes) -> None:
+        if next(calls) == n:
+            raise DiskFullError("the disk is full")
+        write(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(collect, "write_whole", full)
+        with pytest.raises(Refused, match="disk is full") as refused:
+            collection.keep(pictures[1], ["cat"], ["hen"])
+    assert refused.value.status == 507
+    assert {p.name: p.read_bytes() for p in folder.rglob("*.*")} == before
+    collection.keep(pictures[1], ["cat"], ["hen"])
+    assert len(list((folder / "pictures").iterdir())) == 2
 
 
 @pytest.mark.parametrize("mine", ["class folders", "a table", "two tables", "a file"])

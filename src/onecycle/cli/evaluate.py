@@ -21,7 +21,7 @@ from onecycle.cli.screen import Screen
 from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.labels.table import LabelTable
 from onecycle.deploy.predictor import Calibrated, Predictor
-from onecycle.errors import ArgumentError, DataError
+from onecycle.errors import ArgumentError, DataError, DiskFullError
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.class_table import ClassRow, class_rows, worst_first
 from onecycle.evaluation.headline import (
@@ -36,7 +36,7 @@ from onecycle.evaluation.headline import (
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.scores import fbeta_score
 from onecycle.evaluation.slices import Slice, SliceReport, find_slices, label_columns
-from onecycle.files import plain_json
+from onecycle.files import plain_json, writing
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, folder_name
 from onecycle.runs.load import load_bunch, load_learner
@@ -292,10 +292,18 @@ def _write(run: RunFolder, name: str, judged: Evaluation, screen: Screen) -> Pat
     """Write the evaluation under the next free number; None, with a warning, where the folder cannot be written."""
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     folder = run.path / "evaluations"
+    record = {"onecycle": __version__, "when": when, "run": run.name, **judged.to_dict()}
     try:
-        folder.mkdir(exist_ok=True)
-        path = _reserved(folder, name)
-        run.write_json(path, {"onecycle": __version__, "when": when, "run": run.name, **judged.to_dict()})
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+            path = _reserved(folder, name)
+        try:
+            run.write_json(path, record)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+    except DiskFullError:
+        raise
     except OSError as error:
         screen.warn(f"the evaluation could not be written into {folder} ({error.strerror}); it is shown here alone")
         return None

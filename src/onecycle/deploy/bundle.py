@@ -20,7 +20,6 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import shutil
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -41,7 +40,7 @@ from onecycle.deploy.unlike import MOST_TRAINING, FeatureDistance, distance_of, 
 from onecycle.deploy.verify import Verification, made_pictures, only_pillow, verify
 from onecycle.deploy.weights.check import AskedWeights, Weights, WeightsCheck, store_in_fewer_bits
 from onecycle.errors import ArgumentError
-from onecycle.files import sync_folder, write_whole
+from onecycle.files import sync_folder, write_part, write_whole, writing
 from onecycle.settings import MANIFEST, MODEL
 from onecycle.text import by_place
 
@@ -115,14 +114,16 @@ def export_bundle(
     Raises:
         ArgumentError: the folder is there, a package is missing, the network cannot be exported, or the weights cannot
             be stored so.
+        DiskFullError: there is no room; an export that was there before is whole.
         ExportError: it does not answer as the predictor does, or fewer bits a weight change too many decisions.
     """
     check_place(folder, archive=archive, force=force)
     asked = AskedWeights(weights, accept, training, labelled)
     asked.check()
     folder = Path(os.path.abspath(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as unfinished:
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with writing(folder), TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as unfinished:
         new = Path(unfinished) / folder.name
         new.mkdir()
         _write_web(new / "web", web_page() if web else {})
@@ -151,14 +152,14 @@ def _write(
     examples: bool,
 ) -> tuple[Verification, WeightsCheck | None]:
     network = onnx_of(predictor, distance)
-    (new / MODEL).write_bytes(network.SerializeToString())
+    write_part(new / MODEL, network.SerializeToString())
     for name in FILES:
-        shutil.copyfile(PORTABLE / name, new / name)
+        write_part(new / name, (PORTABLE / name).read_bytes())
     manifest = _manifest(predictor, card) | {"unlike": None if distance is None else distance.manifest()}
     manifest["onnx"] |= {"weights": asked.weights}
     _write_manifest(new, manifest)
     container = (TEMPLATES / DOCKERFILE).read_text(encoding="utf-8").format(**manifest["versions"])
-    (new / DOCKERFILE).write_text(container, encoding="utf-8")
+    write_part(new / DOCKERFILE, container.encode())
     model = open_model(new)
     with TemporaryDirectory() as drawn:
         verification = verify(predictor, model, files, made_pictures(Path(drawn)), distance)
@@ -167,7 +168,7 @@ def _write(
     if asked.weights != "float32":
         model, check = store_in_fewer_bits(new, network, model, files, asked)
     _write_examples(model, new / "examples", files if examples else [])
-    (new / "README.md").write_text(card_text(card, manifest, verification, check), encoding="utf-8")
+    write_part(new / "README.md", card_text(card, manifest, verification, check).encode())
     manifest |= {"verification": verification.to_dict(), "weights_check": check.to_dict() if check else None}
     _write_manifest(new, manifest | {"sha256": _digests(new)})
     return verification, check
@@ -229,7 +230,7 @@ def _write_examples(model: Model, folder: Path, files: Sequence[str]) -> None:
     expected = []
     for i, (file, answer) in enumerate([*first.values(), *others][:EXAMPLES], 1):
         name = f"{i}{Path(file).suffix.lower()}"
-        shutil.copyfile(file, folder / name)
+        write_part(folder / name, Path(file).read_bytes())
         expected.append(answer | {"file": f"examples/{name}"})
     write_whole(folder / "expected.json", json.dumps(expected, indent=1, ensure_ascii=False).encode())
 
@@ -237,7 +238,7 @@ def _write_examples(model: Model, folder: Path, files: Sequence[str]) -> None:
 def _write_web(folder: Path, files: Mapping[str, str]) -> None:
     for name, text in files.items():
         folder.mkdir(exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+        write_part(folder / name, text.encode())
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -248,8 +249,10 @@ def _digests(folder: Path) -> dict[str, str]:
 def _zipped(folder: Path) -> Path:
     """Write a .zip with stored members beside a folder, dated alike whenever it is made."""
     path = folder.with_name(f"{folder.name}.zip")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    n_bytes = sum(p.stat().st_size for p in files)
+    with writing(path, n_bytes), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in files:
             info = zipfile.ZipInfo(f"{folder.name}/{file.relative_to(folder).as_posix()}")
             info.external_attr = 0o644 << 16
             archive.writestr(info, file.read_bytes())

@@ -15,11 +15,12 @@ import PIL.Image
 import torch
 
 from onecycle.data.pixels.decode import DECODER_VARIABLE, decode_for, decode_rgb
-from onecycle.data.pixels.picture_file import UNREADABLE
+from onecycle.data.pixels.picture_file import UNREADABLE, picture_bytes
 from onecycle.data.pixels.resize import centre_window, resize_pixels
 from onecycle.deploy import unlike
 from onecycle.deploy.network_graph import AnswerGraph
 from onecycle.errors import ExportError
+from onecycle.files import write_part
 from onecycle.text import shown
 
 if TYPE_CHECKING:
@@ -258,5 +259,5 @@ def made_pictures(folder: Path) -> list[str]:
         "turned.jpg": (some, {"quality": 90, "exif": turned}),
     }
     for name, (picture, options) in pictures.items():
-        picture.save(folder / name, **options)
+        write_part(folder / name, picture_bytes(picture, name, **options))
     return [str(folder / name) for name in pictures]

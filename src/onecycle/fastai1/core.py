@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from onecycle.files import write_whole
+
 __all__ = [
     "arange_of", "array", "camel2snake", "chunks", "compose", "defaults", "df_names_to_idx", "even_mults",
     "find_classes",
@@ -264,4 +266,4 @@ def loadtxt_str(path: Any) -> np.ndarray:
 
 def save_texts(fname: Any, texts: Iterable[Any]) -> None:
     """Write texts, one a line."""
-    Path(fname).write_text("".join(f"{text}\n" for text in texts))
+    write_whole(Path(fname), "".join(f"{text}\n" for text in texts).encode())

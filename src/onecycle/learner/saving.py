@@ -18,6 +18,7 @@ from onecycle import settings
 from onecycle.data.augment.transforms import flatten
 from onecycle.deploy.predictor import Calibrated, predictor_of
 from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, warn
+from onecycle.files import FULL_DISK
 from onecycle.learner.checks import misfits
 from onecycle.learner.heads.exchange import adopt_network
 from onecycle.train import checkpoint
@@ -196,6 +197,6 @@ def _is_writable(folder: Path) -> bool:
         probe = folder / f".write-{os.getpid()}"
         probe.touch()
         probe.unlink()
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno in FULL_DISK  # no reason to write elsewhere: saving says what is needed, and what is free
     return True

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from onecycle import settings
-from onecycle.errors import WeightsError
+from onecycle.errors import DiskFullError, WeightsError
+from onecycle.files import FULL_DISK, disk_full
 from onecycle.text import by_place
 from onecycle.train.checkpoint import read_weights
 
@@ -188,7 +189,9 @@ def _check_reachable(url: str) -> None:
         return
 
 
-def _unreachable(published: Published, place: str, reason: Exception | None) -> WeightsError:
+def _unreachable(published: Published, place: str, reason: Exception | None) -> WeightsError | DiskFullError:
+    if isinstance(reason, OSError) and reason.errno in FULL_DISK:
+        return disk_full(reason)
     target = settings.weights_folder() / f"{published.file_names[0]}.safetensors"
     detail = (str(reason).strip().splitlines() or ["no details"])[0]
     return WeightsError(

@@ -13,9 +13,10 @@ import torch
 from PIL.ImageFile import ImageFile
 
 from onecycle.data.pixels.decode import JPEG, decode_rgb, upright_rgb, uses_simplejpeg
-from onecycle.data.pixels.picture_file import UNREADABLE, Source, decoder_errors, reason
+from onecycle.data.pixels.picture_file import UNREADABLE, Source, decoder_errors, picture_bytes, reason
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, centre_window, resize_pixels
 from onecycle.errors import ArgumentError, DataError
+from onecycle.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +83,7 @@ class Image:
 
     def save(self, fn: str | Path) -> None:
         """Write the picture; the suffix chooses the format."""
-        PIL.Image.fromarray(self.numpy()).save(fn)
+        write_whole(Path(fn), picture_bytes(PIL.Image.fromarray(self.numpy()), fn))
 
     def resize(self, size: int | tuple[int, int]) -> Image:
         """Return the picture scaled to ``size`` px (a number: both sides), ignoring the aspect."""

@@ -115,6 +115,27 @@ _NO_FILES = {
 }  # fmt: skip
 
 
+def picture_bytes(picture: PIL.Image.Image, name: str | os.PathLike[str], **options: Any) -> bytes:
+    """Return a picture as the content of a file; the suffix of its name chooses the format.
+
+    Args:
+        picture: what to encode.
+        name: of the file.
+        options: of the encoder, ``quality`` say.
+
+    Raises:
+        ValueError: no format is known by that suffix.
+        OSError: the format cannot hold such pixels.
+    """
+    suffix = os.path.splitext(os.fspath(name))[1].lower()
+    known = PIL.Image.registered_extensions()
+    if suffix not in known:
+        raise ValueError(f"no format of pictures is known by the suffix of {os.fspath(name)!r}")
+    buffer = io.BytesIO()
+    picture.save(buffer, known[suffix], **options)
+    return buffer.getvalue()
+
+
 def reason(error: Exception) -> str:
     """Say why a picture cannot be read, from the error that ``open_picture`` raised."""
     if isinstance(error, FileNotFoundError):

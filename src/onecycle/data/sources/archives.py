@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from onecycle.errors import ArchiveError, ArgumentError, DataError
-from onecycle.files import sync_folder
+from onecycle.files import sync_folder, writing
 
 _MIB = 2**20
 _CHUNK = 2**17
@@ -92,6 +92,7 @@ def unpack(
     Raises:
         ArgumentError: `folder` has content and `replace` is False.
         ArchiveError: the archive is refused, damaged or cut off; nothing of it is left.
+        DiskFullError: there is no room for it; nothing of it is left.
     """
     archive, folder = Path(archive), Path(folder)
     if is_there(folder) and not replace:
@@ -103,9 +104,10 @@ def unpack_into(archive: Path, folder: Path, budget: Budget, *, replace: bool) -
     from_ratio = max(budget.max_ratio * archive.stat().st_size, _RATIO_FROM_BYTES)
     budget.max_bytes = int(min(budget.max_bytes, from_ratio))
     folder = Path(os.path.abspath(folder))
-    folder.parent.mkdir(parents=True, exist_ok=True)
     beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.unpacking")
-    beside.mkdir(mode=0o755)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside.mkdir(mode=0o755)
     try:
         with archive.open("rb") as file:
             _write_entries(_entries(file, budget), beside, budget)
@@ -132,7 +134,8 @@ def _write_entries(entries: Iterable[_Entry], root: Path, budget: Budget) -> Non
             raise _BadArchive(f"the name {entry.name[:200]!r} cannot be used: {flaw}")
         _claim(seen, parts, entry.is_folder)
         target = root.joinpath(*parts)
-        (target if entry.is_folder else target.parent).mkdir(mode=0o755, parents=True, exist_ok=True)
+        with writing(target):
+            (target if entry.is_folder else target.parent).mkdir(mode=0o755, parents=True, exist_ok=True)
         if not entry.is_folder:
             _write_file(target, entry.chunks, budget)
 
@@ -141,7 +144,8 @@ def _write_file(target: Path, chunks: Iterable[bytes], budget: Budget) -> None:
     with open(target, "xb", opener=lambda path, flags: os.open(path, flags, 0o644)) as file:
         for chunk in chunks:
             budget.add_bytes(len(chunk))
-            file.write(chunk)
+            with writing(target):
+                file.write(chunk)
 
 
 _NOT_ON_WINDOWS = re.compile(

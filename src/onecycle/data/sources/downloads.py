@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from onecycle.data.progress import download_bar
 from onecycle.errors import ArgumentError, DownloadError
-from onecycle.files import sync_folder
+from onecycle.files import sync_folder, write_whole, writing
 
 if TYPE_CHECKING:
     import requests
@@ -77,6 +77,7 @@ def download(urls: Sequence[str], path: Path, *, check: Check | None = None, hin
     Raises:
         ArgumentError: there is no URL.
         DownloadError: every URL failed; the message lists each with its reason.
+        DiskFullError: there is no room for it; what arrived stays, to be continued.
     """
     partial = path.with_name(f"{path.name}.part")
     if not urls:
@@ -173,7 +174,7 @@ def _start_of(answer: requests.Response, url: str, partial: Path, check: Check) 
         raise _Failure(f"expected size in bytes {check.size_bytes}, the server offers {length}", retry=False)
     _drop(partial)
     note = {"url": url, "validator": _validator(answer)}
-    _note_of(partial).write_text(json.dumps(note), encoding="utf-8")
+    write_whole(_note_of(partial), json.dumps(note).encode())
     return 0
 
 
@@ -197,12 +198,14 @@ def _receive(answer: requests.Response, partial: Path, start: int, check: Check)
     with partial.open("ab") as file, download_bar(partial.stem, total, start) as advance:
         # Undecoded: some servers call a .tgz "Content-Encoding: gzip", and it must stay compressed.
         while chunk := answer.raw.read(_CHUNK, decode_content=False):
-            file.write(chunk)
+            with writing(partial, total):
+                file.write(chunk)
             advance(len(chunk))
             got += len(chunk)
             if check.size_bytes is not None and got > check.size_bytes:
                 break  # an answer without an end; the check of the size tells
-        file.flush()
-        os.fsync(file.fileno())
+        with writing(partial, total):
+            file.flush()
+            os.fsync(file.fileno())
     if total is not None and got < total:
         raise _Failure(f"the connection ended after {got:,} of {total:,} bytes", retry=True)

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from onecycle.data.pixels.picture_file import picture_bytes
 from onecycle.data.synthetic.scenery import draw_scene
 from onecycle.errors import ArgumentError, DataError
-from onecycle.files import csv_text, write_whole
+from onecycle.files import csv_text, write_part, write_whole, writing
 
 VERSION = 1  # raise it whenever the same seed draws other tiles: samples on disk are then drawn again
 STAMP = "onecycle_sample.json"
@@ -135,6 +136,7 @@ def write_sample(
     Raises:
         ArgumentError: a number is out of range, or the folder is a file.
         DataError: the folder holds something that we did not write.
+        DiskFullError: there is no room; nothing is left of it.
     """
     _check_numbers(n=(n, 1, 100_000), seed=(seed, 0, 2**63), size_px=(size_px, 32, 1024))
     target = Path(folder).expanduser().resolve()
@@ -142,8 +144,9 @@ def write_sample(
     if _is_whole(target, recipe):
         return Path(folder)
     _check_free(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with writing(target), tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         _build(Path(scratch) / "new", recipe, progress)
         if target.exists():
             target.rename(Path(scratch) / "old")
@@ -158,13 +161,14 @@ def _build(folder: Path, recipe: dict[str, Any], progress: Callable[[int], objec
     for index in range(recipe["n"]):
         tile = draw_tile(index, seed=recipe["seed"], size_px=recipe["size_px"])
         file = folder / "train" / f"{tile.name}.jpg"
-        Image.fromarray(tile.pixels).save(file, quality=90)
-        n_bytes += file.stat().st_size
+        data = picture_bytes(Image.fromarray(tile.pixels), file.name, quality=90)
+        write_part(file, data)
+        n_bytes += len(data)
         rows.append((tile.name, " ".join(tile.tags)))
         if progress is not None:
             progress(index + 1)
     write_whole(folder / "labels.csv", csv_text(rows).encode())
-    (folder / "README.txt").write_text(README, encoding="utf-8")
+    write_part(folder / "README.txt", README.encode())
     write_whole(folder / STAMP, json.dumps({**recipe, "train_bytes": n_bytes}, indent=1).encode())
 
 

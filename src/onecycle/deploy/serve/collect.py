@@ -12,6 +12,7 @@ import csv
 import hashlib
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
@@ -19,8 +20,8 @@ import PIL.Image
 
 from onecycle.deploy.serve.limits import Refused
 from onecycle.deploy.serve.pictures import formats
-from onecycle.errors import ArgumentError
-from onecycle.files import csv_records, csv_text, write_whole
+from onecycle.errors import ArgumentError, DiskFullError
+from onecycle.files import csv_records, csv_text, remove, write_whole
 from onecycle.settings import CORRECTIONS
 
 LABELS, PICTURES = "labels.csv", "pictures"
@@ -59,7 +60,7 @@ class Collection:
             right: labels by a person.
 
         Raises:
-            Refused: 422 no label of the model, 503 the folder is full.
+            Refused: 422 no label of the model, 503 the folder is full, 507 the disk is.
         """
         if set(right) - set(self._classes) or (not self._is_multi and len(set(right)) != 1):
             what = "labels of the model" if self._is_multi else "one label of the model"
@@ -70,9 +71,18 @@ class Collection:
         with self._lock:
             if name not in self._rows and len(self._rows) >= self._most:
                 raise Refused(503, "no more pictures are kept: the folder is full", {"Retry-After": "3600"})
-            write_whole(self.folder / name, data)
+            before = dict(self._rows)
             self._rows[name] = frozenset(said), frozenset(right)
-            self._write()
+            try:
+                write_whole(self.folder / name, data)
+                self._write()
+            except DiskFullError as error:
+                if name not in before:
+                    remove(self.folder / name)
+                self._rows = before
+                with suppress(DiskFullError):  # one table may have it; what was removed makes room
+                    self._write()
+                raise Refused(507, "no more pictures are kept: the disk is full") from error
 
     def _check(self) -> None:
         """Refuse a folder of something else: a data set, whose table would be written over."""

@@ -19,6 +19,7 @@ _WHY = {
     413: "The request, a picture or their number is too large.",
     415: "This is no picture.",
     422: "The request or its picture cannot be read.",
+    507: "The folder of corrected pictures is on a disk that is full.",
     503: "Too much is waiting, or the server is not ready; Retry-After says when to try again.",
 }
 
@@ -147,7 +148,7 @@ def _feedback(model: Model) -> dict[str, Any]:
     return {
         "summary": "Keep a picture with the labels that a person says are right.",
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}},
-        "responses": _responses("application/json", {"type": "object"}, 408, 413, 415, 422, 503),
+        "responses": _responses("application/json", {"type": "object"}, 408, 413, 415, 422, 503, 507),
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from onecycle.errors import ArgumentError
+from onecycle.files import write_whole
 
 NAME, TITLE = "onecycle-fastai1", "fastai v1 (onecycle)"
 _NEEDED = ("ipykernel", "jupyter_client", "nbclient", "nbformat")
@@ -36,9 +37,8 @@ def write_kernel(folder: Path, first: Sequence[str] = ()) -> None:
     words = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     words += ["--IPKernelApp.extra_extensions=onecycle.as_fastai"]
     words += [f"--IPKernelApp.exec_lines={line}" for line in first]
-    folder.mkdir(parents=True, exist_ok=True)
     spec = {"argv": words, "display_name": TITLE, "language": "python", "metadata": {"debugger": True}}
-    (folder / "kernel.json").write_text(json.dumps(spec, indent=1) + "\n", encoding="utf-8")
+    write_whole(folder / "kernel.json", (json.dumps(spec, indent=1) + "\n").encode())
 
 
 def install_kernel(prefix: Path | None = None) -> Path:

@@ -32,6 +32,7 @@ from onecycle.fastai1 import core
 from onecycle.fastai1.modules import module
 from onecycle.fastai1.pictures import arrays
 from onecycle.fastai1.pictures.loader import DeviceDataLoader
+from onecycle.files import write_whole
 from onecycle.learner.oversampling import loss_for_data
 
 __all__ = [
@@ -457,7 +458,8 @@ class ImageList(data_block.ImageList):
 
     def to_text(self, fn: Any) -> None:
         """Write the paths below ``path`` into a file there, one a line."""
-        (self.path / fn).write_text("".join(f"{os.path.relpath(p, self.path)}\n" for p in self.paths))
+        text = "".join(f"{os.path.relpath(p, self.path)}\n" for p in self.paths)
+        write_whole(self.path / fn, os.fsencode(text))
 
     def _become(self, other: LabelTable) -> Self:
         self.__dict__.update(other.__dict__)

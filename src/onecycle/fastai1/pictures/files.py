@@ -12,6 +12,7 @@ import PIL.Image
 
 from onecycle.data.labels.items import IMAGE_SUFFIXES, list_images
 from onecycle.data.pixels.image import open_image
+from onecycle.data.pixels.picture_file import picture_bytes
 from onecycle.errors import DataError
 from onecycle.fastai1.pictures.arrays import resize_to
 from onecycle.files import write_whole
@@ -103,9 +104,9 @@ def verify_image(file: Path, delete: bool, max_size: int | None, dest: Path, int
         return
     if max_size is None or max(picture.size) <= max_size:
         return
-    dest.mkdir(parents=True, exist_ok=True)
     pillow = PIL.Image.fromarray(picture.numpy())
-    pillow.resize(resize_to(pillow, max_size), resample=interp).save(dest / f"{file.stem}{ext or file.suffix}")
+    smaller = dest / f"{file.stem}{ext or file.suffix}"
+    write_whole(smaller, picture_bytes(pillow.resize(resize_to(pillow, max_size), resample=interp), smaller))
 
 
 def verify_images(

@@ -35,6 +35,7 @@ from onecycle.deploy.exported import load_learner
 from onecycle.doc import doc
 from onecycle.evaluation.interpretation import ClassificationInterpretation
 from onecycle.learner.cnn import cnn_learner, create_cnn
+from onecycle.learner.fits.checkpoints import CheckpointCallback
 from onecycle.learner.learner import Learner
 from onecycle.learner.oversampling import OverSamplingCallback
 from onecycle.model.backbones import models
@@ -57,8 +58,8 @@ ImageItemList = ImageList  # the older name, met in early notebooks
 
 __all__ = [
     "AUROC", "AccumulateScheduler", "AdaptiveConcatPool2d", "AsymmetricLoss", "BCEWithLogitsFlat", "BnFreeze",
-    "CSVLogger", "Callback", "Category", "ClassificationInterpretation", "Config", "ConfusionMatrix",
-    "CrossEntropyFlat", "DatasetType", "EarlyStoppingCallback", "F", "FBeta", "Flatten", "FocalLoss",
+    "CSVLogger", "Callback", "Category", "CheckpointCallback", "ClassificationInterpretation", "Config",
+    "ConfusionMatrix", "CrossEntropyFlat", "DatasetType", "EarlyStoppingCallback", "F", "FBeta", "Flatten", "FocalLoss",
     "GradientClipping", "Image", "ImageDataBunch", "ImageItemList", "ImageList", "KappaScore",
     "LabelSmoothingCrossEntropy", "Learner", "MatthewsCorreff", "MixUpCallback", "MultiCategory", "MultiLabelFbeta",
     "OverSamplingCallback", "Path", "Precision", "Recall", "ReduceLROnPlateauCallback", "ResizeMethod",

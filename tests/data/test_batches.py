@@ -268,3 +268,10 @@ def test_the_order_of_an_epoch_is_made_once(colour_path, monkeypatch):
     weighted = loader.replace(weights=weights)
     assert (weighted.order(3) == 0).sum() > 5
     assert (loader.order(3) == 0).sum() <= 1
+
+
+@pytest.mark.parametrize("step", [0, 2, 6])
+def test_an_epoch_can_begin_at_any_batch(colour_path, step):
+    loader = bunch(colour_path).train_dl
+    whole = epoch_of(loader, 3)
+    assert same([(b.x, b.y, b.indices) for b in loader.from_step(step)], whole[step:])

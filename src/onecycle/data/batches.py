@@ -247,7 +247,11 @@ class BatchLoader:
         return self._finish(batch.to(self.device))[0]
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._batches(self.epoch, [(self.augmenter, self.epoch)])
+        return self.from_step(0)
+
+    def from_step(self, step: int) -> Iterator[Batch]:
+        """Give this epoch's batches from one on, as an iteration does, without making those before it."""
+        return self._batches(self.epoch, [(self.augmenter, self.epoch)], step)
 
     def views(self, augmenters: Sequence[BatchAugmenter]) -> Iterator[Batch]:
         """Yield each batch of this epoch once for each augmenter in turn; its pixels are gathered once.
@@ -256,15 +260,16 @@ class BatchLoader:
         """
         return self._batches(self.epoch, [(augmenter, view) for view, augmenter in enumerate(augmenters)])
 
-    def _batches(self, epoch: int, views: Sequence[View]) -> Iterator[Batch]:
+    def _batches(self, epoch: int, views: Sequence[View], first: int = 0) -> Iterator[Batch]:
         """Return an epoch's batches on the device, each in all views; a thread gathers the next ones meanwhile."""
         order = self.order(epoch)
         chunks = [order[i : i + self.bs] for i in range(0, len(order), self.bs)]
         with ThreadPoolExecutor(1) as ahead:
-            waiting = deque(ahead.submit(self._gather, p, i, views) for i, p in enumerate(chunks[:_BATCHES_AHEAD]))
+            soon = range(first, min(first + _BATCHES_AHEAD, len(chunks)))
+            waiting = deque(ahead.submit(self._gather, chunks[i], i, views) for i in soon)
 
             def gathered() -> Iterator[_Gathered]:
-                for step in range(len(chunks)):
+                for step in range(first, len(chunks)):
                     batch = waiting.popleft().result()
                     following = step + _BATCHES_AHEAD
                     if following < len(chunks):

@@ -36,9 +36,10 @@ from onecycle.learner.features import FrozenFeatures, LabelledFeatures, check_vi
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import Plan
+from onecycle.learner.fits import fitting
 from onecycle.learner.heads.solved import HeadFit, solve
 from onecycle.learner.options import LearnerOptions, TrainerAttribute, listed
-from onecycle.learner.oversampling import loss_for_data, sampling_weights
+from onecycle.learner.oversampling import loss_for_data
 from onecycle.learner.precision import TrainingSpeed, precision_asked
 from onecycle.model import cnn, levels
 from onecycle.train import lr_finder
@@ -95,6 +96,7 @@ class Learner:
     calibrated = Calibrated()
     """What ``calibrate`` and ``choose_thresholds`` found, for the weights as they are."""
     seen = misfits.SeenByModel()  # what the weights were trained on: pictures and pixel statistics
+    n_fits = 0  # fits that were begun, heads that were solved included
     weights_version = 0  # counts how often the weights changed, by training, loading or another layer
     body_trained: bool | None = False
     """Whether more than the head was trained; None where weights were loaded, so it is not known."""
@@ -228,10 +230,12 @@ class Learner:
         lr: LrLike = DEFAULT_LR,
         wd: float | None = None,
         callbacks: Sequence[Callback] | Callback | None = None,
+        *,
+        resume: bool = False,
     ) -> None:
-        """Train for some epochs at a constant learning rate."""
+        """Train for some epochs at a constant learning rate; ``resume`` as in ``fit_one_cycle``."""
         check_epochs(epochs)
-        self.fit_schedule(epochs, Constant(tuple(self.lr_range(lr))), wd, callbacks)
+        self.fit_schedule(epochs, Constant(tuple(self.lr_range(lr))), wd, callbacks, resume=resume)
 
     def fit_one_cycle(
         self,
@@ -245,6 +249,8 @@ class Learner:
         callbacks: Sequence[Callback] | Callback | None = None,
         tot_epochs: int | None = None,
         start_epoch: int | None = None,
+        *,
+        resume: bool = False,
     ) -> None:
         """Train for ``cyc_len`` epochs with the 1cycle policy.
 
@@ -262,6 +268,8 @@ class Learner:
             wd, callbacks: of this fit; default the learner's weight decay.
             tot_epochs: length of the schedule when only a part of it is run.
             start_epoch: epoch of the schedule to start with.
+            resume: write checkpoints, and where the same script was stopped before go on from the last one, to the same
+                weights; a fit that was over is not trained again. See ``CheckpointCallback``.
 
         Source: Smith (2018), "A disciplined approach to neural network hyper-parameters: Part 1";
         cosine form as in fastai v1.
@@ -269,7 +277,7 @@ class Learner:
         start, epochs, total = epochs_of_cycle(cyc_len, tot_epochs, start_epoch)
         n_steps, max_lrs = len(self._data.train_dl) * total, tuple(self.lr_range(max_lr))
         schedule = OneCycle(n_steps, max_lrs, moms, div_factor=div_factor, pct_start=pct_start, final_div=final_div)
-        self.fit_schedule(epochs, schedule, wd, callbacks, start_epoch=start)
+        self.fit_schedule(epochs, schedule, wd, callbacks, start_epoch=start, resume=resume)
 
     def fit_schedule(
         self,
@@ -279,6 +287,7 @@ class Learner:
         callbacks: Sequence[Callback] | Callback | None = None,
         *,
         start_epoch: int = 0,
+        resume: bool = False,
     ) -> None:
         """Train for some epochs with a schedule; ``fit`` and ``fit_one_cycle`` make theirs.
 
@@ -286,18 +295,28 @@ class Learner:
             epochs: to run.
             schedule: learning rates and momentum of each step, counted over the whole schedule.
             wd, callbacks, start_epoch: of this fit, and the epoch of the schedule to start with.
+            resume: as in ``fit_one_cycle``.
         """
-        with self._fitting(callbacks) as of_fit:
-            self._choose_speed(of_fit["train_loader"], epochs * len(of_fit["train_loader"]))
+        extra = fitting.with_checkpoints(self, callbacks, resume)
+        if fitting.begin(self, extra, epochs, schedule, start_epoch):
+            return
+        with self._fitting(extra) as of_fit:
+            n_batches = epochs * len(of_fit["train_loader"])
+            self._choose_speed(of_fit["train_loader"], n_batches, fitting.precision_before(self, of_fit["callbacks"]))
             self.trainer.fit(epochs, schedule, wd=wd, start_epoch=start_epoch, **of_fit)
 
-    def solve_head(self, *, through_tags: bool = True) -> HeadFit:
+    def solve_head(self, *, through_tags: bool = True) -> HeadFit | None:
         """Solve the linear head of ``levels=`` on features of the frozen body, in place of training it; one epoch.
 
         Args:
             through_tags: single labels that are strings of tags, as ``"clear road water"``, are predicted through their
                 tags where that predicts left-out training pictures better; False: never.
+
+        Returns:
+            How it was solved; None where a ``CheckpointCallback`` had its end.
         """
+        if fitting.begin(self, [], 1, None, 0):
+            return None
         with self._fitting(None) as of_fit:
             return solve(self, **of_fit, through_tags=through_tags)
 
@@ -306,48 +325,29 @@ class Learner:
         """Give what a fit is made with, by the words of ``Trainer.fit``."""
         self._data.prepare(silent=self.silent)
         self._layers.check(self)
-        self.forget_calibration()
-        self.recorder, metrics = self._new_recorder(), self._checked(self.metrics)
+        self.new_history()
+        metrics = self._checked(self.metrics)
         fit_callbacks = self.all_callbacks(callbacks)
         progress = make_progress(silent=self.silent) if self.progress_to is None else self.progress_to()
-        with levels.plain_view(self.model), self._batches(fit_callbacks) as (train, valid):
+        with levels.plain_view(self.model), fitting.batches(self, fit_callbacks) as (train, valid):
             if isinstance(split_at_head(self.model), str):
                 self.body_trained = True
             self.seen = self.seen.after_training(self._data, self.norm_stats)
             of_fit = {"recorder": self.recorder, "metrics": metrics, "callbacks": fit_callbacks, "progress": progress}
             yield of_fit | {"train_loader": train, "valid_loader": valid}
 
-    @contextmanager
-    def _batches(self, callbacks: Sequence[Callback]) -> Iterator[tuple[Loader, Loader | None]]:
-        """Give training and validation batches: features where only the head trains on them, else pictures."""
-        stage, weights = None, sampling_weights(callbacks)
-        if self._precompute is not False:
-            stage = self.frozen_features.stage(
-                self.model,
-                self._data,
-                stats=self.norm_stats,
-                views=self._precompute,
-                callbacks=callbacks,
-                weights=weights,
-                silent=self.silent,
-            )
-        if stage is None:
-            pictures = self._data.train_dl.replace(stats=self.norm_stats, weights=weights)
-            yield pictures, self.loader() if len(self._data.split.valid) else None
-            return
-        self.trainer.head = stage.head
-        try:
-            yield stage.train, stage.valid
-        finally:
-            self.trainer.head = None
-
-    def _choose_speed(self, loader: Loader, n_batches: int) -> None:
-        """Choose what makes the steps fast, and say it in one line, each distinct line once."""
-        chosen = self.speed.choose(self.trainer, loader, n_batches=n_batches)
+    def _choose_speed(self, loader: Loader, n_batches: int, before: str = "") -> None:
+        """Choose what makes the steps fast, and say it in one line, each distinct line once; ``before``: it was."""
+        chosen = before or self.speed.choose(self.trainer, loader, n_batches=n_batches)
         self.speed.warm_up(self.trainer, loader)
         source = self._data.store if self.trainer.head is None else self.frozen_features
         if not self.silent:
             self.speed.say([chosen, f"batch {self._data.batch_size}", source.describe()])
+
+    def new_history(self) -> None:
+        """Begin the history of a fit: the weights change from here on."""
+        self.forget_calibration()
+        self.recorder = self._new_recorder()
 
     def _new_recorder(self) -> Recorder:
         return Recorder(column_names(listed(self.metrics)))
@@ -414,7 +414,7 @@ class Learner:
         self._layers.check(self)
         self.recorder = self._new_recorder()
         fit_callbacks = [c for c in self.all_callbacks() if c.in_lr_find]
-        with self._batches(fit_callbacks) as (train, _):
+        with fitting.batches(self, fit_callbacks) as (train, _):
             self._choose_speed(train, num_it)
             bar = make_progress(silent=self.silent)
             how |= {"num_it": num_it, "recorder": self.recorder, "callbacks": fit_callbacks, "progress": bar}

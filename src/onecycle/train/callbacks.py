@@ -95,6 +95,15 @@ class CSVLogger(LearnerCallback):
         self._rows.append(dict(zip(trainer.recorder.names, cells, strict=True)))
         self._write(trainer.recorder.names)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows of the file; those of epochs that are run again are then not in it twice."""
+        return {"rows": self._rows}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Write these rows in place of what the file holds."""
+        self._rows = list(state["rows"])
+        self._write([*self._rows[0]] if self._rows else [])
+
     def read_logged_file(self) -> pd.DataFrame:
         """Return the file as a table."""
         import pandas as pd
@@ -199,6 +208,14 @@ class AccumulateScheduler(LearnerCallback):
     def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
         """Start with nothing collected."""
         self.batches = self.items = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how much is collected; the gradients themselves are the optimizer's."""
+        return {"batches": self.batches, "items": self.items}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on collecting."""
+        self.batches, self.items = state["batches"], state["items"]
 
     def on_batch_begin(self, trainer: Trainer, batch: BatchLike, rng: np.random.Generator) -> None:
         """Weigh the batch's mean loss by its items, so that unequal batches average right."""

@@ -174,7 +174,11 @@ class FeatureLoader:
         return next(self._batches(self.order(epoch)[step * self.bs : (step + 1) * self.bs], epoch))
 
     def __iter__(self) -> Iterator[FeatureBatch]:
-        return self._batches(self.order(self.epoch), self.epoch)
+        return self.from_step(0)
+
+    def from_step(self, step: int) -> Iterator[FeatureBatch]:
+        """Give this epoch's batches from one on."""
+        return self._batches(self.order(self.epoch)[step * self.bs :], self.epoch)
 
     def _batches(self, positions: np.ndarray, epoch: int) -> Iterator[FeatureBatch]:
         features, targets = self._kept()

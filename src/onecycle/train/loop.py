@@ -12,7 +12,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar
+from itertools import islice
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -67,6 +68,13 @@ class Callback:
     def on_train_end(self, trainer: Trainer) -> None:
         """After the last epoch, also when the fit was interrupted."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what must come back where a fit is taken up again: tensors, and values that JSON can hold, by name."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what ``state_dict`` gave, after ``on_train_begin`` and, within an epoch, ``on_epoch_begin``."""
+
 
 def tell(callbacks: Iterable[Callback], moment: str, *arguments: object) -> None:
     """Call one moment of each callback.
@@ -111,6 +119,14 @@ class Trainer:
     has_validation: bool = field(default=False, init=False, repr=False)
     batch_no: int = field(default=0, init=False, repr=False)
     n_batches: int = field(default=0, init=False, repr=False)
+    callbacks: Sequence[Callback] = field(default=(), init=False, repr=False)
+    next_epoch: int = field(default=0, init=False, repr=False)
+    """The epoch that the fit goes on with; ``on_train_begin`` may set it, where a fit is taken up again, and"""
+    next_step: int = field(default=0, init=False, repr=False)
+    """the batch of it that comes first. ``epochs_done`` is then without that epoch."""
+    is_over: bool = field(default=False, init=False, repr=False)
+    """Whether the fit came to its end: nothing stopped it."""
+    is_validating: bool = field(default=False, init=False, repr=False)
     item_losses: torch.Tensor | None = field(default=None, init=False, repr=False)
     """Loss of each validation item (N,), for the weights as they are; None where they changed since."""
     # The state of the device.
@@ -216,13 +232,17 @@ class Trainer:
         callbacks = sorted(callbacks, key=lambda cb: cb.order)
         progress = progress or Progress()
         valid_loader = valid_loader if valid_loader is not None and len(valid_loader) else None
+        self.next_epoch, self.next_step = start_epoch, 0
         with self.running(recorder, wd=wd, progress=progress, callbacks=callbacks, validated=valid_loader is not None):
             progress.start(recorder.names, epochs)
-            for epoch in range(start_epoch, start_epoch + epochs):
-                start_s = time.monotonic()
+            for row in recorder.rows:  # of a fit that is taken up again
+                progress.row(row)
+            while self.next_epoch < start_epoch + epochs:
+                start_s, epoch = time.monotonic(), self.next_epoch
                 self._run_epoch(epoch, schedule, train_loader, callbacks, progress)
                 row = self._measure(epoch, valid_loader, metrics, progress, start_s)
                 progress.row(row)
+                self.next_epoch, self.next_step = epoch + 1, 0
                 tell(callbacks, "on_epoch_end", self, row)
                 if self.stop_training:
                     break
@@ -237,7 +257,10 @@ class Trainer:
         set_training_mode(self.network)
         progress.epoch(self.n_batches)
         tell(callbacks, "on_epoch_begin", self, epoch)
-        for self.batch_no, batch in enumerate(loader):
+        first, self.batch_no = self.next_step, self.next_step - 1
+        if self.stop_training and first:  # taken up again after the step that stopped it
+            return
+        for self.batch_no, batch in enumerate(_from_step(loader, first), first):
             self.set_hypers(schedule, epoch * self.n_batches + self.batch_no)
             self.train_step(batch, draw_epoch, callbacks)
             progress.batch(self.batch_no + 1, self.n_batches, self.recorder.last_loss)
@@ -354,7 +377,9 @@ class Trainer:
         values: list[MetricValue] = []
         if loader is not None and not self.stop_training:
             progress.validating()
+            self.is_validating = True
             valid_loss, values = self.validate(loader, metrics)
+            self.is_validating = False
         losses = self.recorder.losses
         row = EpochRow(epoch, losses[-1], valid_loss, tuple(values), time.monotonic() - start_s)
         self.recorder.add_row(row, self.batch_no + 1)
@@ -397,6 +422,7 @@ class Trainer:
         mom = optimizer.mom
         self.recorder, self.has_validation = recorder, validated
         self.stop_training, self.lr_scale, self.item_losses = False, 1.0, None
+        self.callbacks, self.is_over, self.is_validating = callbacks, False, False
         begun: list[Callback] = []
         repeatable = deterministic(self.device, self.deterministic)
         with keep_random_state(self.device), keep_freed_memory(), torch.enable_grad(), repeatable:
@@ -405,6 +431,7 @@ class Trainer:
                     tell([cb], "on_train_begin", self)
                     begun.append(cb)
                 yield optimizer
+                self.is_over = True
             except BaseException:
                 if mom is not None:
                     optimizer.mom = mom  # an interrupted cycle must not leave its momentum to the next fit
@@ -420,6 +447,12 @@ def set_training_mode(model: nn.Module) -> None:
     """Put the model into training mode, except norm layers whose parameters do not train."""
     model.train()
     hold_frozen_norms(model)
+
+
+def _from_step(loader: Loader, step: int) -> Iterator[BatchLike]:
+    """Return an epoch's batches from one on; a loader that cannot begin there gives those before it, too."""
+    begin: Callable[[int], Iterator[BatchLike]] | None = getattr(loader, "from_step", None)
+    return iter(loader) if step == 0 else islice(loader, step, None) if begin is None else begin(step)
 
 
 def _check_fit(epochs: int, start_epoch: int, loader: Loader, model: nn.Module) -> None:

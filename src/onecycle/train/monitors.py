@@ -6,6 +6,7 @@ import math
 import re
 from contextlib import suppress
 from itertools import pairwise, takewhile
+from typing import Any
 
 import torch
 
@@ -80,6 +81,14 @@ class TrackerCallback(LearnerCallback):
                 "say mode='max' or mode='min'"
             )
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the best value so far."""
+        self.best = state["best"]
+
     def value(self, trainer: Trainer, row: EpochRow) -> float:
         """Return the monitored value of an epoch; NaN, which never improves, where a stop left no validation."""
         if row.valid_loss is None and self.monitor != "train_loss":
@@ -131,6 +140,15 @@ class SaveModelCallback(TrackerCallback):
         self._saved = {}
         if self.every == "improvement":
             super().on_train_begin(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value, and the weights that had it."""
+        return super().state_dict() | self._saved
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the best value, and the weights that had it."""
+        super().load_state_dict(state)
+        self._saved = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
 
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Save."""
@@ -189,6 +207,15 @@ class _PatienceCallback(TrackerCallback):
         """Start counting."""
         super().on_train_begin(trainer)
         self.wait = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best value, and the epochs since."""
+        return super().state_dict() | {"wait": self.wait}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the best value, and the epochs since."""
+        super().load_state_dict(state)
+        self.wait = state["wait"]
 
     def is_over(self, trainer: Trainer, row: EpochRow) -> bool:
         """Count an epoch; say whether that is more than ``patience`` of them."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -134,6 +134,29 @@ class Recorder:
         self.moms += later.moms
         self._raw += later.raw_losses
         self._smooth += later.losses
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the history so far: long lists as they are, the rest as values that JSON can hold."""
+        self.gather()
+        return {
+            "all_lrs": list(self.all_lrs),
+            "moms": list(self.moms),
+            "raw": list(self._raw),
+            "smooth": list(self._smooth),
+            "rows": [asdict(row) for row in self.rows],
+            "nb_batches": list(self.nb_batches),
+            "picked": [self.picked_of, self.picked],
+            "smoother": [self._smoother._sum, self._smoother._count],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the history that ``state_dict`` gave in place of one's own."""
+        self.all_lrs, self.moms = [tuple(lrs) for lrs in state["all_lrs"]], list(state["moms"])
+        self._raw, self._smooth, self._pending = list(state["raw"]), list(state["smooth"]), []
+        self.rows = [EpochRow(**{**row, "metrics": tuple(row["metrics"])}) for row in state["rows"]]
+        self.nb_batches = list(state["nb_batches"])
+        self.picked_of, self.picked = state["picked"]
+        self._smoother._sum, self._smoother._count = state["smoother"]
 
     def gather(self) -> None:
         """Bring the pending losses to the host in one transfer."""

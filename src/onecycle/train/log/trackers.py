@@ -80,6 +80,14 @@ class Tracker(Callback):
         step, self.epochs = self.epochs, self.epochs + 1
         self._with_board(lambda board: board.values(self.last, step))
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many epochs were handed on."""
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Count on from there."""
+        self.epochs = state["epochs"]
+
     def on_train_end(self, trainer: Trainer) -> None:
         """Leave nothing waiting: another fit may follow, or not."""
         self._with_board(lambda board: board.flush())

@@ -1,0 +1,59 @@
+"""What a recipe measured, drew or computed at a cost: made once, and taken as it was where the recipe runs again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from onecycle.errors import DataError
+from onecycle.files import write_whole
+
+
+class Journal:
+    """A journal that keeps nothing: what is asked for is made."""
+
+    def once(self, key: str, make: Callable[[], Any]) -> Any:
+        """Return what is known by a key, else make it: values that JSON can hold, and as JSON gives them back."""
+        return plain(make())
+
+    def knows(self, key: str) -> bool:
+        """Whether a key was asked for in this run before."""
+        return False
+
+
+class FileJournal(Journal):
+    """A journal in a file, which is written whole with every new value.
+
+    Args:
+        path: of the file; what is in it is known.
+
+    Raises:
+        DataError: a damaged file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._values: dict[str, Any] = {}
+        if path.exists():
+            try:
+                self._values = dict(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError, TypeError) as error:
+                raise DataError(f"{path} is damaged ({error}); remove it, and training begins again") from error
+
+    def once(self, key: str, make: Callable[[], Any]) -> Any:
+        """Return what is known by a key, else make it and write it down."""
+        if key not in self._values:
+            self._values = {**self._values, key: plain(make())}
+            write_whole(self.path, json.dumps(self._values, ensure_ascii=False, indent=1).encode())
+        return self._values[key]
+
+    def knows(self, key: str) -> bool:
+        """Whether a key was asked for in this run before."""
+        return key in self._values
+
+
+def plain(value: Any) -> Any:
+    """Return values as JSON gives them back: lists for tuples; numbers stay the same to the last bit, NaN too."""
+    return json.loads(json.dumps(value))

@@ -8,7 +8,7 @@ ARGS ?=
 # Two processes share the fast tests; make test ARGS='-p no:xdist' runs them in one, as plain pytest does.
 WORKERS = $(if $(findstring no:xdist,$(ARGS)),,-n 2 --dist worksteal)
 
-.PHONY: setup demo test fast slow lesson browser check bench peers v1 clean
+.PHONY: setup demo test fast slow lesson browser fuzz check bench peers v1 clean
 
 setup: $(READY)
 
@@ -36,6 +36,9 @@ lesson: $(READY)  ## the lesson notebook with all its epochs (23 epochs of ResNe
 browser: $(READY)  ## opens reports in the Chromium that is on PATH
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest -q -m browser $(ARGS)
+
+fuzz: $(READY)  ## a million hostile files, tables, models and requests, or 30 minutes of them; ARGS='--minutes 5 --only tables'
+	$(BIN)/python tests/fuzz/long_run.py $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

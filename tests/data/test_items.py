@@ -39,6 +39,18 @@ def test_whole_numbers_stay_numbers():
     assert items.encode_single(np.array([3.0, 7.0]), source=CSV).classes == [3, 7]
 
 
+@pytest.mark.parametrize("digits", [19, 5000])
+def test_labels_of_many_digits_are_ids(digits):
+    cells = ["1" * digits, "2" * digits]
+    assert items.numbers_of(cells) == cells
+    assert items.numbers_of(["1" * 18]) == [int("1" * 18)]
+
+
+def test_numbers_that_no_float_holds_are_named():
+    with pytest.raises(LabelError, match="takes a number a picture"):
+        items.encode_numbers([1.5, 10**400], source=CSV)
+
+
 def test_tags_become_zeros_and_ones():
     labels = items.encode_multi(["clear road", "haze", float("nan")], source=CSV, label_delim=" ")
     assert labels.classes == ["clear", "haze", "road"]

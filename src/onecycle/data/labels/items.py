@@ -301,7 +301,8 @@ def alike_ids(ids: Iterable[str]) -> list[list[str]]:
     return sorted(sorted(names) for names in sets.values() if len(names) > 1)
 
 
-_WHOLE, _DECIMAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.0)?"), re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_WHOLE = re.compile(r"-?(?:0|[1-9]\d{0,17})(?:\.0)?")  # longer ones are ids, which no number stands for
+_DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 
 
 def whole_number(text: str) -> str:
@@ -428,7 +429,7 @@ def encode_numbers(labels: Sequence[object], *, source: Source, log: bool = Fals
     """
     try:
         values = np.array([np.asarray(label, dtype=np.float64) for label in labels])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise LabelError(f"{source}: label_cls=FloatList takes a number a picture: {error}") from error
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.log(values) if log else values

@@ -11,7 +11,7 @@ from pathlib import Path
 SRC = Path(__file__).resolve().parents[1] / "src" / "onecycle"
 
 FLOORS = {
-    "errors": 0, "text": 0, "files": 1, "doc": 1,
+    "errors": 0, "text": 0, "files": 1, "foreign": 1, "doc": 1,
     "settings": 2, "evaluation": 2, "train": 2,
     "data": 3, "model": 3,
     "deploy": 4,

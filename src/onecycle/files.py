@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -25,6 +26,8 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that under its name there is always all of it: the old content or the new.
+
+    The name beside it is new and nobody can know it before, so no link that lies there is written through.
 
     Raises:
         DiskFullError: there is no room; what was there before is untouched.
@@ -46,10 +49,9 @@ def replace_whole(path: Path, write: Callable[[Path], object], *, n_bytes: int |
     Raises:
         DiskFullError, OSError: as ``write_whole``.
     """
-    tmp = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    tmp = beside(path)
     with writing(path, n_bytes):
-        # A fresh name that nobody can have put a link under.
-        os.close(os.open(tmp, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), 0o666))
+        os.close(os.open(tmp, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINK, 0o666))
         try:
             mode = tmp.stat().st_mode  # as the user's umask says; safetensors makes files that only their owner reads
             write(tmp)
@@ -144,6 +146,14 @@ def _no_more_files(path: Path) -> bool:
     return False
 
 
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+
+
+def beside(path: Path) -> Path:
+    """Return a name in the folder of ``path`` that nobody can have taken; of a long name the beginning is in it."""
+    return path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.tmp")
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable, where the system can; the files themselves are synced by who writes them."""
     if sys.platform == "win32":
@@ -202,6 +212,9 @@ def locked(path: Path, *, waiting: Callable[[], object]) -> Iterator[None]:
         lock.release()
 
 
+# --- values ------------------------------------------------------------------------------------------------------
+
+
 def plain_json(value: Any) -> Any:
     """Return what JSON can hold: NaN and infinities as None, numbers of NumPy as Python's, all else as text."""
     if isinstance(value, Mapping):
@@ -215,19 +228,43 @@ def plain_json(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
-def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    """Return rows of cells, the header among them, as the text of a CSV file."""
+def csv_text(rows: Iterable[Sequence[object]], *, raw: bool = True) -> str:
+    """Return rows of cells, the header among them, as the text of a CSV file.
+
+    Args:
+        rows: of cells.
+        raw: texts as they are; False for a table that people open in a spreadsheet, see ``escaped_cell``.
+    """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    cells = rows if raw else ([escaped_cell(c) if isinstance(c, str) else c for c in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(cells)
     return text.getvalue()
 
 
-def csv_records(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, each by the names of its columns; none where there is no such file."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+_NUMBER = r"[+-]?(?:[0-9][0-9,]*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$|[+-]?(?:inf|nan)$"
+_FORMULA = re.compile(rf"'*(?!{_NUMBER})[=+\-@\t\r\n＝＋－＠]")
+"""How a cell begins that a spreadsheet may run as a formula: not numbers; nor, behind apostrophes, what was escaped."""
+
+
+def escaped_cell(text: str) -> str:
+    """Return text with an apostrophe before it, where a spreadsheet may run it as a formula.
+
+    Text that begins with apostrophes and then as a formula does gets one more, so ``unescaped_cell`` gives any text
+    back.
+
+    Source: OWASP, "CSV Injection".
+    """
+    return f"'{text}" if is_formula(text) else text
+
+
+def unescaped_cell(text: str) -> str:
+    """Return the text that ``escaped_cell`` was given."""
+    return text[1:] if text.startswith("'") and is_formula(text) else text
+
+
+def is_formula(text: str) -> bool:
+    """Tell whether ``escaped_cell`` changes a text."""
+    return _FORMULA.match(text) is not None
 
 
 def parquet_bytes(table: Any, compression: str = "snappy") -> bytes:

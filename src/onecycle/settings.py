@@ -31,8 +31,18 @@ from onecycle.errors import ArgumentError
 RUN_CONFIG, RUN_MODEL = "config.yaml", Path("model", "model")
 """Where a run's folder has its settings, and the stem of its model's files."""
 
+SAVED = (".safetensors", ".json")
+"""Endings of a saved model's files."""
+
 MANIFEST, MODEL = "manifest.json", "model.onnx"
 """Files by which an exported model is known. Its example pictures are no data, wherever it lies."""
+
+MOST_SETTINGS = 100_000
+"""Bytes of a file of settings; all of a run with their comments take 4,000."""
+
+MOST_PX = 4_096
+"""The largest side of the pictures that a network sees: settings and models may come from anybody, and a picture of
+4,096 px takes 200 MB as float32."""
 
 CORRECTIONS = "corrections.csv"
 """Of a folder that ``serve --collect`` fills: the labels that persons say are right, which ``relabel`` reads."""

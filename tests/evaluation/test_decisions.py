@@ -125,12 +125,12 @@ def test_a_rule_comes_back_from_json():
         Decisions(Measure.named("precision=0.8"), TagThresholds((0.4,) * C, "x", 9)),
         UNASKED,
     ):
-        again = Decisions.from_dict(json.loads(json.dumps(rule.to_dict())))
+        again = Decisions.from_dict(json.loads(json.dumps(rule.to_dict())), C)
         assert (again.measure, again.thresholds) == (rule.measure, rule.thresholds)
         assert (again.decide(marginals, marginals) == rule.decide(marginals, marginals)).all()
-    assert Decisions.from_dict({}) == UNASKED, "what an older onecycle wrote"
+    assert Decisions.from_dict({}, 3) == UNASKED, "what an older onecycle wrote"
     with pytest.raises(ArgumentError, match="saved sets of tags"):
-        Decisions.from_dict({"sets": {"n_tags": 2, "sets": [[5]], "offsets": [0.0], "unseen": 0.1}})
+        Decisions.from_dict({"sets": {"n_tags": 2, "sets": [[5]], "offsets": [0.0], "unseen": 0.1}}, 2)
 
 
 def said(rule: Decisions, n: int = 40) -> Predictions:

@@ -153,7 +153,7 @@ def test_a_file_listed_twice_keeps_both_parts(tmp_path, colour_path):
 def test_a_damaged_split_names_the_line(copied):
     run, _ = copied
     run.split.write_text(run.split.read_text().replace(",train", ",tarin", 1))
-    with pytest.raises(DataError, match=r"split\.csv, line \d+: expected a file and train"):
+    with pytest.raises(DataError, match=r"split\.csv, line \d+, column part: expected train"):
         load_bunch(run)
 
 

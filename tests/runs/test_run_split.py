@@ -78,7 +78,7 @@ def test_pictures_that_are_gone_and_damaged_tables_are_refused(colours, tmp_path
     with pytest.raises(DataError, match=r"1 picture of the split .*gone\.csv.*train/gone\.jpg"):
         bunch_of(config_of(colours, split=str(tmp_path / "gone.csv")))
     (tmp_path / "bad.csv").write_text("file,part\ntrain/p000.jpg,test\n")
-    with pytest.raises(DataError, match="line 2: expected a file and train, valid or left out"):
+    with pytest.raises(DataError, match="line 2, column part: expected train, valid or left out"):
         read_split(tmp_path / "bad.csv")
     with pytest.raises(DataError, match="cannot be read"):
         read_split(tmp_path / "none.csv")

@@ -240,9 +240,10 @@ def _say_scores(screen: Screen, runs: Sequence[Mapping[str, Any]], others: Seque
 
 
 def _own(metric: Mapping[str, Any] | None) -> str:
-    if metric is None or metric.get("value") is None:
+    value, low, high = (None if metric is None else metric.get(name) for name in ("value", "low", "high"))
+    if value is None:
         return "–"
-    return f"{metric['value']:.3f} ({metric['low']:.2f} to {metric['high']:.2f})"
+    return f"{value:.3f}" if low is None or high is None else f"{value:.3f} ({low:.2f} to {high:.2f})"
 
 
 def _change(e: Difference) -> str:

@@ -143,7 +143,7 @@ def _own(run: RunFolder, screen: Screen) -> Evaluation:
         # The same pictures and probabilities: the folds decide as they did when the run ended.
         predictions = replace(predictions, held_out=before.held_out)
     notes = [("again", note)]
-    if leaked := (run.read_json(run.data)["audit"] or {}).get("leaked"):
+    if leaked := (run.read_json(run.data).get("audit") or {}).get("leaked"):
         text = f"training saw copies of {len(leaked)} of these {len(predictions)} pictures, so the numbers are too good"
         notes.insert(0, ("leaks", text))
     if chosen := _chosen(learn.calibrated):
@@ -291,7 +291,7 @@ def _slice_values(s: Slice) -> dict[str, Any]:
 def _write(run: RunFolder, name: str, judged: Evaluation, screen: Screen) -> Path | None:
     """Write the evaluation under the next free number; None, with a warning, where the folder cannot be written."""
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    folder = run.path / "evaluations"
+    folder = run.evaluations
     record = {"onecycle": __version__, "when": when, "run": run.name, **judged.to_dict()}
     try:
         with writing(folder):

@@ -109,7 +109,7 @@ def weights_of(*, half: bool, int8: bool) -> Weights:
 def card_of(run: RunFolder, predictions: Predictions) -> Card:
     """Return what a run's files say about its model."""
     config = RunConfig.read(run.config)
-    audit = run.read_json(run.data)["audit"]
+    audit = run.read_json(run.data).get("audit")
     metrics = run.read_json(run.metrics) if run.metrics.exists() else {}
     return Card.of(
         predictions,

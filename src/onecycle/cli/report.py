@@ -18,6 +18,7 @@ from onecycle.runs.checkpoints import read_history, read_issues, read_sweeps
 from onecycle.runs.folder import RunFolder, write_output
 from onecycle.runs.load import interpretation_of, load_bunch, load_learner
 from onecycle.runs.split import read_split
+from onecycle.settings import MOST_SETTINGS
 
 
 def run_report(run: Path, *, out: Path | None = None) -> int:
@@ -59,7 +60,7 @@ def report_of_run(
         interpretation: predictions of the validation part.
         issues: labels to look at again; None where nobody looked.
     """
-    audit = run.read_json(run.data)["audit"]
+    audit = run.read_json(run.data).get("audit")
     metrics = run.read_json(run.metrics) if run.metrics.exists() else {}
     return build_report(
         learn,
@@ -68,7 +69,7 @@ def report_of_run(
         label_issues=issues,
         sweep=read_sweeps(run) or None,
         title=run.name,
-        config=run.config.read_text(encoding="utf-8"),
+        config=run.read(run.config, MOST_SETTINGS).decode("utf-8", "replace"),
         command=f"onecycle train --config {shlex.quote(str(run.config))}",
         env=run.read_json(run.env),
         notes=notes_of(run, audit),

@@ -20,8 +20,9 @@ from rich.cells import cell_len, chop_cells
 from rich.console import Console
 from rich.text import Text
 
-from onecycle.errors import OnecycleWarning
+from onecycle.errors import OnecycleWarning, OutputError
 from onecycle.files import plain_json
+from onecycle.foreign import Refused, append_to
 from onecycle.text import aligned, cut, format_time, safe_text, wrapped
 from onecycle.train.log.progress import BarProgress, Progress
 from onecycle.train.log.recorder import EpochRow
@@ -153,9 +154,16 @@ class Screen:
     # --- the log ----------------------------------------------------------------------------------
 
     def log_to(self, path: Path) -> None:
-        """Write all lines so far, and all that come, to the end of a file."""
+        """Write all lines so far, and all that come, to the end of a file.
+
+        Raises:
+            OutputError: a link or the like has its name, and would be written through.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._log = path.open("a", encoding="utf-8", errors="backslashreplace")
+        try:
+            self._log = append_to(path)
+        except Refused as error:
+            raise OutputError(str(error)) from None
         waiting, self._waiting = self._waiting, []
         self._note(waiting)
 

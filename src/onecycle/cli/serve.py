@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -13,8 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from onecycle.cli.screen import Screen
-from onecycle.deploy.folder import is_bundle, is_zipped, open_model
+from onecycle.deploy.folder import MOST_MANIFEST, is_bundle, is_zipped, open_model
 from onecycle.errors import ArgumentError
+from onecycle.foreign import inside, read_plain, strict_json
 from onecycle.settings import MANIFEST
 from onecycle.text import plural, shown_path
 
@@ -111,9 +111,9 @@ def exported(path: Path, screen: Screen, stack: ExitStack) -> Path:
 def _is_of(folder: Path, run: RunFolder) -> bool:
     manifest = folder / MANIFEST
     try:
-        made = json.loads(manifest.read_text(encoding="utf-8"))
+        made = strict_json(read_plain(inside(folder, MANIFEST), MOST_MANIFEST), str(manifest))
         its = made["name"] == run.name and made["onnx"].get("weights", "float32") == "float32"
-    except (ValueError, KeyError, TypeError, AttributeError):  # damaged: a new one is made
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: a new one is made
         return False
     written = max(run.model_stem.with_suffix(s).stat().st_mtime for s in (".safetensors", ".json"))
     return bool(its and manifest.stat().st_mtime > written)

@@ -284,7 +284,7 @@ class TrainingRun:
     def _judge(self, checkpoints: RunCheckpoints, progress: RunProgress) -> dict[str, float]:
         """Judge the run, write everything down and show the last screen; returns the scores by name."""
         run, learn, screen = self.run_folder, self.learn, self.screen
-        audit: Mapping[str, Any] | None = run.read_json(run.data)["audit"]
+        audit: Mapping[str, Any] | None = run.read_json(run.data).get("audit")
         checkpoints.done.choice.note_in(learn.recorder)
         interpretation = judge(progress.config, learn, screen)
         predictions = None if interpretation is None else interpretation.predictions

@@ -66,7 +66,7 @@ class ExportedPredictor:
     @cached_property
     def decisions(self) -> Decisions:
         """The rule by which tags are predicted."""
-        return Decisions.from_dict(self.model.manifest["rule"])
+        return Decisions.from_dict(self.model.manifest["rule"], len(self.classes))
 
     def probs(self, pictures: Sequence[Image | Source | np.ndarray]) -> torch.Tensor:
         """Return the network's own probabilities, float32 ``(N, C)``.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from onecycle.errors import ArchiveError, ExportError
+from onecycle.foreign import Refused, inside, read_plain, strict_json
 from onecycle.settings import MANIFEST, MODEL
 
 if TYPE_CHECKING:
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
 
 MOST_MEMBERS, MOST_BYTES, MOST_RATIO = 1_000, 4 * 2**30, 20.0
 """Of a .zip: more is no exported model. Its members are stored as they are, and a file of ONNX has 2 GiB at most."""
+
+
+MOST_MANIFEST = 2**26
+"""Bytes of what an exported model says of itself: 10,000 classes with their scores take some 3 million."""
 
 
 def open_model(path: Path) -> Model:
@@ -42,16 +48,30 @@ def open_model(path: Path) -> Model:
 
 def _opened(folder: Path, called: Path) -> Model:
     from onecycle.deploy.portable.predict import Model
+    from onecycle.model.manifests import check_exported
 
+    try:
+        manifest = strict_json(read_plain(inside(folder, MANIFEST), MOST_MANIFEST), str(called / MANIFEST))
+        check_exported(manifest, str(called / MANIFEST))
+        network = read_plain(inside(folder, MODEL), MOST_BYTES)
+    except (OSError, Refused) as error:
+        raise ExportError(f"{called} is no exported model, or a damaged one ({error}); export it again") from error
+    said = manifest.get("sha256", {}).get(MODEL)  # none while an export is being made
+    if said is not None and hashlib.sha256(network).hexdigest() != said:
+        raise ExportError(f"{called}: {MODEL} is not the file that was exported and verified; export it again")
+    if _OTHER_FILES.search(network):
+        raise ExportError(f"{called}: {MODEL} takes its weights from other files; export it again, into one file")
+    del network
     try:
         model = Model(folder)
     except Exception as error:  # of onnxruntime, json, the disk
         raise ExportError(f"{called} is no exported model, or a damaged one ({error}); export it again") from error
-    said = model.manifest.get("sha256", {}).get(MODEL)  # none while an export is being made
-    if said is not None and hashlib.sha256((folder / MODEL).read_bytes()).hexdigest() != said:
-        raise ExportError(f"{called}: {MODEL} is not the file that was exported and verified; export it again")
     model.folder = called
     return model
+
+
+_OTHER_FILES = re.compile(rb"(?:\x08|\x88\x80*\x00)location")
+"""The key of ONNX's external data, as protobuf writes a text of 8 bytes: it names a file anywhere on the disk."""
 
 
 def is_bundle(path: Path) -> bool:

@@ -31,10 +31,13 @@ from onecycle.evaluation.certainty.decisions import Decisions, KnownSets, Measur
 from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.scores import Thresh
+from onecycle.foreign import Refused, inside, read_plain
+from onecycle.model.budget import network_of
 from onecycle.model.cnn import create_cnn_model
 from onecycle.model.levels import views_of
+from onecycle.model.manifests import check_saved
 from onecycle.model.tag_sets import TagSets
-from onecycle.settings import RUN_CONFIG, RUN_MODEL
+from onecycle.settings import MOST_SETTINGS, RUN_CONFIG, RUN_MODEL, SAVED
 from onecycle.train.checkpoint import load_checkpoint, read_manifest
 from onecycle.train.evaluate import evaluate
 from onecycle.train.losses import ACTIVATIONS
@@ -247,6 +250,7 @@ class Predictor:
         manifest = read_manifest(stem)
         if manifest.get("is_regression"):
             raise CheckpointError(f"{stem} predicts numbers: learn.load() reads it, into a learner made as it was")
+        check_saved(manifest, stem, to_predict=True)
         network = manifest.get("network") or {"arch": arch or named}
         if network["arch"] is None:
             raise CheckpointError(
@@ -254,7 +258,8 @@ class Predictor:
                 "with a head of your own, is loaded with learn.load() into a learner made as it was"
             )
         classes = tuple(manifest["classes"])
-        made = create_cnn_model(network["arch"], len(classes), pretrained=False, **network.get("head", {}))
+        with network_of(Path(f"{stem}.safetensors")):
+            made = create_cnn_model(network["arch"], len(classes), pretrained=False, **network.get("head", {}))
         load_checkpoint(stem, model=made.model, with_opt=False)
         if manifest.get("own_transforms"):
             warn(
@@ -471,9 +476,13 @@ def _model_of(path: Path) -> tuple[Path, str | None]:
     import yaml
 
     try:
-        settings = yaml.safe_load((path / RUN_CONFIG).read_text(encoding="utf-8"))
+        for ending in SAVED:
+            inside(path, f"{RUN_MODEL}{ending}")
+        settings = yaml.safe_load(read_plain(inside(path, RUN_CONFIG), MOST_SETTINGS))
         return path / RUN_MODEL, str(settings["arch"])
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except Refused as error:
+        raise CheckpointError(str(error)) from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise ArgumentError(f"{path / RUN_CONFIG} does not say the network ({error}); copy the run again") from error
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import glob
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, cast
@@ -18,9 +17,11 @@ from onecycle import settings
 from onecycle.data.augment.transforms import flatten
 from onecycle.deploy.predictor import Calibrated, predictor_of
 from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, warn
-from onecycle.files import FULL_DISK
+from onecycle.files import FULL_DISK, beside
 from onecycle.learner.checks import misfits
 from onecycle.learner.heads.exchange import adopt_network
+from onecycle.model.budget import network_of
+from onecycle.model.manifests import check_saved
 from onecycle.train import checkpoint
 from onecycle.train.losses import ACTIVATIONS
 
@@ -39,7 +40,13 @@ def load(learn: Any, stem: Path, strict: bool, with_opt: bool | None) -> None:
     """Read what ``save`` wrote into a learner, or change nothing; ``Learner.load`` says more."""
     _ = learn.layer_groups  # a replaced layer joins its group before the optimizer's state is compared
     is_ours = stem.with_name(f"{stem.name}.safetensors").exists()
-    put_back = adopt_network(learn, checkpoint.read_manifest(stem).get("network") if is_ours else None)
+    network = None
+    if is_ours:
+        saved = checkpoint.read_manifest(stem)
+        check_saved(saved, stem)
+        network = saved.get("network")
+    with network_of(stem.with_name(f"{stem.name}.safetensors")):
+        put_back = adopt_network(learn, network)
     try:
         report = checkpoint.load_checkpoint(
             stem,
@@ -194,8 +201,8 @@ def _is_writable(folder: Path) -> bool:
     """Whether files can be made in ``folder`` (made if missing); asked of the disk, not of permission bits."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-{os.getpid()}"
-        probe.touch()
+        probe = beside(folder / "write")
+        probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
         return error.errno in FULL_DISK  # no reason to write elsewhere: saving says what is needed, and what is free

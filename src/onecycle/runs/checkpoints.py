@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 import math
 import os
@@ -25,11 +24,11 @@ from onecycle.evaluation.headline import HELD_OUT, default_estimates, headline
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.report.verdict import IssueCount
-from onecycle.files import csv_records, csv_text, text_name
+from onecycle.files import csv_text, text_name, unescaped_cell
 from onecycle.learner.fine_tune.best import StageChoice
 from onecycle.learner.fine_tune.callback import StageCallback
 from onecycle.learner.fine_tune.plan import HEAD, Stage
-from onecycle.runs.folder import RunFolder
+from onecycle.runs.folder import Cells, RunFolder
 from onecycle.train.device.machine import device_name, n_cores
 from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.lr_finder import Sweep
@@ -125,8 +124,7 @@ class RunCheckpoints(StageCallback):
         self._is_best = self._diverged = False  # of the stage that has just been judged
         self._began_s, self._before_s, self._saved_s = time.monotonic(), self.done.seconds, -math.inf
         if run.history.exists():  # an earlier session's
-            with run.history.open(newline="", encoding="utf-8") as file:
-                self.rows = list(csv.reader(file))[1 : 1 + self.done.rows]
+            self.rows = [list(row.values()) for row in run.read_table(run.history, _HISTORY_COLUMNS)][: self.done.rows]
 
     def on_stage_begin(self, stage: Stage, base_lr: float | None) -> None:
         """Note that a stage begins."""
@@ -222,22 +220,22 @@ def read_history(run: RunFolder) -> Recorder:
     Raises:
         DataError: a damaged table; the line is named.
     """
-    records = csv_records(run.history)
+    records = run.read_table(run.history, _HISTORY_COLUMNS)
     names = [name for name in (records[0] if records else ()) if name not in _HISTORY_COLUMNS]
-    rows = []
-    for line, cells in enumerate(records, 2):
-        try:
-            rows.append(_epoch_row(cells, names))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{run.history}, line {line}: no row of a history ({error!r})") from error
+    rows = [_epoch_row(Cells(run.history, line, cells), names) for line, cells in enumerate(records, 2)]
     return Recorder.of_epochs(names, rows)
 
 
-def _epoch_row(cells: dict[str, str], names: list[str]) -> EpochRow:
-    valid = cells["valid_loss"]
-    metrics = tuple(float(cells[name]) for name in names) if all(cells[name] for name in names) else ()
-    losses = float(cells["train_loss"]), float(valid) if valid else None
-    return EpochRow(int(cells["epoch"]), *losses, metrics, float(cells["time_s"]))
+def _epoch_row(cells: Cells, names: list[str]) -> EpochRow:
+    values = [cells.number_or_none(name) for name in names]
+    metrics = tuple(v for v in values if v is not None)
+    return EpochRow(
+        cells.count("epoch"),
+        cells.number("train_loss", diverged=True),
+        cells.number_or_none("valid_loss"),
+        metrics if len(metrics) == len(names) else (),
+        cells.number("time_s", low=0),
+    )
 
 
 @contextmanager
@@ -301,10 +299,11 @@ def write_sweeps(run: RunFolder, sweeps: Sequence[Sweep]) -> None:
 def read_sweeps(run: RunFolder) -> list[Sweep]:
     """Return the sweeps that ``write_sweeps`` wrote; none where there are none."""
     sweeps: dict[str, Sweep] = {}
-    for row in csv_records(run.lr_find):
+    for line, row in enumerate(run.read_table(run.lr_find, ("sweep", "lr", "loss")), 2):
         lrs, losses = sweeps.setdefault(row["sweep"], ([], []))
-        lrs.append(float(row["lr"]))
-        losses.append(float(row["loss"]))
+        cells = Cells(run.lr_find, line, row)
+        lrs.append(cells.number("lr", low=0))
+        losses.append(cells.number("loss", diverged=True))
     return list(sweeps.values())
 
 
@@ -313,10 +312,15 @@ def read_issues(run: RunFolder, data: ImageDataBunch) -> list[LabelIssue] | None
     if not run.label_issues.exists():
         return None
     row_of = {text_name(path, data.path): row for row, path in enumerate(data.store.paths)}
-    rows = [(row_of[cells["file"]], cells) for cells in csv_records(run.label_issues) if cells["file"] in row_of]
-    return [
-        LabelIssue(i, data.store.paths[i], c.get("tag"), c["given"], c["suggested"], float(c["score"])) for i, c in rows
-    ]
+    issues = []
+    for line, row in enumerate(run.read_table(run.label_issues, ("file", "given", "suggested", "score")), 2):
+        cells = {name: unescaped_cell(cell) for name, cell in row.items()}
+        if (i := row_of.get(cells["file"], row_of.get(row["file"]))) is not None:
+            score = Cells(run.label_issues, line, row).number("score", low=0, high=1)
+            issues.append(
+                LabelIssue(i, data.store.paths[i], cells.get("tag"), cells["given"], cells["suggested"], score)
+            )
+    return issues
 
 
 def metrics_of_run(

@@ -6,7 +6,7 @@ Loads neither pydantic, which checks values, nor YAML before it needs them: ``on
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from difflib import get_close_matches
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_type_hints
 
 from onecycle.errors import ArgumentError
+from onecycle.foreign import Refused, check_plain, read_plain
+from onecycle.settings import MOST_PX, MOST_SETTINGS
 from onecycle.text import safe_text
 
 if TYPE_CHECKING:
@@ -40,6 +42,11 @@ way) the log loss fell from the head's by 3.0 % with four epochs and 5.1 % with 
 and 1.9 on its strings (2), 7.3 and 10.5 on drawn tiles (2), 2 and 28 on digits (2); on mosaics (2) it rose by 2.1 and
 fell by 5.2, on Fashion-MNIST (2) it rose by 1.2 and 3.6.
 """
+
+MOST_SEED = 2**63 - 1
+
+_LONGEST_SHOWN = 200
+_MOST_DEPTH, _MOST_EVENTS = 8, 5_000  # of a file of settings
 
 Column = int | str | None
 
@@ -113,7 +120,7 @@ class RunConfig:
     split: str | None = setting(None, SPLIT, "FILE", "Take the split of another run: its split.csv.")
     # With a split of another run, these three draw nothing.
     valid_pct: float = setting(0.2, SPLIT, "SHARE", "Share of the pictures that validate; default {}.", ge=0, lt=1)
-    seed: int = setting(42, SPLIT, "NUMBER", "Of the split, the order and every draw; default {}.", ge=0)
+    seed: int = setting(42, SPLIT, "NUMBER", "Of the split, the order and every draw; default {}.", ge=0, le=MOST_SEED)
     stratify: bool = setting(True, SPLIT, "", "Both parts with the same share of each class or tag; default: {}.")
     audit: bool = setting(True, STOPS, "", "Look at every file first; default: {}.")
     together: bool = setting(False, STOPS, "", "Keep copies of a picture on one side; default: {}.")
@@ -125,7 +132,7 @@ class RunConfig:
         "May be given several times.",
     )
     label_check: bool = setting(True, AFTER, "", "Look for wrong labels; default: {}.")
-    size: int | None = setting(None, NETWORK, "PX", "Picture size; default: from the pictures.", ge=8)
+    size: int | None = setting(None, NETWORK, "PX", "Picture size; default: from the pictures.", ge=8, le=MOST_PX)
     bs: int | None = setting(None, NETWORK, "N", "Pictures in a batch; default: 64, or fewer for few pictures.", ge=2)
     flip: bool = setting(True, NETWORK, "", "Mirror pictures; default: {}.")
     flip_vert: bool = setting(False, NETWORK, "", "All 8 positions, as for pictures from above; default: {}.")
@@ -349,26 +356,49 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     import yaml
 
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_plain(path, MOST_SETTINGS).decode("utf-8")
     except FileNotFoundError:
         raise ArgumentError(f"there is no settings file {path}; pass one that a run wrote, its config.yaml") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"{path} cannot be read as settings: {error}") from error
+    except Refused as error:
+        raise ArgumentError(f"{error}; pass one that a run wrote, its config.yaml") from None
     try:
+        _check_events(yaml.parse(text, Loader=yaml.SafeLoader), path)
         node, values = yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ArgumentError(f"{path} is not valid YAML: {safe_text(' '.join(str(error).split()))}") from error
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:  # 2020-99-99 is no date, say
+        why = safe_text(" ".join(str(error).split()))[:300]
+        raise ArgumentError(f"{path} is not valid YAML: {why}") from error
     if values is None:
         return {}, {}
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
         raise ArgumentError(f"{path} should hold settings, one `name: value` a line; received {type(values).__name__}")
+    try:
+        check_plain(values, str(path))
+    except Refused as error:
+        raise ArgumentError(str(error)) from None
     lines: dict[str, int] = {}
     for key, _ in node.value:
-        name = str(key.value)
+        name = str(key.value)[:100]
         if name in lines:
             raise ArgumentError(f"{path}, lines {lines[name]} and {key.start_mark.line + 1}: {name!r} is set twice")
         lines[name] = key.start_mark.line + 1
-    return {str(k): _as_meant(str(k), v) for k, v in values.items()}, lines
+    return {str(k)[:100]: _as_meant(str(k), v) for k, v in values.items()}, lines
+
+
+def _check_events(events: Iterable[Any], path: Path) -> None:
+    """Refuse what takes long to read or to write out again, as soon as it comes: depth, number, references."""
+    import yaml
+
+    depth = 0
+    for i, event in enumerate(events):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise ArgumentError(f"{path}: settings have no references (*name) to other places of the file")
+        if depth > _MOST_DEPTH:
+            raise ArgumentError(f"{path} has more than {_MOST_DEPTH} lists and mappings in each other")
+        if i > _MOST_EVENTS:
+            raise ArgumentError(f"{path} has more than {_MOST_EVENTS:,} names and values; settings are some 50")
 
 
 def _as_meant(name: str, value: Any) -> Any:
@@ -398,4 +428,6 @@ def _message(error: ValidationError, where: Mapping[str, str]) -> str:
     expected = first["msg"].removeprefix("Input should be ")
     if len(first["loc"]) > 1 and first["type"] != "literal_error" and "valid" not in expected:
         expected = f"{expected} ({kinds()[name]})"
-    return f"{where.get(name, '')}{name} should be {expected}; received {first['input']!r}"
+    received = repr(first["input"])
+    received = received if len(received) <= _LONGEST_SHOWN else f"{received[:_LONGEST_SHOWN]} …"
+    return f"{where.get(name, '')}{name} should be {expected}; received {received}"

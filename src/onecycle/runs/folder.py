@@ -21,10 +21,11 @@ runs/
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -32,8 +33,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from onecycle.errors import ArgumentError, DataError, DiskFullError, OnecycleWarning, OutputError, warn
-from onecycle.files import plain_json, write_whole
-from onecycle.settings import MANIFEST, MODEL, RUN_CONFIG, RUN_MODEL
+from onecycle.files import beside, plain_json, write_whole
+from onecycle.foreign import Refused, csv_records, inside, read_plain, strict_json
+from onecycle.settings import MANIFEST, MODEL, RUN_CONFIG, RUN_MODEL, SAVED
+from onecycle.text import safe_text
 
 RUNS = "runs"
 """Folder of the runs in the working directory, unless another is named."""
@@ -41,20 +44,75 @@ RUNS = "runs"
 LATEST = "latest"
 """Name that stands for the newest run, or, where a model is needed, for the newest finished one."""
 
+MOST_BYTES = 2**30
+"""Of a file of a run that is read whole: a split of three million pictures has a tenth of it."""
+
+_LONGEST_POINTER = 4096
+
 
 class _Inside:
-    """The path of a file inside a run's folder."""
+    """The path of a file inside a run's folder, from which no link leads out; see ``RunFolder.inside``."""
 
-    def __init__(self, name: str | Path) -> None:
-        self.name = name
+    def __init__(self, name: str | Path, *endings: str) -> None:
+        self.name, self.endings = name, endings  # of the files, where the path is what their names have in common
 
     def __get__(self, run: RunFolder, owner: type | None = None) -> Path:
-        return run.path / self.name
+        for ending in self.endings:
+            run.inside(f"{self.name}{ending}")
+        return run.inside(self.name)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A row of one of a run's CSV files."""
+
+    path: Path  # of the file
+    line: int  # of the row, for messages
+    values: Mapping[str, str]  # by the names of the columns
+
+    def number(self, name: str, *, low: float = -math.inf, high: float = math.inf, diverged: bool = False) -> float:
+        """Return a cell as a number; NaN and infinities only with ``diverged``.
+
+        Raises:
+            DataError: another cell; file, line and column are named.
+        """
+        try:
+            number = float(self.values[name])
+        except ValueError:
+            raise self._other(name, "a number") from None
+        if not (diverged or (math.isfinite(number) and low <= number <= high)):
+            raise self._other(name, f"a number from {low:g} to {high:g}" if high < math.inf else "a finite number")
+        return number
+
+    def number_or_none(self, name: str) -> float | None:
+        """Return a cell as a number, NaN and infinities among them; None where it is empty."""
+        return self.number(name, diverged=True) if self.values[name] else None
+
+    def count(self, name: str) -> int:
+        """Return a cell as a whole number from 0."""
+        cell = self.values[name]
+        if not re.fullmatch(r"[0-9]{1,15}", cell):
+            raise self._other(name, "a whole number")
+        return int(cell)
+
+    def _other(self, name: str, expected: str) -> DataError:
+        received = safe_text(self.values[name])[:60]
+        return DataError(
+            f"{self.path}, line {self.line}, column {name}: expected {expected}; received {received!r}. "
+            "Copy the run again"
+        )
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder; the attributes are paths, whether or not the files are there yet."""
+    """One run's folder; the attributes are paths, whether or not the files are there yet.
+
+    Anybody may have made the folder: each of its files is read and written by these attributes and methods, which
+    follow no link out of it.
+
+    Raises:
+        DataError: a file is a link that leads out of the folder.
+    """
 
     path: Path
 
@@ -74,8 +132,9 @@ class RunFolder:
     predictions = _Inside("predictions.parquet")  # probabilities of the validation pictures, see ``Predictions``
     metrics = _Inside("metrics.json")  # scores with their intervals and baselines
     report = _Inside("report.html")  # the report to pass on
-    model_stem = _Inside(RUN_MODEL)  # the model's path without suffix, as ``Learner.save`` takes it
+    model_stem = _Inside(RUN_MODEL, *SAVED)  # the model's path without suffix, as ``Learner.save`` takes it
     checkpoints = _Inside("checkpoints")  # folder of the weights that are saved while training runs
+    evaluations = _Inside("evaluations")  # folder of what ``onecycle evaluate`` found
     log = _Inside("log.txt")  # what was shown, without control characters
 
     @classmethod
@@ -161,22 +220,71 @@ class RunFolder:
         """Whether it has the model that its training ends with."""
         return self.config.is_file() and self.model_stem.with_suffix(".safetensors").is_file()
 
-    def read_json(self, path: Path) -> dict[str, Any]:
-        """Read one of the run's JSON files.
+    def inside(self, name: str | Path) -> Path:
+        """Return the path of a file of the run, whether or not it is there.
+
+        Args:
+            name: of the file below the run's folder, or its path.
 
         Raises:
-            DataError: it is missing, or damaged.
+            DataError: a link leads out of the folder.
+        """
+        name = Path(name)
+        try:
+            return inside(self.path, name.relative_to(self.path) if name.is_relative_to(self.path) else name)
+        except Refused as error:
+            raise DataError(str(error)) from None
+
+    def read(self, path: Path, most: int = MOST_BYTES) -> bytes:
+        """Read one of the run's files.
+
+        Args:
+            path: of the file.
+            most: bytes that it may have.
+
+        Raises:
+            DataError: it is missing, larger, or none that can be read.
         """
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            return read_plain(self.inside(path), most)
         except FileNotFoundError:
             again = f"Go on with `onecycle train --resume {self.path}`"
             raise DataError(f"{self.path} has no {path.name}: the run ended before it was written. {again}") from None
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path} cannot be read ({error}); copy the run again") from error
-        if not isinstance(value, dict):
-            raise DataError(f"{path} holds {type(value).__name__} where an object is expected")
-        return value
+        except Refused as error:
+            raise DataError(f"{error}; copy the run again") from None
+        except OSError as error:
+            raise DataError(f"{path} cannot be read ({error.strerror}); copy the run again") from error
+
+    def read_json(self, path: Path) -> dict[str, Any]:
+        """Read one of the run's JSON files; of those that onecycle writes, each value is checked.
+
+        Raises:
+            DataError: it is missing or damaged; the message names the place.
+        """
+        from onecycle.runs.contents import checked
+
+        try:
+            value = strict_json(self.read(path), str(path))
+        except Refused as error:
+            raise DataError(f"{error}; copy the run again") from None
+        return checked(value, path)
+
+    def read_table(self, path: Path, needed: Collection[str]) -> list[dict[str, str]]:
+        """Read one of the run's CSV files, each row by the names of its columns; nothing where it is not there.
+
+        Args:
+            path: of the file.
+            needed: columns that it has, perhaps among others.
+
+        Raises:
+            DataError: a damaged table; the message names the line.
+        """
+        if not os.path.lexists(path):
+            return []
+        try:
+            return csv_records(self.read(path), str(path), needed)
+        except Refused as error:
+            raise DataError(f"{error}; copy the run again") from None
 
     def write_json(self, path: Path, value: Mapping[str, Any]) -> None:
         """Write one of the run's JSON files, whole; numbers that JSON has not become null."""
@@ -184,7 +292,7 @@ class RunFolder:
 
     def write_text(self, path: Path, text: str) -> None:
         """Write a file of the run, whole, in UTF-8."""
-        write_whole(path, text.encode("utf-8", errors="surrogateescape"))
+        write_whole(self.inside(path), text.encode("utf-8", errors="surrogateescape"))
 
 
 def write_output(path: Path, data: bytes) -> Path:
@@ -227,22 +335,32 @@ def point_latest(base: Path, name: str) -> None:
     link = base / LATEST
     if link.is_dir() and not link.is_symlink():
         return  # somebody's own folder: it stays
-    beside = base / f".{LATEST}.{os.getpid()}.tmp"
-    beside.unlink(missing_ok=True)
+    new = beside(link)
     try:
-        beside.symlink_to(name, target_is_directory=True)
-        beside.replace(link)
+        new.symlink_to(name, target_is_directory=True)
+        new.replace(link)
     except (OSError, NotImplementedError):
-        beside.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
         write_whole(link, f"{name}\n".encode())
 
 
 def _followed(path: Path) -> Path | None:
-    """Return the folder that ``path`` is or points to, None if there is none."""
+    """Return the folder that ``path`` is or points to, None if there is none.
+
+    Raises:
+        DataError: ``latest`` leads elsewhere than to a run beside it.
+    """
     if path.is_dir():
-        return path.parent / path.readlink() if path.is_symlink() else path
+        target = path.parent / path.readlink() if path.is_symlink() else path
+        if path.name == LATEST and target.resolve().parent != path.parent.resolve():
+            raise DataError(f"{path} leads to {target}, which does not lie beside it; name the run itself")
+        return target
     if path.name == LATEST and path.is_file():
-        target = path.parent / folder_name(path.read_text(encoding="utf-8", errors="replace").strip())
+        try:
+            name = read_plain(path, _LONGEST_POINTER).decode("utf-8", "replace").strip()
+        except Refused as error:
+            raise DataError(str(error)) from None
+        target = path.parent / folder_name(name)
         return target if target.is_dir() else None
     return None
 

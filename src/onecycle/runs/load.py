@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import DataError
 from onecycle.learner.learner import Learner
+from onecycle.model.budget import network_of
+from onecycle.model.manifests import check_saved
 from onecycle.runs.build import layout_of, make_bunch, make_learner, split_of
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import run_predictions
 from onecycle.runs.split import valid_names
+from onecycle.settings import SAVED
 from onecycle.text import shown
 from onecycle.train.checkpoint import read_manifest
 
@@ -36,11 +39,16 @@ def load_learner(run: RunFolder, *, bunch: ImageDataBunch, stem: Path | None = N
         ArgumentError: the run's config.yaml cannot be used.
     """
     config = RunConfig.read(run.config)
-    stem = (run.model_stem if stem is None else stem).resolve()
+    stem = run.model_stem if stem is None else stem
+    if stem.is_relative_to(run.path):
+        for ending in SAVED:
+            run.inside(f"{stem}{ending}")
     manifest = read_manifest(stem)
-    head = (manifest.get("network") or {"head": {}})["head"]
-    learn = make_learner(config, bunch, run.path, pretrained=False, head=head)
-    stats = manifest["stats"]
+    check_saved(manifest, stem, to_predict=True)
+    head = (manifest.get("network") or {}).get("head", {})
+    with network_of(Path(f"{stem}.safetensors")):
+        learn = make_learner(config, bunch, run.path, pretrained=False, head=head)
+    stem, stats = stem.resolve(), manifest["stats"]
     if stats is not None:
         learn.stats = bunch.backbone_stats = (tuple(stats[0]), tuple(stats[1]))
     learn.load(stem, with_opt=False)

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onecycle.errors import DataError
+from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.decisions import Decisions
 from onecycle.evaluation.predictions import Predictions
 from onecycle.files import parquet_bytes, text_name, write_whole
+from onecycle.foreign import Refused, fitted, strict_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     from onecycle.runs.folder import RunFolder
 
 _KEY = b"onecycle"
 _FORMAT, _VERSION = "onecycle-predictions", 1
 _RAW, _SHOWN, _HELD_OUT = "p ", "calibrated ", "held out"
+_ROUNDING = 1e-5  # of probabilities in float32
+
+MOST_BYTES, TIMES_THE_FILE = 2**28, 200
+"""What a table may take in memory: so much, and so many times its file (probabilities that are all 0 pack well)."""
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
@@ -49,9 +56,15 @@ def read_predictions(path: Path) -> Predictions:
             f"`onecycle train --resume {path.parent}`"
         )
     try:
-        table = pq.read_table(path)
-        return _from_table(table, _header(table, path))
-    except (pa.ArrowException, KeyError, ValueError) as error:
+        with pq.ParquetFile(path) as file:
+            _check_size(file.metadata, path)
+            header = _header(file.schema_arrow, path)
+            _check_columns(file.schema_arrow, header, path)
+            table = file.read()
+        return _from_table(table, header, path)
+    except Refused as error:
+        raise DataError(f"{error}; copy the run again, or train again") from None
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DataError(f"{path} is damaged or no table of predictions ({error}); copy it again") from error
 
 
@@ -64,15 +77,18 @@ def run_predictions(run: RunFolder) -> Predictions:
     if predictions.train_counts is not None or not run.metrics.exists():
         return predictions
     counts, n_train = training_counts(run, predictions.classes)
-    decisions = Decisions.from_dict(run.read_json(run.metrics))
+    try:
+        decisions = Decisions.from_dict(run.read_json(run.metrics), len(predictions.classes))
+    except ArgumentError as error:
+        raise DataError(f"{run.metrics}: {error}; copy the run again, or train again") from error
     return replace(predictions, train_counts=counts, n_train=n_train, decisions=decisions)
 
 
 def training_counts(run: RunFolder, classes: Sequence[str]) -> tuple[np.ndarray, int]:
     """Return how many training pictures of a run have each class, int64 ``(C,)``, and how many there are."""
     metrics = run.read_json(run.metrics)
-    n_train, shares = int(metrics.get("n_train", 0)), metrics.get("training_shares", {})
-    return np.array([round(n_train * float(shares.get(c, 0.0))) for c in classes], dtype=np.int64), n_train
+    n_train, shares = metrics.get("n_train", 0), metrics.get("training_shares", {})
+    return np.array([round(n_train * shares.get(c, 0.0)) for c in classes], dtype=np.int64), n_train
 
 
 def _as_table(p: Predictions) -> pa.Table:
@@ -119,15 +135,24 @@ def _label_names(p: Predictions, labels: np.ndarray) -> pa.Array:
     return pa.array([list(p.names_of(row)) for row in labels], pa.list_(pa.string()))
 
 
-def _from_table(table: pa.Table, header: dict[str, Any]) -> Predictions:
-    classes, is_multi = tuple(str(c) for c in header["classes"]), bool(header["is_multi"])
-    counts = header.get("train_counts")
+def _from_table(table: pa.Table, header: dict[str, Any], path: Path) -> Predictions:
+    classes, is_multi = tuple(header["classes"]), header["is_multi"]
+    counts = header["train_counts"]
+
+    for column in table.column_names:
+        if table.column(column).null_count:
+            raise Refused(f"{path}, column {column}: expected a value in each row")
 
     def numbers(name: str, dtype: type) -> np.ndarray:
         return np.array(table.column(name).to_numpy(), dtype=dtype)  # a copy, which can be written to
 
     def matrix(prefix: str) -> np.ndarray:
         columns = [numbers(f"{prefix}{name}", np.float32) for name in classes]
+        for name, column in zip(classes, columns, strict=True):
+            odd = np.flatnonzero(~((column >= 0) & (column <= 1 + _ROUNDING)))
+            if len(odd):
+                where = f"{path}, column {prefix}{name}, row {odd[0] + 1}"
+                raise Refused(f"{where}: expected a probability; received {column[odd[0]]}")
         return np.stack(columns, axis=1) if columns else np.zeros((len(table), 0), dtype=np.float32)
 
     def labels(name: str) -> np.ndarray:
@@ -145,22 +170,56 @@ def _from_table(table: pa.Table, header: dict[str, Any]) -> Predictions:
         groups=numbers("group", np.int64) if "group" in table.column_names else None,
         decided=labels("predicted"),
         held_out=labels(_HELD_OUT) if _HELD_OUT in table.column_names else None,
-        decisions=Decisions.from_dict(header),
+        decisions=Decisions.from_dict(header, len(classes)),
         train_counts=None if counts is None else np.array(counts, dtype=np.int64),
-        n_train=int(header.get("n_train", 0)),
-        picked_of=int(header.get("picked_of", 1)),
-        picked=str(header.get("picked", "epoch")),
+        n_train=header["n_train"],
+        picked_of=header["picked_of"],
+        picked=header["picked"],
     )
 
 
-def _header(table: pa.Table, path: Path) -> dict[str, Any]:
+def _check_size(about: pq.FileMetaData, path: Path) -> None:
+    """Refuse a table that takes more memory than its file justifies: one value can stand for a million cells."""
+    cells, unpacked = about.num_rows * about.num_columns, 0
+    for i in range(about.num_row_groups):
+        unpacked += about.row_group(i).total_byte_size
+    size = path.stat().st_size
+    if 8 * cells > MOST_BYTES + TIMES_THE_FILE * size or unpacked > MOST_BYTES + TIMES_THE_FILE * size:
+        raise Refused(
+            f"{path} says that it has {about.num_rows:,} rows of {about.num_columns:,} columns, more than its "
+            f"{size:,} bytes justify"
+        )
+
+
+def _header(schema: pa.Schema, path: Path) -> dict[str, Any]:
     """Return what the table says of itself."""
-    header = json.loads((table.schema.metadata or {}).get(_KEY, b"{}"))
-    if header.get("format") != _FORMAT:
+    from onecycle.runs.contents import PredictionsHeader
+
+    raw, where = (schema.metadata or {}).get(_KEY), f"{path}, header"
+    header = {} if raw is None else strict_json(raw, where)
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise DataError(f"{path} is a table, but not one of predictions that onecycle wrote")
-    if header["version"] > _VERSION:
+    if isinstance(header.get("version"), int) and header["version"] > _VERSION:
         raise DataError(f"{path} was written by a newer onecycle (version {header['version']}); update onecycle")
-    return dict(header)
+    fitted(PredictionsHeader, header, where)
+    return {"train_counts": None, "n_train": 0, "picked_of": 1, "picked": "epoch", **header}
+
+
+def _check_columns(schema: pa.Schema, header: Mapping[str, Any], path: Path) -> None:
+    """Refuse columns that are missing or have another type than ``write_predictions`` gives them."""
+    import pyarrow as pa
+
+    labels = pa.list_(pa.string()) if header["is_multi"] else pa.string()
+    shown = [_SHOWN] if header["calibrated"] else []
+    types = {"file": pa.string(), "row": pa.int64(), "truth": labels, "predicted": labels, "loss": pa.float32()}
+    types |= {f"{prefix}{name}": pa.float32() for prefix in (_RAW, *shown) for name in header["classes"]}
+    there = Counter(schema.names)
+    types |= {name: kind for name, kind in (("group", pa.int64()), (_HELD_OUT, labels)) if name in there}
+    for name, kind in types.items():
+        if there[name] != 1:
+            raise Refused(f"{path}, column {name}: expected once, is there {there[name]} times")
+        if not schema.field(name).type.equals(kind):
+            raise Refused(f"{path}, column {name}: expected {kind}, received {schema.field(name).type}")
 
 
 def _encoded(cells: Sequence[Any], classes: Sequence[str], *, is_multi: bool) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
@@ -16,6 +14,8 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.splits import Split
 from onecycle.errors import DataError, DataWarning, warn
 from onecycle.files import csv_text, text_name
+from onecycle.foreign import Refused, csv_records, read_plain
+from onecycle.runs.folder import MOST_BYTES
 from onecycle.text import plural, shown
 
 Side = Literal["train", "valid", "left out"]
@@ -41,13 +41,16 @@ def read_split(table: Path) -> list[tuple[str, Side]]:
         DataError: no such table, or a damaged one.
     """
     try:
-        rows = list(csv.reader(io.StringIO(table.read_text(encoding="utf-8"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"the split {table} cannot be read: {error}") from error
-    bad = next((i for i, row in enumerate(rows[1:], 2) if len(row) != 2 or row[1] not in get_args(Side)), None)
-    if rows[:1] != [["file", "part"]] or bad is not None:
-        raise DataError(f"{table}, line {bad or 1}: expected a file and train, valid or left out")
-    return [(file, side) for file, side in rows[1:]]  # type: ignore[misc]
+        records = csv_records(read_plain(table, MOST_BYTES), str(table), ("file", "part"))
+    except OSError as error:
+        raise DataError(f"the split {table} cannot be read: {error.strerror}") from error
+    except Refused as error:
+        raise DataError(f"{error}; copy the run again") from None
+    rows = [(cells["file"], cells["part"]) for cells in records]
+    bad = next((i for i, (_, side) in enumerate(rows, 2) if side not in get_args(Side)), None)
+    if bad is not None:
+        raise DataError(f"{table}, line {bad}, column part: expected train, valid or left out")
+    return [(file, side) for file, side in rows]  # type: ignore[misc]
 
 
 def split_like(paths: Sequence[str], root: Path, table: Path) -> Split:

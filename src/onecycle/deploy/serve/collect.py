@@ -21,13 +21,16 @@ import PIL.Image
 from onecycle.deploy.serve.limits import Refused
 from onecycle.deploy.serve.pictures import formats
 from onecycle.errors import ArgumentError, DiskFullError
-from onecycle.files import csv_records, csv_text, remove, write_whole
+from onecycle.files import csv_text, remove, unescaped_cell, write_whole
+from onecycle.foreign import Refused as BadFile
+from onecycle.foreign import csv_records, inside, read_plain
 from onecycle.settings import CORRECTIONS
 
 LABELS, PICTURES = "labels.csv", "pictures"
 COLUMNS = ("file", "tag", "given", "suggested", "score", "new_label")
 """Those of the table of label issues; that module loads pandas, and a test holds the two equal."""
 
+_MOST_BYTES = 2**28  # of a table
 _SUFFIXES = {"JPEG2000": ".jp2", "TIFF": ".tif", "JPEG": ".jpg", "MPO": ".jpg"}
 
 
@@ -91,7 +94,7 @@ class Collection:
         tables = [self.folder / name for name in (LABELS, CORRECTIONS)]
         holds = [*self.folder.iterdir(), *(self.folder / PICTURES).glob("*")] if self.folder.exists() else []
         if any(t.exists() for t in tables):
-            if not all(t.exists() for t in tables) or _head(tables[1]) != COLUMNS:
+            if not all(t.is_file() for t in tables) or _head(tables[1]) != COLUMNS:
                 raise ArgumentError(f"{self.folder} holds other tables; name a new folder with --collect")
         elif [p for p in holds if p != self.folder / PICTURES]:
             raise ArgumentError(f"{self.folder} holds other files; name a new folder with --collect")
@@ -103,8 +106,8 @@ class Collection:
         else:
             labels, head = [(name, *said) for name, (said, _) in self._rows.items()], ("file", "label")
         changes = [change for name, (said, right) in self._rows.items() for change in self._changes(name, said, right)]
-        for file, rows in ((CORRECTIONS, [COLUMNS, *changes]), (LABELS, [head, *labels])):
-            write_whole(self.folder / file, csv_text(rows).encode())
+        write_whole(self.folder / CORRECTIONS, csv_text([COLUMNS, *changes], raw=False).encode())  # for spreadsheets
+        write_whole(self.folder / LABELS, csv_text([head, *labels]).encode())  # a data set's own table
 
     def _changes(self, name: str, said: frozenset[str], right: frozenset[str]) -> list[tuple[str, ...]]:
         """Return the rows of the table of corrections for one picture."""
@@ -118,13 +121,14 @@ class Collection:
     def _read(self) -> dict[str, tuple[frozenset[str], frozenset[str]]]:
         rows: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
         columns = self._classes if self._is_multi else ("label",)
-        for row in csv_records(self.folder / LABELS):
+        for row in self._records(LABELS):
             name = row.pop("file", "")
             said = frozenset(c for c, value in row.items() if value == "1") if self._is_multi else {*row.values()}
             if tuple(row) != columns or not said <= {*self._classes}:
                 raise ArgumentError(f"{self.folder} was collected with another model; name a new folder with --collect")
             rows[name] = frozenset(said), frozenset(said)
-        for row in csv_records(self.folder / CORRECTIONS):
+        for cells in self._records(CORRECTIONS, COLUMNS):
+            row = {name: unescaped_cell(cell) for name, cell in cells.items()}
             if row["file"] not in rows:  # the server ended between the two tables: it had not said that it was kept
                 continue
             said, right = rows[row["file"]]
@@ -132,6 +136,13 @@ class Collection:
             changed = (right | one if row["new_label"] == "yes" else right - one) if self._is_multi else one
             rows[row["file"]] = said, changed
         return rows
+
+    def _records(self, name: str, needed: Sequence[str] = ()) -> list[dict[str, str]]:
+        try:
+            table = inside(self.folder, name)
+            return csv_records(read_plain(table, _MOST_BYTES), str(table), needed) if table.exists() else []
+        except BadFile as error:
+            raise ArgumentError(f"{error}; name a new folder with --collect") from None
 
 
 def _head(table: Path) -> tuple[str, ...]:

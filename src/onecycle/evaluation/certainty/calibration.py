@@ -81,11 +81,13 @@ class Calibration:
         try:
             kind, n = saved["kind"], int(saved["n"])
             slope, bias = (tuple(float(v) for v in saved[key]) for key in ("slope", "bias"))
-        except (KeyError, TypeError, ValueError) as err:
-            raise ArgumentError(f"a saved calibration has kind, slope, bias and n; received {saved}") from err
+        except (KeyError, TypeError, ValueError, OverflowError) as err:
+            raise ArgumentError(
+                f"a saved calibration has kind, slope, bias and n; received {str(saved)[:200]}"
+            ) from err
         fits = kind in ("temperature", "platt") and len(slope) == len(bias) and min(slope, default=0) > 0
         if not (fits and all(map(math.isfinite, slope + bias))):
-            raise ArgumentError(f"a saved calibration has slopes > 0 and as many biases; received {saved}")
+            raise ArgumentError(f"a saved calibration has slopes > 0 and as many biases; received {str(saved)[:200]}")
         return cls(kind, slope, bias, n)
 
     def __str__(self) -> str:

@@ -52,6 +52,8 @@ class Measure:
         Raises:
             ArgumentError: another name, or a precision that is no share.
         """
+        if not isinstance(name, str):
+            raise ArgumentError(f"decisions are made for {MEASURES}; received {name!r}")
         word, _, share = name.strip().lower().partition("=")
         if word in ("f1", "f2", "exact") and not share:
             return cls(word, beta=2.0 if word == "f2" else 1.0)
@@ -98,6 +100,10 @@ F2 = Measure.named("f2")
 # -- by how probable each set of tags is ----------------------------------------------------------------------
 
 
+MOST_CELLS = 10**8
+"""Known sets times tags of a saved model."""
+
+
 @dataclass(frozen=True, eq=False)
 class KnownSets:
     """The K sets of tags that training has: p(S) ∝ exp(Σ z of its tags + o(S)) with scores z of a picture's C tags."""
@@ -121,18 +127,32 @@ class KnownSets:
         return {"n_tags": self.sets.shape[1], "sets": of_sets, "offsets": self.offsets.tolist(), "unseen": self.unseen}
 
     @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
+    def from_dict(cls, saved: Mapping[str, Any], n_tags: int) -> Self:
         """Read what ``to_dict`` wrote.
+
+        Args:
+            saved: that was read.
+            n_tags: that the sets must be of.
 
         Raises:
             ArgumentError: entries that are missing or do not fit.
         """
         try:
-            sets = np.zeros((len(saved["sets"]), int(saved["n_tags"])), dtype=bool)
+            if saved["n_tags"] != n_tags:
+                raise ValueError(f"sets of {n_tags} tags, not of {saved['n_tags']}")
+            if len(saved["sets"]) * n_tags > MOST_CELLS:
+                raise ValueError(f"at most {MOST_CELLS:,} sets times tags, not {len(saved['sets']):,} times {n_tags:,}")
+            sets, unseen = np.zeros((len(saved["sets"]), n_tags), dtype=bool), float(saved["unseen"])
             for row, places in zip(sets, saved["sets"], strict=True):
-                row[np.array(places, dtype=np.int64)] = True
-            return cls(sets, np.array(saved["offsets"], dtype=np.float64), float(saved["unseen"]))
-        except (IndexError, KeyError, TypeError, ValueError) as err:
+                at = np.array(places, dtype=np.int64)
+                if (at < 0).any():
+                    raise IndexError("places from 0")
+                row[at] = True
+            offsets = np.array(saved["offsets"], dtype=np.float64)
+            if not (np.isfinite(offsets).all() and 0 <= unseen < 1):
+                raise ValueError("finite offsets, and a share of unseen sets below 1")
+            return cls(sets, offsets, unseen)
+        except (IndexError, KeyError, TypeError, ValueError, OverflowError) as err:
             raise ArgumentError(f"saved sets of tags have n_tags, sets, offsets and unseen ({err!r})") from err
 
     def probs(self, marginals: np.ndarray) -> np.ndarray:
@@ -352,17 +372,24 @@ class Decisions:
         }
 
     @classmethod
-    def from_dict(cls, saved: Mapping[str, Any]) -> Self:
+    def from_dict(cls, saved: Mapping[str, Any], n_tags: int) -> Self:
         """Read what ``to_dict`` wrote, or an older onecycle without measure and sets.
+
+        Args:
+            saved: that was read.
+            n_tags: that it must be for.
 
         Raises:
             ArgumentError: entries that do not fit.
         """
         measure, chosen, sets = (saved.get(name) for name in ("measure", "thresholds", "sets"))
+        thresholds = None if chosen is None else TagThresholds.from_dict(chosen)
+        if thresholds is not None and len(thresholds.values) != n_tags:
+            raise ArgumentError(f"saved thresholds are for {len(thresholds.values)} tags, and there are {n_tags}")
         return cls(
             measure=None if measure is None else Measure.named(measure),
-            thresholds=None if chosen is None else TagThresholds.from_dict(chosen),
-            sets=None if sets is None else KnownSets.from_dict(sets),
+            thresholds=thresholds,
+            sets=None if sets is None else KnownSets.from_dict(sets, n_tags),
         )
 
 

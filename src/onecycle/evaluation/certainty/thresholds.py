@@ -126,12 +126,12 @@ class TagThresholds:
             values = tuple(float(v) for v in saved["values"])
             groups = tuple(tuple(int(i) for i in group) for group in saved["exactly_one"])
             thresholds = cls(values, str(saved["goal"]), int(saved["n"]), groups, str(saved.get("rule", "")))
-        except (KeyError, TypeError, ValueError) as err:
+        except (KeyError, TypeError, ValueError, OverflowError) as err:
             wanted = "values, goal, n and exactly_one"
-            raise ArgumentError(f"saved thresholds have {wanted}; received {saved}") from err
+            raise ArgumentError(f"saved thresholds have {wanted}; received {str(saved)[:200]}") from err
         check_groups(groups, len(values))
         if not values or not all(0 <= v <= 1 for v in values):
-            raise ArgumentError(f"saved thresholds lie in [0, 1]; received {values}")
+            raise ArgumentError(f"saved thresholds lie in [0, 1]; received {str(values)[:200]}")
         return thresholds
 
 

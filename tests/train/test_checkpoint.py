@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from train_toys import ToyLoader, toy_model, toy_trainer
@@ -284,7 +284,7 @@ def test_a_full_disk_is_the_system_s_error_with_the_file(tmp_path, monkeypatch):
     model = toy_model()
     whole = save_checkpoint(stem, model=model, manifest={}).read_bytes()
     monkeypatch.setattr(module, "save_file", full)
-    with pytest.raises(DiskFullError, match="the disk is full: it needs 404 bytes and") as caught:
+    with pytest.raises(DiskFullError, match=r"the disk is full \(it needs 404 bytes, and") as caught:
         save_checkpoint(stem, model=model, manifest={})
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(stem) + ".safetensors")
     assert [p.name for p in stem.parent.iterdir()] == ["best.safetensors"]
@@ -292,3 +292,125 @@ def test_a_full_disk_is_the_system_s_error_with_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "save_file", lambda *_, **__: (_ for _ in ()).throw(SafetensorError("odd")))
     with pytest.raises(SafetensorError, match="odd"):
         save_checkpoint(stem, model=model, manifest={})
+
+
+# --- damage -----------------------------------------------------------------------------------------
+
+
+def with_header(path, change):
+    """Write a checkpoint's file again with another header, as a text editor for such files would."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = json.loads(file.metadata()["header"])
+    change(header)
+    save_file(tensors, path, metadata={"header": json.dumps(header)})
+
+
+def reverse_classes(header):
+    header["manifest"]["classes"].reverse()
+
+
+def swap_optimizer(header):
+    header["optimizer"]["groups" if "groups" in header["optimizer"] else next(iter(header["optimizer"]))] = []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        reverse_classes,
+        swap_optimizer,
+        lambda header: header["aliases"].update({"model.0.0.weight": "model.1.1.weight"}),
+        lambda header: header.pop("header_digest"),
+        lambda header: header.pop("manifest"),
+        lambda header: header.update(version=0),
+        lambda header: header.update(version="2"),
+        lambda header: header.update(digest=3),
+        lambda header: header.update(more=1),
+    ],
+)
+def test_a_header_that_was_changed_is_refused_without_the_json_beside_it(tmp_path, change):
+    trainer = trained()
+    path = save(trainer, tmp_path / "a")
+    path.with_suffix(".json").unlink()
+    with_header(path, change)
+    unchanged(trainer.model, lambda: load_checkpoint(tmp_path / "a", model=trainer.model), "is damaged or cut short")
+    with pytest.raises(CheckpointError, match="is damaged or cut short"):
+        read_manifest(tmp_path / "a")
+
+
+def test_a_file_of_version_1_still_loads(tmp_path):
+    trainer = trained()
+    path = save(trainer, tmp_path / "a")
+
+    def older(header):
+        header["version"] = 1
+        del header["header_digest"]
+
+    with_header(path, older)
+    words = json.loads(path.with_suffix(".json").read_text())
+    del words["header_digest"]
+    path.with_suffix(".json").write_text(json.dumps(words | {"version": 1}))
+    other = toy_trainer(toy_model(seed=9))
+    report = load_checkpoint(tmp_path / "a", model=other.model, optimizer=other.ensure_optimizer())
+    assert (report.manifest, report.opt_loaded) == (MANIFEST, True)
+    with_header(path, lambda header: header["aliases"].update({"model.x": "model.none"}))
+    unchanged(other.model, lambda: load_checkpoint(tmp_path / "a", model=other.model), "is damaged")
+
+
+@pytest.fixture(scope="module")
+def other():
+    return toy_trainer(toy_model(seed=9))
+
+
+def state_of(stem, other):
+    """Return all that a checkpoint gives, as values that can be compared."""
+    report = load_checkpoint(stem, model=other.model, optimizer=other.ensure_optimizer())
+    tensors, header = other.optimizer.state({p: n for n, p in other.model.named_parameters()})
+    plain = {n: t.tolist() for n, t in [*other.model.state_dict().items(), *tensors.items()]}
+    return plain, header, report.manifest
+
+
+def test_every_flipped_bit_is_refused_or_without_effect(tmp_path, other):
+    """One bit of every 13th byte of the header, and of 40 bytes of the rest."""
+    path = save(trained(), tmp_path / "a")
+    path.with_suffix(".json").unlink()
+    whole, right = path.read_bytes(), state_of(tmp_path / "a", other)
+    header_end = 8 + int.from_bytes(whole[:8], "little")
+    rng = np.random.default_rng(0)
+    places = [*range(0, header_end, 13), *rng.integers(header_end, len(whole), 40)]
+    refused = 0
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            state = state_of(tmp_path / "a", other)
+        except CheckpointError:
+            refused += 1
+        else:
+            assert state == right, f"byte {place}"
+    assert refused >= 0.9 * len(places)
+
+
+def test_every_cut_is_refused(tmp_path, other):
+    path = save(trained(), tmp_path / "a")
+    path.with_suffix(".json").unlink()
+    whole = path.read_bytes()
+    for percent in range(0, 100, 4):
+        path.write_bytes(whole[: len(whole) * percent // 100])
+        with pytest.raises(CheckpointError):
+            state_of(tmp_path / "a", other)
+
+
+def test_a_flipped_bit_of_the_json_beside_is_refused_or_without_effect(tmp_path, other):
+    path = save(trained(), tmp_path / "a")
+    beside, right = path.with_suffix(".json"), state_of(tmp_path / "a", other)
+    whole = beside.read_bytes()
+    for place in range(0, len(whole), 5):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        beside.write_bytes(damaged)
+        try:
+            assert state_of(tmp_path / "a", other) == right, f"byte {place}"
+        except CheckpointError:
+            continue

@@ -40,7 +40,7 @@ from onecycle.deploy.unlike import MOST_TRAINING, FeatureDistance, distance_of, 
 from onecycle.deploy.verify import Verification, made_pictures, only_pillow, verify
 from onecycle.deploy.weights.check import AskedWeights, Weights, WeightsCheck, store_in_fewer_bits
 from onecycle.errors import ArgumentError
-from onecycle.files import sync_folder, write_part, write_whole, writing
+from onecycle.files import sync_folder, sync_parts, write_part, write_whole, writing
 from onecycle.settings import MANIFEST, MODEL
 from onecycle.text import by_place
 
@@ -131,6 +131,7 @@ def export_bundle(
             distance = distance_of(predictor, spread(training, MOST_TRAINING), files)
         verification, check = _write(predictor, new, files, card, distance, asked, examples=examples)
         zipped = _zipped(new) if archive else None
+        sync_parts()
         if folder.exists():
             folder.rename(Path(unfinished) / "replaced")
         new.rename(folder)

@@ -1,8 +1,9 @@
 """Saved weights and optimizer state: one safetensors file that says what it is, and the same words as JSON beside it.
 
-``<stem>.safetensors`` holds everything: tensors, and a manifest and a SHA-256 of the tensors in its header.
-``<stem>.json`` repeats manifest and digest for people and tools; it is checked when it is there and never needed. The
-old ``.json`` is removed before the weights are replaced, so a crash between the two leaves a checkpoint that loads.
+``<stem>.safetensors`` holds everything: tensors, and in its header a manifest, a SHA-256 of the tensors and one of all
+else in the header, so that damage anywhere is seen. ``<stem>.json`` repeats manifest and digests for people and tools;
+it is checked when it is there and never needed. The old ``.json`` is removed before the weights are replaced, so a
+crash between the two leaves a checkpoint that loads.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from onecycle.train.optimizer import Optimizer
 
 FORMAT = "onecycle-checkpoint"
-VERSION = 1
+VERSION = 2  # 1 had no digest of the header
+_UNSEALED = 1
 _MODEL, _OPT = "model.", "optimizer."
 
 
@@ -81,6 +83,8 @@ def save_checkpoint(
     summary = {"format": FORMAT, "version": VERSION, "digest": digest(tensors), "manifest": dict(manifest)}
     try:
         text = json.dumps({**summary, "aliases": aliases, "optimizer": opt_header}, ensure_ascii=False, allow_nan=False)
+        sealed = _sealed(json.loads(text))
+        text = json.dumps(sealed, ensure_ascii=False)
     except (TypeError, ValueError) as err:
         raise CheckpointError(
             f"the manifest holds something that JSON cannot ({err}); use strings, finite numbers, lists and dicts"
@@ -89,7 +93,8 @@ def save_checkpoint(
         path.parent.mkdir(parents=True, exist_ok=True)
     beside.unlink(missing_ok=True)
     replace_whole(path, lambda tmp: _save_tensors(tensors, tmp, text), n_bytes=sum(t.nbytes for t in tensors.values()))
-    write_whole(beside, json.dumps(summary, indent=2, ensure_ascii=False).encode())
+    said = {name: sealed[name] for name in ("format", "version", "digest", "header_digest", "manifest")}
+    write_whole(beside, json.dumps(said, indent=2, ensure_ascii=False).encode())
     return path
 
 
@@ -246,20 +251,38 @@ def _damaged(path: Path, why: object) -> str:
 
 
 def _header(path: Path, metadata: Mapping[str, str] | None) -> dict[str, Any]:
-    """The header of a checkpoint of ours, checked for format and version."""
+    """The header of a checkpoint of ours, checked for format, version, the kinds of its values and its digest."""
     try:
         header = json.loads((metadata or {}).get("header", "{}"))
-    except json.JSONDecodeError as err:
+        own = header == _sealed(header) if isinstance(header, dict) else False
+    except (ValueError, RecursionError) as err:
         raise CheckpointError(_damaged(path, err)) from err
-    if header.get("format") != FORMAT:
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} is no onecycle checkpoint (its header names no {FORMAT!r})", "Read bare weights with read_weights."
         )
-    if header["version"] > VERSION:
+    version = header.get("version")
+    if isinstance(version, int) and version > VERSION:
         raise CheckpointError(
-            f"{path} has checkpoint version {header['version']}, this onecycle reads up to {VERSION}; update onecycle"
+            f"{path} has checkpoint version {version}, this onecycle reads up to {VERSION}; update onecycle"
         )
-    return dict(header)
+    right = all(isinstance(header.get(name), kind) for name, kind in _HEADER.items())
+    if not right or not (version == _UNSEALED or (version == VERSION and own)):
+        raise CheckpointError(_damaged(path, "its header does not give the digest in it"))
+    return header
+
+
+_HEADER: dict[str, Any] = {
+    "version": int, "digest": str, "manifest": dict, "aliases": dict, "optimizer": dict | None,
+}  # fmt: skip
+"""What a header has, beside its format and, from version 2 on, its own digest."""
+
+
+def _sealed(header: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a header with the SHA-256 of all that is in it, the digest of the tensors too."""
+    content = {name: value for name, value in header.items() if name != "header_digest"}
+    text = json.dumps(content, sort_keys=True)
+    return {**content, "header_digest": f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"}
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -280,6 +303,8 @@ def _read(path: Path) -> _Content:
     _check_beside(path, header)
     weights = {name.removeprefix(_MODEL): t for name, t in tensors.items() if name.startswith(_MODEL)}
     for name, stored in header["aliases"].items():
+        if stored not in tensors:
+            raise CheckpointError(_damaged(path, f"{name!r} stands for a tensor that is not there"))
         weights[name.removeprefix(_MODEL)] = tensors[stored]
     opt = {name.removeprefix(_OPT): t for name, t in tensors.items() if name.startswith(_OPT)}
     return _Content(weights, opt, header)
@@ -291,8 +316,8 @@ def _check_beside(path: Path, header: Mapping[str, Any]) -> None:
         return
     try:
         words = json.loads(beside.read_text(encoding="utf-8"))
-        same = words["digest"] == header["digest"] and words["manifest"] == header["manifest"]
-    except (ValueError, KeyError, TypeError):
+        same = all(words.get(name) == header.get(name) for name in ("digest", "header_digest", "manifest"))
+    except (ValueError, AttributeError, RecursionError):
         same = False
     if not same:
         raise CheckpointError(

@@ -22,7 +22,7 @@ from PIL import Image
 from onecycle.data.pixels.picture_file import picture_bytes
 from onecycle.data.synthetic.scenery import draw_scene
 from onecycle.errors import ArgumentError, DataError
-from onecycle.files import csv_text, write_part, write_whole, writing
+from onecycle.files import csv_text, sync_parts, write_part, write_whole, writing
 
 VERSION = 1  # raise it whenever the same seed draws other tiles: samples on disk are then drawn again
 STAMP = "onecycle_sample.json"
@@ -148,6 +148,7 @@ def write_sample(
         target.parent.mkdir(parents=True, exist_ok=True)
     with writing(target), tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
         _build(Path(scratch) / "new", recipe, progress)
+        sync_parts()
         if target.exists():
             target.rename(Path(scratch) / "old")
         (Path(scratch) / "new").rename(target)

@@ -17,6 +17,7 @@ import threading
 import time
 import tracemalloc
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -172,8 +173,11 @@ def test_opening_a_file_costs_no_memory_for_each_picture(tmp_path):
     n = 30_000
     store = on_disk([str(tmp_path / str(i)) for i in range(n)], ResizeSpec.make((1, 1)))
     key = pixel_file.key_of(store.paths, pixel_file.stamps_of(store.paths), store._recipe())
-    with cache.filling(key, print), cache.new_store(key, 3 * n, say=print) as part:
-        sizes = {"n": n, "n_bytes": part.n_bytes, "pixel_bytes": 3 * n, "shape": (1, 1)}
+    with cache.filling(key, print), cache.new_store(key, 7 * n, say=print) as part:
+        sums = np.full(n, zlib.crc32(bytes(3)), dtype=np.uint32).tobytes()
+        span = pixel_file.Span.of(n, 3 * n, (1, 1))
+        part.write(span.sums, sums)
+        sizes = {"n": n, "n_bytes": part.n_bytes, "pixel_bytes": 3 * n, "shape": (1, 1), "table_sum": zlib.crc32(sums)}
         part.finish(pixel_file.Manifest(**sizes, folder="", recipe="", made="", unreadable=[]))
     tracemalloc.start()
     try:

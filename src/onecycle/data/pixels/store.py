@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -23,7 +24,8 @@ from onecycle.data.pixels.pixel_file import CacheUnusable, Manifest, Say
 from onecycle.data.pixels.reading import Reading
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import work_through
-from onecycle.errors import ArgumentError, DataError, Unreadable, UnreadableImagesError
+from onecycle.errors import ArgumentError, DataError, DataWarning, Unreadable, UnreadableImagesError, warn
+from onecycle.files import remove
 from onecycle.settings import pixel_folder
 from onecycle.text import by_place, human_bytes, option, shown_path
 
@@ -84,6 +86,7 @@ class PixelStore:
         self._why_streamed = ""  # why nothing is kept
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
         self._decode: Callable[[int], np.ndarray] | None = None  # another one that ``fill`` was called with
+        self._said_damage = False
         self.decode_s: float | None = None  # that a picture took, in all threads; None where none was decoded here
         self.known_shapes: Mapping[str, tuple[int, int]] = {}  # of pictures whose headers were read already
 
@@ -129,6 +132,7 @@ class PixelStore:
         Raises:
             UnreadableImagesError: the picture cannot be decoded.
         """
+        self._check(np.array([position]))
         pixels = None if self._packed is None else self._packed.picture(position)
         if pixels is not None:
             return pixels
@@ -149,6 +153,7 @@ class PixelStore:
         Raises:
             DataError: a picture that cannot be read, or ones of such different shapes that their canvas is too large.
         """
+        self._check(positions)
         canvas = None if self._packed is None else self._packed.take(positions)
         if canvas is not None:
             shapes = np.tile(np.array(canvas.shape[1:3], dtype=np.int64), (len(canvas), 1))
@@ -157,6 +162,39 @@ class PixelStore:
             self._check_canvas(positions, np.array([p.shape[:2] for p in pictures], dtype=np.int64))
             canvas, shapes = on_one_canvas(pictures)
         return torch.from_numpy(canvas).permute(0, 3, 1, 2), shapes
+
+    def _check(self, positions: np.ndarray) -> None:
+        """Decode again what is not as it was written to the disk, and say so; the next run makes the set anew.
+
+        Raises:
+            UnreadableImagesError: a damaged picture whose file cannot be read any more.
+        """
+        packed, key = self._packed, self._key
+        damaged = [] if packed is None else packed.damaged(positions)
+        if packed is None or not damaged:
+            return
+        where = (
+            "a file of the pixel cache that has gone" if key is None else shown_path(pixel_file.file_path(key, ".bin"))
+        )
+        for position in damaged:
+            path = self.paths[position]
+            try:
+                packed.mend(position, self.reading.pixels(path, self.spec))
+            except UNREADABLE as error:
+                raise UnreadableImagesError(
+                    f"the decoded pixels of {path} in {where} are damaged, and the picture itself cannot be read "
+                    f"again: {reason(error)}. Put the picture back, or run it again: the next run decodes all anew"
+                ) from error
+            finally:
+                if key is not None:
+                    remove(pixel_file.file_path(key, ".json"))  # nobody opens it any more
+        if not self._said_damage:
+            self._said_damage = True
+            warn(
+                f"{where} is damaged: the pixels of {self.paths[damaged[0]]} are not those that were written. What is "
+                "damaged is decoded again now, and all of it in the next run; the disk may be failing",
+                DataWarning,
+            )
 
     def _check_canvas(self, positions: np.ndarray, shapes: np.ndarray) -> None:
         """Refuse a batch whose pictures are so thin and so different that the canvas of all is far larger than they."""
@@ -246,7 +284,7 @@ class PixelStore:
         return self.reading.pixels(path, self.spec) if ahead is None else ahead
 
     def _decode_all(self, layout: PixelLayout, put: Callable[[int, np.ndarray], None] | None) -> None:
-        """Decode every picture, and hand its pixels on as flat uint8 with the byte that they start at."""
+        """Decode every picture, and hand its position and its pixels, flat uint8, on."""
         decode_row = self._decode or (lambda row: self._pixels_of(self.paths[row]))
 
         def decode(positions: list[int]) -> None:
@@ -262,7 +300,7 @@ class PixelStore:
             if put is not None:
                 flat = np.ascontiguousarray(pixels).reshape(-1)
                 for position in positions:
-                    put(layout.offset(position), flat)
+                    put(position, flat)
 
         started = time.monotonic()
         self._each_file(decode, "decoding pictures")
@@ -295,7 +333,8 @@ class PixelStore:
                 "be kept in memory: they are decoded anew in each epoch"
             )
 
-        def put(start: int, pixels: np.ndarray) -> None:
+        def put(position: int, pixels: np.ndarray) -> None:
+            start = layout.offset(position)
             if flat is not None:
                 flat[start : start + len(pixels)] = pixels
 
@@ -338,11 +377,17 @@ class PixelStore:
 
     def _write(self, key: str, stamps: array[int], layout: PixelLayout, say: Say) -> None:
         """Decode into a new file; it gets its name unless something in it may be different next time."""
-        table_at, n_bytes = pixel_file.table_span(len(self), layout.n_bytes, layout.shape)
-        with pixel_cache.new_store(key, n_bytes, say=say) as unfinished:
-            self._decode_all(layout, lambda start, pixels: unfinished.write(start, pixels.data))
-            if layout.shape is None:
-                unfinished.write(table_at, layout.table().data)
+        span = pixel_file.Span.of(len(self), layout.n_bytes, layout.shape)
+        sums = np.zeros(len(self), dtype=np.uint32)
+        with pixel_cache.new_store(key, span.end, say=say) as unfinished:
+
+            def put(position: int, pixels: np.ndarray) -> None:
+                sums[position] = zlib.crc32(pixels.data)
+                unfinished.write(layout.offset(position), pixels.data)
+
+            self._decode_all(layout, put)
+            table = (layout.table().tobytes() if layout.shape is None else b"") + sums.tobytes()
+            unfinished.write(span.table, table)
             manifest = Manifest(
                 n=len(self),
                 n_bytes=unfinished.n_bytes,
@@ -352,6 +397,7 @@ class PixelStore:
                 recipe=self._recipe(),
                 made=datetime.now(UTC).isoformat(timespec="seconds"),
                 unreadable=sorted(layout.failures.reasons.items()),
+                table_sum=zlib.crc32(table),
             )
             unlasting = self._why_unlasting(stamps, layout)
             if unlasting:
@@ -365,9 +411,8 @@ class PixelStore:
 
     def _why_unlasting(self, stamps: array[int], layout: PixelLayout) -> str | None:
         """Say why the next run may not find the same pixels, None if it will."""
-        after = pixel_file.stamps_of(self.paths)
-        if after != stamps:
-            changed = next(i // 2 for i, (old, new) in enumerate(zip(stamps, after, strict=True)) if old != new)
+        changed = pixel_file.first_change(stamps, pixel_file.stamps_of(self.paths))
+        if changed is not None:
             return f"{self.paths[changed]} was changed while the pictures were decoded"
         if layout.failures.passing is not None:
             position = layout.failures.passing
@@ -388,12 +433,13 @@ class PixelStore:
     def _adopt(self, file: BinaryIO, manifest: Manifest) -> None:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         everything = np.frombuffer(mapped, dtype=np.uint8)
-        table_at, n_bytes = pixel_file.table_span(manifest.n, manifest.pixel_bytes, manifest.shape)
+        span = pixel_file.Span.of(manifest.n, manifest.pixel_bytes, manifest.shape)
         table = None
         if manifest.shape is None:
-            table = everything[table_at:n_bytes].view(np.int64).reshape(manifest.n, 3)
+            table = everything[span.table : span.sums].view(np.int64).reshape(manifest.n, 3)
+        sums = everything[span.sums : span.end].view(np.uint32)
         bad = frozenset(i for i, _ in manifest.unreadable)
-        self._packed = PackedPixels(everything[: manifest.pixel_bytes], manifest.shape, table, bad, mapped)
+        self._packed = PackedPixels(everything[: manifest.pixel_bytes], manifest.shape, table, bad, mapped, sums)
         self._failed = self._unreadable(manifest.unreadable)
 
     def __getstate__(self) -> dict[str, Any]:

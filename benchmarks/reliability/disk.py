@@ -36,7 +36,7 @@ COMMANDS: dict[str, list[str] | str] = {
     "evaluate": ["evaluate", "runs/toy-001", "data", "--csv", "labels.csv"],
     "predict": ["predict", "runs/toy-001", "data", "--out", "out.csv", "--force"],
     "predict, parquet": ["predict", "runs/toy-001", "data", "--out", "out.parquet", "--force"],
-    "compare": ["compare", "runs/toy-001", "runs/toy-001", "--html", "out.html", "--force"],
+    "compare": ["compare", "runs/toy-001", "runs/toy-002", "--html", "out.html", "--force"],
     "relabel": ["relabel", "data", "corrections.csv", "--csv", "labels.csv", "--out", "out.csv", "--force"],
     "check": ["check", "data", "--csv", "labels.csv", "--size", "32"],
     "export": ["export", "runs/toy-001", "--out", "exports/toy", "--force"],
@@ -133,6 +133,7 @@ class Attacks:
         home = {"ONECYCLE_HOME": str(self.world / "home"), "TMPDIR": str(self.world / "tmp")}
         self.forks = Forks(top / "aside", self.world, home)
         self.run(COMMANDS["train"])
+        shutil.copytree(self.world / "runs" / "toy-001", self.world / "runs" / "toy-002")
         shutil.rmtree(self.world / "home", ignore_errors=True)
         shutil.copytree(self.world, self.keep, symlinks=True)
         self.before = full_disk.contents(self.keep)

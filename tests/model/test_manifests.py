@@ -96,7 +96,7 @@ def test_a_saved_model_names_the_field_that_does_not_fit(place, new):
 @pytest.mark.parametrize(
     ("place", "new"),
     [
-        ("schema_version", 2),
+        ("schema_version", 3),
         ("name", ""),
         ("classes", ["a", "a"]),
         ("preprocess.size", [1, 10**9]),

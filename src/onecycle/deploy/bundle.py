@@ -36,6 +36,7 @@ from onecycle.deploy.card import Card, card_text
 from onecycle.deploy.folder import is_archived_bundle, is_bundle, open_model
 from onecycle.deploy.onnx_model import OPSET, onnx_of
 from onecycle.deploy.pages import web_page
+from onecycle.deploy.portable.predict import manifest_digest
 from onecycle.deploy.unlike import MOST_TRAINING, FeatureDistance, distance_of, spread
 from onecycle.deploy.verify import Verification, made_pictures, only_pillow, verify
 from onecycle.deploy.weights.check import AskedWeights, Weights, WeightsCheck, store_in_fewer_bits
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from onecycle.deploy.predictor import Predictor
     from onecycle.evaluation.predictions import Predictions
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had no digest of the manifest
 PORTABLE, TEMPLATES = (Path(__file__).parent / name for name in ("portable", "templates"))
 FILES = ("predict.py", "test.py")
 MOST_PICTURES = 500
@@ -214,7 +215,9 @@ def _limits(predictor: Predictor) -> list[float] | None:
 
 
 def _write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    write_whole(folder / MANIFEST, (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
+    plain = json.loads(json.dumps(manifest))
+    sealed = plain | {"digest": manifest_digest(plain)}
+    write_whole(folder / MANIFEST, (json.dumps(sealed, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _write_examples(model: Model, folder: Path, files: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -56,9 +55,6 @@ def _opened(folder: Path, called: Path) -> Model:
         network = read_plain(inside(folder, MODEL), MOST_BYTES)
     except (OSError, Refused) as error:
         raise ExportError(f"{called} is no exported model, or a damaged one ({error}); export it again") from error
-    said = manifest.get("sha256", {}).get(MODEL)  # none while an export is being made
-    if said is not None and hashlib.sha256(network).hexdigest() != said:
-        raise ExportError(f"{called}: {MODEL} is not the file that was exported and verified; export it again")
     if _OTHER_FILES.search(network):
         raise ExportError(f"{called}: {MODEL} takes its weights from other files; export it again, into one file")
     del network

@@ -97,7 +97,7 @@ class _Onnx(_Fields):
 
 
 class _Exported(_Decided):
-    schema_version: Literal[1]
+    schema_version: Literal[1, 2]
     name: Annotated[str, StringConstraints(min_length=1, max_length=255)]
     classes: Annotated[list[Text], Field(min_length=1)]
     is_multi: bool

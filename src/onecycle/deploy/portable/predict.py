@@ -16,11 +16,12 @@ to the size of the network, is written out below, since a picture that is resize
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -43,6 +44,11 @@ class Unreadable(ValueError):
     """A file that is no picture, or one of a kind that is not read."""
 
 
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest without its digest, so that damage and changes are seen."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
 class Model:
     """The model of a folder.
 
@@ -53,14 +59,26 @@ class Model:
 
     def __init__(self, folder: str | os.PathLike[str] = HERE, *, threads: int = 0) -> None:
         self.folder = Path(folder)
-        self.manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
-        if self.manifest["schema_version"] != 1:
-            raise ValueError(f"{self.folder} has schema {self.manifest['schema_version']}; this file reads schema 1")
+        self.manifest = self.read_manifest()
         self.classes: list[str] = self.manifest["classes"]
         self.is_multi: bool = self.manifest["is_multi"]
         self.preprocess: dict[str, Any] = self.manifest["preprocess"]
         self.session = self.opened(self.folder / "model.onnx", threads)
         self.measures_unlike = any(output.name == "unlike" for output in self.session.get_outputs())
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Read what the folder says of itself, and check that nothing of it and of the network is damaged."""
+        manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_text(encoding="utf-8"))
+        schema = manifest["schema_version"]
+        if schema not in (1, 2):
+            raise ValueError(f"{self.folder} has schema {schema}; this file reads schemas 1 and 2")
+        if schema == 2 and manifest.pop("digest", "") != manifest_digest(manifest):
+            raise ValueError(f"{self.folder / 'manifest.json'} is damaged: it does not give the digest in it")
+        said = manifest.get("sha256", {}).get("model.onnx")  # none while the folder is being made
+        with open(self.folder / "model.onnx", "rb") as file:
+            if said is not None and hashlib.file_digest(file, "sha256").hexdigest() != said:
+                raise ValueError(f"{file.name} is not the file that was exported and verified")
+        return manifest
 
     def opened(self, file: Path, threads: int) -> Any:
         """Open the network; another runtime stands in by an object with the same ``run`` and ``get_outputs``."""

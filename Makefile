@@ -8,14 +8,33 @@ ARGS ?=
 # Two processes share the fast tests; make test ARGS='-p no:xdist' runs them in one, as plain pytest does.
 WORKERS = $(if $(findstring no:xdist,$(ARGS)),,-n 2 --dist worksteal)
 
-.PHONY: setup demo test fast slow lesson browser fuzz check bench peers v1 clean
+# HASHES=1: setup takes only files with the digests of constraints-hashes.txt (Linux on x86-64, Python 3.11).
+HASHES ?=
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: setup hashes audit demo test fast slow lesson browser fuzz reliability check bench peers v1 clean
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt $(if $(HASHES),constraints-hashes.txt)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+ifeq ($(HASHES),)
+	$(BIN)/python $(PIP_INSTALL) -c constraints.txt -e '.[dev]'
+else
+	$(BIN)/python $(PIP_INSTALL) --require-hashes -r constraints-hashes.txt
+	$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
+endif
 	touch $(READY)
+
+hashes: $(READY)  ## constraints-hashes.txt anew, for this system and Python
+	$(BIN)/python tools/hashes.py
+
+AUDIT := .venv-audit
+
+audit:  ## known faults of the packages that setup installs, by pip-audit, in an environment of its own; asks pypi.org
+	test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python $(PIP_INSTALL) 'pip-audit>=2.7,<3'
+	$(AUDIT)/bin/python tools/audit.py
 
 demo: $(READY)
 	$(BIN)/onecycle demo $(ARGS)
@@ -39,6 +58,9 @@ browser: $(READY)  ## opens reports in the Chromium that is on PATH
 
 fuzz: $(READY)  ## a million hostile files, tables, models and requests, or 30 minutes of them; ARGS='--minutes 5 --only tables'
 	$(BIN)/python tests/fuzz/long_run.py $(ARGS)
+
+reliability: $(READY)  ## attacks each promise of README and SECURITY.md (hours): benchmarks/results/reliability.md
+	$(BIN)/python benchmarks/reliability $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -80,4 +102,4 @@ v1: $(V1_READY)  ## asks fastai 1.0.61 itself, in an environment of its own, and
 	$(BIN)/python -m pytest -q tests/fastai1/test_oracle.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(V1) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) $(V1) $(AUDIT) .mypy_cache .ruff_cache .pytest_cache

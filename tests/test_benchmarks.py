@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import runpy
 import subprocess
 import sys
 import time
@@ -200,3 +201,24 @@ def test_the_script_for_a_new_gpu_runs_its_parts_on_a_processor() -> None:
     assert {row["part"] for row in rows} == {"products", "copies", "loader", "steps", "forecast", "exactness"}
     assert all(row["value"] >= 0 for row in rows)
     assert "Traceback" not in ran.stderr
+
+
+def test_the_results_of_one_attack_leave_those_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS / "reliability")
+    every = runpy.run_path(str(BENCHMARKS / "reliability" / "__main__.py"), run_name="reliability")
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setitem(every["write"].__globals__, "RESULTS", tmp_path / "reliability.json")
+    row = every["Row"]
+    every["write"]("fuzz", [row("fuzzing", 10, "0 flaws")], 1.0)
+    every["write"]("kills", [row("SIGKILL", 3, "2 of 3 equal", holds=False)], 2.0)
+    every["write"]("fuzz", [row("fuzzing", 20, "0 flaws")], 1.0)
+    written = json.loads((tmp_path / "reliability.json").read_text())["rows"]
+    assert [(r["script"], r["n"], r["holds"]) for r in written] == [("kills", 3, "no"), ("fuzz", 20, "yes")]
+    assert "| kills | SIGKILL | 3 |" in (tmp_path / "reliability.md").read_text()
+
+
+def test_a_script_that_fails_is_a_promise_that_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS / "reliability")
+    every = runpy.run_path(str(BENCHMARKS / "reliability" / "__main__.py"), run_name="reliability")
+    (row,) = every["attacked"]("no_such_script", short=True)
+    assert (row.holds, row.figure) == (False, "the script failed")

@@ -552,6 +552,18 @@ def test_a_picture_that_takes_too_much_memory_is_refused_before_it_is_decoded(si
     assert "scale the picture down" in problem
 
 
+@pytest.mark.parametrize(("kind", "how"), [("PNG", {}), ("TIFF", {"compression": "group4"})])
+def test_a_few_bytes_must_not_fill_the_memory(kind, how):
+    page = PIL.Image.new("1", (4961, 7016))  # A4 at 600 dpi, blank
+    with open_picture(written(page, kind, **how)) as picture, room_for(picture):
+        assert picture.size == page.size
+    larger = written(page.resize((7000, 9900)), kind, **how)
+    assert "too much for a file of" in why(larger)
+    if kind == "TIFF":  # what follows a PNG is not counted
+        with open_picture(larger + bytes(200_000)) as picture, room_for(picture):  # as one with something on the page
+            assert picture.size == (7000, 9900)
+
+
 def test_a_big_jpeg_is_decoded_at_a_fraction(monkeypatch):
     data = written(PIL.Image.fromarray(np.tile(RGB, (40, 40, 1))), "JPEG")
     monkeypatch.setattr(picture_file, "MOST_BYTES", 480 * 800 * 8)

@@ -124,6 +124,13 @@ def test_rows_that_do_not_fit_the_header_are_named(tmp_path, text, words):
         read_table(written(tmp_path, text))
 
 
+@pytest.mark.parametrize("text", ["# only a comment\n", "sep=;\n", "#a,b\n", "sep=,\n# x\n\n"])
+def test_a_table_of_comments_alone_is_named(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(DataError, match="holds nothing but comments: expected a first line with the names"):
+        read_table(tmp_path / "t.csv")
+
+
 def test_the_cells_that_are_too_many_are_tags_where_that_is_said(tmp_path):
     table = written(tmp_path, 'file,tags\na,x,y,z\nb,x\nc,"x,y"\nd\n')
     assert read_table(table, tags_delim=",").frame["tags"].tolist()[:3] == ["x,y,z", "x", "x,y"]

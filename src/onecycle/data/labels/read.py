@@ -131,10 +131,7 @@ def read_text(path: Path, delimiter: str | None = None, *, names: bool = True) -
         raise DataError(f"{path} could not be read as a table ({error}); save it with the encoding UTF-8") from error
     start = int(text.startswith("\ufeff"))
     if not text[start:].strip():
-        raise DataError(
-            f"{path} is empty: expected a first line with the names of its columns, such as file,label, then a line "
-            "for each picture"
-        )
+        raise DataError(f"{path} is empty: expected {_EXPECTED}")
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     asked = {r"\s+": BLANKS, r"\t": "\t"}.get(delimiter or "", delimiter)
     sep = _SEP_LINE.match(text, start) if names else None
@@ -142,6 +139,8 @@ def read_text(path: Path, delimiter: str | None = None, *, names: bool = True) -
     start = start if sep is None else sep.end()
     comments = _COMMENTS.match(text, start) if names else None
     header = start if comments is None else comments.end()
+    if not text[header:].strip():
+        raise DataError(f"{path} holds nothing but comments: expected {_EXPECTED}")
     tabs = usual == "\t" and _fit(text[header : header + 65_536], usual)[1] > 1
     between = asked or said or (usual if tabs else likely_delimiter(text, header))
     last = [] if comments is None else comments[0].strip().splitlines()[-1:]
@@ -158,6 +157,7 @@ def read_text(path: Path, delimiter: str | None = None, *, names: bool = True) -
     return TextTable(text, header, between, tuple(notes))
 
 
+_EXPECTED = "a first line with the names of its columns, such as file,label, then a line for each picture"
 _OTHER_KINDS = (
     (rb"\xff\xfe|\xfe\xff", "in the encoding UTF-16: save it with the encoding UTF-8 (Excel: the kind CSV UTF-8)"),
     (rb"\x1f\x8b", "compressed (gzip): unpack it, and name the table in it"),
@@ -196,6 +196,8 @@ def _fit(sample: str, delimiter: str) -> tuple[float, int]:
     try:
         widths = [len(record) for record in islice(records(sample, delimiter), _LOOKED_AT)]
     except DataError:  # a quote that does not end; the reading says so
+        widths = []
+    if not widths:  # comments alone
         return 0.0, 1
     return (sum(w == widths[0] for w in widths) / len(widths) if widths[0] > 1 else 0.0), widths[0]
 

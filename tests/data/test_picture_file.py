@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from onecycle.data.audit import files
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.layout import find_layout
-from onecycle.data.pixels import decode, picture_file
+from onecycle.data.pixels import decode, memory, picture_file
 from onecycle.data.pixels.image import from_pillow, open_image
-from onecycle.data.pixels.picture_file import UNREADABLE, open_picture, reason, room_for
+from onecycle.data.pixels.memory import room_for
+from onecycle.data.pixels.picture_file import UNREADABLE, open_picture, reason
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.data.pixels.store import PixelStore
 from onecycle.errors import DataError
@@ -566,7 +567,7 @@ def test_a_few_bytes_must_not_fill_the_memory(kind, how):
 
 def test_a_big_jpeg_is_decoded_at_a_fraction(monkeypatch):
     data = written(PIL.Image.fromarray(np.tile(RGB, (40, 40, 1))), "JPEG")
-    monkeypatch.setattr(picture_file, "MOST_BYTES", 480 * 800 * 8)
+    monkeypatch.setattr(memory, "MOST_BYTES", 480 * 800 * 8)
     assert "480" in why(data)
     assert decode.decode_for(data, ResizeSpec.make(48)).shape == (48, 80, 3)
 
@@ -574,7 +575,7 @@ def test_a_big_jpeg_is_decoded_at_a_fraction(monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_process_does_not_wait_for_room_that_its_parent_holds(monkeypatch):
     data = written(PIL.Image.fromarray(RGB), "PNG")
-    monkeypatch.setattr(picture_file, "MOST_BYTES", RGB.shape[0] * RGB.shape[1] * 16)
+    monkeypatch.setattr(memory, "MOST_BYTES", RGB.shape[0] * RGB.shape[1] * 16)
     with open_picture(data) as picture, room_for(picture):
         child = os.fork()
         if not child:
@@ -587,7 +588,7 @@ def test_a_forked_process_does_not_wait_for_room_that_its_parent_holds(monkeypat
 
 def test_decodes_wait_for_their_turn_and_leave_room_after_an_error(monkeypatch):
     data = written(PIL.Image.fromarray(RGB), "PNG")
-    monkeypatch.setattr(picture_file, "MOST_BYTES", 2 * RGB.shape[0] * RGB.shape[1] * 16)
+    monkeypatch.setattr(memory, "MOST_BYTES", 2 * RGB.shape[0] * RGB.shape[1] * 16)
     at_once, most, lock = 0, 0, threading.Lock()
 
     def work(fail: bool) -> None:

@@ -18,7 +18,8 @@ from onecycle.data.audit.findings import Finding, Severity, finding_of
 from onecycle.data.audit.fingerprints import Fingerprints
 from onecycle.data.labels.items import IMAGE_SUFFIXES
 from onecycle.data.pixels.decode import JPEG, decode_for, orientation_of, scaled_by, upright_shape, whole_pixels
-from onecycle.data.pixels.picture_file import UNREADABLE, Samples, open_file, open_picture, reason, room_for
+from onecycle.data.pixels.memory import room_for
+from onecycle.data.pixels.picture_file import UNREADABLE, Samples, open_file, open_picture, reason
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import work_through
 from onecycle.text import by_place, option

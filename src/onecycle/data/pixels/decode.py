@@ -28,7 +28,8 @@ import PIL.ImageChops
 from PIL import features
 from PIL.ImageFile import ImageFile
 
-from onecycle.data.pixels.picture_file import Samples, Source, open_picture, room_for
+from onecycle.data.pixels.memory import room_for
+from onecycle.data.pixels.picture_file import Samples, Source, open_picture
 from onecycle.data.pixels.resize import ResizeSpec, decode_factor, resize_pixels, scale_to
 from onecycle.errors import ArgumentError
 

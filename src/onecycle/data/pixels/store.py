@@ -18,8 +18,9 @@ from onecycle.data.pixels import cache as pixel_cache
 from onecycle.data.pixels import pixel_file
 from onecycle.data.pixels.decode import decoder_version, picture_shape, uses_simplejpeg
 from onecycle.data.pixels.image import Image, unreadable
+from onecycle.data.pixels.memory import MOST_BYTES
 from onecycle.data.pixels.packed import Failures, PackedPixels, PixelLayout, on_one_canvas
-from onecycle.data.pixels.picture_file import MOST_BYTES, UNREADABLE, Source, reason
+from onecycle.data.pixels.picture_file import UNREADABLE, Source, reason
 from onecycle.data.pixels.pixel_file import CacheUnusable, Manifest, Say
 from onecycle.data.pixels.reading import Reading
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels

@@ -50,7 +50,7 @@ class Notes(LearnerCallback):
         self.said.append(("names", metrics_names))
 
     def on_batch_begin(self, last_input, last_target, train, **state):
-        assert train
+        self.said.append(("begin", train, tuple(last_input.shape)))
         return {"last_input": last_input * 0.5}
 
     def on_loss_begin(self, last_output, **state):
@@ -96,8 +96,11 @@ def test_callbacks_and_metrics_in_v1s_protocol(data, tmp_path):
     assert row.metrics[0] == pytest.approx(row.metrics[1])
     said = learn.notes.said
     assert said[0] == ("names", ["accuracy", "share", "kappa_score"])
-    assert [s for s in said if s[0] == "batch"] == [("batch", i, i % 4) for i in range(8)]
-    assert said.count(("output", (12, 3))) == 8
+    one_epoch = [True] * 4 + [False]  # 4 batches of training, one of validation
+    assert [s[1] for s in said if s[0] == "begin"] == one_epoch * 2
+    counted = [(i, i % 4) for i in range(4)] + [(4, 3)] + [(i, i % 4) for i in range(4, 8)] + [(8, 3)]
+    assert [s[1:] for s in said if s[0] == "batch"] == counted
+    assert said.count(("output", (12, 3))) == 10
     assert [s for s in said if s[0] in ("epoch", "end")] == [("epoch", 0, 4), ("epoch", 1, 4), ("end",)]
     assert learn.loss_func is loss_func
     assert learn.validate()[1] == row.metrics[0]
@@ -148,6 +151,37 @@ def test_gradients_of_a_skipped_step_are_dropped_unless_kept(data, tmp_path, mon
         gradients(data, tmp_path, {"skip_zero": True}, monkeypatch)
 
 
+class Ends(LearnerCallback):
+    """Ends the first epoch after its second batch, and training with the second epoch; lets the last batch be."""
+
+    def on_train_begin(self, **state):
+        self.trained, self.losses, self.sizes = [], [], []
+
+    def on_batch_end(self, train, epoch, num_batch, last_loss, last_output, **state):
+        (self.trained if train else self.losses).append((epoch, float(last_loss)))
+        assert not last_output.requires_grad or train
+        if train and epoch == 1:
+            return {"stop_training": True}
+        return {"stop_epoch": train and num_batch == 1}
+
+    def on_backward_begin(self, epoch, num_batch, **state):
+        return {"skip_bwd": (epoch, num_batch) == (1, 3)}
+
+    def on_backward_end(self, **state):
+        self.sizes.append(sum(float(p.grad.norm()) for p in self.learn.model.parameters()))
+
+
+def test_epochs_and_training_end_as_in_v1(data, tmp_path):
+    learn = learner(data, tmp_path, metrics=accuracy, callback_fns=Ends)
+    learn.fit(3, 0.01)
+    ends = learn.ends
+    assert [epoch for epoch, _ in ends.trained] == [0, 0, 1, 1, 1, 1]  # an epoch that is ended is validated
+    assert [epoch for epoch, _ in ends.losses] == [0, 1]
+    rows = learn.recorder.rows
+    assert [loss for _, loss in ends.losses] == pytest.approx([row.valid_loss for row in rows], rel=1e-5)
+    assert [size > 0 for size in ends.sizes] == [True] * 5 + [False]
+
+
 def test_what_no_callback_may_change_is_named(data, tmp_path):
     class Odd(LearnerCallback):
         def on_batch_end(self, **state):
@@ -157,10 +191,10 @@ def test_what_no_callback_may_change_is_named(data, tmp_path):
         learner(data, tmp_path, callback_fns=Odd).fit(1)
 
     class Skips(LearnerCallback):
-        def on_backward_begin(self, **state):
-            return {"skip_bwd": True}
+        def on_epoch_begin(self, **state):
+            return {"skip_validate": True}
 
-    with pytest.raises(ArgumentError, match="Skips returned skip_bwd=True, which is not done here"):
+    with pytest.raises(ArgumentError, match="Skips returned skip_validate=True, which is not done here"):
         learner(data, tmp_path, callback_fns=Skips).fit(1)
     with pytest.raises(ArgumentError, match="returned no metric"):
         learner(data, tmp_path, metrics=[Callback()]).fit(1)

@@ -55,7 +55,7 @@ _BATCHES_AHEAD = 2
 class Batch:
     """One batch on the device; unpacks as ``x, y``."""
 
-    x: torch.Tensor  # float32 (n, 3, H, W), normalised, channels-last in memory; (n, 1, H, W) of grey pictures
+    x: torch.Tensor  # float32 (n, 3, H, W), normalised, channels-last in memory; of other readings (n, channels, H, W)
     y: torch.Tensor  # int64 (n,) class indices, or float32 (n, C) 0/1
     indices: torch.Tensor  # int64 (n,) on the CPU: positions in the dataset
     stats: Stats | None = None  # what x is normalised with; None where pixels are in [0, 1]
@@ -135,21 +135,22 @@ def _copy_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
-def check_stats(stats: Sequence[Sequence[float]]) -> Stats:
-    """Return (means, stds) as tuples of three.
+def check_stats(stats: Sequence[Sequence[float]], channels: int = 3) -> Stats:
+    """Return (means, stds) as tuples of as many as there are channels, three at least.
 
     Raises:
-        ArgumentError: not two groups of one or three numbers, or a deviation that is not positive.
+        ArgumentError: not two groups of one number or one a channel, or a deviation that is not positive.
     """
+    n, words = max(channels, 3), {3: "three"}.get(max(channels, 3), str(channels))
     try:
         mean, std = (tuple(float(v) for v in values) for values in stats)
     except (TypeError, ValueError) as error:
         raise ArgumentError(
-            f"stats is (means, stds), each one or three numbers for pixels in [0, 1]; received {stats!r}"
+            f"stats is (means, stds), each one or {words} numbers for pixels in [0, 1]; received {stats!r}"
         ) from error
-    mean, std = (v * 3 if len(v) == 1 else v for v in (mean, std))
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ArgumentError(f"stats is (means, stds), each one or three numbers, stds above 0; received {stats!r}")
+    mean, std = (v * n if len(v) == 1 else v for v in (mean, std))
+    if len(mean) != n or len(std) != n or min(std) <= 0:
+        raise ArgumentError(f"stats is (means, stds), each one or {words} numbers, stds above 0; received {stats!r}")
     return mean, std
 
 
@@ -330,6 +331,11 @@ class BatchLoader:
         return [self._view(batch, view) for view in batch.views or (None,)]
 
     def _view(self, batch: _Gathered, view: DrawnView | None) -> Batch:
+        if self.stats is not None and len(self.stats[0]) != batch.pixels.shape[1]:
+            raise DataError(
+                f"pictures have {batch.pixels.shape[1]} channels, and statistics are for {len(self.stats[0])}: "
+                "data.normalize() measures them, data.normalize((means, stds)) takes one of each a channel"
+            )
         normalise = None if self.stats is None else partial(normalise_, stats=self.stats)
         inside = None if self.dl_tfms else normalise  # with each chunk of the batch, while it is in the cache
         if view is None:

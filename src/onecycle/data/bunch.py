@@ -235,7 +235,7 @@ class ImageDataBunch:
         self._make_store = partial(PixelStore, cache=pixel_cache, threads=threads)
         made, self._test_store = lists.stores(self._make_store)
         self.store = store or made
-        if not no_check:
+        if not no_check and self.store.reading.function is None:  # a function may read what no row names as a file
             check_files_exist(self.store.paths, lists.pictures.source, all_gone_only=unreadable == "skip")
         if unreadable == "skip":
             self._skip_unreadable()
@@ -770,7 +770,8 @@ class ImageDataBunch:
         """
         if self.stats is not None:
             raise ArgumentError("Can not call normalize twice: this bunch is normalised with " + repr(self.stats))
-        self.stats = check_stats(self.batch_stats() if stats is None else stats)
+        channels = self.lists.pictures.reading.channels
+        self.stats = check_stats(self.batch_stats() if stats is None else stats, channels)
         return self
 
     def batch_stats(self) -> Stats:

@@ -59,6 +59,7 @@ class ImageList(LabelTable):
         return f"{type(self).__name__} ({len(self)} items)\n{first}{'...' if len(self) > 5 else ''}\nPath: {self.path}"
 
     lists_class: ClassVar[type[LabeledLists]] = LabeledLists  # that labelling makes
+    _reading: Reading | None = None  # by a function of the user's, asked once
 
     def __getitem__(self, index: int) -> str:
         return self.paths[index]
@@ -77,7 +78,18 @@ class ImageList(LabelTable):
     @property
     def reading(self) -> Reading:
         """How the files are read: in the usual way, or by the ``open`` of a subclass."""
-        return Reading(None if type(self).open is ImageList.open else self.open)
+        if type(self).open is ImageList.open:
+            return Reading()
+        return self.read_by(self.open, type(self).__name__)
+
+    def read_by(self, function: Callable[[Any], Any], name: str) -> Reading:
+        """Return the reading by a function; how many channels it gives is asked once, with the first picture."""
+        asked: Reading | None = self.__dict__.get("_reading")
+        if asked is None or (asked.function, asked.name) != (function, name):
+            asked = Reading(function, name=name).asked(self.paths)
+            if self.paths:
+                self._reading = asked
+        return asked
 
     def splits(self, split: splits.Split) -> SplitList:
         """Return these pictures as split."""

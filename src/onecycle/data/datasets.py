@@ -151,7 +151,7 @@ def draw_grid(
     """Draw pictures on a square grid.
 
     Args:
-        x: float ``(n, 3, H, W)`` in [0, 1].
+        x: float ``(n, C, H, W)`` in [0, 1]; of one channel grey, of more than three the first three are drawn.
         titles: one a picture; long ones are wrapped.
         figsize: inches; default 3 a picture.
         colors: of the titles; default black.
@@ -167,7 +167,7 @@ def draw_grid(
     for axis in axes.flat:
         axis.axis("off")
     for i, (axis, picture, title) in enumerate(zip(axes.flat, x, titles, strict=False)):
-        axis.imshow(picture.clamp(0, 1).permute(1, 2, 0).numpy(), cmap="gray")  # of one channel; colours stay
+        axis.imshow(picture[:3].clamp(0, 1).permute(1, 2, 0).numpy(), cmap="gray")  # of one channel; colours stay
         lines = [textwrap.wrap(line.replace(";", "; "), width) or [""] for line in title.split("\n")]
         text = "\n".join(part for line in lines for part in line)
         axis.set_title(text, fontsize=font, color=colors[i] if colors else "black")

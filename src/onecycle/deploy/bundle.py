@@ -121,6 +121,7 @@ def export_bundle(
     check_place(folder, archive=archive, force=force)
     asked = AskedWeights(weights, accept, training, labelled)
     asked.check()
+    _check_kind(predictor, asked, web=web)
     folder = Path(os.path.abspath(folder))
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -141,6 +142,20 @@ def export_bundle(
         sync_folder(folder.parent)
     n_bytes = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     return Bundle(folder, zipped, verification, n_bytes, check)
+
+
+def _check_kind(predictor: Predictor, asked: AskedWeights, *, web: bool) -> None:
+    """Refuse what only classes and tags in files can have.
+
+    Raises:
+        ArgumentError: fewer bits a weight, or a page, for numbers or for pictures that a function of the user's reads.
+    """
+    if not predictor.is_regression and predictor.reading.function is None:
+        return
+    why = "numbers, no labels" if predictor.is_regression else "labels of pictures that are read in a way of your own"
+    for wanted, what in ((asked.weights != "float32", "weights of fewer bits are"), (web, "a page in the browser is")):
+        if wanted:
+            raise ArgumentError(f"{what} for models of labels of plain pictures, and this one gives {why}")
 
 
 def _write(
@@ -164,12 +179,13 @@ def _write(
     write_part(new / DOCKERFILE, container.encode())
     model = open_model(new)
     with TemporaryDirectory() as drawn:
-        verification = verify(predictor, model, files, made_pictures(Path(drawn)), distance)
+        made = made_pictures(Path(drawn)) if predictor.reading.function is None else []
+        verification = verify(predictor, model, files, made, distance)
     verification.check()
     check = None
     if asked.weights != "float32":
         model, check = store_in_fewer_bits(new, network, model, files, asked)
-    _write_examples(model, new / "examples", files if examples else [])
+    _write_examples(model, new / "examples", files if examples and predictor.reading.function is None else [])
     write_part(new / "README.md", card_text(card, manifest, verification, check).encode())
     manifest |= {"verification": verification.to_dict(), "weights_check": check.to_dict() if check else None}
     _write_manifest(new, manifest | {"sha256": _digests(new)})
@@ -177,13 +193,17 @@ def _write(
 
 
 def _manifest(predictor: Predictor, card: Card) -> dict[str, Any]:
-    resize, calibrated = predictor.resize, predictor.calibrated
+    resize, calibrated, numbers = predictor.resize, predictor.calibrated, predictor.is_regression
+    channels = predictor.reading.stored_channels
+    rgb = ", RGB" if channels == 3 else ""
     return {
         "schema_version": SCHEMA,
         "name": card.name,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "classes": [str(c) for c in predictor.classes],
         "is_multi": predictor.is_multi,
+        "is_regression": numbers,
+        **predictor.reading.manifest(),
         "preprocess": {
             "size": resize.size,  # (height, width)
             "method": resize.method.name,
@@ -192,9 +212,9 @@ def _manifest(predictor: Predictor, card: Card) -> dict[str, Any]:
         },
         **calibrated.manifest(),
         "limits": _limits(predictor),
-        "decisions": str(predictor.decisions) if predictor.is_multi else "the most probable class",
+        "decisions": "none, it gives numbers" if numbers else _decisions(predictor),
         "rule": predictor.decisions.to_dict(),
-        "onnx": {"opset": OPSET, "input": "pictures uint8 (N, H, W, 3), RGB", "precision": "fp32"},
+        "onnx": {"opset": OPSET, "input": f"pictures uint8 (N, H, W, {channels}){rgb}", "precision": "fp32"},
         "scores": card.scores,
         "class_quality": card.class_quality,
         "versions": {
@@ -203,6 +223,10 @@ def _manifest(predictor: Predictor, card: Card) -> dict[str, Any]:
             **{p: importlib.metadata.version(p) for p in _PACKAGES},
         },
     }
+
+
+def _decisions(predictor: Predictor) -> str:
+    return str(predictor.decisions) if predictor.is_multi else "the most probable class"
 
 
 def _limits(predictor: Predictor) -> list[float] | None:
@@ -229,7 +253,7 @@ def _write_examples(model: Model, folder: Path, files: Sequence[str]) -> None:
         for file, answer in zip(files, model.predict(files), strict=True):
             if "error" in answer:
                 continue
-            if first.setdefault(tuple(answer["labels"]), (file, answer))[0] != file and len(others) < EXAMPLES:
+            if first.setdefault(tuple(answer.get("labels", ())), (file, answer))[0] != file and len(others) < EXAMPLES:
                 others.append((file, answer))
     expected = []
     for i, (file, answer) in enumerate([*first.values(), *others][:EXAMPLES], 1):

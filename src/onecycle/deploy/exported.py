@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Unpack
@@ -12,20 +12,24 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 import torch
 
-from onecycle.data.labels.items import Category, DatasetType, MultiCategory
+from onecycle.data.labels.items import Category, DatasetType, FloatItem, MultiCategory
 from onecycle.data.pixels.image import Image
+from onecycle.data.pixels.reading import Reading
 from onecycle.deploy.folder import is_bundle, is_zipped, open_model
-from onecycle.deploy.predictor import Calibrated, HowDecided, Predictor, as_picture, decide_by, predict_files
+from onecycle.deploy.of_files import HowDecided, decide_by, numbers_of, predict_files
+from onecycle.deploy.predictor import Calibrated, Predictor, as_picture
 from onecycle.errors import ArgumentError, CheckpointError, DataError
 from onecycle.evaluation.certainty.decisions import Decisions
+from onecycle.evaluation.numbers import Numbers
 from onecycle.evaluation.predictions import Predictions
 from onecycle.settings import RUN_CONFIG
 from onecycle.text import plural, shown
 
 if TYPE_CHECKING:
     from onecycle.data.pixels.picture_file import Source
+    from onecycle.deploy.of_files import File
     from onecycle.deploy.portable.predict import Model
-    from onecycle.deploy.predictor import File, Picture
+    from onecycle.deploy.predictor import Picture
     from onecycle.evaluation.scores import Thresh
 
 
@@ -38,15 +42,26 @@ class ExportedPredictor:
     """The predictor of an exported folder: onnxruntime in place of PyTorch, the same answers."""
 
     model: Model
+    reading: Reading = field(default_factory=Reading)  # of files, where a function of the user's reads them
 
     @classmethod
-    def load(cls, folder: str | Path) -> ExportedPredictor:
+    def load(cls, folder: str | Path, *, reader: Callable[[Any], Any] | None = None) -> ExportedPredictor:
         """Open an exported folder, or the .zip of one.
+
+        Args:
+            folder: either of them.
+            reader: a function from a path to an Image, where one of the user's read the pictures.
 
         Raises:
             ExportError: it is none, or a damaged one.
+            CheckpointError: a function of the user's read its pictures, and none is given.
         """
-        return cls(open_model(Path(folder)))
+        return cls.of(open_model(Path(folder)), reader)
+
+    @classmethod
+    def of(cls, model: Model, reader: Callable[[Any], Any] | None = None) -> ExportedPredictor:
+        """Take an opened folder; see ``load``."""
+        return cls(model, Reading.from_manifest(model.manifest.get("reading"), str(model.folder), reader))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -57,6 +72,11 @@ class ExportedPredictor:
     def is_multi(self) -> bool:
         """Whether a picture can have several labels (tags)."""
         return self.model.is_multi
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether it gives numbers; then ``classes`` are what these are called."""
+        return self.model.is_regression
 
     @cached_property
     def calibrated(self) -> Calibrated:
@@ -82,7 +102,10 @@ class ExportedPredictor:
     def _pixels(self, picture: Image | Source | np.ndarray) -> np.ndarray:
         if isinstance(picture, Image):
             return picture.numpy()  # the network resizes it
-        return picture if isinstance(picture, np.ndarray) else self.model.pixels(picture)
+        return picture if isinstance(picture, np.ndarray) else self._decoded(picture)
+
+    def _decoded(self, source: Source) -> np.ndarray:
+        return self.model.pixels(source) if self.reading.function is None else self.reading.image(source).numpy()
 
     def decide(self, probs: np.ndarray, files: Sequence[str], **how: Unpack[HowDecided]) -> Predictions:
         """Calibrate and decide, see ``decide_by``."""
@@ -90,10 +113,14 @@ class ExportedPredictor:
 
     def predict(self, files: File | Sequence[File], *, thresh: Thresh | None = None) -> Predictions:
         """Predict files, see ``Predictor.predict``."""
-        return predict_files(self, files, self.model.pixels, thresh=thresh)
+        return predict_files(self, files, self._decoded, thresh=thresh)
+
+    def numbers(self, files: File | Sequence[File]) -> Numbers:
+        """Predict the numbers of files, for a model of numbers; see ``predict``."""
+        return numbers_of(self, files, self._decoded)
 
     def __repr__(self) -> str:
-        kind = "tags" if self.is_multi else "classes"
+        kind = "numbers" if self.is_regression else "tags" if self.is_multi else "classes"
         return f"ExportedPredictor: {len(self.classes)} {kind}, {self.model.folder}"
 
 
@@ -113,7 +140,9 @@ class LoadedLearner:
         paths = [test] if isinstance(test, str | Path) else [] if test is None else test
         items = list(getattr(paths, "items", paths))
         classes = list(predictor.classes)
-        self.data = SimpleNamespace(classes=classes, c=len(classes), test_ds=SimpleNamespace(items=items))
+        part = partial(SimpleNamespace, classes=classes, c=len(classes), y=SimpleNamespace(classes=classes))
+        parts = {"train_ds": part(items=[]), "valid_ds": part(items=[]), "test_ds": part(items=items)}
+        self.data = part(**parts)
 
     def predict(self, item: Picture, *, thresh: Thresh | None = None) -> tuple[Any, torch.Tensor, torch.Tensor]:
         """Predict one picture.
@@ -123,9 +152,13 @@ class LoadedLearner:
             thresh: tags: give one from this probability on; default the model's own rule.
 
         Returns:
-            the label (prints as its name), the class index (or 0/1 per tag) and the probabilities ``(C,)``.
+            the label (prints as its name), the class index (or 0/1 per tag) and the probabilities ``(C,)``; of numbers
+            the numbers, thrice.
         """
         own = self._predictor.probs([as_picture(item)]).numpy()
+        if self._predictor.is_regression:
+            numbers = torch.from_numpy(own[0])
+            return FloatItem(own[0]), numbers, numbers
         predictions = self._predictor.decide(own, ("",), thresh=thresh)
         label, names = predictions.decided[0], predictions.names_of(predictions.decided[0])
         probs = torch.from_numpy(predictions.shown_probs[0])
@@ -134,7 +167,7 @@ class LoadedLearner:
         return MultiCategory(tuple(label.tolist()), names), torch.tensor(label), probs
 
     def get_preds(self, ds_type: DatasetType = DatasetType.Test) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the probabilities of the pictures of ``test=``, float32 ``(N, C)``, and zeros in place of labels.
+        """Return the probabilities (or numbers) of the pictures of ``test=``, float32 ``(N, C)``, and zeros as labels.
 
         Raises:
             ArgumentError: another part of the data, which did not come along; a picture that cannot be read.
@@ -144,25 +177,35 @@ class LoadedLearner:
                 "a loaded model has the pictures of load_learner(path, test=...) alone, DatasetType.Test; "
                 f"received {ds_type}"
             )
-        predictions = self._predictor.predict([str(item) for item in self.data.test_ds.items])
-        if predictions.failed:
-            named = shown([f"{f.path} ({f.reason})" for f in predictions.failed])
-            raise DataError(f"{plural(len(predictions.failed), 'picture')} of test= cannot be read: {named}")
-        probs = predictions.shown_probs
-        zeros = np.zeros(probs.shape if predictions.is_multi else len(probs), dtype=np.int64)
-        return torch.from_numpy(probs), torch.from_numpy(zeros)
+        ask = self._predictor.numbers if self._predictor.is_regression else self._predictor.predict
+        found = ask([str(item) for item in self.data.test_ds.items])
+        if found.failed:
+            named = shown([f"{f.path} ({f.reason})" for f in found.failed])
+            raise DataError(f"{plural(len(found.failed), 'picture')} of test= cannot be read: {named}")
+        values = found.values if isinstance(found, Numbers) else found.shown_probs
+        zeros = np.zeros(values.shape if self._predictor.is_multi else len(values), dtype=np.int64)
+        return torch.from_numpy(values), torch.from_numpy(zeros)
 
     def __repr__(self) -> str:
         return f"LoadedLearner: {self._predictor!r}, {plural(len(self.data.test_ds.items), 'test picture')}"
 
 
-def load_learner(path: str | Path, file: str | Path = "export", test: Any = None) -> LoadedLearner:
+def exported_in(folder: Path, name: Path) -> Path | None:
+    """Return the exported folder, or the .zip of one, that ``load_learner`` reads; None where there is none."""
+    places = (folder / name, folder / name.with_suffix(""), folder / name.with_suffix(".zip"), folder)
+    return next((place for place in places if is_bundle(place) or is_zipped(place)), None)
+
+
+def load_learner(
+    path: str | Path, file: str | Path = "export", test: Any = None, *, reader: Callable[[Any], Any] | None = None
+) -> LoadedLearner:
     """Load a model to predict with, as fastai v1's notebooks do.
 
     Args:
         path: folder in which ``learn.export()`` wrote, an exported folder itself or its .zip, or a run.
         file: name of the exported folder in ``path``; v1's ``export.pkl`` stands for ``export``.
         test: pictures for ``get_preds``: an ``ImageList``, or paths.
+        reader: a function from a path to an Image, where one of the user's read the pictures.
 
     Raises:
         CheckpointError: neither is there; of a pickle of v1's, says what to do.
@@ -170,11 +213,10 @@ def load_learner(path: str | Path, file: str | Path = "export", test: Any = None
         ArchiveError: a .zip that is refused, see ``open_model``.
     """
     folder, name = Path(path), Path(file)
-    for place in (folder / name, folder / name.with_suffix(""), folder / name.with_suffix(".zip"), folder):
-        if is_bundle(place) or is_zipped(place):
-            return LoadedLearner(ExportedPredictor.load(place), test)
+    if (place := exported_in(folder, name)) is not None:
+        return LoadedLearner(ExportedPredictor.load(place, reader=reader), test)
     if (folder / RUN_CONFIG).is_file():
-        return LoadedLearner(Predictor.load(folder), test)
+        return LoadedLearner(Predictor.load(folder, reader=reader), test)
     pickled = next((p for p in (folder / name, folder / "export.pkl", folder) if p.is_file()), None)
     if pickled is not None:
         raise CheckpointError(

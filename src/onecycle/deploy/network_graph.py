@@ -32,11 +32,14 @@ class AnswerGraph(nn.Module):
 
     def __init__(self, predictor: Predictor, distance: FeatureDistance | None = None) -> None:
         super().__init__()
-        means, deviations = predictor.stats or ((0.0,) * 3, (1.0,) * 3)
-        self.register_buffer("mean", torch.tensor(means).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(deviations).view(1, 3, 1, 1))
+        self.reading = predictor.reading
+        n = self.reading.stored_channels
+        means, deviations = predictor.stats or ((0.0,) * n, (1.0,) * n)
+        self.register_buffer("mean", torch.tensor(means).view(1, n, 1, 1))
+        self.register_buffer("std", torch.tensor(deviations).view(1, n, 1, 1))
         self.model = predictor.model
         self.activation = predictor.activation
+        self.is_regression = predictor.is_regression
         self.answer = TagAnswer(predictor) if predictor.is_multi else ClassAnswer(predictor)
         self.distance = None if distance is None else DistanceGraph(distance)
 
@@ -46,15 +49,25 @@ class AnswerGraph(nn.Module):
         Returns:
             float32 (N, C) probabilities, calibrated where that was fitted; int64 (N,) class indices, or bool (N, C),
             which tags are given; the network's own probabilities; float32 (N,) how far from the training pictures,
-            where ``distance`` says that.
+            where ``distance`` says that. Of a network of numbers float32 (N, k) and, where it says that, how far.
         """
-        x = pictures.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
+        x = (_grey(pictures) if self.reading.grey else pictures).permute(0, 3, 1, 2).to(self.mean.dtype) / 255
         measured = None if self.distance is None else feature_layer(self.model)
         with inputs_of(_tag_sets(self.model)) as scores, inputs_of(measured) as features:
-            probs = self.activation(self.model((x - self.mean) / self.std))
+            probs = self.activation(self.model(((x - self.mean) / self.std)[:, : self.reading.channels]))
+        far = () if self.distance is None else (self.distance(features[-1]),)
+        if self.is_regression:
+            return probs, *far
         shown, decided = self.answer(probs, *scores)
         own = probs + 0  # an output of its own, also where nothing was calibrated
-        return shown, decided, own, *(() if self.distance is None else (self.distance(features[-1]),))
+        return shown, decided, own, *far
+
+
+def _grey(pictures: Tensor) -> Tensor:
+    """Return uint8 (N, height, width, 3) in Pillow's mode L, in three equal channels; its fixed-point weights."""
+    weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32)
+    sums = (pictures.int() * weights).sum(3, keepdim=True, dtype=torch.int32) + 2**15
+    return torch.div(sums, 2**16, rounding_mode="trunc").to(torch.uint8).repeat(1, 1, 1, 3)
 
 
 def _tag_sets(model: nn.Module) -> TagSets | None:

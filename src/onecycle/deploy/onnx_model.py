@@ -28,6 +28,7 @@ OPSET = 18
 """Of ONNX: the newest that torch's quick exporter writes; read by every onnxruntime since 1.14."""
 
 INPUT, PROBABILITIES, LABELS, OWN, UNLIKE = "pictures", "probabilities", "labels", "uncalibrated", "unlike"
+NUMBERS = "numbers"
 _RESIZED = "resized"
 NETWORK = "/model/"
 """In the names of all nodes of the network itself: the exporter's path to ``AnswerGraph.model``."""
@@ -36,10 +37,12 @@ NETWORK = "/model/"
 def onnx_of(predictor: Predictor, distance: FeatureDistance | None = None) -> onnx.ModelProto:
     """Write a predictor as an ONNX model.
 
-    Its input ``pictures`` is uint8 (N, H, W, 3), RGB, N pictures of one shape; those that have the size of the network
+    Its input ``pictures`` is uint8 (N, H, W, 3), RGB (or with the channels of the user's reading), of one shape; those
+    that have the size of the network
     already are not resized. Outputs: ``probabilities`` float32 (N, C), as a person sees them; ``labels`` int64 (N,)
     class indices or bool (N, C) tags; ``uncalibrated`` float32 (N, C), the network's own probabilities; with a
-    ``distance`` from the training pictures ``unlike`` float32 (N,), above 1 for pictures that are unlike them.
+    ``distance`` from the training pictures ``unlike`` float32 (N,), above 1 for pictures that are unlike them. A
+    network of numbers gives ``numbers`` float32 (N, k) in place of the first three.
 
     Raises:
         ArgumentError: transforms of the user's own, which are no part of the network; a network that cannot be
@@ -52,13 +55,15 @@ def onnx_of(predictor: Predictor, distance: FeatureDistance | None = None) -> on
         )
     size = predictor.resize.size
     whole = AnswerGraph(replace(predictor, model=copy.deepcopy(predictor.model).cpu()), distance)
-    outputs = [PROBABILITIES, LABELS, OWN] + ([] if distance is None else [UNLIKE])
-    example = torch.zeros(2, *(size or (64, 64)), 3, dtype=torch.uint8)
+    outputs = [NUMBERS] if predictor.is_regression else [PROBABILITIES, LABELS, OWN]
+    outputs += [] if distance is None else [UNLIKE]
+    channels = predictor.reading.stored_channels
+    example = torch.zeros(2, *(size or (64, 64)), channels, dtype=torch.uint8)
     answer = _exported(whole, example, name=_RESIZED if size else INPUT, outputs=outputs, any_size=size is None)
     if size is None:
         return answer
-    other = torch.zeros(1, size[0] + 7, size[1] + 9, 3, dtype=torch.uint8)
-    resize = _exported(ResizeGraph(predictor.resize), other, name=INPUT, outputs=[_RESIZED], any_size=True)
+    other = torch.zeros(1, size[0] + 7, size[1] + 9, channels, dtype=torch.uint8)
+    resize = _exported(ResizeGraph(predictor.resize, channels), other, name=INPUT, outputs=[_RESIZED], any_size=True)
     return _joined(resize, answer, size)
 
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 import PIL.Image
@@ -20,15 +19,15 @@ from torch import nn
 
 from onecycle.data.batches import picture_batches
 from onecycle.data.pixels.image import Image, from_pillow
-from onecycle.data.pixels.picture_file import UNREADABLE, Source, reason
+from onecycle.data.pixels.picture_file import Source
 from onecycle.data.pixels.reading import Reading
 from onecycle.data.pixels.resize import ResizeSpec
-from onecycle.data.pixels.store import LOADING_THREADS
-from onecycle.data.progress import counting_bar
-from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, Unreadable, warn
+from onecycle.deploy.of_files import File, HowDecided, decide_by, numbers_of, predict_files
+from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, warn
 from onecycle.evaluation.certainty.calibration import Calibration
 from onecycle.evaluation.certainty.decisions import Decisions, KnownSets, Measure
 from onecycle.evaluation.certainty.thresholds import TagThresholds
+from onecycle.evaluation.numbers import Numbers, names_of_numbers
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.scores import Thresh
 from onecycle.foreign import Refused, inside, read_plain
@@ -50,10 +49,6 @@ if TYPE_CHECKING:
     from onecycle.evaluation.certainty.thresholds import ThresholdReport
 
 Picture = Image | Source | np.ndarray | torch.Tensor | PIL.Image.Image
-File = str | os.PathLike[str]
-
-AT_ONCE = 256
-"""Pictures that are decoded and held at a time: 40 MB at 224 px, whatever the number of files."""
 
 
 @dataclass(frozen=True)
@@ -188,34 +183,6 @@ def adopt_calibration(learn: Any, report: CalibrationReport) -> str:
     )
 
 
-class HowDecided(TypedDict, total=False):
-    """How a model's answers are shown and decided, and what else its ``Predictions`` hold.
-
-    thresh: tags: give one from this probability on (one for all tags, or one for each), compared with the probabilities
-    that are shown; None: the model's own rule, ``decisions``.
-    raw: leave the calibration out.
-    """
-
-    thresh: Thresh | None
-    raw: bool
-    rows: np.ndarray
-    failed: tuple[Unreadable, ...]
-
-
-class Decides(Protocol):
-    """What predicts: a ``Predictor``, or an ``ExportedPredictor``."""
-
-    @property
-    def classes(self) -> tuple[Label, ...]: ...
-    @property
-    def is_multi(self) -> bool: ...
-    @property
-    def calibrated(self) -> Calibrated: ...
-    @property
-    def decisions(self) -> Decisions: ...
-    def probs(self, pictures: Sequence[Image | Source | np.ndarray]) -> torch.Tensor: ...
-
-
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Predictor:
     """A network with its preprocess and its way to decide; made by ``onecycle.load``, ``load`` or a learner."""
@@ -226,6 +193,7 @@ class Predictor:
     activation: Callable[[torch.Tensor], torch.Tensor]  # probabilities for logits, (N, C) each
     classes: tuple[Label, ...]  # C names
     is_multi: bool  # whether a picture can have several labels (tags)
+    is_regression: bool = False  # whether the network gives numbers; then ``classes`` are what these are called
     device: torch.device
     calibrated: Calibrated = Calibrated()
     bs: int = 64  # pictures in a batch
@@ -234,30 +202,37 @@ class Predictor:
     reading: Reading = field(default_factory=Reading)  # of files, where a function of the user's reads them
 
     @classmethod
-    def load(cls, path: File, *, arch: str | None = None, device: str | torch.device | None = None) -> Self:
+    def load(
+        cls,
+        path: File,
+        *,
+        arch: str | None = None,
+        device: str | torch.device | None = None,
+        reader: Callable[[Any], Any] | None = None,
+    ) -> Self:
         """Load a run or a saved model; the data that it was trained on is not needed.
 
         Args:
             path: folder of a run, or a saved model as ``Learner.save`` takes it, with its folder and without suffix.
             arch: name of the network, for a model that does not say it: those saved by onecycle 0.1.0 outside a run.
             device: where to compute; default the GPU where there is one.
+            reader: a function from a path to an Image, where one of the user's read the pictures.
 
         Raises:
-            CheckpointError: no model, a damaged one, or one whose network is of the user's own.
+            CheckpointError: no model, a damaged one, one whose network is of the user's own, or one without its reader.
             ArgumentError: an unknown network.
         """
         stem, named = _model_of(Path(path))
         manifest = read_manifest(stem)
-        if manifest.get("is_regression"):
-            raise CheckpointError(f"{stem} predicts numbers: learn.load() reads it, into a learner made as it was")
         check_saved(manifest, stem, to_predict=True)
+        reading = Reading.from_manifest(manifest.get("reading"), str(stem), reader)
         network = manifest.get("network") or {"arch": arch or named}
         if network["arch"] is None:
             raise CheckpointError(
                 f"{stem} does not say which network it is of. Pass arch='resnet34', say; a network of your own, or "
                 "with a head of your own, is loaded with learn.load() into a learner made as it was"
             )
-        classes = tuple(manifest["classes"])
+        classes, numbers = tuple(manifest["classes"]), bool(manifest.get("is_regression", False))
         with network_of(Path(f"{stem}.safetensors")):
             made = create_cnn_model(network["arch"], len(classes), pretrained=False, **network.get("head", {}))
         load_checkpoint(stem, model=made.model, with_opt=False)
@@ -271,8 +246,10 @@ class Predictor:
         return cls(
             model=made.model.to(where, memory_format=torch.channels_last).eval(),  # type: ignore[call-overload]
             device=where,
-            classes=classes,
+            classes=names_of_numbers(classes) if numbers else classes,
             is_multi=manifest["is_multi"],
+            is_regression=numbers,
+            reading=reading,
             calibrated=Calibrated.from_manifest(manifest, len(classes)),
             **_preprocess(manifest),
         )
@@ -315,6 +292,13 @@ class Predictor:
         """Calibrate and decide, see ``decide_by``."""
         return decide_by(self, probs, files, **how)
 
+    def numbers(self, files: File | Sequence[File]) -> Numbers:
+        """Predict the numbers of files, for a model of numbers; see ``predict``."""
+        return numbers_of(self, files, self._pixels)
+
+    def _pixels(self, path: str) -> np.ndarray:
+        return self.reading.pixels(path, self.resize)
+
     def predict(self, files: File | Sequence[File], *, thresh: Thresh | None = None) -> Predictions:
         """Predict files; nothing is kept on the disk.
 
@@ -330,11 +314,11 @@ class Predictor:
         Raises:
             ArgumentError: ``thresh`` for a model that gives one class a picture; something else than paths.
         """
-        return predict_files(self, files, lambda path: self.reading.pixels(path, self.resize), thresh=thresh)
+        return predict_files(self, files, self._pixels, thresh=thresh)
 
     def __repr__(self) -> str:
         size = f"{self.resize.size[0]}×{self.resize.size[1]} px" if self.resize.size else "pictures as stored"
-        kind = "tags" if self.is_multi else "classes"
+        kind = "numbers" if self.is_regression else "tags" if self.is_multi else "classes"
         with_ = f"; {self.calibrated}" if self.calibrated else ""
         n = views_of(self.model)
         with_ += f"; means over {n} mirrored views" if n > 1 else ""
@@ -350,8 +334,9 @@ def predictor_of(learn: Any) -> Predictor:
         resize=data.lists.resize,
         stats=alone.stats,
         activation=learn.activation,
-        classes=tuple(data.classes),
+        classes=names_of_numbers(data.classes) if data.is_regression else tuple(data.classes),
         is_multi=data.is_multi,
+        is_regression=data.is_regression,
         device=alone.device,
         calibrated=learn.calibrated,
         bs=alone.bs,
@@ -385,88 +370,6 @@ def as_picture(item: Picture) -> Image | Source:
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise ArgumentError(f"a picture's pixels are uint8 (H, W, 3); received {pixels.dtype} {pixels.shape}")
     return Image.from_numpy(pixels)
-
-
-def paths_of(files: File | Sequence[File]) -> list[str]:
-    """Return the paths of pictures, of one or several.
-
-    Raises:
-        ArgumentError: one that is no path.
-    """
-    one_or_more = [files] if isinstance(files, (str, bytes, os.PathLike, PIL.Image.Image, Image)) else list(files)
-    for i, file in enumerate(one_or_more):
-        if not isinstance(file, (str, os.PathLike)):
-            raise ArgumentError(
-                f"predict takes paths of pictures; received a {type(file).__name__} at position {i} "
-                "(save it as a file, or learn.predict(picture) of a whole learner takes pixels)"
-            )
-    return [os.fspath(f) for f in one_or_more]
-
-
-def decide_by(model: Decides, probs: np.ndarray, files: Sequence[str], **how: Unpack[HowDecided]) -> Predictions:
-    """Calibrate and decide by a model's own rule.
-
-    Args:
-        model: whose rule.
-        probs: float32 ``(N, C)``, the model's own.
-        files: N names.
-        how: see ``HowDecided``.
-
-    Raises:
-        ArgumentError: a threshold for a model that gives one class a picture.
-    """
-    if how.get("thresh") is not None and not model.is_multi:
-        raise ArgumentError(
-            "a threshold decides about tags; this model gives each picture one class, the most probable"
-        )
-    raw = how.pop("raw", False)
-    return Predictions.of(
-        probs,
-        is_multi=model.is_multi,
-        calibration=None if raw else model.calibrated.calibration,
-        decisions=model.decisions,
-        files=tuple(files),
-        classes=tuple(map(str, model.classes)),
-        **how,
-    )
-
-
-def predict_files(
-    model: Decides, files: File | Sequence[File], decode: Callable[[str], np.ndarray], *, thresh: Thresh | None
-) -> Predictions:
-    """Decode files in threads, have a model answer some at a time, and decide.
-
-    Args:
-        model: whose answers.
-        files: paths of pictures, or one.
-        decode: a file to uint8 ``(h, w, 3)``, as the model takes it.
-        thresh: see ``HowDecided``.
-
-    Raises:
-        ArgumentError: something else than paths, or a threshold for a model that gives one class a picture.
-    """
-    paths = paths_of(files)
-    probs = [np.zeros((0, len(model.classes)), np.float32)]
-    decide_by(model, probs[0], (), thresh=thresh)  # refused before the work
-
-    def decoded(path: str) -> np.ndarray | str:
-        try:
-            return decode(path)
-        except UNREADABLE as error:
-            return reason(error)
-
-    readable: list[int] = []
-    failed: list[Unreadable] = []
-    with counting_bar("predicting", len(paths)) as advance, ThreadPoolExecutor(LOADING_THREADS) as pool:
-        for start in range(0, len(paths), AT_ONCE):
-            results = list(enumerate(pool.map(decoded, paths[start : start + AT_ONCE]), start))
-            failed += [Unreadable(i, paths[i], why) for i, why in results if isinstance(why, str)]
-            pixels = {i: p for i, p in results if not isinstance(p, str)}
-            probs.append(model.probs(list(pixels.values())).numpy())
-            readable += pixels
-            advance(len(results))
-    names, rows = [paths[i] for i in readable], np.array(readable, dtype=np.int64)
-    return decide_by(model, np.concatenate(probs), names, thresh=thresh, rows=rows, failed=tuple(failed))
 
 
 def _model_of(path: Path) -> tuple[Path, str | None]:

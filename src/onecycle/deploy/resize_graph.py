@@ -25,28 +25,29 @@ FIXED_BITS = 22
 
 
 class ResizeGraph(nn.Module):
-    """uint8 pictures (N, H, W, 3) of any one shape to uint8 (N, height, width, 3).
+    """uint8 pictures (N, H, W, C) of any one shape to uint8 (N, height, width, C).
 
     Args:
         spec: the preprocess.
+        channels: C.
 
     Raises:
         ArgumentError: one without a size.
     """
 
-    def __init__(self, spec: ResizeSpec) -> None:
+    def __init__(self, spec: ResizeSpec, channels: int = 3) -> None:
         super().__init__()
         if spec.size is None:
             raise ArgumentError("pictures as stored are not resized; expected a preprocess with a size")
-        self.spec, self.size = spec, spec.size
+        self.spec, self.size, self.channels = spec, spec.size, channels
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Scale, then cut or fill around the centre."""
         shape = torch._shape_as_tensor(pictures)[1:3]
         stored, visible = _stored(shape, self.spec)
         start = (shape.double() - visible) / 2
-        x = _scaled(pictures, 2, shape[1], stored[1], start[1], visible[1])
-        x = _scaled(x, 1, shape[0], stored[0], start[0], visible[0])
+        x = _scaled(pictures, 2, shape[1], stored[1], start[1], visible[1], self.channels)
+        x = _scaled(x, 1, shape[0], stored[0], start[0], visible[0], self.channels)
         for axis, size in enumerate(self.size):
             x = _centre(x, axis + 1, stored[axis], size, self.spec.padding_mode)
         return x
@@ -67,11 +68,11 @@ def _stored(shape: Tensor, spec: ResizeSpec) -> tuple[Tensor, Tensor]:
     return stored, whole * (stored.double() / scaled.double())
 
 
-def _scaled(x: Tensor, axis: int, n_in: Tensor, n_out: Tensor, start: Tensor, visible: Tensor) -> Tensor:
-    """Scale one axis of uint8 (N, H, W, 3): 1, the height, or 2, the width."""
+def _scaled(x: Tensor, axis: int, n_in: Tensor, n_out: Tensor, start: Tensor, visible: Tensor, channels: int) -> Tensor:
+    """Scale one axis of uint8 (N, H, W, channels): 1, the height, or 2, the width."""
     at, weights = (taps.T for taps in _taps(n_in, n_out, start, visible))  # (K, n_out): long runs to multiply and add
     # A factor for each channel, too: one that three values share is slow to multiply by (1200 × 1600 px: 72 to 43 ms).
-    factors = weights[:, :, None].repeat(1, 1, 3) if axis == 2 else weights[:, :, None, None]
+    factors = weights[:, :, None].repeat(1, 1, channels) if axis == 2 else weights[:, :, None, None]
     picked = x.int()[:, :, at] if axis == 2 else x.int()[:, at]
     sums = (picked * factors).sum(axis, dtype=torch.int32)  # none is negative
     rounded = torch.div(sums + 2 ** (FIXED_BITS - 1), 2**FIXED_BITS, rounding_mode="trunc")

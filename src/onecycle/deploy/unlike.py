@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from onecycle.deploy.predictor import Predictor
+    from onecycle.evaluation.numbers import Numbers
     from onecycle.evaluation.predictions import Predictions
 
 FALSE_FLAGS = 0.01
@@ -145,10 +146,11 @@ def inputs_of(layer: nn.Module | None) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
-def predicted(predictor: Predictor, files: Sequence[str]) -> tuple[Predictions, np.ndarray | None]:
+def predicted(predictor: Predictor, files: Sequence[str]) -> tuple[Predictions | Numbers, np.ndarray | None]:
     """Predict files; returns the features, too, float32 (N, D), or None for a network that has none of this form."""
     with inputs_of(feature_layer(predictor.model)) as received:
-        predictions = predictor.predict(files)
+        ask = predictor.numbers if predictor.is_regression else predictor.predict
+        predictions = ask(files)
     if not received or any(x.ndim != 2 for x in received) or sum(map(len, received)) != len(predictions):
         return predictions, None
     return predictions, torch.cat(received).cpu().float().numpy()

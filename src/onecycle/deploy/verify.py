@@ -20,6 +20,7 @@ from onecycle.data.pixels.resize import centre_window, resize_pixels
 from onecycle.deploy import unlike
 from onecycle.deploy.network_graph import AnswerGraph
 from onecycle.errors import ExportError
+from onecycle.evaluation.numbers import Numbers
 from onecycle.files import write_part
 from onecycle.text import shown
 
@@ -50,7 +51,7 @@ class Verification:
     made: int  # drawn: of odd shapes and kinds
     raw: int  # of both that went through the resize of the graph, too
     other_pixels: tuple[str, ...]  # files whose pixels differ
-    max_difference: float  # of any probability
+    max_difference: float  # of any probability; of numbers above 1, relative
     far: tuple[str, ...]  # files with a probability that differs by more than TOLERANCE and than rounding explains
     other_labels: tuple[str, ...]  # files that get other labels, though nothing of them is within TOLERANCE of a limit
     other_distance: tuple[str, ...] = ()  # files whose distance from the training pictures differs
@@ -108,32 +109,35 @@ def verify(
         ExportError: no picture could be read by both.
     """
     with only_pillow():
-        predictions, features = unlike.predicted(predictor, [*files, *made])
-        if not len(predictions):
+        said, features = unlike.predicted(predictor, [*files, *made])
+        if not len(said):
             raise ExportError("no picture to verify the export with can be read")
-        answers = [_Answer.of(predictor, model, name) for name in predictions.files]
-    probs, labels, told = run_all(model, [a.pixels for a in answers])
-    shown_probs = predictions.shown_probs
-    differences = np.abs(probs - shown_probs).max(axis=1)
+        answers = [_Answer.of(predictor, model, name) for name in said.files]
+    found, labels, told = run_all(model, [a.pixels for a in answers])
+    right = said.values if isinstance(said, Numbers) else said.shown_probs
+    differences = (np.abs(found - right) / np.maximum(1, np.abs(right))).max(axis=1)
     far = [
-        bool(d > TOLERANCE and _beyond_rounding(predictor, answer.pixels, shown_probs[i], probs[i]))
+        bool(d > TOLERANCE and _beyond_rounding(predictor, answer.pixels, right[i], found[i]))
         for i, (d, answer) in enumerate(zip(differences, answers, strict=True))
     ]
-    other_labels = (labels != predictions.decided).reshape(len(probs), -1).any(axis=1) & ~near_a_limit(
-        predictions, labels
-    )
-    names = np.array(predictions.files, dtype=object)
+    names = np.array(said.files, dtype=object)
     return Verification(
-        pictures=sum(n not in set(made) for n in predictions.files),
-        made=sum(n in set(made) for n in predictions.files),
+        pictures=sum(n not in set(made) for n in said.files),
+        made=sum(n in set(made) for n in said.files),
         raw=sum(a.raw for a in answers),
         other_pixels=tuple(names[[not a.same for a in answers]]),
         max_difference=float(differences.max()),
         far=tuple(names[far]),
-        other_labels=tuple(names[other_labels]),
+        other_labels=() if isinstance(said, Numbers) else tuple(names[_other_labels(said, labels)]),
         other_distance=tuple(names[_other_distance(distance, features, told)]),
         decoder=tuple(_decoded_otherwise(predictor, files)),
     )
+
+
+def _other_labels(predictions: Predictions, labels: np.ndarray) -> np.ndarray:
+    """Return which pictures get other labels that are not as good but for TOLERANCE, bool (N,)."""
+    other = (labels != predictions.decided).reshape(len(labels), -1).any(axis=1)
+    return np.asarray(other & ~near_a_limit(predictions, labels))
 
 
 @dataclass(frozen=True)
@@ -146,18 +150,23 @@ class _Answer:
 
     @classmethod
     def of(cls, predictor: Predictor, model: Model, name: str) -> _Answer:
-        spec = predictor.resize
-        expected = centre_window(decode_for(name, spec), spec)
-        try:
-            pixels = model.pixels(name)
-        except UNREADABLE:
-            return cls(np.zeros_like(expected), False, False)
-        same, raw = np.array_equal(pixels, expected), decode_rgb(name)
+        spec, reading = predictor.resize, predictor.reading
+        if reading.function is None:
+            expected, raw = centre_window(decode_for(name, spec), spec), decode_rgb(name)
+            try:
+                pixels = model.pixels(name)
+            except UNREADABLE:
+                return cls(np.zeros_like(expected), False, False)
+        else:  # whoever calls that function gives its pixels to the exported model
+            expected, raw = centre_window(reading.pixels(name, spec), spec), reading.image(name).numpy()
+            pixels = expected
+        same = np.array_equal(pixels, expected)
         if spec.size is None or raw.shape[0] * raw.shape[1] > LARGEST_RAW:
             return cls(pixels, same, False)
         whole = centre_window(resize_pixels(raw, spec), spec)
         by_graph, by_original = (model.run(p[None])[0] for p in (raw, whole))
-        return cls(pixels, same and bool(np.abs(by_graph - by_original).max() <= TOLERANCE / 10), True)
+        within = TOLERANCE / 10 * np.maximum(1, np.abs(by_original))
+        return cls(pixels, same and bool((np.abs(by_graph - by_original) <= within).all()), True)
 
 
 def run_all(model: Model, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -184,7 +193,8 @@ def _beyond_rounding(predictor: Predictor, pixels: np.ndarray, original: np.ndar
     model = AnswerGraph(replace(predictor, model=copy.deepcopy(predictor.model).cpu())).double().eval()
     with torch.no_grad():
         exact = model(torch.from_numpy(pixels[None]))[0][0].numpy()
-    rounding, off = (float(np.abs(probs - exact).max()) for probs in (original, exported))
+    scale = np.maximum(1, np.abs(exact))
+    rounding, off = (float((np.abs(values - exact) / scale).max()) for values in (original, exported))
     return off > max(TOLERANCE, ROUNDING * rounding)
 
 
@@ -220,7 +230,7 @@ def only_pillow() -> Iterator[None]:
 
 def _decoded_otherwise(predictor: Predictor, files: Sequence[str]) -> Iterator[str]:
     """Give the files that the decoder of this machine reads to other pixels than Pillow."""
-    for name in files:
+    for name in files if predictor.reading.function is None else ():
         try:
             here = decode_for(name, predictor.resize)
             with only_pillow():

@@ -10,7 +10,7 @@ ANNEXE = (
     *("core", "torch_core", "aliases", "progress_bars", "networks.layers", "networks.hooks", "networks.xresnet"),
     *("pictures.arrays", "pictures.data", "training.metrics", "training.learner", "training.protocol"),
     *("training.interpretation", "training.hook_callbacks", "training.optimizer"),
-    *("training.schedules", "training.functions", "networks.bodies"),
+    *("training.schedules", "training.functions", "training.loading", "networks.bodies"),
     *("pictures.loader", "pictures.files", "pictures.cleaning", "pictures.transforms"),
 )
 """Files of this room whose ``__all__`` are names of v1; the first that has a name gives it."""

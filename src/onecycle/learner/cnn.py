@@ -87,6 +87,8 @@ def make_cnn_learner(
     built = create_cnn_model(base_arch, data.c, **made)
     # A network of the user's own says nothing of its pixels; pretrained ones were fed ImageNet's statistics.
     stats = built.body.stats or (imagenet_stats if pretrained else None)
+    if stats is not None and len(stats[0]) != data.lists.pictures.reading.stored_channels:
+        stats = None  # of pictures with other channels it says nothing
     seen = Seen() if isinstance(pretrained, bool) else Seen.of_file(Path(pretrained).expanduser())
     stats = next(iter(seen.stats), stats) if options.get("normalize", True) else None
     learn = kind(data, built.model, layer_groups=built.layer_groups, stats=stats, **of_learner)

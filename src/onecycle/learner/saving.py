@@ -17,6 +17,7 @@ from onecycle import settings
 from onecycle.data.augment.transforms import flatten
 from onecycle.deploy.predictor import Calibrated, predictor_of
 from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, warn
+from onecycle.evaluation.numbers import number_scores
 from onecycle.files import FULL_DISK, beside
 from onecycle.learner.checks import misfits
 from onecycle.learner.heads.exchange import adopt_network
@@ -27,6 +28,7 @@ from onecycle.train.losses import ACTIVATIONS
 
 if TYPE_CHECKING:
     from onecycle.deploy.bundle import Bundle
+    from onecycle.deploy.card import Card
     from onecycle.deploy.weights.check import Weights
 
 
@@ -98,19 +100,28 @@ def export(learn: Any, file: str | Path, **options: Unpack[ExportOptions]) -> Bu
     from onecycle.deploy.weights.check import of_rows
 
     data = learn.data
-    if data.is_regression:
-        raise ArgumentError("an export gives labels, and this learner predicts numbers; learn.save() keeps it")
     if not len(data.split.valid):
         raise ArgumentError("an export is verified with validation pictures, and these data have none")
-    predictions = learn.interpret().predictions
+    predictions = None if data.is_regression else learn.interpret().predictions
     folder = Path(learn.path) / (Path(file).with_suffix("") if Path(file).suffix == ".pkl" else file)
     valid = spread(data.split.valid, MOST_PICTURES)
     files, training = ([data.store.paths[row] for row in rows] for rows in (valid, data.split.train))
     made = {"arch": str((learn.network or {}).get("arch", "")), "data": data.path.name}
-    card = Card.of(predictions, name=folder.name, **made)
+    if predictions is None:
+        card = _card_of_numbers(learn, folder.name, **made)
+    else:
+        card = Card.of(predictions, name=folder.name, **made)
     predictor = replace(learn.predictor(), model=copy.deepcopy(learn.model).cpu(), device=torch.device("cpu"))
-    labelled = of_rows(predictions, valid)
+    labelled = None if predictions is None else of_rows(predictions, valid)
     return export_bundle(predictor, folder, files, card, training=training, labelled=labelled, **options)
+
+
+def _card_of_numbers(learn: Any, name: str, arch: str, data: str) -> Card:
+    from onecycle.deploy.card import Card
+
+    values, targets = (column.numpy() for column in learn.get_preds()[:2])
+    n_train, scores = len(learn.data.split.train), number_scores(values, targets)
+    return Card(name=name, arch=arch, data=data, scores=scores, n_train=n_train, n_valid=len(values))
 
 
 def manifest(learn: Any) -> dict[str, Any]:
@@ -124,6 +135,7 @@ def manifest(learn: Any) -> dict[str, Any]:
         "classes": list(data.classes),
         "is_multi": data.is_multi,
         **({"is_regression": True} if data.is_regression else {}),
+        **predictor.reading.manifest(),
         "stats": None if stats is None else [list(channels) for channels in stats],
         "size": resize.size,
         "resize_method": resize.method.name,

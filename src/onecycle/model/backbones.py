@@ -211,6 +211,12 @@ def _load(module: nn.Module, keys: BodyKeys, net: _Network, arch: Architecture, 
     return file.source
 
 
+def in_channels(m: nn.Module) -> int:
+    """Return how many channels the first layer with weights takes; 3 where there is none."""
+    weights = (w for layer in m.modules() if isinstance(w := getattr(layer, "weight", None), Tensor) and w.ndim > 1)
+    return int(first.shape[1]) if (first := next(weights, None)) is not None else 3
+
+
 def _build(arch: Architecture, pretrained: bool | str | Path, in_chans: int) -> _Network:
     if arch.source == "timm":
         return _build_timm(arch, in_chans)
@@ -219,7 +225,9 @@ def _build(arch: Architecture, pretrained: bool | str | Path, in_chans: int) -> 
             f"{arch.name} takes pictures of 3 channels, received in_chans={in_chans}; use a timm network"
         )
     if arch.build is not None:
-        return _Network(arch.build(pretrained is True), None, (224, 224), Published(arch.name, (arch.name,)))
+        net = arch.build(pretrained is True)
+        probe = torch.zeros(1, in_channels(net), PROBE_PX, PROBE_PX)
+        return _Network(net, None, (224, 224), Published(arch.name, (arch.name,)), probe=probe)
     import torchvision
 
     weights = next(iter(torchvision.models.get_model_weights(arch.name)))  # the first: the ones of fastai v1

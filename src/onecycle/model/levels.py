@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onecycle.errors import ArgumentError
-from onecycle.model.backbones import TimmBody
+from onecycle.model.backbones import TimmBody, in_channels
 from onecycle.model.tag_sets import TagSets
 from onecycle.train.evaluate import eval_mode
 
@@ -137,7 +137,7 @@ def _probe(body: nn.Module) -> Tensor:
 
 def _input_shape(body: nn.Module) -> tuple[int, int, int]:
     if not isinstance(body, TimmBody):
-        return 3, PROBE_PX, PROBE_PX
+        return in_channels(body), PROBE_PX, PROBE_PX
     cfg: Any = getattr(body.net, "pretrained_cfg", None) or {}
     _, height, width = cfg.get("input_size") or (3, PROBE_PX, PROBE_PX)
     return body.in_chans, int(height), int(width)

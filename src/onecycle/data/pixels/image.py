@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import torch
 from PIL.ImageFile import ImageFile
 
@@ -22,11 +23,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+MOST_CHANNELS = 32
+"""Of a picture; an array with more has its channels last."""
+
+
 class Image:
     """A picture as notebooks know it: ``px`` uint8 ``(3, H, W)``, ``data`` float in [0, 1].
 
     Args:
-        px: uint8, or floating point in [0, 1]; ``(3, H, W)`` or ``(1, H, W)``.
+        px: uint8, or floating point in [0, 1]; ``(3, H, W)`` or ``(1, H, W)``, which gets three equal channels; or with
+            more channels, of which the first three are shown.
 
     Raises:
         ArgumentError: other shapes, types or values.
@@ -34,8 +40,14 @@ class Image:
 
     def __init__(self, px: torch.Tensor | np.ndarray) -> None:
         pixels = torch.as_tensor(px)
-        if pixels.ndim != 3 or pixels.shape[0] not in (1, 3) or not pixels.numel():
+        if pixels.ndim != 3 or pixels.shape[0] in (0, 2) or not pixels.numel():
             raise ArgumentError(f"an Image takes pixels (3, H, W) or (1, H, W); received {tuple(pixels.shape)}")
+        if pixels.shape[0] > (4 if pixels.shape[2] in (1, 3, 4) else MOST_CHANNELS):
+            raise ArgumentError(
+                f"an Image takes pixels (3, H, W) or (1, H, W), or up to {MOST_CHANNELS} channels; received "
+                f"{tuple(pixels.shape)}: an array (H, W, 3) becomes one by Image.from_numpy"
+            )
+        self.n_channels = pixels.shape[0]
         pixels = pixels.detach().cpu()
         if pixels.dtype != torch.uint8:
             pixels = _levels(pixels)
@@ -43,12 +55,12 @@ class Image:
 
     @property
     def data(self) -> torch.Tensor:
-        """Pixels as float32 ``(3, H, W)`` in [0, 1]."""
+        """Pixels as float32 ``(3, H, W)``, or with as many channels as there are, in [0, 1]."""
         return self.px.float() / 255
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(3, H, W)."""
+        """(3, H, W), or with as many channels as there are."""
         return tuple(self.px.shape)  # type: ignore[return-value]
 
     @property
@@ -57,7 +69,7 @@ class Image:
         return self.shape[1], self.shape[2]
 
     def numpy(self) -> np.ndarray:
-        """Pixels as uint8 ``(H, W, 3)``."""
+        """Pixels as uint8 ``(H, W, 3)``, or with as many channels as there are."""
         return self.px.permute(1, 2, 0).contiguous().numpy()
 
     def show(
@@ -75,7 +87,7 @@ class Image:
 
         axes = plt.subplots(figsize=figsize)[1] if ax is None else ax
         grey = cmap is not None and bool((self.px == self.px[:1]).all())
-        axes.imshow(self.px[0].numpy() if grey else self.numpy(), cmap=cmap)
+        axes.imshow(self.px[0].numpy() if grey else self.numpy()[..., :3], cmap=cmap)
         if title is not None or y is not None:
             axes.set_title(str(y) if title is None else title)
         if hide_axis:
@@ -120,12 +132,12 @@ class Image:
 
     @classmethod
     def from_numpy(cls, pixels: np.ndarray) -> Image:
-        """Make a picture from uint8 ``(H, W, 3)``."""
+        """Make a picture from uint8 ``(H, W, 3)``, or with other numbers of channels."""
         return cls(torch.from_numpy(np.array(pixels)).permute(2, 0, 1))
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
-        PIL.Image.fromarray(self.numpy()).save(buffer, format="PNG")
+        PIL.Image.fromarray(self.numpy()[..., :3]).save(buffer, format="PNG")
         return buffer.getvalue()
 
     def __repr__(self) -> str:
@@ -153,7 +165,8 @@ def open_image(
 
     Args:
         fn: the file.
-        convert_mode: Pillow's mode that its RGB is converted to, as ``L`` for grey, which is then in all channels.
+        convert_mode: Pillow's mode that it is converted to, as ``L`` for grey, which is then in all channels, or
+            ``RGBA`` for a fourth channel.
         after_open: a function of the Pillow picture in that mode, which returns another one.
 
     Raises:
@@ -166,9 +179,18 @@ def open_image(
         raise unreadable(fn, error) from error
     if convert_mode == "RGB" and after_open is None:
         return Image.from_numpy(pixels)
-    picture = PIL.Image.fromarray(pixels).convert(convert_mode)
+    plain = PIL.Image.fromarray(pixels)
+    picture = _transparent(fn, convert_mode) if "A" in convert_mode else plain.convert(convert_mode)
     changed = np.array(picture if after_open is None else after_open(picture), dtype=np.uint8)
     return Image.from_numpy(changed[..., None] if changed.ndim == 2 else changed)
+
+
+def _transparent(fn: Source, mode: str) -> PIL.Image.Image:
+    """Read a picture again in a mode that has its transparency, too, which RGB drops."""
+    with PIL.Image.open(io.BytesIO(fn) if isinstance(fn, bytes) else fn) as picture:
+        if hasattr(fn, "seek"):
+            fn.seek(0)
+        return PIL.ImageOps.exif_transpose(picture).convert(mode)
 
 
 def from_pillow(picture: PIL.Image.Image) -> Image | bytes:

@@ -36,24 +36,25 @@ class PixelLayout:
     Args:
         shapes: int32 ``(N, 2)``, height and width after resizing; 0 × 0 if unreadable.
         failures: of the pictures that cannot be read; later ones are added to it.
+        channels: bytes of a pixel.
     """
 
-    def __init__(self, shapes: np.ndarray, failures: Failures) -> None:
-        self.shapes, self.failures = shapes, failures
+    def __init__(self, shapes: np.ndarray, failures: Failures, channels: int = 3) -> None:
+        self.shapes, self.failures, self.channels = shapes, failures, channels
         self.shape: tuple[int, int] | None = None  # of all pictures that can be read; the others then have a gap
         known = shapes[shapes.all(axis=1)]
         if len(known) and (known == known[0]).all():
             self.shape = int(known[0][0]), int(known[0][1])
-            self.n_bytes = len(shapes) * self.shape[0] * self.shape[1] * 3
+            self.n_bytes = len(shapes) * self.shape[0] * self.shape[1] * channels
         else:
-            ends = np.cumsum(shapes.prod(axis=1, dtype=np.int64) * 3)
+            ends = np.cumsum(shapes.prod(axis=1, dtype=np.int64) * channels)
             self._starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
             self.n_bytes = int(ends[-1]) if len(ends) else 0
 
     def offset(self, position: int) -> int:
         """Return the first byte of a picture."""
         if self.shape is not None:
-            return position * self.shape[0] * self.shape[1] * 3
+            return position * self.shape[0] * self.shape[1] * self.channels
         return int(self._starts[position])
 
     def table(self) -> np.ndarray:
@@ -75,10 +76,11 @@ class PackedPixels:
         default_factory=dict, init=False
     )  # pixels in place of damaged ones, by position
     _checked: np.ndarray | None = field(default=None, init=False)  # bool (N,), pictures that this process has checked
+    channels: int = 3  # bytes of a pixel
     _touched_bytes: int = field(default=0, init=False)
 
     def picture(self, position: int) -> np.ndarray | None:
-        """Return uint8 ``(h, w, 3)``, None if the picture cannot be read."""
+        """Return uint8 ``(h, w, channels)``, None if the picture cannot be read."""
         if position in self.bad:
             return None
         if position in self.mended:
@@ -87,12 +89,12 @@ class PackedPixels:
             pixels: np.ndarray = self._block()[position]
         else:
             start, height, width = self.table[position]
-            pixels = self.flat[start : start + height * width * 3].reshape(height, width, 3)
+            pixels = self.flat[start : start + height * width * self.channels].reshape(height, width, -1)
         self._touch(pixels.nbytes)
         return pixels
 
     def take(self, positions: np.ndarray) -> np.ndarray | None:
-        """Return a copy, uint8 ``(n, h, w, 3)``; None where shapes differ or one of them cannot be read."""
+        """Return a copy, uint8 ``(n, h, w, channels)``; None where shapes differ or one of them cannot be read."""
         if self.shape is None or (self.bad and not self.bad.isdisjoint(positions.tolist())):
             return None
         pixels: np.ndarray = np.take(self._block(), positions, axis=0)
@@ -139,7 +141,7 @@ class PackedPixels:
             self._checked[position] = True
 
     def _block(self) -> np.ndarray:
-        return self.flat.reshape(-1, *(self.shape or (0, 0)), 3)
+        return self.flat.reshape(-1, *(self.shape or (0, 0)), self.channels)
 
     def _touch(self, n_bytes: int) -> None:
         """Give pages back to the system now and then: what was touched counts as memory of this process.
@@ -158,16 +160,16 @@ def on_one_canvas(pictures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Put pictures of any shapes into one array, each in the upper left corner, the rest 0.
 
     Args:
-        pictures: uint8 ``(h, w, 3)`` each; at least one.
+        pictures: uint8 ``(h, w, c)`` each; at least one.
 
     Returns:
-        uint8 ``(n, H, W, 3)`` and int64 ``(n, 2)`` heights and widths.
+        uint8 ``(n, H, W, c)`` and int64 ``(n, 2)`` heights and widths.
     """
     shapes = np.array([p.shape[:2] for p in pictures], dtype=np.int64)
     if (shapes == shapes[0]).all():
         return np.stack(pictures), shapes
     height, width = shapes.max(axis=0)
-    canvas = np.zeros((len(pictures), height, width, 3), dtype=np.uint8)
+    canvas = np.zeros((len(pictures), height, width, pictures[0].shape[2]), dtype=np.uint8)
     for i, picture in enumerate(pictures):
         canvas[i, : picture.shape[0], : picture.shape[1]] = picture
     return canvas, shapes

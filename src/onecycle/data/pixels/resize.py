@@ -142,7 +142,7 @@ def decode_factor(shape: tuple[int, int], spec: ResizeSpec) -> int:
 
 
 def resize_pixels(pixels: np.ndarray, spec: ResizeSpec) -> np.ndarray:
-    """Scale uint8 ``(H, W, 3)`` to the spec's stored shape: bilinear with antialiasing, on 8-bit values."""
+    """Scale uint8 ``(H, W, C)`` to the spec's stored shape: bilinear with antialiasing, on 8-bit values."""
     height, width = pixels.shape[0], pixels.shape[1]
     wanted, scaled = spec.stored_shape(height, width), spec.scaled_shape(height, width)
     visible = height * (wanted[0] / scaled[0]), width * (wanted[1] / scaled[1])
@@ -156,7 +156,7 @@ def scale_to(
     visible: tuple[float, float],
     start: tuple[float, float] = (0.0, 0.0),
 ) -> np.ndarray:
-    """Scale uint8 ``(H, W, 3)`` to ``wanted`` (height, width): bilinear with antialiasing, on 8-bit values.
+    """Scale uint8 ``(H, W, C)`` to ``wanted`` (height, width): bilinear with antialiasing, on 8-bit values.
 
     Widths first, then heights, as two calls: in one, Pillow orders the passes by the picture's shape, and which one
     rounds to 8 bits first changes pixels by a grey level. In this order plain ONNX operators give the same bytes.
@@ -169,6 +169,9 @@ def scale_to(
     """
     if (*wanted, *wanted) == (*pixels.shape[:2], *visible):
         return pixels
+    if pixels.shape[2:] not in ((), (3,)):  # Pillow would take a fourth channel for transparency
+        channels = (pixels[..., i] for i in range(pixels.shape[2]))
+        return np.stack([scale_to(c, wanted, visible=visible, start=start) for c in channels], axis=2)
     height, (top, left) = pixels.shape[0], start
     how = PIL.Image.Resampling.BILINEAR
     columns = (left, 0.0, left + visible[1], float(height))
@@ -178,7 +181,7 @@ def scale_to(
 
 
 def centre_window(pixels: np.ndarray, spec: ResizeSpec) -> np.ndarray:
-    """Cut or fill uint8 ``(H, W, 3)`` to the spec's size around the centre, without interpolation."""
+    """Cut or fill uint8 ``(H, W, C)`` to the spec's size around the centre, without interpolation."""
     if spec.size is None or pixels.shape[:2] == spec.size:
         return pixels
     for axis, wanted in enumerate(spec.size):

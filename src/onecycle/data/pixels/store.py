@@ -22,7 +22,7 @@ from onecycle.data.pixels.memory import MOST_BYTES
 from onecycle.data.pixels.packed import Failures, PackedPixels, PixelLayout, on_one_canvas
 from onecycle.data.pixels.picture_file import UNREADABLE, Source, reason
 from onecycle.data.pixels.pixel_file import CacheUnusable, Manifest, Say
-from onecycle.data.pixels.reading import Reading
+from onecycle.data.pixels.reading import Reading, greyed
 from onecycle.data.pixels.resize import ResizeMethod, ResizeSpec, resize_pixels
 from onecycle.data.progress import work_through
 from onecycle.errors import ArgumentError, DataError, DataWarning, Unreadable, UnreadableImagesError, warn
@@ -149,7 +149,7 @@ class PixelStore:
             positions: int64 ``(n,)``.
 
         Returns:
-            uint8 ``(n, 3, H, W)`` (channels-last in memory) and int64 ``(n, 2)`` heights and widths.
+            uint8 ``(n, stored_channels, H, W)`` (channels-last in memory) and int64 ``(n, 2)`` heights and widths.
 
         Raises:
             DataError: a picture that cannot be read, or ones of such different shapes that their canvas is too large.
@@ -199,8 +199,9 @@ class PixelStore:
 
     def _check_canvas(self, positions: np.ndarray, shapes: np.ndarray) -> None:
         """Refuse a batch whose pictures are so thin and so different that the canvas of all is far larger than they."""
-        n_bytes = len(shapes) * int(shapes.max(axis=0).prod()) * 3
-        if n_bytes > max(MOST_BYTES, 4 * int(shapes.prod(axis=1).sum()) * 3):
+        channels = self.reading.stored_channels
+        n_bytes = len(shapes) * int(shapes.max(axis=0).prod()) * channels
+        if n_bytes > max(MOST_BYTES, 4 * int(shapes.prod(axis=1).sum()) * channels):
             tall, wide = shapes.argmax(axis=0)
             named = " and ".join(
                 f"{self.paths[positions[i]]} ({shapes[i][0]:,}×{shapes[i][1]:,} px as stored)" for i in (tall, wide)
@@ -269,7 +270,7 @@ class PixelStore:
             shapes[:] = np.array(self.spec.size)
         else:
             self._each_file(measure, "reading picture sizes")
-        return PixelLayout(shapes, failures)
+        return PixelLayout(shapes, failures, self.reading.stored_channels)
 
     def _stored_shape(self, path: str) -> tuple[int, int]:
         """Find the stored shape of one picture, by its header; a function of the user's must read it for that."""
@@ -286,7 +287,7 @@ class PixelStore:
 
     def _decode_all(self, layout: PixelLayout, put: Callable[[int, np.ndarray], None] | None) -> None:
         """Decode every picture, and hand its position and its pixels, flat uint8, on."""
-        decode_row = self._decode or (lambda row: self._pixels_of(self.paths[row]))
+        decode_row = self._decode_row()
 
         def decode(positions: list[int]) -> None:
             if positions[0] in layout.failures.reasons:
@@ -306,6 +307,12 @@ class PixelStore:
         started = time.monotonic()
         self._each_file(decode, "decoding pictures")
         self.decode_s = (time.monotonic() - started) / max(1, len(self))
+
+    def _decode_row(self) -> Callable[[int], np.ndarray]:
+        decode = self._decode
+        if decode is None:
+            return lambda row: self._pixels_of(self.paths[row])
+        return (lambda row: greyed(decode(row))) if self.reading.grey else decode
 
     def _unreadable(self, reasons: Iterable[tuple[int, str]]) -> list[Unreadable]:
         return [Unreadable(i, self.paths[i], why) for i, why in sorted(reasons)]
@@ -346,7 +353,8 @@ class PixelStore:
             return
         flat.flags.writeable = False
         table = layout.table() if layout.shape is None else None
-        self._packed = PackedPixels(flat, layout.shape, table, frozenset(layout.failures.reasons))
+        bad, channels = frozenset(layout.failures.reasons), layout.channels
+        self._packed = PackedPixels(flat, layout.shape, table, bad, channels=channels)
 
     # ---------------------------------------------------------------- on the disk
 
@@ -374,7 +382,8 @@ class PixelStore:
         """Name all but the pictures that decides about the stored bytes."""
         size = "×".join(map(str, self.spec.size or ()))
         scaled = ", scaled decode" if self.spec.size and self.spec.scaled_decode else ""
-        return f"{decoder_version()}; {self.spec.method.name} {size}{scaled}"
+        grey = ", grey" if self.reading.grey else ""
+        return f"{decoder_version()}; {self.spec.method.name} {size}{scaled}{grey}"
 
     def _write(self, key: str, stamps: array[int], layout: PixelLayout, say: Say) -> None:
         """Decode into a new file; it gets its name unless something in it may be different next time."""
@@ -494,7 +503,8 @@ class PicturesInMemory(PixelStore):
         if isinstance(picture, np.ndarray):
             return picture
         if isinstance(picture, Image):
-            return resize_pixels(picture.numpy(), self.spec)
+            pixels = resize_pixels(picture.numpy(), self.spec)
+            return greyed(pixels) if self.reading.grey else pixels
         try:
             return self.reading.pixels(picture, self.spec)
         except UNREADABLE as error:

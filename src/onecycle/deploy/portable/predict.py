@@ -62,6 +62,8 @@ class Model:
         self.manifest = self.read_manifest()
         self.classes: list[str] = self.manifest["classes"]
         self.is_multi: bool = self.manifest["is_multi"]
+        self.is_regression: bool = self.manifest.get("is_regression", False)
+        self.read_by: str | None = (self.manifest.get("reading") or {}).get("function")
         self.preprocess: dict[str, Any] = self.manifest["preprocess"]
         self.session = self.opened(self.folder / "model.onnx", threads)
         self.measures_unlike = any(output.name == "unlike" for output in self.session.get_outputs())
@@ -91,6 +93,8 @@ class Model:
     def predict(self, files: Iterable[Source]) -> Iterator[dict[str, Any]]:
         """Give for each file, in order, ``file`` with ``labels`` and ``probabilities``, or with ``error``.
 
+        A model of numbers gives ``numbers`` in place of both.
+
         Where that was measured, ``unlike`` says how far a picture lies from the training pictures: above 1 farther than
         nearly all of the validation pictures, so that what is known of the model does not hold for it.
         """
@@ -119,6 +123,8 @@ class Model:
         """Return what ``run`` gives for one picture by its names."""
         shown = {c: float(p) for c, p in zip(self.classes, probs, strict=True)}
         known = {} if np.isnan(unlike) else {"unlike": float(unlike)}
+        if self.is_regression:
+            return {"numbers": shown, **known}
         return {"labels": self.names(label), "probabilities": shown, **known}
 
     def run(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -129,8 +135,12 @@ class Model:
 
         Returns:
             probabilities float32 (N, C); class indices (N,) or tags bool (N, C); float32 (N,), how far from the
-            training pictures, NaN where that was not measured.
+            training pictures, NaN where that was not measured. Of a model of numbers these, float32 (N, C), twice.
         """
+        if self.is_regression:
+            names = ["numbers", *(["unlike"] if self.measures_unlike else [])]
+            numbers, *far = self.session.run(names, {"pictures": pixels})
+            return numbers, numbers, far[0] if far else np.full(len(numbers), np.nan, np.float32)
         if not self.measures_unlike:
             probs, labels = self.session.run(["probabilities", "labels"], {"pictures": pixels})
             return probs, labels, np.full(len(probs), np.nan, np.float32)
@@ -139,6 +149,8 @@ class Model:
 
     def own(self, pixels: np.ndarray) -> np.ndarray:
         """Return the network's own probabilities before any calibration, float32 (N, C), for uint8 (N, H, W, 3)."""
+        if self.is_regression:
+            return self.run(pixels)[0]
         return np.asarray(self.session.run(["uncalibrated"], {"pictures": pixels})[0])
 
     def names(self, label: Any) -> list[str]:
@@ -152,6 +164,10 @@ class Model:
         Raises:
             OSError, ValueError: it cannot be read.
         """
+        if self.read_by:
+            raise Unreadable(
+                f"pictures were read by {self.read_by}, a function that is not in this folder: give its pixels to run()"
+            )
         try:
             with opened(file) as picture:
                 return self._windowed(self._decoded(picture))

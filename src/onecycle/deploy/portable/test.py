@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import predict
 
@@ -25,12 +26,19 @@ def main() -> int:
         if "error" in answer:
             wrong.append(f"{right['file']} cannot be read here: {answer['error']}")
             continue
-        difference = max(abs(p - right["probabilities"][c]) for c, p in answer["probabilities"].items())
-        print(f"{right['file']}: {', '.join(answer['labels']) or 'no tag'} (probabilities differ by {difference:.1e})")
-        if difference > TOLERANCE or answer["labels"] != right["labels"]:
-            wrong.append(f"{right['file']}: expected {right['labels']}, received {answer['labels']}")
+        said, difference = compared(answer, right)
+        print(f"{right['file']}: {said or 'no tag'} (differs by {difference:.1e})")
+        if difference > TOLERANCE or answer.get("labels") != right.get("labels"):
+            wrong.append(f"{right['file']}: expected {compared(right, right)[0]}, received {said}")
     print("\n".join(wrong) or f"{len(expected)} examples are answered as expected")
     return 1 if wrong else 0
+
+
+def compared(answer: dict[str, Any], right: dict[str, Any]) -> tuple[str, float]:
+    """Return what an answer says, and by how much its values differ from the right ones: of those above 1, relative."""
+    values, others = (a.get("probabilities") or a["numbers"] for a in (answer, right))
+    said = answer["labels"] if "labels" in answer else [f"{value:.4g}" for value in values.values()]
+    return ", ".join(said), max(abs(v - others[name]) / max(1.0, abs(others[name])) for name, v in values.items())
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from onecycle.deploy.serve.limits import Limits, Refused, Room
 from onecycle.deploy.serve.metrics import Metrics
 from onecycle.deploy.serve.openapi import document
 from onecycle.deploy.serve.pictures import decoded, formats, sent_in
+from onecycle.errors import ArgumentError
 from onecycle.files import plain_json
 
 
@@ -222,7 +223,16 @@ def make_app(
         collect: folder for pictures with corrected labels; None: none is kept.
         hosts: names under which it may be addressed; default those of the machine itself.
         token: that a request needs; None: nothing.
+
+    Raises:
+        ArgumentError: a model of numbers, or one whose pictures a function of the user's read.
     """
+    if model.is_regression:
+        raise ArgumentError(f"{model.folder} gives numbers, and a server gives labels: use load_learner in Python")
+    if model.read_by:
+        raise ArgumentError(
+            f"{model.folder} has its pictures read by {model.read_by}, which is in no file: see its card"
+        )
     limits = limits or Limits()
     kept = None
     if collect is not None:

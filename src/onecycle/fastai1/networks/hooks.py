@@ -8,6 +8,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from onecycle.model.backbones import in_channels
+
 __all__ = [
     "Hook", "Hooks", "dummy_batch", "dummy_eval", "hook_output", "hook_outputs", "in_channels", "model_sizes",
     "num_features_model",
@@ -102,12 +104,6 @@ def hook_output(module: nn.Module, detach: bool = True, grad: bool = False) -> H
 def hook_outputs(modules: Iterable[nn.Module], detach: bool = True, grad: bool = False) -> Hooks:
     """Return hooks that store what each layer gives, as ``hook_output``."""
     return Hooks(modules, _output, is_forward=not grad, detach=detach)
-
-
-def in_channels(m: nn.Module) -> int:
-    """Return how many channels the first layer with weights takes."""
-    weights = (w for layer in m.modules() if isinstance(w := getattr(layer, "weight", None), Tensor) and w.ndim > 1)
-    return next(weights).shape[1]
 
 
 def dummy_batch(m: nn.Module, size: tuple[int, int] = (64, 64)) -> Tensor:

@@ -30,7 +30,7 @@ from onecycle.data.pixels.reading import Reading
 from onecycle.errors import ArgumentError
 from onecycle.fastai1 import core
 from onecycle.fastai1.modules import module
-from onecycle.fastai1.pictures import arrays
+from onecycle.fastai1.pictures import arrays, readers
 from onecycle.fastai1.pictures.loader import DeviceDataLoader
 from onecycle.files import write_whole
 from onecycle.learner.oversampling import loss_for_data
@@ -46,7 +46,7 @@ __all__ = [
     "LabelLists",
 ]
 
-_CHANNELS = {"L": 1, "1": 1}
+_CHANNELS = {"RGB": 3, "L": 1}
 
 
 class ImageDataBunch(Bunch):
@@ -348,6 +348,10 @@ class ImageList(data_block.ImageList):
         """The table."""
         return self.frame
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        readers.KINDS[cls.__name__] = cls
+
     # -- making -------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -392,12 +396,12 @@ class ImageList(data_block.ImageList):
     @property
     def reading(self) -> Reading:
         """How files are read: as usual, unless this list or the notebook says otherwise."""
-        channels = _CHANNELS.get(self.convert_mode, 3)
-        if type(self).get is not ImageList.get:
-            return Reading(self._get_by_path, channels)
-        usual = self.convert_mode == "RGB" and self.after_open is None and type(self).open is ImageList.open
+        own = type(self).get is not ImageList.get or type(self).open is not ImageList.open
         replaced = module("vision.data").open_image is not arrays.open_image
-        return Reading(self._open_by_path if replaced or not usual else None, channels)
+        if not own and not replaced and self.after_open is None and self.convert_mode in _CHANNELS:
+            return Reading(channels=_CHANNELS[self.convert_mode], grey=self.convert_mode == "L")
+        function = self._open_by_path if type(self).get is ImageList.get else self._get_by_path
+        return readers.remember(self.read_by(function, readers.name_of(self, replaced=replaced)))
 
     def _open_by_path(self, fn: Any) -> Any:
         return self.open(self.item_type(str(fn)) if isinstance(fn, (str, Path)) else fn)

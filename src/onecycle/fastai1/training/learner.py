@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from onecycle.data.batches import BatchLoader
 from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError
 from onecycle.fastai1.training import protocol
@@ -83,6 +84,9 @@ class Learner(product.Learner):
         with super()._fitting(callbacks) as of_fit:
             for adapter in (cb for cb in of_fit["callbacks"] if isinstance(cb, protocol.Adapter)):
                 adapter.begin(of_fit["recorder"], of_fit["metrics"], self._epochs)
+                for name in ("train_loader", "valid_loader"):
+                    if isinstance(loader := of_fit[name], BatchLoader):
+                        of_fit[name] = protocol.ToldBatches.of(loader, adapter, train=name == "train_loader")
             yield of_fit
 
     def fit_schedule(self, epochs: int, *how: Any, **options: Any) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable as Function
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from onecycle.data.batches import BatchLoader
 from onecycle.errors import ArgumentError
 from onecycle.train import loop
 from onecycle.train.log import recorder
@@ -28,7 +29,7 @@ MOMENTS = (
 )
 
 
-NOT_DONE = ("skip_bwd", "skip_validate", "epoch")
+NOT_DONE = ("skip_validate", "epoch")
 """Changes of v1's that the loop here does not carry out."""
 
 
@@ -176,7 +177,7 @@ class _Columns:
 
         def metric(logits: Tensor, targets: Tensor) -> Any:
             if index == 0:
-                self._measure(logits, targets)
+                self._measure()
             if index >= len(self.values):
                 kind = type(self.callback).__name__
                 raise ArgumentError(f"{kind} added the column {name!r}, and on_epoch_end returned no value for it")
@@ -185,11 +186,8 @@ class _Columns:
         metric.name = name  # type: ignore[attr-defined]
         return metric
 
-    def _measure(self, logits: Tensor, targets: Tensor) -> None:
-        seen = {"train": False, "last_output": logits, "last_target": targets, "last_metrics": [None]}
-        state = {**self.adapter.state, **seen}
-        self.callback.on_batch_end(**state)
-        changed = dict(self.callback.on_epoch_end(**state) or {})
+    def _measure(self) -> None:
+        changed = dict(self.callback.on_epoch_end(**{**self.adapter.state, "last_metrics": [None]}) or {})
         self.values = list(changed.pop("last_metrics", [None]))[1:]
         self.adapter.later |= changed
 
@@ -232,6 +230,7 @@ class Adapter(loop.Callback):
         self._measuring: list[Callback] = []
         self._hook: Any = None
         self._loss: Any = None
+        self._trainer: Any = None
 
     def overrides(self, *moments: str) -> bool:
         """Say whether one of the callbacks has a moment of its own."""
@@ -256,8 +255,6 @@ class Adapter(loop.Callback):
                 if key in NOT_DONE and value:
                     raise ArgumentError(f"{type(callback).__name__} returned {key}={value!r}, which is not done here")
                 self.state[key] = changes[key] = value
-        if changes.get("stop_training") or changes.get("stop_epoch"):
-            trainer.stop_training = True
         if changes.get("skip_step"):
             trainer.skip_step = True
         return changes
@@ -285,6 +282,7 @@ class Adapter(loop.Callback):
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Set up the state, and look at what the network gives."""
+        self._trainer = trainer
         if not self.begun:  # a sweep of the learning rate
             self.state = self._fresh(trainer.recorder)
             self.call("train_begin", trainer)
@@ -293,21 +291,40 @@ class Adapter(loop.Callback):
             self._loss, trainer.loss_func = trainer.loss_func, _Told(trainer.loss_func, self, trainer)
 
     def _keep_output(self, network: nn.Module, inputs: Any, output: Any) -> None:
-        if network.training:
-            self.state["last_output"] = output
+        self.state["last_output"] = output
 
     def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
         """Tell them."""
-        self.state |= {"epoch": epoch, "num_batch": 0, "train": True, "stop_training": False}
+        self.state |= {"epoch": epoch, "num_batch": 0, "train": True}
         self.call("epoch_begin", trainer)
 
     def on_batch_begin(self, trainer: Trainer, batch: Any, rng: np.random.Generator) -> None:
         """Tell them, and take another input or target."""
-        self.state |= {"last_input": batch.x, "last_target": batch.y, "stop_epoch": False}
-        self.state |= {"skip_step": False, "skip_zero": False}
-        self.state |= {"num_batch": trainer.batch_no}
+        self.state["num_batch"] = trainer.batch_no
+        self._begin_batch(batch, trainer, train=True)
+
+    def _begin_batch(self, batch: Any, trainer: Trainer, *, train: bool) -> None:
+        self.state |= {"last_input": batch.x, "last_target": batch.y, "train": train}
+        self.state |= dict.fromkeys(("stop_epoch", "skip_step", "skip_zero", "skip_bwd"), False)
         changes = self.call("batch_begin", trainer)
         batch.x, batch.y = changes.get("last_input", batch.x), changes.get("last_target", batch.y)
+
+    def told(self, batches: Iterator[Any], *, train: bool) -> Iterator[Any]:
+        """Go through batches: an epoch of training ends where a callback asks for that, others tell of each batch."""
+        for batch in batches:
+            if not train:
+                self._begin_batch(batch, self._trainer, train=False)
+            yield batch
+            if not train:
+                self._end_validation_batch(batch)
+            if self.state["stop_epoch"]:
+                return
+
+    def _end_validation_batch(self, batch: Any) -> None:
+        self.state |= self.call("loss_begin", self._trainer)
+        loss_func = self._trainer.loss_func
+        self.state["last_loss"] = getattr(loss_func, "plain", loss_func)(self.state["last_output"], batch.y).detach()
+        self.call("batch_end", self._trainer)
 
     def on_backward_end(self, trainer: Trainer) -> None:
         """Tell them."""
@@ -334,7 +351,7 @@ class Adapter(loop.Callback):
         """Tell them."""
         self.state |= {"last_metrics": [row.valid_loss, *row.metrics], "train": False, "smooth_loss": row.train_loss}
         self.call("epoch_end", trainer)
-        if self.later.get("stop_training"):
+        if self.later.get("stop_training") or self.state["stop_training"]:
             trainer.stop_training = True
 
     def on_train_end(self, trainer: Trainer) -> None:
@@ -351,20 +368,38 @@ class _Told:
     """A loss that tells an adapter before it is computed, and after."""
 
     def __init__(self, loss_func: Any, adapter: Adapter, trainer: Trainer) -> None:
-        self._loss_func, self._adapter, self._trainer = loss_func, adapter, trainer
+        self.plain, self._adapter, self._trainer = loss_func, adapter, trainer
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._loss_func, name)
+        return getattr(self.plain, name)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         adapter = self._adapter
         if not outputs.requires_grad:  # validation
-            loss: Tensor = self._loss_func(outputs, targets)
+            loss: Tensor = self.plain(outputs, targets)
             return loss
         adapter.state["last_output"] = outputs
         outputs = adapter.call("loss_begin", self._trainer).get("last_output", outputs)
-        adapter.state["last_loss"] = loss = self._loss_func(outputs, targets)
-        changed: Tensor = adapter.call("backward_begin", self._trainer).get("last_loss", loss)
-        return (
-            changed + (loss - changed).detach()
-        )  # the log has the loss as it was, the gradients are of what it became
+        adapter.state["last_loss"] = loss = self.plain(outputs, targets)
+        changes = adapter.call("backward_begin", self._trainer)
+        changed: Tensor = outputs.sum() * 0 if changes.get("skip_bwd") else changes.get("last_loss", loss)
+        # The log has the loss as it was, the gradients are of what it became: none where there is no pass backwards.
+        return changed + (loss - changed).detach()
+
+
+class ToldBatches(BatchLoader):
+    """The batches of a loader, of each of which an adapter tells its callbacks."""
+
+    _adapter: Adapter
+    _train: bool
+
+    @classmethod
+    def of(cls, loader: BatchLoader, adapter: Adapter, *, train: bool) -> ToldBatches:
+        """Take a loader as it is."""
+        made = cls.__new__(cls)
+        made.__dict__.update(loader.__dict__)
+        made._adapter, made._train = adapter, train
+        return made
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._adapter.told(super().__iter__(), train=self._train)

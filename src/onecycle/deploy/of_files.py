@@ -1,0 +1,172 @@
+"""From files to answers: pictures decoded in threads, some at a time, by what predicts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
+
+import numpy as np
+import PIL.Image
+import torch
+
+from onecycle.data.pixels.image import Image
+from onecycle.data.pixels.picture_file import UNREADABLE, Source, reason
+from onecycle.data.pixels.store import LOADING_THREADS
+from onecycle.data.progress import counting_bar
+from onecycle.errors import ArgumentError, Unreadable
+from onecycle.evaluation.certainty.decisions import Decisions
+from onecycle.evaluation.numbers import Numbers
+from onecycle.evaluation.predictions import Predictions
+from onecycle.evaluation.scores import Thresh
+
+if TYPE_CHECKING:
+    from onecycle.data.labels.items import Label
+    from onecycle.deploy.predictor import Calibrated
+
+File = str | os.PathLike[str]
+
+AT_ONCE = 256
+"""Pictures that are decoded and held at a time: 40 MB at 224 px, whatever the number of files."""
+
+
+class Known(TypedDict):
+    """Which of the files that were handed in could be read, int64 ``(N,)`` positions, and why the others could not."""
+
+    rows: np.ndarray
+    failed: tuple[Unreadable, ...]
+
+
+class HowDecided(TypedDict, total=False):
+    """How a model's answers are shown and decided, and what else its ``Predictions`` hold.
+
+    thresh: tags: give one from this probability on (one for all tags, or one for each), compared with the probabilities
+    that are shown; None: the model's own rule, ``decisions``.
+    raw: leave the calibration out.
+    """
+
+    thresh: Thresh | None
+    raw: bool
+    rows: np.ndarray
+    failed: tuple[Unreadable, ...]
+
+
+class Decides(Protocol):
+    """What predicts: a ``Predictor``, or an ``ExportedPredictor``."""
+
+    @property
+    def classes(self) -> tuple[Label, ...]: ...
+    @property
+    def is_multi(self) -> bool: ...
+    @property
+    def is_regression(self) -> bool: ...
+    @property
+    def calibrated(self) -> Calibrated: ...
+    @property
+    def decisions(self) -> Decisions: ...
+    def probs(self, pictures: Sequence[Image | Source | np.ndarray]) -> torch.Tensor: ...
+
+
+def paths_of(files: File | Sequence[File]) -> list[str]:
+    """Return the paths of pictures, of one or several.
+
+    Raises:
+        ArgumentError: one that is no path.
+    """
+    one_or_more = [files] if isinstance(files, (str, bytes, os.PathLike, PIL.Image.Image, Image)) else list(files)
+    for i, file in enumerate(one_or_more):
+        if not isinstance(file, (str, os.PathLike)):
+            raise ArgumentError(
+                f"predict takes paths of pictures; received a {type(file).__name__} at position {i} "
+                "(save it as a file, or learn.predict(picture) of a whole learner takes pixels)"
+            )
+    return [os.fspath(f) for f in one_or_more]
+
+
+def decide_by(model: Decides, probs: np.ndarray, files: Sequence[str], **how: Unpack[HowDecided]) -> Predictions:
+    """Calibrate and decide by a model's own rule.
+
+    Args:
+        model: whose rule.
+        probs: float32 ``(N, C)``, the model's own.
+        files: N names.
+        how: see ``HowDecided``.
+
+    Raises:
+        ArgumentError: a threshold for a model that gives one class a picture; a model of numbers.
+    """
+    if model.is_regression:
+        raise ArgumentError("this model predicts numbers, not classes: its method numbers(files) gives them")
+    if how.get("thresh") is not None and not model.is_multi:
+        raise ArgumentError(
+            "a threshold decides about tags; this model gives each picture one class, the most probable"
+        )
+    raw = how.pop("raw", False)
+    return Predictions.of(
+        probs,
+        is_multi=model.is_multi,
+        calibration=None if raw else model.calibrated.calibration,
+        decisions=model.decisions,
+        files=tuple(files),
+        classes=tuple(map(str, model.classes)),
+        **how,
+    )
+
+
+def predict_files(
+    model: Decides, files: File | Sequence[File], decode: Callable[[str], np.ndarray], *, thresh: Thresh | None
+) -> Predictions:
+    """Decode files in threads, have a model answer some at a time, and decide.
+
+    Args:
+        model: whose answers.
+        files: paths of pictures, or one.
+        decode: a file to uint8 ``(h, w, 3)``, as the model takes it.
+        thresh: see ``HowDecided``.
+
+    Raises:
+        ArgumentError: something else than paths, or a threshold for a model that gives one class a picture.
+    """
+    paths = paths_of(files)
+    decide_by(model, np.zeros((0, len(model.classes)), np.float32), (), thresh=thresh)  # refused before the work
+    names, probs, known = _each_file(model, paths, decode)
+    return decide_by(model, probs, names, thresh=thresh, **known)
+
+
+def numbers_of(model: Decides, files: File | Sequence[File], decode: Callable[[str], np.ndarray]) -> Numbers:
+    """Decode files in threads, and have a model of numbers answer some at a time.
+
+    Raises:
+        ArgumentError: something else than paths, or a model of classes or tags.
+    """
+    if not model.is_regression:
+        raise ArgumentError("this model predicts classes or tags, not numbers: its method predict(files) gives them")
+    names, values, known = _each_file(model, paths_of(files), decode)
+    return Numbers(files=names, names=tuple(map(str, model.classes)), values=values, **known)
+
+
+def _each_file(
+    model: Decides, paths: Sequence[str], decode: Callable[[str], np.ndarray]
+) -> tuple[tuple[str, ...], np.ndarray, Known]:
+    """Return the names of the files that can be read, what the model gives for them, and which and why not."""
+    probs = [np.zeros((0, len(model.classes)), np.float32)]
+
+    def decoded(path: str) -> np.ndarray | str:
+        try:
+            return decode(path)
+        except UNREADABLE as error:
+            return reason(error)
+
+    readable: list[int] = []
+    failed: list[Unreadable] = []
+    with counting_bar("predicting", len(paths)) as advance, ThreadPoolExecutor(LOADING_THREADS) as pool:
+        for start in range(0, len(paths), AT_ONCE):
+            results = list(enumerate(pool.map(decoded, paths[start : start + AT_ONCE]), start))
+            failed += [Unreadable(i, paths[i], why) for i, why in results if isinstance(why, str)]
+            pixels = {i: p for i, p in results if not isinstance(p, str)}
+            probs.append(model.probs(list(pixels.values())).numpy())
+            readable += pixels
+            advance(len(results))
+    known: Known = {"rows": np.array(readable, dtype=np.int64), "failed": tuple(failed)}
+    return tuple(paths[i] for i in readable), np.concatenate(probs), known

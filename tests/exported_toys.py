@@ -10,7 +10,8 @@ from PIL import Image
 from torch import nn
 
 from onecycle.data.pixels.resize import ResizeSpec
-from onecycle.deploy.predictor import Calibrated, Predictor
+from onecycle.deploy.calibrated import Calibrated
+from onecycle.deploy.predictor import Predictor
 from onecycle.evaluation.certainty.calibration import Calibration
 from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.train.losses import ACTIVATIONS

@@ -61,7 +61,7 @@ def decisions(learn: Any, probs: np.ndarray) -> dict[str, np.ndarray]:
         return {}
     if not hasattr(learn, "decide_for"):
         return {"f2": probs >= 0.2, "exact": probs >= 0.5}
-    from onecycle.deploy.predictor import adopt_measure  # which the state before does not have
+    from onecycle.deploy.calibrated import adopt_measure  # which the state before does not have
 
     found = {}
     for measure in ("f2", "exact"):

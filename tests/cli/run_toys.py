@@ -12,7 +12,7 @@ from PIL import Image
 
 from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.layout import find_layout
-from onecycle.deploy.predictor import adopt_thresholds
+from onecycle.deploy.calibrated import adopt_thresholds
 from onecycle.errors import DataWarning
 from onecycle.runs.build import described, make_bunch, make_learner, settled
 from onecycle.runs.checkpoints import metrics_of_run

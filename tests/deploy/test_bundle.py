@@ -29,9 +29,9 @@ pytest.importorskip("onnxruntime", reason="needs the extra export")
 pytest.importorskip("onnxscript", reason="needs the extra export")
 
 from onecycle.deploy import bundle as bundles
-from onecycle.deploy import resize_graph
 from onecycle.deploy.card import Card
 from onecycle.deploy.exported import load_learner
+from onecycle.deploy.graph import resize_graph
 from onecycle.deploy.portable import predict
 from onecycle.deploy.verify import made_pictures, near_a_limit
 

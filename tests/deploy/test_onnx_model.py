@@ -9,7 +9,7 @@ from torch import nn
 
 from exported_toys import toy_predictor
 from onecycle.data.pixels.image import Image
-from onecycle.deploy.predictor import Calibrated
+from onecycle.deploy.calibrated import Calibrated
 from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.decisions import Measure
 from onecycle.model.cnn import create_cnn_model
@@ -18,7 +18,7 @@ from onecycle.model.tag_sets import TagSets
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra export")
 pytest.importorskip("onnxscript", reason="needs the extra export")
 
-from onecycle.deploy.onnx_model import onnx_of  # noqa: E402 - needs the extra
+from onecycle.deploy.graph.onnx_model import onnx_of  # noqa: E402 - needs the extra
 
 
 def session_of(predictor):

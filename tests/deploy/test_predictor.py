@@ -16,7 +16,8 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels.decode import decode_for
 from onecycle.data.pixels.image import open_image
-from onecycle.deploy.predictor import Calibrated, Predictor, adopt_measure
+from onecycle.deploy.calibrated import Calibrated, adopt_measure
+from onecycle.deploy.predictor import Predictor
 from onecycle.errors import ArgumentError, CheckpointError, DataWarning, OnecycleWarning
 from onecycle.evaluation.certainty.calibration import Calibration
 from onecycle.evaluation.certainty.intervals import sample_fbeta

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from onecycle.data.pixels.resize import ResizeSpec, centre_window, resize_pixels
-from onecycle.deploy.resize_graph import ResizeGraph
+from onecycle.deploy.graph.resize_graph import ResizeGraph
 
 SHAPES = [(20, 24), (1, 1), (2, 3), (7, 300), (300, 7), (61, 24), (20, 99), (240, 200), (1, 50), (19, 23)]
 

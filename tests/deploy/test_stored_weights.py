@@ -16,7 +16,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, numpy_helper
 
-from onecycle.deploy.onnx_model import onnx_of
+from onecycle.deploy.graph.onnx_model import onnx_of
 from onecycle.deploy.weights import stored
 from onecycle.deploy.weights.stored import with_weights
 

@@ -20,7 +20,8 @@ from onecycle.cli.new_data import Seen, labelled_pictures, seen_by, test_rows
 from onecycle.cli.screen import Screen
 from onecycle.data.labels.find.columns import LayoutOptions
 from onecycle.data.labels.table import LabelTable
-from onecycle.deploy.predictor import Calibrated, Predictor
+from onecycle.deploy.calibrated import Calibrated
+from onecycle.deploy.predictor import Predictor
 from onecycle.errors import ArgumentError, DataError, DiskFullError
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.class_table import ClassRow, class_rows, worst_first

@@ -18,7 +18,8 @@ import numpy as np
 from onecycle.cli.exit_codes import DATA
 from onecycle.cli.screen import Screen
 from onecycle.data.labels import items
-from onecycle.deploy.predictor import Calibrated, Predictor
+from onecycle.deploy.calibrated import Calibrated
+from onecycle.deploy.predictor import Predictor
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.predictions import Predictions
 from onecycle.files import csv_text, parquet_bytes, text_name

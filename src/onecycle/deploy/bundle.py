@@ -34,7 +34,7 @@ import torch
 import onecycle
 from onecycle.deploy.card import Card, card_text
 from onecycle.deploy.folder import is_archived_bundle, is_bundle, open_model
-from onecycle.deploy.onnx_model import OPSET, onnx_of
+from onecycle.deploy.graph.onnx_model import OPSET, onnx_of
 from onecycle.deploy.pages import web_page
 from onecycle.deploy.portable.predict import manifest_digest
 from onecycle.deploy.unlike import MOST_TRAINING, FeatureDistance, distance_of, spread

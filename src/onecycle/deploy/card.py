@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from onecycle.deploy.weights.check import LEAST_EQUAL
 from onecycle.evaluation.class_table import class_rows
 from onecycle.evaluation.report.scores import calibration_facts, measure
@@ -99,6 +101,31 @@ def card_text(
     templates.filters["estimate"] = _estimate
     return templates.get_template("card.md.j2").render(
         card=card, manifest=manifest, verification=verification, weights=weights, least_equal=LEAST_EQUAL
+    )
+
+
+def number_scores(values: np.ndarray, targets: np.ndarray) -> tuple[dict[str, Any], ...]:
+    """Return the scores of predicted numbers as a model card lists them.
+
+    Args:
+        values: float ``(N, k)``.
+        targets: float ``(N,)`` or ``(N, k)``.
+
+    Returns:
+        Mean squared and mean absolute error; the baselines give every picture the mean, or the median, of the targets.
+    """
+    said, true = (np.asarray(v, dtype=np.float64).reshape(len(values), -1) for v in (values, targets))
+    kinds: Any = {"mean squared error": (np.square, np.mean), "mean absolute error": (np.abs, np.median)}
+    return tuple(
+        {
+            "name": name,
+            "over": "",
+            "value": float(of(said - true).mean()),
+            "low": None,
+            "high": None,
+            "baseline": float(of(true - centre(true, axis=0)).mean()),
+        }
+        for name, (of, centre) in kinds.items()
     )
 
 

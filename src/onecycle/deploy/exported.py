@@ -15,12 +15,12 @@ import torch
 from onecycle.data.labels.items import Category, DatasetType, FloatItem, MultiCategory
 from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.reading import Reading
+from onecycle.deploy.calibrated import Calibrated
 from onecycle.deploy.folder import is_bundle, is_zipped, open_model
-from onecycle.deploy.of_files import HowDecided, decide_by, numbers_of, predict_files
-from onecycle.deploy.predictor import Calibrated, Predictor, as_picture
+from onecycle.deploy.of_files import HowDecided, Numbers, decide_by, numbers_of, predict_files
+from onecycle.deploy.predictor import Predictor, as_picture
 from onecycle.errors import ArgumentError, CheckpointError, DataError
 from onecycle.evaluation.certainty.decisions import Decisions
-from onecycle.evaluation.numbers import Numbers
 from onecycle.evaluation.predictions import Predictions
 from onecycle.settings import RUN_CONFIG
 from onecycle.text import plural, shown

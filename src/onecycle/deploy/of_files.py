@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 import numpy as np
@@ -17,18 +18,55 @@ from onecycle.data.pixels.store import LOADING_THREADS
 from onecycle.data.progress import counting_bar
 from onecycle.errors import ArgumentError, Unreadable
 from onecycle.evaluation.certainty.decisions import Decisions
-from onecycle.evaluation.numbers import Numbers
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.scores import Thresh
+from onecycle.text import plural, safe_text
 
 if TYPE_CHECKING:
     from onecycle.data.labels.items import Label
-    from onecycle.deploy.predictor import Calibrated
+    from onecycle.deploy.calibrated import Calibrated
 
 File = str | os.PathLike[str]
 
 AT_ONCE = 256
 """Pictures that are decoded and held at a time: 40 MB at 224 px, whatever the number of files."""
+
+
+_LISTED = 5
+"""Pictures in the repr."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Numbers:
+    """The numbers of N pictures, k of each."""
+
+    files: tuple[str, ...]  # N
+    names: tuple[str, ...]  # k, of the numbers
+    values: np.ndarray  # float32 (N, k)
+    rows: np.ndarray | None = None  # int64 (N,), positions among the files handed in
+    failed: tuple[Unreadable, ...] = ()  # files that cannot be read, which are not among the N
+
+    def __post_init__(self) -> None:
+        expected, received = (len(self.files), len(self.names)), np.shape(self.values)
+        if received != expected:
+            raise ArgumentError(f"numbers of {expected[0]} pictures have the shape {expected}; received {received}")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __repr__(self) -> str:
+        failed = f"; {plural(len(self.failed), 'file')} could not be read" if self.failed else ""
+        lines = [f"Numbers: {plural(len(self), 'picture')}, {plural(len(self.names), 'number')} each{failed}"]
+        for file, values in zip(self.files[:_LISTED], self.values, strict=False):
+            lines.append(f"  {safe_text(file)}  {', '.join(f'{v:.4g}' for v in values)}")
+        if len(self) > _LISTED:
+            lines.append(f"  and {len(self) - _LISTED:,} more")
+        return "\n".join(lines)
+
+
+def names_of_numbers(classes: Sequence[object]) -> tuple[str, ...]:
+    """Return the names of a model's numbers: ``number`` for one alone, else those that labelling gave."""
+    return ("number",) if len(classes) == 1 else tuple(f"number {name}" for name in classes)
 
 
 class Known(TypedDict):

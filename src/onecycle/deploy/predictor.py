@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -22,12 +22,18 @@ from onecycle.data.pixels.image import Image, from_pillow
 from onecycle.data.pixels.picture_file import Source
 from onecycle.data.pixels.reading import Reading
 from onecycle.data.pixels.resize import ResizeSpec
-from onecycle.deploy.of_files import File, HowDecided, decide_by, numbers_of, predict_files
+from onecycle.deploy.calibrated import Calibrated
+from onecycle.deploy.of_files import (
+    File,
+    HowDecided,
+    Numbers,
+    decide_by,
+    names_of_numbers,
+    numbers_of,
+    predict_files,
+)  # fmt: skip
 from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, warn
-from onecycle.evaluation.certainty.calibration import Calibration
-from onecycle.evaluation.certainty.decisions import Decisions, KnownSets, Measure
-from onecycle.evaluation.certainty.thresholds import TagThresholds
-from onecycle.evaluation.numbers import Numbers, names_of_numbers
+from onecycle.evaluation.certainty.decisions import Decisions
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.scores import Thresh
 from onecycle.foreign import Refused, inside, read_plain
@@ -35,7 +41,6 @@ from onecycle.model.budget import network_of
 from onecycle.model.cnn import create_cnn_model
 from onecycle.model.levels import views_of
 from onecycle.model.manifests import check_saved
-from onecycle.model.tag_sets import TagSets
 from onecycle.settings import MOST_SETTINGS, RUN_CONFIG, RUN_MODEL, SAVED
 from onecycle.train.checkpoint import load_checkpoint, read_manifest
 from onecycle.train.evaluate import evaluate
@@ -45,142 +50,8 @@ if TYPE_CHECKING:
     from onecycle.data.augment.augmenter import BatchAugmenter
     from onecycle.data.batches import BatchLoader, BatchTransform, Stats
     from onecycle.data.labels.items import Label
-    from onecycle.evaluation.certainty.calibration import CalibrationReport
-    from onecycle.evaluation.certainty.thresholds import ThresholdReport
 
 Picture = Image | Source | np.ndarray | torch.Tensor | PIL.Image.Image
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """The calibration, the thresholds and the measure in use; each may be None.
-
-    Thresholds are compared with the model's own probabilities, so calibrating before or after choosing them
-    changes what is shown, not what is decided.
-    """
-
-    calibration: Calibration | None = None
-    thresholds: TagThresholds | None = None
-    measure: Measure | None = None  # what decisions about tags are made for
-
-    def __bool__(self) -> bool:
-        return self != Calibrated()
-
-    def decisions(self, model: nn.Module) -> Decisions:
-        """Return the rule for tags of a model that these belong to."""
-        return Decisions(self.measure, self.thresholds, known_sets(model))
-
-    def probs(self, raw: torch.Tensor) -> torch.Tensor:
-        """Return the probabilities to show for the model's own, float32 ``(N, C)``; these where none was fitted."""
-        if self.calibration is None:
-            return raw
-        return torch.from_numpy(self.calibration.apply(raw.numpy())).float()
-
-    def manifest(self) -> dict[str, Any]:
-        """Return what is saved with a model, as JSON can hold it; ``from_manifest`` reads it."""
-        return {
-            "calibration": None if self.calibration is None else self.calibration.to_dict(),
-            "thresholds": None if self.thresholds is None else self.thresholds.to_dict(),
-            "measure": None if self.measure is None else self.measure.name,
-        }
-
-    @classmethod
-    def from_manifest(cls, manifest: Mapping[str, Any], n_classes: int) -> Calibrated:
-        """Read what ``manifest`` wrote; a file that has none gives none.
-
-        Raises:
-            CheckpointError: entries that are damaged or belong to other classes.
-        """
-        saved, chosen = manifest.get("calibration"), manifest.get("thresholds")
-        try:
-            calibration = None if saved is None else Calibration.from_dict(saved)
-            thresholds = None if chosen is None else TagThresholds.from_dict(chosen)
-            measure = None if manifest.get("measure") is None else Measure.named(manifest["measure"])
-        except ArgumentError as err:
-            raise CheckpointError(f"the saved model's calibration or thresholds are damaged: {err}") from err
-        lengths = {len(calibration.slope)} if calibration else set()
-        lengths |= {len(thresholds.values)} if thresholds else set()
-        if lengths - {n_classes}:
-            raise CheckpointError(
-                f"the saved model's calibration is for {max(lengths)} classes, and there are {n_classes}"
-            )
-        return cls(calibration, thresholds, measure)
-
-    def __str__(self) -> str:
-        names = [] if self.calibration is None else [f"calibration ({self.calibration})"]
-        if self.thresholds is not None:
-            names.append(f"thresholds for {self.thresholds.goal}")
-        elif self.measure is not None:
-            names.append(f"decisions for {self.measure}")
-        return " and ".join(names)
-
-
-def known_sets(model: nn.Module) -> KnownSets | None:
-    """Return the sets of tags that a model's head knows as arrays; None for another head."""
-    *_, last = model.modules()
-    if not isinstance(last, TagSets):
-        return None
-    sets, offsets = last.sets.detach().cpu().numpy() > 0, last.offsets.detach().cpu().double().numpy()
-    return KnownSets(sets, offsets, float(last.unseen))
-
-
-# What validation pictures chose is taken over where held-out folds show that it helps; ``Learner`` and ``train`` alike.
-
-
-def adopt_thresholds(learn: Any, report: ThresholdReport, measure: Measure | None = None) -> str:
-    """Have ``predict`` decide by these thresholds, or by the default that stayed; returns the sentence that says so.
-
-    Args:
-        learn: the learner.
-        report: of the choice.
-        measure: that was named, and that they were chosen for; None: thresholds alone were asked for.
-    """
-    learn.calibrated = replace(learn.calibrated, thresholds=report.thresholds, measure=measure)
-    if report.thresholds.default is not None:
-        return (
-            f"predict gives a tag from a probability of {report.thresholds.default:g} on, the default: on held-out "
-            "folds no other choice is clearly better."
-        )
-    return "predict now decides by them, unless it is given thresh=."
-
-
-def adopt_measure(learn: Any, name: str, choose: Callable[..., ThresholdReport] | None) -> str:
-    """Have ``predict`` decide about tags for a measure from now on; returns the sentences that say how.
-
-    Args:
-        learn: the learner.
-        name: of the measure, as the user says it.
-        choose: chooses thresholds, by the measure's options, where they are needed; None: the usual one is taken.
-
-    Raises:
-        ArgumentError: an unknown measure, one class a picture, or a precision without thresholds to reach it.
-    """
-    measure = Measure.named(name)
-    if not learn.data.is_multi:
-        raise ArgumentError(f"{name} is for tags; with one class a picture the most probable is predicted")
-    if measure.precision is not None and choose is None:
-        raise ArgumentError(f"{measure} is reached by chosen thresholds, so these cannot be left out")
-    asked = replace(learn.calibrated, measure=measure, thresholds=None)
-    if measure.is_exact or choose is None or asked.decisions(learn.model).by_sets:
-        learn.calibrated = asked
-        return f"predict decides for {measure}: {learn.decisions}."
-    report = choose(**measure.threshold_options)
-    return f"{report}\n{adopt_thresholds(learn, report, measure)}"
-
-
-def adopt_calibration(learn: Any, report: CalibrationReport) -> str:
-    """Have ``predict`` show calibrated probabilities where that is shown to help; returns the sentence that says so."""
-    change = report.log_loss
-    if not report.helps:
-        return (
-            "Not calibrated, predict stays as it is: on held-out folds it is not shown to lower the log loss\n"
-            f"({change.value:+.3f}, 95 % interval {change.low:+.3f} to {change.high:+.3f}; more pictures may help)."
-        )
-    learn.calibrated = replace(learn.calibrated, calibration=report.calibration)
-    return (
-        "predict now gives calibrated probabilities (raw=True: the model's own):\n"
-        f"ECE {report.before.value:.3f} before, {report.after.value:.3f} after, on held-out folds."
-    )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -195,7 +66,7 @@ class Predictor:
     is_multi: bool  # whether a picture can have several labels (tags)
     is_regression: bool = False  # whether the network gives numbers; then ``classes`` are what these are called
     device: torch.device
-    calibrated: Calibrated = Calibrated()
+    calibrated: Calibrated = field(default_factory=Calibrated)
     bs: int = 64  # pictures in a batch
     augmenter: BatchAugmenter | None = None  # transforms of the user's own for validation
     dl_tfms: Sequence[BatchTransform] = ()  # functions of the user's own on whole batches

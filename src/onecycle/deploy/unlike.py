@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from onecycle.deploy.of_files import Numbers
     from onecycle.deploy.predictor import Predictor
-    from onecycle.evaluation.numbers import Numbers
     from onecycle.evaluation.predictions import Predictions
 
 FALSE_FLAGS = 0.01

@@ -18,9 +18,9 @@ from onecycle.data.pixels.decode import DECODER_VARIABLE, decode_for, decode_rgb
 from onecycle.data.pixels.picture_file import UNREADABLE, picture_bytes
 from onecycle.data.pixels.resize import centre_window, resize_pixels
 from onecycle.deploy import unlike
-from onecycle.deploy.network_graph import AnswerGraph
+from onecycle.deploy.graph.network_graph import AnswerGraph
+from onecycle.deploy.of_files import Numbers
 from onecycle.errors import ExportError
-from onecycle.evaluation.numbers import Numbers
 from onecycle.files import write_part
 from onecycle.text import shown
 

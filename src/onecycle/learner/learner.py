@@ -17,16 +17,8 @@ from onecycle.data.audit.rows import check_same_classes
 from onecycle.data.batches import BatchLoader, Stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import Category, DatasetType, FloatItem, MultiCategory, need_classes
-from onecycle.deploy.predictor import (
-    Calibrated,
-    Picture,
-    Predictor,
-    adopt_calibration,
-    adopt_measure,
-    adopt_thresholds,
-    as_picture,
-    predictor_of,
-)  # fmt: skip
+from onecycle.deploy.calibrated import Calibrated, adopt_calibration, adopt_measure, adopt_thresholds
+from onecycle.deploy.predictor import Picture, Predictor, as_picture, predictor_of
 from onecycle.errors import ArgumentError, check_keywords
 from onecycle.evaluation.scores import Thresh
 from onecycle.learner import saving, tta

@@ -15,9 +15,9 @@ import torch
 
 from onecycle import settings
 from onecycle.data.augment.transforms import flatten
-from onecycle.deploy.predictor import Calibrated, predictor_of
+from onecycle.deploy.calibrated import Calibrated
+from onecycle.deploy.predictor import predictor_of
 from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, warn
-from onecycle.evaluation.numbers import number_scores
 from onecycle.files import FULL_DISK, beside
 from onecycle.learner.checks import misfits
 from onecycle.learner.heads.exchange import adopt_network
@@ -117,7 +117,7 @@ def export(learn: Any, file: str | Path, **options: Unpack[ExportOptions]) -> Bu
 
 
 def _card_of_numbers(learn: Any, name: str, arch: str, data: str) -> Card:
-    from onecycle.deploy.card import Card
+    from onecycle.deploy.card import Card, number_scores
 
     values, targets = (column.numpy() for column in learn.get_preds()[:2])
     n_train, scores = len(learn.data.split.train), number_scores(values, targets)

@@ -10,7 +10,7 @@ from typing import Any
 
 from onecycle.cli.report import read_choice, report_of_run
 from onecycle.cli.screen import LABEL_WIDTH, Screen
-from onecycle.deploy.predictor import adopt_calibration, adopt_measure
+from onecycle.deploy.calibrated import adopt_calibration, adopt_measure
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.certainty.decisions import F2
 from onecycle.evaluation.certainty.intervals import Estimate

@@ -42,6 +42,8 @@ class Reading:
             pixels = decode_for(source, spec)
             return greyed(pixels) if self.grey else pixels
         whole = self.image(source).numpy()
+        if whole.shape[2] == 1:
+            whole = np.repeat(whole, 3, axis=2)
         if whole.shape[2] != self.stored_channels:
             raise ValueError(
                 f"{self.name} gave a picture of {whole.shape[2]} channels, and the first one has {self.channels}"

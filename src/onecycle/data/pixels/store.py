@@ -503,6 +503,9 @@ class PicturesInMemory(PixelStore):
         if isinstance(picture, np.ndarray):
             return picture
         if isinstance(picture, Image):
+            if picture.n_channels not in (1, self.reading.stored_channels):
+                channels = f"{picture.n_channels} channels, and the network takes {self.reading.channels}"
+                raise DataError(f"{self.paths[position]} has {channels}")
             pixels = resize_pixels(picture.numpy(), self.spec)
             return greyed(pixels) if self.reading.grey else pixels
         try:

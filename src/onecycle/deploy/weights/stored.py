@@ -25,7 +25,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from onecycle.deploy.onnx_model import INPUT, NETWORK
+from onecycle.deploy.graph.onnx_model import INPUT, NETWORK
 
 LEAST_VALUES = 256
 """A tensor of fewer is not worth it."""

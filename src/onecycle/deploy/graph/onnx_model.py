@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from onecycle.deploy.network_graph import AnswerGraph
-from onecycle.deploy.resize_graph import ResizeGraph
+from onecycle.deploy.graph.network_graph import AnswerGraph
+from onecycle.deploy.graph.resize_graph import ResizeGraph
 from onecycle.errors import ArgumentError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ Text = Annotated[str, StringConstraints(max_length=10_000)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Side = Annotated[int, Field(ge=1, le=MOST_PX)]
 Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
-Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+Channels = Annotated[list[float], Field(min_length=3, max_length=32)]
 Method = Literal["CROP", "PAD", "SQUISH", "NO"]
 Padding = Literal["reflection", "border", "zeros"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -39,6 +39,14 @@ class _Head(_Fields):
     sets: Count = 0
 
 
+class _Reading(_Fields):
+    """How files become pixels where that is not the usual way."""
+
+    function: Text | None
+    channels: Annotated[int, Field(ge=1, le=32)]
+    grey: bool
+
+
 class _Network(_Fields):
     arch: Annotated[str, StringConstraints(max_length=200)] | None
     head: _Head = _Head()
@@ -55,6 +63,8 @@ class _Decided(_Fields):
 class _Saved(_Decided):
     classes: Annotated[list[str | int | float | bool], Field(min_length=1)]
     is_multi: bool
+    is_regression: bool = False
+    reading: _Reading | None = None
     stats: Annotated[list[Channels], Field(min_length=2, max_length=2)] | None = None
     size: Size | None = None
     resize_method: Method = "CROP"
@@ -70,6 +80,9 @@ class _Saved(_Decided):
     def _pixels_vary(self) -> Self:
         if self.stats is not None and min(self.stats[1]) <= 0:
             raise ValueError("standard deviations of pixels (stats) above 0")
+        n = 3 if self.reading is None else max(3, self.reading.channels)
+        if self.stats is not None and {len(values) for values in self.stats} != {n}:
+            raise ValueError(f"statistics of {n} channels (stats)")
         return self
 
 
@@ -101,6 +114,8 @@ class _Exported(_Decided):
     name: Annotated[str, StringConstraints(min_length=1, max_length=255)]
     classes: Annotated[list[Text], Field(min_length=1)]
     is_multi: bool
+    is_regression: bool = False
+    reading: _Reading | None = None
     preprocess: _Preprocess
     limits: list[float] | None = None
     rule: _Rule

@@ -41,14 +41,19 @@ class Reading:
         if self.function is None:
             pixels = decode_for(source, spec)
             return greyed(pixels) if self.grey else pixels
-        whole = self.image(source).numpy()
-        if whole.shape[2] == 1:
-            whole = np.repeat(whole, 3, axis=2)
-        if whole.shape[2] != self.stored_channels:
-            raise ValueError(
-                f"{self.name} gave a picture of {whole.shape[2]} channels, and the first one has {self.channels}"
-            )
-        return resize_pixels(whole, spec)
+        return resize_pixels(self.fitted(self.image(source).numpy(), f"what {self.name} gave"), spec)
+
+    def fitted(self, pixels: np.ndarray, what: str) -> np.ndarray:
+        """Return uint8 ``(H, W, C)`` with as many channels as are kept; one stands for three.
+
+        Raises:
+            ValueError: another number of channels; ``what`` names the picture.
+        """
+        if pixels.shape[2] == 1:
+            return np.repeat(pixels, 3, axis=2)
+        if pixels.shape[2] != self.stored_channels:
+            raise ValueError(f"{what} has {pixels.shape[2]} channels, and the data have {self.channels}")
+        return pixels
 
     def image(self, source: Source) -> Image:
         """Call the user's function on a file."""

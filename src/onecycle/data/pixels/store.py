@@ -502,13 +502,10 @@ class PicturesInMemory(PixelStore):
         picture = self._pictures[position]
         if isinstance(picture, np.ndarray):
             return picture
-        if isinstance(picture, Image):
-            if picture.n_channels not in (1, self.reading.stored_channels):
-                channels = f"{picture.n_channels} channels, and the network takes {self.reading.channels}"
-                raise DataError(f"{self.paths[position]} has {channels}")
-            pixels = resize_pixels(picture.numpy(), self.spec)
-            return greyed(pixels) if self.reading.grey else pixels
         try:
-            return self.reading.pixels(picture, self.spec)
+            if not isinstance(picture, Image):
+                return self.reading.pixels(picture, self.spec)
+            pixels = resize_pixels(self.reading.fitted(picture.numpy(), self.paths[position]), self.spec)
+            return greyed(pixels) if self.reading.grey else pixels
         except UNREADABLE as error:
-            raise unreadable(picture, error) from error
+            raise unreadable(self.paths[position] if isinstance(picture, Image) else picture, error) from error

@@ -62,7 +62,7 @@ class PixelLayout:
         return np.column_stack([self._starts, self.shapes]).astype(np.int64)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PackedPixels:
     """Decoded pixels, one picture after the other."""
 

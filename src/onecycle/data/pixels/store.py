@@ -354,7 +354,7 @@ class PixelStore:
         flat.flags.writeable = False
         table = layout.table() if layout.shape is None else None
         bad, channels = frozenset(layout.failures.reasons), layout.channels
-        self._packed = PackedPixels(flat, layout.shape, table, bad, channels=channels)
+        self._packed = PackedPixels(flat=flat, shape=layout.shape, table=table, bad=bad, channels=channels)
 
     # ---------------------------------------------------------------- on the disk
 
@@ -449,7 +449,8 @@ class PixelStore:
             table = everything[span.table : span.sums].view(np.int64).reshape(manifest.n, 3)
         sums = everything[span.sums : span.end].view(np.uint32)
         bad = frozenset(i for i, _ in manifest.unreadable)
-        self._packed = PackedPixels(everything[: manifest.pixel_bytes], manifest.shape, table, bad, mapped, sums)
+        flat = everything[: manifest.pixel_bytes]
+        self._packed = PackedPixels(flat=flat, shape=manifest.shape, table=table, bad=bad, mapped=mapped, sums=sums)
         self._failed = self._unreadable(manifest.unreadable)
 
     def __getstate__(self) -> dict[str, Any]:

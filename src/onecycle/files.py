@@ -129,11 +129,12 @@ def disk_full(error: OSError, path: Path | None = None, n_bytes: int | None = No
 def free_bytes(path: Path) -> int | None:
     """Return the room on the disk that ``path`` lies on or would lie on; None where the system does not say."""
     with suppress(OSError):
-        return shutil.disk_usage(_existing(path)).free
+        return shutil.disk_usage(first_existing(path)).free
     return None
 
 
-def _existing(path: Path) -> Path:
+def first_existing(path: Path) -> Path:
+    """Return a path, or the nearest folder above it that is there."""
     return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
@@ -141,7 +142,7 @@ def _no_more_files(path: Path) -> bool:
     if not hasattr(os, "statvfs"):
         return False
     with suppress(OSError):
-        status = os.statvfs(_existing(path))
+        status = os.statvfs(first_existing(path))
         return status.f_files > 0 and status.f_favail == 0
     return False
 

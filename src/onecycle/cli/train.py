@@ -34,6 +34,7 @@ from onecycle.runs.checkpoints import INTERRUPTED as INTERRUPTED_WEIGHTS
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch, load_learner
+from onecycle.runs.room import check_room
 from onecycle.text import format_time, plural
 from onecycle.train.device.machine import peak_memory_mb
 from onecycle.train.log.progress import Progress
@@ -185,6 +186,7 @@ class TrainingRun:
         learn = make_learner(config, start.data, Path(config.out))
         for name in config.track:  # one that is not installed is no run's fault: say so before there is one
             tracker_for(name, Path(config.out), "", {})
+        check_room(Path(config.out), learn)
         run = create_run(replace(start, config=config), learn, config.name or "run", screen)
         screen.event("run", path=str(run.path))
         return cls(run_folder=run, config=config, learn=learn, screen=screen, start_s=start_s, done=Done())

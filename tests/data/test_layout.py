@@ -12,6 +12,7 @@ import pytest
 
 from onecycle.data.audit.audit import audit_table
 from onecycle.data.labels.find.columns import LayoutOptions
+from onecycle.data.labels.read import read_table
 from onecycle.data.layout import DataLayout, find_layout
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.errors import ArgumentError, DataError, DataWarning
@@ -146,6 +147,19 @@ def test_a_damaged_parquet_file(tiles):
     (tiles / "set.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(DataError, match=r"set\.parquet could not be read"):
         find_layout(tiles / "set.parquet")
+
+
+def test_every_damage_to_a_parquet_file_is_a_data_error(tmp_path):
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"file": ["a", "b", "c"], "label": pd.Categorical(["red", "blue", "red"])}).to_parquet(path)
+    whole, refused = path.read_bytes(), 0
+    for at in range(0, len(whole), 9):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        try:
+            read_table(path)
+        except DataError:
+            refused += 1
+    assert refused > 20
 
 
 def test_parquet_lists_are_tags_and_what_is_nested_deeper_is_named(tiles):

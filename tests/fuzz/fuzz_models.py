@@ -184,7 +184,7 @@ def open_bundle(files: dict[str, bytes]) -> None:
 
 
 TARGETS = (
-    Target("checkpoints", drawn_checkpoint, load, examples=0),
+    Target("checkpoints", drawn_checkpoint, load, examples=20),
     Target("weights of others", drawn_weights, weights),
-    Target("exported models", drawn_bundle, open_bundle, examples=0),
+    Target("exported models", drawn_bundle, open_bundle, examples=20),
 )

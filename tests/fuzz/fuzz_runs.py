@@ -305,8 +305,8 @@ TARGETS = (
     Target("settings", text_of(*SETTINGS), settings),
     Target("splits", text_of(SPLIT), split),
     Target(
-        "history and sweeps", lambda random: (text_of(HISTORY)(random), text_of(SWEEPS)(random)), tables, examples=0
+        "history and sweeps", lambda random: (text_of(HISTORY)(random), text_of(SWEEPS)(random)), tables, examples=20
     ),
-    Target("facts of a run", drawn_json, facts, examples=0),
-    Target("predictions", drawn_predictions, predictions, examples=0),
+    Target("facts of a run", drawn_json, facts, examples=20),
+    Target("predictions", drawn_predictions, predictions, examples=20),
 )

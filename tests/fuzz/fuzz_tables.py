@@ -164,6 +164,13 @@ def parquet_tables() -> tuple[bytes, ...]:
         buffer = io.BytesIO()
         pq.write_table(pa.table(columns), buffer, compression="none" if len(written) % 2 else "snappy")
         written.append(buffer.getvalue())
+    frame = pd.DataFrame(
+        {"file": files, "label": pd.Categorical(["red", "blue"] * (N // 2))}, index=[f"i{i}" for i in n]
+    )
+    written += [
+        frame.to_parquet(),
+        frame.set_index("file", append=True).to_parquet(),
+    ]  # with what pandas says of itself
     return tuple(written)
 
 

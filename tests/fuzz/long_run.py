@@ -139,9 +139,13 @@ def long_run(
 
 def show(tallies: dict[str, Tally]) -> None:
     """Print a line a target, and each distinct flaw with one case that has it."""
-    print(f"{'target':26} {'cases':>9} {'a second':>8} {'worst s':>8} {'worst MB':>8} flaws")
+    print(
+        f"{'target':26} {'cases':>9} {'a second':>8} {'worst s':>8} {'of case':>9} {'worst MB':>8} {'of case':>9} flaws"
+    )
     for name, tally in tallies.items():
-        rate, worst = tally.cases / max(tally.seconds, 1e-9), f"{tally.slowest[0]:8.2f} {tally.largest[0]:8.0f}"
+        rate = tally.cases / max(tally.seconds, 1e-9)
+        (slow, slow_at), (large, large_at) = tally.slowest, tally.largest
+        worst = f"{slow:8.2f} {slow_at:9} {large:8.0f} {large_at:9}"
         print(f"{name:26} {tally.cases:9,} {rate:8,.0f} {worst} {len(tally.flaws)}")
     for name, tally in tallies.items():
         for flaw, n in tally.flaws.most_common():

@@ -62,7 +62,7 @@ def read_table(path: Path, *, delimiter: str | None = None, tags_delim: str | No
         raise DataError(f"expected a table of labels at {path}, but there is no such file")
     try:
         frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # what pyarrow raises for a damaged file is one of these
+    except Exception as error:  # pyarrow and pandas raise whatever damaged bytes make them raise
         raise DataError(f"{path} could not be read as a parquet table ({error})") from error
     return _flat(frame)
 

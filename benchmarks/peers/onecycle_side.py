@@ -26,8 +26,8 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.data_block import ImageList
 from onecycle.errors import OnecycleWarning
 from onecycle.learner.cnn import cnn_learner
-from onecycle.learner.fine_tune.callback import StageCallback
 from onecycle.learner.fine_tune.plan import HEAD
+from onecycle.learner.fine_tune.run import StageCallback  # where earlier states have it, too
 from onecycle.learner.learner import Learner
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.loop import Callback
@@ -133,7 +133,7 @@ def steps(job: Job) -> None:
     """Unfrozen steps alone, then in turn with bare ones."""
     data = bunch(job, lesson_tfms())
     data.prepare()
-    learn = learner(job, data)
+    learn = learner(job, data, **job.get("learner", {}))
     learn.unfreeze()
     learn.fit_one_cycle(100, 1e-3, callbacks=Steps(StepClock(0, 1)))  # chooses the precision
     chosen = learn.trainer.precision

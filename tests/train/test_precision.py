@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -444,16 +445,131 @@ def test_compiling_is_chosen_where_it_takes_a_twentieth_of_the_fit(tmp_path, mon
     monkeypatch.setattr(trial._Trial, "_step_s", step)
     monkeypatch.setattr(torch, "compile", lambda network, dynamic: network)
     answer = trial._Trial(conv_net(), *example(8), nn.CrossEntropyLoss()).run(
-        Precision(), [], [False], 10**6, may_compile=True
+        Precision(), [], [False], 10**6, ["compile"]
     )
     assert answer.precision.compile
-    assert answer.compile_s == 40.0
+    assert answer.extras_s == {"compile": 40.0}
     facts = trial._facts(conv_net(), example(8)[0], PrecisionOptions())
     trial._remember(tmp_path / "precision.json", facts, answer)
     n_pictures = int(fit_s * answer.plain_rate)
     chosen = choose(n_pictures=n_pictures, cache_file=tmp_path / "precision.json")
     assert chosen.compile == compiled
     assert ("compiling would take 40 s" in chosen.reason) != compiled
+
+
+GPU = torch.device("cuda")
+
+
+@pytest.fixture
+def gpu(clock, monkeypatch) -> Clock:
+    """A GPU by name: 320 pictures a second, first steps with cuDNN's benchmark of 2 s, compiling of 40 s."""
+    firsts = {"cudnn.benchmark": 2.0, "compiled": 40.0}
+
+    def step(name: str) -> float:
+        plain = Clock.step(clock, name)
+        longer = next((s for word, s in firsts.items() if name.endswith(word) and clock.steps.count(name) == 1), 0.0)
+        clock.now += longer
+        return plain + longer
+
+    names = ("cudnn.benchmark", "compiled", "cudnn.benchmark, compiled")
+    clock.table |= {
+        f"fp32, channels_last, {name}": seconds for name, seconds in zip(names, (0.04, 0.04, 0.03), strict=True)
+    }
+    monkeypatch.setattr(clock, "step", step)
+    monkeypatch.setattr(PrecisionOptions, "dtypes", lambda options, device: ["fp32"])
+    monkeypatch.setattr(PrecisionOptions, "check", lambda options, device: None)
+    monkeypatch.setattr(trial, "keep_random_state", lambda device: nullcontext())
+    monkeypatch.setattr(trial, "device_name", lambda device: "a card by name")
+    monkeypatch.setattr(torch, "compile", lambda network, dynamic: network)
+    return clock
+
+
+def choose_on_gpu(seconds: float, **kwargs: Any) -> Precision:
+    """The choice for a fit that takes so long in the plainest way, in batches of 16."""
+    return choose(device=GPU, n_pictures=int(320 * seconds), **kwargs)
+
+
+def test_cudnn_benchmark_is_chosen_where_it_gains(gpu):
+    assert choose_on_gpu(50).reason == "measured: 320 pictures/s; contiguous 320", "too short a fit to try it"
+    chosen = choose_on_gpu(61)
+    assert chosen.describe() == (
+        "fp32, channels_last, cudnn.benchmark (measured: 400 pictures/s; no cudnn.benchmark 320; "
+        "contiguous no cudnn.benchmark 320)"
+    )
+    gpu.table["fp32, channels_last, cudnn.benchmark"] = 0.047
+    assert choose_on_gpu(61).name == "fp32, channels_last", "less than a tenth"
+    gpu.table["fp32, channels_last, cudnn.benchmark"] = -1
+    assert "cudnn.benchmark does not run" in choose_on_gpu(61).reason
+
+
+def test_cudnn_benchmark_is_left_where_bits_must_come_again_or_nothing_is_open(gpu, tmp_path):
+    file = tmp_path / "precision.json"
+    assert choose_on_gpu(100, cache_file=file).benchmark
+    gpu.steps.clear()
+    assert not choose_on_gpu(100, cache_file=file, repeatable=True).benchmark
+    assert gpu.steps == [], "known all the same"
+    assert not choose_on_gpu(100, repeatable=True).benchmark
+    assert not any("cudnn" in name for name in gpu.steps)
+    assert choose_on_gpu(100, options=PrecisionOptions("fp32", True, False)).reason == "as asked for"
+
+
+def test_what_a_short_fit_did_not_try_a_long_one_does(gpu, tmp_path):
+    file = tmp_path / "precision.json"
+
+    def tried(seconds: float, **kwargs: Any) -> tuple[str, list[str]]:
+        gpu.steps.clear()
+        chosen = choose_on_gpu(seconds, cache_file=file, **kwargs)
+        return chosen.name.removeprefix("fp32, channels_last").removeprefix(", "), sorted(
+            {name.removeprefix("fp32, channels_last, ") for name in gpu.steps} - {"fp32, channels_last"}
+        )
+
+    assert tried(50) == ("", ["fp32, contiguous"])
+    assert tried(59) == ("", [])
+    assert tried(100) == ("cudnn.benchmark", ["cudnn.benchmark", "fp32, contiguous"])
+    assert tried(100) == ("cudnn.benchmark", [])
+    both = "cudnn.benchmark, compiled"
+    assert tried(2000, options=PrecisionOptions(compile=False)) == (
+        "cudnn.benchmark",
+        ["cudnn.benchmark", "fp32, contiguous"],
+    )
+    assert tried(2000) == (both, ["cudnn.benchmark", both, "fp32, contiguous"])
+    assert tried(2000) == (both, [])
+    assert tried(500) == ("cudnn.benchmark", []), "compiling took 40 s"
+    assert tried(30) == ("", []), "and the benchmark 2 s"
+
+
+def test_a_trial_that_fails_leaves_what_is_known(gpu, tmp_path, monkeypatch):
+    known = choose_on_gpu(50, cache_file=tmp_path / "precision.json")
+    monkeypatch.setattr(trial._Trial, "run", lambda *args: None)
+    assert choose_on_gpu(2000, cache_file=tmp_path / "precision.json") == known
+    assert choose_on_gpu(2000).reason == "not measured: a trial step failed"
+
+
+def test_cudnn_benchmark_is_on_in_training_steps_alone():
+    seen: list[bool] = []
+
+    def look(*args: object) -> None:
+        seen.append(torch.backends.cudnn.benchmark)
+
+    trainer = conv_trainer(Precision(benchmark=True))
+    trainer.model.register_forward_hook(look)
+    trainer.model[0][0].weight.register_hook(look)
+    fit(trainer, loader=Stripes(32))
+    assert seen == [True] * 4
+    seen.clear()
+    evaluate(trainer.model, Stripes(32), nn.CrossEntropyLoss(), Precision(benchmark=True))
+    assert seen == [False] * 2
+    assert not torch.backends.cudnn.benchmark
+    with pytest.raises(KeyError), Precision(benchmark=True).arithmetic(training=True):
+        raise KeyError
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_cudnn_benchmark_that_the_user_turned_on_stays_on(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    with Precision().arithmetic(training=True):
+        assert torch.backends.cudnn.benchmark
+    assert torch.backends.cudnn.benchmark
 
 
 def test_short_fits_are_not_measured(clock):
@@ -515,6 +631,8 @@ def test_the_answer_is_remembered_for_what_it_depends_on(clock, tmp_path, monkey
         lambda text: text[: len(text) // 2],
         lambda text: text.replace('"plain_rate": 160', '"plain_rate": -160'),
         lambda text: text.replace('"dtype": "fp32"', '"dtype": "fp8"'),
+        lambda text: text.replace('"rate": 160', '"rate": 0'),
+        lambda text: text.replace('"extras_s": {}', '"extras_s": {"magic": 1.0}'),
         lambda text: text.replace('"version": 1', '"version": 2'),
         lambda text: "[1, 2]",
         lambda text: "\udcff",

@@ -65,6 +65,7 @@ class TrainingSpeed:
             bs=loader.bs,
             n_pictures=n_batches * loader.bs,
             options=self.options,
+            repeatable=trainer.deterministic,
             cache_file=settings.cache_folder() / "precision.json",
         )
         trainer.use_precision(chosen)

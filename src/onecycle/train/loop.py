@@ -316,7 +316,7 @@ class Trainer:
         """Forward and backward, slice after slice; return the detached loss of the whole batch."""
         losses = []
         shares = loss_shares(self.loss_func, batch.y, slices)
-        with (self.precision or Precision()).arithmetic():
+        with (self.precision or Precision()).arithmetic(training=True):
             for rows, share in zip(slices, shares, strict=True):
                 loss = self.loss_func(self._logits(batch.x[rows]), take_rows(batch.y, rows))
                 loss = loss if len(slices) == 1 else loss * share

@@ -30,6 +30,7 @@ class Precision:
     channels_last: bool = True  # activations as N, H, W, C in memory
     compile: bool = False  # the network goes through torch.compile
     reason: str = ""  # why this was chosen, for people
+    benchmark: bool = False  # cuDNN times its algorithms for each shape in training steps, and takes the fastest
 
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """Return the context in which the network runs; without effect for float32."""
@@ -37,9 +38,19 @@ class Precision:
             return nullcontext()
         return torch.autocast(device.type, dtype=_TORCH[self.dtype])
 
-    def arithmetic(self) -> AbstractContextManager[None]:
-        """Return the context of forward and backward pass, in which float32 is TF32 where that was chosen alone."""
-        return float32_products("tf32" if self.dtype == "tf32" else "ieee")
+    @contextmanager
+    def arithmetic(self, *, training: bool = False) -> Iterator[None]:
+        """Have forward and backward pass inside compute so: float32 is TF32 where that was chosen alone.
+
+        cuDNN times its algorithms in training alone: there batches have one shape. Afterwards all is as before.
+        """
+        before = torch.backends.cudnn.benchmark
+        try:
+            torch.backends.cudnn.benchmark = before or (training and self.benchmark)
+            with float32_products("tf32" if self.dtype == "tf32" else "ieee"):
+                yield
+        finally:
+            torch.backends.cudnn.benchmark = before
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -54,7 +65,8 @@ class Precision:
     def name(self) -> str:
         """What was chosen, in a few words, for example ``bf16, channels_last``."""
         layout = "channels_last" if self.channels_last else "contiguous"
-        return f"{self.dtype}, {layout}{', compiled' if self.compile else ''}"
+        extras = f"{', cudnn.benchmark' if self.benchmark else ''}{', compiled' if self.compile else ''}"
+        return f"{self.dtype}, {layout}{extras}"
 
     def describe(self) -> str:
         """What was chosen and why, for example ``fp32, channels_last (measured: 20 pictures/s; bf16 12)``."""

@@ -8,11 +8,11 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -34,11 +34,24 @@ BUDGET_S = 5.0
 MIN_FIT_S = 10.0
 """A fit that is over sooner runs as it is."""
 
-COMPILE_FIT_S = 600.0
-"""Compiling for a GPU takes about a minute; it is tried for fits that are at least this long without it."""
 
-COMPILE_SHARE = 0.05
-"""Compiling is chosen where it takes at most this share of the fit: it may be done again in each process."""
+class Extra(NamedTuple):
+    """What a GPU may do besides, named by a flag of ``Precision``; its first step takes long."""
+
+    least_fit_s: float  # it is tried for fits that are at least this long without it
+    doing: str  # what takes long
+    on: str
+    off: str
+
+
+EXTRAS = {
+    "benchmark": Extra(60.0, "cuDNN's trials", "cudnn.benchmark", "no cudnn.benchmark"),  # some seconds
+    "compile": Extra(600.0, "compiling", "compiled", "not compiled"),  # about a minute
+}
+"""In the order in which they are tried."""
+
+EXTRA_SHARE = 0.05
+"""An extra is chosen where its first step takes at most this share of the fit: each process takes it again."""
 
 CPU_PICTURES = 8
 """Pictures of a step that is tried on a CPU, where a few keep both cores busy. A GPU gets whole batches."""
@@ -59,15 +72,16 @@ def choose_precision(
     bs: int,
     n_pictures: int,
     options: PrecisionOptions | None = None,
+    repeatable: bool = False,
     cache_file: Path | None = None,
 ) -> Precision:
     """Choose the precision of a fit: what is asked for, else what a few training steps show to be fastest.
 
-    Types and layouts are tried one after the other: first the type, then the layout, then (on a GPU) compiling,
-    each against the best so far, and the plainer one stays unless the other is a tenth faster. Nothing is measured
-    for a fit that is shorter than ten times what measuring takes, or than ten seconds. On a CPU, trying ends after
-    five seconds (``BUDGET_S``): where a step takes so long that there is no time to compare, the plain choice,
-    fp32 and channels_last, stays.
+    Types and layouts are tried one after the other: first the type, then the layout, then (on a GPU, in longer fits)
+    cuDNN's benchmark and compiling, each against the best so far, and the plainer one stays unless the other is a tenth
+    faster. Nothing is measured for a fit that is shorter than ten times what measuring takes, or than ten seconds. On
+    a CPU, trying ends after five seconds (``BUDGET_S``): where a step takes so long that there is no time to compare,
+    the plain choice, fp32 and channels_last, stays.
 
     The answer is kept in ``cache_file`` for this network, picture size and machine, and for what of the network
     trains. So the same seed gives the same result on one machine from the second run on, and in the first run as
@@ -81,7 +95,8 @@ def choose_precision(
         device: where the fit runs.
         bs: pictures a batch, at least 1.
         n_pictures: pictures that the whole fit will take through the network, batches times their size.
-        options: what the user has fixed.
+        options: what the user has fixed; where that is all of type, layout and compiling, nothing is tried.
+        repeatable: whether each run must compute the same bits, so that cuDNN may not choose by the clock.
         cache_file: where answers are kept; None remembers nothing. A damaged file counts as empty.
 
     Returns:
@@ -94,34 +109,33 @@ def choose_precision(
     options.check(device)
     dtypes, layouts = options.dtypes(device), options.layouts()
     plain = Precision(dtypes[0], layouts[0], bool(options.compile))
-    may_compile = options.compile is None and device.type == "cuda"
-    n_candidates = len(dtypes) + len(layouts) - 1 + may_compile
+    extras = ["compile"] if options.compile is None and device.type == "cuda" else []
+    n_candidates = len(dtypes) + len(layouts) - 1 + len(extras)
     asked = options.precision != "auto"
     if n_candidates == 1:
         return replace(plain, reason=_ASKED if asked else "the only choice on this device")
+    extras = ["benchmark", *extras] if device.type == "cuda" and not repeatable else extras
     n = min(bs, CPU_PICTURES) if device.type == "cpu" else bs
     if n_pictures < 10 * n_candidates * _STEPS * n:
         return replace(plain, reason=_ASKED if asked else _TOO_SHORT)
     with keep_random_state(device):
         x, y = example(n)
         facts = _facts(model, x, options)
-        entry = _read(cache_file).get(short_digest(facts)) if cache_file is not None else None
-        known = _as_answer(entry) if isinstance(entry, dict) and entry.get("of") == facts else None
-        if known is None:
+        known = _remembered(cache_file, facts)
+        if known is None or known.lacks(extras, n_pictures):
             trial = _Trial(model, x, y, loss_func)
             start = replace(plain, compile=False)  # compiling each candidate would take minutes
-            known = trial.run(start, dtypes[1:], layouts[1:], n_pictures, may_compile=may_compile)
-            if known is not None and known.compared:
-                known = _remember(cache_file, facts, known)
+            tried = trial.run(start, dtypes[1:], layouts[1:], n_pictures, extras)
+            if tried is not None and tried.compared:
+                tried = _remember(cache_file, facts, tried)
+            known = tried or known
     if known is None:
         return replace(plain, reason="not measured: a trial step failed")
     fit_s = n_pictures / known.plain_rate
     if fit_s < MIN_FIT_S:
         return replace(plain, reason=_ASKED if asked else _TOO_SHORT)
-    if known.precision.compile and known.compile_s > COMPILE_SHARE * fit_s:
-        why = f"{known.precision.reason}; compiling would take {known.compile_s:.0f} s"
-        return replace(known.precision, compile=bool(plain.compile), reason=why)
-    return replace(known.precision, compile=known.precision.compile or plain.compile)
+    chosen = known.without_what_is_dear(fit_s)
+    return replace(chosen, compile=chosen.compile or plain.compile, benchmark=chosen.benchmark and not repeatable)
 
 
 @dataclass(frozen=True)
@@ -130,8 +144,22 @@ class _Answer:
 
     precision: Precision  # the choice
     plain_rate: float  # pictures a second of the plainest candidate
-    compile_s: float = 0.0  # seconds that compiling took; 0 where it was not tried
+    rate: float  # of the best without extras
+    extras_s: dict[str, float] = field(default_factory=dict)  # those tried: seconds of the first step, 0: does not run
     compared: bool = True  # whether there was time to try another; else it is not remembered: the machine was busy
+
+    def lacks(self, extras: Sequence[str], n_pictures: int) -> bool:
+        """Say whether a fit is long enough for an extra that was not tried, as the fit then was shorter."""
+        return any(name not in self.extras_s and n_pictures / self.rate >= EXTRAS[name].least_fit_s for name in extras)
+
+    def without_what_is_dear(self, fit_s: float) -> Precision:
+        """Return the choice without extras whose first step takes too much of a fit."""
+        chosen = self.precision
+        for name, first_s in self.extras_s.items():
+            if getattr(chosen, name) and first_s > EXTRA_SHARE * fit_s:
+                why = f"{chosen.reason}; {EXTRAS[name].doing} would take {first_s:.0f} s"
+                chosen = _with_extra(replace(chosen, reason=why), name, on=False)
+        return chosen
 
 
 class _Trial:
@@ -141,11 +169,11 @@ class _Trial:
         self.model, self.x, self.y, self.loss_func = model, x, y, loss_func
         self.network: nn.Module = model
         self.rates: dict[Precision, float | None] = {}
-        self.start_s = self.compile_s = 0.0
+        self.start_s = self.first_s = 0.0
         self.is_short_of_memory = False
 
     def run(
-        self, plain: Precision, dtypes: list[Dtype], layouts: list[bool], n_pictures: int, *, may_compile: bool
+        self, plain: Precision, dtypes: list[Dtype], layouts: list[bool], n_pictures: int, extras: Sequence[str]
     ) -> _Answer | None:
         """Try everything against the plainest, in halves of the batch where nothing fits; None where nothing runs."""
         while True:
@@ -153,7 +181,7 @@ class _Trial:
             with suppress(RuntimeError, TypeError, ValueError, MemoryError), keep_freed_memory():
                 self.network = copy.deepcopy(self.model).train()
                 hold_frozen_norms(self.network)
-                answer = self._compare(plain, dtypes, layouts, n_pictures, may_compile=may_compile)
+                answer = self._compare(plain, dtypes, layouts, n_pictures, extras)
                 if answer is not None:
                     return answer
             if not self.is_short_of_memory or len(self.x) < 2 * _FEW:
@@ -162,24 +190,28 @@ class _Trial:
             self.rates.clear()
 
     def _compare(
-        self, plain: Precision, dtypes: list[Dtype], layouts: list[bool], n_pictures: int, *, may_compile: bool
+        self, plain: Precision, dtypes: list[Dtype], layouts: list[bool], n_pictures: int, extras: Sequence[str]
     ) -> _Answer | None:
         """Try the candidates in turn; None where none of them has room."""
         self.rates[plain] = self._plain_rate(plain)
         if self._known(plain) and n_pictures / self._known(plain) < MIN_FIT_S:
-            return _Answer(plain, self._known(plain), compared=False)
+            return _Answer(plain, self._known(plain), self._known(plain), compared=False)
         best = plain
         for dtype in dtypes:
             best = self._better(best, replace(best, dtype=dtype))
         for channels_last in layouts:
             best = self._better(best, replace(best, channels_last=channels_last))
-        if not self._known(best):
+        rate = self._known(best)
+        if not rate:
             return None
-        if may_compile and n_pictures / self._known(best) >= COMPILE_FIT_S:
-            best = self._better(best, replace(best, compile=True))
-        rate = self._known(plain) or self._known(best)
+        extras_s = {}
+        for name in (name for name in extras if n_pictures / rate >= EXTRAS[name].least_fit_s):
+            self.first_s = 0.0
+            best = self._better(best, _with_extra(best, name, on=True))
+            extras_s[name] = self.first_s
         choice = replace(best, reason=self._reason(best))
-        return _Answer(choice, rate, self.compile_s, compared=len(self.rates) > 1)
+        plain_rate = self._known(plain) or self._known(best)
+        return _Answer(choice, plain_rate, rate, extras_s, compared=len(self.rates) > 1)
 
     def _plain_rate(self, plain: Precision) -> float | None:
         """Return the plainest candidate's pictures a second, None where it has no room."""
@@ -236,10 +268,9 @@ class _Trial:
         call = torch.compile(self.network, dynamic=False) if precision.compile else self.network
         x = precision.lay_out(self.x)
         if best_s is not None:
-            warm_s = self._step_s(precision, call, x)
-            if warm_s > 2 * best_s and not precision.compile:
-                return len(x) / warm_s
-            self.compile_s = warm_s if precision.compile else 0.0
+            self.first_s = self._step_s(precision, call, x)
+            if self.first_s > 2 * best_s and not precision.compile and not precision.benchmark:
+                return len(x) / self.first_s
         times = [self._step_s(precision, call, x)]
         if times[0] < _LONG_STEP_S:
             times.append(self._step_s(precision, call, x))
@@ -249,7 +280,7 @@ class _Trial:
         """Seconds of one forward and backward pass."""
         wait_for(x.device)
         start = time.perf_counter()
-        with precision.arithmetic():
+        with precision.arithmetic(training=True):
             with precision.autocast(x.device):
                 logits = call(x)
             loss = self.loss_func(logits.float(), self.y)
@@ -269,13 +300,19 @@ class _Trial:
         return "; ".join([f"measured: {_plain_number(self._known(best))} pictures/s", *others])
 
 
+def _with_extra(precision: Precision, name: str, *, on: bool) -> Precision:
+    flags: dict[str, Any] = {name: on}
+    return replace(precision, **flags)
+
+
 def _difference(best: Precision, other: Precision) -> str:
     """Name a candidate by what it has different from the best."""
     words: list[str] = [other.dtype] if other.dtype != best.dtype else []
     if other.channels_last != best.channels_last:
         words.append("channels_last" if other.channels_last else "contiguous")
-    if other.compile != best.compile:
-        words.append("compiled" if other.compile else "not compiled")
+    for name, extra in EXTRAS.items():
+        if getattr(other, name) != getattr(best, name):
+            words.append(extra.on if getattr(other, name) else extra.off)
     return " ".join(words)
 
 
@@ -304,16 +341,24 @@ def _facts(model: nn.Module, x: Tensor, options: PrecisionOptions) -> dict[str, 
     }
 
 
+def _remembered(file: Path | None, facts: Mapping[str, Any]) -> _Answer | None:
+    """Return the answer that was written down for just these facts."""
+    entry = _read(file).get(short_digest(facts)) if file is not None else None
+    return _as_answer(entry) if isinstance(entry, dict) and entry.get("of") == facts else None
+
+
 def _as_answer(entry: Mapping[str, Any]) -> _Answer | None:
     """Return an answer as it was written, None if anything about it is odd."""
-    of_choice = {"dtype": str, "channels_last": bool, "compile": bool, "reason": str}
-    expected = {**of_choice, "plain_rate": float, "compile_s": float}
+    of_choice = {"dtype": str, "channels_last": bool, "compile": bool, "reason": str, "benchmark": bool}
+    expected = {**of_choice, "plain_rate": float, "rate": float, "extras_s": dict}
     if any(type(entry.get(name)) is not kind for name, kind in expected.items()):
         return None
-    if entry["dtype"] not in get_args(Dtype) or not entry["plain_rate"] > 0:
+    if entry["dtype"] not in get_args(Dtype) or not min(entry["plain_rate"], entry["rate"]) > 0:
+        return None
+    if any(name not in EXTRAS or type(first_s) is not float for name, first_s in entry["extras_s"].items()):
         return None
     choice = Precision(**{name: entry[name] for name in of_choice})
-    return _Answer(choice, entry["plain_rate"], entry["compile_s"])
+    return _Answer(choice, entry["plain_rate"], entry["rate"], entry["extras_s"])
 
 
 def _remember(file: Path | None, facts: Mapping[str, Any], answer: _Answer) -> _Answer:
@@ -323,7 +368,8 @@ def _remember(file: Path | None, facts: Mapping[str, Any], answer: _Answer) -> _
     entry = {
         **asdict(answer.precision),
         "plain_rate": answer.plain_rate,
-        "compile_s": answer.compile_s,
+        "rate": answer.rate,
+        "extras_s": answer.extras_s,
         "of": dict(facts),
     }
     answers = {**_read(file), short_digest(facts): entry}

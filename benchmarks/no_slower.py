@@ -1,0 +1,82 @@
+"""The data path and unfrozen steps on a processor, now and in an earlier state of this project, in turn.
+
+    python benchmarks/no_slower.py --before CHECKOUT [--rounds 7] [--only "data path"]
+
+CHECKOUT is a working copy of the earlier state. In every round both run the same work in processes of their own, one
+after the other, and who begins changes from round to round; what counts is the ratio within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+from typing import Any
+
+from harness import report, sides
+from harness.sides import Line, Side
+
+DATA_PATH = "data path"
+STEPS = {"tf_efficientnet_lite0": 32, "resnet34": 16}
+"""Network and batch size, as in ``unfrozen_epoch``."""
+
+Rates = dict[str, dict[str, list[float]]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--before", type=Path, required=True, help="checkout of the earlier state")
+    parser.add_argument("--name", default="no_slower", help="of the results")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--data", type=Path, default=sides.PLANET, help="the Planet sample")
+    parser.add_argument("--epochs", type=int, default=6, help="of the data path, after the first, which decodes")
+    parser.add_argument("--n", type=int, default=5, help="steps that count")
+    parser.add_argument("--only", default="", help="part of a name of what is measured")
+    args = parser.parse_args()
+    both = [sides.own("now"), sides.own("before", env={"PYTHONPATH": str(args.before.resolve() / "src")})]
+    rates: Rates = {}
+    with sides.workplace() as folder:
+        weights = sides.export_weights(folder)
+        for round_ in range(args.rounds):
+            for name in (name for name in (DATA_PATH, *STEPS) if args.only in name):
+                for side in both[:: 1 if round_ % 2 else -1]:
+                    rate = measured(name, side, args, weights, round_, folder)
+                    rates.setdefault(name, {}).setdefault(side.name, []).append(rate)
+                    print(f"round {round_}: {name}: {side.name}: {rate:.1f} img/s", flush=True)
+            write(args, rates)
+
+
+def measured(name: str, side: Side, args: argparse.Namespace, weights: str, seed: int, folder: Path) -> float:
+    """Return the pictures a second of one process of one side."""
+    job: dict[str, Any] = {**sides.planet(args.data, seed, 200), "size": 224}
+    if name == DATA_PATH:
+        run = sides.run(side, "loader", {**job, "bs": 64, "epochs": 1 + args.epochs}, folder)
+        return statistics.median(line["rate"] for line in run.lines if line.get("epoch"))
+    job = {**job, "bs": STEPS[name], "arch": name, "weights": weights if "lite0" in name else None}
+    job = {**job, "n": args.n, "n_warm": 2, "learner": {"precision": "fp32", "channels_last": True}}
+    return float(sides.run(side, "steps", job, folder, enough=has_rate).last("rate"))
+
+
+def has_rate(lines: list[Line]) -> bool:
+    """Whether a side has said what its steps took; the bare steps after that are not needed here."""
+    return "rate" in lines[-1]
+
+
+def write(args: argparse.Namespace, rates: Rates) -> None:
+    """Write what has been measured so far."""
+    rows: list[dict[str, object]] = []
+    for name, found in rates.items():
+        rows += [{"what": name, "measure": f"img/s: {side}", **report.summary(v)} for side, v in found.items()]
+        ratios = [now / before for now, before in zip(found["now"], found["before"], strict=True)]
+        rows.append({"what": name, "measure": "ratio: now to before, within a round", **report.summary(ratios)})
+    method = f"""
+        Planet, 224 px, the lesson's transforms, on a processor. Data path: 800 pictures, batch 64, decoded beforehand,
+        median of {args.epochs} epochs of the loader alone. Networks: training steps of all layers, data path included,
+        fp32, channels_last, batch 32 (EfficientNet-Lite0) and 16 (ResNet-34), {args.n} steps after 2 that do not count.
+        A process for each figure; both states in turn in each round, who begins alternates.
+    """
+    report.write(args.name, method, rows)
+
+
+if __name__ == "__main__":
+    main()

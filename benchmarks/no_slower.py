@@ -20,7 +20,10 @@ DATA_PATH = "data path"
 STEPS = {"tf_efficientnet_lite0": 32, "resnet34": 16}
 """Network and batch size, as in ``unfrozen_epoch``."""
 
-Rates = dict[str, dict[str, list[float]]]
+MEASURES = {"rate": "img/s", "cpu_rate": "img a second of processor time, all threads"}
+
+Rates = dict[str, dict[str, dict[str, list[float]]]]
+"""By what is measured, measure and side."""
 
 
 def main() -> None:
@@ -40,21 +43,24 @@ def main() -> None:
         for round_ in range(args.rounds):
             for name in (name for name in (DATA_PATH, *STEPS) if args.only in name):
                 for side in both[:: 1 if round_ % 2 else -1]:
-                    rate = measured(name, side, args, weights, round_, folder)
-                    rates.setdefault(name, {}).setdefault(side.name, []).append(rate)
-                    print(f"round {round_}: {name}: {side.name}: {rate:.1f} img/s", flush=True)
+                    for key, rate in measured(name, side, args, weights, round_, folder).items():
+                        rates.setdefault(name, {}).setdefault(key, {}).setdefault(side.name, []).append(rate)
+                        print(f"round {round_}: {name}: {side.name}: {rate:.1f} {MEASURES[key]}", flush=True)
             write(args, rates)
 
 
-def measured(name: str, side: Side, args: argparse.Namespace, weights: str, seed: int, folder: Path) -> float:
-    """Return the pictures a second of one process of one side."""
+def measured(
+    name: str, side: Side, args: argparse.Namespace, weights: str, seed: int, folder: Path
+) -> dict[str, float]:
+    """Return the pictures a second of one process of one side, by measure."""
     job: dict[str, Any] = {**sides.planet(args.data, seed, 200), "size": 224}
     if name == DATA_PATH:
         run = sides.run(side, "loader", {**job, "bs": 64, "epochs": 1 + args.epochs}, folder)
-        return statistics.median(line["rate"] for line in run.lines if line.get("epoch"))
+        return {key: statistics.median(line[key] for line in run.lines if line.get("epoch")) for key in MEASURES}
     job = {**job, "bs": STEPS[name], "arch": name, "weights": weights if "lite0" in name else None}
     job = {**job, "n": args.n, "n_warm": 2, "learner": {"precision": "fp32", "channels_last": True}}
-    return float(sides.run(side, "steps", job, folder, enough=has_rate).last("rate"))
+    run = sides.run(side, "steps", job, folder, enough=has_rate)
+    return {key: float(run.last(key)) for key in MEASURES}
 
 
 def has_rate(lines: list[Line]) -> bool:
@@ -65,10 +71,11 @@ def has_rate(lines: list[Line]) -> bool:
 def write(args: argparse.Namespace, rates: Rates) -> None:
     """Write what has been measured so far."""
     rows: list[dict[str, object]] = []
-    for name, found in rates.items():
-        rows += [{"what": name, "measure": f"img/s: {side}", **report.summary(v)} for side, v in found.items()]
+    for name, key, found in ((name, key, found) for name, by in rates.items() for key, found in by.items()):
+        words = MEASURES[key]
+        rows += [{"what": name, "measure": f"{words}: {side}", **report.summary(v)} for side, v in found.items()]
         ratios = [now / before for now, before in zip(found["now"], found["before"], strict=True)]
-        rows.append({"what": name, "measure": "ratio: now to before, within a round", **report.summary(ratios)})
+        rows.append({"what": name, "measure": f"ratio of now to before: {words}", **report.summary(ratios)})
     method = f"""
         Planet, 224 px, the lesson's transforms, on a processor. Data path: 800 pictures, batch 64, decoded beforehand,
         median of {args.epochs} epochs of the loader alone. Networks: training steps of all layers, data path included,

@@ -139,7 +139,10 @@ def steps(job: Job) -> None:
     chosen = learn.trainer.precision
     tell(speed=chosen.describe(), precision=chosen.dtype, channels_last=chosen.channels_last)
     bare = bare_step(learn, chosen.dtype, chosen.channels_last)
-    tell(rate=fit_steps(learn, job).rates(job["bs"])[0])
+    cpu_start = time.process_time()
+    rate = fit_steps(learn, job).rates(job["bs"])[0]
+    cpu_s = time.process_time() - cpu_start
+    tell(rate=rate, cpu_rate=(job["n_warm"] + job["n"]) * job["bs"] / cpu_s)
     beside, bare_rate = fit_steps(learn, job, bare).rates(job["bs"])
     tell(lockstep=beside, bare=bare_rate)
 
@@ -157,14 +160,15 @@ def loader(job: Job) -> None:
     data.backbone_stats = ((0.5,) * 3, (0.5,) * 3)
     with keep_freed_memory():  # as in every fit
         for epoch in range(job["epochs"]):
-            start, n = time.perf_counter(), 0
+            start, cpu_start, n = time.perf_counter(), time.process_time(), 0
             if epoch == 0:
                 data.prepare()
             batches = data.train_dl
             batches.set_epoch(epoch)
             for x, _ in batches:
                 n += len(x)
-            tell(epoch=epoch, rate=n / (time.perf_counter() - start))
+            cpu_s = time.process_time() - cpu_start
+            tell(epoch=epoch, rate=n / (time.perf_counter() - start), cpu_rate=n / cpu_s)
 
 
 def memory(job: Job) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from fake_gpu import fake_gpu
 
 from onecycle.data.augment.transforms import get_transforms
+from onecycle.data.batches import Batch
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.learner.cnn import cnn_learner
+from onecycle.learner.fine_tune.options import FineTuneOptions
+from onecycle.learner.fine_tune.run import fine_tune
+from onecycle.train.loop import Trainer
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
@@ -41,3 +46,34 @@ def test_everything_runs_there(colour_path, tmp_path, device):
         learn.fit_one_cycle(1)
         assert learn.frozen_features.describe().startswith("features of the frozen layers computed once")
         assert all(str(p.device) == device for p in learn.model.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.parametrize(("step_s", "picture_s", "bs"), [(0.1, 1e-4, 48), (1e-3, 1e-2, 24)])
+def test_batches_in_a_time_are_chosen_by_steps_that_are_timed(
+    colour_path, tmp_path, monkeypatch, step_s, picture_s, bs
+):
+    now, seen = [0.0], []
+    train_step = Trainer.train_step
+
+    def timed_step(trainer: Trainer, batch: Batch, *args: object) -> torch.Tensor:
+        seen.append(len(batch.x))
+        now[0] += step_s + len(batch.x) * picture_s
+        return train_step(trainer, batch, *args)
+
+    def clock() -> float:
+        now[0] += 1e-4  # all else takes a little
+        return now[0]
+
+    monkeypatch.setattr(Trainer, "train_step", timed_step)
+    with fake_gpu():
+        how = {"size": 32, "bs": 48, "ds_tfms": get_transforms(), "device": "cuda"}
+        data = ImageDataBunch.from_csv(colour_path, folder="train", suffix=".jpg", **how)
+        learn = cnn_learner(data, "resnet18", pretrained=False, silent=True, path=tmp_path, precision="bf16")
+        trains = [p.requires_grad for p in learn.model.parameters()]
+        optimizer = learn.trainer.optimizer
+        plan = fine_tune(learn, FineTuneOptions(minutes=0.1), plan_only=True, clock=clock)
+        assert [p.requires_grad for p in learn.model.parameters()] == trains
+        assert learn.trainer.optimizer is optimizer
+    assert {48, 24} <= set(seen)
+    assert {stage.bs for stage in plan.stages} == {bs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,16 @@ import torch
 from torch import nn
 
 from onecycle.learner.fine_tune import timing
-from onecycle.learner.fine_tune.timing import LEAST_STEPS, TimedCycle, hold_norms, trainable_groups
+from onecycle.learner.fine_tune.plan import ALL, MOST_EPOCHS, Speeds, Task, make_plan
+from onecycle.learner.fine_tune.timing import (
+    ENOUGH_STEPS,
+    LEAST_STEPS,
+    TimedCycle,
+    batch_in_time,
+    hold_norms,
+    timed_batch,
+    trainable_groups,
+)
 from onecycle.model.cnn import split_model
 from onecycle.train.log.recorder import EpochRow
 from onecycle.train.schedules import OneCycle
@@ -234,3 +244,51 @@ def test_a_loop_is_timed_by_batches_of_the_loaders_own_iterator(monkeypatch, fir
     assert len(waits) <= 3, "one for all that count"
     if found_s == 0.1:
         assert len(seen) == 2 + timing.MOST_STEPS
+
+
+SMALL = Task(n_train=300, n_valid=200, size=(224, 224), bs=64, hold_norms=None, base_lr=3e-3)
+BUDGETS_S = [5.0 * 1.5**k for k in range(14)]
+
+
+def speeds_by_size(step_s: float, picture_s: float) -> dict[int, Speeds]:
+    """Of a machine whose step takes so long, and each picture in it."""
+    each = {bs: step_s / bs + picture_s for bs in SMALL.batches}
+    return {bs: Speeds(forward_s=s / 4, train_s=s, head_step_s=1e-3) for bs, s in each.items()}
+
+
+@pytest.mark.parametrize("budget_s", BUDGETS_S)
+def test_where_half_a_batch_takes_half_the_time_batches_are_small(budget_s):
+    assert SMALL.batches == (64, 32, 16)
+    speeds = speeds_by_size(0.05, 1 / 22)  # as on a processor
+    assert batch_in_time(SMALL, speeds, budget_s=budget_s, spent_s=2.0) == SMALL.batch == 16
+
+
+def test_where_a_step_takes_its_time_batches_are_large_unless_there_is_time_for_all_epochs():
+    speeds = speeds_by_size(0.05, 1e-5)
+    chosen = [batch_in_time(SMALL, speeds, budget_s=s, spent_s=2.0) for s in BUDGETS_S]
+    plans = [make_plan(replace(SMALL, timed_bs=16), speeds[16], budget_s=s, spent_s=2.0).stages for s in BUDGETS_S]
+    epochs = [sum(stage.epochs for stage in stages if stage.trains == ALL) for stages in plans]
+    by_epochs = list(zip(epochs, chosen, strict=True))
+    assert {bs for n, bs in by_epochs if n == 0} == {16}  # no time but for the head
+    assert {bs for n, bs in by_epochs if n == MOST_EPOCHS} == {16}
+    assert {bs for n, bs in by_epochs if 0 < n < 10} == {64}
+    assert {bs for n, bs in by_epochs if 10 < n < 20} == {32}  # with 64, all epochs are too few steps
+    for budget_s, bs in zip(BUDGETS_S, chosen, strict=True):
+        steps = {n: planned_steps(n, speeds, budget_s) for n in speeds}
+        assert steps[bs] >= ENOUGH_STEPS * max(steps.values())
+
+
+def planned_steps(bs: int, speeds: dict[int, Speeds], budget_s: float) -> int:
+    plan = make_plan(replace(SMALL, timed_bs=bs), speeds[bs], budget_s=budget_s, spent_s=2.0)
+    assert {stage.bs for stage in plan.stages} == {bs}
+    said = " ".join(plan.notes)
+    assert (f"Batches of {bs}: with 16 there would be hardly more steps" in said) == (bs > 16)
+    assert (f"Batches of {bs} instead of 64" in said) == (bs < 64)
+    return sum(stage.epochs * (300 // bs) for stage in plan.stages if stage.trains == ALL)
+
+
+def test_what_the_caller_fixed_stays():
+    fixed = replace(SMALL, fixed_bs=40, timed_bs=64)
+    assert fixed.batch == 40
+    speeds = speeds_by_size(0.05, 1e-5)[16]
+    assert timed_batch(None, replace(SMALL, bs=16), speeds, budget_s=60.0, start_s=0.0)[0].batch == 16  # the only one

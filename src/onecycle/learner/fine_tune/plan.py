@@ -165,18 +165,22 @@ class Task:
     test_views: int = 1  # mirrored views that a prediction is made from
     freeze_epochs: int | None = None  # of the head's stage
     fixed_bs: int | None = None  # pictures in a batch
+    timed_bs: int | None = None  # the batch that makes the best of a time, see ``timing.batch_in_time``
     base_lr: float | None = None  # the learning rate; None for the finder's
     hold_norms: bool | None = False  # the body's batch-norm layers stay as they are; None: where there are few steps
 
     @property
     def batch(self) -> int:
-        """Pictures in a batch: the data's, halved until an epoch has enough steps."""
-        if self.fixed_bs is not None:
-            return self.fixed_bs
-        bs = self.bs
-        while bs // 2 >= SMALLEST_BATCH and self.n_train // bs < STEPS_AN_EPOCH:
-            bs //= 2
-        return bs
+        """Pictures in a batch: the data's, halved until an epoch has enough steps, or as time allows."""
+        return self.fixed_bs or self.timed_bs or self.batches[-1]
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """Pictures in a batch that a plan may have, falling: the last gives an epoch enough steps."""
+        sizes = [self.bs]
+        while sizes[-1] // 2 >= SMALLEST_BATCH and self.n_train // sizes[-1] < STEPS_AN_EPOCH:
+            sizes.append(sizes[-1] // 2)
+        return tuple(sizes)
 
     def judging_s(self, speeds: Speeds) -> float:
         """Return the seconds of judging a stage after its last epoch, which is validated on the plain view."""
@@ -434,6 +438,11 @@ def _notes(task: Task, stages: Sequence[Stage]) -> tuple[str, ...]:
     if task.batch != task.bs and task.fixed_bs is None:
         notes.append(
             f"Batches of {task.batch} instead of {task.bs}: an epoch has {task.steps} steps then ({option('bs')})."
+        )
+    if task.timed_bs is not None and task.batch > task.batches[-1] and task.fixed_bs is None:
+        notes.append(
+            f"Batches of {task.batch}: with {task.batches[-1]} there would be hardly more steps in this time, as "
+            f"measured ({option('bs')})."
         )
     if task.sizes is not None and len({stage.size for stage in stages if stage.trains == ALL}) < len(task.sizes):
         last = f"the last ones alone{by_place('', ' (sizes=)')}"

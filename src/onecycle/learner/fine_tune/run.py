@@ -37,7 +37,14 @@ from onecycle.learner.fine_tune.plan import (
     step_s,
     trains_last,
 )  # fmt: skip
-from onecycle.learner.fine_tune.timing import Clock, TimedCycle, hold_norms, measure_speeds, trainable_groups
+from onecycle.learner.fine_tune.timing import (
+    Clock,
+    TimedCycle,
+    hold_norms,
+    measure_speeds,
+    timed_batch,
+    trainable_groups,
+)
 from onecycle.learner.heads.exchange import exchange_head, has_untouched_head
 from onecycle.learner.heads.solved import why_not_solved
 from onecycle.model import cnn
@@ -96,6 +103,8 @@ def fine_tune(
     all_layers = options.epochs is None or not (last or (options.epochs == 0 and task.on_features))
     with plain_view(learn.model):
         speeds = measure_speeds(learn, task, budget_s=budget_s, all_layers=all_layers, last_stages=last, clock=clock)
+        if budget_s is not None:
+            task, speeds = timed_batch(learn, task, speeds, budget_s=budget_s, start_s=start_s, clock=clock)
     _say(learn, _measured_text(speeds, clock() - start_s, prepared_s))
     plan = make_plan(task, speeds, epochs=options.epochs, budget_s=budget_s, spent_s=clock() - start_s)
     _say(learn, plan)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -19,7 +19,7 @@ from torch import nn
 
 from onecycle.data.batches import BatchLoader
 from onecycle.learner.features import split_where_frozen
-from onecycle.learner.fine_tune.plan import Speeds, Task, small_size
+from onecycle.learner.fine_tune.plan import HEAD, Speeds, Task, make_plan, small_size
 from onecycle.learner.heads.search import MOST_TO_CHOOSE, USUAL_PENALTY
 from onecycle.learner.heads.solved import classes_loss, minimise, tags_loss
 from onecycle.model import cnn
@@ -61,6 +61,13 @@ SOLVING_STEPS, TIMED_STEPS = {False: 1000, True: 2500}, 10
 too) for tags; and those that are timed. On Planet's features the time was that of 900 to 1,300 steps for 10 and 100
 classes, of 2,500 (800 pictures) and 4,300 (200) for 17 tags."""
 
+ENOUGH_STEPS = 2 / 3
+"""Where time is short, a larger batch is taken if its plan has at least this share of the most steps that there may be.
+
+With twice the pictures in a step they are 4/3 of the pictures in all. On a GPU a step of 16 pictures may take as long
+as one of 64; on a processor, where half a batch takes half the time, it never comes to that.
+"""
+
 _RESOLUTION = 1_000_000
 
 
@@ -87,12 +94,12 @@ def measure_speeds(
         last_stages: whether there may be a stage in which they train on maps; without, that is not timed either.
         clock: seconds that never go back.
     """
-    trainer, data = learn.trainer, learn.data
+    trainer = learn.trainer
     n = min(task.batch, task.n_train)
     if trainer.device.type == "cpu":
         n = min(n, CPU_BATCH)
-    loader = data.train_dl.replace(stats=learn.norm_stats, bs=n)
-    train_s = head_s = 0.0
+    loader = learn.data.train_dl.replace(stats=learn.norm_stats, bs=n)
+    train_s = head_s = maps_s = last_s = 0.0
     times = _Stopwatch(trainer.device, MEASURED_SHARE * (budget_s or 60.0), clock)
     with _scratch(learn):
         if task.hold_norms:
@@ -100,19 +107,15 @@ def measure_speeds(
         if all_layers:
             if budget_s is None or budget_s >= LEAST_TO_CHOOSE_S:
                 learn.speed.choose(trainer, loader, n_batches=USUAL_EPOCHS * task.steps)
-            set_training_mode(trainer.model)
-            train_s = times.of_each(_epochs(loader), lambda batch: trainer.train_step(batch, 0))
+            train_s = _train_s(trainer, loader, times)
         trainer.model.eval()
         with torch.no_grad():
             forward_s = times.of_each(_epochs(loader), lambda batch: trainer.model(batch.x))
     if task.on_features and not task.solves_head:
         with _scratch(learn, first=-1):
             _, head_s = _split_s(trainer, loader.batch_at(0, 0), times)
-    maps_s = last_s = 0.0
     if task.has_maps and last_stages:
-        with _scratch(learn, first=-2):
-            hold_norms(learn.layer_groups)
-            maps_s, last_s = _split_s(trainer, loader.batch_at(0, 0), times)
+        maps_s, last_s = _last_s(learn, loader, times)
     decode_s = _decode_s(learn, task, clock) if all_layers else 0.0
     solve_s = _solve_s(learn, task, times) if task.solves_head else 0.0
     return Speeds(
@@ -124,6 +127,74 @@ def measure_speeds(
         last_s=last_s / n,
         solve_s=solve_s,
     )
+
+
+def timed_batch(
+    learn: Any, task: Task, speeds: Speeds, *, budget_s: float, start_s: float, clock: Clock = time.monotonic
+) -> tuple[Task, Speeds]:
+    """Choose the batch by training steps that are timed; the learner is afterwards as before.
+
+    On a CPU there is nothing to measure: see ``CPU_BATCH``.
+
+    Args:
+        learn: the learner, its data prepared, its precision chosen.
+        task: says which batches there may be.
+        speeds: as measured with ``task.batch``.
+        budget_s: time for everything; a small share of it may be used.
+        start_s: when it began, by the clock.
+        clock: seconds that never go back.
+
+    Returns:
+        The task with its batch, and the speeds with that.
+    """
+    sizes = [n for n in task.batches if n != task.batch and n <= task.n_train]
+    if not sizes or learn.trainer.device.type == "cpu" or task.fixed_bs is not None:
+        return task, speeds
+    by_size, times = {task.batch: speeds}, _Stopwatch(learn.trainer.device, MEASURED_SHARE * budget_s, clock)
+    for n in sizes:
+        loader = learn.data.train_dl.replace(stats=learn.norm_stats, bs=n)
+        with _scratch(learn):
+            if task.hold_norms:
+                hold_norms(learn.layer_groups)
+            train_s = _train_s(learn.trainer, loader, times)
+        last_s = _last_s(learn, loader, times)[1] if speeds.last_s else 0.0
+        by_size[n] = replace(speeds, train_s=train_s / n, last_s=last_s / n)
+    chosen = batch_in_time(task, by_size, budget_s=budget_s, spent_s=clock() - start_s)
+    return replace(task, timed_bs=chosen), by_size[chosen]
+
+
+def batch_in_time(task: Task, speeds: Mapping[int, Speeds], *, budget_s: float, spent_s: float) -> int:
+    """Return the pictures in a batch that make the best of a time.
+
+    That is the largest batch whose plan has nearly as many steps after the head's as any (``ENOUGH_STEPS``). Where
+    there is time for all epochs anyway, or for none, it is the smallest one.
+
+    Args:
+        task: what is trained.
+        speeds: by the pictures in a batch, as measured with it.
+        budget_s, spent_s: as in ``make_plan``.
+    """
+
+    def steps(bs: int) -> int:
+        stages = make_plan(replace(task, timed_bs=bs), speeds[bs], budget_s=budget_s, spent_s=spent_s).stages
+        return sum(stage.epochs * max(1, task.n_train // bs) for stage in stages if stage.trains != HEAD)
+
+    by_size = {bs: steps(bs) for bs in sorted(speeds)}
+    enough = ENOUGH_STEPS * max(by_size.values())
+    return max((bs for bs, n in by_size.items() if n >= enough > 0), default=min(by_size))
+
+
+def _train_s(trainer: Trainer, loader: BatchLoader, times: _Stopwatch) -> float:
+    """Time a step of all layers."""
+    set_training_mode(trainer.model)
+    return times.of_each(_epochs(loader), lambda batch: trainer.train_step(batch, 0))
+
+
+def _last_s(learn: Any, loader: BatchLoader, times: _Stopwatch) -> tuple[float, float]:
+    """Time the maps of a batch, and a step of the last stages on them."""
+    with _scratch(learn, first=-2):
+        hold_norms(learn.layer_groups)
+        return _split_s(learn.trainer, loader.batch_at(0, 0), times)
 
 
 def _solve_s(learn: Any, task: Task, times: _Stopwatch) -> float:

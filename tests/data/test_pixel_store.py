@@ -6,6 +6,7 @@ import copy
 import errno
 import gc
 import json
+import mmap
 import multiprocessing
 import os
 import pickle
@@ -25,8 +26,11 @@ import PIL.Image
 import pytest
 
 from onecycle import settings
+from onecycle.data.augment.augmenter import BatchAugmenter
+from onecycle.data.batches import BatchLoader
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.data_block import ImageList
+from onecycle.data.datasets import ImageDataset
 from onecycle.data.pixels import cache, packed, pixel_file
 from onecycle.data.pixels import reading as reading_module
 from onecycle.data.pixels import store as store_module
@@ -139,6 +143,60 @@ def test_a_batch_taken_at_once_equals_one_put_together_picture_by_picture(paths,
     assert fast.stride() == slow.stride()
     fast.zero_()  # a batch is the caller's
     assert np.array_equal(store.gather(positions)[0].numpy(), slow.numpy())
+
+
+def test_a_position_that_there_is_not_is_refused(paths):
+    store = on_disk(paths, EQUAL)
+    store.fill()
+    for position in (-1, len(paths)):
+        with pytest.raises(IndexError):
+            store.gather(np.array([position]))
+
+
+class Map:
+    """A map of a file that notes which bytes were announced."""
+
+    def __init__(self) -> None:
+        self.announced: list[tuple[int, int]] = []
+
+    def madvise(self, advice: int, start: int = 0, length: int = 0) -> None:
+        if advice == mmap.MADV_WILLNEED:
+            assert start % mmap.PAGESIZE == 0
+            self.announced.append((start, start + length))
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_WILLNEED"), reason="needs a system that reads ahead")
+@pytest.mark.parametrize("spec", [EQUAL, MIXED], ids=["one shape", "several"])
+@pytest.mark.parametrize("free", [0, 2**40], ids=["larger than memory", "smaller"])
+def test_batches_are_announced_where_memory_does_not_hold_the_pixels(paths, spec, free, monkeypatch):
+    monkeypatch.setattr(store_module, "free_bytes", lambda: free)
+    store = on_disk(paths, spec)
+    store.fill()
+    ends = np.cumsum([store.read(i).nbytes for i in range(N)])
+    spans = list(zip([0, *ends.tolist()], ends.tolist(), strict=False))
+    kept = store._packed
+    real, kept.mapped = kept.mapped, Map()
+    part = ImageDataset(store, np.arange(N), None, ["a"], is_multi=True)
+    loader = BatchLoader(part, bs=2, augmenter=BatchAugmenter([], size=8), shuffle=True)
+    order, announced_at = loader.order(0), []
+    gather = store.gather
+
+    def noted(positions, **how):
+        announced_at.append(len(kept.mapped.announced))
+        return gather(positions, **how)
+
+    monkeypatch.setattr(store, "gather", noted)
+    assert len(list(loader)) == len(announced_at) == N // 2
+    announced, kept.mapped = kept.mapped.announced, real
+    if free:
+        assert announced == []
+        return
+    assert len(announced) == N - 4, "the first two batches are gathered at once"
+    for position, (start, end) in zip(order[4:], announced, strict=True):
+        assert start <= spans[position][0] < spans[position][1] == end <= real.size()
+    assert announced_at[0] == 2, "before the first is gathered"
+    start, end = announced[0]
+    real.madvise(mmap.MADV_WILLNEED, start, end - start)  # the system takes it
 
 
 def test_pictures_of_several_shapes_share_a_canvas_as_before(paths):

@@ -39,7 +39,7 @@ class FakeGpu(TorchDispatchMode):
     n_bytes: int = 0  # that these read and wrote
     copies: list[str] = field(default_factory=list)  # between host and card
     waits: list[str] = field(default_factory=list)  # of the host for the card: what, and where
-    pinned: set[int] = field(default_factory=set)  # addresses of pinned memory
+    pinned: dict[int, torch.Tensor] = field(default_factory=dict)  # by address; kept, so that none is used again
     backwards: int = 0
     free_bytes: int = 2**35
 
@@ -77,7 +77,7 @@ class FakeGpu(TorchDispatchMode):
             with unset_fake_temporarily():
                 made = func(*args, **kwargs)
             if is_pinned:
-                self.pinned.add(made.untyped_storage().data_ptr())
+                self.pin(made)
             return made
         if name in _READS:
             self.wait(name)
@@ -115,6 +115,11 @@ class FakeGpu(TorchDispatchMode):
             self.wait(f"a copy of {n_bytes} bytes to {target.device}")
         elif source.device.type == "cpu" and n_bytes > LARGE_BYTES and not self.is_pinned(source):
             self.wait(f"a copy of {n_bytes} bytes from memory that is not pinned")
+
+    def pin(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Note that a tensor lies in memory that was pinned."""
+        self.pinned[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
 
     def is_pinned(self, tensor: torch.Tensor) -> bool:
         """Say whether a tensor lies in memory that was pinned."""
@@ -162,17 +167,26 @@ def fake_gpu() -> Iterator[FakeGpu]:
     """Have a card inside, for the thread that asks."""
     card = FakeGpu()
 
-    def pinned(tensor: torch.Tensor, *_: Any) -> torch.Tensor:
+    make_empty = torch.empty
+
+    def empty(*size: Any, pin_memory: bool = False, **how: Any) -> torch.Tensor:
+        if not pin_memory:
+            return make_empty(*size, **how)
         with unset_fake_temporarily():
-            copied = tensor.clone()
-        card.pinned.add(copied.untyped_storage().data_ptr())
-        return copied
+            return card.pin(make_empty(*size, **how))
+
+    def pinned(tensor: torch.Tensor, *_: Any) -> torch.Tensor:
+        if card.is_pinned(tensor):
+            return tensor
+        with unset_fake_temporarily():
+            return card.pin(tensor.clone())
 
     @contextmanager
     def on_stream(_: object) -> Iterator[None]:
         yield
 
     replaced = {
+        "torch.empty": empty,
         "torch.Tensor.pin_memory": pinned,
         "torch.Tensor.record_stream": lambda *_: None,
         "torch.Tensor.backward": lambda loss, *_, **__: _backward(card, loss),

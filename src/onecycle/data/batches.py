@@ -27,9 +27,10 @@ from onecycle.data.augment.on_device import Prepared, transformed
 from onecycle.data.augment.threads import chunk_length, in_threads
 from onecycle.data.datasets import ImageDataset
 from onecycle.data.pixels.resize import ResizeSpec, centre_window
-from onecycle.data.pixels.store import PicturesInMemory
+from onecycle.data.pixels.store import PicturesInMemory, on_one_canvas
 from onecycle.errors import ArgumentError, DataError
 from onecycle.text import option
+from onecycle.train.device.machine import naming_what_lacks
 
 if TYPE_CHECKING:
     from onecycle.data.augment.augmenter import BatchAugmenter, PixelFunction
@@ -266,35 +267,40 @@ class BatchLoader:
         order = self.order(epoch)
         chunks = [order[i : i + self.bs] for i in range(0, len(order), self.bs)]
         with ThreadPoolExecutor(1) as ahead:
+
+            def gather(step: int) -> _Gathered:
+                for later in chunks[step + _BATCHES_AHEAD : step + _BATCHES_AHEAD + 1]:
+                    self.dataset.store.will_need(self.dataset.rows[later])
+                return self._gather(chunks[step], step, views)
+
             soon = range(first, min(first + _BATCHES_AHEAD, len(chunks)))
-            waiting = deque(ahead.submit(self._gather, chunks[i], i, views) for i in soon)
+            waiting = deque(ahead.submit(gather, step) for step in soon)
 
             def gathered() -> Iterator[_Gathered]:
                 for step in range(first, len(chunks)):
                     batch = waiting.popleft().result()
-                    following = step + _BATCHES_AHEAD
-                    if following < len(chunks):
-                        waiting.append(ahead.submit(self._gather, chunks[following], following, views))
+                    if step + _BATCHES_AHEAD < len(chunks):
+                        waiting.append(ahead.submit(gather, step + _BATCHES_AHEAD))
                     yield batch
 
             yield from _on_device(gathered(), self.device, self._finish)
 
     def _gather(self, positions: np.ndarray, step: int, views: Sequence[View]) -> _Gathered:
         """Collect the pixels of some pictures on the CPU, the evaluation window or all that is stored, and draw."""
-        rows = self.dataset.rows[positions]
+        rows, to_gpu = self.dataset.rows[positions], self.device.type == "cuda"
         if all(augmenter is None for augmenter, _ in views):
             spec = self.dataset.store.spec
             pictures = [centre_window(p, spec) for p in self.dataset.store.read_many(rows)]
             shapes = np.array([p.shape[:2] for p in pictures], dtype=np.int64)
             self.check_one_shape(shapes, rows)
-            pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+            pixels = on_one_canvas(pictures, shapes, pinned=to_gpu)
             drawn: tuple[DrawnView, ...] = ()
         else:
-            pixels, shapes = self.dataset.store.gather(rows)
+            pixels, shapes = self.dataset.store.gather(rows, pinned=to_gpu)
             canvas = pixels.shape[2], pixels.shape[3]
             drawn = tuple((a, self._draw(a, e, step, shapes, canvas, rows)) for a, e in views if a is not None)
         batch = _Gathered(pixels, shapes, self.dataset.targets[positions], positions, drawn)
-        return batch.pinned() if self.device.type == "cuda" else batch
+        return batch.pinned() if to_gpu else batch
 
     def _draw(
         self,
@@ -328,7 +334,14 @@ class BatchLoader:
 
     def _finish(self, batch: _Gathered) -> list[Batch]:
         """Augment on the device, scale to float and normalise; one batch a view."""
-        return [self._view(batch, view) for view in batch.views or (None,)]
+        with naming_what_lacks(self.device, "the augmentation" if batch.views else "a batch", self._instead(batch)):
+            return [self._view(batch, view) for view in batch.views or (None,)]
+
+    def _instead(self, batch: _Gathered) -> str:
+        """Name the option that may ask for what a device lacks."""
+        if any(augmenter.mode != "bilinear" for augmenter, _ in batch.views):
+            return f"interpolate by {option('mode', 'bilinear')}"
+        return f"leave out the transform that uses it ({option('ds_tfms')})"
 
     def _view(self, batch: _Gathered, view: DrawnView | None) -> Batch:
         if self.stats is not None and len(self.stats[0]) != batch.pixels.shape[1]:
@@ -399,7 +412,7 @@ def weighted_order(weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def to_float(pixels: torch.Tensor, then: PixelFunction | None = None) -> torch.Tensor:
     """Return uint8 ``(n, 3, H, W)`` as float32 in [0, 1], channels-last; then call ``then`` on every chunk of it."""
     if pixels.device.type != "cpu":
-        x = pixels.float().div_(255)
+        x = pixels.div(255)  # one pass from bytes to floats
         if then is not None:
             then(x)
         return x

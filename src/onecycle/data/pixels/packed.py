@@ -72,6 +72,7 @@ class PackedPixels:
     bad: frozenset[int]  # positions of the pictures that cannot be read
     mapped: mmap.mmap | None = None  # the map that flat looks into, None if it is plain memory
     sums: np.ndarray | None = None  # uint32 (N,), CRC-32 of each picture in a file; None: memory needs none
+    read_ahead: bool = False  # whether memory does not hold them all, so that batches are announced
     mended: dict[int, np.ndarray] = field(
         default_factory=dict, init=False
     )  # pixels in place of damaged ones, by position
@@ -93,17 +94,37 @@ class PackedPixels:
         self._touch(pixels.nbytes)
         return pixels
 
-    def take(self, positions: np.ndarray) -> np.ndarray | None:
-        """Return a copy, uint8 ``(n, h, w, channels)``; None where shapes differ or one of them cannot be read."""
-        if self.shape is None or (self.bad and not self.bad.isdisjoint(positions.tolist())):
-            return None
-        pixels: np.ndarray = np.take(self._block(), positions, axis=0)
-        if self.mended:
-            for row, position in enumerate(positions.tolist()):
-                if position in self.mended:
-                    pixels[row] = self.mended[position]
-        self._touch(pixels.nbytes)
-        return pixels
+    def can_take(self, positions: np.ndarray) -> bool:
+        """Say whether pictures have one shape, and all of them can be read."""
+        return self.shape is not None and (not self.bad or self.bad.isdisjoint(positions.tolist()))
+
+    def take(self, positions: np.ndarray, out: np.ndarray) -> None:
+        """Copy pictures of one shape into uint8 ``(n, h, w, channels)``.
+
+        Raises:
+            IndexError: a position that there is not.
+        """
+        block = self._block()
+        if len(positions) and not 0 <= positions.min() <= positions.max() < len(block):
+            raise IndexError(f"positions from 0 to {len(block) - 1}; received {positions.min()} to {positions.max()}")
+        np.take(block, positions, axis=0, out=out, mode="clip")  # "raise" would go through a buffer
+        for row, position in enumerate(positions.tolist() if self.mended else ()):
+            if position in self.mended:
+                out[row] = self.mended[position]
+        self._touch(out.nbytes)
+
+    def will_need(self, positions: np.ndarray) -> None:
+        """Have the system read pictures from the disk meanwhile, where memory does not hold them all."""
+        if not self.read_ahead or self.mapped is None or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        if self.table is None:
+            n_bytes = int(np.prod(self.shape or (0, 0))) * self.channels
+            spans = [(int(position) * n_bytes, n_bytes) for position in positions]
+        else:
+            spans = [(int(start), int(h * w * self.channels)) for start, h, w in self.table[positions]]
+        for start, n_bytes in spans:
+            first = start - start % mmap.PAGESIZE
+            self.mapped.madvise(mmap.MADV_WILLNEED, first, start + n_bytes - first)
 
     def damaged(self, positions: np.ndarray) -> list[int]:
         """Return which of some pictures are not what was written; each is looked at once in a process.
@@ -154,22 +175,3 @@ class PackedPixels:
             self._touched_bytes = 0
             if hasattr(self.mapped, "madvise"):
                 self.mapped.madvise(mmap.MADV_DONTNEED)
-
-
-def on_one_canvas(pictures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Put pictures of any shapes into one array, each in the upper left corner, the rest 0.
-
-    Args:
-        pictures: uint8 ``(h, w, c)`` each; at least one.
-
-    Returns:
-        uint8 ``(n, H, W, c)`` and int64 ``(n, 2)`` heights and widths.
-    """
-    shapes = np.array([p.shape[:2] for p in pictures], dtype=np.int64)
-    if (shapes == shapes[0]).all():
-        return np.stack(pictures), shapes
-    height, width = shapes.max(axis=0)
-    canvas = np.zeros((len(pictures), height, width, pictures[0].shape[2]), dtype=np.uint8)
-    for i, picture in enumerate(pictures):
-        canvas[i, : picture.shape[0], : picture.shape[1]] = picture
-    return canvas, shapes

@@ -19,7 +19,7 @@ from onecycle.data.pixels import pixel_file
 from onecycle.data.pixels.decode import decoder_version, picture_shape, uses_simplejpeg
 from onecycle.data.pixels.image import Image, unreadable
 from onecycle.data.pixels.memory import MOST_BYTES
-from onecycle.data.pixels.packed import Failures, PackedPixels, PixelLayout, on_one_canvas
+from onecycle.data.pixels.packed import Failures, PackedPixels, PixelLayout
 from onecycle.data.pixels.picture_file import UNREADABLE, Source, reason
 from onecycle.data.pixels.pixel_file import CacheUnusable, Manifest, Say
 from onecycle.data.pixels.reading import Reading, greyed
@@ -142,11 +142,12 @@ class PixelStore:
         except UNREADABLE as error:
             raise UnreadableImagesError(f"cannot read picture {self.paths[position]}: {reason(error)}") from error
 
-    def gather(self, positions: np.ndarray) -> tuple[torch.Tensor, np.ndarray]:
+    def gather(self, positions: np.ndarray, *, pinned: bool = False) -> tuple[torch.Tensor, np.ndarray]:
         """Return a batch's pixels on one canvas, each picture in the upper left corner.
 
         Args:
             positions: int64 ``(n,)``.
+            pinned: gather them where a GPU can fetch them, without another copy.
 
         Returns:
             uint8 ``(n, stored_channels, H, W)`` (channels-last in memory) and int64 ``(n, 2)`` heights and widths.
@@ -155,14 +156,20 @@ class PixelStore:
             DataError: a picture that cannot be read, or ones of such different shapes that their canvas is too large.
         """
         self._check(positions)
-        canvas = None if self._packed is None else self._packed.take(positions)
-        if canvas is not None:
-            shapes = np.tile(np.array(canvas.shape[1:3], dtype=np.int64), (len(canvas), 1))
-        else:
-            pictures = self.read_many(positions)
-            self._check_canvas(positions, np.array([p.shape[:2] for p in pictures], dtype=np.int64))
-            canvas, shapes = on_one_canvas(pictures)
-        return torch.from_numpy(canvas).permute(0, 3, 1, 2), shapes
+        packed = self._packed
+        if packed is not None and packed.shape is not None and packed.can_take(positions):
+            canvas = empty_canvas((len(positions), *packed.shape, packed.channels), pinned=pinned)
+            packed.take(positions, canvas.numpy())
+            return canvas.permute(0, 3, 1, 2), np.tile(np.array(packed.shape, dtype=np.int64), (len(positions), 1))
+        pictures = self.read_many(positions)
+        shapes = np.array([p.shape[:2] for p in pictures], dtype=np.int64)
+        self._check_canvas(positions, shapes)
+        return on_one_canvas(pictures, shapes, pinned=pinned), shapes
+
+    def will_need(self, positions: np.ndarray) -> None:
+        """Announce a batch, int64 ``(n,)``, that is gathered soon: what lies on the disk is read meanwhile."""
+        if self._packed is not None:
+            self._packed.will_need(positions)
 
     def _check(self, positions: np.ndarray) -> None:
         """Decode again what is not as it was written to the disk, and say so; the next run makes the set anew.
@@ -447,10 +454,15 @@ class PixelStore:
         table = None
         if manifest.shape is None:
             table = everything[span.table : span.sums].view(np.int64).reshape(manifest.n, 3)
-        sums = everything[span.sums : span.end].view(np.uint32)
-        bad = frozenset(i for i, _ in manifest.unreadable)
-        flat = everything[: manifest.pixel_bytes]
-        self._packed = PackedPixels(flat=flat, shape=manifest.shape, table=table, bad=bad, mapped=mapped, sums=sums)
+        self._packed = PackedPixels(
+            flat=everything[: manifest.pixel_bytes],
+            shape=manifest.shape,
+            table=table,
+            bad=frozenset(i for i, _ in manifest.unreadable),
+            mapped=mapped,
+            sums=everything[span.sums : span.end].view(np.uint32),
+            read_ahead=manifest.pixel_bytes > free_bytes(),
+        )
         self._failed = self._unreadable(manifest.unreadable)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -470,14 +482,45 @@ def _quiet(line: str) -> None:
     """Say nothing."""
 
 
+def on_one_canvas(pictures: Sequence[np.ndarray], shapes: np.ndarray, *, pinned: bool = False) -> torch.Tensor:
+    """Put pictures of any shapes into one tensor, each in the upper left corner, the rest 0.
+
+    Args:
+        pictures: uint8 ``(h, w, c)`` each; at least one.
+        shapes: int64 ``(n, 2)``, their heights and widths.
+        pinned: see ``gather``.
+
+    Returns:
+        uint8 ``(n, c, H, W)``, channels-last in memory.
+    """
+    height, width = (int(side) for side in shapes.max(axis=0))
+    canvas = empty_canvas((len(pictures), height, width, pictures[0].shape[2]), pinned=pinned)
+    if (shapes == shapes[0]).all():
+        np.stack(pictures, out=canvas.numpy())
+    else:
+        canvas.zero_()
+        for place, picture in zip(canvas.numpy(), pictures, strict=True):
+            place[: picture.shape[0], : picture.shape[1]] = picture
+    return canvas.permute(0, 3, 1, 2)
+
+
+def empty_canvas(shape: tuple[int, ...], *, pinned: bool) -> torch.Tensor:
+    """Return memory for a batch, uint8."""
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+
+
 def default_store_bytes() -> int:
     """Return half of the memory that is free now: what decoded pictures may take."""
+    return free_bytes() // 2
+
+
+def free_bytes() -> int:
+    """Return the memory that is free now, the system's own cache of files included."""
     try:
         with open("/proc/meminfo") as lines:
-            free_kib = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-        return free_kib * 1024 // 2
+            return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration, ValueError):
-        return 2 * 1024**3  # no such file outside Linux: a size that a laptop can spare
+        return 4 * 1024**3  # no such file outside Linux: a laptop can spare half of that
 
 
 class PicturesInMemory(PixelStore):

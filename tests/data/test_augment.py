@@ -406,7 +406,7 @@ SHAPES = {
 @pytest.mark.parametrize("name", EXTRA)
 def test_the_way_of_a_gpu_gives_the_same_pictures(name: str, shape: str, padding: str, mode: str) -> None:
     pixels, shapes = _pixels(n=9), SHAPES[shape]
-    augmenter = BatchAugmenter(EXTRA[name](), size=32, padding_mode=padding, mode=mode)
+    augmenter = BatchAugmenter(EXTRA[name](), size=(32, 28), padding_mode=padding, mode=mode)
     draws = augmenter.draw(np.random.default_rng(0), shapes)
     found = transformed(pixels, augmenter.prepare(draws, shapes, (40, 40)))
     assert found.is_contiguous(memory_format=torch.channels_last)

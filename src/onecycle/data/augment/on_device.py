@@ -42,7 +42,7 @@ class Prepared:
     numbers: torch.Tensor  # float32 (N, 21)
     jitter: torch.Tensor | None = None  # float32 (N, 2, h, w), noise on the positions
     noise: tuple[tuple[torch.Tensor, torch.Tensor], ...] = ()  # int64 (2, M) picture and channel, float32 (M, h, w)
-    holes: torch.Tensor | None = None  # int64 (N, K, 4)
+    holes: torch.Tensor | None = None  # bool (N, K, h + w), the rows and then the columns of each black rectangle
     reach: torch.Tensor | None = None  # int64 (2, N, S): rows and columns of pixels with a margin, for ragged bicubic
     seen: torch.Tensor | None = None  # float32 (2, N, S): which of them lie in the picture, for zeros around it
     window: tuple[int, int] | None = None  # first row and column of what is seen, where all pictures are only cut
@@ -88,7 +88,7 @@ class Prepared:
             numbers=torch.from_numpy(np.concatenate(columns, axis=1).astype(np.float32)),
             jitter=_shifts(draws.jitter, draws.size),
             noise=tuple(_noise(noise, draws.size) for noise in draws.channel_noise if (noise.channel >= 0).any()),
-            holes=torch.from_numpy(draws.holes) if draws.holes.size else None,
+            holes=_holes(draws.holes, draws.size) if draws.holes.size else None,
             reach=reach,
             seen=seen,
             window=window,
@@ -124,7 +124,9 @@ def transformed(
     for (picture, channel), values in prepared.noise:
         x.index_put_((picture, channel), values)
     if prepared.holes is not None:
-        _black_out_(x, prepared.holes)
+        h = prepared.size[0]
+        tall, wide = prepared.holes[:, :, :h], prepared.holes[:, :, h:]
+        x.masked_fill_((tall[..., None] & wide[:, :, None]).any(dim=1, keepdim=True), 0)
     x = x.contiguous(memory_format=torch.channels_last)
     if then is not None:
         then(x)
@@ -198,14 +200,6 @@ def _with_margin(pixels: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
     return pixels.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None]].permute(0, 3, 1, 2)
 
 
-def _black_out_(x: torch.Tensor, holes: torch.Tensor) -> None:
-    rows, columns = (torch.arange(k, device=x.device) for k in x.shape[2:])
-    top, bottom, left, right = holes[..., None].unbind(2)
-    tall, wide = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
-    black = (tall[:, :, :, None] & wide[:, :, None]).any(dim=1, keepdim=True)
-    x.masked_fill_(black, 0)
-
-
 # --- on the CPU, beforehand -----------------------------------------------------------------------
 
 
@@ -245,6 +239,14 @@ def jitter_shifts(jitter: Jitter, size: tuple[int, int]) -> np.ndarray:
         noise = np.random.default_rng(jitter.seeds[i]).random((2, *size), dtype=np.float32) * 2 - 1
         shifts[i] = np.einsum("ij,jhw->ihw", jitter.spread[i].astype(np.float32), noise)
     return shifts
+
+
+def _holes(edges: Ints, size: tuple[int, int]) -> torch.Tensor:
+    """Return where rectangles, (N, K, 4) of top, bottom, left, right, are: their rows, then their columns."""
+    top, bottom, left, right = (edges[:, :, i, None] for i in range(4))
+    rows, columns = (np.arange(k) for k in size)
+    tall, wide = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
+    return torch.from_numpy(np.concatenate([tall, wide], axis=2))
 
 
 def _noise(noise: ChannelNoise, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,6 +16,7 @@
     ├── ExportError (ValueError)          an exported model that does not answer as the one that it was made from
     ├── OutOfScopeError (ImportError)     a part of fastai v1 that is not here, or another fastai in the way
     ├── DivergedError (ArithmeticError)   the training loss became NaN or infinite
+    ├── DeviceError (NotImplementedError) a device lacks an operation that is needed
     └── OutOfMemoryError (MemoryError)    the smallest slice of a batch does not fit into memory
 
     OnecycleWarning (UserWarning)
@@ -155,6 +156,10 @@ class OutOfScopeError(OnecycleError, ImportError):
 
 class DivergedError(OnecycleError, ArithmeticError):
     """The training loss became NaN or infinite."""
+
+
+class DeviceError(OnecycleError, NotImplementedError):
+    """A device lacks an operation that is needed."""
 
 
 class OutOfMemoryError(OnecycleError, MemoryError):

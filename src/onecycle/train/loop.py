@@ -23,6 +23,7 @@ from onecycle.errors import ArgumentError, DivergedError, OnecycleWarning, warn
 from onecycle.text import option
 from onecycle.train.device.batch_split import BatchSplit, is_out_of_memory, loss_shares, split_message, take_rows
 from onecycle.train.device.host_memory import keep_freed_memory
+from onecycle.train.device.machine import naming_what_lacks
 from onecycle.train.device.placement import loss_on
 from onecycle.train.device.precision import Precision
 from onecycle.train.device.random_state import deterministic, fix_workspace, keep_random_state, mix_seed, seed_device
@@ -275,6 +276,7 @@ class Trainer:
 
         Raises:
             OutOfMemoryError: the smallest slice does not fit either.
+            DeviceError: the device lacks an operation of the network or the loss.
         """
         optimizer = self.optimizer or self.ensure_optimizer()
         self.skip_step, self.loss_weight = False, 1.0
@@ -314,9 +316,10 @@ class Trainer:
 
     def _forward_backward(self, batch: BatchLike, slices: Sequence[slice]) -> torch.Tensor:
         """Forward and backward, slice after slice; return the detached loss of the whole batch."""
-        losses = []
+        losses, chosen = [], self.precision or Precision()
         shares = loss_shares(self.loss_func, batch.y, slices)
-        with (self.precision or Precision()).arithmetic(training=True):
+        instead = "take another network or loss" if chosen.dtype == "fp32" else "pass precision='fp32'"
+        with chosen.arithmetic(training=True), naming_what_lacks(self.device, "training", instead):
             for rows, share in zip(slices, shares, strict=True):
                 loss = self.loss_func(self._logits(batch.x[rows]), take_rows(batch.y, rows))
                 loss = loss if len(slices) == 1 else loss * share

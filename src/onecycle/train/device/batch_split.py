@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from onecycle.errors import OutOfMemoryError
 from onecycle.text import option
+from onecycle.train.device.machine import naming_what_lacks
 
 _SIGNS = (
     "can't allocate memory",  # torch's allocator of the CPU
@@ -89,11 +90,13 @@ class BatchSplit:
 
         Raises:
             OutOfMemoryError: the smallest slice does not fit either.
+            DeviceError: the device lacks an operation of the network.
         """
         slices = self.slices(network, x)
         while True:
             try:
-                outputs = [network(x[rows]) for rows in slices]
+                with naming_what_lacks(x.device, "the network", "take another network"):
+                    outputs = [network(x[rows]) for rows in slices]
                 return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):

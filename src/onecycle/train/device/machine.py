@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 
 import torch
 
-from onecycle.errors import ArgumentError, OnecycleWarning, warn
+from onecycle.errors import ArgumentError, DeviceError, OnecycleWarning, warn
 
 
 def n_cores() -> int:
@@ -78,3 +80,51 @@ def wait_for(device: torch.device) -> None:
 def free_device_bytes(device: torch.device) -> int | None:
     """Return half of a GPU's free memory, which one thing may take; None for devices that share the machine's."""
     return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else None
+
+
+_LACKS = (
+    r"operator '([^']+)' is not currently implemented",  # MPS and other backends beside the CPU and CUDA
+    r"Could not run '([^']+)' with arguments",  # no kernel of this device at all
+    r"\"([^\"]+)\" not implemented for '(\w+)'",  # none for numbers of this type
+    r"([\w.]+): Low precision dtypes not supported. Got (\w+)",  # the same
+    r"Unsupported (\w+ interpolation)",  # MPS
+)
+"""How torch says that a device lacks an operation; a NotImplementedError of the user's own says nothing of these."""
+
+
+def lacking(error: BaseException) -> str | None:
+    """Return the operation that a device lacks, by what torch said; None for other errors."""
+    if not isinstance(error, RuntimeError):
+        return None
+    for pattern in _LACKS:
+        if match := re.search(pattern, str(error)):
+            return " for ".join(match.groups())
+    return None
+
+
+@contextmanager
+def naming_what_lacks(device: torch.device, doing: str, instead: str) -> Iterator[None]:
+    """Say which operation a device lacks, for what, and what to do instead.
+
+    Args:
+        device: that computes inside.
+        doing: what needs the operation.
+        instead: what to choose.
+
+    Raises:
+        DeviceError: the operation, the device and the option.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        operation = lacking(error)
+        if operation is None or isinstance(error, DeviceError):
+            raise
+        ways = [instead]
+        if device.type == "mps":
+            ways.append("set PYTORCH_ENABLE_MPS_FALLBACK=1 before Python starts: what MPS lacks then runs on the CPU")
+        if device.type != "cpu":
+            ways.append("pass device='cpu'")
+        raise DeviceError(
+            f"PyTorch has no {operation} on device {str(device)!r}, and {doing} needs it: {'; or '.join(ways)}"
+        ) from error

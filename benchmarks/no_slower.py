@@ -1,14 +1,16 @@
 """The data path and unfrozen steps on a processor, now and in an earlier state of this project, in turn.
 
-    python benchmarks/no_slower.py --before CHECKOUT [--rounds 7] [--only "data path"]
+    python benchmarks/no_slower.py --before CHECKOUT [--rounds 7] [--only "data path"] [--again]
 
 CHECKOUT is a working copy of the earlier state. In every round both run the same work in processes of their own, one
-after the other, and who begins changes from round to round; what counts is the ratio within a round.
+after the other, and who begins changes from round to round; what counts is the ratio within a round. Rounds are added
+to those that were measured before; --again leaves these out.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -29,15 +31,15 @@ Rates = dict[str, dict[str, dict[str, list[float]]]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", type=Path, required=True, help="checkout of the earlier state")
-    parser.add_argument("--name", default="no_slower", help="of the results")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--data", type=Path, default=sides.PLANET, help="the Planet sample")
     parser.add_argument("--epochs", type=int, default=6, help="of the data path, after the first, which decodes")
     parser.add_argument("--n", type=int, default=5, help="steps that count")
     parser.add_argument("--only", default="", help="part of a name of what is measured")
+    parser.add_argument("--again", action="store_true", help="forget what was measured before")
     args = parser.parse_args()
     both = [sides.own("now"), sides.own("before", env={"PYTHONPATH": str(args.before.resolve() / "src")})]
-    rates: Rates = {}
+    rates: Rates = {} if args.again else earlier()
     with sides.workplace() as folder:
         weights = sides.export_weights(folder)
         for round_ in range(args.rounds):
@@ -47,6 +49,12 @@ def main() -> None:
                         rates.setdefault(name, {}).setdefault(key, {}).setdefault(side.name, []).append(rate)
                         print(f"round {round_}: {name}: {side.name}: {rate:.1f} {MEASURES[key]}", flush=True)
             write(args, rates)
+
+
+def earlier() -> Rates:
+    """Return what was measured already."""
+    results = report.RESULTS / "no_slower.json"
+    return json.loads(results.read_text())["runs"] if results.exists() else {}
 
 
 def measured(
@@ -82,7 +90,7 @@ def write(args: argparse.Namespace, rates: Rates) -> None:
         fp32, channels_last, batch 32 (EfficientNet-Lite0) and 16 (ResNet-34), {args.n} steps after 2 that do not count.
         A process for each figure; both states in turn in each round, who begins alternates.
     """
-    report.write(args.name, method, rows)
+    report.write("no_slower", method, rows, runs=rates)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,15 @@ import requests
 import torch
 from torch import nn
 
-from onecycle.data.augment.transforms import get_transforms
-from onecycle.data.augment.transforms import zoom as zoom_of_product
 from onecycle.data.labels.items import DatasetType
-from onecycle.data.pixels.image import Image, open_image
 from onecycle.fastai1 import core, torch_core
 from onecycle.fastai1.networks.layers import simple_cnn
 from onecycle.fastai1.pictures import files, transforms
+from onecycle.fastai1.pictures.arrays import open_image
 from onecycle.fastai1.pictures.cleaning import ClassConfusion, DatasetFormatter, ImageCleaner
 from onecycle.fastai1.pictures.data import ImageDataBunch
+from onecycle.fastai1.pictures.image import Image
+from onecycle.fastai1.pictures.in_batches import get_transforms
 from onecycle.fastai1.training.learner import Learner
 
 
@@ -100,23 +100,18 @@ def test_confused_classes_are_drawn(learn):
 
 def test_transforms_are_called_as_v1_did(colour_path):
     picture = open_image(colour_path / "train" / "p000.jpg")
-    assert torch.equal(transforms.flip_lr(picture).px, picture.px.flip(-1))
-    assert transforms.zoom(scale=1.35, row_pct=0, col_pct=1, is_random=False) == zoom_of_product(
-        1.35, row_pct=0, col_pct=1
-    )
+    assert torch.equal(transforms.flip_lr(picture.clone()).px, picture.px.flip(-1))
     train = get_transforms()[0]
-    kept = [o.name for o in train if o.tfm not in (transforms.crop_pad, transforms.flip_lr, transforms.zoom)]
+    kept = [o.__name__ for o in train if o.tfm not in (transforms.crop_pad, transforms.flip_lr, transforms.zoom)]
     assert kept == ["symmetric_warp", "rotate", "brightness", "contrast"]
     assert set(transforms.__all__) >= {"rotate", "brightness", "rand_resize_crop"}
-    with pytest.raises(AttributeError):
-        _ = transforms.nothing
 
 
 def test_a_picture_takes_transforms(colour_path):
     picture = open_image(colour_path / "train" / "p000.jpg")
-    np.random.seed(3)
+    torch_core.set_all_seed(3)
     one = picture.apply_tfms(get_transforms()[0], size=24)
-    np.random.seed(3)
+    torch_core.set_all_seed(3)
     assert torch.equal(one.px, picture.apply_tfms(get_transforms()[0], size=24).px)
     assert one.shape == (3, 24, 24)
     assert picture.apply_tfms([], size=(10, 20), resize_method="squish").size == (10, 20)

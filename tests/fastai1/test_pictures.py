@@ -8,9 +8,9 @@ import PIL.Image
 import pytest
 import torch
 
-from onecycle.data.pixels.image import Image
-from onecycle.errors import ArgumentError
 from onecycle.fastai1.pictures import arrays as P
+from onecycle.fastai1.pictures import transforms as T
+from onecycle.fastai1.pictures.image import Image, image2np, show_image
 from onecycle.fastai1.training import metrics as M
 
 
@@ -19,18 +19,20 @@ def test_arrays_to_tensors_and_back():
     made = P.pil2tensor(pixels, np.float32)
     assert (made.shape, made.dtype) == ((3, 2, 4), torch.float32)
     assert made[1, 0, 2] == pixels[0, 2, 1]
-    assert np.array_equal(P.image2np(made), pixels)
+    assert np.array_equal(image2np(made), pixels)
     grey = P.pil2tensor(pixels[..., 0], np.float32)
-    assert (grey.shape, P.image2np(grey).shape) == ((1, 2, 4), (2, 4))
+    assert (grey.shape, image2np(grey).shape) == ((1, 2, 4), (2, 4))
     shown = Image(P.pil2tensor(pixels, np.float32).div_(255))
     assert np.array_equal(shown.numpy(), pixels)
 
 
 def test_open_image_takes_v1s_arguments(colour_path):
     path = colour_path / "train" / "p000.jpg"
-    assert P.open_image(path, True, "L").shape == (3, 40, 40)
-    with pytest.raises(ArgumentError, match="div=False"):
-        P.open_image(path, div=False)
+    assert P.open_image(path, True, "L").shape == (1, 40, 40)
+    assert torch.equal(
+        P.open_image(path, div=False).px,
+        torch.from_numpy(np.array(P.open_image(path).numpy())).permute(2, 0, 1).float(),
+    )
 
 
 def test_normalize_and_back():
@@ -50,14 +52,14 @@ def test_figures():
     P.plot_multi(lambda i, j, ax: None)
     P.show_all([Image(torch.zeros(3, 4, 4))] * 3, r=2)
     assert len(plt.gcf().axes) == 4
-    axes = P.show_image(torch.zeros(1, 4, 4))
+    axes = show_image(torch.zeros(1, 4, 4))
     assert axes.images[0].get_array().shape == (4, 4)
-    assert P.show_image(Image(torch.zeros(3, 4, 4)), ax=axes) is axes
+    assert show_image(Image(torch.zeros(3, 4, 4)), ax=axes) is axes
 
 
 def test_sizes():
-    assert P.tis2hw(5) == [5, 5]
-    assert P.tis2hw((3, 7, 9)) == [7, 9]
+    assert T.tis2hw(5) == [5, 5]
+    assert T.tis2hw((3, 7, 9)) == [7, 9]
     assert P.resize_to(PIL.Image.new("L", (400, 200)), 100) == (100, 50)
 
 

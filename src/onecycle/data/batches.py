@@ -315,7 +315,8 @@ class BatchLoader:
         if augmenter.size is None:
             self.check_one_shape(shapes, rows)
         draws = augmenter.draw(np.random.default_rng([self.seed, epoch, _AUGMENT, step]), shapes)
-        return draws if self.device.type == "cpu" else augmenter.prepare(draws, shapes, canvas)
+        on_cpu = self.device.type == "cpu" or not augmenter.whole_batch
+        return draws if on_cpu else augmenter.prepare(draws, shapes, canvas)
 
     def check_one_shape(self, shapes: np.ndarray, rows: np.ndarray) -> None:
         """Refuse rows of the store whose shapes, int ``(n, 2)``, differ: they make no batch.

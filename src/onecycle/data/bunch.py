@@ -18,7 +18,7 @@ import torch
 from onecycle.data.audit.audit import audit_table
 from onecycle.data.audit.findings import AuditReport
 from onecycle.data.audit.rows import check_files_exist, oddities, unreadable_message, unseen_items
-from onecycle.data.augment.augmenter import BatchAugmenter
+from onecycle.data.augment.augmenter import BatchAugmenter, augmenter_of
 from onecycle.data.augment.transforms import flatten
 from onecycle.data.batches import Batch, BatchLoader, Stats, check_stats, picture_batches
 from onecycle.data.datasets import FixedList, ImageDataset, Parts, draw_grid
@@ -58,6 +58,7 @@ class LabeledLists:
     """Pictures, split and labelled, with the transforms and the size that they are brought to."""
 
     bunch_class: ClassVar[type[ImageDataBunch] | None] = None  # that ``databunch`` makes; None: an ImageDataBunch
+    dataset_class: ClassVar[type[ImageDataset]] = ImageDataset  # of each part
 
     pictures: LabelTable
     split: Split  # row numbers of the pictures
@@ -167,12 +168,12 @@ class LabeledLists:
         """Return each part of the data, with the pixels of its pictures."""
         labels, tfms = self.labels, self.tfms or ((), ())
         how: Any = {"classes": labels.classes, "is_multi": labels.is_multi, "item_type": self.pictures.item_type}
-        train, valid = (ImageDataset(store, rows, labels, **how) for rows in (self.split.train, self.split.valid))
+        train, valid = (self.dataset_class(store, rows, labels, **how) for rows in (self.split.train, self.split.valid))
         train.tfms, valid.tfms = tfms
         test = None
         if test_store is not None and self.tests is not None:
             how["item_type"] = self.tests.item_type
-            test = ImageDataset(test_store, np.arange(len(test_store)), self.test_labels(), **how)
+            test = self.dataset_class(test_store, np.arange(len(test_store)), self.test_labels(), **how)
             test.tfms = valid.tfms
         return {DatasetType.Train: train, DatasetType.Fix: train, DatasetType.Valid: valid, DatasetType.Test: test}
 
@@ -184,7 +185,7 @@ class LabeledLists:
         train, valid = (
             None
             if all(t.name == "crop_pad" and t.param("row_pct") == t.param("col_pct") == 0.5 for t in flatten(tfms))
-            else BatchAugmenter(tfms, size=self.resize.size, padding_mode=self.resize.padding_mode, mode=self.mode)
+            else augmenter_of(tfms, size=self.resize.size, padding_mode=self.resize.padding_mode, mode=self.mode)
             for tfms in self.tfms or ((), ())
         )
         return train, valid

@@ -356,7 +356,7 @@ class ClassificationInterpretation:
         titles = [plots.sample_title(self.classes, *(column[i] for column in columns)) for i in shown]
         if shown:
             plots.grid_of_pictures([self.picture(i) for i in shown], titles, figsize=figsize)
-        return [self._dataset()[i][0] for i in order] if save_misclassified else None
+        return [self._dataset().image(i) for i in order] if save_misclassified else None
 
     def plot_confusion_matrix(
         self,
@@ -637,7 +637,7 @@ class ClassificationInterpretation:
 
     def picture(self, index: int) -> np.ndarray:
         """Return the pixels of picture ``index`` as evaluation sees it, ``(H, W, 3)``."""
-        return np.asarray(self._dataset()[index][0].px.permute(1, 2, 0).numpy())
+        return np.asarray(self._dataset().image(index).numpy())
 
     def _need_tags(self, what: str) -> None:
         if not self.is_multi:

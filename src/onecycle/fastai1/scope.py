@@ -9,7 +9,7 @@ from onecycle.errors import OutOfScopeError
 PARTS = {
     "segmentation": "ImageSegment SegmentationItemList SegmentationLabelList SegmentationInterpretation dice "
     "foreground_acc open_mask open_mask_rle unet_learner DynamicUnet UnetBlock rle_decode rle_encode",
-    "points in pictures": "FlowField ImagePoints PointsItemList PointsLabelList scale_flow",
+    "points in pictures": "ImagePoints PointsItemList PointsLabelList scale_flow",
     "boxes around objects": "ImageBBox ObjectCategoryList ObjectItemList ObjectDetectionInterpretation bb2hw "
     "bb_pad_collate get_annotations",
     "pictures as targets and GANs": "ImageImageList NoopLoss PixelShuffle_ICNR WassersteinLoss conv2d_trans icnr",

@@ -12,13 +12,13 @@ ANNEXE = (
     *("training.interpretation", "training.hook_callbacks", "training.optimizer"),
     *("training.schedules", "training.functions", "training.loading", "networks.bodies"),
     *("pictures.loader", "pictures.files", "pictures.cleaning", "pictures.transforms"),
+    *("pictures.image", "pictures.tfms", "pictures.in_batches"),
 )
 """Files of this room whose ``__all__`` are names of v1; the first that has a name gives it."""
 
 PRODUCT = {
     "data.labels.items": "EmptyLabel FloatItem",
     "data.labels.lists": "CategoryList EmptyLabelList FloatList MultiCategoryList",
-    "data.augment.transforms": "Transform pad",
     "model.cnn": "split_model",
     "model.heads": "SigmoidRange",
     "train.metrics": "auc_roc_score roc_curve",

@@ -196,14 +196,14 @@ def set_all_seed(seed: int) -> None:
 
 
 def uniform(low: float, high: float | None = None, size: Any = None) -> Any:
-    """Draw between ``low`` and ``high`` (0 and ``low`` where there is one number)."""
-    ends = (0.0, low) if high is None else (low, high)
+    """Draw between ``low`` and ``high``; one number is itself."""
+    ends = (low, low if high is None else high)
     return random.uniform(*ends) if size is None else torch.empty(size).uniform_(*ends)
 
 
-def log_uniform(low: float, high: float, size: Any = None) -> Any:
-    """Draw between two numbers, each factor alike."""
-    drawn = uniform(float(np.log(low)), float(np.log(high)), size)
+def log_uniform(low: float, high: float | None = None, size: Any = None) -> Any:
+    """Draw between two numbers, each factor alike; one number is itself."""
+    drawn = uniform(float(np.log(low)), None if high is None else float(np.log(high)), size)
     return float(np.exp(drawn)) if size is None else drawn.exp_()
 
 
@@ -212,9 +212,10 @@ def rand_bool(p: float, size: Any = None) -> Any:
     return uniform(0, 1, size) < p
 
 
-def uniform_int(low: int, high: int, size: Any = None) -> Any:
-    """Draw a whole number from ``low`` to ``high``, both included."""
-    return random.randint(low, high) if size is None else torch.randint(low, high + 1, size)
+def uniform_int(low: int, high: int | None = None, size: Any = None) -> Any:
+    """Draw a whole number from ``low`` to ``high``, both included; one number is itself."""
+    last = low if high is None else high
+    return random.randint(low, last) if size is None else torch.randint(low, last + 1, size)
 
 
 def logit(x: Tensor) -> Tensor:

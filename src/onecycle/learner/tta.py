@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from onecycle.data.augment.augmenter import BatchAugmenter
+from onecycle.data.augment.augmenter import BatchAugmenter, augmenter_of
 from onecycle.data.augment.transforms import Transform, tta_views
 from onecycle.data.batches import Batch, BatchLoader, Stats, normalise_
 from onecycle.data.datasets import draw_grid
@@ -109,7 +109,7 @@ def mean_of_views(
         float32 ``(N, C)``.
     """
     spec = loader.dataset.store.spec
-    augmenters = [BatchAugmenter(tfms, size=spec.size, padding_mode=spec.padding_mode, mode=mode) for tfms in views]
+    augmenters = [augmenter_of(tfms, size=spec.size, padding_mode=spec.padding_mode, mode=mode) for tfms in views]
     batches = _Views(loader, augmenters)
     with plain_view(model):
         logits = evaluate(model, batches, None).logits

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -57,6 +58,8 @@ class BatchAugmenter:
     Raises:
         ArgumentError: an unknown mode or something that is not a transform.
     """
+
+    whole_batch: ClassVar[bool] = True  # whether a GPU can do it by what ``prepare`` returns
 
     def __init__(
         self, tfms: Transforms, *, size: Size | None = None, padding_mode: str = "reflection", mode: str = "bilinear"
@@ -152,6 +155,17 @@ class BatchAugmenter:
     def __call__(self, pixels: torch.Tensor, shapes: NDArray[np.integer], rng: np.random.Generator) -> torch.Tensor:
         """Draw and apply."""
         return self.apply(pixels, shapes, self.draw(rng, shapes))
+
+
+def augmenter_of(tfms: Transforms, **how: Any) -> BatchAugmenter:
+    """Return what applies a list of transforms: the usual augmenter, or the one that a transform in it needs.
+
+    Args:
+        tfms: transforms.
+        how: keywords of ``BatchAugmenter``.
+    """
+    needed = next((t.augmenter for t in flatten(tfms) if t.augmenter is not None), BatchAugmenter)
+    return needed(tfms, **how)
 
 
 # ---- chunks of a batch ----

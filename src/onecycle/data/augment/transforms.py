@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from onecycle.data.pixels.resize import as_size
 from onecycle.errors import ArgumentError, OnecycleWarning, warn
@@ -29,6 +29,8 @@ RANDOM_POSITION = (0.0, 1.0)
 @dataclass(frozen=True)
 class Transform:
     """One transform: its name, parameters and probability."""
+
+    augmenter: ClassVar[type[Any] | None] = None  # that applies a list with this one; None: the usual one
 
     name: str  # the constructor's name in NAMED
     kind: Kind  # which step of the pipeline it belongs to; decides when it is applied, not its place in the list

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from onecycle.data.pixels import image as product
-from onecycle.data.pixels.image import Image
-from onecycle.errors import ArgumentError
+from onecycle.fastai1.pictures.image import Image
 
 __all__ = [
-    "ItemBase", "channel_view", "denormalize", "image2np", "normalize", "normalize_funcs", "open_image", "pil2tensor",
-    "plot_flat", "plot_multi", "resize_to", "show_all", "show_image", "show_multi", "tis2hw",
+    "ItemBase", "channel_view", "denormalize", "normalize", "normalize_funcs", "open_image", "pil2tensor",
+    "plot_flat", "plot_multi", "resize_to", "show_all", "show_multi",
 ]  # fmt: skip
 
 
@@ -40,15 +39,16 @@ def open_image(
 ) -> Image:
     """Read a picture at its full size; see ``onecycle.vision.open_image``.
 
-    Raises:
-        ArgumentError: ``div=False``, which keeps pixels from 0 to 255: an ``Image`` here has them in ``px``.
+    Args:
+        fn: the file.
+        div: pixels from 0 to 1; else from 0 to 255, both float32.
+        convert_mode: Pillow's mode; ``L`` gives one channel.
+        cls: what is made of the pixels.
+        after_open: changes the Pillow picture.
     """
-    if not div:
-        raise ArgumentError(
-            "div=False is not known here: an Image has its pixels from 0 to 255 in .px, and .data / 255"
-        )
-    made = product.open_image(fn, convert_mode, after_open)
-    return made if cls is Image else cls(made.px)
+    px = product.open_image(fn, convert_mode, after_open).px
+    px = px[:1] if convert_mode in ("L", "1") else px
+    return cls(px.float().div_(255) if div else px.float())
 
 
 def pil2tensor(image: Any, dtype: Any) -> Tensor:
@@ -56,17 +56,6 @@ def pil2tensor(image: Any, dtype: Any) -> Tensor:
     pixels = np.asarray(image)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(dtype, copy=False))
-
-
-def image2np(image: Tensor) -> np.ndarray:
-    """Return a tensor ``(C, H, W)`` as an array ``(H, W, C)``, or ``(H, W)`` where it has one channel."""
-    pixels = image.detach().cpu().permute(1, 2, 0).numpy()
-    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
-
-
-def tis2hw(size: int | Sequence[int]) -> list[int]:
-    """Return a size as [height, width]: a number is both, of a longer sequence the last two count."""
-    return [size, size] if isinstance(size, int) else [int(v) for v in list(size)[-2:]]
 
 
 def resize_to(img: Any, targ_sz: int, use_min: bool = False) -> tuple[int, int]:
@@ -111,27 +100,6 @@ def normalize_funcs(mean: Any, std: Any, do_x: bool = True, do_y: bool = False) 
 
 
 # -- figures -----------------------------------------------------------------------------------------------------
-
-
-def show_image(
-    img: Any,
-    ax: Any = None,
-    figsize: tuple[float, float] = (3, 3),
-    hide_axis: bool = True,
-    cmap: str = "binary",
-    alpha: float | None = None,
-    **options: Any,
-) -> Any:
-    """Draw an Image, a tensor ``(C, H, W)`` or an array, and return its axes; ``options`` are of ``imshow``."""
-    import matplotlib.pyplot as plt
-
-    axes = plt.subplots(figsize=figsize)[1] if ax is None else ax
-    pixels = getattr(img, "data", img)
-    shown = image2np(pixels) if isinstance(pixels, Tensor) else np.asarray(img)
-    axes.imshow(shown, cmap=cmap, alpha=alpha, **options)
-    if hide_axis:
-        axes.axis("off")
-    return axes
 
 
 def plot_multi(

@@ -16,7 +16,7 @@ import pandas as pd
 from torch import Tensor
 
 from onecycle.data import data_block
-from onecycle.data.batches import Batch
+from onecycle.data.batches import Batch, BatchLoader
 from onecycle.data.bunch import ImageDataBunch as Bunch
 from onecycle.data.bunch import LabeledLists
 from onecycle.data.data_block import SplitList
@@ -25,26 +25,20 @@ from onecycle.data.labels.items import IMAGE_SUFFIXES, DatasetType
 from onecycle.data.labels.lists import FloatList, LabelView
 from onecycle.data.labels.splits import Split, index_split
 from onecycle.data.labels.table import LabelTable
-from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.reading import Reading
 from onecycle.errors import ArgumentError
 from onecycle.fastai1 import core
 from onecycle.fastai1.modules import module
 from onecycle.fastai1.pictures import arrays, readers
-from onecycle.fastai1.pictures.loader import DeviceDataLoader
+from onecycle.fastai1.pictures.dataset import PictureLists
+from onecycle.fastai1.pictures.image import Image
+from onecycle.fastai1.pictures.loader import DeviceDataLoader, as_set
 from onecycle.files import write_whole
 from onecycle.learner.oversampling import loss_for_data
 
 __all__ = [
-    "DataBunch",
-    "ImageDataBunch",
-    "ImageItemList",
-    "ImageList",
-    "ItemList",
-    "ItemLists",
-    "LabelList",
-    "LabelLists",
-]
+    "DataBunch", "ImageDataBunch", "ImageItemList", "ImageList", "ItemList", "ItemLists", "LabelList", "LabelLists",
+]  # fmt: skip
 
 _CHANNELS = {"RGB": 3, "L": 1}
 
@@ -150,6 +144,10 @@ class ImageDataBunch(Bunch):
     def batch_size(self, value: int) -> None:
         self._loading = replace(self._loading, bs=value, val_bs=value)
 
+    def loader(self, ds_type: DatasetType = DatasetType.Train) -> BatchLoader:
+        """Return the batches of one part, with the transforms that its data set has now."""
+        return as_set(self.lists, super().loader(ds_type))
+
     def dl(self, ds_type: DatasetType = DatasetType.Valid) -> DeviceDataLoader:
         """Return the batches of one part."""
         return DeviceDataLoader(self, ds_type)
@@ -205,7 +203,7 @@ class ImageDataBunch(Bunch):
 DataBunch = ImageDataBunch
 
 
-class LabelLists(LabeledLists):
+class LabelLists(PictureLists):
     """onecycle's labelled lists; what they are told changes them in place."""
 
     bunch_class = ImageDataBunch

@@ -5,9 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from onecycle.data.batches import BatchLoader
+from onecycle.data.bunch import LabeledLists
 from onecycle.data.labels.items import DatasetType
+from onecycle.fastai1.pictures.dataset import PictureList
+from onecycle.fastai1.pictures.in_batches import to_product
 
 __all__ = ["DeviceDataLoader"]
+
+
+def as_set(lists: LabeledLists, loader: BatchLoader) -> BatchLoader:
+    """Return a loader with the transforms that were set on its data set, where any were."""
+    dataset = loader.dataset
+    if not (isinstance(dataset, PictureList) and dataset.changed):
+        return loader
+    tfms = to_product(dataset.tfms)
+    return loader.replace(augmenter=replace(lists, tfms=(tfms, tfms)).augmenters()[0])
 
 
 class DeviceDataLoader:
@@ -21,7 +34,7 @@ class DeviceDataLoader:
     def __init__(self, data: Any, ds_type: DatasetType) -> None:
         self.dl, self.data = data.loader(ds_type), data
         self.dataset, self.device = self.dl.dataset, self.dl.device
-        self._made_with, self._epoch = self.dataset.tfms, -1
+        self._epoch = -1
 
     @property
     def batch_size(self) -> int:
@@ -37,9 +50,6 @@ class DeviceDataLoader:
 
     def __iter__(self) -> Any:
         self._epoch += 1
-        loader = self.dl
-        if self.dataset.tfms is not self._made_with:
-            lists = replace(self.data.lists, tfms=(self.dataset.tfms, self.dataset.tfms))
-            loader = loader.replace(augmenter=lists.augmenters()[0])
+        loader = as_set(self.data.lists, self.dl)
         loader.set_epoch(self._epoch)
         return iter(loader)

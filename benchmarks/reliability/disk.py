@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import full_disk
-import numpy as np
-import PIL.Image
+import pictures
 import rows
 from full_disk import Call, Ended, Fault, Forks
 from rows import Row
@@ -77,16 +76,8 @@ class Attack:
 
 def draw_world(world: Path) -> None:
     """Write pictures with a table, an archive of them, and an empty folder for temporary files."""
-    rng = np.random.default_rng(0)
-    (world / "data").mkdir(parents=True)
+    pictures.draw(world / "data")
     (world / "tmp").mkdir()
-    lines = ["name,label"]
-    for i in range(36):
-        pixels = rng.integers(0, 90, (24, 32, 3), dtype=np.uint8)
-        pixels[..., i % 3] += 120
-        PIL.Image.fromarray(pixels).save(world / "data" / f"{i:02d}.png")
-        lines.append(f"{i:02d}.png,{['red', 'green', 'blue'][i % 3]}")
-    (world / "data" / "labels.csv").write_text("\n".join(lines) + "\n")
     head = "file,tag,given,suggested,score,new_label"
     (world / "corrections.csv").write_text(f"{head}\n00.png,,red,green,0.1,green\n")
     shutil.make_archive(str(world / "data"), "zip", world, "data")

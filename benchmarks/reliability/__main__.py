@@ -1,6 +1,6 @@
 """Attacks each promise, one script after the other, and writes ``benchmarks/results/reliability.md``.
 
-    python benchmarks/reliability [--short] [--only NAME]
+    python benchmarks/reliability [--short] [--only NAME] [--minutes 30]
 
 ``--only`` runs one script (kills, disk, bits, strangers, endurance, fuzz); the rows of the others stay from an earlier
 run. ``--short`` makes few attacks of each kind, to see that the scripts run, and writes nothing down. Exits with 1
@@ -24,6 +24,8 @@ sys.path.append(str(HERE.parent))  # for ``harness``
 from harness import report  # noqa: E402
 from rows import Row  # noqa: E402
 
+import fuzz  # noqa: E402
+
 SCRIPTS = ("kills", "disk", "bits", "strangers", "endurance", "fuzz")
 RESULTS = report.RESULTS / "reliability.json"
 METHOD = """
@@ -39,7 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="few attacks of each kind; writes nothing down")
     parser.add_argument("--only", choices=there(), help="one script alone")
+    parser.add_argument("--minutes", type=float, default=30.0, help="of the fuzzing, at most")
     args = parser.parse_args()
+    fuzz.MOST_S = 60 * args.minutes
     kept = True
     for script in [args.only] if args.only else there():
         began = time.monotonic()

@@ -82,6 +82,17 @@ def test_types_forms_and_addresses_that_are_not_served(client):
     assert client.post("/feedback", files={"picture": b"x"}).status_code == 404
 
 
+def test_a_damaged_form_writes_nothing_to_the_log():
+    code = (
+        "import onecycle.deploy.serve.pictures\n"
+        "from python_multipart.multipart import MultipartParser\n"
+        "try: MultipartParser(b'x').write(b'--y')\n"
+        "except ValueError: print('refused')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("refused\n", "")
+
+
 def test_only_its_own_names_and_its_own_page_may_ask(client):
     assert client.get("/model", headers={"Host": "evil.example:8000"}).status_code == 421
     assert client.post("/predict", headers={"Origin": "http://evil.example"}).status_code == 403

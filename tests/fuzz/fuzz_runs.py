@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import cache
 from random import Random
@@ -16,6 +17,7 @@ from attack import Target
 from mutate import changed_bytes, changed_text, changed_value, json_bytes
 from scratch import fresh, scratch
 
+from onecycle.cli.compare import run_compare
 from onecycle.cli.report import issue_count_of, notes_of, read_choice
 from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.evaluation.class_table import class_rows
@@ -114,9 +116,9 @@ def text_of(*texts: str) -> Callable[[Random], bytes]:
     return draw
 
 
-def _run_with(**files: bytes) -> RunFolder:
+def _run_with(called: str = "run", /, **files: bytes) -> RunFolder:
     """Return a run that holds some files, each by the name that ``RunFolder`` has for it."""
-    run = RunFolder(fresh("run"))
+    run = RunFolder(fresh(called))
     run.config.write_text("data: x\n")
     for name, data in files.items():
         getattr(run, name).write_bytes(data)
@@ -301,7 +303,38 @@ def predictions(case: tuple[bytes, bytes]) -> None:
     assert np.shape(read.probs) == (len(read.files), len(read.classes))
 
 
+def drawn_run(random: Random) -> dict[str, bytes]:
+    """Return the files of a run that ended, one of them changed."""
+    predictions, metrics = drawn_predictions(random)
+    files = {"predictions": whole_predictions()[1], "metrics": metrics, "data": json.dumps(DATA).encode()}
+    files |= {"config": SETTINGS[0].encode(), "split": SPLIT.encode()}
+    match random.randrange(4):
+        case 0:
+            files["predictions"] = predictions
+        case 1:
+            files["config"] = text_of(*SETTINGS)(random)
+        case 2:
+            files["split"] = text_of(SPLIT)(random)
+        case _:
+            files |= {name: data for name, data in drawn_json(random).items() if name in files}
+    return files
+
+
+def compare(files: dict[str, bytes]) -> None:
+    """Compare a run with a whole one, as the command does, and write the page."""
+    whole = {"predictions": whole_predictions()[1], "metrics": json.dumps(METRICS).encode()}
+    whole |= {"data": json.dumps(DATA).encode(), "config": SETTINGS[0].encode(), "split": SPLIT.encode()}
+    runs = [_run_with("first", **whole), _run_with("second", **files)]
+    for run in runs:
+        run.model_stem.parent.mkdir()
+        run.model_stem.with_suffix(".safetensors").touch()
+    with redirect_stdout(io.StringIO()) as shown:
+        run_compare([run.path for run in runs], as_json=True, html=scratch() / "page.html", force=True)
+    json.loads(shown.getvalue())
+
+
 TARGETS = (
+    Target("runs, compared", drawn_run, compare, examples=6),
     Target("settings", text_of(*SETTINGS), settings),
     Target("splits", text_of(SPLIT), split),
     Target(

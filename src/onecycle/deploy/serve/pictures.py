@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -16,6 +17,8 @@ from starlette.requests import Request
 from onecycle.deploy.portable.predict import Model, Unreadable
 from onecycle.deploy.serve.limits import Limits, Refused
 from onecycle.text import plural
+
+logging.getLogger("python_multipart").addHandler(logging.NullHandler())  # else each damaged form writes to the log
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What is read from strangers: the formats of photographs, without those whose readers start programs or rarely run."""

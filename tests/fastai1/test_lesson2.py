@@ -126,7 +126,7 @@ def test_helpers_of_core(tmp_path):
     assert core.listify(3, 2) == [3, 3]
     with pytest.raises(ValueError, match="2 values for a length of 3"):
         core.listify([1, 2], 3)
-    assert [core.try_int(v) for v in ("3", "x", 2.9, None)] == [3, "x", 2, None]
+    assert [core.try_int(v) for v in ("3", "x", 2.9, None)] == ["3", "x", 2, None]
     assert core.one_hot([0, 2], 3).tolist() == [1, 0, 1]
     assert core.even_mults(1, 100, 3).tolist() == pytest.approx([1, 10, 100])
     assert core.uniqueify([2, 1, 2]) == [2, 1]

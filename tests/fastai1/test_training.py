@@ -284,7 +284,8 @@ def test_annealing():
     assert smooth.smooth == pytest.approx((0.25 + 1.5) / 0.75)
     steps = S.Scheduler((0.0, 1.0), 2)
     assert [steps.step(), steps.is_done, steps.step(), steps.is_done] == [0.5, False, 1.0, True]
-    assert [S.FlatCosine(8, (1.0,), 0.5).at(i).lrs[0] for i in (0, 3, 6)] == pytest.approx([1, 1, 0.5])
+    flat = [S.FlatCosine(8, (1.0,), 0.5, (0.95, 0.85)).at(i) for i in (0, 3, 6)]
+    assert [(values.lrs[0], values.mom) for values in flat] == [(1, 0.95), (1, 0.95), (pytest.approx(0.5), 0.85)]
     with pytest.raises(ArgumentError, match="'lr' and 'mom' here; received 'wd'"):
         S.TrainingPhase(3).schedule_hp("wd", 0.1)
 

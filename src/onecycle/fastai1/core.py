@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,11 +18,12 @@ import numpy as np
 from onecycle.files import write_whole
 
 __all__ = [
-    "arange_of", "array", "camel2snake", "chunks", "compose", "defaults", "df_names_to_idx", "even_mults",
-    "find_classes",
-    "first_el", "func_args", "has_arg", "idx_dict", "ifnone", "index_row", "is1d", "is_dict", "is_listy", "is_pathlike",
+    "PrettyString", "arange_of", "array", "arrays_split", "camel2snake", "chunks", "compose", "defaults",
+    "df_names_to_idx", "even_mults", "extract_kwargs", "find_classes", "first_el", "float_or_x", "func_args",
+    "get_tmp_file", "has_arg", "idx_dict", "ifnone", "index_row", "is1d", "is_dict", "is_listy", "is_pathlike",
     "is_tuple", "join_path", "join_paths", "listify", "loadtxt_str", "noop", "num_cpus", "one_hot", "parallel",
-    "partition", "random_split", "range_of", "save_texts", "show_some", "subplots", "to_int", "try_int", "uniqueify",
+    "partition", "partition_by_cores", "random_split", "range_of", "recurse", "recurse_eq", "save_texts", "series2cat",
+    "show_some", "split_kwargs_by_func", "subplots", "to_int", "try_int", "uniqueify", "working_directory",
 ]  # fmt: skip
 
 
@@ -98,8 +101,8 @@ def listify(p: Any = None, q: Any = None) -> list[Any]:
 
 
 def try_int(o: Any) -> Any:
-    """Return ``o`` as an int where it is a number, or text of one; else as it is."""
-    if isinstance(o, (np.ndarray, list, tuple)) and np.ndim(o):
+    """Return a number as an int; what has a length, as text, and what is no number as it is."""
+    if isinstance(o, (str, bytes)) or np.ndim(o):
         return o
     try:
         return int(o)
@@ -107,9 +110,33 @@ def try_int(o: Any) -> Any:
         return o
 
 
+def float_or_x(x: Any) -> Any:
+    """Return ``x`` as a float where it is a number, or text of one; else as it is."""
+    try:
+        return float(x)
+    except (TypeError, ValueError):
+        return x
+
+
+def recurse(func: Callable[..., Any], x: Any, *args: Any, **options: Any) -> Any:
+    """Call ``func`` on what lists, tuples and dicts hold, however deep; tuples become lists."""
+    if is_listy(x):
+        return [recurse(func, v, *args, **options) for v in x]
+    if is_dict(x):
+        return {k: recurse(func, v, *args, **options) for k, v in x.items()}
+    return func(x, *args, **options)
+
+
+def recurse_eq(one: Any, other: Any) -> bool:
+    """Whether two values are equal, in lists item by item, in arrays everywhere."""
+    if is_listy(one):
+        return is_listy(other) and len(one) == len(other) and all(map(recurse_eq, one, other))
+    return bool(np.all(np.atleast_1d(one == other)))
+
+
 def to_int(b: Any) -> Any:
-    """Return numbers as ints, in lists, too."""
-    return [to_int(v) for v in b] if is_listy(b) else int(b)
+    """Return numbers as ints, in lists and dicts, too."""
+    return recurse(int, b)
 
 
 def one_hot(x: Sequence[int], c: int) -> np.ndarray:
@@ -167,10 +194,33 @@ def partition(a: Sequence[Any], sz: int) -> list[Sequence[Any]]:
     return list(chunks(a, sz))
 
 
-def random_split(valid_pct: float, *arrs: Any) -> list[tuple[Any, Any]]:
-    """Split arrays at random into (training, validation), each row alike."""
-    is_train = np.random.uniform(size=(len(arrs[0]),)) > valid_pct
-    return [(np.asarray(a)[is_train], np.asarray(a)[~is_train]) for a in arrs]
+def partition_by_cores(a: Sequence[Any], n_cpus: int) -> list[Sequence[Any]]:
+    """Return a sequence in as many pieces as there are processors, all but the last of one length."""
+    return partition(a, len(a) // n_cpus + 1)
+
+
+def arrays_split(mask: Any, *arrs: Any) -> list[tuple[np.ndarray, ...]]:
+    """Return the rows of each array that ``mask`` chooses, then the others of each: ``[(a, b, …), (a, b, …)]``.
+
+    Args:
+        mask: bool, one a row; v1's own way with positions, ``~mask`` of which counts from the end, holds, too.
+        arrs: arrays of one length.
+    """
+    if len({len(a) for a in arrs}) > 1:
+        raise ValueError(f"expected arrays of one length, received {', '.join(str(len(a)) for a in arrs)}")
+    chosen, arrays = np.array(mask), [np.array(a) for a in arrs]
+    return [tuple(a[chosen] for a in arrays), tuple(a[~chosen] for a in arrays)]
+
+
+def random_split(valid_pct: float, *arrs: Any) -> list[tuple[np.ndarray, ...]]:
+    """Split arrays at random, each row alike: ``[(a, b, …) to train on, (a, b, …) to validate on]``.
+
+    Raises:
+        ValueError: ``valid_pct`` is not between 0 and 1, or the arrays are not of one length.
+    """
+    if not 0 <= valid_pct <= 1:
+        raise ValueError(f"valid_pct is a share between 0 and 1; received {valid_pct}")
+    return arrays_split(np.random.uniform(size=(len(arrs[0]),)) > valid_pct, *arrs)
 
 
 def index_row(a: Any, idxs: Any) -> Any:
@@ -186,17 +236,34 @@ def df_names_to_idx(names: Any, df: Any) -> list[int]:
     return [n if isinstance(n, int) else df.columns.get_loc(n) for n in listify(names)]
 
 
+def series2cat(df: Any, *col_names: str) -> None:
+    """Make columns of a frame ordered categories, in place."""
+    for name in col_names:
+        df[name] = df[name].astype("category").cat.as_ordered()
+
+
 # -- functions, names, files ---------------------------------------------------------------------------------------
 
 
 def func_args(func: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the names of a function's arguments."""
-    return tuple(inspect.signature(func).parameters)
+    """Return the names of a function's arguments that may be given by position."""
+    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(name for name, p in inspect.signature(func).parameters.items() if p.kind in by_place)
 
 
 def has_arg(func: Callable[..., Any], arg: str) -> bool:
-    """Whether a function has an argument of this name."""
+    """Whether a function has an argument of this name that may be given by position."""
     return arg in func_args(func)
+
+
+def extract_kwargs(names: Iterable[str], kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take the keywords of these names out of ``kwargs``: those taken, and the rest."""
+    return {name: kwargs.pop(name) for name in names if name in kwargs}, kwargs
+
+
+def split_kwargs_by_func(kwargs: dict[str, Any], func: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take the keywords that ``func`` has arguments for out of ``kwargs``: those taken, and the rest."""
+    return extract_kwargs(func_args(func), kwargs)
 
 
 def compose(funcs: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
@@ -210,13 +277,22 @@ def compose(funcs: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
     return call
 
 
+class PrettyString(str):
+    """Text that a notebook shows without quotation marks."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def camel2snake(name: str) -> str:
     """Return ``CamelCase`` as ``camel_case``."""
     return re.sub("([a-z0-9])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)).lower()
 
 
-def show_some(items: Sequence[Any], n_max: int = 5, sep: str = ",") -> str:
-    """Return the first values as text."""
+def show_some(items: Sequence[Any] | None, n_max: int = 5, sep: str = ",") -> str:
+    """Return the first values as text; of None nothing."""
+    if items is None:
+        return ""
     return sep.join(str(v) for v in items[:n_max]) + ("..." if len(items) > n_max else "")
 
 
@@ -267,3 +343,20 @@ def loadtxt_str(path: Any) -> np.ndarray:
 def save_texts(fname: Any, texts: Iterable[Any]) -> None:
     """Write texts, one a line."""
     write_whole(Path(fname), "".join(f"{text}\n" for text in texts).encode())
+
+
+def get_tmp_file(dir: Any = None) -> str:
+    """Return the name of a new empty file."""
+    with tempfile.NamedTemporaryFile(delete=False, dir=dir) as file:
+        return file.name
+
+
+@contextmanager
+def working_directory(path: Any) -> Iterator[None]:
+    """Work in another folder for a while."""
+    before = Path.cwd()
+    os.chdir(path)
+    try:
+        yield
+    finally:
+        os.chdir(before)

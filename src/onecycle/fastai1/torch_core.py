@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,17 +17,22 @@ from onecycle.data.labels.items import Category, EmptyLabel, FloatItem, MultiCat
 from onecycle.data.pixels.image import Image
 
 __all__ = [
-    "apply_init", "apply_leaf", "bn_types", "children", "data_collate", "first_layer", "flatten_check", "flatten_model",
-    "get_model", "grab_idx", "has_params", "last_layer", "log_uniform", "logit", "logit_", "num_children",
-    "num_distrib", "one_param", "rand_bool", "rank_distrib", "requires_grad", "set_all_seed", "set_bn_eval",
-    "split_model_idx", "tensor", "to_cpu", "to_data", "to_detach", "to_device", "to_float", "to_half", "to_np",
-    "trainable_params", "uniform", "uniform_int",
+    "ModelOnCPU", "ParameterModule", "apply_init", "apply_leaf", "batch_to_half", "bias_types", "bn2float", "bn_types",
+    "children", "children_and_parameters", "cond_init", "data_collate", "first_layer", "flatten_check", "flatten_model",
+    "get_model", "get_param_groups", "grab_idx", "has_params", "in_channels", "init_default", "is_pool_type",
+    "last_layer", "log_uniform", "logit", "logit_", "model2half", "model_type", "no_wd_types", "np2model_tensor",
+    "np_address", "np_func", "num_children", "num_distrib", "one_param", "rand_bool", "range_children", "rank_distrib",
+    "requires_grad", "set_all_seed", "set_bn_eval", "split_model_idx", "split_no_wd_params", "tensor", "to_cpu",
+    "to_data", "to_detach", "to_device", "to_float", "to_half", "to_np", "trainable_params", "trange_of", "uniform",
+    "uniform_int",
 ]  # fmt: skip
 
 
 def tensor(value: Any, *rest: Any) -> Tensor:
     """Return a tensor of an array, a list, or the numbers given one by one; int32 becomes int64, as in v1."""
     value = (value, *rest) if rest else value
+    if isinstance(value, (tuple, list)) and not value:
+        return torch.tensor(0)  # as v1 gave for an empty list
     made = torch.tensor(value) if isinstance(value, (tuple, list)) else torch.as_tensor(value)
     return made.long() if made.dtype == torch.int32 else made
 
@@ -87,6 +94,44 @@ def data_collate(batch: Any) -> Any:
     return torch.utils.data.default_collate(to_data(batch))
 
 
+def batch_to_half(b: Any) -> list[Any]:
+    """Return a batch ``(x, y)`` with its pictures as half floats."""
+    return [to_half(b[0]), b[1]]
+
+
+def trange_of(x: Any) -> Tensor:
+    """Return the positions of a sequence as a tensor."""
+    return torch.arange(len(x))
+
+
+def model_type(dtype: Any) -> torch.dtype | None:
+    """Return torch's float32 or int64 for a floating or whole numpy type; None for any other."""
+    if np.issubdtype(dtype, np.floating):
+        return torch.float32
+    return torch.int64 if np.issubdtype(dtype, np.integer) else None
+
+
+def np2model_tensor(a: np.ndarray) -> Tensor:
+    """Return an array as a tensor of float32 or int64."""
+    return torch.as_tensor(a).to(model_type(a.dtype))
+
+
+def np_address(x: np.ndarray) -> int:
+    """Return where an array's numbers are in memory."""
+    address: int = x.__array_interface__["data"][0]
+    return address
+
+
+def np_func(f: Callable[..., Any]) -> Callable[..., Tensor]:
+    """Return a function of arrays as a function of tensors."""
+
+    @functools.wraps(f)
+    def of_tensors(*args: Any, **options: Any) -> Tensor:
+        return tensor(f(*(to_np(a) if isinstance(a, Tensor) else a for a in args), **options))
+
+    return of_tensors
+
+
 def flatten_check(out: Tensor, targ: Tensor) -> tuple[Tensor, Tensor]:
     """Return both flattened; they must be as many."""
     flat, aim = out.reshape(-1), targ.reshape(-1)
@@ -98,6 +143,16 @@ def flatten_check(out: Tensor, targ: Tensor) -> tuple[Tensor, Tensor]:
 # -- networks ------------------------------------------------------------------------------------------------------
 
 bn_types = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+no_wd_types = (*bn_types, nn.LayerNorm)
+bias_types = (
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    *(nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+)
+
+
+def is_pool_type(layer: Any) -> bool:
+    """Whether a layer is one of torch's poolings, adaptive ones, too."""
+    return re.search(r"Pool[123]d$", type(layer).__name__) is not None
 
 
 def children(m: nn.Module) -> list[nn.Module]:
@@ -110,9 +165,34 @@ def num_children(m: nn.Module) -> int:
     return len(children(m))
 
 
+def range_children(m: nn.Module) -> range:
+    """Return their positions."""
+    return range(num_children(m))
+
+
+class ParameterModule(nn.Module):
+    """Holds a parameter that is in no layer, so that a list of layers has it; it gives what it is given."""
+
+    def __init__(self, p: nn.Parameter) -> None:
+        super().__init__()
+        self.val = p
+
+    def forward(self, x: Any) -> Any:
+        """Return ``x``."""
+        return x
+
+
+def children_and_parameters(m: nn.Module) -> list[nn.Module]:
+    """Return the direct children, then each parameter of the module's own as a module."""
+    inside = {id(p) for child in m.children() for p in child.parameters()}
+    return [*m.children(), *(ParameterModule(p) for p in m.parameters() if id(p) not in inside)]
+
+
 def flatten_model(m: nn.Module) -> list[nn.Module]:
-    """Return the modules without children, in order."""
-    return [part for part in m.modules() if not children(part)]
+    """Return the modules without children, in order, and the parameters that are in none of them as modules."""
+    if not num_children(m):
+        return [m]
+    return [layer for child in children_and_parameters(m) for layer in flatten_model(child)]
 
 
 def first_layer(m: nn.Module) -> nn.Module:
@@ -130,6 +210,38 @@ def split_model_idx(model: nn.Module, idxs: Any) -> list[nn.Sequential]:
     layers = flatten_model(model)
     ends = sorted({0, *idxs, len(layers)})
     return [nn.Sequential(*layers[i:j]) for i, j in itertools.pairwise(ends)]
+
+
+def in_channels(m: nn.Module) -> int:
+    """Return how many channels the first layer with weights takes.
+
+    Raises:
+        ValueError: no layer has weights.
+    """
+    weights = (getattr(layer, "weight", None) for layer in flatten_model(m))
+    first = next((weight for weight in weights if isinstance(weight, Tensor)), None)
+    if first is None:
+        raise ValueError(f"no layer of this {type(m).__name__} has weights")
+    return int(first.shape[1])
+
+
+def split_no_wd_params(layer_groups: Any) -> list[list[nn.Parameter]]:
+    """Return the trained parameters of each group of layers in two lists: those with decay, then biases and norms."""
+    lists = []
+    for layer in layer_groups:
+        decayed: list[nn.Parameter] = []
+        free: list[nn.Parameter] = []
+        for child in layer.children():
+            bias = getattr(child, "bias", None) if isinstance(child, bias_types) else None
+            for p in trainable_params(child):
+                (free if isinstance(child, no_wd_types) or p is bias else decayed).append(p)
+        lists += [list(dict.fromkeys(decayed)), list(dict.fromkeys(free))]
+    return lists
+
+
+def get_param_groups(layer_groups: Any) -> list[list[nn.Parameter]]:
+    """Return the trained parameters of each group of layers."""
+    return [[p for child in group.children() for p in trainable_params(child)] for group in layer_groups]
 
 
 def has_params(m: nn.Module) -> bool:
@@ -171,6 +283,50 @@ def apply_init(m: nn.Module, init_func: Callable[[Tensor], Any]) -> None:
         init_func(weight)
         if bias is not None:
             bias.data.zero_()
+
+
+def init_default(m: nn.Module, func: Callable[[Tensor], Any] | None = nn.init.kaiming_normal_) -> nn.Module:
+    """Draw a layer's weights by ``func``, zero its bias and return it; ``None`` leaves it as it is."""
+    if func is not None:
+        weight, bias = getattr(m, "weight", None), getattr(m, "bias", None)
+        if isinstance(weight, Tensor):
+            func(weight)
+        if isinstance(bias, Tensor):
+            bias.data.zero_()
+    return m
+
+
+def cond_init(m: nn.Module, init_func: Callable[[Tensor], Any]) -> None:
+    """``init_default`` of a layer that trains and is no batch-norm."""
+    if not isinstance(m, bn_types) and requires_grad(m):
+        init_default(m, init_func)
+
+
+def model2half(model: nn.Module) -> nn.Module:
+    """Make a network compute in half floats, all but its batch-norms."""
+    return bn2float(model.half())
+
+
+def bn2float(module: nn.Module) -> nn.Module:
+    """Make the batch-norms of a network compute in float32."""
+    for layer in module.modules():
+        if isinstance(layer, bn_types):
+            layer.float()
+    return module
+
+
+class ModelOnCPU:
+    """A network on the CPU for a while; afterwards it is where it was."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __enter__(self) -> nn.Module:
+        self.device = one_param(self.model).device
+        return self.model.cpu()
+
+    def __exit__(self, *_: object) -> None:
+        self.model.to(self.device)
 
 
 def set_bn_eval(m: nn.Module) -> None:

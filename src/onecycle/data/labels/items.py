@@ -95,6 +95,12 @@ class FloatItem:
     def __float__(self) -> float:
         return float(self.data)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FloatItem) and np.array_equal(self.data, other.data)
+
+    def __hash__(self) -> int:
+        return hash(np.asarray(self.data).tobytes())
+
     def __str__(self) -> str:
         return str(self.data)
 

@@ -22,14 +22,14 @@ from onecycle.data.bunch import LabeledLists
 from onecycle.data.data_block import SplitList
 from onecycle.data.datasets import ImageDataset, Pictures
 from onecycle.data.labels.items import IMAGE_SUFFIXES, DatasetType
-from onecycle.data.labels.lists import FloatList, LabelView
+from onecycle.data.labels.lists import CategoryList, FloatList, LabelView
 from onecycle.data.labels.splits import Split, index_split
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.pixels.reading import Reading
 from onecycle.errors import ArgumentError
 from onecycle.fastai1 import core
 from onecycle.fastai1.modules import module
-from onecycle.fastai1.pictures import arrays, readers
+from onecycle.fastai1.pictures import arrays, draws, readers
 from onecycle.fastai1.pictures.dataset import PictureLists
 from onecycle.fastai1.pictures.image import Image
 from onecycle.fastai1.pictures.loader import DeviceDataLoader, as_set
@@ -298,6 +298,9 @@ class ItemLists(SplitList):
         one = cols if isinstance(cols, (int, str)) else cols[0] if len(cols) == 1 else None
         cells = None if one is None else frame.iloc[:, one] if isinstance(one, int) else frame.get(one)
         first = None if cells is None or not len(cells) else cells.iloc[0]
+        if cells is not None and label_cls is CategoryList and isinstance(first, (float, np.floating)):
+            whole = pd.isna(cells) | (cells % 1 == 0)
+            return self.label_from_list([c if w else str(c) for c, w in zip(cells, whole, strict=True)], **how)
         how = self._how(first, {"label_cls": label_cls, **how})
         made: LabelLists = super().label_from_df(cols if one is None else one, **how)  # type: ignore[assignment]
         return made
@@ -425,10 +428,13 @@ class ImageList(data_block.ImageList):
 
     def split_by_rand_pct(self, valid_pct: float = 0.2, seed: int | None = None) -> SplitList:
         """Draw ``int(valid_pct · n)`` validation pictures; with a ``seed`` the rows that v1 drew with it."""
-        if seed is None:
-            return super().split_by_rand_pct(valid_pct)
-        drawn = np.random.RandomState(seed).permutation(len(self))
-        return self.split_by_idx(sorted(drawn[: int(valid_pct * len(self))].tolist()))
+        return self.splits(self.split(valid_pct, seed=seed))
+
+    def split(self, valid_pct: float = 0.2, *, seed: int | None = None, stratify: bool = False) -> Split:
+        """Draw which rows validate; with a ``seed``, and where no column or folder says so, those that v1 drew."""
+        if seed is None or stratify or self.folders or self.parts is not None or self.group_numbers() is not None:
+            return super().split(valid_pct, seed=seed, stratify=stratify)
+        return draws.rand_split(len(self), valid_pct, seed)
 
     def filter_by_folder(self, include: Any = None, exclude: Any = None) -> Self:
         """Keep the pictures whose first folder below ``path`` is among ``include``, and not among ``exclude``."""
@@ -442,9 +448,12 @@ class ImageList(data_block.ImageList):
         return self._become(self._subset([i for i, item in enumerate(self.items.tolist()) if func(item)]))
 
     def filter_by_rand(self, p: float, seed: int | None = None) -> Self:
-        """Keep each picture with probability ``p``."""
-        rng = np.random.default_rng(42 if seed is None else seed)
-        return self._become(self._subset(np.flatnonzero(rng.random(len(self)) < p).tolist()))
+        """Keep each picture with probability ``p``; with a ``seed`` those that v1 kept with it."""
+        return self._become(self._subset(draws.kept(len(self), p, seed)))
+
+    def use_partial_data(self, sample_pct: float = 0.01, seed: int | None = None) -> data_block.ImageList:
+        """Draw a share of the pictures, at least one; with a ``seed`` those that v1 drew with it."""
+        return self._subset(draws.permuted(len(self), seed)[: max(1, int(sample_pct * len(self)))])
 
     def split_by_list(self, train: ImageList, valid: ImageList) -> ItemLists:
         """Train on one list, validate on another."""
@@ -453,10 +462,8 @@ class ImageList(data_block.ImageList):
         return both.splits(index_split(len(both.paths), list(range(n, len(both.paths))), list(range(n))))
 
     def split_subsets(self, train_size: float, valid_size: float, seed: int | None = None) -> ItemLists:
-        """Draw a share of the pictures for training and another one for validation."""
-        order = np.random.default_rng(42 if seed is None else seed).permutation(len(self))
-        n_train, n_valid = int(train_size * len(self)), int(valid_size * len(self))
-        return self.splits(index_split(len(self), order[len(self) - n_valid :].tolist(), order[:n_train].tolist()))
+        """Draw a share of the pictures for training and another one for validation; with a ``seed`` as v1 did."""
+        return self.splits(draws.subsets(len(self), train_size, valid_size, seed))
 
     def to_text(self, fn: Any) -> None:
         """Write the paths below ``path`` into a file there, one a line."""

@@ -108,6 +108,16 @@ class Learner(product.Learner):
         schedule, both = general.schedule(epochs), [*listed(callbacks), stop]
         return self.fit_schedule(epochs, schedule, wd, both, start_epoch=general.start_epoch)
 
+    def fit_one_cycle(
+        self, cyc_len: int, max_lr: Any = product.DEFAULT_LR, moms: Any = (0.95, 0.85), div_factor: float = 25.0,
+        pct_start: float = 0.3, final_div: float | None = None, wd: float | None = None, callbacks: Any = None,
+        tot_epochs: int | None = None, start_epoch: int | None = None,
+    ) -> None:  # fmt: skip
+        """Train with the 1cycle policy, from epoch ``start_epoch`` up to epoch ``cyc_len`` of ``tot_epochs``."""
+        epochs = cyc_len if tot_epochs is None else cyc_len - (start_epoch or 0)
+        how = (max_lr, moms, div_factor, pct_start, final_div, wd, callbacks)
+        super().fit_one_cycle(epochs, *how, tot_epochs=tot_epochs, start_epoch=start_epoch)
+
     def lr_range(self, lr: Any) -> list[float]:
         """Return one learning rate a layer group; an array has one for each."""
         return super().lr_range(lr.tolist() if isinstance(lr, np.ndarray) else lr)
@@ -181,7 +191,8 @@ class Learner(product.Learner):
         self, tot_epochs: int = 1, lr: Any = 3e-3, moms: Any = (0.95, 0.85), start_pct: float = 0.72, **how: Any
     ) -> None:
         """Train at a constant rate, then let it fall along a cosine."""
-        schedule = FlatCosine(len(self.data.train_dl) * tot_epochs, tuple(self.lr_range(lr)), start_pct, moms[0])
+        n_steps, both = len(self.data.train_dl) * tot_epochs, (float(moms[0]), float(moms[1]))
+        schedule = FlatCosine(n_steps, tuple(self.lr_range(lr)), start_pct, both)
         self.fit_schedule(tot_epochs, schedule, how.get("wd"), how.get("callbacks"))
 
     # -- predictions --------------------------------------------------------------------------------------------

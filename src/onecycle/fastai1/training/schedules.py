@@ -200,10 +200,12 @@ class FlatCosine:
     n_steps: int
     lrs: tuple[float, ...]
     start_pct: float  # share of the steps at the constant rate
-    mom: float | None = None
+    moms: tuple[float, float]  # momentum of those steps, and of the others
 
     def at(self, i: int) -> StepValues:
         """Return the values of step ``i``."""
         flat = int(self.n_steps * self.start_pct)
-        pct = 0.0 if i < flat else (i - flat) / max(1, self.n_steps - flat)
-        return StepValues(tuple(cosine(lr, 0.0, pct) for lr in self.lrs), self.mom)
+        if i <= flat:  # v1 sets the second phase's values after its first step
+            return StepValues(self.lrs, self.moms[0])
+        pct = (i - flat) / max(1, self.n_steps - flat)
+        return StepValues(tuple(cosine(lr, 0.0, pct) for lr in self.lrs), self.moms[1])

@@ -142,7 +142,7 @@ def test_helpers_of_core(tmp_path):
     assert core.array(range(3)).tolist() == [0, 1, 2]
     assert core.defaults.device.type in ("cpu", "cuda")
     assert not hasattr(core.defaults, "nothing")
-    train, valid = core.random_split(0.5, np.arange(50))[0]
+    (train,), (valid,) = core.random_split(0.5, np.arange(50))
     assert sorted([*train, *valid]) == list(range(50))
 
 

@@ -19,7 +19,7 @@ from onecycle.data.pixels.image import Image
 __all__ = [
     "ModelOnCPU", "ParameterModule", "apply_init", "apply_leaf", "batch_to_half", "bias_types", "bn2float", "bn_types",
     "children", "children_and_parameters", "cond_init", "data_collate", "first_layer", "flatten_check", "flatten_model",
-    "get_model", "get_param_groups", "grab_idx", "has_params", "in_channels", "init_default", "is_pool_type",
+    "get_model", "get_param_groups", "grab_idx", "has_params", "init_default", "is_pool_type",
     "last_layer", "log_uniform", "logit", "logit_", "model2half", "model_type", "no_wd_types", "np2model_tensor",
     "np_address", "np_func", "num_children", "num_distrib", "one_param", "rand_bool", "range_children", "rank_distrib",
     "requires_grad", "set_all_seed", "set_bn_eval", "split_model_idx", "split_no_wd_params", "tensor", "to_cpu",
@@ -210,19 +210,6 @@ def split_model_idx(model: nn.Module, idxs: Any) -> list[nn.Sequential]:
     layers = flatten_model(model)
     ends = sorted({0, *idxs, len(layers)})
     return [nn.Sequential(*layers[i:j]) for i, j in itertools.pairwise(ends)]
-
-
-def in_channels(m: nn.Module) -> int:
-    """Return how many channels the first layer with weights takes.
-
-    Raises:
-        ValueError: no layer has weights.
-    """
-    weights = (getattr(layer, "weight", None) for layer in flatten_model(m))
-    first = next((weight for weight in weights if isinstance(weight, Tensor)), None)
-    if first is None:
-        raise ValueError(f"no layer of this {type(m).__name__} has weights")
-    return int(first.shape[1])
 
 
 def split_no_wd_params(layer_groups: Any) -> list[list[nn.Parameter]]:

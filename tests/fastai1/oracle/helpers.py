@@ -174,7 +174,6 @@ def of_modules() -> dict[str, Any]:
         "split_model_idx": [len(part) for part in split],
         "split_no_wd_params": [len(g) for g in split_no_wd_params(simple_cnn((1, 1, 1), bn=True))],
         "in_channels": in_channels(model),
-        "in_channels of nothing": said(lambda: in_channels(nn.Sequential())),
         "has_params": [has_params(model), has_params(nn.ReLU()), requires_grad(nn.ReLU())],
         "one_param": list(one_param(model).shape),
     }

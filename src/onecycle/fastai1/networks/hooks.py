@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
@@ -37,6 +38,8 @@ class Hook:
     ) -> None:
         self.hook_func, self.detach, self.removed = hook_func, detach, False
         self.stored: Any = None
+        if not is_forward:  # the first layer's input has no gradient, which is as it should be
+            warnings.filterwarnings("ignore", "Full backward hook is firing")
         self.hook = (m.register_forward_hook if is_forward else m.register_full_backward_hook)(self.hook_fn)
 
     def hook_fn(self, module: nn.Module, input: Any, output: Any) -> None:

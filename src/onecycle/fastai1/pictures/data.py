@@ -299,8 +299,7 @@ class ItemLists(SplitList):
         cells = None if one is None else frame.iloc[:, one] if isinstance(one, int) else frame.get(one)
         first = None if cells is None or not len(cells) else cells.iloc[0]
         if cells is not None and label_cls is CategoryList and isinstance(first, (float, np.floating)):
-            whole = pd.isna(cells) | (cells % 1 == 0)
-            return self.label_from_list([c if w else str(c) for c, w in zip(cells, whole, strict=True)], **how)
+            return self.label_from_list([c if pd.isna(c) or c % 1 == 0 else str(c) for c in cells], **how)
         how = self._how(first, {"label_cls": label_cls, **how})
         made: LabelLists = super().label_from_df(cols if one is None else one, **how)  # type: ignore[assignment]
         return made

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from onecycle.data.augment import warp
+from onecycle.errors import ArgumentError
 from onecycle.fastai1.pictures.tfms import FlowField, RandTransform, TfmAffine, TfmCoord, TfmCrop, TfmLighting, TfmPixel
 from onecycle.fastai1.torch_core import log_uniform, rand_bool, uniform, uniform_int
 
@@ -158,8 +158,14 @@ jitter = TfmCoord(_jitter, draws={"magnitude": uniform})
 zoom_squish = TfmCoord(_zoom_squish, draws={"scale": uniform, "squish": uniform, "invert": rand_bool, **_PLACE})
 
 
-def tis2hw(size: int | Sequence[int]) -> list[int]:
-    """Return a size as [height, width]: a number is both, of a longer sequence the last two count."""
+def tis2hw(size: Any) -> list[int]:
+    """Return a size as [height, width]: a number is both, of a longer sequence the last two count.
+
+    Raises:
+        ArgumentError: text.
+    """
+    if isinstance(size, str):
+        raise ArgumentError(f"a size is a number or a pair (height, width); received the text {size!r}")
     return [size, size] if isinstance(size, int) else [int(v) for v in list(size)[-2:]]
 
 

@@ -97,9 +97,23 @@ $(V1_READY): benchmarks/v1.txt $(READY)
 	$(V1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/v1.txt
 	touch $@
 
-v1: $(V1_READY)  ## asks fastai 1.0.61 itself, in an environment of its own, and holds onecycle against its answers
+# fastai 2 and onecycle side by side.
+V2 := .venv-fastai2
+V2_READY := $(V2)/.ready
+BEHAVIOUR := tests/fastai1/behaviour
+
+$(V2_READY): benchmarks/fastai2.txt $(READY)
+	test -x $(V2)/bin/python || $(PYTHON) -m venv $(V2)
+	$(V2)/bin/python -c "import pathlib, sys, sysconfig; pathlib.Path(sysconfig.get_path('purelib'), 'onecycle.pth').write_text('\n'.join(sys.argv[1:]))" \
+		"$(CURDIR)/src" "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths().get("purelib"))')"
+	$(V2)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/fastai2.txt
+	touch $@
+
+v1: $(V1_READY) $(V2_READY)  ## asks fastai 1.0.61 itself, in an environment of its own, and holds onecycle against its answers
 	$(V1)/bin/python tests/fastai1/oracle/calls.py $(V1)/drawn tests/fastai1/oracle/v1.json
-	$(BIN)/python -m pytest -q tests/fastai1/test_oracle.py $(ARGS)
+	$(BIN)/python -m pytest -q tests/fastai1/test_oracle.py $(BEHAVIOUR) $(ARGS)
+	$(V1)/bin/python -m pytest -c /dev/null --rootdir $(BEHAVIOUR) --confcutdir $(BEHAVIOUR) -p no:cacheprovider -W ignore -q $(BEHAVIOUR)
+	ONECYCLE_FASTAI2_PYTHON=$(CURDIR)/$(V2)/bin/python $(BIN)/python -m pytest -q tests/fastai1/test_real_fastai2.py
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(V1) $(AUDIT) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(PEERS) $(V1) $(V2) $(AUDIT) .mypy_cache .ruff_cache .pytest_cache

@@ -27,9 +27,9 @@ from onecycle.data.labels.splits import Split, index_split
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.pixels.reading import Reading
 from onecycle.errors import ArgumentError
-from onecycle.fastai1 import core
+from onecycle.fastai1 import core, draws
 from onecycle.fastai1.modules import module
-from onecycle.fastai1.pictures import arrays, draws, readers
+from onecycle.fastai1.pictures import arrays, readers
 from onecycle.fastai1.pictures.dataset import PictureLists
 from onecycle.fastai1.pictures.image import Image
 from onecycle.fastai1.pictures.loader import DeviceDataLoader, as_set

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from fake_gpu import fake_gpu
+from fake_gpu import FakeGpu, fake_gpu
 
 from onecycle.data.augment.transforms import get_transforms
 from onecycle.data.batches import Batch
@@ -12,7 +12,10 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.run import fine_tune
-from onecycle.train.loop import Trainer
+from onecycle.learner.fits.checkpoints import CheckpointCallback
+from onecycle.train.callbacks import AccumulateScheduler, CSVLogger, GradientClipping
+from onecycle.train.loop import Callback, Trainer
+from onecycle.train.resume.fit_state import FitState
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
@@ -46,6 +49,39 @@ def test_everything_runs_there(colour_path, tmp_path, device):
         learn.fit_one_cycle(1)
         assert learn.frozen_features.describe().startswith("features of the frozen layers computed once")
         assert all(str(p.device) == device for p in learn.model.parameters())
+
+
+class Watch(Callback):
+    """Notes how often the card was waited for until the end of each step."""
+
+    order = 1000
+
+    def __init__(self, card: FakeGpu) -> None:
+        self.card = card
+        self.seen: dict[int, list[int]] = {}
+
+    def on_batch_end(self, trainer: Trainer, loss: torch.Tensor) -> None:
+        self.seen.setdefault(trainer.epochs_done, []).append(len(self.card.waits))
+
+
+def test_no_step_of_an_epoch_waits_whatever_watches_it(colour_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(FitState, "to_bytes", lambda state: b"")  # what is written has no values here
+    with fake_gpu() as card:
+        how = {"size": 32, "bs": 8, "ds_tfms": get_transforms(), "device": "cuda"}
+        data = ImageDataBunch.from_csv(colour_path, folder="train", suffix=".jpg", **how)
+        learn = cnn_learner(data, "resnet18", pretrained=False, silent=True, path=tmp_path, precision="bf16")
+        watch = Watch(card)
+        others = [
+            GradientClipping(learn, clip=1.0),
+            AccumulateScheduler(learn, n_step=2),
+            CSVLogger(learn),
+            CheckpointCallback(learn, every_s=1e9),
+        ]
+        learn.fit_one_cycle(2, callbacks=[*others, watch])
+        first, later = watch.seen.values()
+        assert len(later) == len(data.train_dl) > 3
+        assert len(set(first[1:])) == len(set(later)) == 1, card.waits
+        assert later[0] > first[-1], "validation waits"
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")

@@ -3,6 +3,10 @@
 All that follows from the draws is worked out on the CPU, by ``Prepared.of``, where another thread can do it beside the
 network's work, and sent in a few pinned copies. All pictures then take one way: those that are not lit have a gain of 1
 and an offset of 0, and those that only move whole pixels are interpolated at these.
+
+A picture of 224 px costs 7 to 12 MB of memory traffic, of which light and normalisation are 4.8: four passes that torch
+has no one operation for. torch.compile makes three kernels of the lesson's twelve (counted on a CPU), but anew for each
+combination of what a batch may have (light, perspective, noise, numbers of holes), in the midst of an epoch.
 """
 
 from __future__ import annotations

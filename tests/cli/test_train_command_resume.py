@@ -1,305 +1,273 @@
-"""``onecycle train`` stopped and taken up again: Ctrl-C, a killed process, a time that is over."""
+"""``onecycle train`` stopped and taken up again: Ctrl-C, signals, a killed process, a full disk, two at once."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import errno
 import json
 import os
 import signal
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 
-import numpy as np
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from test_train_command import quick, train
 
+from onecycle.cli import train as command
 from onecycle.cli.exit_codes import exit_code
-from onecycle.cli.train import fine_tune_options
-from onecycle.cli.training import results as closing
-from onecycle.errors import ArgumentError, OutputError
+from onecycle.cli.training.progress import RunProgress
+from onecycle.errors import ArgumentError, DataError, OnecycleWarning, OutputError
+from onecycle.learner import learner as learner_module
+from onecycle.learner.fine_tune import plan
 from onecycle.learner.fine_tune import run as recipe
-from onecycle.learner.fine_tune.plan import ALL
-from onecycle.runs.checkpoints import Done, RunCheckpoints
+from onecycle.learner.fine_tune.plan import Speeds
+from onecycle.learner.fine_tune.timing import TimedCycle
+from onecycle.learner.fits import checkpoints
+from onecycle.runs.checkpoints import JOURNAL, RunCheckpoints, is_over
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.load import load_bunch, load_learner
-from onecycle.runs.predictions import read_predictions
 from onecycle.train.checkpoint import read_manifest, read_weights
+from onecycle.train.loop import Trainer
+from onecycle.train.resume import state_files
 from processes import start_command
 
+LAST = {"csv": "labels.csv", "freeze_epochs": None, "epochs": 2, "early_stop": False, "label_check": True}
+"""The head is solved, then the last stages train."""
 
-@pytest.fixture
-def stop_after(monkeypatch):
-    """Let Ctrl-C come when so many epochs are over."""
-    original = RunCheckpoints.on_epoch_end
-
-    def arrange(n: int, *, kind: type[BaseException] = KeyboardInterrupt) -> None:
-        def on_epoch_end(self, trainer, row):
-            original(self, trainer, row)
-            if len(self.rows) == n:
-                raise kind
-
-        monkeypatch.setattr(RunCheckpoints, "on_epoch_end", on_epoch_end)
-
-    return arrange
-
-
-def stages(run: RunFolder) -> list[str]:
-    return [row["stage"] for row in csv.DictReader(run.history.read_text().splitlines())]
-
-
-def test_ctrl_c_saves_and_says_how_to_go_on(colour_path, tmp_path, stop_after, monkeypatch):
-    stop_after(2)
-    said = train(quick(colour_path, tmp_path, csv="labels.csv", epochs=3, label_check=True))
-    run = RunFolder.open(tmp_path / "latest")
-    assert said.code == 130
-    assert f"onecycle train --resume {run.path}" in said.out
-    assert run.config.exists()
-    assert run.split.exists()
-    assert stages(run) == ["head", "all layers"]
-    assert not run.metrics.exists()
-    saved = load_learner(run, bunch=load_bunch(run), stem=run.checkpoints / "interrupted")
-    losses = [float(r["valid_loss"]) for r in csv.DictReader(run.history.read_text().splitlines())]
-    assert saved.validate()[0] == pytest.approx(losses[-1], rel=1e-3)
-    check_the_rest(run, tmp_path, stop_after, monkeypatch)
-
-
-def check_the_rest(run, tmp_path, stop_after, monkeypatch) -> None:
-    """Go on: the epochs left in a new cycle, norms held as before, labels not checked again, into the same folder."""
-    stop_after(99)
-    issues, begun, begin = run.label_issues.read_bytes(), [], RunCheckpoints.on_stage_begin
-    monkeypatch.setattr(
-        RunCheckpoints, "on_stage_begin", lambda self, stage, lr: (begun.append(stage), begin(self, stage, lr))
-    )
-    said = train(None, resume=run.path)
-    assert said.code == 0
-    assert "2 of 3 epochs after the head's are left; they run as a new cycle" in " ".join(said.out.split())
-    assert [(s.trains, s.hold_norms) for s in begun] == [(ALL, True)]
-    assert stages(run) == ["head", *["all layers"] * 3]
-    assert len(read_predictions(run.predictions)) == 12
-    assert run.label_issues.read_bytes() == issues
-    assert run.read_json(run.metrics)["label_issues"] == Done.read(run).label_issues is not None
-    assert [p.name for p in tmp_path.glob("*-00*")] == [run.name]
-    with pytest.raises(ArgumentError, match="nothing to go on with"):
-        train(None, resume=run.path)
-
-
-def test_a_full_disk_at_a_checkpoint_says_how_to_go_on(colour_path, tmp_path, monkeypatch):
-    def full(self, name):
-        raise OSError(errno.ENOSPC, "No space left on device", str(self.run.checkpoints / "last.safetensors"))
-
-    save = RunCheckpoints.save
-    monkeypatch.setattr(RunCheckpoints, "save", full)
-    with pytest.raises(OutputError, match=r"last.safetensors.*--out, or free some.*train --resume .*-001$") as caught:
-        train(quick(colour_path, tmp_path, csv="labels.csv"))
-    assert exit_code(caught.value) == 4
-    monkeypatch.setattr(RunCheckpoints, "save", save)
-    assert train(None, resume=RunFolder.open(tmp_path / "latest").path).code == 0
-
-
-def test_a_stop_while_the_last_stages_train_goes_on_with_them(colour_path, tmp_path, stop_after):
-    stop_after(2)
-    solved = {"csv": "labels.csv", "freeze_epochs": None, "epochs": 3, "early_stop": False}
-    assert train(quick(colour_path, tmp_path, **solved)).code == 130
-    run = RunFolder.open(tmp_path / "latest")
-    assert stages(run) == ["head", "last stages"]
-    assert (Done.read(run).epochs, Done.read(run).held_norms) == (1, True)
-    stop_after(99)
-    assert train(None, resume=run.path).code == 0
-    assert stages(run) == ["head", *["last stages"] * 3]
+TAGS = {"csv": "tags.csv", "label_delim": " ", "freeze_epochs": 2, "lr": None, "epochs": 2, "calibrate": True}
+"""Tags; the head is trained with a learning rate that sweeps find, then all layers."""
 
 
 class KilledError(BaseException):
     """Nothing is saved any more, as when a process is killed."""
 
 
-LAST_STAGES = {"csv": "labels.csv", "freeze_epochs": None, "epochs": 2, "early_stop": False}
+@pytest.fixture(autouse=True)
+def _often(monkeypatch):
+    """Write a checkpoint at each step; Ctrl-C as in a terminal: a shell has it ignored by what runs beside it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(checkpoints, "MOST_STOPPED", float("inf"))
+    monkeypatch.setattr(checkpoints, "EVERY_S", 1e-9)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
-def whole(colour_path, tmp_path_factory):
-    """Runs that nothing stopped, whose last stages are kept half way, by the share that validates."""
-    runs = {}
-    for share in (0.2, 0.0):
-        out = tmp_path_factory.mktemp("whole")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("onecycle.learner.fine_tune.best.paired_change", lambda *_: (0.0, 0.1))
-            assert train(quick(colour_path, out, **LAST_STAGES, valid_pct=share)).code == 0
-        runs[share] = RunFolder.open(out / "latest")
-    return runs
+def small(tmp_path_factory):
+    """Settings of a run with a network that is over in no time, its weights as they were drawn."""
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_efficientnet", pretrained=False).state_dict(), path)
+
+    def settings(data: Path, out: Path, **given) -> RunConfig:
+        return quick(data, out, arch="test_efficientnet", weights=str(path), **given)
+
+    return settings
 
 
-@pytest.mark.parametrize(
-    ("owner", "name", "share", "stop"),
-    [
-        (recipe, "half_way", 0.2, KilledError),
-        (recipe, "half_way", 0.0, KilledError),
-        (RunCheckpoints, "on_stage_judged", 0.2, KeyboardInterrupt),
-        (RunCheckpoints, "on_stage_end", 0.2, KilledError),
-    ],
-    ids=["before-they-are-judged", "nothing-validates", "while-they-are-judged", "judged"],
-)
-def test_a_stop_after_the_last_epoch_ends_with_the_weights_of_a_run_without_one(
-    colour_path, tmp_path, monkeypatch, whole, owner, name, share, stop
-):
-    """They are half way between those that the last stages started from and those that they reached."""
-    monkeypatch.setattr("onecycle.learner.fine_tune.best.paired_change", lambda *_: (0.0, 0.1))
+def at(monkeypatch, owner: object, name: str, call: int, stop) -> Iterator[None]:
+    """Let ``stop`` happen in place of one call of a function."""
     original, calls = getattr(owner, name), []
 
-    def stopped(*args, **kwargs):
-        calls.append(args)
-        if len(calls) == (1 if owner is recipe else 2):  # the head's stage is judged, too
-            raise stop
+    def counted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == call:
+            stop()
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(owner, name, stopped)
-    with contextlib.suppress(KilledError):
-        assert train(quick(colour_path, tmp_path, **LAST_STAGES, valid_pct=share)).code == 130
-    monkeypatch.setattr(owner, name, original)
-    run = RunFolder.open(tmp_path / "latest")
-    assert "it is judged now" in train(None, resume=run.path).out
-    ours, theirs = (read_weights(r.model_stem.with_suffix(".safetensors")) for r in (run, whole[share]))
-    assert [n for n, tensor in theirs.items() if not torch.equal(ours[n], tensor)] == []
-    assert run.read_json(run.metrics)["stages"] == whole[share].read_json(whole[share].metrics)["stages"]
-    assert stages(run) == ["head", "last stages", "last stages"]
+    return monkeypatch.setattr(owner, name, counted)
 
 
-@pytest.mark.parametrize(("levels", "at_epoch"), [(2, 2), ("none", 1)])
-def test_the_stages_that_the_head_reads_are_those_of_the_run_after_a_stop(
-    colour_path, tmp_path, stop_after, levels, at_epoch
-):
-    stop_after(at_epoch)
-    given = {"csv": "labels.csv", "freeze_epochs": None if levels == 2 else 2, "epochs": 2, "levels": levels}
-    said = train(quick(colour_path, tmp_path, **given, early_stop=False))
-    assert f"levels {levels} (option)" in " ".join(said.out.split())
-    run = RunFolder.open(tmp_path / "latest")
-    stop_after(99)
+def killed() -> None:
+    raise KilledError
+
+
+def the_run(out: Path) -> RunFolder:
+    return RunFolder(next(p for p in out.iterdir() if p.name.endswith("-001")))
+
+
+def history(run: RunFolder) -> list[list[str]]:
+    with run.history.open(newline="") as file:
+        return [cells[:-1] for cells in csv.reader(file)]
+
+
+def same_ends(ours: RunFolder, theirs: RunFolder) -> None:
+    """Weights, manifest, history without times, scores, thresholds, calibration and predictions are the same."""
+    stems = [run.model_stem.with_suffix(".safetensors") for run in (ours, theirs)]
+    weights, expected = map(read_weights, stems)
+    assert [n for n, tensor in expected.items() if not torch.equal(weights[n], tensor)] == []
+    assert stems[0].read_bytes() == stems[1].read_bytes()
+    assert history(ours) == history(theirs)
+    assert ours.read_json(ours.metrics) == theirs.read_json(theirs.metrics)
+    assert ours.predictions.read_bytes() == theirs.predictions.read_bytes()
+
+
+POINTS = {
+    "last stages": (
+        LAST,
+        [
+            (command.recipe, "fine_tune", 1),
+            (recipe, "measure", 1),
+            (learner_module, "solve", 1),
+            (state_files.StateFiles, "keep_latest", 1),  # the head is solved and written, and not judged
+            (RunProgress, "_look_at_labels", 1),
+            (TimedCycle, "on_batch_end", 2),
+            (TimedCycle, "on_batch_end", 3),
+            (recipe, "half_way", 1),
+            (RunCheckpoints, "on_kept", 1),
+            (command, "judge", 1),
+            (command, "write_results", 1),
+            (command, "write_report", 1),
+            (RunCheckpoints, "finish", 1),
+        ],
+    ),
+    "tags": (
+        TAGS,
+        [
+            (learner_module.Learner, "lr_suggestion", 1),
+            (Trainer, "_measure", 1),
+            (TimedCycle, "on_batch_end", 1),
+            (Trainer, "_measure", 2),
+            (TimedCycle, "on_batch_end", 3),
+            (command, "write_report", 1),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", POINTS)
+def test_a_run_killed_again_and_again_ends_as_one_that_is_not(small, colour_path, tmp_path, monkeypatch, kind):
+    given, points = POINTS[kind]
+    assert train(small(colour_path, tmp_path / "whole", **given)).code == 0
+    run, config = None, small(colour_path, tmp_path / "killed", **given)
+    for owner, name, call in points:
+        with monkeypatch.context() as patch:
+            at(patch, owner, name, call, killed)
+            with pytest.raises(KilledError):
+                train(config if run is None else None, resume=run and run.path)
+        run = the_run(tmp_path / "killed")
+        assert not is_over(run)
     assert train(None, resume=run.path).code == 0
-    assert RunConfig.read(run.config).levels == levels
-    assert read_manifest(run.model_stem)["network"]["head"] == (
-        {"levels": 2, "views": 2} if levels == 2 else {"levels": None}
-    )
-    assert stages(run)[-2:] == ["last stages" if levels == 2 else "all layers"] * 2
+    same_ends(run, the_run(tmp_path / "whole"))
+    assert sorted(p.name for p in run.checkpoints.iterdir()) == [JOURNAL, "training.lock"]
+    assert (tmp_path / "killed" / "latest").resolve() == run.path.resolve()
+    with pytest.raises(ArgumentError, match="nothing to go on with"):
+        train(None, resume=run.path)
 
 
-def test_a_stop_in_the_heads_stage_begins_it_again(colour_path, tmp_path, stop_after):
-    stop_after(1)
-    train(quick(colour_path, tmp_path, csv="labels.csv", freeze_epochs=3))
-    run = RunFolder.open(tmp_path / "latest")
-    assert not Done.read(run).head
-    stop_after(99)
-    said = train(None, resume=run.path)
-    assert "the head's stage was not over" in " ".join(said.out.split())
-    assert stages(run) == ["head"] * 4 + ["all layers"]
+def test_a_killed_run_keeps_the_plan_that_was_made_for_its_time(small, colour_path, tmp_path, monkeypatch):
+    given, calls = {**LAST, "epochs": None, "minutes": 5.0, "label_check": False}, []
 
+    def measure(*_, **__):  # a fast machine, and a slow one when the run goes on
+        calls.append(1)
+        speeds = Speeds(**dict.fromkeys(("forward_s", "train_s", "last_s", "maps_s"), 1e-4 if len(calls) == 1 else 1e3))
+        return {"speeds": asdict(speeds), "bs": None, "precision": None, "spent_s": 0.5}
 
-def test_a_killed_process_goes_on_from_its_last_weights(colour_path, tmp_path, stop_after):
-    class Killed(BaseException):
-        pass
-
-    stop_after(2, kind=Killed)
-    with pytest.raises(Killed):
-        train(quick(colour_path, tmp_path, csv="labels.csv", epochs=2))
-    run = RunFolder.open(tmp_path / "latest")
-    done = Done.read(run)
-    assert (done.weights, done.head, done.epochs) == ("best", True, 0)  # the epoch after it is too young
-    stop_after(99)
+    monkeypatch.setattr(recipe, "measure", measure)
+    monkeypatch.setattr(plan, "MOST_EPOCHS", 2)
+    with monkeypatch.context() as patch:
+        at(patch, TimedCycle, "on_batch_end", 3, killed)
+        with pytest.raises(KilledError):
+            train(small(colour_path, tmp_path, **given))
+    run = the_run(tmp_path)
+    before = json.loads((run.checkpoints / JOURNAL).read_text())
     assert train(None, resume=run.path).code == 0
-    assert stages(run) == ["head", "all layers", "all layers"]
+    after = json.loads((run.checkpoints / JOURNAL).read_text())
+    assert {key: after[key] for key in before} == before
+    assert (len(calls), [cells[1] for cells in history(run)]) == (1, ["stage", "head", "last stages", "last stages"])
 
 
-def test_a_killed_run_keeps_the_best_stage_of_all_its_sessions(colour_path, tmp_path, stop_after, monkeypatch):
-    """All layers do harm in both sessions, so the run's model is the head's of the first, bit for bit."""
-
-    def harm(self, trainer, loss):
-        if self._stage is not None and self._stage.trains == ALL:
-            with torch.no_grad():
-                list(self.learn.model.parameters())[-1].add_(torch.tensor([-3.0, 0.0, 3.0]))
-
-    monkeypatch.setattr(RunCheckpoints, "on_batch_end", harm)
-    stop_after(2)
-    assert train(quick(colour_path, tmp_path, csv="labels.csv", epochs=2, early_stop=False)).code == 130
-    run = RunFolder.open(tmp_path / "latest")
-    best = read_weights(run.checkpoints / "best.safetensors")
-    assert [s.name for s in Done.read(run).choice.stages] == ["head"]
-    stop_after(99)
-    said = train(None, resume=run.path)
-    assert said.code == 0
-    assert stages(run) == ["head", "all layers", "all layers"]
-    model = read_weights(run.model_stem.with_suffix(".safetensors"))
-    assert all(torch.equal(model[name], tensor) for name, tensor in best.items())
-    metrics = run.read_json(run.metrics)
-    assert (metrics["stages"]["kept"], [s["name"] for s in metrics["stages"]["stages"]]) == (0, ["head", "all layers"])
-    assert (metrics["headline"]["picked"], metrics["headline"]["picked_of"]) == ("stage", 2)
-    assert "kept stage 1, head" in " ".join(said.out.split())
-    assert [p.name for p in run.checkpoints.iterdir()] == ["progress.json"]
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_saves_and_says_how_to_go_on(small, colour_path, tmp_path, monkeypatch, number, code):
+    given = {**LAST, "label_check": False, "levels": 2}
+    with monkeypatch.context() as patch:
+        at(patch, TimedCycle, "on_batch_end", 3, lambda: signal.raise_signal(number))
+        said = train(small(colour_path, tmp_path, **given))
+    run = the_run(tmp_path)
+    assert said.code == code
+    assert f"onecycle train --resume {run.path}" in said.out
+    steps = []
+    with monkeypatch.context() as patch:
+        step = TimedCycle.on_batch_end
+        patch.setattr(TimedCycle, "on_batch_end", lambda *a: (steps.append(1), step(*a))[1])
+        assert train(None, resume=run.path).code == 0
+    assert len(steps) == 3  # of 6, and none of the first three
+    assert RunConfig.read(run.config).levels == 2
+    assert read_manifest(run.model_stem)["network"]["head"] == {"levels": 2, "views": 2}
 
 
-def test_a_stop_before_anything_was_trained(colour_path, tmp_path, monkeypatch):
-    from onecycle.learner.fine_tune import run as recipe
-
-    real = recipe.fine_tune
-
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(recipe, "fine_tune", stop)
-    assert train(quick(colour_path, tmp_path, csv="labels.csv")).code == 130
-    monkeypatch.setattr(recipe, "fine_tune", real)
-    run = RunFolder.open(tmp_path / "latest")
-    assert train(None, resume=run.path).code == 0
-    assert stages(run) == ["head", "all layers"]
+def test_a_stop_before_the_run_begins_leaves_nothing(small, colour_path, tmp_path, monkeypatch):
+    at(monkeypatch, command, "make_learner", 1, lambda: signal.raise_signal(signal.SIGTERM))
+    said = train(small(colour_path, tmp_path, **LAST))
+    assert (said.code, [*tmp_path.iterdir()]) == (143, [])
+    assert "nothing was trained, and nothing written" in " ".join(said.out.split())
 
 
-def test_a_stop_while_it_is_judged_trains_nothing_again(colour_path, tmp_path, monkeypatch):
-    from onecycle.cli import train as module
+@pytest.mark.parametrize("name", ["env", "data", "split", "config"])
+def test_a_kill_while_the_folder_is_made_leaves_no_run(small, colour_path, tmp_path, monkeypatch, name):
+    write = RunFolder.write_text
 
-    def stop(*args, **kwargs):
-        raise KeyboardInterrupt
+    def stop(self, path, text):
+        if path == getattr(self, name):
+            raise KilledError
+        write(self, path, text)
 
-    monkeypatch.setattr(module, "judge", stop)
-    assert train(quick(colour_path, tmp_path, csv="labels.csv")).code == 130
-    run = RunFolder.open(tmp_path / "latest")
-    assert Done.read(run).trained
-    before = run.history.read_bytes()
-    monkeypatch.setattr(module, "judge", closing.judge)
-    said = train(None, resume=run.path)
-    assert "it is judged now" in said.out
-    assert run.history.read_bytes() == before
-    assert run.metrics.exists()
+    monkeypatch.setattr(RunFolder, "write_text", stop)
+    with pytest.raises(KilledError):
+        train(small(colour_path, tmp_path, **LAST))
+    with pytest.raises(DataError, match="is a folder, but no run"):
+        RunFolder.open(the_run(tmp_path).path)
 
 
-def test_a_stop_right_after_the_last_epoch_only_judges(colour_path, tmp_path, monkeypatch):
-    def stop(self):
-        raise KeyboardInterrupt
+def test_a_full_disk_at_a_checkpoint_says_how_to_go_on(small, colour_path, tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    finish = RunCheckpoints.finish
-    monkeypatch.setattr(RunCheckpoints, "finish", stop)
-    assert train(quick(colour_path, tmp_path, csv="labels.csv")).code == 130
-    monkeypatch.setattr(RunCheckpoints, "finish", finish)
-    run = RunFolder.open(tmp_path / "latest")
-    assert (Done.read(run).epochs, Done.read(run).trained) == (1, False)
-    assert "it is judged now" in train(None, resume=run.path).out
-    assert Done.read(run).trained
-    with pytest.raises(ArgumentError, match="--dry-run tries a new run"):
-        train(None, resume=run.path, dry_run=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(state_files, "write_whole", full)
+        with pytest.raises(OutputError, match=r"safetensors.*--out, or free some.*train --resume .*-001") as caught:
+            train(small(colour_path, tmp_path, csv="labels.csv"))
+    assert exit_code(caught.value) == 4
+    assert train(None, resume=the_run(tmp_path).path).code == 0
 
 
-def test_what_is_left_of_epochs_and_minutes():
-    epochs = RunConfig.merged(None, {"data": "x", "epochs": 4, "lr": 1e-3})
-    assert fine_tune_options(epochs).epochs == 4
-    options = fine_tune_options(epochs, Done(weights="last", head=True, epochs=3, held_norms=True))
-    assert (options.epochs, options.freeze_epochs, options.train_bn) == (1, 0, False)
-    minutes = RunConfig.merged(None, {"data": "x", "minutes": 5.0})
-    assert fine_tune_options(minutes, Done(weights="last", head=True, seconds=120.0)).minutes == pytest.approx(3.0)
-    assert fine_tune_options(minutes, Done(weights="last", head=True, seconds=900.0)).minutes == pytest.approx(0.1)
-    assert fine_tune_options(minutes, Done()).minutes == 5.0
+def test_a_run_is_trained_by_one_process_and_named_by_the_commands(small, colour_path, tmp_path, monkeypatch):
+    whole, tried = small(colour_path, tmp_path, csv="labels.csv"), []
+
+    def again() -> None:
+        text = rf"is being trained by process {os.getpid()} on .*: wait until"
+        with pytest.raises(OutputError, match=text) as caught:
+            train(None, resume=the_run(tmp_path).path)
+        tried.append(exit_code(caught.value))
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        at(patch, Trainer, "train_step", 2, again)
+        with pytest.raises(KilledError):
+            train(whole)
+    run = the_run(tmp_path)
+    assert tried == [4]
+    assert not (tmp_path / "latest").exists()
+    with pytest.raises(DataError, match=rf"{run.path} is not finished.*--resume {run.path}"):
+        RunFolder.open_finished(tmp_path / "latest")
+    (run.checkpoints / "training.json").write_text('{"pid": 1, "host": "h", "since": "then"}')
+    said = train(None, resume=tmp_path / "latest")
+    assert "process 1 on h (since then) trained" in said.out
+    assert RunFolder.open_finished(tmp_path / "latest").path.resolve() == run.path.resolve()
+    newer = RunFolder.create(tmp_path, "x", latest=False)
+    newer.config.write_text("")
+    with pytest.warns(OnecycleWarning, match="x-001 is newer than .* and not finished"):
+        RunFolder.open_finished(tmp_path / "latest")
 
 
-def test_two_real_interrupts_in_a_row(colour_path, tmp_path):
-    """A process of its own is sent SIGINT twice, the second while it saves."""
-    config = quick(colour_path, tmp_path / "runs", csv="labels.csv", epochs=40)
+@pytest.mark.parametrize(("n", "seen"), [(1, "interrupted"), (2, "")])
+def test_real_signals_to_a_process_of_its_own(small, colour_path, tmp_path, n, seen):
+    """One is obeyed when the step is over; a second one ends the process at once, and the run goes on all the same."""
+    config = small(colour_path, tmp_path / "runs", csv="labels.csv", epochs=40)
     (tmp_path / "run.yaml").write_text(config.to_yaml())
     out, err = tmp_path / "out", tmp_path / "err"
     os.mkfifo(out)
@@ -307,14 +275,11 @@ def test_two_real_interrupts_in_a_row(colour_path, tmp_path):
     with out.open() as said:
         for line in said:
             if json.loads(line).get("stage") == "all layers":
-                os.kill(process.pid, signal.SIGINT)
-                os.kill(process.pid, signal.SIGINT)
+                for _ in range(n):
+                    os.kill(process.pid, signal.SIGTERM)
                 break
         rest = said.read()
     process.join(60)
-    assert process.exitcode == 130, err.read_text()
-    assert json.loads(rest.splitlines()[-1])["event"] == "interrupted"
-    run = RunFolder.open(tmp_path / "runs" / "latest")
-    assert Done.read(run).head
-    learn = load_learner(run, bunch=load_bunch(run), stem=run.checkpoints / Done.read(run).weights)
-    assert np.isfinite(learn.get_preds()[0].numpy()).all()
+    assert process.exitcode == 143, err.read_text()
+    assert seen in rest
+    assert not is_over(the_run(tmp_path / "runs"))

@@ -19,11 +19,13 @@ from scratch import fresh, scratch
 
 from onecycle.cli.compare import run_compare
 from onecycle.cli.report import issue_count_of, notes_of, read_choice
+from onecycle.cli.training.progress import LABELS
+from onecycle.cli.training.results import issue_count
 from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.evaluation.class_table import class_rows
 from onecycle.evaluation.headline import headline
 from onecycle.evaluation.report.scores import calibration_facts, measure
-from onecycle.runs.checkpoints import Done, read_history, read_sweeps
+from onecycle.runs.checkpoints import JOURNAL, is_over, journal_of, read_history, read_sweeps
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import run_predictions, training_counts, write_predictions
@@ -193,9 +195,11 @@ DATA: dict[str, Any] = {
     "classes": ["blue", "red"],
 }
 PROGRESS: dict[str, Any] = {
-    "weights": "last", "head": True, "epochs": 2, "seconds": 3.5, "held_norms": None, "reached": False, "stopped": "",
-    "trained": False, "label_issues": None, "label_doubts": None, "rows": 2, "stages": METRICS["stages"],
-}  # fmt: skip
+    "options": {"epochs": 2, "minutes": None},
+    "speeds": {"speeds": {"forward_s": 0.1, "train_s": 0.2}, "bs": None, "precision": None, "spent_s": 1.5},
+    "doubtful labels": METRICS["label_doubts"],
+    "finished": True,
+}
 
 
 def drawn_json(random: Random) -> dict[str, bytes]:
@@ -210,7 +214,7 @@ def facts(case: dict[str, bytes]) -> None:
     """Read what a run knows about itself, as ``report``, ``compare``, ``train --resume`` and ``predict`` do."""
     run = _run_with(metrics=case["metrics"], data=case["data"], split=SPLIT.encode())
     run.checkpoints.mkdir()
-    (run.checkpoints / "progress.json").write_bytes(case["progress"])
+    (run.checkpoints / JOURNAL).write_bytes(case["progress"])
     for read in (_progress, _choice, _doubts, _counts, _notes):
         _only_ours(lambda read=read: read(run))
 
@@ -225,8 +229,9 @@ def _only_ours(read: Callable[[], object]) -> None:
 
 
 def _progress(run: RunFolder) -> None:
-    done = Done.read(run)
-    _ = done.choice
+    journal = journal_of(run)
+    issue_count(journal.once(LABELS, lambda: None), None)
+    _ = is_over(run)
 
 
 def _choice(run: RunFolder) -> None:

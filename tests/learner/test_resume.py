@@ -11,6 +11,7 @@ from torch import nn
 
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import ArgumentError, OnecycleWarning
+from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fits import checkpoints
 from onecycle.learner.fits.checkpoints import CheckpointCallback
 from onecycle.learner.learner import Learner
@@ -40,6 +41,14 @@ class KillAt(Callback):
 
 def killed() -> None:
     raise KilledError
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c():
+    """Ctrl-C as in a terminal: a shell has it ignored by what runs beside it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -192,6 +201,14 @@ def test_a_checkpoint_of_another_fit_is_refused(colour_path, tmp_path, often):
         script(colour_path, tmp_path, often, epochs=3)
 
 
+def test_one_callback_writes_checkpoints(colour_path, tmp_path):
+    bunch = ImageDataBunch.from_csv(colour_path, folder="train", suffix=".jpg", size=32, bs=8)
+    learn = Learner(bunch, net(), path=tmp_path, silent=True)
+    learn.callbacks += [CheckpointCallback(learn), CheckpointCallback(learn, name="other")]
+    with pytest.raises(ArgumentError, match="2 CheckpointCallbacks"):
+        learn.fit(1)
+
+
 def test_resume_is_a_keyword_of_each_fit(colour_path, tmp_path):
     def run() -> tuple[Learner, KillAt]:
         bunch = ImageDataBunch.from_csv(colour_path, folder="train", suffix=".jpg", size=32, bs=8, seed=3)
@@ -206,6 +223,25 @@ def test_resume_is_a_keyword_of_each_fit(colour_path, tmp_path):
     same(outcome(again), outcome(first))
     with pytest.raises(ArgumentError, match="resume is True or False"):
         first.fit(1, resume="yes")
+
+
+def test_a_recipe_goes_on_with_what_it_measured(colour_path, tmp_path, often, monkeypatch):
+    def run(folder: str, *more: Callback, epochs: int = 2) -> Learner:
+        bunch = ImageDataBunch.from_csv(colour_path, folder="train", suffix=".jpg", size=32, bs=8, seed=3)
+        torch.manual_seed(5)
+        learn = Learner(bunch, net(), path=tmp_path / folder, silent=True)
+        learn.callbacks += [CheckpointCallback(learn, often), *more]
+        learn.fine_tune(epochs, base_lr=1e-2, early_stop=False, resume=True)
+        return learn
+
+    whole = outcome(run("whole"))
+    for step in (2, 1, 5):
+        with pytest.raises(KilledError):
+            run("killed", KillAt(step, killed))
+    monkeypatch.setattr(recipe, "measure", lambda *_, **__: killed())
+    same(outcome(run("killed")), whole)
+    with pytest.raises(ArgumentError, match="of a recipe with other arguments"):
+        run("killed", epochs=3)
 
 
 def test_a_full_disk_ends_the_fit_with_the_systems_words(colour_path, tmp_path, often, monkeypatch):

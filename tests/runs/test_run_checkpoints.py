@@ -5,25 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import os
-import signal
-import threading
+from collections.abc import Iterator
 
 import pytest
 import torch
 
+from onecycle.errors import DataError
 from onecycle.learner.fine_tune.plan import ALL, HEAD, Stage
 from onecycle.runs.build import layout_of, make_bunch, make_learner, settled
 from onecycle.runs.checkpoints import (
-    LAST,
-    STOPPING,
-    Done,
+    JOURNAL,
     RunCheckpoints,
     environment,
+    is_over,
     metrics_of_run,
     read_issues,
     read_sweeps,
-    stopped_like_ctrl_c,
-    uninterrupted,
     write_sweeps,
 )
 from onecycle.runs.config import RunConfig
@@ -41,8 +38,11 @@ def learner(colour_path, tmp_path_factory):
 
 
 @pytest.fixture
-def run(tmp_path) -> RunFolder:
-    return RunFolder.create(tmp_path, "x")
+def run(tmp_path, learner) -> Iterator[RunFolder]:
+    """A run's folder; the learner's fits are counted from its beginning."""
+    learner.n_fits = 0
+    yield RunFolder.create(tmp_path, "x")
+    learner.callbacks.clear()
 
 
 def history(run: RunFolder) -> list[dict[str, str]]:
@@ -53,17 +53,12 @@ def stage(trains: str, *, held: bool = False) -> Stage:
     return Stage(trains=trains, size=(32, 32), bs=16, epochs=2, forecast_s=1.0, hold_norms=held)
 
 
-def test_history_and_progress_over_two_stages(learner, run):
+def test_history_over_two_stages(learner, run):
     checkpoints = RunCheckpoints(run, learner)
-    checkpoints.on_stage_begin(stage(HEAD), None)
-    learner.fit_one_cycle(2, 1e-2, callbacks=checkpoints)
-    checkpoints.on_stage_end(stage(HEAD))
-    assert Done.read(run).head
-    checkpoints.on_stage_begin(stage(ALL, held=True), None)
-    learner.fit_one_cycle(1, 1e-2, callbacks=checkpoints)
-    checkpoints.on_stage_end(stage(ALL))
-    done = Done.read(run)
-    assert (done.weights, done.epochs, done.held_norms, done.trained) == (LAST, 1, True, False)
+    for trains, epochs in ((HEAD, 2), (ALL, 1)):
+        checkpoints.on_stage_begin(stage(trains), None)
+        learner.fit_one_cycle(epochs, 1e-2)
+        checkpoints.on_stage_end(stage(trains))
     rows = history(run)
     assert [(r["epoch"], r["stage"], r["size"]) for r in rows] == [
         ("0", "head", "32x32"), ("1", "head", "32x32"), ("2", "all layers", "32x32"),
@@ -72,57 +67,30 @@ def test_history_and_progress_over_two_stages(learner, run):
     assert float(rows[2]["valid_loss"]) == pytest.approx(learner.recorder.rows[0].valid_loss, rel=1e-4)
 
 
-def test_a_later_session_adds_to_the_history(learner, run):
-    for _ in range(2):
-        checkpoints = RunCheckpoints(run, learner, Done.read(run))
-        checkpoints.on_stage_begin(stage(ALL), None)
-        learner.fit_one_cycle(1, 1e-2, callbacks=checkpoints)
-        checkpoints.on_stage_end(stage(ALL))
-    assert [r["epoch"] for r in history(run)] == ["0", "1"]
-    assert Done.read(run).epochs == 2
-
-
 def test_fits_outside_a_stage_are_not_written(learner, run):
     checkpoints = RunCheckpoints(run, learner)
-    learner.fit_one_cycle(1, 1e-2, callbacks=checkpoints)  # the sweeps', say
+    learner.fit_one_cycle(1, 1e-2)  # the sweeps', say
     assert checkpoints.rows == []
     assert not run.history.exists()
 
 
-def test_weights_go_when_the_model_is_there(learner, run):
+def test_checkpoints_go_when_the_run_is_over_and_latest_points_to_it(learner, run):
     checkpoints = RunCheckpoints(run, learner)
+    learner.fit_one_cycle(1, 1e-2)
+    assert [p.name for p in run.checkpoints.iterdir()] == ["fit-1.0.safetensors"]
+    assert not is_over(run)
     checkpoints.finish()
-    assert (run.checkpoints / "last.safetensors").exists()
-    checkpoints.clear()
-    assert [p.name for p in run.checkpoints.iterdir()] == ["progress.json"]
-    assert Done.read(run).trained
+    assert [p.name for p in run.checkpoints.iterdir()] == [JOURNAL]
+    assert is_over(run)
+    assert (run.path.parent / "latest").resolve() == run.path.resolve()
 
 
-def test_ctrl_c_waits_for_what_must_be_whole():
-    steps = []
-
-    def work() -> None:
-        with uninterrupted():
-            os.kill(os.getpid(), signal.SIGINT)
-            steps.append("went on")
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert steps == ["went on"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_in_another_thread_it_does_nothing():
-    seen = []
-
-    def work() -> None:
-        with uninterrupted():
-            seen.append(True)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [True]
+def test_a_damaged_journal_is_named(learner, run):
+    RunCheckpoints(run, learner).journal.once("x", lambda: float("nan"))
+    path = run.checkpoints / JOURNAL
+    path.write_text(path.read_text()[:-3])
+    with pytest.raises(DataError, match=r"journal\.json is damaged"):
+        is_over(run)
 
 
 def test_sweeps_come_back(run):
@@ -162,46 +130,3 @@ def test_peak_memory_is_a_plausible_number():
     host, gpu = peak_memory_mb(torch.device("cpu"))
     assert 50 < host < 100_000
     assert gpu is None
-
-
-@pytest.mark.parametrize("number", STOPPING[1:])
-def test_a_signal_that_ends_a_process_stops_like_ctrl_c_and_waits_for_a_save(number):
-    before, saved = signal.getsignal(number), []
-    with pytest.raises(KeyboardInterrupt), stopped_like_ctrl_c():
-        signal.raise_signal(number)
-
-    def save() -> None:
-        with uninterrupted():
-            signal.raise_signal(number)
-            signal.raise_signal(signal.SIGINT)
-            saved.append(number)
-        saved.append("never")
-
-    with pytest.raises(KeyboardInterrupt), stopped_like_ctrl_c():
-        save()
-    assert saved == [number]
-    assert signal.getsignal(number) is before
-
-
-@pytest.mark.parametrize("handler", [signal.SIG_IGN, lambda *_: None])
-def test_a_signal_that_somebody_handles_is_left_alone(handler):
-    before = signal.signal(signal.SIGTERM, handler)
-    try:
-        with stopped_like_ctrl_c():
-            signal.raise_signal(signal.SIGTERM)
-            assert signal.getsignal(signal.SIGTERM) is handler
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def test_in_another_thread_signals_are_left_alone():
-    seen = []
-
-    def work() -> None:
-        with stopped_like_ctrl_c(), uninterrupted():
-            seen.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [signal.getsignal(signal.SIGTERM)]

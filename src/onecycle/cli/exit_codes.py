@@ -27,8 +27,9 @@ _WIDEST = 100
 
 
 def exit_code(error: BaseException) -> int:
-    """Return the exit code of an error."""
-    return next((code for code, kinds in _CODES if isinstance(error, kinds)), FAILED)
+    """Return the exit code of an error; a signal that stopped a command has its own."""
+    own = getattr(error, "exit_code", None) if isinstance(error, KeyboardInterrupt) else None
+    return own or next((code for code, kinds in _CODES if isinstance(error, kinds)), FAILED)
 
 
 def error_text(error: BaseException) -> str:

@@ -44,7 +44,7 @@ def run_lr_find(config: RunConfig, *, as_json: bool = False, quiet: bool = False
         check_writable(Path(config.out))
         start = prepare_data(config.found("audit", False, "find-lr looks at the learning rate alone"), screen)
         learn = make_learner(start.config, start.data, Path(config.out))
-        run = create_run(start, learn, f"{start.config.name}-lr", screen, latest=False)
+        run = create_run(start, learn, f"{start.config.name}-lr", screen)
         learn.precompute = VIEWS
         learn.progress_to = screen.progress
         screen.busy("computing the features")

@@ -5,46 +5,41 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from onecycle.cli.exit_codes import INTERRUPTED
+from onecycle.cli.exit_codes import exit_code
 from onecycle.cli.screen import Screen
-from onecycle.cli.training.progress import RunProgress, show_plan
+from onecycle.cli.training.progress import LABELS, RunProgress, show_plan
 from onecycle.cli.training.results import issue_count, judge, show_results, write_report, write_results
 from onecycle.cli.training.start import TrainingStart, check_writable, create_run, prepare_data, show_machine
-from onecycle.data.bunch import ImageDataBunch
 from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError, OutputError
 from onecycle.evaluation.headline import scores_of
 from onecycle.files import FULL_DISK
 from onecycle.learner.fine_tune import run as recipe
-from onecycle.learner.fine_tune.best import BestStage, half_way, load_weights, weights_of
 from onecycle.learner.fine_tune.options import FineTuneOptions
-from onecycle.learner.fine_tune.plan import HEAD, Plan
+from onecycle.learner.fine_tune.plan import Plan
 from onecycle.learner.fine_tune.run import DEFAULT_LR
 from onecycle.learner.fine_tune.timing import trainable_groups
 from onecycle.learner.learner import Learner
 from onecycle.runs.build import make_learner
-from onecycle.runs.checkpoints import BEST, Done, RunCheckpoints, read_issues, stopped_like_ctrl_c, uninterrupted
-from onecycle.runs.checkpoints import INTERRUPTED as INTERRUPTED_WEIGHTS
+from onecycle.runs.checkpoints import RunCheckpoints, is_over, read_issues
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
-from onecycle.runs.load import load_bunch, load_learner
+from onecycle.runs.load import load_bunch
+from onecycle.runs.lock import training_lock
 from onecycle.runs.room import check_room
-from onecycle.text import format_time, plural
+from onecycle.text import format_time
 from onecycle.train.device.machine import peak_memory_mb
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import Recorder
 from onecycle.train.log.trackers import tracker_for
 from onecycle.train.loop import set_training_mode
 from onecycle.train.lr_finder import unchanged
-
-LEAST_MINUTES = 0.1
-"""What a resumed run gets where its time is over: enough for the head's cycle."""
+from onecycle.train.resume.stopping import Stoppable
 
 
 def run_training(
@@ -65,7 +60,7 @@ def run_training(
         dry_run: one batch end to end and a forecast; nothing is written.
 
     Returns:
-        0, or 130 where it was interrupted, by Ctrl-C or a signal that ends a process (SIGTERM, SIGHUP).
+        0, or where it was stopped 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP); a second signal ends it at once.
 
     Raises:
         OnecycleError: each with what to do.
@@ -73,23 +68,39 @@ def run_training(
     """
     screen = Screen(as_json=as_json, quiet=quiet)
     start_s = time.monotonic()
-    with screen.running(), stopped_like_ctrl_c():
-        if resume is not None:
-            if dry_run:
-                raise ArgumentError("--dry-run tries a new run; leave it out to go on with one")
-            return TrainingRun.resumed(RunFolder.open(resume), screen, start_s).run()
-        if config is None:
-            raise ArgumentError("nothing says which data to train on: `onecycle train FOLDER`")
-        if not dry_run:
-            check_writable(Path(config.out))
+    with screen.running(), Stoppable():
         try:
-            start = prepare_data(config, screen)
-        except KeyboardInterrupt:
+            if resume is not None:
+                if dry_run:
+                    raise ArgumentError("--dry-run tries a new run; leave it out to go on with one")
+                return _resume(RunFolder.open_stopped(resume), screen, start_s)
+            if config is None:
+                raise ArgumentError("nothing says which data to train on: `onecycle train FOLDER`")
+            return _begin(config, screen, start_s, dry_run=dry_run)
+        except KeyboardInterrupt as error:
             screen.row("stopped", "nothing was trained, and nothing written")
-            return INTERRUPTED
-        if dry_run:
-            return _dry_run(start, screen)
-        return TrainingRun.begun(start, screen, start_s).run()
+            return exit_code(error)
+
+
+def _begin(config: RunConfig, screen: Screen, start_s: float, *, dry_run: bool) -> int:
+    if not dry_run:
+        check_writable(Path(config.out))
+    start = prepare_data(config, screen)
+    if dry_run:
+        return _dry_run(start, screen)
+    begun = TrainingRun.begun(start, screen, start_s)
+    with training_lock(begun.run_folder, screen.say):
+        return begun.run()
+
+
+def _resume(run: RunFolder, screen: Screen, start_s: float) -> int:
+    if is_over(run):
+        raise ArgumentError(
+            f"{run.path} is trained and judged; there is nothing to go on with. Its report: "
+            f"`onecycle report {run.path}`; a longer run: `onecycle train --config {run.config} --epochs N`"
+        )
+    with training_lock(run, screen.say):
+        return TrainingRun.resumed(run, screen, start_s).run()
 
 
 def _dry_run(start: TrainingStart, screen: Screen) -> int:
@@ -147,22 +158,13 @@ def show_trial(trial: Trial, plan: Plan, screen: Screen) -> None:
     screen.event("dry_run", **numbers, forecast_s=plan.forecast_s)
 
 
-def fine_tune_options(config: RunConfig, done: Done | None = None) -> FineTuneOptions:
-    """Return what ``fine_tune`` is asked for: all of it, or what an earlier session left."""
+def fine_tune_options(config: RunConfig) -> FineTuneOptions:
+    """Return what ``fine_tune`` is asked for."""
     epochs, minutes = config.length
-    options = FineTuneOptions(
+    return FineTuneOptions(
         epochs=epochs, minutes=minutes, base_lr=config.lr, freeze_epochs=config.freeze_epochs, bs=config.bs,
         early_stop=config.early_stop, through_tags=config.through_tags, test_views=config.test_views,
     )  # fmt: skip
-    if done is None or not done.weights:
-        return options
-    if minutes is not None:
-        options = replace(options, minutes=_minutes_left(minutes, done))
-    if not done.head:
-        return options
-    held = None if done.held_norms is None else not done.held_norms
-    left = None if epochs is None else max(0, epochs - done.epochs)
-    return replace(options, epochs=left or epochs, freeze_epochs=0, train_bn=held)
 
 
 @dataclass(kw_only=True)
@@ -174,9 +176,6 @@ class TrainingRun:
     learn: Learner
     screen: Screen
     start_s: float
-    done: Done
-    best: BestStage | None = None  # what earlier sessions judged and keep
-    before: Mapping[str, torch.Tensor] = field(default_factory=dict)  # weights that the last stages started from
 
     @classmethod
     def begun(cls, start: TrainingStart, screen: Screen, start_s: float) -> TrainingRun:
@@ -189,41 +188,23 @@ class TrainingRun:
         check_room(Path(config.out), learn)
         run = create_run(replace(start, config=config), learn, config.name or "run", screen)
         screen.event("run", path=str(run.path))
-        return cls(run_folder=run, config=config, learn=learn, screen=screen, start_s=start_s, done=Done())
+        return cls(run_folder=run, config=config, learn=learn, screen=screen, start_s=start_s)
 
     @classmethod
     def resumed(cls, run: RunFolder, screen: Screen, start_s: float) -> TrainingRun:
-        """Take a run up again, with its own data, split and weights.
-
-        Raises:
-            ArgumentError: the run is over.
-        """
-        done = Done.read(run)
-        if done.trained and run.metrics.exists() and run.model_stem.with_suffix(".safetensors").exists():
-            raise ArgumentError(
-                f"{run.path} is trained and judged; there is nothing to go on with. Its report: "
-                f"`onecycle report {run.path}`; a longer run: `onecycle train --config {run.config} --epochs N`"
-            )
+        """Take a run up again: by the same recipe, which takes what the journal and the checkpoints have from there."""
         screen.log_to(run.log)
         config = RunConfig.read(run.config)
         show_machine(config, screen)
-        data = load_bunch(run)
-        best, before = None, dict[str, torch.Tensor]()
-        if done.weights:
-            learn, best, before = _restored(run, done, data)
-        else:
-            learn = make_learner(config, data, run.path)
-        if not done.trained:
-            learn.freeze()
-        screen.row("resume", _resumed_text(run, config, done))
-        screen.event("resume", run=str(run.path), head=done.head, epochs=done.epochs, seconds=done.seconds)
-        known: dict[str, Any] = {"done": done, "best": best, "before": before}
-        return cls(run_folder=run, config=config, learn=learn, screen=screen, start_s=start_s, **known)
+        learn = make_learner(config, load_bunch(run), run.path)
+        screen.row("resume", f"{run.path} goes on where it was stopped; what it measured and chose stays")
+        screen.event("resume", run=str(run.path))
+        return cls(run_folder=run, config=config, learn=learn, screen=screen, start_s=start_s)
 
     def run(self) -> int:
         """Train and judge; whatever stops it, what is known stays."""
         run, screen = self.run_folder, self.screen
-        checkpoints = RunCheckpoints(run, self.learn, self.done)
+        checkpoints = RunCheckpoints(run, self.learn)
         progress = RunProgress(self.config, self.learn, checkpoints, screen)
         again = f"onecycle train --config {shlex.quote(str(run.config))}"
         settings = self.config.values()
@@ -233,9 +214,9 @@ class TrainingRun:
         try:
             self._train(checkpoints)
             scores = self._judge(checkpoints, progress)
-        except KeyboardInterrupt:
-            self._stopped(checkpoints)
-            return INTERRUPTED
+        except KeyboardInterrupt as error:
+            self._stopped()
+            return exit_code(error)
         except DivergedError as error:
             lower = f"{again} --lr {(progress.config.lr or DEFAULT_LR) / 10:.1e}"
             raise DivergedError(f"{error.what}\nThe history is in {run.history}. Try: {lower}") from error
@@ -254,105 +235,34 @@ class TrainingRun:
         return 0
 
     def _train(self, checkpoints: RunCheckpoints) -> None:
-        if self.done.trained:
-            return
-        if not _has_all_epochs(self.config, self.done):
-            self.learn.data.prepare(silent=True)  # it has a bar of its own
-            with self.screen.status("measuring the speed of this machine"):
-                recipe.fine_tune(self.learn, fine_tune_options(self.config, self.done), best=self.best)
-        else:
-            self._end_stage(checkpoints)
-        checkpoints.finish()
-
-    def _end_stage(self, checkpoints: RunCheckpoints) -> None:
-        """Do what the last stage still lacked when it was stopped after its last epoch."""
-        done, best = self.done, self.best
-        end = weights_of(self.learn.model)
-        if done.reached:
-            load_weights(self.learn, half_way(self.before, end))
-        if best is None:
-            return
-        if sum(stage.epochs for stage in best.choice.stages if stage.name != HEAD) < done.epochs:
-            name = checkpoints.trained_last
-            if done.reached:
-                is_best = recipe.judge_way(best, end, name, epochs=done.epochs)
-            else:
-                is_best = best.judge(name, epochs=done.epochs)
-            if done.stopped:
-                best.note_stop(f"stopped after {plural(done.epochs, 'epoch')}: {done.stopped}")
-            checkpoints.on_stage_judged(best.choice, is_best=is_best)
-        best.put_back()
+        # As they were asked for: what is found on the way is noted in the settings, too.
+        asked = checkpoints.journal.once("options", lambda: asdict(fine_tune_options(self.config)))
+        self.learn.data.prepare(silent=True)  # it has a bar of its own
+        with self.screen.status("measuring the speed of this machine"):
+            recipe.fine_tune(self.learn, FineTuneOptions(**asked), journal=checkpoints.journal)
 
     def _judge(self, checkpoints: RunCheckpoints, progress: RunProgress) -> dict[str, float]:
         """Judge the run, write everything down and show the last screen; returns the scores by name."""
         run, learn, screen = self.run_folder, self.learn, self.screen
         audit: Mapping[str, Any] | None = run.read_json(run.data).get("audit")
-        checkpoints.done.choice.note_in(learn.recorder)
+        choice = checkpoints.choice
+        choice.note_in(learn.recorder)
         interpretation = judge(progress.config, learn, screen)
         predictions = None if interpretation is None else interpretation.predictions
         listed = progress.issues if progress.issues is not None else read_issues(run, learn.data)
-        issues = issue_count(checkpoints.done, listed), listed
-        write_results(run, learn, predictions, audit=audit, issues=issues, choice=checkpoints.done.choice)
-        checkpoints.clear()
+        noted = checkpoints.journal.once(LABELS, lambda: None)
+        issues = issue_count(noted, listed), listed
+        write_results(run, learn, predictions, audit=audit, issues=issues, choice=choice)
         report = write_report(run, learn, interpretation, issues=listed, screen=screen)
+        checkpoints.finish()
         took_s = time.monotonic() - self.start_s
         show_results(run, predictions, audit=audit, issues=issues, report=report, seconds=took_s, screen=screen)
         return {} if predictions is None else {e.name: e.value for e in scores_of(predictions)}
 
-    def _stopped(self, checkpoints: RunCheckpoints) -> None:
-        """Save what there is after Ctrl-C, and say how to go on; a second Ctrl-C waits for that."""
-        with suppress(KeyboardInterrupt), uninterrupted():
-            if not (checkpoints.done.trained or checkpoints.done.reached):
-                checkpoints.save(INTERRUPTED_WEIGHTS)
-            checkpoints.write_history()
+    def _stopped(self) -> None:
+        """Say how to go on."""
         path = shlex.quote(str(self.run_folder.path))
         self.screen.say()
         self.screen.row("stopped", f"what was trained is saved in {self.run_folder.path}; go on with", always=True)
         self.screen.command(f"onecycle train --resume {path}")
         self.screen.event("interrupted", run=str(self.run_folder.path))
-
-
-def _restored(
-    run: RunFolder, done: Done, data: ImageDataBunch
-) -> tuple[Learner, BestStage | None, dict[str, torch.Tensor]]:
-    """Return the learner as an earlier session left it, what that judged, and the weights that it keeps."""
-    choice, stem = done.choice, run.checkpoints / done.weights
-    if done.trained or not (choice.stages or done.reached):
-        return load_learner(run, bunch=data, stem=stem), None, {}
-    learn = load_learner(run, bunch=data, stem=run.checkpoints / BEST)
-    learn.silent = True
-    best, kept = None, weights_of(learn.model)
-    if choice.stages:
-        best = BestStage(learn, data, choice)
-        best.remember()
-    if done.weights != BEST:
-        learn.load(stem.resolve(), with_opt=False)
-    learn.silent = False
-    return learn, best, kept
-
-
-def _resumed_text(run: RunFolder, config: RunConfig, done: Done) -> str:
-    """Say how far a run got, and how it goes on."""
-    epochs, minutes = config.length
-    if done.trained or _has_all_epochs(config, done):
-        return f"{run.path} is trained; it is judged now"
-    if not done.weights:
-        return f"{run.path} had nothing trained yet; it begins again"
-    if not done.head:
-        return f"{run.path}: the head's stage was not over; it goes on from the saved weights, as a new cycle"
-    if minutes is not None:
-        return f"{run.path}: {_minutes_left(minutes, done):.1f} of {minutes:g} minutes are left; {_NEW_CYCLE}"
-    return f"{run.path}: {(epochs or 0) - done.epochs} of {epochs} epochs after the head's are left; {_NEW_CYCLE}"
-
-
-def _has_all_epochs(config: RunConfig, done: Done) -> bool:
-    epochs, _ = config.length
-    stopped = done.reached or any(stage.stopped for stage in done.choice.stages)
-    return stopped or (done.head and epochs is not None and done.epochs >= epochs)
-
-
-def _minutes_left(minutes: float, done: Done) -> float:
-    return max(LEAST_MINUTES, minutes - done.seconds / 60)
-
-
-_NEW_CYCLE = "they run as a new cycle: the learning rate rises and falls again"

@@ -427,6 +427,7 @@ class Learner:
         through_tags: bool = True,
         test_views: bool = True,
         plan_only: bool = False,
+        resume: bool = False,
     ) -> Plan:
         """Train the head, then more layers, for some epochs or for what fits into a time; shows its plan.
 
@@ -455,6 +456,7 @@ class Learner:
             test_views: where training mirrors pictures, the exchanged head predicts by means over 2 mirrored views
                 (left and right) or 4 (up and down, too), at so many times the cost. Epochs show the plain view.
             plan_only: show the plan and train nothing.
+            resume: as in ``fit_one_cycle``; what was measured and chosen stays, too.
 
         Returns:
             The plan as shown.
@@ -467,7 +469,8 @@ class Learner:
             precompute=precompute, train_bn=train_bn, early_stop=early_stop, through_tags=through_tags,
             test_views=test_views,
         )  # fmt: skip
-        return recipe.fine_tune(self, options, plan_only=plan_only)
+        with fitting.resumable(self, options, resume) as journal:
+            return recipe.fine_tune(self, options, plan_only=plan_only, journal=journal)
 
     # --- what trains, and how ----------------------------------------------------------------------
 

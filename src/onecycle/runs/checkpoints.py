@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import datetime
-import math
-import os
 import platform
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from onecycle import __version__
-from onecycle.errors import DataError
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.headline import HELD_OUT, default_estimates, headline
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
-from onecycle.evaluation.report.verdict import IssueCount
-from onecycle.files import csv_text, text_name, unescaped_cell
+from onecycle.files import csv_text, remove, text_name, unescaped_cell
 from onecycle.learner.fine_tune.best import StageChoice
 from onecycle.learner.fine_tune.callback import StageCallback
-from onecycle.learner.fine_tune.plan import HEAD, Stage
-from onecycle.runs.folder import Cells, RunFolder
+from onecycle.learner.fine_tune.plan import Stage
+from onecycle.learner.fits import checkpoints as of_fits
+from onecycle.learner.fits.journal import FileJournal
+from onecycle.runs.contents import checked
+from onecycle.runs.folder import Cells, RunFolder, point_latest
 from onecycle.train.device.machine import device_name, n_cores
 from onecycle.train.log.recorder import EpochRow, Recorder
 from onecycle.train.lr_finder import Sweep
@@ -38,12 +33,8 @@ if TYPE_CHECKING:
     from onecycle.learner.learner import Learner
     from onecycle.train.loop import Trainer
 
-LAST, INTERRUPTED, BEST = "last", "interrupted", "best"
-"""Names of the weights below ``checkpoints``."""
-
-SAVE_EVERY_S = 20.0
-"""Weights are saved after an epoch when they are older than this: a head's epoch on features takes a tenth of a second,
-and saving as long."""
+JOURNAL, FINISHED = "journal.json", "finished"
+"""Below ``checkpoints``: what was measured and chosen; and its last entry."""
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pandas", "pillow", "simplejpeg", "scikit-learn", "safetensors")
 
@@ -69,142 +60,65 @@ def environment(seed: int, device: torch.device) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Done:
-    """How far a run got, beside its weights."""
-
-    weights: str = ""  # their name below ``checkpoints``; empty where nothing was saved
-    head: bool = False  # whether the head's stage is over
-    epochs: int = 0  # after the head's
-    seconds: float = 0.0  # of training
-    held_norms: bool | None = (
-        None  # the body's batch-norm layers stay as they are; None before more than the head trains
-    )
-    reached: bool = False  # the last stages' epochs are over, and the weights those that they reached: not judged yet
-    stopped: str = ""  # why these ended before their last epoch; "" where they did not
-    trained: bool = False  # whether training is over
-    label_issues: int | None = None  # labels that look doubtful; None where nobody looked yet
-    label_doubts: dict[str, Any] | None = None  # the same as ``IssueCount``, with how many would if all were right
-    rows: int = 0  # of the history, up to these weights
-    stages: dict[str, Any] | None = None  # a ``StageChoice`` as plain values; its weights are ``BEST``
-
-    @property
-    def choice(self) -> StageChoice:
-        """The stages that were judged so far."""
-        return StageChoice() if self.stages is None else StageChoice.from_dict(self.stages)
-
-    @classmethod
-    def read(cls, run: RunFolder) -> Done:
-        """Read how far a run got; nothing where it did not get to its first weights."""
-        path = run.checkpoints / "progress.json"
-        if not path.exists():
-            return cls()
-        values = run.read_json(path)
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise DataError(f"{path} is damaged ({error}); train again") from error
-
-
 class RunCheckpoints(StageCallback):
-    """Writes history and weights of a run after every epoch.
+    """Writes the history of a run after every epoch, and has its journal and its checkpoints.
 
     Args:
         run: the folder.
-        learn: whose weights they are.
-        done: how far the run got in earlier sessions.
+        learn: the learner, whose callbacks this and the checkpoints become.
+
+    Raises:
+        DataError: a damaged journal.
     """
 
     order = 35
 
-    def __init__(self, run: RunFolder, learn: Learner, done: Done | None = None) -> None:
-        self.run, self.learn, self.done = run, learn, done or Done()
+    def __init__(self, run: RunFolder, learn: Learner) -> None:
+        self.run, self.learn = run, learn
+        self.journal = journal_of(run)
+        self.choice = StageChoice()  # the stages that were judged, once all are over
         self.rows: list[list[str]] = []  # cells of ``history.csv``
         self._stage: Stage | None = None
-        self._is_best = self._diverged = False  # of the stage that has just been judged
-        self._began_s, self._before_s, self._saved_s = time.monotonic(), self.done.seconds, -math.inf
-        if run.history.exists():  # an earlier session's
-            self.rows = [list(row.values()) for row in run.read_table(run.history, _HISTORY_COLUMNS)][: self.done.rows]
+        learn.callbacks += [self, of_fits.CheckpointCallback(learn, of_fits.EVERY_S, folder=run.checkpoints)]
 
     def on_stage_begin(self, stage: Stage, base_lr: float | None) -> None:
         """Note that a stage begins."""
         self._stage = stage
-        if stage.trains != HEAD:
-            self._note(held_norms=stage.hold_norms)
-
-    def on_cycle_end(self, why: str) -> None:
-        """Save what the last stages reached; what is left to do with it is done again after a stop."""
-        self._note(reached=True, stopped=why)
-        self.save(LAST)
-
-    def on_stage_judged(self, choice: StageChoice, *, is_best: bool) -> None:
-        """Note what was judged; ``on_stage_end`` saves the weights."""
-        self._note(stages=choice.to_dict())
-        self._is_best, self._diverged = is_best, not math.isfinite(choice.stages[-1].loss)
 
     def on_stage_end(self, stage: Stage) -> None:
-        """Note that the stage is over, and save its weights: as the best ones, where they are or others start there."""
-        if stage.trains == HEAD:
-            self._note(head=True)
+        """Note that the stage is over."""
         self._stage = None
-        self._note(reached=False)
-        if self._diverged:
-            self._write_done()  # the earlier weights stay
-        else:
-            is_start = stage.trains == HEAD and not self.done.choice.stages
-            self.save(BEST if self._is_best or is_start else LAST)
-        self._is_best = False
+
+    def on_kept(self, choice: StageChoice) -> None:
+        """Note which stage is kept."""
+        self.choice = choice
 
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
-        """Write the history; save the weights where that is due."""
-        if self._stage is None:
-            return
-        if self._stage.trains != HEAD:
-            self._note(epochs=self.done.epochs + 1)
-        self.rows.append(self._cells(self._stage, row))
-        self.write_history()
-        if time.monotonic() - self._saved_s >= SAVE_EVERY_S and math.isfinite(row.train_loss):
-            self.save(LAST)
+        """Write the history."""
+        if self._stage is not None:
+            self.rows.append(self._cells(self._stage, row))
+            self._write_history()
 
-    @property
-    def trained_last(self) -> str:
-        """What the latest epoch trained."""
-        return self.rows[-1][1]
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows of the history."""
+        return {"rows": list(self.rows)}
 
-    def save(self, name: str) -> None:
-        """Save the weights, then how far they are; an interruption waits until both are there."""
-        with uninterrupted():
-            self.learn.save(self.run.checkpoints.resolve() / name, with_opt=False)
-            self._note(weights=name, rows=len(self.rows))
-            self._write_done()
-        self._saved_s = time.monotonic()
-
-    def _write_done(self) -> None:
-        self.run.write_json(self.run.checkpoints / "progress.json", asdict(self.done))
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Write these rows in place of what was written since."""
+        self.rows = list(state["rows"])
+        self._write_history()
 
     def finish(self) -> None:
-        """Note that training is over, and save."""
-        self._note(trained=True, reached=False)
-        self.save(LAST)
+        """Note that the run has all that it ends with: checkpoints go, and ``latest`` points to it."""
+        self.journal.once(FINISHED, lambda: True)
+        for path in self.run.checkpoints.glob("fit-*"):
+            remove(path)
+        with suppress(OSError):  # the pointer is a convenience
+            point_latest(self.run.path.parent, self.run.name)
 
-    def clear(self) -> None:
-        """Remove the weights below ``checkpoints``: the run's model is the one that is kept."""
-        for name in (LAST, INTERRUPTED, BEST):
-            for path in self.run.checkpoints.glob(f"{name}.*"):
-                path.unlink(missing_ok=True)
-
-    def note_issues(self, count: IssueCount) -> None:
-        """Note how many labels look doubtful."""
-        self._note(label_issues=count.flagged, label_doubts=asdict(count))
-
-    def write_history(self) -> None:
-        """Write ``history.csv``."""
+    def _write_history(self) -> None:
         head = [*_HISTORY_COLUMNS[:-1], *self.learn.recorder.metric_names, _HISTORY_COLUMNS[-1]]
         self.run.write_text(self.run.history, csv_text([head, *self.rows]))
-
-    def _note(self, **changes: Any) -> None:
-        seconds = self._before_s + time.monotonic() - self._began_s
-        self.done = replace(self.done, seconds=seconds, **changes)
 
     def _cells(self, stage: Stage, row: EpochRow) -> list[str]:
         size = "" if stage.size is None else "x".join(str(side) for side in stage.size)
@@ -212,6 +126,23 @@ class RunCheckpoints(StageCallback):
         values += [None] * (2 + len(self.learn.recorder.metric_names) - len(values))
         numbers = ["" if v is None else f"{v:.6g}" if isinstance(v, float) else str(v) for v in values]
         return [str(len(self.rows)), stage.trains, size, *numbers, f"{row.time_s:.2f}"]
+
+
+def journal_of(run: RunFolder) -> FileJournal:
+    """Return what the recipe of a run measured and chose.
+
+    Raises:
+        DataError: a file that is damaged, or that no run wrote.
+    """
+    journal = FileJournal(run.checkpoints / JOURNAL)
+    checked(journal.values, journal.path)
+    return journal
+
+
+def is_over(run: RunFolder) -> bool:
+    """Whether a run has all that it ends with; one of an earlier version has no journal."""
+    began = (run.checkpoints / JOURNAL).exists()
+    return journal_of(run).knows(FINISHED) if began else run.is_finished and run.metrics.exists()
 
 
 def read_history(run: RunFolder) -> Recorder:
@@ -236,56 +167,6 @@ def _epoch_row(cells: Cells, names: list[str]) -> EpochRow:
         metrics if len(metrics) == len(names) else (),
         cells.number("time_s", low=0),
     )
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C and other signals that stop wait until the block is over; in the main thread, where they arrive."""
-    waiting: list[int] = []
-    with _handled(lambda number, _: waiting.append(number), STOPPING, callable):
-        yield
-    for number in waiting[:1]:  # to who would have had it
-        signal.raise_signal(number)
-
-
-STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Ctrl-C; docker stop, Slurm, systemd and kill; a terminal that is closed (Windows has none)."""
-
-
-@contextmanager
-def stopped_like_ctrl_c() -> Iterator[None]:
-    """Let signals that would end the process at once end the block as Ctrl-C does; what is ignored (nohup) stays so.
-
-    What stood on a terminal that is closed has nowhere to go any more: it must not keep anything from being saved.
-    """
-    terminals = [fd for fd in (1, 2) if os.isatty(fd)]
-
-    def stop(number: int, _: object) -> None:
-        if number != signal.SIGTERM:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            for fd in terminals:
-                os.dup2(nowhere, fd)
-            os.close(nowhere)
-        raise KeyboardInterrupt
-
-    with _handled(stop, STOPPING[1:], lambda before: before is signal.SIG_DFL):
-        yield
-
-
-@contextmanager
-def _handled(
-    handler: Callable[[int, Any], object], numbers: Iterable[signal.Signals], where: Callable[[object], bool]
-) -> Iterator[None]:
-    """Handle some signals in the block, each where what handles it now allows; in the main thread alone."""
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in numbers if main and where(signal.getsignal(number))}
-    for number in before:
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        for number, earlier in before.items():
-            signal.signal(number, earlier)
 
 
 def write_sweeps(run: RunFolder, sweeps: Sequence[Sweep]) -> None:

@@ -105,23 +105,24 @@ class _Metrics(Saved):
     label_doubts: _Doubts | None = None
 
 
-# --- env.json, progress.json -------------------------------------------------------------------------------------
+# --- env.json, journal.json --------------------------------------------------------------------------------------
 
 
 class _Env(Saved):
     versions: dict[Text, Text] = {}
 
 
-class _Progress(Saved):
-    weights: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]*$", max_length=60)] = ""
-    head: bool = False
-    epochs: Count = 0
-    seconds: Annotated[float, Field(ge=0)] = 0.0
-    trained: bool = False
-    label_issues: Count | None = None
-    label_doubts: _Doubts | None = None
-    rows: Count = 0
-    stages: _Choice | None = None
+class _Measured(Saved):
+    speeds: dict[Text, Annotated[float, Field(ge=0)]]
+    bs: Count | None
+    precision: dict[Text, Any] | None
+    spent_s: Annotated[float, Field(ge=0)]
+
+
+class _Journal(Saved):
+    finished: bool = False
+    speeds: _Measured | None = None
+    doubts: _Doubts | None = Field(None, alias="doubtful labels")
 
 
 # --- predictions.parquet ------------------------------------------------------------------------------------------
@@ -153,7 +154,7 @@ _FILES: dict[str, type[BaseModel]] = {
     "data.json": _Data,
     "metrics.json": _Metrics,
     "env.json": _Env,
-    "progress.json": _Progress,
+    "journal.json": _Journal,
 }
 
 

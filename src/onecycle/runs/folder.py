@@ -1,7 +1,7 @@
 """Run folders: ``runs/<name>-001`` and so on, one for each training run, whose files have fixed names.
 
 runs/
-├── latest -> planet-002      the newest run; as an argument, the newest that is finished
+├── latest -> planet-002      the newest finished run; for ``train --resume`` the newest that is not
 └── planet-002/
     ├── config.yaml           all settings; ``onecycle train --config`` runs them again
     ├── env.json              versions, device, cores, date, seed
@@ -14,7 +14,7 @@ runs/
     ├── metrics.json          the scores with their intervals
     ├── report.html           all of it, to pass on
     ├── model/                weights and what belongs to them
-    ├── checkpoints/          the latest weights while training runs
+    ├── checkpoints/          the journal of the recipe; states of the fits while training runs
     └── log.txt               what was shown
 """
 
@@ -42,7 +42,7 @@ RUNS = "runs"
 """Folder of the runs in the working directory, unless another is named."""
 
 LATEST = "latest"
-"""Name that stands for the newest run, or, where a model is needed, for the newest finished one."""
+"""Name that stands for the newest finished run; for ``train --resume`` for the newest that is not finished."""
 
 MOST_BYTES = 2**30
 """Of a file of a run that is read whole: a split of three million pictures has a tenth of it."""
@@ -200,8 +200,17 @@ class RunFolder:
         Raises:
             DataError: no such run, or one that has no model yet; the message says how to go on with it.
         """
-        run = cls.open(path)
+        stopped = next(iter(cls._stopped_below(Path(path))), None) if Path(path).name == LATEST else None
+        try:
+            run = cls.open(path)
+        except DataError:
+            if stopped is None or any(map(os.path.lexists, (path, Path(RUNS) / path))):
+                raise
+            run = stopped
         if run.is_finished:
+            if stopped is not None and _begun_s(stopped) > _begun_s(run):
+                on = f"`onecycle train --resume {shlex.quote(str(stopped.path))}` goes on"
+                warn(f"{stopped.path} is newer than {run.path} and not finished; {on}", OnecycleWarning)
             return run
         unfinished = f"{run.path} is not finished: its training still runs, or was stopped and goes on with"
         unfinished += f" `onecycle train --resume {shlex.quote(str(run.path))}`"
@@ -214,6 +223,24 @@ class RunFolder:
         newest = max(others, key=lambda other: other.model_stem.with_suffix(".safetensors").stat().st_mtime)
         warn(f"{unfinished}. The latest finished run is {newest.path}", OnecycleWarning)
         return newest
+
+    @classmethod
+    def open_stopped(cls, path: str | Path) -> Self:
+        """Open a run to go on with; ``latest`` is the newest that is not finished, where there is one.
+
+        Raises:
+            DataError: no such run.
+        """
+        newest = cls._stopped_below(Path(path))[:1] if Path(path).name == LATEST else []
+        return newest[0] if newest else cls.open(path)
+
+    @classmethod
+    def _stopped_below(cls, latest: Path) -> list[Self]:
+        """Return the runs beside ``latest`` whose training was stopped or still runs, the newest first."""
+        bases = [base for base in dict.fromkeys((latest.parent, Path(RUNS) / latest.parent)) if base.is_dir()]
+        runs = [cls(p) for p in (bases[0].iterdir() if bases else ()) if p.name != LATEST and p.is_dir()]
+        stopped = [r for r in runs if r.config.is_file() and not r.is_finished and not r.lr_picture.exists()]
+        return sorted(stopped, key=_begun_s, reverse=True)
 
     @property
     def is_finished(self) -> bool:
@@ -293,6 +320,11 @@ class RunFolder:
     def write_text(self, path: Path, text: str) -> None:
         """Write a file of the run, whole, in UTF-8."""
         write_whole(self.inside(path), text.encode("utf-8", errors="surrogateescape"))
+
+
+def _begun_s(run: RunFolder) -> float:
+    """Return when a run began: its split is written once."""
+    return next((p.stat().st_mtime for p in (run.split, run.config) if p.exists()), 0.0)
 
 
 def write_output(path: Path, data: bytes) -> Path:

@@ -64,7 +64,8 @@ def load_bunch(run: RunFolder) -> ImageDataBunch:
         DataError: the data is gone, pictures of the split are (each named), or the classes are others.
     """
     config = replace(RunConfig.read(run.config), split=None)  # the run has its own
-    before = run.read_json(run.data).get("classes") or []
+    record = run.read_json(run.data)
+    before = record.get("classes") or []
     with _read_again(run):
         layout = layout_of(config)
         now = [str(c) for c in layout.whole_table().labels.classes]
@@ -76,6 +77,7 @@ def load_bunch(run: RunFolder) -> ImageDataBunch:
             f"{'; '.join(changes) or 'in another order'}; put the data back, or train again"
         )
     split = split_of(replace(config, split=str(run.split)), layout)
+    split = replace(split, how=str(record.get("split") or split.how))
     with _read_again(run):
         return make_bunch(config, layout, split)
 

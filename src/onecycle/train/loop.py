@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -160,6 +160,10 @@ class Trainer:
             self.model.to(memory_format=precision.memory_format)
             if self.optimizer is not None:
                 self.optimizer.lay_out_like_parameters()
+
+    def precision_values(self) -> dict[str, Any] | None:
+        """Return the precision in use as plain values."""
+        return None if self.precision is None else asdict(self.precision)
 
     @property
     def must_compile(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onecycle.cli.screen import Screen
 from onecycle.errors import ArgumentError, DataError
@@ -62,12 +62,16 @@ def show_plan(config: RunConfig, plan: Plan, screen: Screen) -> None:
 _TOLD = ("arch", "levels", "size", "bs", "epochs", "minutes", "lr", "seed", "valid_pct", "stratify")
 
 
+LABELS = "doubtful labels"
+"""What the journal of a run knows the label check by."""
+
+
 class RunProgress(StageCallback):
     """Shows the stages of a run, and looks for wrong labels while the body is fresh.
 
     Args:
         config: the settings; ``self.config`` has what the run found, too.
-        learn: the learner, whose callbacks this and the checkpoints become.
+        learn: the learner, one of whose callbacks this becomes.
         checkpoints: of the run.
         screen: where lines go.
     """
@@ -80,7 +84,7 @@ class RunProgress(StageCallback):
         self.stage: Stage | None = None
         self._n, self._total = 0, 0
         learn.progress_to = screen.progress
-        learn.callbacks += [checkpoints, self]
+        learn.callbacks.append(self)
 
     def on_plan(self, plan: Plan) -> None:
         """Show the plan."""
@@ -163,19 +167,23 @@ class RunProgress(StageCallback):
 
     def check_labels(self) -> None:
         """Look for wrong labels, once; where that cannot work, say so and go on."""
-        if not self.config.label_check:
-            return
+        journal = self.checkpoints.journal
+        if self.config.label_check and not journal.knows(LABELS):
+            journal.once(LABELS, self._look_at_labels)
+
+    def _look_at_labels(self) -> dict[str, Any] | None:
+        """Write the doubtful labels down, and return how many there are; None where that cannot be known."""
         try:
             with self.screen.status("checking labels: five heads, each asked about pictures it has not seen"):
                 self.issues = self.learn.label_issues(folds=min(5, len(self.learn.data)))
         except (ArgumentError, DataError) as error:
             self.screen.warn(f"labels were not checked: {error}")
-            return
+            return None
         self.issues.to_csv(self.checkpoints.run.label_issues)
         count = self.issues.count
-        self.checkpoints.note_issues(count)
         self.screen.say(f"labels checked: {count.text(is_multi=self.learn.data.is_multi)}")
         self.screen.event("label_issues", **asdict(count))
+        return asdict(count)
 
     def _write_config(self) -> None:
         run = self.checkpoints.run

@@ -33,7 +33,7 @@ from onecycle.learner.fine_tune.best import StageChoice
 from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
 from onecycle.learner.report import Report, count_issues
-from onecycle.runs.checkpoints import Done, metrics_of_run, read_history
+from onecycle.runs.checkpoints import metrics_of_run, read_history
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import write_predictions
@@ -245,11 +245,9 @@ def confused(p: Predictions) -> list[tuple[Any, Any, int]]:
     return ranked_pairs(swap_counts(p.truth, p.predicted), p.classes, min_val=2)
 
 
-def issue_count(done: Done, issues: Issues) -> IssueCount | None:
+def issue_count(noted: Mapping[str, Any] | None, issues: Issues) -> IssueCount | None:
     """Return how many labels look doubtful, from what this session or an earlier one noted."""
-    if isinstance(issues, LabelIssues):
-        return issues.count
-    return IssueCount(**done.label_doubts) if done.label_doubts else count_issues(issues, n=done.label_issues)
+    return IssueCount(**noted) if noted else count_issues(issues)
 
 
 def _issues_text(run: RunFolder, count: IssueCount, issues: Issues, screen: Screen) -> str:

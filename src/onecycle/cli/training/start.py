@@ -187,18 +187,22 @@ def audit_line(audit: AuditReport, data: str) -> str:
     return f"{total}: {named}{more}; all: onecycle check {shlex.quote(data)}"
 
 
-def create_run(start: TrainingStart, learn: Learner, name: str, screen: Screen, *, latest: bool = True) -> RunFolder:
-    """Make the folder of a run, and write down what is known before anything is trained; the learner moves there."""
-    run = RunFolder.create(start.config.out, name, latest=latest)
+def create_run(start: TrainingStart, learn: Learner, name: str, screen: Screen) -> RunFolder:
+    """Make the folder of a run, and write down what is known before anything is trained; the learner moves there.
+
+    The settings come last: with them it is a run, and one that can be taken up again.
+    """
+    run = RunFolder.create(start.config.out, name, latest=False)
     learn.path = run.path
     screen.log_to(run.log)
-    run.write_text(run.config, start.config.to_yaml())
     run.write_json(run.env, environment(start.config.seed, start.data.device))
     audit = None if start.audit is None else start.audit.to_dict()
     classes, is_multi = [str(c) for c in start.data.classes], start.data.is_multi
-    record = {"layout": build.described(start.layout), "classes": classes, "is_multi": is_multi, "audit": audit}
+    layout, how = build.described(start.layout), start.data.split.how
+    record = {"layout": layout, "classes": classes, "is_multi": is_multi, "audit": audit, "split": how}
     run.write_json(run.data, record)
     run.write_text(run.split, split_text(start.data))
+    run.write_text(run.config, start.config.to_yaml())
     return run
 
 

@@ -22,6 +22,7 @@ from torch import nn
 
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.learner.fine_tune.timing import TimedCycle
+from onecycle.learner.fits.journal import Journal
 from onecycle.train.evaluate import evaluate, measured
 from onecycle.train.log.recorder import EpochRow, MetricValue, Recorder
 from onecycle.train.loop import Callback, Trainer
@@ -136,6 +137,14 @@ class EarlyStop(Callback):
         self.best, self.cycle, self.why = best, cycle, ""
         self.lowest = math.inf  # validation loss of an epoch: of few pictures, the last one may lie far above it
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the lowest loss, and why the cycle ended."""
+        return {"lowest": self.lowest, "why": self.why}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the lowest loss, and why the cycle ended."""
+        self.lowest, self.why = state["lowest"], state["why"]
+
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Stop where the forecast says so."""
         if row.valid_loss is None or not math.isfinite(row.valid_loss):
@@ -154,11 +163,12 @@ class BestStage:
     Args:
         learn: the learner.
         data: the bunch, with the size that predictions are made at.
-        choice: what earlier sessions judged; the weights are those that it keeps, see ``remember``.
+        journal: knows what was judged before, where the recipe runs again.
     """
 
-    def __init__(self, learn: Any, data: ImageDataBunch, choice: StageChoice | None = None) -> None:
-        self.learn, self.data, self.choice = learn, data, choice or StageChoice()
+    def __init__(self, learn: Any, data: ImageDataBunch, journal: Journal | None = None) -> None:
+        self.learn, self.data, self.choice = learn, data, StageChoice()
+        self.journal = journal or Journal()
         valid, groups = data.split.valid, data.split.groups
         self._units = np.arange(len(valid)) if groups is None else np.unique(groups[valid], return_inverse=True)[1]
         self.values: list[MetricValue] = []  # loss and metrics of the stage that is kept
@@ -166,9 +176,9 @@ class BestStage:
         self._weights: _Weights | None = None  # of the stage that is kept
 
     @classmethod
-    def begun(cls, learn: Any) -> Self:
+    def begun(cls, learn: Any, journal: Journal) -> Self:
         """Begin; what was trained before is judged, so that it is kept where nothing better comes of this."""
-        best = cls(learn, learn.data)
+        best = cls(learn, learn.data, journal)
         if best.can_choose and learn.trainer.epochs_done > 0:
             best.judge(EARLIER, epochs=0)
         return best
@@ -177,11 +187,6 @@ class BestStage:
     def can_choose(self) -> bool:
         """Whether there are pictures, or groups of them, that a difference can be judged on."""
         return len(self._units) > 0 and bool((self._units != self._units[0]).any())
-
-    def remember(self) -> None:
-        """Take the learner's weights as those of the stage that an earlier session kept."""
-        self._losses, self.values = self._judged_now(None)
-        self._weights = _Weights.of(self.learn)
 
     def judge(self, name: str, *, epochs: int, row: EpochRow | None = None, averaged: bool = False) -> bool:
         """Judge the weights as they are, as those of the next stage; returns whether they are the best so far.
@@ -257,6 +262,15 @@ class BestStage:
 
     def _judged_now(self, row: EpochRow | None) -> tuple[np.ndarray, list[MetricValue]]:
         """Return the loss of each validation picture, float64 (N,), and the mean loss with the metrics."""
+
+        def measure() -> dict[str, Any]:
+            losses, values = self._measured(row)
+            return {"losses": losses.tolist(), "values": values}
+
+        known = self.journal.once(f"stage judged {len(self.choice.stages) + 1}", measure)
+        return np.asarray(known["losses"], dtype=np.float64), known["values"]
+
+    def _measured(self, row: EpochRow | None) -> tuple[np.ndarray, list[MetricValue]]:
         learn, items = self.learn, self.learn.trainer.item_losses
         if row is not None and row.valid_loss is not None and items is not None:
             values: list[MetricValue] = [row.valid_loss, *row.metrics]
@@ -305,6 +319,24 @@ def load_weights(learn: Any, weights: Mapping[str, torch.Tensor]) -> None:
     learn.model.load_state_dict(weights)
     learn.trainer.item_losses, learn.trainer.optimizer = None, None
     learn.weights_version += 1
+
+
+def judge_way(best: BestStage, end: dict[str, torch.Tensor], name: str, *, epochs: int) -> bool:
+    """Judge the last stages' weights half way, then at the end; returns whether one is the best so far.
+
+    The learner has the half-way weights; afterwards it has the better ones, those at the end where neither is best.
+
+    Args:
+        best: the stages so far.
+        end: the weights at the end, see ``weights_of``.
+        name: of the stage.
+        epochs: that were run.
+    """
+    is_best = best.judge(f"{name}, half way", epochs=epochs, averaged=True)
+    load_weights(best.learn, end)
+    if not best.judge(name, epochs=0) and is_best:
+        best.put_back()
+    return is_best or best.choice.kept == len(best.choice.stages) - 1
 
 
 def paired_change(losses: np.ndarray, others: np.ndarray, units: np.ndarray) -> tuple[float, float]:

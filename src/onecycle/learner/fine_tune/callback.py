@@ -31,12 +31,6 @@ class StageCallback(Callback):
     def on_stage_end(self, stage: Stage) -> None:
         """After a stage; ``recorder`` of the learner has the history of all so far."""
 
-    def on_cycle_end(self, why: str) -> None:
-        """The last stages have run, and the learner has the weights that they reached; nothing is judged yet.
-
-        ``why`` they ended before their last epoch; "" where they did not.
-        """
-
     def on_stage_judged(self, choice: StageChoice, *, is_best: bool) -> None:
         """A stage was judged, the last of ``choice``; ``is_best`` while the learner has the weights that are kept."""
 

@@ -7,10 +7,11 @@ fixed list that does not depend on the time, so more time never means less train
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from textwrap import fill
+from typing import Any, Self
 
 from onecycle.errors import ArgumentError
 from onecycle.text import aligned, by_place, format_time, option, plural
@@ -205,6 +206,12 @@ class Stage:
     lr_shares: tuple[float, float] = (1.0, 1.0)  # rates of the first and the last layer group, as shares of the base
     hold_norms: bool = False  # the body's batch-norm layers stay as they are
     solved: bool = False  # the head's best weights are computed, not trained
+
+    @classmethod
+    def of_values(cls, values: Mapping[str, Any]) -> Self:
+        """Read what ``asdict`` gave, also where JSON made lists of its tuples."""
+        size = values["size"]
+        return cls(**{**values, "size": size and tuple(size), "lr_shares": tuple(values["lr_shares"])})
 
     def max_lr(self, base_lr: float) -> LrLike:
         """Return the peak learning rates for ``fit_one_cycle``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from textwrap import fill
 from typing import Any
 
@@ -19,7 +19,7 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import need_classes
 from onecycle.errors import DivergedError
 from onecycle.learner.features import why_pictures
-from onecycle.learner.fine_tune.best import BestStage, EarlyStop, half_way, load_weights, weights_of
+from onecycle.learner.fine_tune.best import BestStage, EarlyStop, half_way, judge_way, load_weights, weights_of
 from onecycle.learner.fine_tune.callback import StageCallback
 from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import (
@@ -37,21 +37,18 @@ from onecycle.learner.fine_tune.plan import (
     step_s,
     trains_last,
 )  # fmt: skip
-from onecycle.learner.fine_tune.timing import (
-    Clock,
-    TimedCycle,
-    hold_norms,
-    measure_speeds,
-    timed_batch,
-    trainable_groups,
-)
+from onecycle.learner.fine_tune.timing import Clock, TimedCycle, hold_norms, measure, measured_text, trainable_groups
+from onecycle.learner.fits.journal import Journal
 from onecycle.learner.heads.exchange import exchange_head, has_untouched_head
 from onecycle.learner.heads.solved import why_not_solved
 from onecycle.model import cnn
-from onecycle.model.levels import plain_view, reads_levels, views_of
+from onecycle.model.levels import reads_levels, views_of
 from onecycle.text import by_place, format_time, plural
+from onecycle.train.device.precision import Precision
 from onecycle.train.log.progress import format_cell
 from onecycle.train.log.recorder import Recorder
+from onecycle.train.loop import Callback
+from onecycle.train.lr_finder import LrAnswer
 
 DEFAULT_LR = 3e-3
 """The base rate where neither the caller nor the finder says one: v1's default."""
@@ -76,7 +73,7 @@ def fine_tune(
     *,
     plan_only: bool = False,
     clock: Clock = time.monotonic,
-    best: BestStage | None = None,
+    journal: Journal | None = None,
 ) -> Plan:
     """Run the recipe over a learner and tell its callbacks; ``Learner.fine_tune`` says what it does.
 
@@ -85,13 +82,14 @@ def fine_tune(
         options: what was asked for.
         plan_only: measure and show the plan, train nothing.
         clock: seconds that never go back.
-        best: what earlier sessions judged, and the weights that they keep; None: this is the first.
+        journal: knows what was measured and chosen, where the recipe was stopped and runs again: then the same plan is
+            gone through, and fits whose checkpoints are there are not run again.
 
     Returns:
         The plan, as it was made before training.
     """
     need_classes(learn.data.labels, "fine_tune()")
-    start_s = clock()
+    start_s, journal = clock(), journal or Journal()
     data, precompute = learn.data, learn.precompute
     budget_s = None if options.minutes is None else 60.0 * options.minutes
     task = task_for(learn, options)
@@ -101,12 +99,14 @@ def fine_tune(
     task = replace(task, has_maps=task.has_maps and _can_cut(learn), test_views=views_of(learn.model))
     last = options.epochs is None or trains_last(task, options.epochs)
     all_layers = options.epochs is None or not (last or (options.epochs == 0 and task.on_features))
-    with plain_view(learn.model):
-        speeds = measure_speeds(learn, task, budget_s=budget_s, all_layers=all_layers, last_stages=last, clock=clock)
-        if budget_s is not None:
-            task, speeds = timed_batch(learn, task, speeds, budget_s=budget_s, start_s=start_s, clock=clock)
-    _say(learn, _measured_text(speeds, clock() - start_s, prepared_s))
-    plan = make_plan(task, speeds, epochs=options.epochs, budget_s=budget_s, spent_s=clock() - start_s)
+    which = {"all_layers": all_layers, "last_stages": last}
+    measured = journal.once("speeds", lambda: measure(learn, task, budget_s, start_s, clock, **which))
+    speeds, spent_s = Speeds(**measured["speeds"]), measured["spent_s"]
+    task = replace(task, timed_bs=measured["bs"])
+    start_s = clock() - spent_s
+    learn.trainer.use_precision(Precision.of_values(measured["precision"]))  # its layout counts from here on
+    _say(learn, measured_text(speeds, spent_s, prepared_s))
+    plan = make_plan(task, speeds, epochs=options.epochs, budget_s=budget_s, spent_s=spent_s)
     _say(learn, plan)
     for callback in _callbacks(learn):
         callback.on_plan(plan)
@@ -114,9 +114,9 @@ def fine_tune(
         put_back()
         return plan
     try:
-        best = BestStage.begun(learn) if best is None else best
+        best = BestStage.begun(learn, journal)
         run = _Run(learn, task, speeds, plan, start_s, clock, best if best.can_choose else None)
-        run.stops, run.through_tags = options.early_stop, options.through_tags
+        run.stops, run.through_tags, run.journal = options.early_stop, options.through_tags, journal
         run.stages()
     finally:
         learn.data = data
@@ -203,34 +203,6 @@ def _can_solve(learn: Any) -> bool:
     return linear and why_not_solved(learn, learn.all_callbacks()) is None
 
 
-def _measured_text(speeds: Speeds, took_s: float, prepared_s: float) -> str:
-    def rate(each_s: float) -> str:
-        return f"{1 / each_s:,.0f}" if 1 / each_s >= 10 else f"{1 / each_s:.2g}"
-
-    training = f", {rate(speeds.last_s)}/s training the last stages" if speeds.last_s else ""
-    training += f", {rate(speeds.train_s)}/s training all layers" if speeds.train_s else ""
-    reading = f"Measured in {took_s:.0f} s ({prepared_s:.0f} s of it reading pictures)"
-    return fill(f"{reading}: {rate(speeds.forward_s)} pictures/s forward{training}.", WIDTH)
-
-
-def judge_way(best: BestStage, end: dict[str, torch.Tensor], name: str, *, epochs: int) -> bool:
-    """Judge the last stages' weights half way, then at the end; returns whether one is the best so far.
-
-    The learner has the half-way weights; afterwards it has the better ones, those at the end where neither is best.
-
-    Args:
-        best: the stages so far.
-        end: the weights at the end, see ``weights_of``.
-        name: of the stage.
-        epochs: that were run.
-    """
-    is_best = best.judge(f"{name}, half way", epochs=epochs, averaged=True)
-    load_weights(best.learn, end)
-    if not best.judge(name, epochs=0) and is_best:
-        best.put_back()
-    return is_best or best.choice.kept == len(best.choice.stages) - 1
-
-
 # --- running --------------------------------------------------------------------------------------
 
 
@@ -247,6 +219,7 @@ class _Run:
         self.base_lr = plan.base_lr
         self.stops = True  # whether it may end before the last epoch
         self.through_tags = True  # whether classes that are strings of tags may be predicted through these
+        self.journal = Journal()
         self.has_diverged = False
         self.n_epochs = self.n_all = 0  # that were run: of the latest stage, and after the head's
         self.done: list[Stage] = []
@@ -310,7 +283,6 @@ class _Run:
             self.has_diverged = True
             return str(error.what)
         if stage.trains == LAST:
-            self._tell("on_cycle_end", why)
             self.end = weights_of(self.learn.model)
             load_weights(self.learn, half_way(self.before, self.end))
         return why
@@ -370,16 +342,30 @@ class _Run:
                 learn.frozen_features.go_by_maps(learn.model)
         if stage.solved:
             fit = learn.solve_head(through_tags=self.through_tags)
-            learn.say(str(fit))
-            self._tell("on_head_solved", fit)
+            if fit is not None:
+                learn.say(str(fit))
+                self._tell("on_head_solved", fit)
             return
         if self.base_lr is None:
-            is_late = self.plan.budget_s is not None and self.spent_s + stage.forecast_s > self.plan.budget_s
-            self.base_lr = self._choose_lr(late=is_late)
-            for callback in _callbacks(learn):
-                callback.on_lr_chosen(self.base_lr)
+            self.base_lr = self._found_lr(stage)
+            self._tell("on_lr_chosen", self.base_lr)
         cycle = TimedCycle(learn.lr_range(stage.max_lr(self.base_lr)), clock=self.clock)
         self._fit(cycle, stage, later_steps=0, start_epoch=0)
+
+    def _found_lr(self, stage: Stage) -> float:
+        """Return the base learning rate; the learner has the sweeps that say it, also where these were run before."""
+        learn = self.learn
+
+        def find() -> dict[str, Any]:
+            is_late = self.plan.budget_s is not None and self.spent_s + stage.forecast_s > self.plan.budget_s
+            lr = self._choose_lr(late=is_late)
+            answer = None if learn.lr_answer is None else asdict(learn.lr_answer)
+            return {"lr": lr, "sweeps": learn.lr_sweeps, "answer": answer}
+
+        known = self.journal.once("learning rate", find)
+        learn.lr_sweeps = tuple((list(lrs), list(losses)) for lrs, losses in known["sweeps"])
+        learn.lr_answer = None if known["answer"] is None else LrAnswer(**known["answer"])
+        return float(known["lr"])
 
     def _choose_lr(self, *, late: bool) -> float:
         """Find the base learning rate; ``late``: not even the head's stage fits into the time."""
@@ -443,7 +429,8 @@ class _Run:
             valid_s=valid_s,
             step_s=step_s(self.task, self.speeds, stage),
         )
-        self.learn.fit_schedule(stage.epochs, cycle, None, [cycle, *watch], start_epoch=start_epoch)
+        callbacks = [cycle, *watch, _RunClock(self)]
+        self.learn.fit_schedule(stage.epochs, cycle, None, callbacks, start_epoch=start_epoch)
 
     def _data_for(self, stage: Stage) -> ImageDataBunch:
         if stage.size == self.task.size and stage.bs == self.data.batch_size:
@@ -454,19 +441,29 @@ class _Run:
         """Plan the rest anew from what was really measured; not for a number of epochs."""
         if self.plan.budget_s is None:
             return
+        before = [(s.size, s.epochs) for s in self.rest]
+
+        def plan_anew() -> dict[str, Any]:
+            rest = self._planned_anew(stage, took_s, self.plan.budget_s or 0.0)
+            return {"speeds": asdict(self.speeds), "rest": [asdict(s) for s in rest], "spent_s": self.spent_s}
+
+        known = self.journal.once(f"rest after stage {len(self.done)}", plan_anew)
+        self.speeds, self.rest = Speeds(**known["speeds"]), [Stage.of_values(s) for s in known["rest"]]
+        self.start_s = self.clock() - known["spent_s"]
+        if [(s.size, s.epochs) for s in self.rest] != before:
+            again = Plan(tuple(self.rest), self.base_lr)
+            self._tell("on_replan", again.stages)
+            planned = again if self.rest else "nothing more fits"
+            _say(self.learn, f"Planned anew, from the speed that was seen:\n{planned}")
+
+    def _planned_anew(self, stage: Stage, took_s: float, budget_s: float) -> Sequence[Stage]:
+        """Return the stages that are left, by the speeds that were really seen."""
         if stage.trains == HEAD:
             self.speeds = self.speeds.scaled(min(MOST_SLOWER, max(1.0, took_s / stage.forecast_s)))
         elif stage.trains == ALL and self.cycle is not None and self.cycle.step_s:
             share = math.prod(stage.size or (1,)) / math.prod(self.task.size or (1,))
             self.speeds = replace(self.speeds, train_s=self.cycle.step_s / stage.bs / share)
-        before = [(s.size, s.epochs) for s in self.rest]
-        self.rest = list(replan(self.task, self.speeds, stage, self.rest, self.plan.budget_s - self.spent_s))
-        if [(s.size, s.epochs) for s in self.rest] != before:
-            again = Plan(tuple(self.rest), self.base_lr)
-            for callback in _callbacks(self.learn):
-                callback.on_replan(again.stages)
-            planned = again if self.rest else "nothing more fits"
-            _say(self.learn, f"Planned anew, from the speed that was seen:\n{planned}")
+        return replan(self.task, self.speeds, stage, self.rest, budget_s - self.spent_s)
 
     def _summary(self) -> str:
         """Say the time, and what validation says of the weights that are kept."""
@@ -479,3 +476,16 @@ class _Run:
             values = self.learn.validate() if last.valid_loss is None else [last.valid_loss, *last.metrics]
         numbers = ", ".join(f"{n} {format_cell(v)}" for n, v in zip(names, values, strict=False))
         return f"fine_tune took {format_time(self.spent_s)}{budget}: {numbers or 'no validation pictures'}."
+
+
+class _RunClock(Callback):
+    """Keeps the seconds that a recipe has taken in the checkpoints of its fits."""
+
+    def __init__(self, run: _Run) -> None:
+        self.run = run
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"spent_s": self.run.spent_s}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.run.start_s = self.run.clock() - state["spent_s"]

@@ -10,8 +10,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
+from textwrap import fill
 from typing import Any
 
 import torch
@@ -19,11 +20,11 @@ from torch import nn
 
 from onecycle.data.batches import BatchLoader
 from onecycle.learner.features import split_where_frozen
-from onecycle.learner.fine_tune.plan import HEAD, Speeds, Task, make_plan, small_size
+from onecycle.learner.fine_tune.plan import HEAD, WIDTH, Speeds, Task, make_plan, small_size
 from onecycle.learner.heads.search import MOST_TO_CHOOSE, USUAL_PENALTY
 from onecycle.learner.heads.solved import classes_loss, minimise, tags_loss
 from onecycle.model import cnn
-from onecycle.model.levels import reads_levels
+from onecycle.model.levels import plain_view, reads_levels
 from onecycle.train.device.machine import wait_for
 from onecycle.train.evaluate import BatchLike
 from onecycle.train.log.progress import Progress
@@ -195,6 +196,39 @@ def _last_s(learn: Any, loader: BatchLoader, times: _Stopwatch) -> tuple[float, 
     with _scratch(learn, first=-2):
         hold_norms(learn.layer_groups)
         return _split_s(learn.trainer, loader.batch_at(0, 0), times)
+
+
+def measure(
+    learn: Any, task: Task, budget_s: float | None, start_s: float, clock: Clock, **which: bool
+) -> dict[str, Any]:
+    """Measure what a plan is made from: speeds, the batch, precision, and the seconds since ``start_s``.
+
+    Args:
+        learn, task, budget_s, clock: as in ``measure_speeds``.
+        start_s: when the recipe began, by the clock.
+        which: ``all_layers`` and ``last_stages`` of ``measure_speeds``.
+
+    Returns:
+        Values that JSON can hold.
+    """
+    with plain_view(learn.model):
+        speeds = measure_speeds(learn, task, budget_s=budget_s, clock=clock, **which)
+        if budget_s is not None:
+            task, speeds = timed_batch(learn, task, speeds, budget_s=budget_s, start_s=start_s, clock=clock)
+    precision, spent_s = learn.trainer.precision_values(), clock() - start_s
+    return {"speeds": asdict(speeds), "bs": task.timed_bs, "precision": precision, "spent_s": spent_s}
+
+
+def measured_text(speeds: Speeds, took_s: float, prepared_s: float) -> str:
+    """Say the speeds, and how long measuring them took, the seconds of reading pictures included."""
+
+    def rate(each_s: float) -> str:
+        return f"{1 / each_s:,.0f}" if 1 / each_s >= 10 else f"{1 / each_s:.2g}"
+
+    training = f", {rate(speeds.last_s)}/s training the last stages" if speeds.last_s else ""
+    training += f", {rate(speeds.train_s)}/s training all layers" if speeds.train_s else ""
+    reading = f"Measured in {took_s:.0f} s ({prepared_s:.0f} s of it reading pictures)"
+    return fill(f"{reading}: {rate(speeds.forward_s)} pictures/s forward{training}.", WIDTH)
 
 
 def _solve_s(learn: Any, task: Task, times: _Stopwatch) -> float:
@@ -387,6 +421,26 @@ class TimedCycle(Callback):
         self._n_steps, self.shortened = 0, False
         self._times.clear()
         self._running.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position in the cycle, what is left of it, and the seconds until it should end."""
+        return {
+            "position": self.position,
+            "shortened": self.shortened,
+            "pct_start": self._cycle.pct_start,
+            "steps": [self._left, self._later, self._n_steps],
+            "seconds": [self._expected_s, self._valid_s, *self._times],
+            "left_s": None if self._deadline_s is None else self._deadline_s - self._clock(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on there, with as many seconds left as there were."""
+        self.position, self.shortened = state["position"], state["shortened"]
+        self._cycle = replace(self._cycle, pct_start=state["pct_start"])
+        self._left, self._later, self._n_steps = state["steps"]
+        self._expected_s, self._valid_s, *times = state["seconds"]
+        self._times.extend(times)
+        self._deadline_s = None if state["left_s"] is None else self._clock() + state["left_s"]
 
     @property
     def is_falling(self) -> bool:

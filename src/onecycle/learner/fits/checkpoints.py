@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,7 @@ class CheckpointCallback(LearnerCallback):
         """Compute as the fit that is taken up again did; returns whether there is one."""
         if self._state is None:
             return False
-        chosen = self._state.values["precision"]
-        trainer.use_precision(None if chosen is None else Precision(**chosen))
+        trainer.use_precision(Precision.of_values(self._state.values["precision"]))
         return True
 
     def take_end(self, callbacks: Sequence[Callback]) -> None:
@@ -115,6 +114,7 @@ class CheckpointCallback(LearnerCallback):
         trainer.recorder, trainer.callbacks = learn.recorder, sorted(callbacks, key=lambda cb: cb.order)
         state.put_into(trainer)
         learn.body_trained = state.values["body_trained"]
+        learn.seen = learn.seen.after_training(learn.data, learn.norm_stats)
         self._state = None
 
     def on_train_begin(self, trainer: Trainer) -> None:
@@ -184,13 +184,13 @@ class CheckpointCallback(LearnerCallback):
             self._files.wait()
 
     def _taken(self, trainer: Trainer, epoch: int, step: int) -> FitState:
-        learn, precision = self.learn, trainer.precision
+        learn = self.learn
         return FitState.taken(
             trainer,
             epoch,
             step,
             fit=self._described,
-            precision=None if precision is None else asdict(precision),
+            precision=trainer.precision_values(),
             network=learn.network,
             body_trained=learn.body_trained,
         )

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from onecycle.errors import ArgumentError
 from onecycle.learner.fits.checkpoints import CheckpointCallback
+from onecycle.learner.fits.journal import FileJournal, Journal, plain
 from onecycle.learner.options import listed
 from onecycle.learner.oversampling import sampling_weights
 from onecycle.train.evaluate import Loader
@@ -52,8 +54,44 @@ def with_checkpoints(learn: Any, callbacks: Any, resume: bool) -> list[Any]:
     if not isinstance(resume, bool):
         raise ArgumentError(f"resume is True or False; received {resume!r}")
     given = listed(callbacks)
-    wanted = resume and checkpoints_of([*learn.callbacks, *given]) is None
+    n = sum(isinstance(cb, CheckpointCallback) for cb in (*learn.callbacks, *given))
+    if n > 1:
+        raise ArgumentError(
+            f"this fit has {n} CheckpointCallbacks, and one writes all that there is: leave the others out"
+        )
+    wanted = resume and n == 0
     return [*given, *([CheckpointCallback(learn)] if wanted else [])]
+
+
+@contextmanager
+def resumable(learn: Any, options: Any, resume: bool) -> Iterator[Journal]:
+    """Give the journal of a recipe: one that keeps nothing, or with ``resume`` one beside the checkpoints of its fits.
+
+    Args:
+        learn: the learner; its callbacks are afterwards as before.
+        options: a dataclass, what the recipe was asked for.
+        resume: whether it is taken up again where the same script was stopped.
+
+    Raises:
+        ArgumentError: the journal is of a recipe with other options.
+    """
+    before, extra = learn.callbacks, with_checkpoints(learn, (), resume)
+    checkpoints = checkpoints_of([*before, *extra])
+    if checkpoints is None or not resume:
+        yield Journal()
+        return
+    path = checkpoints.folder / f"recipe-{learn.n_fits + 1}.json"
+    journal, asked = FileJournal(path), plain(asdict(options))
+    if journal.once("options", lambda: asked) != asked:
+        raise ArgumentError(
+            f"{path} is of a recipe with other arguments; remove {path.parent}, or name another folder: "
+            "learn.callbacks.append(CheckpointCallback(learn, name=...))"
+        )
+    learn.callbacks = [*before, *extra]
+    try:
+        yield journal
+    finally:
+        learn.callbacks = before
 
 
 def checkpoints_of(callbacks: Sequence[Any]) -> CheckpointCallback | None:

@@ -35,23 +35,23 @@ class FileJournal(Journal):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._values: dict[str, Any] = {}
+        self.values: dict[str, Any] = {}
         if path.exists():
             try:
-                self._values = dict(json.loads(path.read_text(encoding="utf-8")))
+                self.values = dict(json.loads(path.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError) as error:
                 raise DataError(f"{path} is damaged ({error}); remove it, and training begins again") from error
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:
         """Return what is known by a key, else make it and write it down."""
-        if key not in self._values:
-            self._values = {**self._values, key: plain(make())}
-            write_whole(self.path, json.dumps(self._values, ensure_ascii=False, indent=1).encode())
-        return self._values[key]
+        if key not in self.values:
+            self.values = {**self.values, key: plain(make())}
+            write_whole(self.path, json.dumps(self.values, ensure_ascii=False, indent=1).encode())
+        return self.values[key]
 
     def knows(self, key: str) -> bool:
         """Whether a key was asked for in this run before."""
-        return key in self._values
+        return key in self.values
 
 
 def plain(value: Any) -> Any:

@@ -32,6 +32,11 @@ class Precision:
     reason: str = ""  # why this was chosen, for people
     benchmark: bool = False  # cuDNN times its algorithms for each shape in training steps, and takes the fastest
 
+    @classmethod
+    def of_values(cls, values: dict[str, Any] | None) -> Precision | None:
+        """Read what ``asdict`` gave; None is plain fp32."""
+        return None if values is None else cls(**values)
+
     def autocast(self, device: torch.device) -> AbstractContextManager[object]:
         """Return the context in which the network runs; without effect for float32."""
         if self.dtype not in _TORCH:

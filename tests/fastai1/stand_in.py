@@ -94,6 +94,34 @@ def competition(root: Path) -> None:
     (root / "sample_submission.csv").write_text("id_code,diagnosis\n" + "".join(f"{t},0\n" for t in tests))
 
 
+def kernels(root: Path) -> None:
+    """Data of further competitions, each in a folder of its own."""
+    whales = ["Image,Id\n"]
+    for i in range(36):
+        save(picture(list(COLOURS.values())[i % 4], i), root / "whales" / "train" / f"w{i}.jpg")
+        whales.append(f"w{i}.jpg,{'new_whale' if i % 9 == 8 else f'w_{i % 4}'}\n")
+    (root / "whales" / "train.csv").write_text("".join(whales))
+    cactus, patches = ["id,has_cactus\n"], ["id,label\n"]
+    for i in range(40):
+        save(picture(COLOURS["green" if i % 2 else "rose"], i, 32), root / "cactus" / "train" / "train" / f"c{i}.jpg")
+        cactus.append(f"c{i}.jpg,{i % 2}\n")
+        save(picture(COLOURS["blue" if i % 2 else "rose"], i, 48), root / "histopathologic" / "train" / f"p{i}.tif")
+        patches.append(f"p{i},{i % 2}\n")
+        kind = list(COLOURS)[i % 4]
+        save(picture(COLOURS[kind], i), root / "seedlings" / "train" / kind / f"{i}.png")
+        save(picture(COLOURS[kind], i), root / "cassava" / "train" / kind / f"{i}.jpg")
+    (root / "cactus" / "train.csv").write_text("".join(cactus))
+    (root / "histopathologic" / "train_labels.csv").write_text("".join(patches))
+    tests = {"whales/test": ".jpg", "cactus/test/test": ".jpg", "seedlings/test": ".png", "cassava/test/0": ".jpg",
+             "histopathologic/test": ".tif"}  # fmt: skip
+    for folder, suffix in tests.items():
+        for i in range(5):
+            save(picture(COLOURS["green"], 700 + i, 48), root / folder / f"t{i}{suffix}")
+    for name, column, suffix in (("cactus", "has_cactus", ".jpg"), ("histopathologic", "label", "")):
+        rows = "".join(f"t{i}{suffix},0\n" for i in range(5))
+        (root / name / "sample_submission.csv").write_text(f"id,{column}\n{rows}")
+
+
 def bears(root: Path, address: str) -> None:
     """Pictures behind an address, and a list of their addresses for each kind."""
     for kind, colour in zip(("teddys", "grizzly", "black"), COLOURS.values(), strict=False):
@@ -131,6 +159,7 @@ def lay_out(root: Path, address: str = "http://127.0.0.1:8899") -> dict[str, str
     digits(data / "mnist_png", {"training": 10, "testing": 4}, tuple(range(10)))
     planet(data / "planet")
     competition(root / "input")
+    kernels(root / "input")
     bears(root, address)
     weights(root / "weights")
     for notebook in NOTEBOOKS.glob("*.ipynb"):

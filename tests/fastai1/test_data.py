@@ -154,3 +154,18 @@ def test_the_batch_size_is_set_on_the_bunch(colour_path):
     for call in (data.presize, data.export):
         with pytest.raises(ArgumentError, match="is not known here"):
             call()
+
+
+def test_what_v1_would_have_obeyed_is_refused(colour_path):
+    pictures = ImageList.from_folder(colour_path)
+    labelled = pictures.split_none().label_from_func(lambda path: path.stem[-1])
+    calls = [
+        lambda: ImageList.from_folder(colour_path, processor=[print]),
+        lambda: ImageList(pictures.items, colour_path, processr=None),
+        lambda: labelled.add_test(pictures, tfms=[]),
+        lambda: labelled.databunch(bs=4, **MEMORY).normalize(imagenet_stats, do_x=False),
+    ]
+    for call in calls:
+        with pytest.raises((ArgumentError, TypeError), match=r"is not known here|processr"):
+            call()
+    assert len(ImageList(pictures.items, colour_path, label_cls=None, processor=None)) == len(pictures)

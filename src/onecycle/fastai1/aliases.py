@@ -61,13 +61,13 @@ OptOptimizer = optim.Optimizer | None
 AnnealFunc = Callable[[Number, Number, float], Number]
 KeyFunc = Callable[[int], int]
 ListRules = Collection[Callable[[str], str]]
-LambdaFunc = AffineFunc = PixelFunc = LightingFunc = HookFunc = Callable[..., Any]
+LambdaFunc = AffineFunc = CoordFunc = PixelFunc = LightingFunc = HookFunc = Callable[..., Any]
 LayerFunc = Callable[[nn.Module], None]
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 OptLossFunc = LossFunction | None
 MetricFunc = Callable[[Tensor, Tensor], Any]
 MetricFuncList = Collection[MetricFunc]
-MetricsList = Collection[Any]
+MetricsList = TfmList = Collection[Any]
 OptMetrics = MetricsList | None
 SplitFunc = Callable[[nn.Module], list[nn.Module]]
 OptSplitFunc = SplitFunc | None

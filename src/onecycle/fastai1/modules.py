@@ -59,13 +59,27 @@ class V1Module(ModuleType):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}: {known}") from None
 
 
+_OF_TIMM = {
+    "inceptionresnetv2": "inception_resnet_v2",
+    "inceptionv4": "inception_v4",
+    "se_resnet50": "legacy_seresnet50",
+    "se_resnet101": "legacy_seresnet101",
+    "se_resnext50_32x4d": "legacy_seresnext50_32x4d",
+    "se_resnext101_32x4d": "legacy_seresnext101_32x4d",
+    "senet154": "legacy_senet154",
+    "xception_cadene": "legacy_xception",
+    **{f"EfficientNetB{i}": f"efficientnet_b{i}" for i in range(1, 8)},
+}
+"""Networks that v1 had from elsewhere, by today's names; weights are those of the same publications."""
+
+
 def _network(name: str) -> Any:
     from onecycle.vision import models
 
     try:
         return find(name)  # one of v1's own networks
     except KeyError:
-        return getattr(models, name)
+        return getattr(models, _OF_TIMM.get(name, name))
 
 
 @cache

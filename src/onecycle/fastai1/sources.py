@@ -7,7 +7,16 @@ from importlib import import_module
 from typing import Any
 
 ANNEXE = (
-    *("core", "torch_core", "aliases", "progress_bars", "networks.layers", "networks.hooks", "networks.xresnet"),
+    *(
+        "core",
+        "torch_core",
+        "machine",
+        "aliases",
+        "progress_bars",
+        "networks.layers",
+        "networks.hooks",
+        "networks.xresnet",
+    ),
     *("pictures.arrays", "pictures.data", "training.metrics", "training.learner", "training.protocol"),
     *("training.interpretation", "training.hook_callbacks", "training.optimizer"),
     *("training.schedules", "training.functions", "training.loading", "networks.bodies"),
@@ -88,6 +97,15 @@ def _places() -> dict[str, tuple[str, str]]:
 def _annexe() -> tuple[str, ...]:
     """The annexe's files in an order where the last one wins."""
     return tuple(f"onecycle.fastai1.{name}" for name in reversed(ANNEXE))
+
+
+def place(name: str) -> str:
+    """Return the module that has what v1 called ``name``.
+
+    Raises:
+        KeyError: none has.
+    """
+    return _places()[name][0]
 
 
 def find(name: str) -> Any:

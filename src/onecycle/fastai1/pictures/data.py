@@ -26,7 +26,7 @@ from onecycle.data.labels.lists import CategoryList, FloatList, LabelView
 from onecycle.data.labels.splits import Split, index_split
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.pixels.reading import Reading
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, check_keywords
 from onecycle.fastai1 import core, draws
 from onecycle.fastai1.modules import module
 from onecycle.fastai1.pictures import arrays, readers
@@ -49,22 +49,22 @@ class ImageDataBunch(Bunch):
     @classmethod
     def from_folder(cls, *args: Any, **options: Any) -> Self:
         """Label with the names of folders."""
-        return super().from_folder(*args, **_today(options))
+        return super().from_folder(*args, **readers.today(options))
 
     @classmethod
     def from_csv(cls, *args: Any, **options: Any) -> Self:
         """Read a table."""
-        return super().from_csv(*args, **_today(options))
+        return super().from_csv(*args, **readers.today(options))
 
     @classmethod
     def from_df(cls, *args: Any, **options: Any) -> Self:
         """Take a table."""
-        return super().from_df(*args, **_today(options))
+        return super().from_df(*args, **readers.today(options))
 
     @classmethod
     def from_lists(cls, *args: Any, **options: Any) -> Self:
         """Take two lists."""
-        return super().from_lists(*args, **_today(options))
+        return super().from_lists(*args, **readers.today(options))
 
     @classmethod
     def create_from_ll(cls, lls: LabeledLists, bs: int = 64, ds_tfms: Any = None, **options: Any) -> Self:
@@ -188,6 +188,10 @@ class ImageDataBunch(Bunch):
 
     def normalize(self, stats: Any = None, do_x: bool = True, do_y: bool = False) -> ImageDataBunch:
         """Normalise pictures; see ``ImageDataBunch.normalize``."""
+        if not do_x:
+            raise ArgumentError(
+                "normalize(do_x=False) is not known here: labels of classes have no pixels to normalise"
+            )
         given = None if stats is None else [[float(v) for v in values] for values in stats]
         super().normalize(given)
         return self
@@ -238,20 +242,20 @@ class LabelLists(PictureLists):
 
     def add_test(self, items: Any, label: Any = None, tfms: Any = None, tfm_y: Any = None) -> Self:
         """Add test pictures."""
+        readers.refused(tfms=tfms)
         return self._become(super().add_test(items, label))
 
     def add_test_folder(
         self, test_folder: str = "test", label: Any = None, tfms: Any = None, tfm_y: Any = None
     ) -> Self:
         """Add the pictures of a folder as the test pictures."""
+        readers.refused(tfms=tfms)
         return self._become(super().add_test_folder(test_folder, label))
 
     def databunch(self, path: Any = None, **options: Any) -> ImageDataBunch:
         """Make the bunch."""
         if options.pop("collate_fn", None) is not None:
-            raise ArgumentError(
-                "collate_fn= is not known here: pictures of one size make a batch (size= brings them to it)"
-            )
+            raise ArgumentError("collate_fn= is not known here: size= brings pictures to one size, which makes a batch")
         made: ImageDataBunch = super().databunch(path, **options)  # type: ignore[assignment]
         return made
 
@@ -337,8 +341,10 @@ class ImageList(data_block.ImageList):
 
     def __init__(
         self, items: Iterable[Any], path: Any = ".", *, inner_df: Any = None, convert_mode: str = "RGB",
-        after_open: Any = None, frame: Any = None, source: Any = None, **_: Any,
+        after_open: Any = None, frame: Any = None, source: Any = None, **more: Any,
     ) -> None:  # fmt: skip
+        readers.options_of(more)
+        check_keywords("ImageList", more, ["items", "path", "inner_df", "convert_mode", "after_open"])
         super().__init__(items, path, frame=inner_df if frame is None else frame, source=source)
         self.convert_mode, self.after_open = convert_mode, after_open
         self.copy_new = ["convert_mode", "after_open"]  # a part of a list has all attributes of it here
@@ -361,7 +367,7 @@ class ImageList(data_block.ImageList):
     ) -> Self:  # fmt: skip
         """List the pictures of a folder."""
         found = super().from_folder(path, extensions=extensions or IMAGE_SUFFIXES, recurse=recurse)
-        made = found._with(**_reading_of(how))
+        made = found._with(**readers.options_of(how))
         return made.filter_by_folder(include, exclude) if include or exclude else made
 
     @classmethod
@@ -369,7 +375,7 @@ class ImageList(data_block.ImageList):
         cls, df: pd.DataFrame, path: Any = ".", cols: Any = 0, folder: Any = None, suffix: str = "", **how: Any
     ) -> Self:
         """Read names from a table."""
-        reading = _reading_of(how)
+        reading = readers.options_of(how)
         return super().from_df(df, path, cols=cols, folder=folder, suffix=suffix, **how)._with(**reading)
 
     @classmethod
@@ -378,7 +384,7 @@ class ImageList(data_block.ImageList):
         suffix: str = "", **how: Any,
     ) -> Self:  # fmt: skip
         """Read names from a file."""
-        reading = _reading_of(how)
+        reading = readers.options_of(how)
         how |= {"header": header, "delimiter": delimiter, "cols": cols, "folder": folder, "suffix": suffix}
         return super().from_csv(path, csv_name, **how)._with(**reading)
 
@@ -474,13 +480,6 @@ class ImageList(data_block.ImageList):
         return self
 
 
-def _reading_of(how: dict[str, Any]) -> dict[str, Any]:
-    """Take out of v1's keywords those about reading, and those that mean nothing here."""
-    for name in ("processor", "presort", "label_cls", "ignore_empty"):
-        how.pop(name, None)
-    return {name: how.pop(name) for name in ("convert_mode", "after_open") if name in how}
-
-
 def _joined(one: Any, other: Any) -> Any:
     return None if one is None or other is None else pd.concat([one, other], ignore_index=True)
 
@@ -488,13 +487,3 @@ def _joined(one: Any, other: Any) -> Any:
 ItemList = ImageItemList = ImageList
 
 ImageDataBunch.table_class, ImageDataBunch.lists_class = ImageList, LabelLists
-
-
-_OLDER = {"sep": "label_delim", "tfms": "ds_tfms"}  # spellings of v1 before 1.0.47
-
-
-def _today(options: dict[str, Any]) -> dict[str, Any]:
-    """Return today's keywords for v1's; what only other kinds of targets need is taken out where it says nothing."""
-    idle = {"collate_fn": None, "tfm_y": False}
-    kept = {name: value for name, value in options.items() if name not in idle or value not in (None, idle[name])}
-    return {_OLDER.get(name, name): value for name, value in kept.items()}

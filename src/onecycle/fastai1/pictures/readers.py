@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from onecycle.data.pixels.reading import Reading
+from onecycle.errors import ArgumentError
 
 KINDS: dict[str, Any] = {}
 """The subclasses of ``ImageList`` by name; one that is defined again replaces the earlier one."""
@@ -49,3 +50,28 @@ def reader(name: str) -> Callable[[Any], Any] | None:
     except TypeError:  # it takes more than its pictures
         made = None
     return _USED.get(name) if made is None else made.reading.function
+
+
+def options_of(how: dict[str, Any]) -> dict[str, Any]:
+    """Take out of v1's keywords those about reading, and those that mean nothing here."""
+    refused(processor=how.pop("processor", None))
+    for name in ("presort", "label_cls", "ignore_empty", "x"):
+        how.pop(name, None)
+    return {name: how.pop(name) for name in ("convert_mode", "after_open") if name in how}
+
+
+def refused(**given: Any) -> None:
+    """Refuse what v1 would have obeyed and is not done here."""
+    why = {"tfms": "test pictures have the transforms of validation", "processor": "labels become numbers without one"}
+    for name in (name for name, value in given.items() if value is not None):
+        raise ArgumentError(f"{name}= is not known here: {why[name]}")
+
+
+OLDER = {"sep": "label_delim", "tfms": "ds_tfms"}  # spellings of v1 before 1.0.47
+
+
+def today(options: dict[str, Any]) -> dict[str, Any]:
+    """Return today's keywords for v1's; what only other kinds of targets need is taken out where it says nothing."""
+    idle = {"collate_fn": None, "tfm_y": False}
+    kept = {name: value for name, value in options.items() if name not in idle or value not in (None, idle[name])}
+    return {OLDER.get(name, name): value for name, value in kept.items()}

@@ -17,7 +17,8 @@ class ClassificationInterpretation(product.ClassificationInterpretation):
     @classmethod
     def from_learner(cls, learn: Any, ds_type: Any = None, activ: Any = None, tta: bool = False, **_: Any) -> Self:
         """Predict one part of the data and interpret it."""
-        return super().from_learner(learn, ds_type, activ, tta=tta)
+        probabilities = activ if activ is not None or tta else learn.activation  # also where get_preds gives outputs
+        return super().from_learner(learn, ds_type, probabilities, tta=tta)
 
     def confusion_matrix(self, slice_size: int = 1, *, thresh: Any = None) -> np.ndarray:
         """Count pictures by truth and prediction."""

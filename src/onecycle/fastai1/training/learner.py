@@ -198,13 +198,12 @@ class Learner(product.Learner):
     # -- predictions --------------------------------------------------------------------------------------------
 
     def get_preds(
-        self, ds_type: Any = DatasetType.Valid, activ: Any = None, with_loss: bool = False, *_: Any, **how: Any
-    ) -> list[Tensor]:
+        self, ds_type: Any = DatasetType.Valid, activ: Any = None, with_loss: bool = False, n_batch: int | None = None,
+        pbar: Any = None, **how: Any,
+    ) -> list[Tensor]:  # fmt: skip
         """Predict one part of the data; ``is_test`` is an older spelling, ``n_batch`` gives the first batches alone."""
         wanted = DatasetType.Test if how.pop("is_test", False) is True or ds_type is True else ds_type
-        n_batch = how.pop("n_batch", None)
-        for name in ("pbar", "ordered"):
-            how.pop(name, None)
+        how.pop("ordered", None)
         found = super().get_preds(wanted, activ or self._usual_activation(), with_loss, **how)
         return found if n_batch is None else [column[: n_batch * self.dl(wanted).batch_size] for column in found]
 

@@ -83,14 +83,27 @@ def draw_world(world: Path) -> None:
     shutil.make_archive(str(world / "data"), "zip", world, "data")
 
 
-def judged(command: str, fault: str, ended: Ended, world: Path, before: dict[str, bytes]) -> Attack:
-    """Look through what a command said and left."""
+def judged(
+    command: str, fault: str, ended: Ended, world: Path, before: dict[str, bytes], whole: set[str] | None = None
+) -> Attack:
+    """Look through what a command said and left.
+
+    Args:
+        command: its name.
+        fault: when there was no room.
+        ended: how it ended.
+        world: where it ran.
+        before: the files that were there before.
+        whole: names of the files that it leaves where there is room: a command that left them all did its work, such
+            as where the folder's own entry could not be synced.
+    """
     said = " ".join(ended.said.split())
     wrong = full_disk.flaws(world, before)
     if ended.code == RESOURCES:
-        if "cannot be written" not in said or not any(w in said for w in ("are free there", "ulimit -f", "df -i")):
+        named = any(word in said for word in ("cannot be written", "train elsewhere"))
+        if not named or not any(word in said for word in ("are free there", "ulimit -f", "df -i")):
             wrong.append("the message does not name the file and the room")
-    elif ended.code or not any(word in said for word in GONE_ON):
+    elif ended.code or not (full_disk.names(world) == whole or any(word in said for word in GONE_ON)):
         wrong.append("it is neither code 4 nor said")
     return Attack(command, fault, ended, tuple(wrong))
 
@@ -121,13 +134,13 @@ class Attacks:
         self.world, self.keep = top / "world", top / "keep"
         draw_world(self.world)
         (top / "aside").mkdir()
-        home = {"ONECYCLE_HOME": str(self.world / "home"), "TMPDIR": str(self.world / "tmp")}
-        self.forks = Forks(top / "aside", self.world, home)
+        self.forks = Forks(top / "aside", self.world, {"ONECYCLE_HOME": str(self.world / "home")})
         self.run(COMMANDS["train"])
         shutil.copytree(self.world / "runs" / "toy-001", self.world / "runs" / "toy-002")
         shutil.rmtree(self.world / "home", ignore_errors=True)
         shutil.copytree(self.world, self.keep, symlinks=True)
         self.before = full_disk.contents(self.keep)
+        self.whole: dict[str, set[str]] = {}  # names of the files that a command with room leaves
 
     def run(self, words: list[str] | str) -> Ended:
         """Run a command with room."""
@@ -140,12 +153,13 @@ class Attacks:
         """Run a command without room, in the world as it is kept."""
         full_disk.lay_out(self.world, self.keep)
         ended = self.forks.run(COMMANDS[command], fault)
-        return judged(command, called, ended, self.world, self.before)
+        return judged(command, called, ended, self.world, self.before, self.whole.get(command))
 
     def at_each_write(self, command: str, *, once: bool, short: bool) -> list[Attack]:
         """Refuse the n-th call for room (and, unless ``once``, all later ones), for each file that is written."""
         full_disk.lay_out(self.world, self.keep)
         calls = self.run(COMMANDS[command]).calls
+        self.whole[command] = full_disk.names(self.world)
         faults = [(c, Fault(call=c.number, once=once)) for c in chosen(calls, short=short)]
         return [self.attack(command, fault, f"call {c.number} ({c.place})") for c, fault in faults]
 

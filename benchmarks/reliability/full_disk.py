@@ -15,6 +15,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -50,7 +51,12 @@ class Call:
     @property
     def place(self) -> str:
         """What was asked for, without what is drawn anew each time."""
-        return f"{self.kind} {re.sub(r'[0-9a-f]{6,}|[0-9]+', 'N', self.path)}"
+        return f"{self.kind} {plain_name(self.path)}"
+
+
+def plain_name(path: str) -> str:
+    """Return a path without numbers and what is drawn: the same for each time that a command runs."""
+    return re.sub(r"[0-9a-f]{6,}|[0-9]+", "N", path)
 
 
 @dataclass(frozen=True)
@@ -123,7 +129,8 @@ LEFTOVER = re.compile(r"\.(tmp|part|unpacking|new|old-\w+)$|^\.(?!.*\.lock$)|\.w
 
 def flaws(world: Path, before: Mapping[str, bytes]) -> list[str]:
     """Say what is wrong with the files of a world after a command that found no room: nothing should be."""
-    wrong = [f"{p.relative_to(world)} is left over" for p in world.rglob("*") if LEFTOVER.search(p.name)]
+    paths = {str(p.relative_to(world)): p.name for p in world.rglob("*")}
+    wrong = [f"{p} is left over" for p, name in paths.items() if LEFTOVER.search(name) and p not in before]
     after = contents(world)
     gone = [name for name in before if name not in after and not name.startswith("home/cache/")]
     # A sidecar is a copy of what the weights hold; it goes before they are replaced.
@@ -166,6 +173,11 @@ def _read(path: Path) -> None:
         assert data.rstrip().endswith(b"</html>"), "it has no end"
     elif path.suffix in (".csv", ".yaml", ".txt") and path.name != "log.txt":
         assert data.endswith(b"\n"), "its last line has no end"
+
+
+def names(world: Path) -> set[str]:
+    """Return the files of a world by their plain names."""
+    return {plain_name(name) for name in contents(world)}
 
 
 def lay_out(world: Path, keep: Path) -> None:
@@ -216,6 +228,7 @@ def _run(job: dict[str, Any], output: int) -> None:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", buffering=1, closefd=False)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", buffering=1, closefd=False)
         fault = Fault(**job["fault"])
+        tempfile.tempdir = str(Path(job["world"]) / "tmp")  # of the command alone: libraries write there when they load
         shim = ctypes.CDLL(None)
         shim.full_disk(
             job["world"].encode(), ctypes.c_long(fault.call), fault.number, int(fault.once), job["log"].encode()

@@ -11,7 +11,7 @@ from typing import Any
 from onecycle.cli.report import read_choice, report_of_run
 from onecycle.cli.screen import LABEL_WIDTH, Screen
 from onecycle.deploy.calibrated import adopt_calibration, adopt_measure
-from onecycle.errors import ArgumentError, DataError
+from onecycle.errors import ArgumentError, DataError, DiskFullError
 from onecycle.evaluation.certainty.decisions import F2
 from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.class_table import class_rows, worst_first
@@ -117,7 +117,7 @@ def write_report(
     issues: Issues,
     screen: Screen,
 ) -> Report | None:
-    """Write the report; where that fails, say why and how to repeat it: the run is not lost.
+    """Write the report; where that fails, say why and how to repeat it: the run is not lost. A full disk is an error.
 
     Returns:
         The report, None where there is none.
@@ -130,6 +130,8 @@ def write_report(
             made = report_of_run(run, learn, interpretation, issues=issues)
             made.save(run.report)
             return made
+    except DiskFullError:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever it is, hours of training must not be lost to it
         again = f"onecycle report {shlex.quote(str(run.path))}"
         screen.warn(f"the report failed ({type(error).__name__}: {error}); the run is whole. Again: {again}")

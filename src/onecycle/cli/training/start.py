@@ -18,6 +18,7 @@ from onecycle.data.layout import DataLayout
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.data.pixels.store import PixelStore
 from onecycle.errors import ArgumentError, DataError, OutputError, UnreadableImagesError
+from onecycle.files import FULL_DISK, disk_full
 from onecycle.learner.learner import Learner
 from onecycle.runs import build
 from onecycle.runs.checkpoints import environment
@@ -216,5 +217,7 @@ def check_writable(folder: Path) -> None:
     try:
         Path(tempfile.mkdtemp(prefix=".onecycle-", dir=there)).rmdir()
     except OSError as error:
+        if error.errno in FULL_DISK:
+            raise disk_full(error, folder) from error
         why = f"runs cannot be written to {folder}: {error.strerror}"
         raise OutputError(f"{why}; choose another folder with --out") from error

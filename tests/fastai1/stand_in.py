@@ -122,6 +122,30 @@ def kernels(root: Path) -> None:
         (root / name / "sample_submission.csv").write_text(f"id,{column}\n{rows}")
 
 
+def faces(root: Path) -> None:
+    """Pictures whose names begin with an age, which is how bright they are; and a few more in another folder."""
+    for i in range(40):
+        age = 2 + (7 * i) % 80
+        save(picture((60 + 2 * age, 40 + 2 * age, 50), i), root / "crop_part1" / f"{age}_{i % 2}_0_{i}.jpg")
+    for i in range(5):
+        save(picture((100, 80, 50), 700 + i), root / "part2" / f"{i}.jpg")
+
+
+def proteins(root: Path) -> None:
+    """Cells in four grey files each, and a table with the numbers of their tags: which of the files are bright."""
+    rows, tests = ["Id,Target\n"], ["Id,Predicted\n"]
+    rng = np.random.default_rng(5)
+    for i in range(46):
+        bright = rng.random(4) < 0.5 if i % 4 else np.arange(4) == i // 4 % 4
+        for name, lit in zip(("red", "green", "blue", "yellow"), bright, strict=True):
+            drawn = picture((220,) * 3 if lit else (20,) * 3, 40 * i + len(name)).convert("L")
+            save(drawn, root / ("train" if i < 40 else "test") / f"cell{i}_{name}.png")
+        tags = " ".join(map(str, np.flatnonzero(bright))) or "0"
+        (rows if i < 40 else tests).append(f"cell{i},{tags if i < 40 else 0}\n")
+    (root / "train.csv").write_text("".join(rows))
+    (root / "sample_submission.csv").write_text("".join(tests))
+
+
 def bears(root: Path, address: str) -> None:
     """Pictures behind an address, and a list of their addresses for each kind."""
     for kind, colour in zip(("teddys", "grizzly", "black"), COLOURS.values(), strict=False):
@@ -160,6 +184,8 @@ def lay_out(root: Path, address: str = "http://127.0.0.1:8899") -> dict[str, str
     planet(data / "planet")
     competition(root / "input")
     kernels(root / "input")
+    faces(root / "input" / "faces")
+    proteins(root / "input" / "protein")
     bears(root, address)
     weights(root / "weights")
     for notebook in NOTEBOOKS.glob("*.ipynb"):

@@ -158,6 +158,22 @@ def test_a_saved_model_of_numbers_predicts_without_its_data(pictures, tmp_path):
     assert found.names == ("number",)
 
 
+def test_a_network_that_gives_one_number_a_picture_without_a_dimension_for_it(pictures, tmp_path):
+    class Flat(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).squeeze(-1)
+
+    learn = vision.Learner(data_of(pictures, label=float), Flat(nn.Flatten(), nn.Linear(768, 1)), silent=True)
+    learn.fit_one_cycle(1, 1e-3)
+    paths = learn.data.valid_ds.items
+    assert learn.get_preds()[0].shape == (5,)
+    exported(learn, tmp_path)
+    loaded = vision.load_learner(tmp_path, test=paths)
+    torch.testing.assert_close(loaded.get_preds()[0][:, 0], learn.get_preds()[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(learn.predict(paths[0])[1], loaded.predict(paths[0])[1], rtol=1e-4, atol=1e-4)
+    learn.show_results(rows=2)
+
+
 def test_grey_pictures_are_made_grey_inside_the_exported_network(pictures, tmp_path):
     learn = learner_of(data_of(pictures, convert_mode="L"), 2, channels=1)
     paths = learn.data.valid_ds.items

@@ -81,6 +81,7 @@ class ImageDataset:
     """
 
     tfms: Sequence[Transform] = ()  # that the bunch's loader of this part applies
+    listed: Any = None  # the list that ``x`` gives, where it is one of the user's; None: a view of the pictures
 
     def __init__(
         self,
@@ -123,9 +124,9 @@ class ImageDataset:
         return self.y.at(index)
 
     @property
-    def x(self) -> Pictures:
-        """The pictures."""
-        return Pictures(self)
+    def x(self) -> Any:
+        """The pictures: as evaluation sees them, or the list of the user's that they are in."""
+        return Pictures(self) if self.listed is None else self.listed
 
     @property
     def y(self) -> LabelView:
@@ -136,7 +137,7 @@ class ImageDataset:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[Image, LabelObject]:
-        return self.x[index], self.y[index]
+        return Pictures(self)[index], self.y[index]
 
     def __iter__(self) -> Iterator[tuple[Image, LabelObject]]:
         return (self[i] for i in range(len(self)))

@@ -154,6 +154,8 @@ class Predictor:
         if not len(pictures):
             return torch.zeros(0, len(self.classes))
         logits = evaluate(self.model, self.batches(pictures), None).logits
+        if self.is_regression and logits.ndim == 1:
+            logits = logits[:, None]
         if logits.shape[1:] != (len(self.classes),):
             shape = tuple(logits.shape)
             raise ArgumentError(f"the model gives {shape} for {len(self.classes)} classes: expected one output a class")

@@ -7,20 +7,11 @@ from importlib import import_module
 from typing import Any
 
 ANNEXE = (
-    *(
-        "core",
-        "torch_core",
-        "machine",
-        "aliases",
-        "progress_bars",
-        "networks.layers",
-        "networks.hooks",
-        "networks.xresnet",
-    ),
-    *("pictures.arrays", "pictures.data", "training.metrics", "training.learner", "training.protocol"),
-    *("training.interpretation", "training.hook_callbacks", "training.optimizer"),
+    *("core", "torch_core", "machine", "aliases", "progress_bars", "networks.layers", "networks.hooks"),
+    *("networks.xresnet", "networks.wrn", "pictures.arrays", "pictures.data", "training.metrics", "training.learner"),
+    *("training.protocol", "training.interpretation", "training.hook_callbacks", "training.optimizer"),
     *("training.schedules", "training.functions", "training.loading", "networks.bodies"),
-    *("pictures.loader", "pictures.files", "pictures.cleaning", "pictures.transforms"),
+    *("bunch.loader", "pictures.files", "pictures.cleaning", "pictures.transforms"),
     *("pictures.image", "pictures.tfms", "pictures.in_batches"),
 )
 """Files of this room whose ``__all__`` are names of v1; the first that has a name gives it."""

@@ -55,6 +55,14 @@ class Architecture:
     def __str__(self) -> str:
         return self.weights
 
+    def __call__(self, pretrained: bool | str | Path = False) -> nn.Module:
+        """Return the whole network, its own classifier included.
+
+        Args:
+            pretrained: True for the published weights, False for random ones, or a file or folder of weights.
+        """
+        return whole_network(self, pretrained)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
@@ -198,6 +206,14 @@ def build_body(
         splits=splits,
         stages={new: stage_of[old] for old, new in keys.of_network.items() if new is not None and old in stage_of},
     )
+
+
+def whole_network(arch: Architecture, pretrained: bool | str | Path) -> nn.Module:
+    """Build a network as its author did, and load its weights; see ``Architecture.__call__``."""
+    network = _build(arch, pretrained, 3)
+    keys = _body_keys(network, network.module.state_dict(keep_vars=True), network.module)
+    _load(network.module, keys, network, arch, pretrained)
+    return network.module.train()
 
 
 def _load(module: nn.Module, keys: BodyKeys, net: _Network, arch: Architecture, pretrained: bool | str | Path) -> str:

@@ -57,7 +57,7 @@ class AnswerGraph(nn.Module):
             probs = self.activation(self.model(((x - self.mean) / self.std)[:, : self.reading.channels]))
         far = () if self.distance is None else (self.distance(features[-1]),)
         if self.is_regression:
-            return probs, *far
+            return probs[:, None] if probs.ndim == 1 else probs, *far
         shown, decided = self.answer(probs, *scores)
         own = probs + 0  # an output of its own, also where nothing was calibrated
         return shown, decided, own, *far

@@ -99,6 +99,18 @@ def normalize_funcs(mean: Any, std: Any, do_x: bool = True, do_y: bool = False) 
     return norm, lambda x, do_x=do_x: denormalize(x, mean, std, do_x)
 
 
+def on_normalized(tfm: Callable[[Any], Any], stats: Any) -> Callable[[Any], Any]:
+    """Return a function of a batch ``(x, y)`` of pixels that gives ``tfm`` the normalised pictures."""
+
+    def own(batch: Any) -> Any:
+        mean, std = _columns(stats[0], stats[1], batch[0])
+        x, y = tfm(((batch[0] - mean) / std, batch[1]))
+        return x * std + mean, y
+
+    own.__name__ = getattr(tfm, "__name__", type(tfm).__name__)
+    return own
+
+
 # -- figures -----------------------------------------------------------------------------------------------------
 
 

@@ -7,202 +7,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
 
 from onecycle.data import data_block
-from onecycle.data.batches import Batch, BatchLoader
-from onecycle.data.bunch import ImageDataBunch as Bunch
 from onecycle.data.bunch import LabeledLists
 from onecycle.data.data_block import SplitList
-from onecycle.data.datasets import ImageDataset, Pictures
+from onecycle.data.datasets import Parts
 from onecycle.data.labels.items import IMAGE_SUFFIXES, DatasetType
 from onecycle.data.labels.lists import CategoryList, FloatList, LabelView
 from onecycle.data.labels.splits import Split, index_split
 from onecycle.data.labels.table import LabelTable
 from onecycle.data.pixels.reading import Reading
+from onecycle.data.pixels.store import PixelStore
 from onecycle.errors import ArgumentError, check_keywords
-from onecycle.fastai1 import core, draws
+from onecycle.fastai1 import draws
+from onecycle.fastai1.bunch.bunch import ImageDataBunch
+from onecycle.fastai1.bunch.data_file import empty_lists
 from onecycle.fastai1.modules import module
 from onecycle.fastai1.pictures import arrays, readers
 from onecycle.fastai1.pictures.dataset import PictureLists
 from onecycle.fastai1.pictures.image import Image
-from onecycle.fastai1.pictures.loader import DeviceDataLoader, as_set
 from onecycle.files import write_whole
-from onecycle.learner.oversampling import loss_for_data
 
 __all__ = [
     "DataBunch", "ImageDataBunch", "ImageItemList", "ImageList", "ItemList", "ItemLists", "LabelList", "LabelLists",
 ]  # fmt: skip
 
 _CHANNELS = {"RGB": 3, "L": 1}
-
-
-class ImageDataBunch(Bunch):
-    """onecycle's bunch with v1's other names, and with older spellings of its keywords."""
-
-    @classmethod
-    def from_folder(cls, *args: Any, **options: Any) -> Self:
-        """Label with the names of folders."""
-        return super().from_folder(*args, **readers.today(options))
-
-    @classmethod
-    def from_csv(cls, *args: Any, **options: Any) -> Self:
-        """Read a table."""
-        return super().from_csv(*args, **readers.today(options))
-
-    @classmethod
-    def from_df(cls, *args: Any, **options: Any) -> Self:
-        """Take a table."""
-        return super().from_df(*args, **readers.today(options))
-
-    @classmethod
-    def from_lists(cls, *args: Any, **options: Any) -> Self:
-        """Take two lists."""
-        return super().from_lists(*args, **readers.today(options))
-
-    @classmethod
-    def create_from_ll(cls, lls: LabeledLists, bs: int = 64, ds_tfms: Any = None, **options: Any) -> Self:
-        """Make a bunch of labelled lists; keywords as in ``from_folder``."""
-        if (test := options.pop("test", None)) is not None:
-            lls = lls.add_test_folder(test)
-        sizes = {k: options.pop(k) for k in ("size", "resize_method", "mult", "padding_mode", "mode") if k in options}
-        made: Self = lls.transform(ds_tfms, **sizes).databunch(bs=bs, **options)  # type: ignore[assignment]
-        return made
-
-    chosen_loss: Any = None
-
-    def __init__(self, lists: LabeledLists, *others: Any, device: Any = None, **options: Any) -> None:
-        if others or not isinstance(lists, LabeledLists):
-            self.create()
-        wanted = device if device is not None else getattr(core.defaults, "device", None)
-        super().__init__(lists, device=wanted, **options)
-
-    @classmethod
-    def create(cls, *_: Any, **__: Any) -> NoReturn:
-        """v1 made a bunch of any data sets, or of loaders."""
-        raise ArgumentError(
-            "data sets and loaders of one's own are not known here: make a bunch from pictures with ImageList, whose "
-            "method open(fn) or get(i) a subclass may replace"
-        )
-
-    @property
-    def loss_func(self) -> Any:
-        """The loss that a learner takes where it is given none; it may be set."""
-        return loss_for_data(self, None, None) if self.chosen_loss is None else self.chosen_loss
-
-    @loss_func.setter
-    def loss_func(self, value: Any) -> None:
-        self.chosen_loss = value
-
-    @property
-    def label_list(self) -> LabeledLists:
-        """The lists that it was made from."""
-        return self.lists
-
-    @property
-    def fix_ds(self) -> ImageDataset:
-        """The training pictures in order."""
-        return self.dataset(DatasetType.Fix)
-
-    @property
-    def valid_ds(self) -> Any:
-        """The validation pictures; an empty list where there are none."""
-        return [] if self.empty_val else super().valid_ds
-
-    @property
-    def x(self) -> Pictures:
-        """The training pictures."""
-        return self.train_ds.x
-
-    @property
-    def y(self) -> LabelView:
-        """Their labels."""
-        return self.train_ds.y
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no picture at all."""
-        return not len(self) and self.test_ds is None
-
-    @property
-    def empty_val(self) -> bool:
-        """Whether nothing validates."""
-        return not len(self.split.valid)
-
-    @property
-    def batch_size(self) -> int:
-        """Pictures in a batch; set, it holds for validation, too."""
-        return super().batch_size
-
-    @batch_size.setter
-    def batch_size(self, value: int) -> None:
-        self._loading = replace(self._loading, bs=value, val_bs=value)
-
-    def loader(self, ds_type: DatasetType = DatasetType.Train) -> BatchLoader:
-        """Return the batches of one part, with the transforms that its data set has now."""
-        return as_set(self.lists, super().loader(ds_type))
-
-    def dl(self, ds_type: DatasetType = DatasetType.Valid) -> DeviceDataLoader:
-        """Return the batches of one part."""
-        return DeviceDataLoader(self, ds_type)
-
-    def add_tfm(self, tfm: Callable[[Any], Any]) -> None:
-        """Call a function on each batch ``(x, y)`` from now on, before it is normalised."""
-        self._loading = replace(self._loading, dl_tfms=(*self._loading.dl_tfms, tfm))
-
-    def presize(self, *_: Any, **__: Any) -> NoReturn:
-        """v1 cut each picture at random from its file, at full resolution, before all else."""
-        raise ArgumentError(
-            "presize() is not known here: give transform(size=…) the transforms of rand_resize_crop(size, max_scale), "
-            "which cut windows at random from pictures of that size"
-        )
-
-    def export(self, file: Any = "export.pkl") -> NoReturn:
-        """v1 pickled how the data was made."""
-        raise ArgumentError("data.export() is not known here: learn.export() writes all that predicts")
-
-    def one_item(
-        self, item: Any, detach: bool = False, denorm: bool = False, cpu: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Return one picture as a batch ``(x, y)``; ``y`` means nothing."""
-        stats = None if denorm else self.stats or self.backbone_stats
-        x, y = self.single_loader([item], stats=stats).batch_at(0, 0)
-        return (x.cpu(), y.cpu()) if cpu else (x, y)
-
-    def one_batch(
-        self, ds_type: DatasetType = DatasetType.Train, detach: bool = True, denorm: bool = True, cpu: bool = True
-    ) -> Batch:
-        """Return the first batch of one part."""
-        return super().one_batch(ds_type, denorm=denorm, cpu=cpu)
-
-    def denorm(self, x: Tensor, do_x: bool = True) -> Tensor:
-        """Undo the normalisation of pictures ``(…, 3, H, W)``, on the CPU."""
-        stats = self.stats or self.backbone_stats
-        return x.detach().cpu() if stats is None else arrays.denormalize(x, *stats, do_x)
-
-    def normalize(self, stats: Any = None, do_x: bool = True, do_y: bool = False) -> ImageDataBunch:
-        """Normalise pictures; see ``ImageDataBunch.normalize``."""
-        if not do_x:
-            raise ArgumentError(
-                "normalize(do_x=False) is not known here: labels of classes have no pixels to normalise"
-            )
-        given = None if stats is None else [[float(v) for v in values] for values in stats]
-        super().normalize(given)
-        return self
-
-    def show_batch(
-        self, rows: int = 5, ds_type: DatasetType = DatasetType.Train, reverse: bool = False, **options: Any
-    ) -> Any:
-        """Draw pictures of one batch; what v1 took and had no use for is taken, too."""
-        known = {name: options[name] for name in ("figsize", "is_train", "return_fig") if name in options}
-        return super().show_batch(rows, ds_type, **known)
-
 
 DataBunch = ImageDataBunch
 
@@ -212,8 +47,15 @@ class LabelLists(PictureLists):
 
     bunch_class = ImageDataBunch
 
+    @classmethod
+    def load_empty(cls, path: Any, fn: Any = "export.pkl") -> Self:
+        """Return lists without pictures, of what ``data.export`` wrote; ``path`` may be the file itself."""
+        folder = Path(path)
+        lists, _ = empty_lists(cls, *((folder, fn) if folder.is_dir() else (folder.parent, folder.name)))
+        return lists  # type: ignore[no-any-return]
+
     @property
-    def x(self) -> Pictures:
+    def x(self) -> Any:
         """The training pictures."""
         return self.train.x
 
@@ -231,6 +73,15 @@ class LabelLists(PictureLists):
     def c(self) -> int:
         """The number of classes."""
         return len(self.labels.classes)
+
+    def datasets(self, store: PixelStore, test_store: PixelStore | None) -> Parts:
+        """Return each part of the data; the pictures of each are a list as the notebook made it."""
+        parts = super().datasets(store, test_store)
+        for ds_type, part in parts.items():
+            pictures = self.tests if ds_type is DatasetType.Test else self.pictures
+            if part is not None and isinstance(pictures, ImageList):
+                part.listed = pictures._subset(part.rows.tolist())
+        return parts
 
     def _become(self, other: LabeledLists) -> Self:
         self.__dict__.update(other.__dict__)
@@ -337,6 +188,7 @@ class ImageList(data_block.ImageList):
 
     lists_class = LabelLists
     convert_mode, after_open = "RGB", None
+    open_set: Callable[[Any], object] | None = None  # told of a function that is set in place of ``open``
     _bunch: ClassVar[type[ImageDataBunch]] = ImageDataBunch
 
     def __init__(
@@ -402,12 +254,17 @@ class ImageList(data_block.ImageList):
     @property
     def reading(self) -> Reading:
         """How files are read: as usual, unless this list or the notebook says otherwise."""
-        own = type(self).get is not ImageList.get or type(self).open is not ImageList.open
+        own = type(self).get is not ImageList.get or type(self).open is not ImageList.open or "open" in vars(self)
         replaced = module("vision.data").open_image is not arrays.open_image
         if not own and not replaced and self.after_open is None and self.convert_mode in _CHANNELS:
             return Reading(channels=_CHANNELS[self.convert_mode], grey=self.convert_mode == "L")
         function = self._open_by_path if type(self).get is ImageList.get else self._get_by_path
         return readers.remember(self.read_by(function, readers.name_of(self, replaced=replaced)))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "open" and (told := vars(self).get("open_set")) is not None:
+            told(value)
 
     def _open_by_path(self, fn: Any) -> Any:
         return self.open(self.item_type(str(fn)) if isinstance(fn, (str, Path)) else fn)
@@ -485,5 +342,6 @@ def _joined(one: Any, other: Any) -> Any:
 
 
 ItemList = ImageItemList = ImageList
+readers.KINDS["ImageList"] = ImageList
 
 ImageDataBunch.table_class, ImageDataBunch.lists_class = ImageList, LabelLists

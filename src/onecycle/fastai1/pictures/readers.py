@@ -30,6 +30,7 @@ def name_of(pictures: Any, *, replaced: bool) -> str:
         "" if pictures.convert_mode == "RGB" else f"convert_mode={pictures.convert_mode!r}",
         "" if after is None else f"after_open={getattr(after, '__name__', 'function')}",
         "open_image replaced" if replaced else "",
+        f"open={getattr(pictures.open, '__name__', 'function')}" if "open" in vars(pictures) else "",
     ]
     said = ", ".join(part for part in more if part)
     return type(pictures).__name__ + (f"({said})" if said else "")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from onecycle.data.batches import BatchLoader
 from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError
+from onecycle.fastai1.networks.bodies import model_meta
 from onecycle.fastai1.training import protocol
 from onecycle.fastai1.training.interpretation import ClassificationInterpretation
 from onecycle.fastai1.training.optimizer import OptimWrapper
@@ -209,7 +210,7 @@ class Learner(product.Learner):
 
     def validate(self, dl: Any = None, callbacks: Any = None, metrics: Any = None) -> list[Any]:
         """Return the loss and each metric, metrics as tensors; without ``dl`` over the validation pictures."""
-        loss, *values = super().validate(getattr(dl, "dl", dl), metrics=metrics)
+        loss, *values = super().validate(dl, metrics=metrics)
         return [loss, *(torch.tensor(value, dtype=torch.float64) for value in values)]
 
     def TTA(
@@ -315,6 +316,8 @@ def cnn_learner(
     Its older keyword ``arch`` stands for ``base_arch``.
     """
     arch = options.pop("arch", base_arch)
+    if arch in model_meta:  # where a notebook says itself how a network is cut
+        cut, split_on = model_meta[arch]["cut"] if cut is None else cut, split_on or model_meta[arch]["split"]
     given = {
         "lin_ftrs": lin_ftrs, "ps": ps, "custom_head": custom_head, "split_on": split_on, "bn_final": bn_final,
         "init": init, "concat_pool": concat_pool,

@@ -149,7 +149,7 @@ def check_outputs(model: nn.Module, x: Tensor, n_classes: int, activation: Any, 
         kind: what the labels are, in the plural.
 
     Returns:
-        What it gives, ``(1, C)``.
+        What it gives, ``(1, C)``; of one number a picture also ``(1,)``.
 
     Raises:
         ArgumentError: it cannot take the picture, gives another number of outputs, or no probabilities.
@@ -163,7 +163,8 @@ def check_outputs(model: nn.Module, x: Tensor, n_classes: int, activation: Any, 
         size = " × ".join(map(str, x.shape[1:]))
         raise ArgumentError(f"the model cannot take a picture of this data, {size}: {error}") from error
     shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    if shape != (len(x), n_classes):
+    of_one_number = shape == (len(x),) and activation is None and n_classes == 1
+    if shape != (len(x), n_classes) and not of_one_number:
         raise ArgumentError(
             f"the model gives {shape} for one picture, and the data has {n_classes} {kind}: expected "
             f"{(1, n_classes)}; let its last layer have {n_classes} outputs"
@@ -252,8 +253,8 @@ def check_loss_call(loss_func: Any, outputs: Tensor, targets: Tensor) -> None:
         ArgumentError: it cannot compare outputs with targets, gives no single number, or none to train on; a loss of
             one's own that takes tags for shares of one.
     """
-    n, many = outputs.shape[1] + 1, [1] * (targets.ndim - 1)
-    logits = outputs.repeat(n, 1).requires_grad_()
+    n, many = outputs[0].numel() + 1, [1] * (targets.ndim - 1)
+    logits = outputs.repeat(n, *[1] * (outputs.ndim - 1)).requires_grad_()
     for target in (targets, torch.zeros_like(targets)):
         _check_loss_value(loss_func, logits, target.repeat(n, *many))
     if targets.ndim == 2 and known_activation(loss_func) is None:

@@ -19,8 +19,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 HASHES = ROOT / "constraints-hashes.txt"
-WANTED = ("-e", ".[dev]", "hatchling>=1.24")
-"""What ``make setup`` installs, and what builds this package."""
+WANTED = ("-e", ".[dev]", "hatchling>=1.24", "editables")
+"""What ``make setup`` installs, and what builds this package so that it is used where it lies."""
 
 
 def pip_report() -> dict[str, Any]:

@@ -87,7 +87,7 @@ def test_the_cache_s_size_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("dta = 'x'", "unknown key 'dta'; the keys are data, weights, mirrors, cache_gb"),
+        ("dta = 'x'", "unknown key 'dta'; the keys are data, weights, mirrors, cache_gb, download_gb"),
         ("data = 3", "'data' must be the name of a folder, received 3"),
         ("weights = ''", "'weights' must be the name of a folder, received ''"),
         ("mirrors = 'http://x'", "'mirrors' must be a list"),

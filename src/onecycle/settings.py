@@ -12,6 +12,7 @@ A whole config.toml looks like this (any key may be left out; relative folders s
     weights = "~/weights"
     mirrors = ["https://mirror.example.org/onecycle/"]
     cache_gb = 20
+    download_gb = 10
 
 Everything is read when it is asked for, so a changed variable or file counts at once. Nothing is created.
 """
@@ -47,8 +48,9 @@ MOST_PX = 4_096
 CORRECTIONS = "corrections.csv"
 """Of a folder that ``serve --collect`` fills: the labels that persons say are right, which ``relabel`` reads."""
 
-_KEYS = ("data", "weights", "mirrors", "cache_gb")
+_KEYS = ("data", "weights", "mirrors", "cache_gb", "download_gb")
 _GB = 10**9
+_MOST_DOWNLOAD_GB = 10  # the largest archive of fastai v1's list has 6
 _MOST_CACHE_GB = 20  # some 130,000 pictures of 224 px: more than most sets, less than most disks would miss
 
 
@@ -120,6 +122,21 @@ def cache_bytes() -> int:
     folder = pixel_folder()
     there = next((f for f in (folder, *folder.parents) if f.exists()), folder)
     return min(_MOST_CACHE_GB * _GB, (shutil.disk_usage(there).free + _used_bytes(folder)) // 2)
+
+
+def download_bytes() -> int:
+    """How many bytes a download may have of which nobody says before how many it has.
+
+    Returns:
+        $ONECYCLE_DOWNLOAD_GB, else `download_gb` of config.toml, in units of 10⁹ bytes; else 10 · 10⁹.
+
+    Raises:
+        ArgumentError: the variable or config.toml cannot be used.
+    """
+    if value := os.environ.get("ONECYCLE_DOWNLOAD_GB"):
+        return int(_number(value, "ONECYCLE_DOWNLOAD_GB") * _GB)
+    asked = _config().get("download_gb")
+    return int((_MOST_DOWNLOAD_GB if asked is None else asked) * _GB)
 
 
 def mirrors() -> list[str]:
@@ -212,7 +229,7 @@ def _check(path: Path, key: str, value: object) -> None:
         bases = value if isinstance(value, list) else [None]
         if not all(isinstance(base, str) and base.startswith(("http://", "https://")) for base in bases):
             raise ArgumentError(f"{path}: {key!r} must be a list of http:// or https:// addresses, received {value!r}")
-    elif key == "cache_gb":
+    elif key in ("cache_gb", "download_gb"):
         if not _is_size(value):
             raise ArgumentError(f"{path}: {key!r} must be a number of GB, 0 or more, received {value!r}")
     elif not isinstance(value, str) or not value:

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.cells import cell_len, chop_cells
-
 
 class LabelWords(NamedTuple):
     """What a label is called, and several."""
@@ -36,6 +34,23 @@ def safe_text(text: object) -> str:
     return "".join(c if c.isprintable() else " " if c.isspace() else "\ufffd" for c in plain)
 
 
+def safe_lines(text: object) -> str:
+    """Return text of several lines that is safe to show: each line as ``safe_text`` has it."""
+    return "\n".join(safe_text(line) for line in str(text).split("\n"))
+
+
+def _columns(text: str) -> int:
+    from rich.cells import cell_len  # here, as this module is loaded where nothing is laid out
+
+    return cell_len(text)
+
+
+def _chopped(text: str, width: int) -> list[str]:
+    from rich.cells import chop_cells
+
+    return chop_cells(text, width)
+
+
 def wrapped(text: str, width: int, *, break_words: bool = True) -> list[str]:
     """Break text into lines of at most ``width`` columns; a character may take two of them.
 
@@ -44,12 +59,12 @@ def wrapped(text: str, width: int, *, break_words: bool = True) -> list[str]:
     lines, line = [], ""
     for word in text.split(" "):
         joined = f"{line} {word}" if line else word
-        if cell_len(joined) <= width:
+        if _columns(joined) <= width:
             line = joined
             continue
         if line:
             lines.append(line)
-        *full, line = (chop_cells(word, width) if break_words else [word]) or [""]
+        *full, line = (_chopped(word, width) if break_words else [word]) or [""]
         lines += full
     return [*lines, line]
 
@@ -57,14 +72,14 @@ def wrapped(text: str, width: int, *, break_words: bool = True) -> list[str]:
 def cut(text: str, width: int) -> str:
     """Return text cut to ``width`` columns; of a long one the end says most."""
     plain = safe_text(text)
-    while cell_len(plain) > width:
+    while _columns(plain) > width:
         plain = "…" + plain[1 + (plain[0] == "…") :]
     return plain
 
 
 def padded(text: str, width: int) -> str:
     """Fill text up with blanks to ``width`` columns; a character may take two of them."""
-    return text + " " * (width - cell_len(text))
+    return text + " " * (width - _columns(text))
 
 
 def aligned(rows: Sequence[Sequence[str]], align: str = "<", *, least: Sequence[int] = ()) -> list[str]:
@@ -81,10 +96,10 @@ def aligned(rows: Sequence[Sequence[str]], align: str = "<", *, least: Sequence[
     n = len(rows[0]) if rows else 0
     sides = align + align[-1] * (n - len(align))
     floors = [*least, *[0] * (n - len(least))]
-    widths = [max(floors[i], *(cell_len(row[i]) for row in rows)) for i in range(n)]
+    widths = [max(floors[i], *(_columns(row[i]) for row in rows)) for i in range(n)]
     return [
         "  ".join(
-            padded(cell, width) if side == "<" else " " * (width - cell_len(cell)) + cell
+            padded(cell, width) if side == "<" else " " * (width - _columns(cell)) + cell
             for cell, side, width in zip(row, sides, widths, strict=True)
         ).rstrip()
         for row in rows

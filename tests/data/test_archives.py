@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import shutil
 import stat
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from random import Random
@@ -303,3 +305,40 @@ def test_damage_is_always_an_archive_error(
     except ArchiveError:
         assert list((root / "in").iterdir()) == []
     assert sorted(p.name for p in root.iterdir()) == ["a", "in"]
+
+
+def test_what_a_killed_unpacking_left_goes_with_the_next(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tgz"
+    archive.write_bytes(tgz({"a/x": b"1"}))
+    left, young, other = (tmp_path / f".{name}.unpacking" for name in ("a.12345678", "a.87654321", "b.12345678"))
+    for folder in (left, young, other):
+        (folder / "deep").mkdir(parents=True)
+        (folder / "deep" / "x").write_bytes(b"half")
+    link = tmp_path / ".a.11111111.unpacking"
+    link.symlink_to(other)
+    for folder in (left, other):
+        os.utime(folder, (1, 1))
+    unpack(archive, tmp_path / "a")
+    assert not left.exists()
+    assert young.exists(), "another process may be about to fill it"
+    assert (other / "deep" / "x").exists(), "of another set, and through a link"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of folders")
+def test_the_folder_of_an_unpacking_that_runs_stays(tmp_path: Path) -> None:
+    archive, used = tmp_path / "a.tgz", tmp_path / ".a.12345678.unpacking"
+    archive.write_bytes(tgz({"a/x": b"1"}))
+    used.mkdir()
+    os.utime(used, (1, 1))
+    script = "import fcntl, os, sys; fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX); print(1); input()"
+    other = subprocess.Popen([sys.executable, "-uc", script, used], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        unpack(archive, tmp_path / "a")
+        assert used.exists()
+        other.kill()
+    shutil.rmtree(tmp_path / "a")
+    os.utime(used, (1, 1))
+    unpack(archive, tmp_path / "a")
+    assert not used.exists()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from onecycle.data.sources import downloads
 from onecycle.data.sources import untar as sources
 from onecycle.data.sources.downloads import Check, download
 from onecycle.data.sources.untar import URLs, untar_data
-from onecycle.errors import ArchiveError, ArgumentError, DownloadError
+from onecycle.errors import ArchiveError, ArgumentError, DiskFullError, DownloadError
 
 # ---------------------------------------------------------------- downloading
 
@@ -219,3 +222,106 @@ def test_the_bar_shows_in_a_terminal(
     monkeypatch.setenv("COLUMNS", "120")
     download([f"{server.url}/planet.bin"], tmp_path / "planet.bin")
     assert "planet.bin" in capsys.readouterr().out.split("\n", 1)[1]
+
+
+# ---------------------------------------------------------------- servers that never end, drip, lie
+
+
+def endless(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    with suppress(OSError):  # who was answered hangs up
+        for _ in range(500):
+            handler.wfile.write(b"x" * 100_000)
+
+
+def dripping(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    drip(handler, body)
+
+
+def dripping_headers(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+    drip(handler, b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 1000)
+
+
+def drip(handler: BaseHTTPRequestHandler, data: bytes) -> None:
+    with suppress(OSError):
+        for i in range(60):
+            handler.wfile.write(data[i : i + 1])
+            handler.wfile.flush()
+            threading.Event().wait(0.05)
+
+
+def test_a_file_of_unknown_length_has_a_limit_that_can_be_raised(server: Server, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("ONECYCLE_DOWNLOAD_GB", "0.001")
+    server.script = [endless]
+    with pytest.raises(DownloadError, match=r"does not say how long .* sent more than 1 MB; .*ONECYCLE_DOWNLOAD_GB"):
+        download([f"{server.url}/a"], tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+    assert len(server.asked) == 1
+    monkeypatch.setenv("ONECYCLE_DOWNLOAD_GB", "1")
+    server.script = [endless]
+    assert download([f"{server.url}/a"], tmp_path / "a").stat().st_size == 50_000_000
+
+
+def test_a_file_of_known_length_is_not_held_to_that_limit(server: Server, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("ONECYCLE_DOWNLOAD_GB", "0")
+    assert download([f"{server.url}/a"], tmp_path / "a").read_bytes() == server.body
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [(dripping, "slower than 1,000 bytes a second"), (dripping_headers, "no whole answer in time")],
+)
+def test_a_server_that_drips_is_left(server: Server, tmp_path: Path, monkeypatch, answer: Answer, reason: str) -> None:
+    monkeypatch.setattr(downloads, "_WATCHED_S", 0.3)
+    server.script = [answer] * 3
+    begun = time.monotonic()
+    with pytest.raises(DownloadError, match=reason):
+        download([f"{server.url}/a"], tmp_path / "a")
+    assert time.monotonic() - begun < 20
+    assert len(server.asked) >= (3 if answer is dripping else 0)
+
+
+def test_a_slow_start_is_forgiven(server: Server, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(downloads, "_WATCHED_S", 0.3)
+
+    def later(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        threading.Event().wait(0.2)
+        whole(handler, body)
+
+    server.script = [later]
+    assert download([f"{server.url}/a"], tmp_path / "a").read_bytes() == server.body
+    assert len(server.asked) == 1
+
+
+def test_a_length_that_the_disk_has_no_room_for_is_refused_at_once(server: Server, tmp_path: Path) -> None:
+    server.script = [lambda handler, body: send(handler, 200, body[:10], Content_Length=str(10**18 - 1))] * 3
+    with pytest.raises(DiskFullError, match=r"needs 1,000,000,000\.0 GB"):
+        download([f"{server.url}/a"], tmp_path / "a")
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-5", "\xb2", "1e9"])
+def test_a_length_that_is_no_number_is_no_defect(server: Server, tmp_path: Path, length: str) -> None:
+    server.script = [lambda handler, body: send(handler, 200, body[:10], Content_Length=length)] * 3
+    with pytest.raises(DownloadError):
+        download([f"{server.url}/a"], tmp_path / "a", check=Check(size_bytes=5))
+
+
+def test_what_a_server_says_does_not_act(server: Server, tmp_path: Path, capsys) -> None:
+    def rude(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        handler.wfile.write(b"HTTP/1.1 404 \x1b[31mno\x1b]0;t\x07\r\nContent-Length: 0\r\n\r\n")
+
+    server.script = [rude]
+    with pytest.raises(DownloadError) as caught:
+        download([f"{server.url}/a\x1b[31m"], tmp_path / "a")
+    assert "\x1b" not in capsys.readouterr().out
+    assert "\x1b[31mno" not in str(caught.value)
+
+
+def test_fastai_v1s_addresses_are_asked_by_https(tmp_path: Path) -> None:
+    source = sources._Source.of("http://files.fast.ai/data/examples/planet_sample", None)
+    assert source.url == "https://files.fast.ai/data/examples/planet_sample.tgz"
+    assert source.check.size_bytes == 15_523_994

@@ -33,9 +33,9 @@ def test_urls_are_plain_strings_of_the_known_hosts() -> None:
     names = [name for name in vars(URLs) if name.isupper() and name != "LOCAL_PATH"]
     assert {"PLANET_SAMPLE", "PETS", "S3_MODEL", "WT103_1", "IMAGEWOOF_320"} <= set(names)
     for name in names:
-        assert getattr(URLs, name).startswith(("http://files.fast.ai/data/", "https://s3.amazonaws.com/fast-ai-"))
+        assert getattr(URLs, name).startswith(("https://files.fast.ai/data/", "https://s3.amazonaws.com/fast-ai-"))
         assert not getattr(URLs, name).endswith(".tgz")
-    assert URLs.PLANET_SAMPLE == "http://files.fast.ai/data/examples/planet_sample"
+    assert URLs.PLANET_SAMPLE == "https://files.fast.ai/data/examples/planet_sample"
     assert URLs.IMAGENETTE_160 == "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-160"
 
 
@@ -47,7 +47,7 @@ def test_local_path_follows_the_working_directory(tmp_path: Path, monkeypatch: p
 def test_help_can_be_read() -> None:
     code = "from onecycle.data.sources.untar import URLs, untar_data; help(URLs); help(untar_data)"
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert "PLANET_SAMPLE = 'http://files.fast.ai/data/examples/planet_sample'" in said
+    assert "PLANET_SAMPLE = 'https://files.fast.ai/data/examples/planet_sample'" in said
     assert "force_download" in said
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import errno
+import glob
 import gzip
 import io
 import lzma
@@ -12,6 +14,7 @@ import re
 import shutil
 import stat
 import sys
+import time
 import unicodedata
 import uuid
 import zipfile
@@ -23,6 +26,7 @@ from typing import IO, NamedTuple
 
 from onecycle.errors import ArchiveError, ArgumentError, DataError
 from onecycle.files import sync_folder, sync_parts, writing
+from onecycle.text import safe_text
 
 _MIB = 2**20
 _CHUNK = 2**17
@@ -104,15 +108,11 @@ def unpack_into(archive: Path, folder: Path, budget: Budget, *, replace: bool) -
     from_ratio = max(budget.max_ratio * archive.stat().st_size, _RATIO_FROM_BYTES)
     budget.max_bytes = int(min(budget.max_bytes, from_ratio))
     folder = Path(os.path.abspath(folder))
-    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.unpacking")
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside.mkdir(mode=0o755)
     try:
-        with archive.open("rb") as file:
+        with _unpacking(folder) as beside, archive.open("rb") as file:
             _write_entries(_entries(file, budget), beside, budget)
-        sync_parts()
-        _publish(_inner_folder(beside, folder.name), folder, replace=replace)
+            sync_parts()
+            _publish(_inner_folder(beside, folder.name), folder, replace=replace)
     except _BadArchive as err:
         raise ArchiveError(
             f"{archive} was not unpacked: {err}. Nothing of it is left in {folder.parent}. Get the archive "
@@ -120,9 +120,60 @@ def unpack_into(archive: Path, folder: Path, budget: Budget, *, replace: bool) -
             "arguments of onecycle.data.sources.archives.unpack",
             str(err),
         ) from err.__cause__
+    return folder
+
+
+@contextlib.contextmanager
+def _unpacking(folder: Path) -> Iterator[Path]:
+    """Make a folder beside ``folder`` to unpack into, which goes at the end; those of killed processes go first."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.unpacking"):
+        _remove_abandoned(left)
+    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.unpacking")
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside.mkdir(mode=0o755)
+    try:
+        with _in_use(beside):
+            yield beside
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-    return folder
+
+
+_YOUNG_S, _OLD_S = 10.0, 86_400.0
+"""A younger folder is not left over; nor is, where nobody can tell whether it is in use, one of less than a day."""
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what a killed process left; one that is alive keeps its folder in use."""
+    with contextlib.suppress(OSError):
+        age = time.time() - folder.lstat().st_mtime
+        if not folder.is_symlink() and age > (_OLD_S if sys.platform == "win32" else _YOUNG_S):
+            with _in_use(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _in_use(folder: Path) -> Iterator[None]:
+    """Mark a folder as in use by this process, until the block ends, however it ends.
+
+    Raises:
+        OSError: another process uses it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):  # else this disk has no locks
+                raise
+        yield
+    finally:
+        os.close(handle)
 
 
 def _write_entries(entries: Iterable[_Entry], root: Path, budget: Budget) -> None:
@@ -215,7 +266,7 @@ def _swap(new: Path, folder: Path) -> None:
     if old.is_symlink():
         old.unlink()  # what it points to stays
     elif any(not (folder / path.relative_to(old)).exists() for path in old.rglob("*")):
-        print(f"The folder that was at {folder} holds files that the new one lacks; it is kept as {old}")
+        print(safe_text(f"The folder that was at {folder} holds files that the new one lacks; it is kept as {old}"))
     else:
         shutil.rmtree(old, ignore_errors=True)
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
 import json
 import os
+import queue
+import re
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+from onecycle import settings
 from onecycle.data.progress import download_bar
 from onecycle.errors import ArgumentError, DownloadError
-from onecycle.files import sync_folder, write_whole, writing
+from onecycle.files import disk_full, free_bytes, sync_folder, write_whole, writing
+from onecycle.text import human_bytes, safe_text
 
 if TYPE_CHECKING:
     import requests
@@ -22,6 +29,8 @@ if TYPE_CHECKING:
 _MIB = 2**20
 _CHUNK = 2**17
 _TIMEOUTS_S = (10.0, 60.0)  # to connect, and between two pieces of an answer
+_WATCHED_S, _LEAST_RATE = 60.0, 1_000  # over so many seconds at least so many bytes a second come
+_AHEAD = 8  # pieces that wait to be written
 _WAITS_S = (1.0, 4.0)  # before the second and the third try of a URL
 
 
@@ -54,7 +63,7 @@ class _Failure(Exception):
     """One try of one URL failed; `retry` says whether another try may help."""
 
     def __init__(self, reason: str, *, retry: bool, cause: BaseException | None = None) -> None:
-        super().__init__(reason)
+        super().__init__(safe_text(reason)[:500])  # a server may have said some of it
         self.retry = retry
         self.cause = cause
 
@@ -99,14 +108,14 @@ def download(urls: Sequence[str], path: Path, *, check: Check | None = None, hin
 
 
 def _fetch(url: str, partial: Path, check: Check) -> None:
-    print(f"Downloading {url}")
+    print(safe_text(f"Downloading {url}"))
     for wait_s in (*_WAITS_S, None):
         try:
             return _try_once(url, partial, check)
         except _Failure as err:
             if wait_s is None or not err.retry:
                 raise
-            print(f"  {err}; trying again in {wait_s:g} s")
+            print(safe_text(f"  {err}; trying again in {wait_s:g} s"))
         time.sleep(wait_s)
     return None
 
@@ -115,17 +124,20 @@ def _try_once(url: str, partial: Path, check: Check) -> None:
     import requests
     import urllib3
 
-    headers = {"Accept-Encoding": "identity", **_resume_headers(url, partial)}
+    request = _Request(url, {"Accept-Encoding": "identity", **_resume_headers(url, partial)})
+    request.start()
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUTS_S) as answer:
-            start = _start_of(answer, url, partial, check)
-            _receive(answer, partial, start, check)
+        answer = request.answer()
+        start = _start_of(answer, url, partial, check)
+        _receive(answer, request, partial, start, check)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as err:
         cause: BaseException = err  # the first one below their wrappers says what happened in one line
         while isinstance(cause.__context__, (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError)):
             cause = cause.__context__
         cause = cause.with_traceback(None)
         raise _Failure(f"{type(cause).__name__}: {cause}", retry=True, cause=cause) from err
+    finally:
+        request.ended.set()
     if problem := check.problem(partial):
         _drop(partial)
         # Two halves of different files, joined, deserve one clean start; the same wrong file twice does not.
@@ -188,24 +200,107 @@ def _continues(answer: requests.Response, partial: Path) -> bool:
 
 def _length(answer: requests.Response) -> int | None:
     length = answer.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
+    return int(length) if re.fullmatch("[0-9]{1,18}", length) else None
 
 
-def _receive(answer: requests.Response, partial: Path, start: int, check: Check) -> None:
+def _receive(answer: requests.Response, request: _Request, partial: Path, start: int, check: Check) -> None:
     length = _length(answer)
     total = None if length is None else start + length
+    free = free_bytes(partial)
+    if length is not None and free is not None and length > free:
+        raise disk_full(OSError(errno.ENOSPC, ""), partial, total)
+    most = settings.download_bytes() if total is None and check.size_bytes is None else None
     got = start
     with partial.open("ab") as file, download_bar(partial.stem, total, start) as advance:
-        # Undecoded: some servers call a .tgz "Content-Encoding: gzip", and it must stay compressed.
-        while chunk := answer.raw.read(_CHUNK, decode_content=False):
+        for chunk in request.chunks():
             with writing(partial, total):
                 file.write(chunk)
             advance(len(chunk))
             got += len(chunk)
             if check.size_bytes is not None and got > check.size_bytes:
                 break  # an answer without an end; the check of the size tells
+            if most is not None and got > most:
+                break
         with writing(partial, total):
             file.flush()
             os.fsync(file.fileno())
+    if most is not None and got > most:
+        _drop(partial)
+        raise _Failure(
+            f"the server does not say how long the file is, and sent more than {human_bytes(most)}; "
+            "the environment variable ONECYCLE_DOWNLOAD_GB allows more",
+            retry=False,
+        )
     if total is not None and got < total:
         raise _Failure(f"the connection ended after {got:,} of {total:,} bytes", retry=True)
+
+
+class _Request(threading.Thread):
+    """Asks a server, in a thread of its own: one that sends a byte a minute, of its headers too, holds nobody.
+
+    Args:
+        url: what is asked for.
+        headers: of the request.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        super().__init__(daemon=True, name=f"download of {url}")
+        self.url, self.headers = url, dict(headers)
+        self.ended = threading.Event()  # nobody waits for more
+        self._came: queue.Queue[Any] = queue.Queue(maxsize=_AHEAD)
+
+    def run(self) -> None:
+        """Put the answer, its pieces, and None or what went wrong into the queue."""
+        import requests
+
+        try:
+            with requests.get(self.url, headers=self.headers, stream=True, timeout=_TIMEOUTS_S) as answer:
+                self._put(answer)
+                # Undecoded: some servers call a .tgz "Content-Encoding: gzip", and it must stay compressed.
+                while not self.ended.is_set() and (chunk := answer.raw.read1(_CHUNK, decode_content=False)):
+                    self._put(chunk)
+            self._put(None)
+        except Exception as error:  # noqa: BLE001 - raised where the pieces are taken
+            self._put(error)
+
+    def _put(self, item: object) -> None:
+        while not self.ended.is_set():
+            with suppress(queue.Full):
+                return self._came.put(item, timeout=0.1)
+        return None
+
+    def answer(self) -> requests.Response:
+        """Return the answer once its headers are there.
+
+        Raises:
+            _Failure: they take too long; and what ``requests`` raises.
+        """
+        try:
+            came = self._came.get(timeout=sum(_TIMEOUTS_S))
+        except queue.Empty:
+            raise _Failure("TimeoutError: no whole answer in time", retry=True) from None
+        return cast("requests.Response", self._checked(came))
+
+    def chunks(self) -> Iterator[bytes]:
+        """Return the pieces of the body as they come.
+
+        Raises:
+            _Failure: over a while they are fewer bytes than are worth waiting for; and what ``requests`` raises.
+        """
+        begun, n_bytes = time.monotonic(), 0
+        while True:
+            with suppress(queue.Empty):
+                chunk = self._checked(self._came.get(timeout=max(0.01, begun + _WATCHED_S - time.monotonic())))
+                if chunk is None:
+                    return
+                n_bytes += len(chunk)
+                yield chunk
+            if (took := time.monotonic() - begun) >= _WATCHED_S:
+                if n_bytes < _LEAST_RATE * took:
+                    raise _Failure(f"slower than {_LEAST_RATE:,} bytes a second for {took:.0f} s", retry=True)
+                begun, n_bytes = time.monotonic(), 0
+
+    def _checked(self, came: Any) -> Any:
+        if isinstance(came, Exception):
+            raise came
+        return came

@@ -19,13 +19,14 @@ from onecycle.data.sources.archives import Budget, is_there, name_flaw, unpack_i
 from onecycle.data.sources.downloads import Check, download
 from onecycle.errors import ArchiveError, ArgumentError, DownloadError
 from onecycle.files import NO_LOCK, locked, remove
+from onecycle.text import safe_text
 
 if sys.platform == "win32":
     from pathlib import WindowsPath as _NativePath
 else:
     from pathlib import PosixPath as _NativePath
 
-_EXAMPLES = "http://files.fast.ai/data/examples/"
+_EXAMPLES = "https://files.fast.ai/data/examples/"
 
 
 class DataPath(_NativePath):
@@ -181,7 +182,7 @@ def untar_data(
     if not is_there(folder) or force_download:
         _bring(source, archive, folder, force=force_download)
     if verbose:
-        print(f"{source.name} is in {folder}")
+        print(safe_text(f"{source.name} is in {folder}"))
     return DataPath(folder)
 
 
@@ -204,13 +205,19 @@ class _Source:
         if parts.scheme not in ("http", "https") or not parts.netloc or not usable:
             raise ArgumentError(f"untar_data needs a URL such as URLs.PLANET_SAMPLE, received {url!r}")
         file = last if ending else f"{name}.tgz"
-        known = _CHECKS.get(url.removesuffix(".tgz"), Check())
+        known = _CHECKS.get(_over_tls(url).removesuffix(".tgz"), Check())
         digits = None if known_hash is None else known_hash.removeprefix("sha256:").lower()
         if digits is not None and not re.fullmatch("[0-9a-f]{64}", digits):
             raise ArgumentError(f"known_hash must be a sha256 of 64 hex digits, received {known_hash!r}")
         check = replace(known, sha256=digits)
+        parts = urlsplit(_over_tls(url))
         full = parts._replace(path=parts.path[: len(parts.path) - len(last)] + file).geturl()
         return cls(name, file, full, check)
+
+
+def _over_tls(url: str) -> str:
+    """Return the https address of what fastai v1's notebooks have by http."""
+    return url.replace("http://files.fast.ai/", "https://files.fast.ai/", 1) if url.startswith("http://") else url
 
 
 def _bring(source: _Source, archive: Path, folder: Path, *, force: bool) -> None:
@@ -262,6 +269,6 @@ def _alone(archive: Path) -> Iterator[None]:
     text = f"Waiting for another process that is fetching the same data ({lock})"
     with ExitStack() as held:
         with suppress(*NO_LOCK):  # without locks, two processes at once may spoil a download, which the check tells
-            held.enter_context(locked(lock, waiting=lambda: print(text)))
+            held.enter_context(locked(lock, waiting=lambda: print(safe_text(text))))
         held.callback(remove, lock)  # before it is released: who waited then locks the new file
         yield

@@ -13,10 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from onecycle import files
 from onecycle.errors import DiskFullError
-from onecycle.files import absolute_name, csv_text, plain_json, replace_whole, short_digest, sync_folder, write_whole
+from onecycle.files import (
+    absolute_name,
+    csv_text,
+    escaped_cell,
+    plain_json,
+    replace_whole,
+    short_digest,
+    sync_folder,
+    unescaped_cell,
+    write_whole,
+)
 
 
 def test_a_file_is_written_below_folders_that_are_made(tmp_path):
@@ -182,3 +194,22 @@ def test_paths_are_made_absolute_and_no_name_stays_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"": "", "a/b.png": f"{tmp_path}/a/b.png", "./b.png": f"{tmp_path}/b.png", "/x/./y": "/x/./y"}
     assert {name: absolute_name(name) for name in names} == names
+
+
+@given(st.text() | st.text("'=+-@\t\r\n1a.", max_size=8))
+def test_any_cell_comes_back_and_none_that_is_written_is_run(text):
+    escaped = escaped_cell(text)
+    assert unescaped_cell(escaped) == text
+    assert escaped in (text, f"'{text}")
+    if escaped[:1] in tuple("=+-@\t\r\n"):
+        float(escaped.replace(",", ""))  # a number
+
+
+@pytest.mark.parametrize("text", ["-0.5", "+3", "-1e-05", "-1,234.5", "-inf", "-.5", "", "a=b", "a-b", "'a"])
+def test_numbers_and_plain_texts_stay_as_they_are(text):
+    assert escaped_cell(text) == text
+
+
+def test_a_table_for_spreadsheets_escapes_texts_and_no_numbers():
+    assert csv_text([("file", "=n"), ("-a.jpg", -0.5)], raw=False) == "file,'=n\n'-a.jpg,-0.5\n"
+    assert csv_text([("file", "=n"), ("-a.jpg", -0.5)]) == "file,=n\n-a.jpg,-0.5\n"

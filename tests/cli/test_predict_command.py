@@ -25,6 +25,7 @@ from onecycle.deploy import of_files
 from onecycle.deploy.predictor import Predictor
 from onecycle.errors import ArgumentError, CheckpointError, DataError
 from onecycle.evaluation.predictions import Predictions
+from onecycle.files import unescaped_cell
 from onecycle.runs.predictions import read_predictions
 
 
@@ -218,11 +219,16 @@ def test_no_picture_and_no_run_are_said(class_run, monkeypatch):
         run_predict("other", ["empty"])
 
 
-def test_a_class_with_a_formula_for_a_name_is_counted(class_run, few, monkeypatch, capsys):
+def test_names_that_a_spreadsheet_would_run_get_an_apostrophe_unless_raw(class_run, few, monkeypatch, capsys):
     real = Predictor.load
-    monkeypatch.setattr(Predictor, "load", lambda path: replace(real(path), classes=("=cmd", "green", "red")))
+    monkeypatch.setattr(Predictor, "load", lambda path: replace(real(path), classes=("=cmd", "'=green", "-5")))
     run_predict(class_run.path, [few], out=Path("x.csv"))
-    assert "=cmd" in Path("x.csv").read_text()
+    safe = list(csv.reader(io.StringIO(Path("x.csv").read_text())))
+    assert {cell for row in safe for cell in row} >= {"'=cmd", "''=green", "-5"}
+    assert "begin with" not in capsys.readouterr().err
+    run_predict(class_run.path, [few], out=Path("raw.csv"), raw_csv=True)
+    raw = list(csv.reader(io.StringIO(Path("raw.csv").read_text())))
+    assert [[unescaped_cell(cell) for cell in row] for row in safe] == raw
     assert "begin with" in capsys.readouterr().err
 
 

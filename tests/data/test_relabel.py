@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 from onecycle.data.bunch import ImageDataBunch
+from onecycle.data.labels.relabel import with_new_classes
 from onecycle.errors import DataError, LabelError
-from onecycle.files import name_below
+from onecycle.files import csv_text, name_below
 
 OPTIONS: dict[str, Any] = {"folder": "train", "suffix": ".jpg", "size": 16}
 HEADER = "file,given,suggested,score,new_label\n"
@@ -142,3 +144,35 @@ def test_a_whole_path_has_one_name_however_the_folder_is_named(tmp_path, monkeyp
             assert name_below(path, root) == "train/a.png"
         assert name_below("/far/a.png", root) == "/far/a.png"
     assert name_below("b/../set/a.png", Path("b")) == "../set/a.png"
+
+
+ODD_NAMES = ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0", "''=x", "+1+1", "@SUM(1)", "'plain", "-5", "-a", "＝x")
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_names_that_a_spreadsheet_would_run_come_back_as_they_are(raw, colour_path, tmp_path):
+    """Written with apostrophes or without; two classes differ by the apostrophe alone."""
+    files = [colour_path / "train" / f"p{i:03d}.jpg" for i in range(2 * len(ODD_NAMES))]
+    data = ImageDataBunch.from_lists(colour_path, files, [*ODD_NAMES, *ODD_NAMES], valid_pct=0.0)
+    others = [*ODD_NAMES[1:], ODD_NAMES[0]]
+    rows = [
+        (name_below(str(f), colour_path), b, a, "0.1", a) for f, b, a in zip(files, ODD_NAMES, others, strict=False)
+    ]
+    csv = table(tmp_path, csv_text([("file", "given", "suggested", "score", "new_label"), *rows], raw=raw))
+    new = data.relabel(csv)
+    assert [str(new.labels.label(i)) for i in range(len(ODD_NAMES))] == others
+
+
+def test_a_new_class_that_a_spreadsheet_would_run_loses_its_apostrophe(data, tmp_path):
+    csv = table(tmp_path, HEADER + "train/p000.jpg,red,blue,0.01,'=new\n")
+    assert with_new_classes(data.labels, csv).classes[-1] == "=new"
+
+
+def test_pictures_whose_names_a_spreadsheet_would_run_are_found(colour_path, tmp_path):
+    for name in ("=a.jpg", "'=b.jpg", "-c.jpg"):
+        shutil.copy(colour_path / "train" / "p000.jpg", tmp_path / name)
+    files = [tmp_path / name for name in ("=a.jpg", "'=b.jpg", "-c.jpg")]
+    data = ImageDataBunch.from_lists(tmp_path, files, ["x", "y", "x"], valid_pct=0.0)
+    for raw in (False, True):
+        csv = table(tmp_path, csv_text([("file", "new_label"), *((f.name, "y") for f in files)], raw=raw))
+        assert [str(data.relabel(csv).labels.label(i)) for i in range(3)] == ["y"] * 3

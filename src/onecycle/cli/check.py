@@ -12,6 +12,7 @@ from onecycle.data.layout import find_layout
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.errors import DataWarning
 from onecycle.runs.config import SKIPPED, RunConfig
+from onecycle.text import safe_lines
 
 
 def run_check(
@@ -41,7 +42,7 @@ def run_check(
         print(json.dumps({"layout": layout.describe(), **why, **report.to_dict()}, indent=2))
     else:
         print(report, end="\n\n")
-        print(_next(report, config.command()))
+        print(safe_lines(_next(report, config.command())))
     return int(fail_on != "never" and report.reaches("error" if fail_on == "error" else "warning"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ import typer
 from onecycle import __version__
 from onecycle.cli import options as opt
 from onecycle.runs.config import RUN, RunConfig
-from onecycle.text import command_line_words
+from onecycle.text import command_line_words, safe_lines
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -145,6 +146,14 @@ def predict(
         typer.Option(help="Where they go: .csv, .json or .parquet.", rich_help_panel=opt.OUTPUT, metavar="FILE"),
     ] = None,
     force: opt.Force = False,
+    raw_csv: Annotated[
+        bool,
+        typer.Option(
+            "--raw-csv",
+            help="Write texts as they are; default: an apostrophe before what a spreadsheet may run as a formula.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = False,
     top: Annotated[int, typer.Option(min=1, help="How many classes are shown a picture.", metavar="N")] = 3,
     thresh: Annotated[
         float | None,
@@ -158,7 +167,9 @@ def predict(
     """Classify PICTURES with a run's model; the training data need not be there."""
     from onecycle.cli.predict import run_predict
 
-    code = run_predict(run, pictures, out=out, force=force, as_json=as_json, quiet=quiet, top=top, thresh=thresh)
+    code = run_predict(
+        run, pictures, out=out, force=force, raw_csv=raw_csv, as_json=as_json, quiet=quiet, top=top, thresh=thresh
+    )
     raise typer.Exit(code)
 
 
@@ -321,7 +332,7 @@ def cache(
 
     if older_than is not None and not clear:
         raise typer.BadParameter("it chooses what to remove: use it with --clear", param_hint="--older-than")
-    typer.echo(clearing_text(older_than) if clear else listing_text(whole=not sys.stdout.isatty()))
+    typer.echo(safe_lines(clearing_text(older_than) if clear else listing_text(whole=not sys.stdout.isatty())))
 
 
 @app.command()
@@ -397,6 +408,7 @@ def main() -> None:
         app()
     except Exception as error:  # the last stop of every error: what is not ours is named as a defect
         if debug:
-            raise
+            print(safe_lines("".join(traceback.format_exception(error))), file=sys.stderr)
+            raise SystemExit(1) from None
         print(exit_codes.error_text(error), file=sys.stderr)
         raise SystemExit(exit_codes.exit_code(error)) from error

@@ -22,7 +22,7 @@ from onecycle.deploy.calibrated import Calibrated
 from onecycle.deploy.predictor import Predictor
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.predictions import Predictions
-from onecycle.files import csv_text, parquet_bytes, text_name
+from onecycle.files import csv_text, is_formula, parquet_bytes, text_name
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, check_free, write_output
 from onecycle.text import plural, shown
@@ -32,7 +32,6 @@ MOST_ON_SCREEN = 20
 
 FORMATS = (".csv", ".json", ".parquet")
 STDIN = "-"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NAMED = 10  # files in a warning
 
 
@@ -42,6 +41,7 @@ def run_predict(
     *,
     out: Path | None = None,
     force: bool = False,
+    raw_csv: bool = False,
     as_json: bool = False,
     quiet: bool = False,
     top: int = 3,
@@ -49,8 +49,7 @@ def run_predict(
 ) -> int:
     """Predict pictures; the data that the run was trained on is not needed.
 
-    Names of files and labels are written as they are, also those that a spreadsheet would take for a formula (that is
-    said): a changed name would no longer be that of the file.
+    In a .csv, names that a spreadsheet may run as a formula get an apostrophe, see ``escaped_cell``.
 
     Args:
         run: its folder, or its name below ``runs``.
@@ -58,6 +57,7 @@ def run_predict(
         out: .csv, .json (one object a line) or .parquet; default ``predictions.csv`` in the working directory where
             there are more pictures than fit on the screen.
         force: replace a file that is there.
+        raw_csv: write them as they are.
         as_json: print one JSON object a picture a line, and nothing else.
         quiet: print only where the file is.
         top: how many of the most probable classes are listed with their probabilities.
@@ -91,11 +91,16 @@ def run_predict(
         # What stands between the tags in the table that the run was trained on: no tag has it in it.
         shown = _Shown(predictions, top, RunConfig.read(folder.config).label_delim or ";")
         if out is not None and len(predictions):
-            write_output(out, shown.file(out.suffix.lower()))
+            write_output(out, shown.file(out.suffix.lower(), raw=raw_csv))
         if as_json:
             for record in shown.records():
                 screen.event("picture", **record)
         _say(screen, folder, predictor, shown, out, thresh)
+        if raw_csv and out is not None and out.suffix.lower() == ".csv" and (odd := shown.formulas()):
+            screen.warn(
+                f"{odd} cells of {out} begin with = + - or @, which a spreadsheet may run as a formula; they are "
+                "written as they are (--raw-csv), so import these columns as text"
+            )
     return DATA if predictions.failed else 0
 
 
@@ -184,8 +189,8 @@ class _Shown:
             columns[f"probability{ending}"] = [row[k][1] for row in ranked]
         return columns
 
-    def file(self, suffix: str) -> bytes:
-        """Return a whole file of predictions."""
+    def file(self, suffix: str, *, raw: bool = False) -> bytes:
+        """Return a whole file of predictions; ``raw`` as ``csv_text`` has it."""
         if suffix == ".json":
             return "".join(json.dumps(r) + "\n" for r in self.records()).encode()
         columns = self.columns()
@@ -194,12 +199,12 @@ class _Shown:
 
             return parquet_bytes(pa.table(columns | {"file": [text_name(f) for f in self.files]}))
         rows = zip(*columns.values(), strict=True)
-        return csv_text([tuple(columns), *rows]).encode("utf-8", "surrogateescape")
+        return csv_text([tuple(columns), *rows], raw=raw).encode("utf-8", "surrogateescape")
 
     def formulas(self) -> int:
         """Count cells of the table that a spreadsheet would take for a formula."""
         labels = [name for i in range(len(self.files)) for name in self.names(i)[:1]]
-        return sum(text.startswith(_FORMULA) for text in [*self.files, *labels])
+        return sum(map(is_formula, [*self.files, *labels]))
 
 
 # -- what is said ---------------------------------------------------------------------------------------------
@@ -226,11 +231,6 @@ def _say(
         screen.row("tags", _rule(predictor, thresh))
     if out is not None:
         screen.row("written", str(out), always=True)
-        if out.suffix.lower() == ".csv" and (odd := shown.formulas()):
-            screen.warn(
-                f"{odd} cells of {out} begin with = + - or @, which a spreadsheet may run as a formula; they are "
-                "written as they are, so import these columns as text"
-            )
     if failed:
         _name_failed(screen, shown.predictions)
     screen.row("next", "where the labels of such pictures are known, judge the model by them:")

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +27,7 @@ from onecycle.errors import ArgumentError
 from onecycle.evaluation.certainty.label_noise import DoubtCount
 from onecycle.evaluation.label_issues import LabelIssue, RankedLabels, as_issues, rank_labels
 from onecycle.evaluation.report.verdict import IssueCount
-from onecycle.files import name_below, write_whole
+from onecycle.files import csv_text, name_below, text_name, write_whole
 from onecycle.learner.features import LabelledFeatures
 from onecycle.model.heads import AdaptiveConcatPool2d, Flatten, bn_drop_lin, init_head, set_prior_bias
 from onecycle.text import aligned, cut
@@ -94,7 +93,7 @@ class LabelIssues:
             n=max(self.doubts.excess, 100) if n is None else n,
         )
 
-    def to_csv(self, path: str | Path, n: int | None = None) -> Path:
+    def to_csv(self, path: str | Path, n: int | None = None, *, raw: bool = False) -> Path:
         """Write the first ``n`` labels as a table to edit; ``data.relabel(path)`` reads it back.
 
         Fill in ``new_label`` where a label should change (for tags: yes or no); an empty cell keeps it.
@@ -102,15 +101,17 @@ class LabelIssues:
         Args:
             path: of the table; it is replaced if it exists.
             n: as in ``top``.
+            raw: write names as they are; default: an apostrophe before what a spreadsheet may run as a formula, which
+                ``data.relabel`` and ``onecycle relabel`` take away again.
         """
         rows = [
-            (name_below(issue.path, self.data.path), issue.tag, issue.given, issue.suggested, f"{issue.score:.3g}", "")
-            for issue in self.top(n)
+            (text_name(i.path, self.data.path), i.tag, i.given, i.suggested, f"{i.score:.3g}", "") for i in self.top(n)
         ]
-        frame = pd.DataFrame(rows, columns=[*relabel.COLUMNS])
+        table: list[Sequence[str | None]] = [relabel.COLUMNS, *rows]
         if not self.data.is_multi:
-            frame = frame.drop(columns=relabel.TAG)
-        write_whole(Path(path), frame.to_csv(index=False, lineterminator="\n").encode())
+            at = relabel.COLUMNS.index(relabel.TAG)
+            table = [(*row[:at], *row[at + 1 :]) for row in table]
+        write_whole(Path(path), csv_text(table, raw=raw).encode("utf-8", "replace"))
         return Path(path)
 
     def show(self, k: int = 9, *, figsize: tuple[float, float] = (12, 12), return_fig: bool = False) -> Figure | None:

@@ -16,7 +16,7 @@ from onecycle.evaluation.certainty.intervals import Estimate
 from onecycle.evaluation.headline import HELD_OUT, default_estimates, headline
 from onecycle.evaluation.label_issues import LabelIssue
 from onecycle.evaluation.predictions import Predictions
-from onecycle.files import csv_text, remove, text_name, unescaped_cell
+from onecycle.files import csv_text, remove, text_name
 from onecycle.learner.fine_tune.best import StageChoice
 from onecycle.learner.fine_tune.callback import StageCallback
 from onecycle.learner.fine_tune.plan import Stage
@@ -118,7 +118,7 @@ class RunCheckpoints(StageCallback):
 
     def _write_history(self) -> None:
         head = [*_HISTORY_COLUMNS[:-1], *self.learn.recorder.metric_names, _HISTORY_COLUMNS[-1]]
-        self.run.write_text(self.run.history, csv_text([head, *self.rows]))
+        self.run.write_text(self.run.history, csv_text([head, *self.rows], raw=False))
 
     def _cells(self, stage: Stage, row: EpochRow) -> list[str]:
         size = "" if stage.size is None else "x".join(str(side) for side in stage.size)
@@ -195,12 +195,9 @@ def read_issues(run: RunFolder, data: ImageDataBunch) -> list[LabelIssue] | None
     row_of = {text_name(path, data.path): row for row, path in enumerate(data.store.paths)}
     issues = []
     for line, row in enumerate(run.read_table(run.label_issues, ("file", "given", "suggested", "score")), 2):
-        cells = {name: unescaped_cell(cell) for name, cell in row.items()}
-        if (i := row_of.get(cells["file"], row_of.get(row["file"]))) is not None:
+        if (i := row_of.get(row["file"])) is not None:
             score = Cells(run.label_issues, line, row).number("score", low=0, high=1)
-            issues.append(
-                LabelIssue(i, data.store.paths[i], cells.get("tag"), cells["given"], cells["suggested"], score)
-            )
+            issues.append(LabelIssue(i, data.store.paths[i], row.get("tag"), row["given"], row["suggested"], score))
     return issues
 
 

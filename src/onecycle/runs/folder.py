@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from onecycle.errors import ArgumentError, DataError, DiskFullError, OnecycleWarning, OutputError, warn
-from onecycle.files import beside, plain_json, write_whole
+from onecycle.files import beside, plain_json, unescaped_cell, write_whole
 from onecycle.foreign import Refused, csv_records, inside, read_plain, strict_json
 from onecycle.settings import MANIFEST, MODEL, RUN_CONFIG, RUN_MODEL, SAVED
 from onecycle.text import safe_text
@@ -299,6 +299,8 @@ class RunFolder:
     def read_table(self, path: Path, needed: Collection[str]) -> list[dict[str, str]]:
         """Read one of the run's CSV files, each row by the names of its columns; nothing where it is not there.
 
+        Cells are as they were before ``escaped_cell``.
+
         Args:
             path: of the file.
             needed: columns that it has, perhaps among others.
@@ -309,9 +311,10 @@ class RunFolder:
         if not os.path.lexists(path):
             return []
         try:
-            return csv_records(self.read(path), str(path), needed)
+            records = csv_records(self.read(path), str(path), needed)
         except Refused as error:
             raise DataError(f"{error}; copy the run again") from None
+        return [{unescaped_cell(name): unescaped_cell(cell) for name, cell in row.items()} for row in records]
 
     def write_json(self, path: Path, value: Mapping[str, Any]) -> None:
         """Write one of the run's JSON files, whole; numbers that JSON has not become null."""

@@ -13,7 +13,7 @@ import numpy as np
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.splits import Split
 from onecycle.errors import DataError, DataWarning, warn
-from onecycle.files import csv_text, text_name
+from onecycle.files import csv_text, text_name, unescaped_cell
 from onecycle.foreign import Refused, csv_records, read_plain
 from onecycle.runs.folder import MOST_BYTES
 from onecycle.text import plural, shown
@@ -31,7 +31,7 @@ def split_text(data: ImageDataBunch) -> str:
     sides: np.ndarray = np.full(len(data.store), "left out", dtype=object)
     sides[data.split.train], sides[data.split.valid] = "train", "valid"
     names = (text_name(path, data.path) for path in data.store.paths)
-    return csv_text([("file", "part"), *zip(names, sides, strict=True)])
+    return csv_text([("file", "part"), *zip(names, sides, strict=True)], raw=False)
 
 
 def read_split(table: Path) -> list[tuple[str, Side]]:
@@ -46,7 +46,7 @@ def read_split(table: Path) -> list[tuple[str, Side]]:
         raise DataError(f"the split {table} cannot be read: {error.strerror}") from error
     except Refused as error:
         raise DataError(f"{error}; copy the run again") from None
-    rows = [(cells["file"], cells["part"]) for cells in records]
+    rows = [(unescaped_cell(cells["file"]), cells["part"]) for cells in records]
     bad = next((i for i, (_, side) in enumerate(rows, 2) if side not in get_args(Side)), None)
     if bad is not None:
         raise DataError(f"{table}, line {bad}, column part: expected train, valid or left out")

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from onecycle.text import plural, wrapped
+from onecycle.text import plural, safe_text, wrapped
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -115,7 +115,7 @@ class AuditReport:
 
     def __str__(self) -> str:
         counts = ", ".join(f"{n:,} {what}" for what, n in self.looked_at.items())
-        lines = wrapped(f"Audit of {self.name}: {counts}", _COLUMNS, break_words=False)
+        lines = wrapped(safe_text(f"Audit of {self.name}: {counts}"), _COLUMNS, break_words=False)
         if not self.findings:
             return "\n".join([*lines, "Nothing to report."])
         lines.append(f"{'severity':<8} {'count':>7}  finding")
@@ -136,7 +136,7 @@ def _table_rows(finding: Finding) -> list[str]:
     if finding.advice:
         text.append("→ " + finding.advice)
     indent = " " * 18
-    lines = [line for part in text for line in wrapped(part, _COLUMNS - len(indent), break_words=False)]
+    lines = [line for part in text for line in wrapped(safe_text(part), _COLUMNS - len(indent), break_words=False)]
     head = f"{finding.severity:<8} {finding.count:>7,}  "
     return [(head if i == 0 else indent) + line for i, line in enumerate(lines)]
 

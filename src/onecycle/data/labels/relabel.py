@@ -2,12 +2,15 @@
 
 The table has one row a doubtful label, with the columns of ``COLUMNS``. A cell in ``new_label`` changes the label;
 an empty one keeps it. With tags there is a column ``tag``, and labels are ``yes`` or ``no``.
+
+Names that a spreadsheet may run as a formula stand there behind an apostrophe, see ``escaped_cell``; a table that was
+written without it is read, too.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from io import StringIO
@@ -19,7 +22,7 @@ import pandas as pd
 from onecycle.data.labels.items import Labels, Source
 from onecycle.data.labels.read import read_text
 from onecycle.errors import DataError, LabelError
-from onecycle.files import name_below
+from onecycle.files import is_formula, name_below, text_name, unescaped_cell
 from onecycle.text import LabelWords, label_words, option, shown
 
 FILE, TAG, GIVEN, SUGGESTED, SCORE, NEW = "file", "tag", "given", "suggested", "score", "new_label"
@@ -71,7 +74,9 @@ def relabelled(
     filled = frame[frame[NEW].str.strip() != ""]
     rows_by_file: dict[str, list[int]] = defaultdict(list)
     for row, path in enumerate(paths):
-        rows_by_file[name_below(path, root)].append(row)
+        for name in {name_below(path, root), text_name(path, root)}:
+            rows_by_file[name].append(row)
+    filled = _unescaped(filled, rows_by_file, labels, is_raw=_is_raw(frame))
     changes = _changes(filled, labels, rows_by_file, source)
     _check_agree(changes, labels, source)
     _check_given(filled, changes, labels, source)
@@ -95,7 +100,9 @@ def with_new_classes(labels: Labels, table: Path, *, delimiter: str = ",") -> La
     """
     frame = _read(table, delimiter)
     named = frame.get(TAG if labels.is_multi else NEW, pd.Series(dtype=str)).str.strip()
-    new = [name for name in dict.fromkeys(named) if name and name not in {str(c) for c in labels.classes}]
+    known, is_raw = {str(c) for c in labels.classes}, _is_raw(frame)
+    meant = (_meant(name, known, is_raw=is_raw) for name in dict.fromkeys(named))
+    new = [name for name in dict.fromkeys(meant) if name and name not in known]
     targets = np.pad(labels.targets, ((0, 0), (0, len(new)))) if labels.is_multi else labels.targets
     return replace(labels, classes=[*labels.classes, *new], targets=targets)
 
@@ -109,6 +116,31 @@ def _read(table: Path, delimiter: str) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{table} could not be read as a table ({error}); save it as CSV in UTF-8") from error
     return frame.fillna("")
+
+
+def _is_raw(frame: pd.DataFrame) -> bool:
+    """Tell whether a table was written without apostrophes: a cell that nobody edits begins as a formula does."""
+    written = [cell for name in (FILE, TAG, GIVEN, SUGGESTED) if name in frame for cell in frame[name]]
+    return any(is_formula(cell) and not cell.startswith("'") for cell in written)
+
+
+def _unescaped(filled: pd.DataFrame, files: Container[str], labels: Labels, *, is_raw: bool) -> pd.DataFrame:
+    """Return the table with the names that the data have."""
+    classes = {str(c) for c in labels.classes}
+    known = {FILE: files, TAG: classes, **({} if labels.is_multi else {GIVEN: classes, NEW: classes})}
+    return filled.assign(
+        **{
+            name: [_meant(cell.strip(), names, is_raw=is_raw) for cell in filled[name]]
+            for name, names in known.items()
+            if name in filled
+        }
+    )
+
+
+def _meant(cell: str, known: Container[str], *, is_raw: bool) -> str:
+    """Return the name that a cell stands for: without the apostrophe, unless only the name with it is known."""
+    plain = unescaped_cell(cell)
+    return cell if is_raw or (plain not in known and cell in known) else plain
 
 
 def _changes(

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onecycle.errors import ArgumentError
+from onecycle.text import safe_text
 from onecycle.train.log.recorder import EpochRow
 from onecycle.train.loop import Callback
 
@@ -120,7 +121,7 @@ class Tracker(Callback):
         # not end because of it. This is the one boundary where any error is caught.
         except Exception as error:  # noqa: BLE001
             self._off = True
-            reason = "".join(c if c.isprintable() else " " for c in f"{type(error).__name__}: {error}")[:300]
+            reason = safe_text(f"{type(error).__name__}: {error}")[:300]
             print(f"{self.name} is off from here on ({reason}). The run goes on.", file=sys.stderr)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import ipaddress
 import os
+import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from itertools import count
@@ -28,6 +31,30 @@ def _leave_the_users_home() -> tempfile.TemporaryDirectory[str]:
     os.environ["HOME"] = os.environ["USERPROFILE"] = folder.name
     return folder
 
+
+def _only_this_machine(event: str, about: tuple[object, ...]) -> None:
+    """Fail a test that looks up or connects to another machine; whoever handles errors of networks cannot hide it."""
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        address = about[1]
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        address = about[:1]
+    else:
+        return
+    host = address[0] if isinstance(address, tuple) and address else None  # a path, of a socket of this machine
+    name = host.decode() if isinstance(host, bytes) else host
+    if isinstance(name, str) and name not in ("", "localhost", socket.gethostname()) and not _is_loopback(name):
+        pytest.fail(f"a test asks the network for {name}: tests run without one")
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+sys.addaudithook(_only_this_machine)
 
 _SESSION = _leave_the_users_home()
 _NUMBERS = count()

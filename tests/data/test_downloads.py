@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -198,7 +199,11 @@ def test_offline_says_what_was_tried_and_what_to_do(server: Server, data: Path) 
 
 
 def test_an_unknown_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
     monkeypatch.setattr(downloads, "_WAITS_S", ())
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(DownloadError, match="gaierror"):
         download(["http://no-such-host.invalid/x"], tmp_path / "x")
 

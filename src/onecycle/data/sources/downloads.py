@@ -260,7 +260,7 @@ class _Request(threading.Thread):
                 while not self.ended.is_set() and (chunk := answer.raw.read1(_CHUNK, decode_content=False)):
                     self._put(chunk)
             self._put(None)
-        except Exception as error:  # noqa: BLE001 - raised where the pieces are taken
+        except BaseException as error:  # noqa: BLE001 - raised where the pieces are taken
             self._put(error)
 
     def _put(self, item: object) -> None:
@@ -301,6 +301,6 @@ class _Request(threading.Thread):
                 begun, n_bytes = time.monotonic(), 0
 
     def _checked(self, came: Any) -> Any:
-        if isinstance(came, Exception):
+        if isinstance(came, BaseException):
             raise came
         return came

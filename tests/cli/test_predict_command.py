@@ -268,7 +268,7 @@ import onecycle
 assert {m for m in ("torch", "numpy", "pandas") if m in sys.modules} == set()
 said = onecycle.load(sys.argv[1]).predict([sys.argv[2]])
 ours = sorted(m for m in sys.modules if m.startswith("onecycle."))
-others = [m for m in ("pandas", "matplotlib", "sklearn", "pydantic", "pyarrow") if m in sys.modules]
+others = [m for m in ("pandas", "matplotlib", "sklearn", "pyarrow") if m in sys.modules]
 print(json.dumps([ours, others, list(said.names_of(said.decided[0]))]))
 """
 

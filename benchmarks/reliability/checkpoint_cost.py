@@ -32,7 +32,7 @@ def learner(folder: Path) -> tuple[Any, str]:
         kills.draw_data(folder / "d")
         data = ImageDataBunch.from_csv(folder / "d", folder="train", suffix=".jpg", size=224, bs=16)
         name = "drawn pictures"
-    learn = cnn_learner(data, models.efficientnet_lite0, path=folder, silent=True, precision="fp32")
+    learn = cnn_learner(data, models.tf_efficientnet_lite0, path=folder, silent=True, precision="fp32")
     learn.unfreeze()
     return learn, name
 

@@ -291,6 +291,7 @@ def by_signals(runs: Runs, each: int) -> rows.Row:
 
 def main(short: bool = False) -> list[rows.Row]:
     """Return a row for each kind of stop."""
+    torch.set_num_threads(1)  # also where torch was loaded before this file
     checkpoints.EVERY_S, checkpoints.MOST_STOPPED = 1e-3, float("inf")
     with tempfile.TemporaryDirectory(prefix="onecycle_kills_") as folder:
         os.environ |= {"ONECYCLE_HOME": str(Path(folder) / "home"), "HF_HUB_OFFLINE": "1"}

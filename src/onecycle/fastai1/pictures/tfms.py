@@ -56,6 +56,7 @@ class Transform:
         if order is not None:
             self.order = order
         functools.update_wrapper(self, func)
+        delattr(self, "__wrapped__")  # it is called with other arguments than the function
         self.func, self.__name__ = func, func.__name__.removeprefix("_")
         parameters = inspect.signature(func).parameters
         self.def_args = {k: p.default for k, p in parameters.items() if p.default is not inspect.Parameter.empty}
@@ -130,6 +131,7 @@ class RandTransform:
 
     def __post_init__(self) -> None:
         functools.update_wrapper(self, self.tfm, updated=())
+        delattr(self, "__wrapped__")
         self._drawn = False
 
     @property

@@ -115,11 +115,12 @@ def test_an_error_is_one_message_without_a_traceback(monkeypatch, capsys, tmp_pa
     assert "Traceback" not in said
 
 
-def test_debug_may_stand_anywhere_and_shows_the_traceback(monkeypatch, tmp_path):
+def test_debug_may_stand_anywhere_and_shows_the_traceback(monkeypatch, capsys):
     for words in (["--debug", "check", "nowhere"], ["check", "nowhere", "--debug"]):
-        monkeypatch.setattr(sys, "argv", ["onecycle", *words])
-        with pytest.raises(errors.DataError):
-            cli.main()
+        assert run(monkeypatch, *words) == 3
+        said = capsys.readouterr().err
+        assert "Traceback" in said
+        assert "onecycle.errors.DataError: expected a folder" in said
 
 
 def test_a_misspelt_option_names_the_near_one(monkeypatch, capsys):

@@ -409,6 +409,6 @@ def main() -> None:
     except Exception as error:  # the last stop of every error: what is not ours is named as a defect
         if debug:
             print(safe_lines("".join(traceback.format_exception(error))), file=sys.stderr)
-            raise SystemExit(1) from None
+            raise SystemExit(exit_codes.exit_code(error)) from None
         print(exit_codes.error_text(error), file=sys.stderr)
         raise SystemExit(exit_codes.exit_code(error)) from error

@@ -155,7 +155,7 @@ def test_views_gather_once_and_are_what_epochs_of_those_numbers_give(colour_path
     augmenters = [BatchAugmenter([rotate((-20, 20))], size=32) for _ in range(3)]
     gathered = []
     real = data.store.gather
-    data.store.gather = lambda rows: gathered.append(len(rows)) or real(rows)
+    data.store.gather = lambda rows, **how: gathered.append(len(rows)) or real(rows, **how)
     found = [(b.x, b.y, b.indices) for b in loader.views(augmenters)]
     assert gathered == [5, 5, 2]
     for view, augmenter in enumerate(augmenters):

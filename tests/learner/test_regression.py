@@ -79,7 +79,7 @@ def test_saved_and_loaded(data, tmp_path):
     other = learner(data, path=tmp_path)
     other.load("numbers")
     assert torch.equal(other.get_preds()[0], learn.get_preds()[0])
-    with pytest.raises(CheckpointError, match="predicts numbers"):
+    with pytest.raises(CheckpointError, match="does not say which network"):  # one of the test's own
         Predictor.load(stem)
 
 
@@ -98,8 +98,6 @@ def test_what_is_for_classes_says_so(data):
     for call in (learn.fine_tune, learn.solve_head, learn.label_issues):
         with pytest.raises(ArgumentError, match=r"is for classes or tags, and these labels are numbers"):
             call(1) if call == learn.fine_tune else call()
-    with pytest.raises(ArgumentError, match="an export gives labels"):
-        learner(data).export()
     with pytest.raises(ArgumentError, match="these predictions are numbers"):
         learn.interpret()
     with pytest.raises(ArgumentError, match="accuracy is for classes or tags"):

@@ -59,7 +59,9 @@ def test_the_mean_of_views_is_that_of_single_passes_and_decodes_once(colour_path
     expected = one_by_one(model, data.valid_dl, views)
     gathered, decoded = [], []
     real_gather, real_decode = data.store.gather, reading.decode_for
-    monkeypatch.setattr(data.store, "gather", lambda rows: gathered.append(len(rows)) or real_gather(rows))
+    monkeypatch.setattr(
+        data.store, "gather", lambda rows, **how: gathered.append(len(rows)) or real_gather(rows, **how)
+    )
     monkeypatch.setattr(reading, "decode_for", lambda *a: decoded.append(a) or real_decode(*a))
     found = inference.mean_of_views(model, data.valid_dl, views, activ=lambda x: x.softmax(dim=1), mode="bilinear")
     assert torch.equal(found, expected)

@@ -35,10 +35,14 @@ class FakeData:
     asked: list[Any] = field(default_factory=list)
 
     @property
-    def valid_ds(self) -> list[tuple[Any, None]]:
-        return [(SimpleNamespace(px=torch.full((3, 8, 8), i % 256, dtype=torch.uint8)), None) for i in range(self.n)]
+    def valid_ds(self) -> FakeData:
+        return self
 
-    def dataset(self, ds_type: Any) -> list[tuple[Any, None]]:
+    def image(self, index: int) -> Any:
+        px = torch.full((3, 8, 8), index % 256, dtype=torch.uint8)
+        return SimpleNamespace(px=px, numpy=lambda: px.permute(1, 2, 0).numpy())
+
+    def dataset(self, ds_type: Any) -> FakeData:
         self.asked.append(ds_type)
         return self.valid_ds
 

@@ -93,6 +93,15 @@ def test_a_head_that_ends_in_a_range(data, tmp_path):
     assert learn.get_preds()[0].max() == 3.5
 
 
+def test_an_export_of_numbers_is_verified(data, tmp_path):
+    made = learner(data, path=tmp_path).export()
+    assert made.verification.pictures == 12
+    assert made.verification.max_difference < 1e-5
+    said = str(made)
+    assert "answers differ by" in said
+    assert "probabilities" not in said
+
+
 def test_what_is_for_classes_says_so(data):
     learn = learner(data)
     for call in (learn.fine_tune, learn.solve_head, learn.label_issues):

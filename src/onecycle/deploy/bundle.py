@@ -75,7 +75,7 @@ class Bundle:
         v = self.verification
         return (
             f"Bundle {self.folder}: verified with {v.pictures} pictures and {v.made} made ones, "
-            f"probabilities differ by {v.max_difference:.1e} at most"
+            f"answers differ by {v.max_difference:.1e} at most"
             + ("" if self.weights is None else f"; with {self.weights.weights} weights {self.weights.summary}")
         )
 

@@ -56,6 +56,7 @@ class CheckpointCallback(LearnerCallback):
         self.every_s, self.name, self._folder = every_s, name, folder
         self.stopped_s = 0.0  # for which the steps of the latest fit stood still
         self._number = 0  # of the latest fit
+        self._has_steps = True  # whether it can go on within; a head that is solved has a beginning and an end
         self._described: dict[str, Any] = {}
         self._files: StateFiles | None = None
         self._state: FitState | None = None  # that the coming fit goes on from
@@ -70,11 +71,14 @@ class CheckpointCallback(LearnerCallback):
     def open(self, epochs: int, schedule: Schedule | None, start_epoch: int) -> FitState | None:
         """Look for the state of the coming fit; it says what the fit is.
 
+        Args:
+            epochs, schedule, start_epoch: of the fit; no schedule is a head that is solved.
+
         Raises:
             ArgumentError: the checkpoint of this number is of another fit.
         """
         learn, folder = self.learn, self.folder
-        self._number = learn.n_fits
+        self._number, self._has_steps = learn.n_fits, schedule is not None
         self._files = StateFiles(folder / f"fit-{self._number}")
         self._state = self._files.read()
         self._described = {
@@ -143,8 +147,9 @@ class CheckpointCallback(LearnerCallback):
         self._between(trainer, trainer.next_epoch, trainer.batch_no + 1)
 
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
-        """Save, where that is due or a signal came."""
-        self._between(trainer, trainer.next_epoch, 0)
+        """Save, where that is due or a signal came; what was solved is saved as a whole, right afterwards."""
+        if self._has_steps:
+            self._between(trainer, trainer.next_epoch, 0)
 
     def on_train_end(self, trainer: Trainer) -> None:
         """Save what the fit ended with."""
@@ -179,7 +184,7 @@ class CheckpointCallback(LearnerCallback):
 
     def _save_now(self, trainer: Trainer) -> None:
         """Save while the epoch's steps are validated, which change nothing."""
-        if self._files is not None:
+        if self._files is not None and self._has_steps:
             self._files.write(self._taken(trainer, trainer.next_epoch, trainer.batch_no + 1))
             self._files.wait()
 

@@ -31,10 +31,11 @@ def load(run: str | Path, *, device: str | None = None) -> Predictor | ExportedP
         DataError: no such run; those that are there are named.
         CheckpointError: it has no model, or a damaged one.
     """
-    from onecycle.deploy.exported import ExportedPredictor
     from onecycle.deploy.folder import is_bundle, is_zipped
 
     if is_bundle(Path(run)) or is_zipped(Path(run)):
+        from onecycle.deploy.exported import ExportedPredictor
+
         return ExportedPredictor.load(run)
     from onecycle.deploy.predictor import Predictor
     from onecycle.runs.folder import RunFolder

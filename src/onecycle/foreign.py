@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import csv
 import errno
+import inspect
 import io
 import json
 import math
 import os
 import re
 import stat
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # a pipe that nobody writes to is opened, not waited for
@@ -98,31 +100,36 @@ MOST_NUMBER = 2**63
 """Whole numbers of such a file are smaller: what has no such limit takes minutes to write out."""
 
 
-def strict_json(data: bytes | str, where: str) -> Any:
+def strict_json(data: bytes | str, where: str, *, finite: bool = True) -> Any:
     """Read JSON by its letter: no NaN, no name twice, numbers of 64 bits, a limited depth, text that can be written.
 
     Args:
         data: UTF-8; names of files in other bytes come as Python has them.
         where: what messages begin with, a file's name say.
+        finite: without it, NaN and infinities are numbers, too, as Python's ``json`` writes them.
 
     Raises:
         Refused: it is none such.
     """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8", "surrogateescape")
-        value = json.loads(
-            text, object_pairs_hook=_once_each, parse_constant=_no_number, parse_float=_finite, parse_int=_whole
-        )
+        numbers: dict[str, Any] = {"parse_constant": _no_number, "parse_float": _finite} if finite else {}
+        value = json.loads(text, object_pairs_hook=_once_each, parse_int=_whole, **numbers)
     except RecursionError:
         raise Refused(f"{where} has more than {MOST_DEPTH} lists and objects in each other") from None
     except (Refused, ValueError) as error:
         raise Refused(f"{where} cannot be read as JSON: {error}") from None
-    check_plain(value, where)
+    check_plain(value, where, finite=finite)
     return value
 
 
-def check_plain(value: Any, where: str) -> None:
+def check_plain(value: Any, where: str, *, finite: bool = True) -> None:
     """Check values of a file: how deep they are, how large whole numbers, and text that can be written.
+
+    Args:
+        value: of the file.
+        where: what messages begin with, a file's name say.
+        finite: numbers are; without it NaN and infinities are let through.
 
     Raises:
         Refused: the first that does not hold; its place is named.
@@ -141,35 +148,15 @@ def check_plain(value: Any, where: str) -> None:
             texts = [now] if isinstance(now, str) else []
         if isinstance(now, int) and abs(now) >= MOST_NUMBER:
             raise Refused(f"{at}: expected a whole number of at most 64 bits")
+        if finite and isinstance(now, float) and not math.isfinite(now):
+            raise Refused(f"{at}: expected a finite number; received {now}")
         for text in texts:
-            if _HALF.search(text):
-                raise Refused(f"{at}: expected text, received half of a character ({ascii(text)[:60]})")
+            if _NO_TEXT.search(text):
+                raise Refused(f"{at}: expected text, received half of a character or NUL ({ascii(text)[:60]})")
 
 
-_HALF = re.compile("[\ud800-\udbff\udc00-\udc7f\udd00-\udfff]")  # \udc80 to \udcff stand for bytes of file names
-
-
-def fitted(model: type[BaseModel], value: Any, where: str) -> None:
-    """Check that a value of a file fits a model of pydantic.
-
-    Raises:
-        Refused: the first field that does not; the message names it, what was expected, and what came.
-    """
-    from pydantic import ValidationError
-
-    try:
-        model.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part)[:60] for part in first["loc"])
-        expected = first["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        if first["type"] in ("missing", "extra_forbidden"):
-            what = "is missing" if first["type"] == "missing" else "is no field of it"
-            raise Refused(f"{where}, {place} {what}") from None
-        received = repr(first["input"])
-        received = received if len(received) <= 60 else f"{received[:60]} …"
-        at = f"{where}, {place}" if place else where
-        raise Refused(f"{at}: expected {expected}; received {received}") from None
+_NO_TEXT = re.compile("[\0\ud800-\udbff\udc00-\udc7f\udd00-\udfff]")
+"""In no name and no text of ours; \\udc80 to \\udcff stand for bytes of file names."""
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -225,3 +212,168 @@ def csv_records(data: bytes, where: str, needed: Collection[str] = ()) -> list[d
     except csv.Error as error:
         raise Refused(f"{where}, after line {line}: {error}") from None
     return records
+
+
+# --- what the values of JSON must be ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Within:
+    """Limits in ``Annotated[..., Within(low, high)]``: of a number, or of how much a text, list or object holds."""
+
+    low: float = 0
+    high: float = sys.float_info.max
+
+    def text(self) -> str:
+        """Return the limits in words."""
+        if self.low == self.high:
+            return f"{self.low:,}"
+        return f"{self.low:,} or more" if self.high == sys.float_info.max else f"{self.low:,} to {self.high:,}"
+
+
+class Fields:
+    """An object of JSON as a class declares it: a name for each annotation, which must be there without a default.
+
+    Plain types, ``Any``, ``Literal``, unions, ``list[...]``, ``dict[str, ...]``, ``Annotated`` with ``Within`` and
+    other ``Fields`` are understood; nothing is made of the values. Names that are not declared may be there.
+    """
+
+    @classmethod
+    def misfit(cls, value: dict[str, Any]) -> str | None:  # noqa: ARG003 - for those that look
+        """Return what was expected where fields that fit do not go together; None where they do."""
+        return None
+
+
+class Closed(Fields):
+    """Fields, and there may be no others."""
+
+
+def fitted(kind: Any, value: Any, where: str) -> None:
+    """Check that a value of JSON is what a type says; ``Fields`` tells which types are understood.
+
+    Args:
+        kind: the type.
+        value: that ``strict_json`` or ``check_plain`` let through.
+        where: what messages begin with, a file's name say.
+
+    Raises:
+        Refused: the first value that is not; the message names its place, what was expected, and what came.
+    """
+    try:
+        _check_of(kind)(value)
+    except _Misfit as misfit:
+        place = ".".join(str(step)[:60] for step in reversed(misfit.place))
+        raise Refused(f"{where}, {place}{misfit.what}" if place else f"{where}{misfit.what}") from None
+
+
+class _Misfit(Exception):
+    """A value that is not what it must be, and its place, from the innermost step."""
+
+    def __init__(self, what: str, *place: str | int) -> None:
+        self.what, self.place = what, [*place]
+
+    @classmethod
+    def of(cls, value: Any, expected: str) -> _Misfit:
+        received = repr(value)
+        return cls(f": expected {expected}; received {received if len(received) <= 60 else f'{received[:60]} …'}")
+
+
+_Check = Callable[[Any], None]
+_WORDS: dict[Any, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "text"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    bool: ((bool,), "true or false"),
+    list: ((list,), "a list"),
+    dict: ((dict,), "an object"),
+    type(None): ((type(None),), "null"),
+}
+_MEASURES = {str: "characters", list: "values", dict: "names"}
+
+
+@cache
+def _check_of(kind: Any) -> _Check:
+    """Return what checks a value, and raises a ``_Misfit``."""
+    origin, args = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return lambda _: None
+    if origin is Annotated:
+        return partial(_check_limits, _check_of(args[0]), get_origin(args[0]) or args[0], args[1])
+    if origin is Literal:
+        return partial(_check_choice, args)
+    if origin in (Union, UnionType):
+        return partial(_check_either, tuple(_check_of(arg) for arg in args))
+    if origin is list:
+        return partial(_check_items, list, _check_of(args[0]))
+    if origin is dict:
+        return partial(_check_items, dict, _check_of(args[1]))
+    if isinstance(kind, type) and issubclass(kind, Fields):
+        hints = get_type_hints(kind, include_extras=True)
+        return partial(_check_fields, kind, _needed(kind), {name: _check_of(hint) for name, hint in hints.items()})
+    return partial(_check_type, kind)
+
+
+def _check_type(kind: type, value: Any) -> None:
+    types, words = _WORDS[kind]
+    if type(value) not in types:
+        raise _Misfit.of(value, words)
+
+
+def _check_limits(check: _Check, kind: Any, limits: Within, value: Any) -> None:
+    check(value)
+    amount = len(value) if kind in _MEASURES else value
+    if not limits.low <= amount <= limits.high:
+        words = _WORDS[kind][1]
+        measured = f"{words} of {limits.text()} {_MEASURES[kind]}" if kind in _MEASURES else f"{words}, {limits.text()}"
+        raise _Misfit.of(value, measured)
+
+
+def _check_choice(choices: tuple[Any, ...], value: Any) -> None:
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        raise _Misfit.of(value, " or ".join(map(repr, choices)))
+
+
+def _check_either(checks: tuple[_Check, ...], value: Any) -> None:
+    """Where none of several fits, the one that got furthest says what was expected; where none began, all do."""
+    misfits = []
+    for check in checks:
+        try:
+            return check(value)
+        except _Misfit as misfit:
+            misfits.append(misfit)
+    furthest = max(misfits, key=lambda misfit: len(misfit.place))
+    if furthest.place:
+        raise furthest
+    expected = (misfit.what.removeprefix(": expected ").partition("; received ")[0] for misfit in misfits)
+    raise _Misfit.of(value, " or ".join(expected))
+
+
+def _check_items(kind: type, check: _Check, value: Any) -> None:
+    _check_type(kind, value)
+    _check_each((at, check, item) for at, item in (value.items() if kind is dict else enumerate(value)))
+
+
+def _check_fields(kind: type[Fields], needed: Collection[str], checks: dict[str, _Check], value: Any) -> None:
+    _check_type(dict, value)
+    if missing := [name for name in needed if name not in value]:
+        raise _Misfit(" is missing", missing[0])
+    if issubclass(kind, Closed) and (others := value.keys() - checks.keys()):
+        raise _Misfit(" is no field of it", min(others, key=str))
+    _check_each((name, check, value[name]) for name, check in checks.items() if name in value)
+    if (expected := kind.misfit(value)) is not None:
+        raise _Misfit.of(value, expected)
+
+
+def _check_each(items: Iterable[tuple[str | int, _Check, Any]]) -> None:
+    for at, check, item in items:
+        try:
+            check(item)
+        except _Misfit as misfit:
+            misfit.place.append(at)
+            raise
+
+
+def _needed(kind: type[Fields]) -> list[str]:
+    """Return the names that have no default where they are declared last."""
+    last = {name: owner for owner in reversed(kind.__mro__) for name in inspect.get_annotations(owner)}
+    return [name for name, owner in last.items() if name not in owner.__dict__]

@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from onecycle.data.augment.draws import Draws
-from onecycle.data.augment.on_device import Prepared, transformed
 from onecycle.data.augment.threads import chunk_length, in_threads
 from onecycle.data.datasets import ImageDataset
 from onecycle.data.pixels.resize import ResizeSpec, centre_window
@@ -34,6 +32,8 @@ from onecycle.train.device.machine import naming_what_lacks
 
 if TYPE_CHECKING:
     from onecycle.data.augment.augmenter import BatchAugmenter, PixelFunction
+    from onecycle.data.augment.draws import Draws
+    from onecycle.data.augment.on_device import Prepared
     from onecycle.data.labels.items import Label
     from onecycle.data.pixels.image import Image
     from onecycle.data.pixels.picture_file import Source
@@ -74,7 +74,7 @@ class Batch:
 View = tuple["BatchAugmenter | None", int]
 """What augments the pictures of a batch, and the epoch of its draws."""
 
-DrawnView = tuple["BatchAugmenter", Draws | Prepared]
+DrawnView = tuple["BatchAugmenter", "Draws | Prepared"]
 """What augments, and what it drew; for a GPU what follows from that."""
 
 
@@ -95,7 +95,7 @@ class _Gathered:
         return self._each(lambda t: t.to(device, non_blocking=True))
 
     def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> _Gathered:
-        views = tuple((augmenter, d.each(change) if isinstance(d, Prepared) else d) for augmenter, d in self.views)
+        views = tuple((augmenter, drawn.each(change)) for augmenter, drawn in self.views)
         return replace(self, pixels=change(self.pixels), y=change(self.y), views=views)
 
 
@@ -354,8 +354,6 @@ class BatchLoader:
         inside = None if self.dl_tfms else normalise  # with each chunk of the batch, while it is in the cache
         if view is None:
             x = to_float(batch.pixels, then=inside)
-        elif isinstance(view[1], Prepared):
-            x = transformed(batch.pixels, view[1], then=inside)
         else:
             x = view[0].apply(batch.pixels, batch.shapes, view[1], then=inside)
         y = batch.y.clone() if self.dl_tfms else batch.y  # a transform may write into it, and views share it

@@ -4,55 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from typing import Annotated, Any, Literal
 
 from onecycle.errors import CheckpointError
-from onecycle.foreign import Refused, check_plain, fitted
+from onecycle.foreign import Closed, Fields, Refused, Within, check_plain, fitted
 from onecycle.settings import MODEL, MOST_PX
 
-Text = Annotated[str, StringConstraints(max_length=10_000)]
-Count = Annotated[int, Field(ge=0, le=2**53)]
-Side = Annotated[int, Field(ge=1, le=MOST_PX)]
-Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
-Channels = Annotated[list[float], Field(min_length=3, max_length=32)]
+Text = Annotated[str, Within(0, 10_000)]
+Count = Annotated[int, Within(0, 2**53)]
+Side = Annotated[int, Within(1, MOST_PX)]
+Size = Annotated[list[Side], Within(2, 2)]
+Channels = Annotated[list[float], Within(3, 32)]
 Method = Literal["CROP", "PAD", "SQUISH", "NO"]
 Padding = Literal["reflection", "border", "zeros"]
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Within(0, 1)]
 
 
-class _Fields(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-
-
-class _Head(_Fields):
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-    lin_ftrs: Annotated[list[Annotated[int, Field(ge=1, le=2**20)]], Field(max_length=16)] | None = None
-    ps: Share | Annotated[list[Share], Field(max_length=17)] = 0.5
+class _Head(Closed):
+    lin_ftrs: Annotated[list[Annotated[int, Within(1, 2**20)]], Within(0, 16)] | None = None
+    ps: Share | Annotated[list[Share], Within(0, 17)] = 0.5
     bn_final: bool = False
     concat_pool: bool = True
-    y_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
-    levels: Literal["auto"] | Annotated[int, Field(ge=1, le=100)] | None = None
+    y_range: Annotated[list[float], Within(2, 2)] | None = None
+    levels: Literal["auto"] | Annotated[int, Within(1, 100)] | None = None
     views: Literal[1, 2, 4] = 1
     sets: Count = 0
 
 
-class _Reading(_Fields):
+class _Reading(Fields):
     """How files become pixels where that is not the usual way."""
 
     function: Text | None
-    channels: Annotated[int, Field(ge=1, le=32)]
+    channels: Annotated[int, Within(1, 32)]
     grey: bool
 
 
-class _Network(_Fields):
-    arch: Annotated[str, StringConstraints(max_length=200)] | None
+class _Network(Fields):
+    arch: Annotated[str, Within(0, 200)] | None
     head: _Head = _Head()
 
 
-class _Decided(_Fields):
+class _Decided(Fields):
     """The way to decide; what is in it is checked where it is read."""
 
     calibration: dict[str, Any] | None = None
@@ -61,11 +53,11 @@ class _Decided(_Fields):
 
 
 class _Saved(_Decided):
-    classes: Annotated[list[str | int | float | bool], Field(min_length=1)]
+    classes: Annotated[list[str | int | float | bool], Within(1)]
     is_multi: bool
     is_regression: bool = False
     reading: _Reading | None = None
-    stats: Annotated[list[Channels], Field(min_length=2, max_length=2)] | None = None
+    stats: Annotated[list[Channels], Within(2, 2)] | None = None
     size: Size | None = None
     resize_method: Method = "CROP"
     padding_mode: Padding = "reflection"
@@ -76,43 +68,44 @@ class _Saved(_Decided):
     trained_on: str | None = None
     epochs_done: Count = 0
 
-    @model_validator(mode="after")
-    def _pixels_vary(self) -> Self:
-        if self.stats is not None and min(self.stats[1]) <= 0:
-            raise ValueError("standard deviations of pixels (stats) above 0")
-        n = 3 if self.reading is None else max(3, self.reading.channels)
-        if self.stats is not None and {len(values) for values in self.stats} != {n}:
-            raise ValueError(f"statistics of {n} channels (stats)")
-        return self
+    @classmethod
+    def misfit(cls, value: dict[str, Any]) -> str | None:
+        """Pixels vary, and each channel has its statistics."""
+        if (stats := value.get("stats")) is None:
+            return None
+        if min(stats[1]) <= 0:
+            return "standard deviations of pixels (stats) above 0"
+        n = max(3, (value.get("reading") or {}).get("channels", 3))
+        return f"statistics of {n} channels (stats)" if {len(values) for values in stats} != {n} else None
 
 
 class _ToPredict(_Saved):
-    stats: Annotated[list[Channels], Field(min_length=2, max_length=2)] | None
+    stats: Annotated[list[Channels], Within(2, 2)] | None
     size: Size | None
     padding_mode: Padding
 
 
-class _Preprocess(_Fields):
+class _Preprocess(Fields):
     size: Size | None
     method: Method
     padding_mode: Padding
     scaled_decode: bool
 
 
-class _Rule(_Fields):
+class _Rule(Fields):
     measure: Text | None = None
     thresholds: dict[str, Any] | None = None
     sets: dict[str, Any] | None = None
 
 
-class _Onnx(_Fields):
+class _Onnx(Fields):
     weights: Text = "float32"
 
 
 class _Exported(_Decided):
     schema_version: Literal[1, 2]
-    name: Annotated[str, StringConstraints(min_length=1, max_length=255)]
-    classes: Annotated[list[Text], Field(min_length=1)]
+    name: Annotated[str, Within(1, 255)]
+    classes: Annotated[list[Text], Within(1)]
     is_multi: bool
     is_regression: bool = False
     reading: _Reading | None = None
@@ -122,15 +115,15 @@ class _Exported(_Decided):
     onnx: _Onnx
     sha256: dict[Text, Text] = {}
 
-    @model_validator(mode="after")
-    def _fit_each_other(self) -> Self:
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError("classes with names of their own")
-        if self.limits is not None and len(self.limits) != len(self.classes):
-            raise ValueError(f"a limit for each of {len(self.classes)} classes")
-        if self.sha256 and MODEL not in self.sha256:
-            raise ValueError(f"the digest of {MODEL} (sha256)")
-        return self
+    @classmethod
+    def misfit(cls, value: dict[str, Any]) -> str | None:
+        """Classes differ, limits are theirs, and the network has its digest where others have."""
+        classes, limits, digests = value["classes"], value.get("limits"), value.get("sha256")
+        if len(set(classes)) != len(classes):
+            return "classes with names of their own"
+        if limits is not None and len(limits) != len(classes):
+            return f"a limit for each of {len(classes)} classes"
+        return f"the digest of {MODEL} (sha256)" if digests and MODEL not in digests else None
 
 
 def check_saved(manifest: Mapping[str, Any], stem: Path | str, *, to_predict: bool = False) -> None:

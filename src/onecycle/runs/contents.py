@@ -3,51 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Annotated, Any, Literal
 
 from onecycle.errors import DataError
-from onecycle.foreign import Refused, fitted
+from onecycle.foreign import Closed, Fields, Refused, Within, fitted
 
-Text = Annotated[str, Field(max_length=10_000)]
-Count = Annotated[int, Field(ge=0, le=2**53)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Saved(BaseModel):
-    """An object of a file; numbers are numbers and texts texts."""
-
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
-
-
-class _Closed(BaseModel):
-    """An object that has these fields and no others."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+Text = Annotated[str, Within(0, 10_000)]
+Count = Annotated[int, Within(0, 2**53)]
+Share = Annotated[float, Within(0, 1)]
 
 
 # --- data.json -------------------------------------------------------------------------------------------------
 
 
-class _Finding(Saved):
+class _Finding(Fields):
     severity: Literal["error", "warning", "note"]
 
 
-class _Audit(Saved):
+class _Audit(Fields):
     findings: list[_Finding] = []
     leaked: list[Text]
 
 
-PathText = Annotated[str, Field(max_length=10_000, pattern=r"^[^\x00]*$")]
+class _Layout(Fields):
+    root: Text = ""
+    test: Text | None = None
 
 
-class _Layout(Saved):
-    root: PathText = ""
-    test: PathText | None = None
-
-
-class _Data(Saved):
+class _Data(Fields):
     layout: _Layout = _Layout()
     classes: list[Text] = []
     audit: _Audit | None = None
@@ -56,25 +39,25 @@ class _Data(Saved):
 # --- metrics.json ------------------------------------------------------------------------------------------------
 
 
-class _Score(Saved):
+class _Score(Fields):
     name: Text
     value: float | None = None
     low: float | None = None
     high: float | None = None
 
 
-class _Doubts(_Closed):
+class _Doubts(Closed):
     flagged: Count
     n: Count
     pictures: Count
     judged: Count | None = None
-    expected: Annotated[float, Field(ge=0)] | None = None
+    expected: Annotated[float, Within(0)] | None = None
     low: float = 0.0
     high: float = 0.0
 
 
-class _Stage(_Closed):
-    name: Annotated[str, Field(min_length=1, max_length=200)]
+class _Stage(Closed):
+    name: Annotated[str, Within(1, 200)]
     epochs: Count
     loss: float | None
     error: float | None
@@ -84,18 +67,18 @@ class _Stage(_Closed):
     averaged: bool = False
 
 
-class _Choice(_Closed):
+class _Choice(Closed):
     stages: list[_Stage]
     kept: Count
 
-    @model_validator(mode="after")
-    def _one_is_kept(self) -> Self:
-        if self.stages and self.kept >= len(self.stages):
-            raise ValueError(f"kept is one of {len(self.stages)} stages, from 0")
-        return self
+    @classmethod
+    def misfit(cls, value: dict[str, Any]) -> str | None:
+        """One of the stages is kept."""
+        n = len(value["stages"])
+        return f"kept is one of {n} stages, from 0" if 0 < n <= value["kept"] else None
 
 
-class _Metrics(Saved):
+class _Metrics(Fields):
     metrics: list[_Score] = []
     stages: _Choice | None = None
     n_train: Count = 0
@@ -108,27 +91,27 @@ class _Metrics(Saved):
 # --- env.json, journal.json --------------------------------------------------------------------------------------
 
 
-class _Env(Saved):
+class _Env(Fields):
     versions: dict[Text, Text] = {}
 
 
-class _Measured(Saved):
-    speeds: dict[Text, Annotated[float, Field(ge=0)]]
+class _Measured(Fields):
+    speeds: dict[Text, Annotated[float, Within(0)]]
     bs: Count | None
     precision: dict[Text, Any] | None
-    spent_s: Annotated[float, Field(ge=0)]
+    spent_s: Annotated[float, Within(0)]
 
 
-class _Journal(Saved):
+class _Journal(Fields):
     finished: bool = False
     speeds: _Measured | None = None
-    doubts: _Doubts | None = Field(None, alias="doubtful labels")
+    doubts: _Doubts | None = None
 
 
 # --- predictions.parquet ------------------------------------------------------------------------------------------
 
 
-class PredictionsHeader(Saved):
+class PredictionsHeader(Fields):
     """What a table of predictions says of itself; the rule for tags is checked where it is read."""
 
     version: Count
@@ -143,14 +126,14 @@ class PredictionsHeader(Saved):
     picked_of: Count = 1
     picked: Text = "epoch"
 
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        if len(set(self.classes)) != len(self.classes):
-            raise ValueError("classes with names of their own")
-        return self
+    @classmethod
+    def misfit(cls, value: dict[str, Any]) -> str | None:
+        """Classes differ."""
+        classes = value["classes"]
+        return "classes with names of their own" if len(set(classes)) != len(classes) else None
 
 
-_FILES: dict[str, type[BaseModel]] = {
+_FILES: dict[str, type[Fields]] = {
     "data.json": _Data,
     "metrics.json": _Metrics,
     "env.json": _Env,
@@ -171,7 +154,7 @@ def checked(value: Any, path: Path) -> dict[str, Any]:
     try:
         if not isinstance(value, dict):
             raise Refused(f"{path} holds {type(value).__name__} where an object is expected")
-        fitted(_FILES.get(path.name, Saved), value, str(path))
+        fitted(_FILES.get(path.name, Fields), value, str(path))
     except Refused as error:
         raise DataError(f"{error}; copy the run again, or train again") from None
     return value

@@ -15,10 +15,10 @@ from onecycle.train.device.batch_split import BatchSplit
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.precision import Precision
 from onecycle.train.losses import LossFunc, per_item_loss
-from onecycle.train.metrics import Metric, metric_name
 
 if TYPE_CHECKING:
     from onecycle.train.log.recorder import MetricValue
+    from onecycle.train.metrics import Metric
 
 
 class BatchLike(Protocol):
@@ -120,6 +120,8 @@ def _value(metric: Metric, outputs: Outputs) -> MetricValue:
             return float(tensor.item()) if tensor.numel() == 1 else list(tensor.tolist())
     except (TypeError, ValueError, RuntimeError):
         pass
+    from onecycle.train.metrics import metric_name
+
     raise ArgumentError(
         f"the metric {metric_name(metric)!r} returned {value!r:.200}, of type {type(value).__name__}; a metric is a "
         f"function (logits, targets) that returns one number, or a table of numbers{hint}"

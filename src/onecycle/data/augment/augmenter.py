@@ -96,14 +96,19 @@ class BatchAugmenter:
         return draw_batch(self.tfms, rng, checked, self.size or _common_shape(checked))
 
     def apply(
-        self, pixels: torch.Tensor, shapes: NDArray[np.integer], draws: Draws, *, then: PixelFunction | None = None
+        self,
+        pixels: torch.Tensor,
+        shapes: NDArray[np.integer],
+        draws: Draws | Prepared,
+        *,
+        then: PixelFunction | None = None,
     ) -> torch.Tensor:
         """Apply draws to a batch.
 
         Args:
             pixels: uint8 (N, 3, H, W); picture i fills the top left ``shapes[i]``, the rest is not looked at.
             shapes: (N, 2) rows and columns of the pictures.
-            draws: for the same N pictures.
+            draws: for the same N pictures; prepared ones lie on the device of ``pixels``.
             then: called last on every chunk of the batch, while it is in the processor's cache.
 
         Returns:
@@ -112,6 +117,8 @@ class BatchAugmenter:
         Raises:
             ArgumentError: pixels, shapes and draws that do not belong together.
         """
+        if isinstance(draws, Prepared):
+            return transformed(pixels, draws, then)
         checked = _checked_shapes(shapes)
         _check_batch(pixels, checked, draws)
         if pixels.device.type != "cpu":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from onecycle.data.augment import warp
 from onecycle.data.augment.transforms import ORDERS, Param, Transform
 from onecycle.data.augment.warp import Floats, Ints
 from onecycle.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import torch
 
 Bools = NDArray[np.bool_]
 CHANNELS = 3
@@ -53,6 +57,10 @@ class Draws:
 
     def __len__(self) -> int:
         return len(self.matrices)
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Draws:
+        """Return these as they are: they hold no tensors to be pinned or sent, and stay on the CPU."""
+        return self
 
     def select(self, rows: Ints | slice | Sequence[int]) -> Draws:
         """Return the draws of the given pictures."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onecycle.data.augment import transforms as product
 from onecycle.data.augment.augmenter import BatchAugmenter, PixelFunction
 from onecycle.data.augment.draws import Draws
+from onecycle.data.augment.on_device import Prepared
 from onecycle.data.augment.warp import Ints
 from onecycle.errors import ArgumentError
 from onecycle.fastai1.pictures import transforms as v1
@@ -44,19 +45,25 @@ class PictureAugmenter(BatchAugmenter):
         return PictureDraws(**vars(plain), seeds=rng.integers(0, 2**32, len(plain)))
 
     def apply(
-        self, pixels: torch.Tensor, shapes: NDArray[np.integer], draws: Draws, *, then: PixelFunction | None = None
+        self,
+        pixels: torch.Tensor,
+        shapes: NDArray[np.integer],
+        draws: Draws | Prepared,
+        *,
+        then: PixelFunction | None = None,
     ) -> torch.Tensor:
         """Run the transforms on each picture; see ``BatchAugmenter.apply``.
 
         Raises:
             ArgumentError: a picture comes out with another number of channels or another size.
         """
-        seeds = cast("PictureDraws", draws).seeds.tolist()
-        out = torch.empty((len(pixels), pixels.shape[1], *draws.size), memory_format=torch.channels_last)
+        drawn = cast("PictureDraws", draws)
+        seeds = drawn.seeds.tolist()
+        out = torch.empty((len(pixels), pixels.shape[1], *drawn.size), memory_format=torch.channels_last)
         with _drawn_by_seeds() as seed:
             for i, (h, w) in enumerate(np.asarray(shapes).tolist()):
                 seed(seeds[i])
-                made = self._changed(Image(pixels[i, :, :h, :w].cpu()), draws.size)
+                made = self._changed(Image(pixels[i, :, :h, :w].cpu()), drawn.size)
                 if made.shape != out.shape[1:]:
                     raise ArgumentError(
                         f"a picture has shape {tuple(made.shape)} after these transforms, where "

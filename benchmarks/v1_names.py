@@ -34,7 +34,7 @@ DIFFERS = {
     "contrast": "one number is taken, too",
     "log_uniform": "one number is taken, too", "uniform_int": "one number is taken, too",
     "ImageDataBunch": "classes from all rows; no pickle; see fastai-v1.md",
-    "DataBunch": "of pictures",
+    "DataBunch": "of data sets and loaders of your own; a loader keeps its `collate_fn`",
     "Learner": "no pickle; predictions and metrics are of the whole set",
     "cnn_learner": "the backbone's statistics are taken where the data have none",
     "load_learner": "reads what `learn.export()` wrote here, no pickle of v1",

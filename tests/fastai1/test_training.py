@@ -460,10 +460,6 @@ def test_the_loss_of_a_bunch(colour_path, tmp_path):
     assert isinstance(bunch.loss_func, CrossEntropyFlat)
     bunch.loss_func = own = Squares()
     assert learner(bunch, tmp_path).loss_func is own
-    with pytest.raises(ArgumentError, match="ImageList"):
-        ImageDataBunch.create([1], [2])
-    with pytest.raises(ArgumentError, match="ImageList"):
-        ImageDataBunch([1], [2])
 
 
 def test_metrics_of_the_history_are_tensors(data, tmp_path):

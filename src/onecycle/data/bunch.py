@@ -597,6 +597,14 @@ class ImageDataBunch:
         if failed:
             raise UnreadableImagesError(unreadable_message(failed, len(self.store), self.lists.pictures.source))
 
+    def describe_source(self) -> str:
+        """Say in one clause where pixels come from."""
+        return self.store.describe()
+
+    def describe_targets(self) -> str:
+        """Say what a network predicts, as ``4 classes``."""
+        return f"{self.c} {self.labels.words}"
+
     def audit(
         self, *, features: np.ndarray | None = None, groups: Sequence[object] | None = None, silent: bool = False
     ) -> AuditReport:
@@ -661,6 +669,11 @@ class ImageDataBunch:
     def is_regression(self) -> bool:
         """Whether labels are numbers."""
         return self.labels.is_regression
+
+    @property
+    def empty_val(self) -> bool:
+        """Whether nothing validates."""
+        return not len(self.split.valid)
 
     @property
     def batch_size(self) -> int:

@@ -11,7 +11,7 @@ ANNEXE = (
     *("networks.xresnet", "networks.wrn", "pictures.arrays", "pictures.data", "training.metrics", "training.learner"),
     *("training.protocol", "training.interpretation", "training.hook_callbacks", "training.optimizer"),
     *("training.schedules", "training.functions", "training.loading", "networks.bodies"),
-    *("bunch.loader", "pictures.files", "pictures.cleaning", "pictures.transforms"),
+    *("bunch.own_data", "bunch.loader", "pictures.files", "pictures.cleaning", "pictures.transforms"),
     *("pictures.image", "pictures.tfms", "pictures.in_batches"),
 )
 """Files of this room whose ``__all__`` are names of v1; the first that has a name gives it."""

@@ -332,9 +332,10 @@ class Learner:
         """Choose what makes the steps fast, and say it in one line, each distinct line once; ``before``: it was."""
         chosen = before or self.speed.choose(self.trainer, loader, n_batches=n_batches)
         self.speed.warm_up(self.trainer, loader)
-        source = self._data.store if self.trainer.head is None else self.frozen_features
+        features = self.trainer.head is not None
+        source = self.frozen_features.describe() if features else self._data.describe_source()
         if not self.silent:
-            self.speed.say([chosen, f"batch {self._data.batch_size}", source.describe()])
+            self.speed.say([chosen, f"batch {self._data.batch_size}", source])
 
     def new_history(self) -> None:
         """Begin the history of a fit: the weights change from here on."""
@@ -615,11 +616,14 @@ class Learner:
             ArgumentError: pictures without labels, or a loader of other classes than the learner's.
         """
         self._data.prepare(silent=self.silent)
-        loader = misfits.checked_loader(self, dl)
+        loader = self._to_judge(dl)
         self._layers.check(self)
         chosen = self._checked(self.metrics if metrics is None else metrics)
-        loss, values = validate(self.model, loader.replace(stats=self.norm_stats), self.loss_func, chosen)
+        loss, values = validate(self.model, loader, self.loss_func, chosen)
         return [loss, *values]
+
+    def _to_judge(self, dl: BatchLoader | DatasetType | None) -> Loader:
+        return misfits.checked_loader(self, dl).replace(stats=self.norm_stats)
 
     def predict(
         self, item: Picture, *, thresh: Thresh | None = None, raw: bool = False
@@ -881,7 +885,7 @@ class Learner:
         trainable = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         return (
             f"Learner: {total:,} parameters, {trainable:,} of them train, in {len(self.layer_groups)} layer groups; "
-            f"{self._data.c} {self._data.labels.words}; {self.trainer.epochs_done} epochs trained"
+            f"{self._data.describe_targets()}; {self.trainer.epochs_done} epochs trained"
         )
 
     def say(self, text: str) -> None:

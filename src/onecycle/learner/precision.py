@@ -48,9 +48,12 @@ class TrainingSpeed:
             ArgumentError: the device cannot do what is asked for.
         """
         self.options.check(trainer.device)
-        if trainer.head is not None or not isinstance(loader, BatchLoader):
+        if trainer.head is not None:
             trainer.use_precision(None)
             return "fp32 (what trains is fed features)"
+        if not isinstance(loader, BatchLoader):
+            trainer.use_precision(self.options.unmeasured())
+            return "fp32" if trainer.precision is None else trainer.precision.describe()
         pictures = loader  # a name of its own, so that its type is known inside the function below
 
         def example(n: int) -> tuple[torch.Tensor, torch.Tensor]:

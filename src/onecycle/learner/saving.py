@@ -66,7 +66,7 @@ def load(learn: Any, stem: Path, strict: bool, with_opt: bool | None) -> None:
     if not all(bool(t.isfinite().all()) for t in learn.model.state_dict().values() if t.is_floating_point()):
         warn(f"{report.path} holds weights that are no numbers (NaN): of a training that diverged", OnecycleWarning)
     learn.weights_version += 1
-    learn.calibrated = Calibrated.from_manifest(report.manifest, learn.data.c)
+    learn.calibrated = Calibrated.from_manifest(report.manifest, len(learn.data.classes))
     misfits.take_manifest(learn, report.manifest, strict=strict)
     if learn.calibrated:
         learn.say(f"loaded with {learn.calibrated}, which predict uses")

@@ -340,6 +340,8 @@ def _checked_weights(weights: ClassWeights, counts: Tensor, is_multi: bool, n: i
     if isinstance(weights, (str, bool)):  # True is a number for Python, and no list of weights for anyone
         if weights != "balanced":
             raise ArgumentError(f"class_weights is 'balanced' or one number a class; received {weights!r}")
+        if n == 0:
+            raise ArgumentError("class_weights='balanced' counts labels that train, and there are none to count")
         return balanced_weights(counts, is_multi=is_multi, n=n)
     try:
         factors = torch.as_tensor(weights, dtype=torch.float32)

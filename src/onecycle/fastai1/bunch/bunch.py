@@ -19,7 +19,8 @@ from onecycle.data.labels.lists import LabelView
 from onecycle.errors import ArgumentError
 from onecycle.fastai1 import core
 from onecycle.fastai1.bunch.data_file import empty_lists, export_data
-from onecycle.fastai1.bunch.loader import DeviceDataLoader, as_set
+from onecycle.fastai1.bunch.own_data import DataBunch
+from onecycle.fastai1.bunch.picture_loader import PictureLoader, as_set
 from onecycle.fastai1.pictures import arrays, readers
 from onecycle.learner.oversampling import loss_for_data
 
@@ -71,11 +72,14 @@ class ImageDataBunch(Bunch):
 
     chosen_loss: Any = None
 
-    def __init__(self, lists: LabeledLists, *others: Any, device: Any = None, **options: Any) -> None:
-        if others or not isinstance(lists, LabeledLists):
-            self.create()
+    def __new__(cls, *made_of: Any, **options: Any) -> Any:
+        """Make a bunch of a notebook's own loaders, where it is given those: see ``DataBunch``."""
+        own = (made_of and not isinstance(made_of[0], LabeledLists)) or "train_dl" in options
+        return DataBunch(*made_of, **options) if own else super().__new__(cls)
+
+    def __init__(self, lists: LabeledLists, *, device: Any = None, **options: Any) -> None:
         self._changes: dict[DatasetType, dict[str, Any]] = {}  # of loaders, by part
-        self._passed: dict[DatasetType, DeviceDataLoader] = {}
+        self._passed: dict[DatasetType, PictureLoader] = {}
         wanted = device if device is not None else getattr(core.defaults, "device", None)
         super().__init__(lists, device=wanted, **options)
         self._hear_of_open()
@@ -98,12 +102,9 @@ class ImageDataBunch(Bunch):
         self._hear_of_open()
 
     @classmethod
-    def create(cls, *_: Any, **__: Any) -> NoReturn:
-        """v1 made a bunch of any data sets, or of loaders."""
-        raise ArgumentError(
-            "data sets and loaders of one's own are not known here: make a bunch from pictures with ImageList, whose "
-            "method open(fn) or get(i) a subclass may replace"
-        )
+    def create(cls, *data_sets: Any, **options: Any) -> DataBunch:
+        """Make a bunch of data sets of the notebook's own: see ``DataBunch.create``."""
+        return DataBunch.create(*data_sets, **options)
 
     @property
     def loss_func(self) -> Any:
@@ -145,11 +146,6 @@ class ImageDataBunch(Bunch):
         return not len(self) and self.test_ds is None
 
     @property
-    def empty_val(self) -> bool:
-        """Whether nothing validates."""
-        return not len(self.split.valid)
-
-    @property
     def batch_size(self) -> int:
         """Pictures in a batch; set, it holds for validation, too."""
         return super().batch_size
@@ -162,42 +158,42 @@ class ImageDataBunch(Bunch):
         """Return the batches of one part, with the transforms set on its data set and what ``new`` changed."""
         return as_set(self.lists, super().loader(ds_type)).replace(**self._changes.get(ds_type, {}))
 
-    def dl(self, ds_type: DatasetType = DatasetType.Valid) -> DeviceDataLoader:
+    def dl(self, ds_type: DatasetType = DatasetType.Valid) -> PictureLoader:
         """Return the batches of one part; each pass through those of training has another order."""
-        made = DeviceDataLoader.of(self.loader(ds_type), self.lists, self._passed.get(ds_type))
+        made = PictureLoader.of(self.loader(ds_type), self.lists, self._passed.get(ds_type))
         self._passed[ds_type] = made
         return made
 
     @property
-    def train_dl(self) -> DeviceDataLoader:
+    def train_dl(self) -> PictureLoader:
         """The training batches; what ``new`` made of them can be set."""
         return self.dl(DatasetType.Train)
 
     @train_dl.setter
-    def train_dl(self, value: DeviceDataLoader) -> None:
+    def train_dl(self, value: PictureLoader) -> None:
         self._changes[DatasetType.Train] = value.changes
 
     @property
-    def valid_dl(self) -> DeviceDataLoader:
+    def valid_dl(self) -> PictureLoader:
         """The validation batches; what ``new`` made of them can be set."""
         return self.dl(DatasetType.Valid)
 
     @valid_dl.setter
-    def valid_dl(self, value: DeviceDataLoader) -> None:
+    def valid_dl(self, value: PictureLoader) -> None:
         self._changes[DatasetType.Valid] = value.changes
 
     @property
-    def fix_dl(self) -> DeviceDataLoader:
+    def fix_dl(self) -> PictureLoader:
         """The training batches in order."""
         return self.dl(DatasetType.Fix)
 
     @property
-    def test_dl(self) -> DeviceDataLoader | None:
+    def test_dl(self) -> PictureLoader | None:
         """The test batches."""
         return None if self.test_ds is None else self.dl(DatasetType.Test)
 
     @property
-    def dls(self) -> list[DeviceDataLoader]:
+    def dls(self) -> list[PictureLoader]:
         """The batches of all parts that there are."""
         parts = [DatasetType.Train, *([] if self.empty_val else [DatasetType.Valid]), DatasetType.Fix]
         return [self.dl(part) for part in parts] + ([self.dl(DatasetType.Test)] if self.test_ds is not None else [])
@@ -262,3 +258,6 @@ class ImageDataBunch(Bunch):
         """Draw pictures of one batch; what v1 took and had no use for is taken, too."""
         known = {name: options[name] for name in ("figsize", "is_train", "return_fig") if name in options}
         return super().show_batch(rows, ds_type, **known)
+
+
+DataBunch.register(ImageDataBunch)

@@ -34,12 +34,10 @@ from onecycle.fastai1.pictures.image import Image
 from onecycle.files import write_whole
 
 __all__ = [
-    "DataBunch", "ImageDataBunch", "ImageItemList", "ImageList", "ItemList", "ItemLists", "LabelList", "LabelLists",
+    "ImageDataBunch", "ImageItemList", "ImageList", "ItemList", "ItemLists", "LabelList", "LabelLists",
 ]  # fmt: skip
 
 _CHANNELS = {"RGB": 3, "L": 1}
-
-DataBunch = ImageDataBunch
 
 
 class LabelLists(PictureLists):

@@ -6,7 +6,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from onecycle.errors import ArgumentError
 from onecycle.evaluation import interpretation as product
+from onecycle.fastai1.bunch.loader import OWN
+from onecycle.fastai1.bunch.own_data import is_own
 
 __all__ = ["ClassificationInterpretation", "Interpretation", "MultiLabelClassificationInterpretation"]
 
@@ -16,9 +19,23 @@ class ClassificationInterpretation(product.ClassificationInterpretation):
 
     @classmethod
     def from_learner(cls, learn: Any, ds_type: Any = None, activ: Any = None, tta: bool = False, **_: Any) -> Self:
-        """Predict one part of the data and interpret it."""
+        """Predict one part of the data and interpret it.
+
+        Raises:
+            ArgumentError: the notebook's own data, of which it is not known what the classes are.
+        """
+        if is_own(learn.data) and learn.data.is_regression:
+            raise ArgumentError(
+                f"{OWN}, and the training data set does not say c or classes of targets that are whole numbers (or one "
+                "of 0 and 1 a class), so there is nothing to interpret"
+            )
         probabilities = activ if activ is not None or tta else learn.activation  # also where get_preds gives outputs
         return super().from_learner(learn, ds_type, probabilities, tta=tta)
+
+    def _dataset(self) -> Any:
+        if is_own(self.data):
+            raise ArgumentError(f"{OWN}, so their files are not known: scores and matrices of the classes are here")
+        return super()._dataset()
 
     def confusion_matrix(self, slice_size: int = 1, *, thresh: Any = None) -> np.ndarray:
         """Count pictures by truth and prediction."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from onecycle.data.batches import BatchLoader
 from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError
+from onecycle.fastai1.bunch.loader import OWN, as_loader
+from onecycle.fastai1.bunch.own_data import is_own
 from onecycle.fastai1.networks.bodies import model_meta
 from onecycle.fastai1.training import protocol
 from onecycle.fastai1.training.interpretation import ClassificationInterpretation
@@ -34,6 +36,20 @@ __all__ = ["Learner", "cnn_learner", "create_cnn"]
 
 _IDLE = ("add_time", "extra_callback_fns", "extra_callbacks")
 """Keywords of v1's learner that change nothing here."""
+
+
+_OF_PICTURES = (
+    *("TTA", "backward", "export", "features", "fine_tune", "label_issues", "predict", "predict_with_mc_dropout"),
+    *("predictor", "report", "show_results", "similar", "solve_head"),
+)
+"""Methods that need pictures which onecycle reads, or what it knows of their labels."""
+
+
+def _needs_pictures(method: str, *_: Any, **__: Any) -> NoReturn:
+    raise ArgumentError(
+        f"{OWN}, and {method}() needs pictures and labels that onecycle reads (an ImageDataBunch): fit, lr_find, "
+        "validate, get_preds, pred_batch(batch=(x, y)), save and load work with any data"
+    )
 
 
 class Learner(product.Learner):
@@ -60,11 +76,14 @@ class Learner(product.Learner):
         given = {} if opt_func is None else {"opt_func": opt_func}
         loss_func = getattr(data, "chosen_loss", None) if loss_func is None else loss_func
         super().__init__(data, model, loss_func=loss_func, metrics=metrics, **given, **options)
+        if is_own(data):
+            vars(self).update({name: partial(_needs_pictures, name) for name in _OF_PICTURES})
 
     # -- callbacks in v1's protocol -----------------------------------------------------------------------------
 
     def _checked(self, metrics: Any) -> list[Any]:
-        return super()._checked(protocol.as_metrics(listed(metrics)))
+        chosen = protocol.as_metrics(listed(metrics))
+        return chosen if is_own(self._data) and self._data.is_regression else super()._checked(chosen)
 
     def all_callbacks(self, extra: Any = None) -> list[Any]:
         """Return the callbacks of a coming fit, those of v1's protocol in what translates for them."""
@@ -86,8 +105,7 @@ class Learner(product.Learner):
             for adapter in (cb for cb in of_fit["callbacks"] if isinstance(cb, protocol.Adapter)):
                 adapter.begin(of_fit["recorder"], of_fit["metrics"], self._epochs)
                 for name in ("train_loader", "valid_loader"):
-                    if isinstance(loader := of_fit[name], BatchLoader):
-                        of_fit[name] = protocol.ToldBatches.of(loader, adapter, train=name == "train_loader")
+                    of_fit[name] = protocol.told_batches(of_fit[name], adapter, train=name == "train_loader")
             yield of_fit
 
     def fit_schedule(self, epochs: int, *how: Any, **options: Any) -> None:
@@ -212,6 +230,12 @@ class Learner(product.Learner):
         """Return the loss and each metric, metrics as tensors; without ``dl`` over the validation pictures."""
         loss, *values = super().validate(dl, metrics=metrics)
         return [loss, *(torch.tensor(value, dtype=torch.float64) for value in values)]
+
+    def _to_judge(self, dl: Any) -> Any:
+        if not is_own(self._data):
+            return super()._to_judge(dl)
+        part = DatasetType.Valid if dl is None else dl
+        return self._data.loader(part) if isinstance(part, DatasetType) else as_loader(part, self._data.device)
 
     def TTA(
         self, beta: float | None = 0.4, scale: float = 1.35, ds_type: Any = DatasetType.Valid, activ: Any = None,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from onecycle.data.batches import BatchLoader
 from onecycle.errors import ArgumentError
+from onecycle.fastai1.bunch.loader import DeviceDataLoader
 from onecycle.train import loop
 from onecycle.train.log import recorder
 from onecycle.train.loop import Trainer
@@ -385,6 +386,36 @@ class _Told:
         changed: Tensor = outputs.sum() * 0 if changes.get("skip_bwd") else changes.get("last_loss", loss)
         # The log has the loss as it was, the gradients are of what it became: none where there is no pass backwards.
         return changed + (loss - changed).detach()
+
+
+def told_batches(loader: Any, adapter: Adapter, *, train: bool) -> Any:
+    """Return the batches of a loader, of each of which an adapter tells its callbacks; features as they are."""
+    if isinstance(loader, BatchLoader):
+        return ToldBatches.of(loader, adapter, train=train)
+    return ToldOwn(loader, adapter, train) if isinstance(loader, DeviceDataLoader) else loader
+
+
+class ToldOwn:
+    """Batches of a notebook's own data, of each of which an adapter tells its callbacks.
+
+    Args:
+        loader, adapter: the batches, and who tells of them.
+        train: whether they train.
+    """
+
+    def __init__(self, loader: DeviceDataLoader, adapter: Adapter, train: bool) -> None:
+        self.loader, self.bs = loader, loader.bs
+        self._adapter, self._train = adapter, train
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass."""
+        self.loader.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._adapter.told(iter(self.loader), train=self._train)
 
 
 class ToldBatches(BatchLoader):

@@ -75,8 +75,10 @@ class Layers:
         """
         shapes = [(id(p), p.shape) for group in cnn.group_parameters(self.groups_of(learn)) for p in group]
         data = learn.data
+        if not len(data.split.train):
+            return
         now = (shapes, learn.loss_func, learn.activation, data.lists.resize, data.c)
-        if now == self._checked or not len(data.split.train):
+        if now == self._checked:
             return
         check_dtype(learn.model)
         kind = data.labels.words

@@ -36,7 +36,7 @@ def batches(learn: Any, callbacks: Sequence[Callback]) -> Iterator[tuple[Loader,
         )
     if stage is None:
         pictures = data.train_dl.replace(stats=learn.norm_stats, weights=weights)
-        yield pictures, learn.loader() if len(data.split.valid) else None
+        yield pictures, None if data.empty_val else learn.loader()
         return
     learn.trainer.head = stage.head
     try:

@@ -125,6 +125,13 @@ class PrecisionOptions:
             return ["fp32", *tf32, *bf16, "fp16"]
         return ["fp32", "bf16"] if device.type == "cpu" and cpu_has_bf16() else ["fp32"]
 
+    def unmeasured(self) -> Precision | None:
+        """What to compute in where nothing is measured: what is fixed, and plain fp32 for the rest."""
+        if self.precision in ("auto", "fp32") and self.channels_last is None and not self.compile:
+            return None
+        dtype: Dtype = "fp32" if self.precision == "auto" else self.precision
+        return Precision(dtype, self.channels_last is not False, bool(self.compile), reason="as asked for")
+
     def layouts(self) -> list[bool]:
         """The values of ``channels_last`` to choose from."""
         return [True, False] if self.channels_last is None else [self.channels_last]

@@ -1,11 +1,12 @@
-"""``onecycle`` in processes of their own, forked from one that has loaded the heavy packages: imports are paid once."""
+"""Processes of their own, forked from one that has loaded the heavy packages: imports are paid once."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -49,3 +50,20 @@ def _run_command(words: list[str], cwd: str, env: dict[str, str], streams: tuple
     from onecycle.cli.main import main
 
     main()
+
+
+def in_ranks(n: int, function: Callable[..., None], *arguments: object) -> list[ForkServerProcess]:
+    """Start ``function(rank, n, address, *arguments)`` in n processes that can join one group; they are not joined.
+
+    Args:
+        n: how many.
+        function: of a module's top level.
+        arguments: for each of them.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    started = [_FORKS.Process(target=function, args=(rank, n, address, *arguments)) for rank in range(n)]
+    for process in started:
+        process.start()
+    return started

@@ -17,6 +17,7 @@
     ├── OutOfScopeError (ImportError)     a part of fastai v1 that is not here, or another fastai in the way
     ├── DivergedError (ArithmeticError)   the training loss became NaN or infinite
     ├── DeviceError (NotImplementedError) a device lacks an operation that is needed
+    ├── DistributedError (RuntimeError)   a process of those that train together is gone, or they do not fit
     └── OutOfMemoryError (MemoryError)    the smallest slice of a batch does not fit into memory
 
     OnecycleWarning (UserWarning)
@@ -160,6 +161,10 @@ class DivergedError(OnecycleError, ArithmeticError):
 
 class DeviceError(OnecycleError, NotImplementedError):
     """A device lacks an operation that is needed."""
+
+
+class DistributedError(OnecycleError, RuntimeError):
+    """One of the processes that train together is gone, or they cannot train together."""
 
 
 class OutOfMemoryError(OnecycleError, MemoryError):

@@ -19,14 +19,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from onecycle.errors import ArgumentError, DivergedError, OnecycleWarning, warn
+from onecycle.errors import ArgumentError, DistributedError, DivergedError, OnecycleWarning, warn
 from onecycle.text import option
-from onecycle.train.device.batch_split import BatchSplit, is_out_of_memory, loss_shares, split_message, take_rows
+from onecycle.train.device.batch_split import (
+    BatchSplit,
+    is_out_of_memory,
+    loss_shares,
+    part_slices,
+    shifted,
+    split_message,
+    take_rows,
+)
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.machine import naming_what_lacks
 from onecycle.train.device.placement import loss_on
 from onecycle.train.device.precision import Precision
 from onecycle.train.device.random_state import deterministic, fix_workspace, keep_random_state, mix_seed, seed_device
+from onecycle.train.device.ranks import FAILED, FINE, OUT_OF_MEMORY, Buffers, Ranks, added
 from onecycle.train.evaluate import BatchLike, Loader, evaluate, measured
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import EpochRow, MetricValue, Recorder
@@ -110,6 +119,8 @@ class Trainer:
     head: nn.Module | None = None  # what batches go through, where what comes before it was computed beforehand
     deterministic: bool = False  # a GPU computes the same bits each time; slower
     precision: Precision | None = None  # of the steps; None leaves the network as it is, in fp32. See use_precision
+    parts: int = 1  # in which a batch goes through the network, each with draws of its own: the result depends on it
+    ranks: Ranks = field(default_factory=Ranks)  # the processes that share the parts: the result does not depend on it
 
     # The state of the running fit, for callbacks.
     recorder: Recorder = field(default_factory=Recorder, init=False, repr=False)
@@ -291,19 +302,10 @@ class Trainer:
             tell(callbacks, "on_batch_begin", self, batch, rng)
 
         earlier = optimizer.take_grads()  # of batches that await an update: a pass that fails can be undone without
-        slices = whole = self._split.slices(self.network, batch.x)
-        while True:
-            try:
-                loss = self._forward_backward(batch, slices)
-                break
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                optimizer.zero_grad()
-                seed_device(self.device, seed)
-                slices = self._split.halve(self.network, batch.x, error)
-        if slices is not whole:
-            warn(split_message(self.network, slices), OnecycleWarning)
+        if self.parts == 1:
+            loss = self._whole_gradient(batch, optimizer, seed)
+        else:
+            loss = self._gradient_of_parts(batch, optimizer, draw_epoch)
         optimizer.add_grads(earlier, self.scaler)
 
         if self.scaler is not None:
@@ -318,15 +320,97 @@ class Trainer:
         tell(callbacks, "on_batch_end", self, loss)
         return loss
 
-    def _forward_backward(self, batch: BatchLike, slices: Sequence[slice]) -> torch.Tensor:
-        """Forward and backward, slice after slice; return the detached loss of the whole batch."""
+    def _whole_gradient(self, batch: BatchLike, optimizer: Optimizer, seed: int) -> torch.Tensor:
+        """Compute the gradient of a batch, in slices where it does not fit; returns its detached loss."""
+        slices = whole = self._split.slices(self.network, batch.x)
+        while True:
+            try:
+                loss = self._forward_backward(batch, slices, loss_shares(self.loss_func, batch.y, slices))
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                optimizer.zero_grad()
+                seed_device(self.device, seed)
+                slices = self._split.halve(self.network, batch.x, error)
+        if slices is not whole:
+            warn(split_message(self.network, slices), OnecycleWarning)
+        return loss
+
+    def _gradient_of_parts(self, batch: BatchLike, optimizer: Optimizer, draw_epoch: int) -> torch.Tensor:
+        """Compute the gradient of a batch in parts, this process its own ones; returns the batch's detached loss.
+
+        Each part has draws of its own, and starts from the same buffers. Before anything is summed, the processes tell
+        one another how their passes ended: where one ran out of memory, all take shorter slices.
+
+        Raises:
+            DistributedError: another process failed.
+        """
+        parts, params = part_slices(self.network, batch.x, self.parts), optimizer.trainable
+        buffers, was_split = Buffers(self.network), False
+        while True:
+            slices = [self._split.slices(self.network, batch.x[rows]) for rows in parts]
+            slices = [[shifted(s, rows.start) for s in each] for rows, each in zip(parts, slices, strict=True)]
+            sums, error = list[list[torch.Tensor]](), None
+            has_grad = [0.0] * len(params)
+            try:
+                for tensors in self._own_parts(batch, slices, buffers, params, draw_epoch):
+                    sums = added(sums, tensors, together=self.ranks.size == 1)
+                    has_grad = [max(had, p.grad is not None) for had, p in zip(has_grad, params, strict=True)]
+            except Exception as caught:  # noqa: BLE001  # the others must hear of it, whatever it is
+                error = caught
+            ended = FINE if error is None else OUT_OF_MEMORY if is_out_of_memory(error) else FAILED
+            worst, *has_grad = self.ranks.most(ended, *has_grad)
+            if worst == FINE:
+                break
+            optimizer.zero_grad()
+            buffers.put_back()
+            if error is not None and ended == FAILED:
+                raise error
+            if worst == FAILED:
+                raise DistributedError("another process of this training failed; what it printed says why")
+            self._split.halve(self.network, batch.x[parts[0]], error)
+            was_split = True
+        if was_split:
+            warn(split_message(self.network, [s for each in slices for s in each]), OnecycleWarning)
+        like = [*params, batch.x.new_zeros((), dtype=torch.float32), *buffers.tensors]
+        total = self.ranks.sum_in_order(sums, len(parts), like)
+        for p, grad, has in zip(params, total, has_grad, strict=False):
+            p.grad = grad if has else None
+        buffers.change_by(total[len(params) + 1 :])
+        return total[len(params)]
+
+    def _own_parts(
+        self,
+        batch: BatchLike,
+        slices: Sequence[Sequence[slice]],
+        buffers: Buffers,
+        params: Sequence[nn.Parameter],
+        draw_epoch: int,
+    ) -> Iterator[list[torch.Tensor]]:
+        """Give the gradients, the loss and the changes of buffers of each part of a batch that is this process's."""
+        shares = iter(loss_shares(self.loss_func, batch.y, [s for each in slices for s in each]))
+        of_part = [[next(shares) for _ in each] for each in slices]
+        for i in self.ranks.share(len(slices)):
+            buffers.put_back()
+            seed_device(self.device, mix_seed(self.seed, draw_epoch, self.batch_no, i))
+            loss = self._forward_backward(batch, slices[i], of_part[i])
+            weight = (slices[i][-1].stop - slices[i][0].start) / len(batch.x)
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in params]
+            yield [*grads, loss.float(), *buffers.changes(weight, is_first=i == 0)]
+            for p in params:
+                p.grad = None
+
+    def _forward_backward(
+        self, batch: BatchLike, slices: Sequence[slice], shares: Sequence[float | torch.Tensor]
+    ) -> torch.Tensor:
+        """Forward and backward, slice after slice; return the detached loss, weighted by the slices' shares."""
         losses, chosen = [], self.precision or Precision()
-        shares = loss_shares(self.loss_func, batch.y, slices)
         instead = "take another network or loss" if chosen.dtype == "fp32" else "pass precision='fp32'"
         with chosen.arithmetic(training=True), naming_what_lacks(self.device, "training", instead):
             for rows, share in zip(slices, shares, strict=True):
                 loss = self.loss_func(self._logits(batch.x[rows]), take_rows(batch.y, rows))
-                loss = loss if len(slices) == 1 else loss * share
+                loss = loss if isinstance(share, float) and share == 1.0 else loss * share
                 weighted = loss if self.loss_weight == 1.0 else loss * self.loss_weight
                 scaled = weighted if self.scaler is None else self.scaler.scale(weighted)
                 scaled.backward()  # type: ignore[no-untyped-call]

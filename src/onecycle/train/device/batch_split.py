@@ -35,9 +35,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
-def free_memory(error: BaseException, device: torch.device) -> None:
-    """Free what a pass that ran out of memory still holds."""
-    traceback.clear_frames(error.__traceback__)  # the frames of the failed pass hold its activations
+def free_memory(error: BaseException | None, device: torch.device) -> None:
+    """Free what a pass that ran out of memory still holds; None where it was another process's."""
+    if error is not None:
+        traceback.clear_frames(error.__traceback__)  # the frames of the failed pass hold its activations
     gc.collect()
     if device.type in ("cuda", "mps"):
         getattr(torch, device.type).empty_cache()
@@ -59,12 +60,14 @@ class BatchSplit:
         """Return the slices in which a batch ``(N, …)`` goes through the network; they cover 0 … N."""
         n = len(x)
         size = min(self._sizes.get(tuple(x.shape[1:]), n), n)
-        # A head's batch-norm that trains has no statistics of a single row.
-        alone = size == n or not any(isinstance(m, nn.BatchNorm1d) and m.training for m in network.modules())
-        return even_slices(n, size, smallest=1 if alone else 2)
+        return even_slices(n, size, smallest=1 if size == n else _smallest(network))
 
-    def halve(self, network: nn.Module, x: Tensor, error: BaseException) -> list[slice]:
+    def halve(self, network: nn.Module, x: Tensor, error: BaseException | None) -> list[slice]:
         """Return slices half as long, after those so far ran out of memory, and free what the failed pass held.
+
+        Args:
+            network, x: as in ``slices``.
+            error: what was raised; None where it was raised in another process that trains with this one.
 
         Raises:
             OutOfMemoryError: fewer pictures cannot be taken.
@@ -124,10 +127,34 @@ def even_slices(n: int, size: int, *, smallest: int = 1) -> list[slice]:
         size: the most that a slice may have, at least 1.
         smallest: the least that a slice must have; it goes before ``size``.
     """
-    count = max(1, min(-(-n // size), n // smallest))
+    return _cut(n, max(1, min(-(-n // size), n // smallest)))
+
+
+def _cut(n: int, count: int) -> list[slice]:
     short, longer = divmod(n, count)
     ends = [(i + 1) * short + min(i + 1, longer) for i in range(count)]
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def part_slices(network: nn.Module, x: Tensor, parts: int) -> list[slice]:
+    """Cut a training batch ``(N, …)`` into parts, equal to within one, the longest first; fewer where N is too small.
+
+    Args:
+        network: what the parts go through, each for itself.
+        x: the batch.
+        parts: how many, at least 1.
+    """
+    return _cut(len(x), max(1, min(parts, len(x) // _smallest(network))))
+
+
+def shifted(rows: slice, by: int) -> slice:
+    """Return rows that come so many later."""
+    return slice(rows.start + by, rows.stop + by)
+
+
+def _smallest(network: nn.Module) -> int:
+    """Return the least rows that go through a network: a head's batch-norm that trains has no statistics of one."""
+    return 2 if any(isinstance(m, nn.BatchNorm1d) and m.training for m in network.modules()) else 1
 
 
 def loss_shares(loss_func: Any, y: Any, slices: Sequence[slice]) -> list[float | Tensor]:

@@ -69,7 +69,6 @@ REASONS = {
     "CallbackHandler CallbackList": "the loop here has no handler; callbacks of v1's protocol run through an adapter",
     "MixedPrecision": "`learn.to_fp16()`",
     "LRFinder": "`learn.lr_find()`",
-    "MixUpLoss": "`learn.mixup()`",
     "one_cycle_scheduler": "`learn.fit_one_cycle(...)`",
     "pkg_resources": "setuptools took it out of today's Python: `importlib.metadata`",
     "PredictionsCorrector": "`learn.label_issues()` and `data.relabel(...)`",

@@ -10,6 +10,7 @@ from onecycle.errors import WeightsError
 from onecycle.fastai1.networks import layers as L
 from onecycle.fastai1.networks import xresnet
 from onecycle.fastai1.networks.hooks import hook_output, hook_outputs, model_sizes, num_features_model
+from onecycle.fastai1.networks.losses import BCEFlat, FlattenedLoss
 
 
 def kinds(module: nn.Module) -> list[str]:
@@ -87,10 +88,10 @@ def test_a_module_needs_no_call_of_its_base():
 
 def test_flattened_losses_take_the_classes_along_an_axis():
     out, aim = torch.randn(2, 3, 4), torch.randint(3, (2, 4))
-    loss = L.FlattenedLoss(nn.CrossEntropyLoss, axis=1)
+    loss = FlattenedLoss(nn.CrossEntropyLoss, axis=1)
     assert float(loss(out, aim)) == pytest.approx(float(nn.CrossEntropyLoss()(out, aim)), abs=1e-6)
     probs = torch.rand(3, 2)
-    assert float(L.BCEFlat()(probs, torch.ones(3, 2).long())) == pytest.approx(float(-probs.log().mean()), abs=1e-6)
+    assert float(BCEFlat()(probs, torch.ones(3, 2).long())) == pytest.approx(float(-probs.log().mean()), abs=1e-6)
 
 
 def test_hooks_store_what_layers_give_and_end():

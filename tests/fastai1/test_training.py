@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from onecycle.data.labels.items import DatasetType
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, OnecycleWarning
 from onecycle.fastai1.networks.layers import simple_cnn
 from onecycle.fastai1.pictures.data import ImageDataBunch, ImageList, ItemLists
 from onecycle.fastai1.training import functions
@@ -24,6 +24,7 @@ from onecycle.model.backbones import models
 from onecycle.train.losses import CrossEntropyFlat, LabelSmoothingCrossEntropy
 from onecycle.train.metrics import ConfusionMatrix, KappaScore
 from onecycle.train.monitors import EarlyStoppingCallback
+from onecycle.train.schedules import Constant
 
 
 @pytest.fixture(scope="module")
@@ -542,3 +543,32 @@ def test_an_export_replaces_an_earlier_one(data, tmp_path):
     learn.metrics = [accuracy]
     learn.export("export.pkl")
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("export")) == ["export", "export.zip"]
+
+
+def test_callbacks_of_v1s_protocol_where_a_fit_is_taken_up_again(data, tmp_path):
+    class Counts(Callback):
+        n = 0
+
+        def on_batch_end(self, train, **state):
+            self.n += 1
+            if self.n == 5 and self.stops:
+                raise KeyboardInterrupt
+
+    class Keeps(Counts):
+        def state_dict(self):
+            return {"n": self.n}
+
+        def load_state_dict(self, state):
+            self.n = state["n"]
+
+    def run(callback, stops):
+        callback.stops, learn = stops, learner(data, tmp_path / type(callback).__name__)
+        learn.fit_schedule(2, Constant((0.01,)), callbacks=[callback], resume=True)
+        return callback.n
+
+    whole = Keeps()
+    with pytest.raises(KeyboardInterrupt):
+        run(Keeps(), True)
+    assert run(whole, False) == 2 * (len(data.train_dl) + len(data.valid_dl))
+    with pytest.warns(OnecycleWarning, match=r"Counts \(callbacks of v1's protocol\) begin anew"):
+        run(Counts(), False)

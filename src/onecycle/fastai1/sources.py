@@ -8,7 +8,15 @@ from typing import Any
 
 ANNEXE = (
     *("core", "torch_core", "machine", "aliases", "progress_bars", "networks.layers", "networks.hooks"),
-    *("networks.xresnet", "networks.wrn", "pictures.arrays", "pictures.data", "training.metrics", "training.learner"),
+    *(
+        "networks.xresnet",
+        "networks.wrn",
+        "networks.losses",
+        "pictures.arrays",
+        "pictures.data",
+        "training.metrics",
+        "training.learner",
+    ),
     *("training.protocol", "training.interpretation", "training.hook_callbacks", "training.optimizer"),
     *("training.schedules", "training.functions", "training.loading", "networks.bodies"),
     *("bunch.own_data", "bunch.loader", "pictures.files", "pictures.cleaning", "pictures.transforms"),

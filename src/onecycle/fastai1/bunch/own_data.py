@@ -278,6 +278,12 @@ def is_own(data: Any) -> bool:
     return DataBunch in type(data).__mro__
 
 
+def own_batches(data: Any, dl: Any = None) -> Any:
+    """Return batches to judge with: those of a part, of a loader, or, of nothing, of the validation part."""
+    part = DatasetType.Valid if dl is None else dl
+    return data.loader(part) if isinstance(part, DatasetType) else as_loader(part, data.device)
+
+
 def _labels(loader: DeviceDataLoader, *, look: bool) -> Labels:
     """Return which classes there are, without a single target: what a learner compares losses and metrics with.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import spectral_norm, weight_norm
 
 __all__ = [
-    "BCEFlat", "BatchNorm1dFlat", "Debugger", "FlattenedLoss", "Lambda", "MergeLayer", "Module", "NormType",
+    "BatchNorm1dFlat", "Debugger", "Lambda", "MergeLayer", "Module", "NormType",
     "PartialLayer", "PoolFlatten", "ResizeBatch", "SelfAttention", "SequentialEx", "View", "batchnorm_2d",
     "bn_drop_lin", "conv2d", "conv_layer", "embedding", "init_default", "relu", "res_block", "sigmoid_range",
     "simple_cnn", "trunc_normal_",
@@ -274,44 +274,3 @@ def embedding(ni: int, nf: int) -> nn.Embedding:
     with torch.no_grad():
         trunc_normal_(made.weight, std=0.01)
     return made
-
-
-class FlattenedLoss:
-    """A loss of PyTorch over flattened outputs and targets.
-
-    Args:
-        func: its class; other arguments go to it.
-        axis: of the classes, which becomes the last.
-        floatify: make the targets float.
-        is_2d: keep the classes as a dimension of their own.
-    """
-
-    def __init__(
-        self, func: Any, *args: Any, axis: int = -1, floatify: bool = False, is_2d: bool = True, **options: Any
-    ) -> None:
-        self.func, self.axis, self.floatify, self.is_2d = func(*args, **options), axis, floatify, is_2d
-        self.__name__ = type(self.func).__name__
-
-    @property
-    def reduction(self) -> str:
-        """``mean``, ``sum`` or ``none``."""
-        return cast("str", self.func.reduction)
-
-    @reduction.setter
-    def reduction(self, value: str) -> None:
-        self.func.reduction = value
-
-    def __call__(self, input: Tensor, target: Tensor, **options: Any) -> Tensor:
-        out = input.transpose(self.axis, -1)
-        aim = target.transpose(self.axis, -1) if target.ndim else target
-        aim = (aim.float() if self.floatify else aim).reshape(-1)
-        loss: Tensor = self.func(out.reshape(-1, out.shape[-1]) if self.is_2d else out.reshape(-1), aim, **options)
-        return loss
-
-    def __repr__(self) -> str:
-        return f"FlattenedLoss of {self.func}"
-
-
-def BCEFlat(*args: Any, axis: int = -1, floatify: bool = True, **options: Any) -> FlattenedLoss:
-    """Binary cross-entropy of probabilities, flattened."""
-    return FlattenedLoss(nn.BCELoss, *args, axis=axis, floatify=floatify, is_2d=False, **options)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from typing import Any, Self
 
+from onecycle.data.augment.augmenter import BatchAugmenter
 from onecycle.data.bunch import LabeledLists
 from onecycle.data.datasets import ImageDataset, Parts
 from onecycle.data.labels.items import DatasetType, LabelObject
 from onecycle.data.pixels.store import PixelStore
 from onecycle.errors import OnecycleWarning, warn
 from onecycle.fastai1.pictures.image import Image
-from onecycle.fastai1.pictures.in_batches import Own, as_v1, to_product
+from onecycle.fastai1.pictures.in_batches import Own, PictureAugmenter, as_v1, to_product
 from onecycle.fastai1.pictures.tfms import RandTransform
 
 __all__ = ["PictureList", "PictureLists"]
@@ -45,12 +46,12 @@ class PictureList(ImageDataset):
         return self
 
     def image(self, index: int) -> Image:
-        """Return picture ``index`` as evaluation sees it."""
-        return Image(super().image(index).px)
+        """Return picture ``index`` as evaluation sees it; a grey one has one channel."""
+        return Image(super().image(index).px[: self.store.reading.channels])
 
     def __getitem__(self, index: int) -> tuple[Any, LabelObject]:
         i = range(len(self))[int(index)]
-        picture = Image.from_numpy(self.store.read(int(self.rows[i])))
+        picture = Image(Image.from_numpy(self.store.read(int(self.rows[i]))).px[: self.store.reading.channels])
         return picture.apply_tfms(self.tfms, **self.tfmargs), self.y[i]
 
 
@@ -68,6 +69,14 @@ class PictureLists(LabeledLists):
                 slower = "they run on one picture after the other on the CPU, which is slower than on batches"
                 warn(f"transforms of your own, {', '.join(own)}: {slower}", OnecycleWarning)
         return super().transform(tfms, **how)
+
+    def augmenters(self) -> tuple[BatchAugmenter | None, BatchAugmenter | None]:
+        """Return what augments training and validation batches; a user's own transforms see grey as one channel."""
+        made = super().augmenters()
+        for augmenter in made:
+            if isinstance(augmenter, PictureAugmenter):
+                augmenter.channels = self.pictures.reading.channels
+        return made
 
     def datasets(self, store: PixelStore, test_store: PixelStore | None) -> Parts:
         """Return each part of the data; that of the training pictures in order has the validation's transforms."""

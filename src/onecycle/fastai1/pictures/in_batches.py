@@ -38,6 +38,7 @@ class PictureAugmenter(BatchAugmenter):
     """A list of v1's transforms with a user's own among them; they run on one picture after the other, on the CPU."""
 
     whole_batch = False
+    channels: int | None = None  # that its transforms see, of grey pictures one as in v1; None: all that are kept
 
     def draw(self, rng: np.random.Generator, shapes: NDArray[np.integer]) -> PictureDraws:
         """Draw a seed for every picture; see ``BatchAugmenter.draw``."""
@@ -63,13 +64,14 @@ class PictureAugmenter(BatchAugmenter):
         with _drawn_by_seeds() as seed:
             for i, (h, w) in enumerate(np.asarray(shapes).tolist()):
                 seed(seeds[i])
-                made = self._changed(Image(pixels[i, :, :h, :w].cpu()), drawn.size)
-                if made.shape != out.shape[1:]:
+                seen = pixels[i, : self.channels, :h, :w].cpu()
+                made = self._changed(Image(seen), drawn.size)
+                if made.shape != (expected := (len(seen), *drawn.size)):
                     raise ArgumentError(
                         f"a picture has shape {tuple(made.shape)} after these transforms, where "
-                        f"{tuple(out.shape[1:])} is expected (channels, rows, columns): {self.tfms}"
+                        f"{expected} is expected (channels, rows, columns): {self.tfms}"
                     )
-                out[i] = made.clamp(0, 1)
+                out[i] = made.clamp(0, 1)  # one channel stands for three
         out = out.to(pixels.device)
         if then is not None:
             then(out)

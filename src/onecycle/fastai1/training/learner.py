@@ -12,17 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from onecycle.data.augment.transforms import flatten, mirrored_views
 from onecycle.data.labels.items import DatasetType
-from onecycle.errors import ArgumentError
-from onecycle.fastai1.bunch.loader import OWN, as_loader
-from onecycle.fastai1.bunch.own_data import is_own
+from onecycle.errors import ArgumentError, CheckpointError
+from onecycle.fastai1.bunch.loader import OWN
+from onecycle.fastai1.bunch.own_data import is_own, own_batches
 from onecycle.fastai1.networks.bodies import model_meta
+from onecycle.fastai1.networks.losses import CrossEntropyFlat
 from onecycle.fastai1.training import protocol
 from onecycle.fastai1.training.interpretation import ClassificationInterpretation
 from onecycle.fastai1.training.optimizer import OptimWrapper
 from onecycle.fastai1.training.schedules import FlatCosine, GeneralScheduler, OneCycleScheduler
 from onecycle.learner import cnn
 from onecycle.learner import learner as product
+from onecycle.learner.fits.checkpoints import CheckpointCallback
 from onecycle.learner.options import listed
 from onecycle.model.cnn import split_model
 from onecycle.train import monitors
@@ -60,7 +63,8 @@ class Learner(product.Learner):
         options: as there; ``callbacks`` and ``callback_fns`` may be of v1's protocol.
     """
 
-    _epochs = 0  # of the fit that runs
+    _epochs, _start_epoch = 0, 0  # of the fit that runs
+    _tta_said = False
 
     def __init__(
         self,
@@ -102,7 +106,12 @@ class Learner(product.Learner):
     @contextmanager
     def _fitting(self, callbacks: Any) -> Iterator[dict[str, Any]]:
         with super()._fitting(callbacks) as of_fit:
+            for saver in (cb for cb in of_fit["callbacks"] if isinstance(cb, monitors.SaveModelCallback)):
+                if saver.every == "epoch" and self._start_epoch:
+                    self._jump(f"{saver.name}_{self._start_epoch - 1}")
             for adapter in (cb for cb in of_fit["callbacks"] if isinstance(cb, protocol.Adapter)):
+                if any(isinstance(cb, CheckpointCallback) for cb in of_fit["callbacks"]):
+                    adapter.say_what_is_lost()
                 adapter.begin(of_fit["recorder"], of_fit["metrics"], self._epochs)
                 for name in ("train_loader", "valid_loader"):
                     of_fit[name] = protocol.told_batches(of_fit[name], adapter, train=name == "train_loader")
@@ -110,8 +119,16 @@ class Learner(product.Learner):
 
     def fit_schedule(self, epochs: int, *how: Any, **options: Any) -> None:
         """Train for some epochs with a schedule."""
-        self._epochs = epochs
+        self._epochs, self._start_epoch = epochs, options.get("start_epoch", 0)
         super().fit_schedule(epochs, *how, **options)
+
+    def _jump(self, file: str) -> None:
+        """Load what an earlier fit saved after the epoch before the first one of this fit; it may be gone."""
+        try:
+            self.load(file)
+            self.say(f"Loaded {file}")
+        except CheckpointError as error:
+            self.say(f"Model {file} not found: {error}")
 
     def _new_recorder(self) -> protocol.Recorder:
         return protocol.Recorder(_distinct(metric_name(metric) for metric in listed(self.metrics)))
@@ -227,28 +244,49 @@ class Learner(product.Learner):
         return found if n_batch is None else [column[: n_batch * self.dl(wanted).batch_size] for column in found]
 
     def validate(self, dl: Any = None, callbacks: Any = None, metrics: Any = None) -> list[Any]:
-        """Return the loss and each metric, metrics as tensors; without ``dl`` over the validation pictures."""
-        loss, *values = super().validate(dl, metrics=metrics)
-        return [loss, *(torch.tensor(value, dtype=torch.float64) for value in values)]
+        """Return the loss and each metric, metrics as tensors; without ``dl`` over the validation pictures.
+
+        Callbacks of v1's protocol, the learner's own and ``callbacks``, are told of it as of an epoch.
+        """
+        theirs, _ = protocol.told_apart([*self.callbacks, *listed(callbacks)])
+        if not theirs:
+            return _values(*super().validate(dl, metrics=metrics))
+        with protocol.Adapter(theirs).judging(self.trainer, self._new_recorder()) as adapter:
+            self._judging = adapter
+            try:
+                loss, *values = super().validate(dl, metrics=metrics)
+            finally:
+                self._judging = None
+            return _values(*adapter.judged(loss, values))
+
+    _judging: protocol.Adapter | None = None  # what tells callbacks of a validation outside of a fit
 
     def _to_judge(self, dl: Any) -> Any:
-        if not is_own(self._data):
-            return super()._to_judge(dl)
-        part = DatasetType.Valid if dl is None else dl
-        return self._data.loader(part) if isinstance(part, DatasetType) else as_loader(part, self._data.device)
+        loader = own_batches(self._data, dl) if is_own(self._data) else super()._to_judge(dl)
+        return loader if self._judging is None else protocol.told_batches(loader, self._judging, train=False)
 
     def TTA(
         self, beta: float | None = 0.4, scale: float = 1.35, ds_type: Any = DatasetType.Valid, activ: Any = None,
         with_loss: bool = False, is_test: bool = False,
     ) -> list[Tensor]:  # fmt: skip
         """Predict with test-time augmentation; ``is_test`` is an older spelling."""
+        tfms = self.data.train_tfms
+        as_v1 = mirrored_views(tfms) > 1 and any(t.name in ("zoom", "zoom_squish") and t.p > 0 for t in flatten(tfms))
+        if not (as_v1 or self._tta_said):
+            self._tta_said = True
+            self.say(
+                "TTA looks at four corners, mirrored and zoomed where training mirrors and zooms; fastai v1 always "
+                "took eight, mirrored and zoomed, so its numbers may differ."
+            )
         wanted = DatasetType.Test if is_test or ds_type is True else ds_type
         usual = None if with_loss else self._usual_activation()  # a loss is computed from probabilities
         return super().TTA(beta, scale, wanted, activ or usual, with_loss)
 
     def _usual_activation(self) -> Callable[[Tensor], Tensor]:
         """Return what v1 put behind a loss: nothing, where it did not know the loss or labels were smoothed."""
-        smoothed = isinstance(self.loss_func, LabelSmoothingCrossEntropy)
+        smoothed, axis = isinstance(self.loss_func, LabelSmoothingCrossEntropy), getattr(self.loss_func, "axis", -1)
+        if isinstance(self.loss_func, CrossEntropyFlat) and axis != -1:
+            return partial(torch.softmax, dim=axis)
         return ACTIVATIONS[(not smoothed and known_activation(self.loss_func)) or "identity"]
 
     def predict(
@@ -284,6 +322,10 @@ class Learner(product.Learner):
         loss = self.loss_func(out, out.argmax(dim=1) if not self.data.is_multi else (out > 0).float())
         loss.backward()
         return out.detach(), loss.detach()
+
+
+def _values(loss: Any, *metrics: Any) -> list[Any]:
+    return [loss, *(torch.as_tensor(value, dtype=torch.float64) for value in metrics)]
 
 
 def _distinct(names: Iterable[str]) -> list[str]:

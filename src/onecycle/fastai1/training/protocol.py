@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable as Function
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from onecycle.data.batches import BatchLoader
-from onecycle.errors import ArgumentError
+from onecycle.errors import ArgumentError, OnecycleWarning, warn
 from onecycle.fastai1.bunch.loader import DeviceDataLoader
 from onecycle.train import loop
 from onecycle.train.log import recorder
@@ -272,6 +273,25 @@ class Adapter(loop.Callback):
                 self._measuring.append(callback)
         self.begun = True
 
+    @contextmanager
+    def judging(self, trainer: Trainer, history: Recorder) -> Iterator[Adapter]:
+        """Tell them of a validation outside of a fit, as of its only epoch; afterwards all is as before."""
+        self._trainer, self.state = trainer, self._fresh(history) | {"n_epochs": 1, "train": False}
+        self.call("train_begin", trainer)
+        self.state["train"] = False
+        self.call("epoch_begin", trainer)
+        hook = trainer.network.register_forward_hook(self._keep_output)
+        try:
+            yield self
+        finally:
+            hook.remove()
+
+    def judged(self, loss: Any, metrics: Sequence[Any]) -> list[Any]:
+        """Tell them what was found, and return it with what they add."""
+        self.state["last_metrics"] = [loss, *metrics]
+        self.call("epoch_end", self._trainer)
+        return list(self.state["last_metrics"])
+
     def _fresh(self, history: recorder.Recorder) -> dict[str, Any]:
         names = list(history.metric_names)
         return {
@@ -280,6 +300,27 @@ class Adapter(loop.Callback):
             "skip_zero": False, "skip_bwd": False, "train": True, "last_input": None, "last_target": None,
             "last_output": None, "last_loss": None, "smooth_loss": None, "last_metrics": [],
         }  # fmt: skip
+
+    def say_what_is_lost(self) -> None:
+        """Warn of callbacks whose values would begin anew where a fit is taken up again."""
+        without = dict.fromkeys(type(cb).__name__ for cb in self.callbacks if not hasattr(cb, "load_state_dict"))
+        if without:
+            warn(
+                f"where this fit is taken up again, {', '.join(without)} (callbacks of v1's protocol) begin anew: "
+                "their methods state_dict() and load_state_dict(state) would keep what they know",
+                OnecycleWarning,
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of steps, and what the callbacks that have ``state_dict`` return: values of JSON."""
+        own = {i: cb.state_dict() for i, cb in enumerate(self.callbacks) if hasattr(cb, "state_dict")}
+        return {"iteration": self.state.get("iteration", 0), "own": [[i, state] for i, state in own.items()]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what ``state_dict`` gave."""
+        self.state["iteration"] = state["iteration"]
+        for i, own in state["own"]:
+            self.callbacks[i].load_state_dict(own)
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Set up the state, and look at what the network gives."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,7 @@ from torch.utils.data import WeightedRandomSampler
 
 from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError, CheckpointError
+from onecycle.fastai1.bunch.bunch import load_data
 from onecycle.fastai1.modules import module
 from onecycle.fastai1.networks.wrn import WideResNet
 from onecycle.fastai1.pictures import readers
@@ -179,3 +183,45 @@ def test_wide_networks_and_where_networks_are_cut(colour_path):
     module("vision.learner").model_meta[small] = {"cut": -1, "split": lambda m: (m[0][1], m[1])}
     own = cnn_learner(data, small, pretrained=False, silent=True)
     assert (len(own.layer_groups), len(own.model[0])) == (3, 2)
+
+
+def test_saved_data_move_with_their_folder_and_damaged_ones_say_so(colour_path, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(colour_path, moved)
+    data = data_of(moved, Negative)
+    data.save("kept")
+    shutil.move(moved, tmp_path / "there")
+    again = load_data(tmp_path / "there", "kept", bs=8, device="cpu", **MEMORY)
+    assert torch.equal(
+        again.one_batch(DatasetType.Valid)[0], data_of(colour_path, Negative).one_batch(DatasetType.Valid)[0]
+    )
+    assert again.split.how == data.split.how
+    file = tmp_path / "there" / "kept.data.json"
+    saved = json.loads(file.read_text())
+    for change in (
+        {"targets": saved["targets"][1:]},
+        {"targets": [99, *saved["targets"][1:]]},
+        {"split": {"train": [10**9], "valid": [], "how": ""}},
+        {"tfms": [[{"name": "no such", "kind": "affine", "params": {}, "p": 1}], []]},
+    ):
+        file.write_text(json.dumps(saved | change))
+        with pytest.raises(CheckpointError, match="damaged or of another kind"):
+            load_data(tmp_path / "there", "kept")
+    with pytest.raises(CheckpointError, match=r"data.save\(...\) writes it"):
+        load_data(tmp_path, "kept")
+
+
+@pytest.mark.filterwarnings("ignore:transforms of your own")
+def test_data_with_functions_among_their_transforms_are_not_saved(colour_path):
+    own = vision.TfmPixel(lambda x: x)
+    data = lists_of(colour_path).transform(([own()], []), size=16).databunch(bs=8, device="cpu", **MEMORY)
+    with pytest.raises(ArgumentError, match="is a function, which no file of data can hold"):
+        data.save("kept")
+
+
+def test_one_hot_that_the_labels_contradict(colour_path):
+    split = ImageList.from_folder(colour_path).split_none()
+    with pytest.raises(ArgumentError, match="one_hot=True is for labels that are vectors"):
+        split.label_from_func(lambda p: p.stem[-1], one_hot=True)
+    with pytest.raises(ArgumentError, match="one_hot=False with vectors"):
+        split.label_from_func(lambda p: [0, 1], one_hot=False, classes=["a", "b"])

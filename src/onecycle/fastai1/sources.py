@@ -19,7 +19,7 @@ ANNEXE = (
     ),
     *("training.protocol", "training.interpretation", "training.hook_callbacks", "training.optimizer"),
     *("training.schedules", "training.functions", "training.loading", "networks.bodies"),
-    *("bunch.own_data", "bunch.loader", "pictures.files", "pictures.cleaning", "pictures.transforms"),
+    *("bunch.bunch", "bunch.own_data", "bunch.loader", "pictures.files", "pictures.cleaning", "pictures.transforms"),
     *("pictures.image", "pictures.tfms", "pictures.in_batches"),
 )
 """Files of this room whose ``__all__`` are names of v1; the first that has a name gives it."""

@@ -18,13 +18,13 @@ from onecycle.data.labels.items import DatasetType
 from onecycle.data.labels.lists import LabelView
 from onecycle.errors import ArgumentError
 from onecycle.fastai1 import core
-from onecycle.fastai1.bunch.data_file import empty_lists, export_data
+from onecycle.fastai1.bunch.data_file import empty_lists, export_data, load_lists, save_data
 from onecycle.fastai1.bunch.own_data import DataBunch
 from onecycle.fastai1.bunch.picture_loader import PictureLoader, as_set
 from onecycle.fastai1.pictures import arrays, readers
 from onecycle.learner.oversampling import loss_for_data
 
-__all__ = ["ImageDataBunch"]
+__all__ = ["ImageDataBunch", "load_data"]
 
 
 class ImageDataBunch(Bunch):
@@ -210,6 +210,10 @@ class ImageDataBunch(Bunch):
             "which cut windows at random from pictures of that size"
         )
 
+    def save(self, file: Any = "data_save.pkl") -> None:
+        """Write names of pictures, labels, split and transforms into ``path``; ``load_data`` reads it."""
+        save_data(self, file)
+
     def export(self, file: Any = "export.pkl") -> None:
         """Write all but pictures and training transforms into ``path``; ``load_empty`` reads it."""
         export_data(self, file)
@@ -258,6 +262,22 @@ class ImageDataBunch(Bunch):
         """Draw pictures of one batch; what v1 took and had no use for is taken, too."""
         known = {name: options[name] for name in ("figsize", "is_train", "return_fig") if name in options}
         return super().show_batch(rows, ds_type, **known)
+
+
+def load_data(path: Any, file: Any = "data_save.pkl", bs: int = 64, **options: Any) -> ImageDataBunch:
+    """Make the bunch again that ``data.save(file)`` wrote, without its statistics, as in v1.
+
+    Args:
+        path, file: as they were saved; pictures below ``path`` are looked for below it.
+        bs, options: of the bunch.
+
+    Raises:
+        CheckpointError: no such file, or a damaged one.
+    """
+    made: ImageDataBunch = load_lists(ImageDataBunch.lists_class, path, file).databunch(
+        path, bs=bs, **readers.today(options)
+    )
+    return made
 
 
 DataBunch.register(ImageDataBunch)

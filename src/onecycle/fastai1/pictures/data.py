@@ -135,13 +135,13 @@ class ItemLists(SplitList):
     def _how(self, first: Any, how: dict[str, Any]) -> dict[str, Any]:
         """Return today's keywords; labels whose first is a float are numbers, as in v1."""
         how["label_delim"] = how.pop("sep", None) or how.get("label_delim")
-        how.pop("one_hot", None)
         if how.get("label_cls") is None and how["label_delim"] is None and isinstance(first, (float, np.floating)):
             how["label_cls"] = FloatList
         return how
 
     def label_from_list(self, labels: Sequence[object], **how: Any) -> LabelLists:
-        """Label every picture."""
+        """Label every picture; ``one_hot``: labels are vectors of 0 and 1, and ``classes`` has their names."""
+        readers.check_one_hot(how.pop("one_hot", None), labels)
         made: LabelLists = super().label_from_list(labels, **self._how(labels[0] if len(labels) else None, how))  # type: ignore[assignment]
         return made
 
@@ -153,6 +153,10 @@ class ItemLists(SplitList):
         first = None if cells is None or not len(cells) else cells.iloc[0]
         if cells is not None and label_cls is CategoryList and isinstance(first, (float, np.floating)):
             return self.label_from_list([c if pd.isna(c) or c % 1 == 0 else str(c) for c in cells], **how)
+        if one is None and (how.get("classes") is not None or how.get("one_hot") is False):
+            columns = frame.iloc[:, list(cols)] if all(isinstance(c, int) for c in cols) else frame[list(cols)]
+            return self.label_from_list(list(columns.to_numpy()), label_cls=label_cls, **how)
+        how.pop("one_hot", None)
         how = self._how(first, {"label_cls": label_cls, **how})
         made: LabelLists = super().label_from_df(cols if one is None else one, **how)  # type: ignore[assignment]
         return made

@@ -6,9 +6,10 @@ imported: what the notebook defines counts, under that name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from onecycle.data.labels.items import are_flags
 from onecycle.data.pixels.reading import Reading
 from onecycle.errors import ArgumentError
 
@@ -66,6 +67,21 @@ def refused(**given: Any) -> None:
     why = {"tfms": "test pictures have the transforms of validation", "processor": "labels become numbers without one"}
     for name in (name for name, value in given.items() if value is not None):
         raise ArgumentError(f"{name}= is not known here: {why[name]}")
+
+
+def check_one_hot(one_hot: bool | None, labels: Sequence[object]) -> None:
+    """Compare v1's ``one_hot`` with the labels, which say themselves whether they are vectors of 0 and 1.
+
+    Raises:
+        ArgumentError: they say otherwise.
+    """
+    if one_hot is None or not len(labels) or one_hot == are_flags(labels):
+        return
+    if one_hot:
+        raise ArgumentError(
+            f"one_hot=True is for labels that are vectors of 0 and 1, a number a class; the first is {labels[0]!r:.100}"
+        )
+    raise ArgumentError("one_hot=False with vectors of 0 and 1 would take each 0 and 1 for a tag's name: leave it out")
 
 
 OLDER = {"sep": "label_delim", "tfms": "ds_tfms"}  # spellings of v1 before 1.0.47

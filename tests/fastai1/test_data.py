@@ -161,6 +161,7 @@ def test_what_v1_would_have_obeyed_is_refused(colour_path):
     calls = [
         lambda: ImageList.from_folder(colour_path, processor=[print]),
         lambda: ImageList(pictures.items, colour_path, processr=None),
+        lambda: ImageList.from_folder(colour_path, processr=None),
         lambda: labelled.add_test(pictures, tfms=[]),
         lambda: labelled.databunch(bs=4, **MEMORY).normalize(imagenet_stats, do_x=False),
     ]

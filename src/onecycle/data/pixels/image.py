@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 import PIL.Image
@@ -131,7 +131,7 @@ class Image:
         return Image(augmenter.apply(canvas, shapes, augmenter.draw(rng, shapes))[0].clamp(0, 1))
 
     @classmethod
-    def from_numpy(cls, pixels: np.ndarray) -> Image:
+    def from_numpy(cls, pixels: np.ndarray) -> Self:
         """Make a picture from uint8 ``(H, W, 3)``, or with other numbers of channels."""
         return cls(torch.from_numpy(np.array(pixels)).permute(2, 0, 1))
 

@@ -220,8 +220,10 @@ class ImageList(data_block.ImageList):
         **how: Any,
     ) -> Self:  # fmt: skip
         """List the pictures of a folder."""
+        reading = readers.options_of(how)
+        check_keywords("ImageList.from_folder", how, ["extensions", "recurse", "exclude", "include"])
         found = super().from_folder(path, extensions=extensions or IMAGE_SUFFIXES, recurse=recurse)
-        made = found._with(**readers.options_of(how))
+        made = found._with(**reading)
         return made.filter_by_folder(include, exclude) if include or exclude else made
 
     @classmethod

@@ -49,7 +49,7 @@ class PictureList(ImageDataset):
         """Return picture ``index`` as evaluation sees it; a grey one has one channel."""
         return Image(super().image(index).px[: self.store.reading.channels])
 
-    def __getitem__(self, index: int) -> tuple[Any, LabelObject]:
+    def __getitem__(self, index: int) -> tuple[Image, LabelObject]:
         i = range(len(self))[int(index)]
         picture = Image(Image.from_numpy(self.store.read(int(self.rows[i]))).px[: self.store.reading.channels])
         return picture.apply_tfms(self.tfms, **self.tfmargs), self.y[i]

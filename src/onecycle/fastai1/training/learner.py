@@ -190,9 +190,11 @@ class Learner(product.Learner):
 
     # -- keywords and names -------------------------------------------------------------------------------------
 
-    def load(self, file: Any = None, device: Any = None, strict: bool = True, **options: Any) -> Self:
-        """Read what ``save`` wrote; ``purge`` means nothing here."""
-        with_opt = options.get("with_opt")
+    def load(
+        self, file: Any = None, device: Any = None, strict: bool = True, with_opt: bool | None = None,
+        purge: bool = True, remove_module: bool = False,
+    ) -> Self:  # fmt: skip
+        """Read what ``save`` wrote; ``device``, ``purge`` and ``remove_module`` mean nothing here."""
         return super().load("model" if file is None else file, strict=strict, with_opt=with_opt)
 
     def save(self, file: Any = None, return_path: bool = False, with_opt: bool = True) -> Path | None:
@@ -224,12 +226,13 @@ class Learner(product.Learner):
         self.purge()
 
     def fit_fc(
-        self, tot_epochs: int = 1, lr: Any = 3e-3, moms: Any = (0.95, 0.85), start_pct: float = 0.72, **how: Any
-    ) -> None:
+        self, tot_epochs: int = 1, lr: Any = 3e-3, moms: Any = (0.95, 0.85), start_pct: float = 0.72,
+        wd: float | None = None, callbacks: Any = None,
+    ) -> None:  # fmt: skip
         """Train at a constant rate, then let it fall along a cosine."""
         n_steps, both = len(self.data.train_dl) * tot_epochs, (float(moms[0]), float(moms[1]))
         schedule = FlatCosine(n_steps, tuple(self.lr_range(lr)), start_pct, both)
-        self.fit_schedule(tot_epochs, schedule, how.get("wd"), how.get("callbacks"))
+        self.fit_schedule(tot_epochs, schedule, wd, callbacks)
 
     # -- predictions --------------------------------------------------------------------------------------------
 

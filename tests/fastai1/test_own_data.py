@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
 
 from onecycle.data.bunch import ImageDataBunch as ProductBunch
+from onecycle.data.labels.items import DatasetType
 from onecycle.errors import ArgumentError, OnecycleWarning
 from onecycle.fastai1.bunch.loader import DeviceDataLoader
 from onecycle.fastai1.bunch.own_data import DataBunch
@@ -135,6 +136,24 @@ def test_parts_that_are_set_and_sizes():
     learn = learner(data)
     learn.fit(1)
     assert len(learn.recorder.losses) == 2
+
+
+def test_batches_in_a_list_are_a_loader():
+    batches = [(torch.full((3, 4), float(i)), torch.tensor([0, 1, 1])) for i in range(4)]
+    data = DataBunch(batches, batches[:2], device="cpu")
+    learn = learner(data)
+    learn.fit(2)
+    assert (len(learn.recorder.losses), len(learn.get_preds()[0])) == (8, 6)
+    data.add_tfm(lambda batch: (batch[0] * 2, batch[1]))
+    assert [float(x[0, 0]) for x, _ in data.train_dl] == [0.0, 2.0, 4.0, 6.0]
+    with pytest.raises(ArgumentError, match="this is of kind list"):
+        learn.get_preds(DatasetType.Train)
+
+
+def test_several_processes_give_what_one_gives_where_items_draw_nothing():
+    sets = [TensorDataset(torch.arange(48.0).reshape(12, 4), torch.arange(12) % 2) for _ in range(2)]
+    one, other = (DataBunch.create(*sets, bs=4, device="cpu", num_workers=n).train_dl for n in (0, 1))
+    assert [x.tolist() for x, _ in one] == [x.tolist() for x, _ in other]
 
 
 def test_without_validation():

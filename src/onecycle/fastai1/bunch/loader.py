@@ -68,8 +68,8 @@ class DeviceDataLoader(metaclass=ABCMeta):  # noqa: B024 (for register: batches 
 
     @property
     def dataset(self) -> Any:
-        """The data set."""
-        return self.dl.dataset
+        """The data set; of a loader that has none the loader itself."""
+        return getattr(self.dl, "dataset", self.dl)
 
     @property
     def batch_size(self) -> Any:
@@ -95,7 +95,14 @@ class DeviceDataLoader(metaclass=ABCMeta):  # noqa: B024 (for register: batches 
             self.tfms.remove(tfm)
 
     def new(self, **changes: Any) -> Self:
-        """Return batches of the same data set with other settings of PyTorch's ``DataLoader``."""
+        """Return batches of the same data set with other settings of PyTorch's ``DataLoader``.
+
+        Raises:
+            ArgumentError: the loader inside is of another kind.
+        """
+        if not isinstance(self.dl, DataLoader):
+            kind = type(self.dl).__name__
+            raise ArgumentError(f"a DataLoader of PyTorch can be made anew with other settings, this is of kind {kind}")
         made = type(self.dl)(self.dl.dataset, **(_settings(self.dl, changes) | changes))
         return type(self)(made, self.device, list(self.tfms), seed=self.seed)
 
@@ -164,7 +171,7 @@ class DeviceDataLoader(metaclass=ABCMeta):  # noqa: B024 (for register: batches 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "dl":
             raise AttributeError(name)
-        return getattr(self.dl, name) if hasattr(self.dl, name) else getattr(self.dl.dataset, name)
+        return getattr(self.dl, name) if hasattr(self.dl, name) else getattr(self.dataset, name)
 
     def __repr__(self) -> str:
         return f"DeviceDataLoader over {self.dl!r} on {self.device}"

@@ -109,7 +109,8 @@ class DataBunch(Bunch, metaclass=ABCMeta):
     @property
     def dls(self) -> list[DeviceDataLoader]:
         """The batches of all parts that there are."""
-        self.loader(DatasetType.Fix)
+        if isinstance(self.train_dl.dl, DataLoader):
+            self.loader(DatasetType.Fix)
         return [self.dls_of[part] for part in DatasetType if part in self.dls_of]
 
     @property
@@ -257,7 +258,8 @@ class DataBunch(Bunch, metaclass=ABCMeta):
     one_item = presize = save = prevalence = resized = batch_stats = _for_pictures
 
     def __len__(self) -> int:
-        return sum(len(loader.dataset) for part, loader in self.dls_of.items() if part.value < DatasetType.Test.value)
+        sets = [self.dls_of[part].dataset for part in (DatasetType.Train, DatasetType.Valid) if part in self.dls_of]
+        return sum(len(items) for items in sets)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "dls_of":

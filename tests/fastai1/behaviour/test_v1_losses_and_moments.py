@@ -121,3 +121,36 @@ def test_transforms_of_grey_pictures_see_one_channel(vision, path):
     assert x.shape == (4, 1, 16, 16)
     assert set(seen) == {(1, 16, 16)}
     assert data.train_ds[0][0].shape == data.valid_ds[0][0].shape == (1, 16, 16)
+
+
+def test_a_mixup_of_ones_own_with_its_loss(vision, fastai, learn):
+    from fastai.callbacks.mixup import MixUpLoss
+
+    sizes = []
+
+    class Mixes(vision.LearnerCallback):
+        _order = -20
+
+        def on_train_begin(self, **state):
+            self.learn.loss_func = MixUpLoss(self.learn.loss_func)
+
+        def on_batch_begin(self, last_input, last_target, train, **state):
+            if not train:
+                return None
+            other = torch.arange(len(last_target) - 1, -1, -1)
+            mixed = last_input * 0.6 + last_input[other] * 0.4
+            share = torch.full((len(last_target),), 0.6, device=last_input.device)
+            target = torch.stack([last_target.float(), last_target[other].float(), share], dim=1)
+            sizes.append(tuple(target.shape))
+            return {"last_input": mixed, "last_target": target}
+
+        def on_train_end(self, **state):
+            self.learn.loss_func = self.learn.loss_func.get_old()
+
+    before = learn.loss_func
+    usual = float(learn.validate()[0])
+    learn.fit(2, 1e-9, wd=0.0, callbacks=[Mixes(learn)])
+    assert sizes == [(4, 3)] * 6
+    assert learn.loss_func is before
+    assert [float(v) for v in learn.recorder.val_losses] == pytest.approx([usual] * 2, abs=1e-4)
+    assert float(learn.validate()[0]) == pytest.approx(usual, abs=1e-4)

@@ -14,7 +14,7 @@ FLOORS = {
     "errors": 0, "text": 0, "files": 1, "foreign": 1, "doc": 1,
     "settings": 2, "evaluation": 2, "train": 2,
     "data": 3, "model": 3,
-    "deploy": 4,
+    "deploy": 4, "distributed": 4,
     "learner": 5,
     "runs": 6,
     "vision": 8,

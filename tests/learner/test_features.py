@@ -145,7 +145,7 @@ def test_maps_that_the_heads_features_go_by_are_not_computed_again(colour_path, 
     """Features and maps are the same to the bit as each computed for itself, with 4 views instead of 2 + 3."""
     data, pictures = bunch(colour_path, ds_tfms=get_transforms(), bs=7), []
     views = features._views
-    monkeypatch.setattr(features, "_views", lambda v: pictures.append(v.loader) or views(v))
+    monkeypatch.setattr(features, "_views", lambda v, *steps: pictures.append(v.loader) or views(v, *steps))
 
     def run(*, by_maps: bool) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:
         learn = cnn_learner(

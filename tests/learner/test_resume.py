@@ -172,9 +172,9 @@ def test_a_stop_in_validation_is_saved_at_once(colour_path, tmp_path, often, mon
 
     original = loop.evaluate
 
-    def interrupted(*args):
+    def interrupted(*args, **how):
         signal.raise_signal(signal.SIGINT)
-        return original(*args)
+        return original(*args, **how)
 
     monkeypatch.setattr(loop, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):

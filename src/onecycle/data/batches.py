@@ -251,21 +251,22 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         return self.from_step(0)
 
-    def from_step(self, step: int) -> Iterator[Batch]:
-        """Give this epoch's batches from one on, as an iteration does, without making those before it."""
-        return self._batches(self.epoch, [(self.augmenter, self.epoch)], step)
+    def from_step(self, step: int, end: int | None = None) -> Iterator[Batch]:
+        """Give this epoch's batches from one on (and before another), as an iteration does, without making the rest."""
+        return self._batches(self.epoch, [(self.augmenter, self.epoch)], step, end)
 
-    def views(self, augmenters: Sequence[BatchAugmenter]) -> Iterator[Batch]:
+    def views(self, augmenters: Sequence[BatchAugmenter], first: int = 0, end: int | None = None) -> Iterator[Batch]:
         """Yield each batch of this epoch once for each augmenter in turn; its pixels are gathered once.
 
+        Batches before ``first``, and from ``end`` on, are left out.
         View number ``v`` is what an iteration of epoch ``v`` with ``augmenters[v]`` gives for these pictures.
         """
-        return self._batches(self.epoch, [(augmenter, view) for view, augmenter in enumerate(augmenters)])
+        return self._batches(self.epoch, [(augmenter, view) for view, augmenter in enumerate(augmenters)], first, end)
 
-    def _batches(self, epoch: int, views: Sequence[View], first: int = 0) -> Iterator[Batch]:
+    def _batches(self, epoch: int, views: Sequence[View], first: int = 0, end: int | None = None) -> Iterator[Batch]:
         """Return an epoch's batches on the device, each in all views; a thread gathers the next ones meanwhile."""
         order = self.order(epoch)
-        chunks = [order[i : i + self.bs] for i in range(0, len(order), self.bs)]
+        chunks = [order[i : i + self.bs] for i in range(0, len(order), self.bs)][:end]
         with ThreadPoolExecutor(1) as ahead:
 
             def gather(step: int) -> _Gathered:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import random
 import re
 from collections.abc import Callable
@@ -373,10 +374,10 @@ def logit_(x: Tensor) -> Tensor:
 
 
 def num_distrib() -> int:
-    """Return how many processes train together: 0 where it is one alone."""
-    return 0
+    """Return how many processes torchrun started: 0 where it is one alone."""
+    return int(os.environ.get("WORLD_SIZE", 0))
 
 
 def rank_distrib() -> int:
     """Return the number of this process among them."""
-    return 0
+    return int(os.environ.get("RANK", 0))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from onecycle import settings
 from onecycle.data.augment.augmenter import BatchAugmenter
-from onecycle.data.batches import Batch, BatchLoader, Stats
+from onecycle.data.batches import BatchLoader, Stats
 from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import DatasetType
 from onecycle.data.pixels.store import default_store_bytes
@@ -33,8 +33,9 @@ from onecycle.train.device.batch_split import BatchSplit
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.placement import Arriving
 from onecycle.train.device.precision import float32_products
-from onecycle.train.evaluate import Loader, eval_mode
-from onecycle.train.frozen import FeatureBatch, FeatureLoader, FeatureSet, SplitModel, empty_features, split_frozen
+from onecycle.train.device.ranks import Ranks
+from onecycle.train.evaluate import BatchLike, Loader, batches_between, eval_mode
+from onecycle.train.frozen import FeatureLoader, FeatureSet, SplitModel, empty_features, split_frozen
 from onecycle.train.loop import Callback
 
 DEFAULT_VIEWS = 3
@@ -166,6 +167,7 @@ class FrozenFeatures:
         callbacks: Sequence[Callback] = (),
         weights: np.ndarray | None = None,
         silent: bool = False,
+        ranks: Ranks | None = None,
     ) -> HeadStage | None:
         """Return loaders of features, computed now unless those at hand still hold.
 
@@ -177,6 +179,7 @@ class FrozenFeatures:
             callbacks: of the coming fit.
             weights: how often each training picture is drawn, see ``BatchLoader``; None for once.
             silent: show no bar and print nothing.
+            ranks: the processes that train together, each of which computes a share.
 
         Returns:
             None where the network must be fed pictures; the reason is printed once.
@@ -191,7 +194,7 @@ class FrozenFeatures:
         if (reason := _needs_pictures(data, callbacks)) is not None:
             return self._refused(reason, silent=silent)
         try:
-            sets = self._refreshed(split, data, stats, views, silent=silent)
+            sets = self._refreshed(split, data, stats, views, silent=silent, ranks=ranks)
         except OSError as error:
             return self._refused(f"{settings.cache_folder()} has no room for them ({error})", silent=silent)
         return _head_stage(split.rest, data, sets, weights)
@@ -260,7 +263,14 @@ class FrozenFeatures:
         return f"features of the frozen layers computed once ({views}{n:,} pictures, {n_mb:,.0f} MB{where})"
 
     def _refreshed(
-        self, split: SplitModel, data: ImageDataBunch, stats: Stats | None, views: bool | int, *, silent: bool
+        self,
+        split: SplitModel,
+        data: ImageDataBunch,
+        stats: Stats | None,
+        views: bool | int,
+        *,
+        silent: bool,
+        ranks: Ranks | None,
     ) -> list[FeatureSet]:
         """Return the features at hand if they hold, else new ones."""
         viewed = _viewed(data, stats, n_augmented=DEFAULT_VIEWS if views is True else int(views))
@@ -280,11 +290,11 @@ class FrozenFeatures:
         if maps is not None and maps.origin.change_to(replace(origin, views=1)) is None:
             viewed = [replace(v, plain=one.features[0]) for v, one in zip(viewed, maps.sets, strict=True)]
         elif way is not None and viewed[0].n_views == 1 and len(way.rest) > len(split.rest):
-            sets = _compute(way.fixed, viewed, max_bytes=max_bytes // 2, silent=silent)
+            sets = _compute(way.fixed, viewed, max_bytes=max_bytes // 2, silent=silent, ranks=ranks)
             self._maps = _Cached(_origin(way.fixed, data, stats, 1), sets)
             viewed = [_as_viewed(one, v.loader) for one, v in zip(sets, viewed, strict=True)]
             fixed = way.rest[: len(way.rest) - len(split.rest)]
-        self._cached = _Cached(origin, _compute(fixed, viewed, max_bytes=max_bytes, silent=silent))
+        self._cached = _Cached(origin, _compute(fixed, viewed, max_bytes=max_bytes, silent=silent, ranks=ranks))
         return self._cached.sets
 
     def _refused(self, reason: str, *, silent: bool) -> HeadStage | None:
@@ -386,8 +396,14 @@ def _origin(fixed: nn.Module, data: ImageDataBunch, stats: Stats | None, n_views
 # --- the pass over the pictures -------------------------------------------------------------------
 
 
-def _compute(fixed: nn.Module, viewed: Sequence[_Viewed], *, max_bytes: int, silent: bool) -> list[FeatureSet]:
-    """Pass all views of the pictures through the fixed function, in evaluation mode and float32."""
+def _compute(
+    fixed: nn.Module, viewed: Sequence[_Viewed], *, max_bytes: int, silent: bool, ranks: Ranks | None = None
+) -> list[FeatureSet]:
+    """Pass all views of the pictures through the fixed function, in evaluation mode and float32.
+
+    Processes that train together compute a share each, and all get all.
+    """
+    ranks = ranks or Ranks()
     n_passes = sum((v.n_views - (v.plain is not None)) * v.loader.n_items for v in viewed)
     n_outputs = sum(v.n_views * v.loader.n_items for v in viewed)
     bar = nullcontext(lambda _: None) if silent else counting_bar("computing features", n_passes)
@@ -403,16 +419,16 @@ def _compute(fixed: nn.Module, viewed: Sequence[_Viewed], *, max_bytes: int, sil
                 max_bytes=max_bytes if fits else 0,
                 folder=settings.cache_folder() / "features",
             )
-            _fill(outputs, network, pictures, advance)
+            _fill(outputs, network, pictures, ranks, advance)
             sets.append(FeatureSet(outputs, pictures.targets, on_disk))
     return sets
 
 
-def _fill(outputs: Tensor, network: nn.Module, pictures: _Viewed, advance: Advance) -> None:
-    split, arriving = BatchSplit(), Arriving()
+def _fill(outputs: Tensor, network: nn.Module, pictures: _Viewed, ranks: Ranks, advance: Advance) -> None:
+    split, arriving, loader = BatchSplit(), Arriving(), pictures.loader
     if pictures.plain is not None:
         outputs[0] = pictures.plain
-    for view, batch in _views(pictures):
+    for view, batch in _views(pictures, ranks.share(len(loader))):
         of_batch = split.forward(network, batch.x)
         if of_batch.shape[1:] != outputs.shape[2:]:
             raise DataError(
@@ -422,14 +438,18 @@ def _fill(outputs: Tensor, network: nn.Module, pictures: _Viewed, advance: Advan
         arriving.put(of_batch.float(), partial(outputs.__setitem__, (view, batch.indices)))
         advance(len(of_batch))
     arriving.finish()
+    ends = [min(Ranks(r, ranks.size).share(len(loader)).stop * loader.bs, loader.n_items) for r in range(ranks.size)]
+    for of_view in outputs:
+        ranks.copy_shares(of_view, ends)
 
 
-def _views(pictures: _Viewed) -> Iterator[tuple[int, Batch | FeatureBatch]]:
-    """Give every batch plain, unless that is known, then every batch once for each augmenter (its pixels are gathered
-    once)."""
+def _views(pictures: _Viewed, steps: range) -> Iterator[tuple[int, BatchLike]]:
+    """Give the batches of these steps plain, unless that is known, then each once for each augmenter (its pixels are
+    gathered once)."""
+    whole = len(steps) == len(pictures.loader)
     if pictures.plain is None:
-        for batch in pictures.loader:
+        for batch in batches_between(pictures.loader, steps.start, None if whole else steps.stop):
             yield 0, batch
     if pictures.augmenters and isinstance(pictures.loader, BatchLoader):
-        for i, augmented in enumerate(pictures.loader.views(pictures.augmenters)):
+        for i, augmented in enumerate(pictures.loader.views(pictures.augmenters, steps.start, steps.stop)):
             yield 1 + i % len(pictures.augmenters), augmented

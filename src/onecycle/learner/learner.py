@@ -19,6 +19,7 @@ from onecycle.data.bunch import ImageDataBunch
 from onecycle.data.labels.items import Category, DatasetType, FloatItem, MultiCategory, need_classes
 from onecycle.deploy.calibrated import Calibrated, adopt_calibration, adopt_measure, adopt_thresholds
 from onecycle.deploy.predictor import Picture, Predictor, as_picture, predictor_of
+from onecycle.distributed.joining import join_others
 from onecycle.errors import ArgumentError, check_keywords
 from onecycle.evaluation.scores import Thresh
 from onecycle.learner import saving, tta
@@ -496,6 +497,11 @@ class Learner:
         self.precision = "fp32"
         return self
 
+    def to_distributed(self, cuda_id: int | None = None) -> Learner:
+        """Train together with the other processes that ``torchrun`` started, from now on; see docs/distributed.md."""
+        join_others(self, cuda_id)
+        return self
+
     @property
     def precompute(self) -> bool | int:
         """Whether the head trains on features of the frozen body, which are computed once.
@@ -842,7 +848,7 @@ class Learner:
             return_path: return the weights' path.
             with_opt: include the optimizer's state, where there is one.
         """
-        path = saving.save(self, saving.stem(self.model_folder(), file), with_opt=with_opt)
+        path = saving.save(self, saving.stem(self.model_folder(), file), with_opt=with_opt)  # by the first process
         return path if return_path else None
 
     def load(self, file: str | Path = "model", *, strict: bool = True, with_opt: bool | None = None) -> Self:

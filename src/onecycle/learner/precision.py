@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -71,6 +72,7 @@ class TrainingSpeed:
             repeatable=trainer.deterministic,
             cache_file=settings.cache_folder() / "precision.json",
         )
+        chosen = replace(chosen, **trainer.ranks.of_first(asdict(chosen)))  # it was measured, by each of them
         trainer.use_precision(chosen)
         return chosen.describe()
 

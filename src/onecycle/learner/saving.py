@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 def save(learn: Any, stem: Path, *, with_opt: bool) -> Path:
     """Write a learner's weights, optimizer state and settings; ``Learner.save`` says more."""
+    if not learn.trainer.ranks.is_first:  # of processes that train together, one writes
+        return stem.with_name(f"{stem.name}.safetensors")
     optimizer = learn.trainer.optimizer if with_opt else None
     return checkpoint.save_checkpoint(stem, model=learn.model, optimizer=optimizer, manifest=manifest(learn))
 

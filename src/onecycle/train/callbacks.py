@@ -78,9 +78,11 @@ class CSVLogger(LearnerCallback):
         self.append = append
         self._rows: list[dict[str, str]] = []
         self._written = b""
+        self._writes = True  # of several processes that train together, the first one
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Write the header, and what the file held."""
+        self._writes = trainer.ranks.is_first
         self._rows = self._earlier() if self.append else []
         self._write(trainer.recorder.names)
 
@@ -88,7 +90,7 @@ class CSVLogger(LearnerCallback):
         """Write a row."""
         if self.append:
             self._rows = self._earlier()
-        elif self._written and self.path.exists() and self.path.read_bytes() != self._written:
+        elif self._writes and self._written and self.path.exists() and self.path.read_bytes() != self._written:
             warn(f"another training writes {self.path}, too: say filename=, or append=True for both", OnecycleWarning)
             self._written = b""  # said once
         cells = format_row(row, len(trainer.recorder.metric_names))
@@ -127,7 +129,8 @@ class CSVLogger(LearnerCallback):
     def _write(self, own_names: list[str]) -> None:
         names = list(dict.fromkeys(name for names in (*self._rows[:1], own_names) for name in names))
         text = csv_text([names, *([row.get(name, "") for name in names] for row in self._rows)]).encode()
-        write_whole(self.path, text)
+        if self._writes:
+            write_whole(self.path, text)
         self._written = text
 
 
@@ -143,12 +146,12 @@ class ShowGraph(LearnerCallback):
 
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Redraw."""
-        if self.figure.live:
+        if self.figure.live and trainer.ranks.is_first:
             self.figure.show(trainer.recorder.plot_losses(return_fig=True))
 
     def on_train_end(self, trainer: Trainer) -> None:
         """Draw once where nothing is live."""
-        if not self.figure.live and trainer.recorder.rows:
+        if not self.figure.live and trainer.recorder.rows and trainer.ranks.is_first:
             trainer.recorder.plot_losses()
 
 
@@ -306,7 +309,7 @@ class TerminateOnNaNCallback(LearnerCallback):
     def on_batch_end(self, trainer: Trainer, loss: torch.Tensor) -> None:
         """Look, and stop."""
         if not math.isfinite(loss.item()):
-            print(f"Batch {trainer.batch_no}: invalid loss, terminating training.")
+            trainer.say(f"Batch {trainer.batch_no}: invalid loss, terminating training.")
             trainer.stop_training = True
 
 

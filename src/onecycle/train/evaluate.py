@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -14,6 +15,7 @@ from onecycle.errors import ArgumentError
 from onecycle.train.device.batch_split import BatchSplit
 from onecycle.train.device.host_memory import keep_freed_memory
 from onecycle.train.device.precision import Precision
+from onecycle.train.device.ranks import Ranks
 from onecycle.train.losses import LossFunc, per_item_loss
 
 if TYPE_CHECKING:
@@ -36,6 +38,14 @@ class Loader(Sized, Protocol):
     def set_epoch(self, epoch: int) -> None: ...
 
 
+def batches_between(loader: Loader, first: int, end: int | None = None) -> Iterator[BatchLike]:
+    """Return an epoch's batches from one on and before another; a loader that cannot begin there makes all."""
+    begin: Callable[[int, int | None], Iterator[BatchLike]] | None = getattr(loader, "from_step", None)
+    if (first, end) == (0, None):
+        return iter(loader)
+    return islice(loader, first, end) if begin is None else begin(first, end)
+
+
 @dataclass(frozen=True)
 class Outputs:
     """What a network says about a whole set, on the CPU."""
@@ -46,7 +56,11 @@ class Outputs:
 
 
 def evaluate(
-    model: nn.Module, loader: Loader, loss_func: LossFunc | None, precision: Precision | None = None
+    model: nn.Module,
+    loader: Loader,
+    loss_func: LossFunc | None,
+    precision: Precision | None = None,
+    ranks: Ranks | None = None,
 ) -> Outputs:
     """Run the model over a loader in evaluation mode; afterwards every layer is in the mode it was in.
 
@@ -58,6 +72,7 @@ def evaluate(
         loss_func: (logits, targets) → mean loss; None where the truth is not known.
         precision: what the network computes in. ``None``, as for all numbers that this package reports, is
             float32 whatever the training's precision was.
+        ranks: processes that all call this with the same loader: each judges a share of the batches, and all get all.
 
     Returns:
         Logits, targets and the loss of each item, gathered from the device once.
@@ -67,11 +82,15 @@ def evaluate(
         OutOfMemoryError: a single item does not fit into memory.
     """
     batches: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    n, ranks = len(loader), ranks or Ranks()
+    if n < ranks.size:  # a process without a batch would not know how many classes there are
+        ranks = Ranks()
+    own = ranks.share(n)
     split, chosen = BatchSplit(), precision or Precision()
     # For one batch (a single picture, say) giving the memory back would cost more than keeping it gains.
-    memory = keep_freed_memory() if len(loader) > 1 else nullcontext()
+    memory = keep_freed_memory() if n > 1 else nullcontext()
     with memory, eval_mode(model), torch.inference_mode(), chosen.arithmetic():
-        for batch in loader:
+        for batch in batches_between(loader, own.start, None if ranks.size == 1 else own.stop):
             with chosen.autocast(batch.x.device):
                 logits = split.forward(model, batch.x)
             logits = logits.float()
@@ -79,7 +98,7 @@ def evaluate(
             batches.append((logits, batch.y, losses))
         if not batches:
             raise ArgumentError("there is nothing to evaluate: the loader has no batch")
-        logits, targets, losses = (torch.cat(column).cpu() for column in zip(*batches, strict=True))
+        logits, targets, losses = (ranks.joined(torch.cat(c).cpu()) for c in zip(*batches, strict=True))
     # Tensors born in inference mode cannot be used in autograd later; a copy can.
     return Outputs(logits.clone(), targets.clone(), losses.float().clone())
 

@@ -176,9 +176,10 @@ class FeatureLoader:
     def __iter__(self) -> Iterator[FeatureBatch]:
         return self.from_step(0)
 
-    def from_step(self, step: int) -> Iterator[FeatureBatch]:
-        """Give this epoch's batches from one on."""
-        return self._batches(self.order(self.epoch)[step * self.bs :], self.epoch)
+    def from_step(self, step: int, end: int | None = None) -> Iterator[FeatureBatch]:
+        """Give this epoch's batches from one on, and before another."""
+        stop = None if end is None else end * self.bs
+        return self._batches(self.order(self.epoch)[step * self.bs : stop], self.epoch)
 
     def _batches(self, positions: np.ndarray, epoch: int) -> Iterator[FeatureBatch]:
         features, targets = self._kept()

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +19,7 @@ import torch
 from torch import nn
 
 from onecycle.errors import ArgumentError, DistributedError, DivergedError, OnecycleWarning, warn
-from onecycle.text import option
+from onecycle.text import option, plural
 from onecycle.train.device.batch_split import (
     BatchSplit,
     is_out_of_memory,
@@ -36,7 +35,7 @@ from onecycle.train.device.placement import loss_on
 from onecycle.train.device.precision import Precision
 from onecycle.train.device.random_state import deterministic, fix_workspace, keep_random_state, mix_seed, seed_device
 from onecycle.train.device.ranks import FAILED, FINE, OUT_OF_MEMORY, Buffers, Ranks, added
-from onecycle.train.evaluate import BatchLike, Loader, evaluate, measured
+from onecycle.train.evaluate import BatchLike, Loader, batches_between, evaluate, measured
 from onecycle.train.log.progress import Progress
 from onecycle.train.log.recorder import EpochRow, MetricValue, Recorder
 from onecycle.train.losses import LossFunc
@@ -161,6 +160,37 @@ class Trainer:
         """What batches go through: ``head`` where it is set, else the model."""
         return self.model if self.head is None else self.head
 
+    def share_with(self, ranks: Ranks) -> None:
+        """Train together with other processes from the next fit on, with a part of each batch for each at least."""
+        self.ranks, self.parts = ranks, max(self.parts, ranks.size)
+
+    def check_ranks(self) -> None:
+        """Refuse more processes than there are parts.
+
+        Raises:
+            DistributedError: some would have nothing to do.
+        """
+        if self.ranks.size > self.parts:
+            raise DistributedError(
+                f"this training was begun with its batches in {plural(self.parts, 'part')}, which decides what comes "
+                f"out, so at most as many processes can go on with it: {self.ranks.size} are too many"
+            )
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Take steps in this process without the others, of whole batches; what is learned of memory is forgotten."""
+        before = self.ranks, self.parts, self._split
+        self.ranks, self.parts, self._split = Ranks(), 1, BatchSplit()
+        try:
+            yield
+        finally:
+            self.ranks, self.parts, self._split = before
+
+    def say(self, text: str) -> None:
+        """Print a line, once where several processes train together."""
+        if self.ranks.is_first:
+            print(text)
+
     def use_precision(self, precision: Precision | None) -> None:
         """Compute in another precision and layout from the next step on; ``None`` is plain fp32."""
         scaled = precision is not None and precision.dtype == "fp16"
@@ -249,6 +279,8 @@ class Trainer:
         progress = progress or Progress()
         valid_loader = valid_loader if valid_loader is not None and len(valid_loader) else None
         self.next_epoch, self.next_step = start_epoch, 0
+        self.check_ranks()
+        self.ranks.copy_first([*self.model.parameters(), *self.model.buffers()])
         with self.running(recorder, wd=wd, progress=progress, callbacks=callbacks, validated=valid_loader is not None):
             progress.start(recorder.names, epochs)
             for row in recorder.rows:  # of a fit that is taken up again
@@ -276,7 +308,7 @@ class Trainer:
         first, self.batch_no = self.next_step, self.next_step - 1
         if self.stop_training and first:  # taken up again after the step that stopped it
             return
-        for self.batch_no, batch in enumerate(_from_step(loader, first), first):
+        for self.batch_no, batch in enumerate(batches_between(loader, first), first):
             self.set_hypers(schedule, epoch * self.n_batches + self.batch_no)
             self.train_step(batch, draw_epoch, callbacks)
             progress.batch(self.batch_no + 1, self.n_batches, self.recorder.last_loss)
@@ -478,7 +510,7 @@ class Trainer:
 
     def validate(self, loader: Loader, metrics: Sequence[Metric]) -> tuple[float, list[MetricValue]]:
         """Return the loss and each metric over a whole set, and keep the loss of each of its items."""
-        outputs = evaluate(self.network, loader, self.loss_func)
+        outputs = evaluate(self.network, loader, self.loss_func, ranks=self.ranks)
         self.item_losses = outputs.losses
         return measured(self.network, outputs, self.loss_func, metrics)
 
@@ -538,12 +570,6 @@ def set_training_mode(model: nn.Module) -> None:
     """Put the model into training mode, except norm layers whose parameters do not train."""
     model.train()
     hold_frozen_norms(model)
-
-
-def _from_step(loader: Loader, step: int) -> Iterator[BatchLike]:
-    """Return an epoch's batches from one on; a loader that cannot begin there gives those before it, too."""
-    begin: Callable[[int], Iterator[BatchLike]] | None = getattr(loader, "from_step", None)
-    return iter(loader) if step == 0 else islice(loader, step, None) if begin is None else begin(step)
 
 
 def _check_fit(epochs: int, start_epoch: int, loader: Loader, model: nn.Module) -> None:

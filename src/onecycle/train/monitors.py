@@ -157,7 +157,7 @@ class SaveModelCallback(TrackerCallback):
             return
         value = self.value(trainer, row)
         if self.improved(value):
-            print(f"Better model found at epoch {row.epoch} with {self.monitor} value: {value:.6f}.")
+            trainer.say(f"Better model found at epoch {row.epoch} with {self.monitor} value: {value:.6f}.")
             self.learn.save(self.name)
             self._saved = {name: t.detach().cpu().clone() for name, t in trainer.model.state_dict().items()}
 
@@ -174,6 +174,7 @@ class SaveModelCallback(TrackerCallback):
             return
         if self.monitor != "train_loss":
             trainer.recorder.picked_of = len(trainer.recorder.rows)
+        trainer.ranks.wait()  # for the file
         with suppress(CheckpointError, OSError):  # of another network, half written, gone
             self.learn.load(self.name)
         now = trainer.model.state_dict()
@@ -237,7 +238,7 @@ class EarlyStoppingCallback(_PatienceCallback):
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:
         """Count, and stop."""
         if self.is_over(trainer, row):
-            print(f"Epoch {row.epoch}: early stopping")
+            trainer.say(f"Epoch {row.epoch}: early stopping")
             trainer.stop_training = True
 
 
@@ -270,4 +271,4 @@ class ReduceLROnPlateauCallback(_PatienceCallback):
         if self.is_over(trainer, row):
             trainer.lr_scale *= self.factor
             self.wait = 0
-            print(f"Epoch {row.epoch}: reducing lr to {trainer.recorder.lrs[-1] * self.factor:.3g}")
+            trainer.say(f"Epoch {row.epoch}: reducing lr to {trainer.recorder.lrs[-1] * self.factor:.3g}")

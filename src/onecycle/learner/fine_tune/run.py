@@ -89,7 +89,8 @@ def fine_tune(
         The plan, as it was made before training.
     """
     need_classes(learn.data.labels, "fine_tune()")
-    start_s, journal = clock(), journal or Journal()
+    own_clock, clock = clock, learn.trainer.ranks.clock(clock)
+    start_s, journal = clock(), journal or Journal(learn.trainer.ranks)
     data, precompute = learn.data, learn.precompute
     budget_s = None if options.minutes is None else 60.0 * options.minutes
     task = task_for(learn, options)
@@ -100,7 +101,7 @@ def fine_tune(
     last = options.epochs is None or trains_last(task, options.epochs)
     all_layers = options.epochs is None or not (last or (options.epochs == 0 and task.on_features))
     which = {"all_layers": all_layers, "last_stages": last}
-    measured = journal.once("speeds", lambda: measure(learn, task, budget_s, start_s, clock, **which))
+    measured = journal.once("speeds", lambda: measure(learn, task, budget_s, start_s, own_clock, **which))
     speeds, spent_s = Speeds(**measured["speeds"]), measured["spent_s"]
     task = replace(task, timed_bs=measured["bs"])
     start_s = clock() - spent_s

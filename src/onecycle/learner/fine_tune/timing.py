@@ -216,6 +216,8 @@ def measure(
         if budget_s is not None:
             task, speeds = timed_batch(learn, task, speeds, budget_s=budget_s, start_s=start_s, clock=clock)
     precision, spent_s = learn.trainer.precision_values(), clock() - start_s
+    shared = ("forward_s", "train_s", "maps_s", "last_s")  # by the processes that train together
+    speeds = replace(speeds, **{name: getattr(speeds, name) / learn.trainer.ranks.size for name in shared})
     return {"speeds": asdict(speeds), "bs": task.timed_bs, "precision": precision, "spent_s": spent_s}
 
 
@@ -249,7 +251,7 @@ def _solve_s(learn: Any, task: Task, times: _Stopwatch) -> float:
 def _scratch(learn: Any, *, first: int = 0) -> Iterator[None]:
     """Let a few steps be taken inside; afterwards the learner is as before."""
     trainer = learn.trainer
-    with trainable_groups(learn.layer_groups, first=first), unchanged(trainer):
+    with trainable_groups(learn.layer_groups, first=first), unchanged(trainer), trainer.alone():
         trainer.optimizer = None
         with trainer.running(Recorder(), progress=Progress(), callbacks=()):
             yield

@@ -156,8 +156,9 @@ class CheckpointCallback(LearnerCallback):
         files, self._state = self._files, None
         try:
             if files is not None and trainer.is_over:
-                files.write(self._taken(trainer, trainer.next_epoch, 0))
-                files.keep_latest()
+                self._write(files, self._taken(trainer, trainer.next_epoch, 0))
+                if trainer.ranks.is_first:
+                    files.keep_latest()
         finally:
             if files is not None:
                 files.close()
@@ -169,15 +170,18 @@ class CheckpointCallback(LearnerCallback):
         files = self._files
         if files is None:
             return
-        if self._signals.asked is not None:
-            files.write(self._taken(trainer, epoch, step))
+        wait_s = max(self.every_s, self._copy_s / MOST_STOPPED)
+        is_due = trainer.ranks.is_first and time.monotonic() - self._saved_s >= wait_s and not files.is_busy
+        asked, due = trainer.ranks.most(self._signals.asked or 0, is_due)  # all stop after the same step
+        if asked:
+            self._signals.asked = int(asked)
+            self._write(files, self._taken(trainer, epoch, step))
             files.wait()
             self._signals.obey()
             return
-        wait_s = max(self.every_s, self._copy_s / MOST_STOPPED)
-        if time.monotonic() - self._saved_s >= wait_s and not files.is_busy:
+        if due:
             start_s = time.monotonic()
-            files.write(self._taken(trainer, epoch, step))
+            self._write(files, self._taken(trainer, epoch, step))
             self._saved_s = time.monotonic()
             self._copy_s = self._saved_s - start_s
             self.stopped_s += self._copy_s
@@ -185,8 +189,13 @@ class CheckpointCallback(LearnerCallback):
     def _save_now(self, trainer: Trainer) -> None:
         """Save while the epoch's steps are validated, which change nothing."""
         if self._files is not None and self._has_steps:
-            self._files.write(self._taken(trainer, trainer.next_epoch, trainer.batch_no + 1))
+            self._write(self._files, self._taken(trainer, trainer.next_epoch, trainer.batch_no + 1))
             self._files.wait()
+
+    def _write(self, files: StateFiles, state: FitState) -> None:
+        """Begin to write a state; of several processes that train together, the first one does."""
+        if self.learn.trainer.ranks.is_first:
+            files.write(state)
 
     def _taken(self, trainer: Trainer, epoch: int, step: int) -> FitState:
         learn = self.learn

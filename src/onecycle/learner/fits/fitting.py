@@ -33,6 +33,7 @@ def batches(learn: Any, callbacks: Sequence[Callback]) -> Iterator[tuple[Loader,
             callbacks=callbacks,
             weights=weights,
             silent=learn.silent,
+            ranks=learn.trainer.ranks,
         )
     if stage is None:
         pictures = data.train_dl.replace(stats=learn.norm_stats, weights=weights)
@@ -78,10 +79,10 @@ def resumable(learn: Any, options: Any, resume: bool) -> Iterator[Journal]:
     before, extra = learn.callbacks, with_checkpoints(learn, (), resume)
     checkpoints = checkpoints_of([*before, *extra])
     if checkpoints is None or not resume:
-        yield Journal()
+        yield Journal(learn.trainer.ranks)
         return
     path = checkpoints.folder / f"recipe-{learn.n_fits + 1}.json"
-    journal, asked = FileJournal(path), plain(asdict(options))
+    journal, asked = FileJournal(path, learn.trainer.ranks), plain(asdict(options))
     if journal.once("options", lambda: asked) != asked:
         raise ArgumentError(
             f"{path} is of a recipe with other arguments; remove {path.parent}, or name another folder: "
@@ -107,6 +108,7 @@ def begin(learn: Any, extra: Sequence[Any], epochs: int, schedule: Schedule | No
         extra: callbacks of this fit, beside the learner's own.
         epochs, schedule, start_epoch: of the fit; None is a head that is solved.
     """
+    learn.trainer.check_ranks()
     learn.n_fits += 1
     checkpoints = checkpoints_of([*learn.callbacks, *extra])
     if checkpoints is None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -66,6 +67,28 @@ class Ranks:
             _broadcast(whole, 0)
             if whole.data_ptr() != tensor.data_ptr():
                 tensor.detach().copy_(whole)
+
+    def joined(self, rows: Tensor) -> Tensor:
+        """Return the rows ``(n, …)`` of all processes, on the CPU, in the order of the processes."""
+        if self.size == 1:
+            return rows
+        counts = [0.0] * self.size
+        counts[self.rank] = float(len(rows))
+        ends = np.cumsum(self.most(*counts)).astype(int).tolist()
+        whole = rows.new_empty((ends[-1], *rows.shape[1:]))
+        whole[ends[self.rank] - len(rows) : ends[self.rank]] = rows
+        self.copy_shares(whole, ends)
+        return whole
+
+    def clock(self, own: Callable[[], float]) -> Callable[[], float]:
+        """Return a clock that shows the first process's time; all of them look at it at the same moments."""
+
+        def first() -> float:
+            number = torch.tensor(own(), dtype=torch.float64)
+            _broadcast(number, 0)
+            return float(number)
+
+        return own if self.size == 1 else first
 
     def copy_shares(self, rows: Tensor, ends: Sequence[int]) -> None:
         """Give all processes every share of ``rows`` ``(N, …)``, contiguous, in place.

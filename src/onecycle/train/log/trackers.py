@@ -72,7 +72,8 @@ class Tracker(Callback):
         self._off = False
 
     def on_train_begin(self, trainer: Trainer) -> None:
-        """Begin the run at the first fit."""
+        """Begin the run at the first fit; of several processes that train together, the first one does."""
+        self._off = self._off or not trainer.ranks.is_first
         self._with_board(lambda _: None)
 
     def on_epoch_end(self, trainer: Trainer, row: EpochRow) -> None:

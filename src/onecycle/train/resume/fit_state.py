@@ -69,6 +69,7 @@ class FitState:
             "epoch": epoch,
             "step": step,
             "over": trainer.is_over,
+            "parts": trainer.parts,
             "epochs_done": trainer.epochs_done - (step > 0),
             "stop_training": trainer.stop_training,
             "lr_scale": trainer.lr_scale,
@@ -93,6 +94,8 @@ class FitState:
         wanted = {name: tuple(t.shape) for name, t in trainer.model.state_dict().items()}
         if wanted != {name: tuple(t.shape) for name, t in weights.items()}:
             raise CheckpointError("the checkpoint of this fit is of another network; remove it to train from the start")
+        trainer.parts = values.get("parts", 1)
+        trainer.check_ranks()
         trainer.model.load_state_dict(weights)
         self._put_optimizer(trainer)
         if trainer.scaler is not None and values["scaler"]:

@@ -10,9 +10,10 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,25 +25,28 @@ from full_disk import Call, Ended, Fault, Forks
 from rows import Row
 
 RESOURCES = 4
+SMALL = "--size 32 --arch test_efficientnet --weights weights.safetensors"
 TRAIN = (
-    "train data --csv labels.csv --size 32 --bs 16 --epochs 1 --freeze-epochs 1 --lr 5e-3 --no-calibrate --out runs "
+    f"train data --csv labels.csv {SMALL} --bs 16 --epochs 1 --freeze-epochs 1 --lr 5e-3 --no-calibrate --out runs "
     "--name toy"
 )
 COMMANDS: dict[str, list[str] | str] = {
     "train": TRAIN.split(),
-    "find-lr": ["find-lr", "data", "--csv", "labels.csv", "--size", "32", "--bs", "16", "--out", "runs"],
+    "find-lr": f"find-lr data --csv labels.csv {SMALL} --bs 16 --out runs".split(),
     "report": ["report", "runs/toy-001"],
     "evaluate": ["evaluate", "runs/toy-001", "data", "--csv", "labels.csv"],
     "predict": ["predict", "runs/toy-001", "data", "--out", "out.csv", "--force"],
     "predict, parquet": ["predict", "runs/toy-001", "data", "--out", "out.parquet", "--force"],
     "compare": ["compare", "runs/toy-001", "runs/toy-002", "--html", "out.html", "--force"],
     "relabel": ["relabel", "data", "corrections.csv", "--csv", "labels.csv", "--out", "out.csv", "--force"],
-    "check": ["check", "data", "--csv", "labels.csv", "--size", "32"],
     "export": ["export", "runs/toy-001", "--out", "exports/toy", "--force"],
     "learn.save, CSVLogger": """
 from onecycle.vision import *
 data = ImageDataBunch.from_csv("data", csv_labels="labels.csv", size=32, bs=16, seed=1)
-learn = cnn_learner(data, models.efficientnet_lite0, metrics=accuracy, path="learner", callback_fns=[CSVLogger])
+learn = cnn_learner(
+    data, "test_efficientnet", pretrained="weights.safetensors", metrics=accuracy, path="learner",
+    callback_fns=[CSVLogger],
+)
 learn.fit_one_cycle(1)
 learn.save("stage-1")
 """,
@@ -56,6 +60,8 @@ unpack("data.zip", "unpacked")
 """,
 }
 HEAVY_COMMANDS = ("export", "learn.save, CSVLogger", "find-lr")
+FEW_STEPS = "from onecycle.learner import label_issues; label_issues.HEAD_STEPS = 5"
+"""A label check of a moment; how good it is is not looked at."""
 SMALL_FILES = (0, 100, 4096, 100_000, 5_000_000)
 SMALL_DISKS = (0, 16, 64, 256, 1024, 4096, 20_480)  # free kB
 
@@ -75,8 +81,9 @@ class Attack:
 
 
 def draw_world(world: Path) -> None:
-    """Write pictures with a table, an archive of them, and an empty folder for temporary files."""
+    """Write pictures with a table, an archive of them, weights, and an empty folder for temporary files."""
     pictures.draw(world / "data")
+    pictures.draw_weights(world / "weights.safetensors")
     (world / "tmp").mkdir()
     head = "file,tag,given,suggested,score,new_label"
     (world / "corrections.csv").write_text(f"{head}\n00.png,,red,green,0.1,green\n")
@@ -101,7 +108,7 @@ def judged(
     wrong = full_disk.flaws(world, before)
     if ended.code == RESOURCES:
         named = any(word in said for word in ("cannot be written", "train elsewhere"))
-        if not named or not any(word in said for word in ("are free there", "ulimit -f", "df -i")):
+        if not named or not any(word in said for word in (" free", "ulimit -f", "df -i")):
             wrong.append("the message does not name the file and the room")
     elif ended.code or not (full_disk.names(world) == whole or any(word in said for word in GONE_ON)):
         wrong.append("it is neither code 4 nor said")
@@ -134,7 +141,8 @@ class Attacks:
         self.world, self.keep = top / "world", top / "keep"
         draw_world(self.world)
         (top / "aside").mkdir()
-        self.forks = Forks(top / "aside", self.world, {"ONECYCLE_HOME": str(self.world / "home")})
+        home = {"ONECYCLE_HOME": str(self.world / "home")}
+        self.forks = Forks(top / "aside", self.world, home, lines=FEW_STEPS)
         self.run(COMMANDS["train"])
         shutil.copytree(self.world / "runs" / "toy-001", self.world / "runs" / "toy-002")
         shutil.rmtree(self.world / "home", ignore_errors=True)
@@ -223,7 +231,8 @@ def main(short: bool = False) -> list[Row]:
     """Attack every command."""
     if shutil.which("cc") is None:
         return [Row("full disk", 0, "not attacked", "there is no C compiler (cc)", holds=False)]
-    with tempfile.TemporaryDirectory(prefix="full-disk-") as top:
+    memory = Path("/dev/shm")  # where there is a disk of memory, laying the world out anew takes a moment
+    with tempfile.TemporaryDirectory(prefix="full-disk-", dir=memory if memory.is_dir() else None) as top:
         attacks = Attacks(Path(top).resolve())
         with attacks.forks:
             return _rows(attacks, short=short)
@@ -231,23 +240,34 @@ def main(short: bool = False) -> list[Row]:
 
 def _rows(attacks: Attacks, *, short: bool) -> list[Row]:
     names = [name for name in COMMANDS if not (short and name in HEAVY_COMMANDS)]
-    made, some = [], names[:1] if short else names
-    for name in names:
-        made.append(
-            row(f"ENOSPC at each file, from then on: {name}", attacks.at_each_write(name, once=False, short=short))
-        )
-        made.append(row(f"ENOSPC at one call: {name}", attacks.at_each_write(name, once=True, short=True)))
-    quota = [
-        attacks.attack(n, Fault(call=9, number=errno.EDQUOT), "EDQUOT") for n in names if n == "report" or not short
+    some = names[:1] if short else names
+    return [
+        _said(made) for made in (*_at_writes(attacks, names, short=short), *_without_room(attacks, some, short=short))
     ]
-    made.append(row("EDQUOT", quota))
+
+
+def _said(made: Row) -> Row:
+    """Show a row as soon as it is there: all of them take long."""
+    print(made, file=sys.stderr, flush=True)
+    return made
+
+
+def _at_writes(attacks: Attacks, names: Sequence[str], *, short: bool) -> Iterator[Row]:
+    for name in names:
+        yield row(f"ENOSPC at each file, from then on: {name}", attacks.at_each_write(name, once=False, short=short))
+        yield row(f"ENOSPC at one call: {name}", attacks.at_each_write(name, once=True, short=True))
+
+
+def _without_room(attacks: Attacks, names: Sequence[str], *, short: bool) -> Iterator[Row]:
+    """Yield what a quota, a limit on the size of files and small disks come to."""
+    quota = [n for n in COMMANDS if n == "report" or not short]
+    yield row("EDQUOT", [attacks.attack(n, Fault(call=1, number=errno.EDQUOT), "EDQUOT") for n in quota])
     sizes = SMALL_FILES[:2] if short else SMALL_FILES
-    made.append(row("RLIMIT_FSIZE", [a for name in some for a in attacks.with_small_files(name, sizes)]))
-    disks = [attacks.on_small_disks(name, SMALL_DISKS[1:2] if short else SMALL_DISKS) for name in some]
+    yield row("RLIMIT_FSIZE", [a for name in names for a in attacks.with_small_files(name, sizes)])
+    disks = [attacks.on_small_disks(name, SMALL_DISKS[1:2] if short else SMALL_DISKS) for name in names]
     mounted = [one for one in disks if one is not None]
     note = "" if mounted else "no disk of memory can be mounted here"
-    made.append(row("small tmpfs", [a for one in mounted for a in one], note))
-    return made
+    yield row("small tmpfs", [a for one in mounted for a in one], note)
 
 
 if __name__ == "__main__":

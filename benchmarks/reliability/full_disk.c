@@ -96,8 +96,10 @@ int posix_fallocate64(int fd, off64_t at, off64_t n) {
     NEXT(posix_fallocate64);
     return full_fd("reserve", fd) ? number : next(fd, at, n);
 }
-int fsync(int fd) { NEXT(fsync); return full_fd("sync", fd) ? -1 : next(fd); }
-int fdatasync(int fd) { NEXT(fdatasync); return full_fd("sync", fd) ? -1 : next(fd); }
+/* Counted, not done: what is looked for is what a refusal leaves, and a disk that others use takes seconds for it. */
+int fsync(int fd) { return full_fd("sync", fd) ? -1 : 0; }
+int fdatasync(int fd) { return full_fd("sync", fd) ? -1 : 0; }
+void sync(void) {}
 int mkdir(const char *path, mode_t mode) {
     NEXT(mkdir);
     return new_at("folder", AT_FDCWD, path) ? -1 : next(path, mode);

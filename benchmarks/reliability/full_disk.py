@@ -75,9 +75,13 @@ class Forks:
         folder: for the compiled shim and the lists of calls; outside of the world.
         world: whose disk is full.
         env: more variables of the environment.
+        loaded: modules that the process has before it forks.
+        lines: of Python that it runs then, to make what is slow and writes nothing short.
     """
 
-    def __init__(self, folder: Path, world: Path, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, world: Path, env: Mapping[str, str], loaded: Sequence[str] = HEAVY, lines: str = ""
+    ) -> None:
         self.folder, self.world = folder, world
         shim = folder / "full_disk.so"
         if not shim.exists():
@@ -86,8 +90,8 @@ class Forks:
             )
         preload = {"LD_PRELOAD": str(shim), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "full_disk.py")], env={**os.environ, **preload, **env}, cwd=world, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, str(HERE / "full_disk.py"), lines, *loaded], env={**os.environ, **preload, **env},
+            cwd=world, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         )  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -191,8 +195,10 @@ def lay_out(world: Path, keep: Path) -> None:
 
 
 def _serve() -> None:
-    for name in HEAVY:
+    lines, *loaded = sys.argv[1:]
+    for name in loaded:
         __import__(name)
+    exec(lines, {})
     for line in sys.stdin:
         job = json.loads(line)
         code, said = _forked(job)

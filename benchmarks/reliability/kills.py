@@ -23,11 +23,10 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch loads: a process with threads cannot be forked
 
 import numpy as np
+import pictures
 import rows
-import timm
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from onecycle.cli import main as command_line
 from onecycle.learner.fits import checkpoints
@@ -80,9 +79,7 @@ class Runs:
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, 0
         draw_data(folder / "d")
-        torch.manual_seed(0)
-        network = timm.create_model("test_efficientnet", pretrained=False)
-        save_file(network.state_dict(), folder / "w.safetensors")
+        pictures.draw_weights(folder / "w.safetensors")
         self.base = [
             "train",
             "d",

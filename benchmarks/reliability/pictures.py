@@ -1,4 +1,4 @@
-"""Drawn pictures for the attacks: three colours in noise, with a table."""
+"""What the attacks train with: drawn pictures of three colours in noise with a table, drawn weights."""
 
 from __future__ import annotations
 
@@ -22,3 +22,13 @@ def draw(folder: Path, n: int = 36) -> Path:
         lines.append(f"{i:02d}.png,{COLOURS[i % 3]}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+def draw_weights(file: Path) -> None:
+    """Write random weights of timm's ``test_efficientnet``, which has 0.4 million."""
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_efficientnet", pretrained=False).state_dict(), file)

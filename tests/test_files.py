@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,6 @@ from onecycle.files import (
     csv_text,
     escaped_cell,
     plain_json,
-    replace_whole,
     short_digest,
     sync_folder,
     unescaped_cell,
@@ -37,16 +37,16 @@ def test_a_file_is_written_below_folders_that_are_made(tmp_path):
     assert [p.name for p in (tmp_path / "a" / "b").iterdir()] == ["file.txt"]
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     path = tmp_path / "file.txt"
     path.write_bytes(b"old")
 
-    def fail(beside: Path) -> None:
-        beside.write_bytes(b"ha")
+    def fail(handle: int) -> None:
         raise OSError("disk full")
 
+    monkeypatch.setattr(files.os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
-        replace_whole(path, fail)
+        write_whole(path, b"new")
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
     assert path.read_bytes() == b"old"
 
@@ -59,13 +59,9 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 
 
 def test_a_file_can_be_read_by_whom_the_umask_says(tmp_path):
-    def owner_only(beside: Path) -> None:
-        beside.write_bytes(b"x")
-        beside.chmod(0o600)
-
     mask = os.umask(0o022)
     try:
-        replace_whole(tmp_path / "file", owner_only)
+        write_whole(tmp_path / "file", b"x")
     finally:
         os.umask(mask)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
@@ -106,17 +102,17 @@ def test_rows_become_the_text_of_a_table():
     assert csv_text([]) == ""
 
 
-def failing(number: int) -> Callable[[Path], None]:
-    def write(beside: Path) -> None:
-        beside.write_bytes(b"ha")
-        raise OSError(number, os.strerror(number))  # as write() has it: without a name
+def failing(number: int) -> Callable[[int], None]:
+    def sync(handle: int) -> None:
+        raise OSError(number, os.strerror(number))  # as the system has it: without a name
 
-    return write
+    return sync
 
 
-def test_an_error_of_the_disk_names_the_file_that_was_to_be_written(tmp_path):
+def test_an_error_of_the_disk_names_the_file_that_was_to_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.os, "fsync", failing(errno.EIO))
     with pytest.raises(OSError, match="Input/output error") as caught:
-        replace_whole(tmp_path / "a.txt", failing(errno.EIO))
+        write_whole(tmp_path / "a.txt", b"text")
     assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(tmp_path / "a.txt"))
     assert not isinstance(caught.value, DiskFullError)
 
@@ -124,11 +120,12 @@ def test_an_error_of_the_disk_names_the_file_that_was_to_be_written(tmp_path):
 @pytest.mark.parametrize(
     ("number", "why"), [(errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "quota"), (errno.EFBIG, "ulimit -f")]
 )
-def test_a_full_disk_names_file_need_and_room_and_leaves_the_old_file(tmp_path, number, why):
+def test_a_full_disk_names_file_need_and_room_and_leaves_the_old_file(tmp_path, monkeypatch, number, why):
     path = tmp_path / "a.txt"
     path.write_text("before")
+    monkeypatch.setattr(files.os, "fsync", failing(number))
     with pytest.raises(DiskFullError) as caught:
-        replace_whole(path, failing(number), n_bytes=17_000_000)
+        write_whole(path, bytes(17_000_000))
     error = caught.value
     assert str(error).startswith(f"{path} cannot be written: ")
     for said in (why, "it needs 17 MB", "before are as they were"):
@@ -144,8 +141,9 @@ def test_a_full_disk_names_file_need_and_room_and_leaves_the_old_file(tmp_path, 
 def test_a_disk_without_room_for_more_files_says_so(tmp_path, monkeypatch):
     no_files = os.statvfs_result((4096, 4096, 100, 50, 50, 10, 0, 0, 0, 255))
     monkeypatch.setattr(files.os, "statvfs", lambda path: no_files)
+    monkeypatch.setattr(files.os, "fsync", failing(errno.ENOSPC))
     with pytest.raises(DiskFullError, match="can hold no more files"):
-        replace_whole(tmp_path / "a.txt", failing(errno.ENOSPC))
+        write_whole(tmp_path / "a.txt", b"text")
 
 
 def test_the_room_is_looked_at_where_the_folder_would_be_made(tmp_path):
@@ -159,6 +157,72 @@ def test_a_folder_that_cannot_be_made_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", full)
     with pytest.raises(DiskFullError, match=r"file\.txt cannot be written: .*it needs 4 bytes"):
         write_whole(tmp_path / "new" / "file.txt", b"text")
+
+
+FULL = Path("/dev/full")
+"""Takes nothing: the device on which every write finds no room."""
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a device of Linux")
+@pytest.mark.parametrize("n_bytes", [3, 3_000_000], ids=["at the end", "at once"])
+def test_chunks_without_room_name_the_file_though_closing_it_fails_too(n_bytes):
+    with (
+        pytest.raises(DiskFullError, match="/dev/full cannot be written: the disk is full"),
+        files.write_chunks(FULL, append=True, n_bytes=n_bytes) as write,
+    ):
+        write(bytes(n_bytes))
+
+
+def test_chunks_are_a_new_file_or_go_to_the_end_of_one(tmp_path):
+    path = tmp_path / "a"
+    for text, append in ((b"one ", False), (b"two", True)):
+        with files.write_chunks(path, append=append) as write:
+            write(text)
+    assert path.read_bytes() == b"one two"
+    with pytest.raises(FileExistsError), files.write_chunks(path):
+        pass
+    with suppress(ConnectionError), files.write_chunks(path, append=True) as write:
+        write(b" three")
+        raise ConnectionError("gone")
+    assert path.read_bytes() == b"one two three"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_file_of_an_unfinished_folder_is_named_as_it_would_be(tmp_path, number):
+    kind = DiskFullError if number == errno.ENOSPC else OSError
+    with pytest.raises(kind) as caught, files.unfinished(tmp_path, "toy") as new, files.writing(new / "toy" / "a", 7):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.filename == str(tmp_path / "toy" / "a")
+    assert ".unfinished" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_that_killed_processes_left_go_where_the_next_one_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
+    old, young, other = (tmp_path / f".{name}.unfinished" for name in ("a.12345678", "a.87654321", "b.12345678"))
+    for folder in (old, young, other):
+        folder.mkdir()
+        (folder / "file").write_bytes(b"half")
+    for folder in (old, other):
+        os.utime(folder, (1, 1))
+    with files.unfinished(None, "a") as new:
+        assert {p.name for p in tmp_path.iterdir()} == {young.name, other.name, new.name}
+    assert not new.exists()
+
+
+def test_files_that_killed_writers_left_go_and_others_stay(tmp_path):
+    names = [".model.safetensors.0123abcd.tmp", ".young.json.0123abcd.tmp", "x.0123abcd.tmp", ".mine.tmp"]
+    for name in names:
+        (tmp_path / name).touch()
+        if "young" not in name:
+            os.utime(tmp_path / name, (1, 1))
+    files.remove_unfinished(tmp_path)
+    files.remove_unfinished(tmp_path / "missing")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(names[1:])
+
+
+def test_a_name_is_claimed_once(tmp_path):
+    assert [files.claim(tmp_path / "a") for _ in range(2)] == [True, False]
 
 
 def test_one_full_disk_is_said_once(tmp_path):

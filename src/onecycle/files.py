@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import glob
 import hashlib
 import io
 import json
@@ -12,6 +13,9 @@ import re
 import secrets
 import shutil
 import sys
+import tempfile
+import time
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -27,36 +31,21 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that under its name there is always all of it: the old content or the new.
 
-    The name beside it is new and nobody can know it before, so no link that lies there is written through.
+    It is written beside ``path``, made durable, and then renamed. The name beside it is new and nobody can know it
+    before, so no link that lies there is written through.
 
     Raises:
         DiskFullError: there is no room; what was there before is untouched.
         OSError: it cannot be written for another reason; its ``filename`` is ``path``.
     """
+    tmp = beside(path)
     with writing(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    replace_whole(path, lambda tmp: tmp.write_bytes(data), n_bytes=len(data))
-
-
-def replace_whole(path: Path, write: Callable[[Path], object], *, n_bytes: int | None = None) -> None:
-    """Have ``write`` make a file beside ``path``, make that durable, and give it the name ``path``.
-
-    Args:
-        path: the file.
-        write: takes the path of an empty file, and fills it.
-        n_bytes: that it will have, where that is known before.
-
-    Raises:
-        DiskFullError, OSError: as ``write_whole``.
-    """
-    tmp = beside(path)
-    with writing(path, n_bytes):
-        os.close(os.open(tmp, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINK, 0o666))
+        handle = os.open(tmp, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINK | getattr(os, "O_BINARY", 0), 0o666)
         try:
-            mode = tmp.stat().st_mode  # as the user's umask says; safetensors makes files that only their owner reads
-            write(tmp)
-            tmp.chmod(mode)
-            with tmp.open("rb+") as file:
+            with open(handle, "wb") as file:
+                file.write(data)
+                file.flush()
                 os.fsync(file.fileno())
             tmp.replace(path)
         finally:
@@ -72,6 +61,72 @@ def write_part(path: Path, data: bytes) -> None:
     """
     with writing(path, len(data)):
         path.write_bytes(data)
+
+
+@contextmanager
+def write_chunks(
+    path: Path, *, append: bool = False, n_bytes: int | None = None, mode: int = 0o666
+) -> Iterator[Callable[[bytes], object]]:
+    """Give a function that writes chunks into a new file of an unfinished folder, or at the end of one.
+
+    Args:
+        path: the file.
+        append: to what is there; a file that is continued is synced at the end.
+        n_bytes: that it will have, where that is known.
+        mode: of a new file.
+
+    Raises:
+        DiskFullError, OSError: as ``write_whole``, of writing and closing; others of the block are as they are.
+    """
+    flags = os.O_CREAT | os.O_WRONLY | getattr(os, "O_BINARY", 0) | (os.O_APPEND if append else os.O_EXCL | _NO_LINK)
+    with writing(path, n_bytes):
+        file = open(os.open(path, flags, mode), "wb")  # noqa: SIM115 - closing is writing, too: it is named below
+
+    def write(chunk: bytes) -> None:
+        with writing(path, n_bytes):
+            file.write(chunk)
+
+    try:
+        yield write
+        with writing(path, n_bytes):
+            file.flush()
+            if append:
+                os.fsync(file.fileno())
+    finally:
+        with writing(path, n_bytes):
+            file.close()
+
+
+def write_zip(path: Path, folder: Path) -> Path:
+    """Write the files of a folder as a .zip of stored members below the folder's name, dated alike whenever it is made.
+
+    As with ``write_part``, the file belongs to a folder that gets its own name later.
+
+    Raises:
+        DiskFullError, OSError: as ``write_whole``.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    n_bytes = sum(p.stat().st_size for p in files)
+    with writing(path, n_bytes), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for file in files:
+            info = zipfile.ZipInfo(f"{folder.name}/{file.relative_to(folder).as_posix()}")
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, file.read_bytes())
+    return path
+
+
+def claim(path: Path) -> bool:
+    """Make an empty file that nobody else has; False where the name is taken.
+
+    Raises:
+        DiskFullError, OSError: as ``write_whole``.
+    """
+    with writing(path):
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NO_LINK, 0o666))
+        except FileExistsError:
+            return False
+    return True
 
 
 @contextmanager
@@ -153,6 +208,93 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 def beside(path: Path) -> Path:
     """Return a name in the folder of ``path`` that nobody can have taken; of a long name the beginning is in it."""
     return path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}.tmp")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what writers of whole files left in a folder when they were killed; one that may still write is younger.
+
+    Args:
+        folder: alone, not what lies below it.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _BESIDE.fullmatch(path.name) and time.time() - path.lstat().st_mtime > _OLD_S:
+                remove(path)
+
+
+_BESIDE = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+_YOUNG_S, _OLD_S = 10.0, 86_400.0
+"""What is younger is not left over; nor is, where nobody can tell whether it is in use, what is not a day old."""
+
+
+@contextmanager
+def unfinished(folder: Path | None, name: str, mode: int = 0o700, *, final: Path | None = None) -> Iterator[Path]:
+    """Make a folder for what has no name of its own yet; it goes at the end, those that killed processes left go first.
+
+    Args:
+        folder: where what is finished will lie, which is made if need be; None: nowhere, and the folder for temporary
+            files of the system is taken.
+        name: of what is made.
+        mode: of the new folder.
+        final: what errors name in place of the new folder; None takes ``folder``.
+
+    Raises:
+        DiskFullError, OSError: of the block, too: a file in the new folder is named as it would be in ``final``.
+    """
+    there = Path(tempfile.gettempdir()) if folder is None else folder
+    for left in there.glob(f".{glob.escape(name)}.*.unfinished"):
+        _remove_abandoned(left)
+    new = there / f".{name}.{secrets.token_hex(4)}.unfinished"
+    with writing(there / name):
+        there.mkdir(parents=True, exist_ok=True)
+        new.mkdir(mode=mode)
+    try:
+        with _in_use(new):
+            yield new
+    except OSError as error:
+        file = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else None
+        final = final or folder
+        if final is None or file is None or not file.is_relative_to(new):
+            raise
+        named = final / file.relative_to(new)
+        if error.errno in FULL_DISK:
+            raise disk_full(error, named, getattr(error, "needed", None)) from error
+        raise type(error)(error.errno, error.strerror, str(named)) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what a killed process left; one that is alive keeps its folder in use."""
+    with suppress(OSError):
+        age = time.time() - folder.lstat().st_mtime
+        if not folder.is_symlink() and age > (_OLD_S if sys.platform == "win32" else _YOUNG_S):
+            with _in_use(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _in_use(folder: Path) -> Iterator[None]:
+    """Mark a folder as in use by this process, until the block ends, however it ends.
+
+    Raises:
+        OSError: another process uses it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):  # else this disk has no locks
+                raise
+        yield
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

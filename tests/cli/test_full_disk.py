@@ -30,19 +30,28 @@ from onecycle.train.checkpoint import save_checkpoint
 save_checkpoint("saved/model", model=torch.nn.Linear(200, 300), manifest={})
 """,
     "a sample": 'from onecycle.data.synthetic.tiles import write_sample; write_sample("sample", 1, size_px=32)',
+    "an archive": disk.COMMANDS["unpacked archive"],
+    "predictions": ["predict", "runs/toy-001", "pictures", "--out", "out.csv", "--force"],
 }
+LOADED = ("torch", "timm", "pandas", "onecycle.train.checkpoint", "onecycle.cli.main", "onecycle.cli.predict")
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory) -> Iterator[tuple[Forks, Path]]:
+def forks(tmp_path_factory, class_run) -> Iterator[tuple[Forks, Path]]:
     top = tmp_path_factory.mktemp("full")
     world, keep = top / "world", top / "keep"
     for name in ("tmp", "saved"):
         (keep / name).mkdir(parents=True)
     (keep / "saved" / "model.json").write_text("{}\n")
+    (keep / "out.csv").write_text("before\n")
+    shutil.copytree(class_run.path, keep / "runs" / "toy-001")
+    (keep / "pictures").mkdir()
+    for picture in [*class_run.data.rglob("*.png"), *class_run.data.rglob("*.jpg")][:3]:
+        shutil.copy(picture, keep / "pictures")
+    shutil.make_archive(str(keep / "data"), "zip", keep, "pictures")
     world.mkdir()
     (top / "aside").mkdir()
-    with Forks(top / "aside", world, {"ONECYCLE_HOME": str(world / "home")}) as made:
+    with Forks(top / "aside", world, {"ONECYCLE_HOME": str(world / "home")}, LOADED) as made:
         yield made, keep
 
 

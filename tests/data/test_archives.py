@@ -310,11 +310,11 @@ def test_damage_is_always_an_archive_error(
 def test_what_a_killed_unpacking_left_goes_with_the_next(tmp_path: Path) -> None:
     archive = tmp_path / "a.tgz"
     archive.write_bytes(tgz({"a/x": b"1"}))
-    left, young, other = (tmp_path / f".{name}.unpacking" for name in ("a.12345678", "a.87654321", "b.12345678"))
+    left, young, other = (tmp_path / f".{name}.unfinished" for name in ("a.12345678", "a.87654321", "b.12345678"))
     for folder in (left, young, other):
         (folder / "deep").mkdir(parents=True)
         (folder / "deep" / "x").write_bytes(b"half")
-    link = tmp_path / ".a.11111111.unpacking"
+    link = tmp_path / ".a.11111111.unfinished"
     link.symlink_to(other)
     for folder in (left, other):
         os.utime(folder, (1, 1))
@@ -326,7 +326,7 @@ def test_what_a_killed_unpacking_left_goes_with_the_next(tmp_path: Path) -> None
 
 @pytest.mark.skipif(sys.platform == "win32", reason="locks of folders")
 def test_the_folder_of_an_unpacking_that_runs_stays(tmp_path: Path) -> None:
-    archive, used = tmp_path / "a.tgz", tmp_path / ".a.12345678.unpacking"
+    archive, used = tmp_path / "a.tgz", tmp_path / ".a.12345678.unfinished"
     archive.write_bytes(tgz({"a/x": b"1"}))
     used.mkdir()
     os.utime(used, (1, 1))

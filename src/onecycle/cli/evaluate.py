@@ -7,7 +7,6 @@ import itertools
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from onecycle.evaluation.headline import (
 from onecycle.evaluation.predictions import Predictions
 from onecycle.evaluation.scores import fbeta_score
 from onecycle.evaluation.slices import Slice, SliceReport, find_slices, label_columns
-from onecycle.files import plain_json, writing
+from onecycle.files import claim, plain_json, writing
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, folder_name
 from onecycle.runs.load import load_bunch, load_learner
@@ -315,8 +314,7 @@ def _reserved(folder: Path, name: str) -> Path:
     """Make the next file ``<name>-001.json`` that nobody else has."""
     for number in itertools.count(1):
         path = folder / f"{name}-{number:03d}.json"
-        with suppress(FileExistsError):
-            path.touch(exist_ok=False)
+        if claim(path):
             break
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,7 +12,7 @@ import numpy as np
 
 from onecycle.cli.screen import LABEL_WIDTH, Screen
 from onecycle.cli.training.start import check_writable, create_run, prepare_data
-from onecycle.files import replace_whole
+from onecycle.files import write_whole
 from onecycle.runs.build import make_learner
 from onecycle.runs.checkpoints import write_sweeps
 from onecycle.runs.config import RunConfig
@@ -122,4 +123,6 @@ def _draw(sweeps: Sequence[Sweep], lr: float | None, path: Path) -> None:
     axis.set(xscale="log", xlabel="learning rate", ylabel="training loss of a batch")
     axis.set_ylim(top=2 * max(losses[0] for _, losses in sweeps), bottom=0)
     axis.legend(frameon=False)
-    replace_whole(path, lambda tmp: figure.savefig(tmp, format="png", dpi=120))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    write_whole(path, buffer.getvalue())

@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from onecycle.cli.screen import Screen
 from onecycle.deploy.folder import MOST_MANIFEST, is_bundle, is_zipped, open_model
 from onecycle.errors import ArgumentError
+from onecycle.files import unfinished
 from onecycle.foreign import inside, read_plain, strict_json
-from onecycle.settings import MANIFEST
+from onecycle.settings import MANIFEST, SAVED
 from onecycle.text import plural, shown_path
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def exported(path: Path, screen: Screen, stack: ExitStack) -> Path:
     if is_bundle(there) and _is_of(there, run):
         screen.row("export", f"{shown_path(there)}, made after the run's model was written")
         return there
-    new = Path(stack.enter_context(TemporaryDirectory(prefix="onecycle_serve_"))) / there.name
+    new = stack.enter_context(unfinished(None, "onecycle_serve")) / there.name
     made = export_run(run, new, screen, archive=False)
     screen.row("export", f"made of {run.name} and verified with {plural(made.verification.pictures, 'picture')}")
     return made.folder
@@ -115,7 +115,8 @@ def _is_of(folder: Path, run: RunFolder) -> bool:
         its = made["name"] == run.name and made["onnx"].get("weights", "float32") == "float32"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: a new one is made
         return False
-    written = max(run.model_stem.with_suffix(s).stat().st_mtime for s in (".safetensors", ".json"))
+    weights, beside = (run.model_stem.with_suffix(suffix) for suffix in SAVED)
+    written = max(p.stat().st_mtime for p in (weights, beside) if p is weights or p.exists())
     return bool(its and manifest.stat().st_mtime > written)
 
 

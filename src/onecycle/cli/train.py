@@ -16,9 +16,9 @@ from onecycle.cli.screen import Screen
 from onecycle.cli.training.progress import LABELS, RunProgress, show_plan
 from onecycle.cli.training.results import issue_count, judge, show_results, write_report, write_results
 from onecycle.cli.training.start import TrainingStart, check_writable, create_run, prepare_data, show_machine
-from onecycle.errors import ArgumentError, DivergedError, OutOfMemoryError, OutputError
+from onecycle.errors import ArgumentError, DiskFullError, DivergedError, OutOfMemoryError
 from onecycle.evaluation.headline import scores_of
-from onecycle.files import FULL_DISK
+from onecycle.files import FULL_DISK, disk_full
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import Plan
@@ -223,9 +223,7 @@ class TrainingRun:
         except OSError as error:
             if error.errno not in FULL_DISK:
                 raise
-            there = f"{error.strerror} ({error.filename or run.path})"
-            on = f"onecycle train --resume {shlex.quote(str(run.path))}"
-            raise OutputError(f"{there}; train elsewhere with --out, or free some room and go on: {on}") from error
+            raise _with_way_on(error, run) from error
         except OutOfMemoryError as error:
             smaller = f"{again} --bs {max(2, (self.config.bs or 16) // 2)}"
             raise OutOfMemoryError(f"{error}\nTry smaller batches or pictures: {smaller}") from error
@@ -266,3 +264,16 @@ class TrainingRun:
         self.screen.row("stopped", f"what was trained is saved in {self.run_folder.path}; go on with", always=True)
         self.screen.command(f"onecycle train --resume {path}")
         self.screen.event("interrupted", run=str(self.run_folder.path))
+
+
+def _with_way_on(error: OSError, run: RunFolder) -> DiskFullError:
+    """Return the error of a full disk with what to do: the run is not lost."""
+    full = error if isinstance(error, DiskFullError) else disk_full(error, run.path)
+    file = full.filename or str(run.path)
+    on = (
+        f"train elsewhere with --out, or free some room and go on: onecycle train --resume {shlex.quote(str(run.path))}"
+    )
+    return DiskFullError(
+        f"{file} cannot be written: {full.strerror}; {on}", number=full.errno, reason=full.strerror or "", file=file,
+        needed=full.needed, free=full.free,
+    )  # fmt: skip

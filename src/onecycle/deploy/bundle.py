@@ -21,12 +21,10 @@ import importlib.util
 import json
 import os
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,7 +39,7 @@ from onecycle.deploy.unlike import MOST_TRAINING, FeatureDistance, distance_of, 
 from onecycle.deploy.verify import Verification, made_pictures, only_pillow, verify
 from onecycle.deploy.weights.check import AskedWeights, Weights, WeightsCheck, store_in_fewer_bits
 from onecycle.errors import ArgumentError
-from onecycle.files import sync_folder, sync_parts, write_part, write_whole, writing
+from onecycle.files import sync_folder, sync_parts, unfinished, write_part, write_whole, write_zip, writing
 from onecycle.settings import MANIFEST, MODEL
 from onecycle.text import by_place
 
@@ -123,19 +121,17 @@ def export_bundle(
     asked.check()
     _check_kind(predictor, asked, web=web)
     folder = Path(os.path.abspath(folder))
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    with writing(folder), TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as unfinished:
-        new = Path(unfinished) / folder.name
+    with writing(folder), unfinished(folder.parent, folder.name) as scratch:
+        new = scratch / folder.name
         new.mkdir()
         _write_web(new / "web", web_page() if web else {})
         with only_pillow():
             distance = distance_of(predictor, spread(training, MOST_TRAINING), files)
         verification, check = _write(predictor, new, files, card, distance, asked, examples=examples)
-        zipped = _zipped(new) if archive else None
+        zipped = write_zip(scratch / f"{folder.name}.zip", new) if archive else None
         sync_parts()
         if folder.exists():
-            folder.rename(Path(unfinished) / "replaced")
+            folder.rename(scratch / "replaced")
         new.rename(folder)
         if zipped is not None:
             zipped = zipped.replace(folder.with_name(f"{folder.name}.zip"))
@@ -178,8 +174,8 @@ def _write(
     container = (TEMPLATES / DOCKERFILE).read_text(encoding="utf-8").format(**manifest["versions"])
     write_part(new / DOCKERFILE, container.encode())
     model = open_model(new)
-    with TemporaryDirectory() as drawn:
-        made = made_pictures(Path(drawn)) if predictor.reading.function is None else []
+    with unfinished(None, "onecycle_drawn") as drawn:
+        made = made_pictures(drawn) if predictor.reading.function is None else []
         verification = verify(predictor, model, files, made, distance)
     verification.check()
     check = None
@@ -272,19 +268,6 @@ def _write_web(folder: Path, files: Mapping[str, str]) -> None:
 def _digests(folder: Path) -> dict[str, str]:
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-
-
-def _zipped(folder: Path) -> Path:
-    """Write a .zip with stored members beside a folder, dated alike whenever it is made."""
-    path = folder.with_name(f"{folder.name}.zip")
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    n_bytes = sum(p.stat().st_size for p in files)
-    with writing(path, n_bytes), zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for file in files:
-            info = zipfile.ZipInfo(f"{folder.name}/{file.relative_to(folder).as_posix()}")
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, file.read_bytes())
-    return path
 
 
 def check_place(folder: Path, *, archive: bool, force: bool) -> None:

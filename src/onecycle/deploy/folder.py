@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import zipfile
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from onecycle.errors import ArchiveError, ExportError
+from onecycle.files import unfinished
 from onecycle.foreign import Refused, inside, read_plain, strict_json
 from onecycle.settings import MANIFEST, MODEL
 
@@ -36,9 +36,10 @@ def open_model(path: Path) -> Model:
         return _opened(path, path)
     from onecycle.data.sources.archives import unpack
 
-    with TemporaryDirectory(prefix="onecycle_model_") as unpacked:
+    with unfinished(None, "onecycle_model") as scratch:
         try:
-            top = unpack(path, unpacked, max_members=MOST_MEMBERS, max_bytes=MOST_BYTES, max_ratio=MOST_RATIO)
+            into = scratch / "unpacked"
+            top = unpack(path, into, max_members=MOST_MEMBERS, max_bytes=MOST_BYTES, max_ratio=MOST_RATIO)
         except ArchiveError as error:
             raise ArchiveError(f"{path} is refused: {error.why}; export the model again", error.why) from error
         folders = [top, *(p for p in top.iterdir() if p.is_dir())]

@@ -18,7 +18,7 @@ from onecycle.data.augment.transforms import flatten
 from onecycle.deploy.calibrated import Calibrated
 from onecycle.deploy.predictor import predictor_of
 from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning, warn
-from onecycle.files import FULL_DISK, beside
+from onecycle.files import FULL_DISK, beside, claim
 from onecycle.learner.checks import misfits
 from onecycle.learner.heads.exchange import adopt_network
 from onecycle.model.budget import network_of
@@ -216,7 +216,7 @@ def _is_writable(folder: Path) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = beside(folder / "write")
-        probe.touch(exist_ok=False)
+        claim(probe)
         probe.unlink()
     except OSError as error:
         return error.errno in FULL_DISK  # no reason to write elsewhere: saving says what is needed, and what is free

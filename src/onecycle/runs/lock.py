@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from onecycle.errors import OutputError
-from onecycle.files import NO_LOCK, remove, write_whole
+from onecycle.files import NO_LOCK, remove, remove_unfinished, write_whole
 from onecycle.runs.folder import RunFolder
 
 LOCK, HOLDER = "training.lock", "training.json"
@@ -46,6 +46,8 @@ def training_lock(run: RunFolder, say: Callable[[str], object]) -> Iterator[None
     try:
         if before := _holder(holder):
             say(f"{_who(before)} trained {run.path} and ended without a word; its lock is taken over")
+        for folder in (run.path, run.checkpoints, run.model_stem.parent):
+            remove_unfinished(folder)
         write_whole(holder, json.dumps(_me()).encode())
         yield
         remove(holder)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy._core.multiarray as multiarray
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from onecycle.errors import CheckpointError, UnsafeFileError, WeightsFileError
-from onecycle.files import replace_whole, write_whole, writing
+from onecycle.files import remove_unfinished, write_whole
 
 if TYPE_CHECKING:
     from onecycle.train.optimizer import Optimizer
@@ -89,10 +88,9 @@ def save_checkpoint(
         raise CheckpointError(
             f"the manifest holds something that JSON cannot ({err}); use strings, finite numbers, lists and dicts"
         ) from err
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
     beside.unlink(missing_ok=True)
-    replace_whole(path, lambda tmp: _save_tensors(tensors, tmp, text), n_bytes=sum(t.nbytes for t in tensors.values()))
+    remove_unfinished(path.parent)
+    write_whole(path, safetensors.torch.save(tensors, metadata={"header": text}))
     said = {name: sealed[name] for name in ("format", "version", "digest", "header_digest", "manifest")}
     write_whole(beside, json.dumps(said, indent=2, ensure_ascii=False).encode())
     return path
@@ -170,16 +168,6 @@ def read_manifest(stem: Path | str) -> dict[str, Any]:
             return dict(_header(path, file.metadata())["manifest"])
     except SafetensorError as err:
         raise CheckpointError(_damaged(path, err)) from err
-
-
-def _save_tensors(tensors: dict[str, torch.Tensor], path: Path, header: str) -> None:
-    try:
-        save_file(tensors, path, metadata={"header": header})
-    except SafetensorError as err:  # which hides what the system said: "… (os error 28)"
-        number = re.search(r"os error (\d+)", str(err))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1]))) from err
 
 
 def read_weights(path: Path | str) -> dict[str, torch.Tensor]:

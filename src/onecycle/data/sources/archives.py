@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import bz2
 import contextlib
-import errno
-import glob
 import gzip
 import io
 import lzma
@@ -14,7 +12,6 @@ import re
 import shutil
 import stat
 import sys
-import time
 import unicodedata
 import uuid
 import zipfile
@@ -25,7 +22,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from onecycle.errors import ArchiveError, ArgumentError, DataError
-from onecycle.files import sync_folder, sync_parts, writing
+from onecycle.files import sync_folder, sync_parts, unfinished, write_chunks, writing
 from onecycle.text import safe_text
 
 _MIB = 2**20
@@ -109,7 +106,7 @@ def unpack_into(archive: Path, folder: Path, budget: Budget, *, replace: bool) -
     budget.max_bytes = int(min(budget.max_bytes, from_ratio))
     folder = Path(os.path.abspath(folder))
     try:
-        with _unpacking(folder) as beside, archive.open("rb") as file:
+        with unfinished(folder.parent, folder.name, 0o755, final=folder) as beside, archive.open("rb") as file:
             _write_entries(_entries(file, budget), beside, budget)
             sync_parts()
             _publish(_inner_folder(beside, folder.name), folder, replace=replace)
@@ -121,59 +118,6 @@ def unpack_into(archive: Path, folder: Path, budget: Budget, *, replace: bool) -
             str(err),
         ) from err.__cause__
     return folder
-
-
-@contextlib.contextmanager
-def _unpacking(folder: Path) -> Iterator[Path]:
-    """Make a folder beside ``folder`` to unpack into, which goes at the end; those of killed processes go first."""
-    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.unpacking"):
-        _remove_abandoned(left)
-    beside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.unpacking")
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside.mkdir(mode=0o755)
-    try:
-        with _in_use(beside):
-            yield beside
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-_YOUNG_S, _OLD_S = 10.0, 86_400.0
-"""A younger folder is not left over; nor is, where nobody can tell whether it is in use, one of less than a day."""
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what a killed process left; one that is alive keeps its folder in use."""
-    with contextlib.suppress(OSError):
-        age = time.time() - folder.lstat().st_mtime
-        if not folder.is_symlink() and age > (_OLD_S if sys.platform == "win32" else _YOUNG_S):
-            with _in_use(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _in_use(folder: Path) -> Iterator[None]:
-    """Mark a folder as in use by this process, until the block ends, however it ends.
-
-    Raises:
-        OSError: another process uses it.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):  # else this disk has no locks
-                raise
-        yield
-    finally:
-        os.close(handle)
 
 
 def _write_entries(entries: Iterable[_Entry], root: Path, budget: Budget) -> None:
@@ -191,11 +135,10 @@ def _write_entries(entries: Iterable[_Entry], root: Path, budget: Budget) -> Non
 
 
 def _write_file(target: Path, chunks: Iterable[bytes], budget: Budget) -> None:
-    with open(target, "xb", opener=lambda path, flags: os.open(path, flags, 0o644)) as file:
+    with write_chunks(target, mode=0o644) as write:
         for chunk in chunks:
             budget.add_bytes(len(chunk))
-            with writing(target):
-                file.write(chunk)
+            write(chunk)
 
 
 _NOT_ON_WINDOWS = re.compile(

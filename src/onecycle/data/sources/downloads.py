@@ -6,7 +6,6 @@ import errno
 import hashlib
 import http.client
 import json
-import os
 import queue
 import re
 import threading
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 from onecycle import settings
 from onecycle.data.progress import download_bar
 from onecycle.errors import ArgumentError, DownloadError
-from onecycle.files import disk_full, free_bytes, sync_folder, write_whole, writing
+from onecycle.files import disk_full, free_bytes, sync_folder, write_chunks, write_whole
 from onecycle.text import human_bytes, safe_text
 
 if TYPE_CHECKING:
@@ -211,19 +210,16 @@ def _receive(answer: requests.Response, request: _Request, partial: Path, start:
         raise disk_full(OSError(errno.ENOSPC, ""), partial, total)
     most = settings.download_bytes() if total is None and check.size_bytes is None else None
     got = start
-    with partial.open("ab") as file, download_bar(partial.stem, total, start) as advance:
+    bar = download_bar(partial.stem, total, start)
+    with write_chunks(partial, append=True, n_bytes=total) as write, bar as advance:
         for chunk in request.chunks():
-            with writing(partial, total):
-                file.write(chunk)
+            write(chunk)
             advance(len(chunk))
             got += len(chunk)
             if check.size_bytes is not None and got > check.size_bytes:
                 break  # an answer without an end; the check of the size tells
             if most is not None and got > most:
                 break
-        with writing(partial, total):
-            file.flush()
-            os.fsync(file.fileno())
     if most is not None and got > most:
         _drop(partial)
         raise _Failure(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from PIL import Image
 from onecycle.data.pixels.picture_file import picture_bytes
 from onecycle.data.synthetic.scenery import draw_scene
 from onecycle.errors import ArgumentError, DataError
-from onecycle.files import csv_text, sync_parts, write_part, write_whole, writing
+from onecycle.files import csv_text, sync_parts, unfinished, write_part, write_whole, writing
 
 VERSION = 1  # raise it whenever the same seed draws other tiles: samples on disk are then drawn again
 STAMP = "onecycle_sample.json"
@@ -144,14 +143,12 @@ def write_sample(
     if _is_whole(target, recipe):
         return Path(folder)
     _check_free(target)
-    with writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    with writing(target), tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
-        _build(Path(scratch) / "new", recipe, progress)
+    with writing(target), unfinished(target.parent, target.name) as scratch:
+        _build(scratch / target.name, recipe, progress)
         sync_parts()
         if target.exists():
-            target.rename(Path(scratch) / "old")
-        (Path(scratch) / "new").rename(target)
+            target.rename(scratch / "old")
+        (scratch / target.name).rename(target)
     return Path(folder)
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from run_toys import colour_rows, make_run
+from run_toys import colour_rows, make_run, small_network
 
 from onecycle.cli.export import run_export, weights_of
 from onecycle.cli.screen import Screen
@@ -26,7 +26,7 @@ def toy(tmp_path_factory):
     base = tmp_path_factory.mktemp("export")
     rows = colour_rows(base / "data", 45)
     (base / "data" / "labels.csv").write_text("image_name,tags\n" + "".join(f"{a},{b}\n" for a, b in rows))
-    return make_run(base / "runs", base / "data")
+    return make_run(base / "runs", base / "data", **small_network())
 
 
 def test_a_run_becomes_a_folder_that_answers_as_the_run_does(toy, tmp_path, monkeypatch, capsys):

@@ -10,6 +10,7 @@ import shlex
 
 import numpy as np
 import pytest
+from run_toys import small_network
 
 from onecycle.cli.find_lr import chart, mean_curve, round_lr, run_lr_find
 from onecycle.errors import DataError
@@ -19,6 +20,7 @@ from onecycle.runs.folder import RunFolder
 
 def find(data, out, *, levels: int | str = "auto", **how) -> str:
     given = {"data": str(data), "csv": "labels.csv", "size": 32, "out": str(out), "levels": levels}
+    given |= small_network()
     config = RunConfig.merged(None, given)
     text = io.StringIO()
     with contextlib.redirect_stdout(text):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_toys import lines
+from run_toys import lines, small_network
 
 from onecycle.cli.compare import run_compare
 from onecycle.cli.evaluate import run_evaluate
@@ -50,6 +50,7 @@ def trained(request, colour_path, tmp_path_factory) -> tuple[str, RunFolder, dic
         "freeze_epochs": 3,
         "lr": 5e-3,
         "out": str(out),
+        **small_network(),
     }
     said = io.StringIO()
     with contextlib.redirect_stdout(said):

@@ -9,6 +9,7 @@ from collections import Counter
 import PIL.Image
 import PIL.ImageFile
 import pytest
+from run_toys import small_network
 from tests.conftest import write_pictures
 
 from onecycle.cli.train import run_training
@@ -81,6 +82,7 @@ def counts(monkeypatch):
 def dry_run(data, tmp_path, monkeypatch, **settings):
     monkeypatch.setenv("ONECYCLE_HOME", str(tmp_path / "home"))
     settings |= {"data": str(data), "csv": "tags.csv", "out": str(tmp_path / "runs"), "epochs": 1, "size": 128, "bs": 2}
+    settings |= small_network()
     assert run_training(RunConfig.merged(None, settings | {"label_delim": " ", "allow": ("leaks",)}), dry_run=True) == 0
 
 

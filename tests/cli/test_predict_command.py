@@ -266,21 +266,20 @@ LOADED = """
 import json, sys
 import onecycle
 assert {m for m in ("torch", "numpy", "pandas") if m in sys.modules} == set()
-said = onecycle.load(sys.argv[1]).predict([sys.argv[2]])
+said = [onecycle.load(run).predict([file]) for run, file in zip(sys.argv[1::2], sys.argv[2::2])]
 ours = sorted(m for m in sys.modules if m.startswith("onecycle."))
 others = [m for m in ("pandas", "matplotlib", "sklearn", "pyarrow", "pydantic") if m in sys.modules]
-print(json.dumps([ours, others, list(said.names_of(said.decided[0]))]))
+print(json.dumps([ours, others, [list(one.names_of(one.decided[0])) for one in said]]))
 """
 
 
-@pytest.mark.parametrize("kind", ["class_run", "tag_run"])
-def test_one_prediction_in_python_loads_little(kind, request):
-    run = request.getfixturevalue(kind)
-    kept, files = validated(run)
-    code = [sys.executable, "-c", LOADED, str(run.path), files[0]]
+def test_a_prediction_in_python_loads_little(class_run, tag_run):
+    """Of classes and of tags, in one process: what neither needs is loaded by none."""
+    runs = [(run.path, *validated(run)) for run in (class_run, tag_run)]
+    code = [sys.executable, "-c", LOADED, *[word for path, _, files in runs for word in (str(path), files[0])]]
     done = subprocess.run(code, capture_output=True, text=True, check=True, timeout=120)
     ours, others, names = json.loads(done.stdout)
-    assert tuple(names) == kept.names_of(kept.decided[0])
+    assert [tuple(n) for n in names] == [kept.names_of(kept.decided[0]) for _, kept, _ in runs]
     assert len(ours) < 62
     assert others == []
     training = {"onecycle.train.loop", "onecycle.train.callbacks", "onecycle.train.optimizer", "onecycle.data.bunch"}

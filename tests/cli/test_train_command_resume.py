@@ -12,9 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import timm
 import torch
-from safetensors.torch import save_file
 from test_train_command import quick, train
 
 from onecycle.cli import train as command
@@ -54,19 +52,6 @@ def _often(monkeypatch):
     monkeypatch.setattr(checkpoints, "EVERY_S", 1e-9)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """Settings of a run with a network that is over in no time, its weights as they were drawn."""
-    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    torch.manual_seed(0)
-    save_file(timm.create_model("test_efficientnet", pretrained=False).state_dict(), path)
-
-    def settings(data: Path, out: Path, **given) -> RunConfig:
-        return quick(data, out, arch="test_efficientnet", weights=str(path), **given)
-
-    return settings
 
 
 def at(monkeypatch, owner: object, name: str, call: int, stop) -> Iterator[None]:
@@ -140,10 +125,10 @@ POINTS = {
 
 
 @pytest.mark.parametrize("kind", POINTS)
-def test_a_run_killed_again_and_again_ends_as_one_that_is_not(small, colour_path, tmp_path, monkeypatch, kind):
+def test_a_run_killed_again_and_again_ends_as_one_that_is_not(colour_path, tmp_path, monkeypatch, kind):
     given, points = POINTS[kind]
-    assert train(small(colour_path, tmp_path / "whole", **given)).code == 0
-    run, config = None, small(colour_path, tmp_path / "killed", **given)
+    assert train(quick(colour_path, tmp_path / "whole", **given)).code == 0
+    run, config = None, quick(colour_path, tmp_path / "killed", **given)
     for owner, name, call in points:
         with monkeypatch.context() as patch:
             at(patch, owner, name, call, killed)
@@ -159,7 +144,7 @@ def test_a_run_killed_again_and_again_ends_as_one_that_is_not(small, colour_path
         train(None, resume=run.path)
 
 
-def test_a_killed_run_keeps_the_plan_that_was_made_for_its_time(small, colour_path, tmp_path, monkeypatch):
+def test_a_killed_run_keeps_the_plan_that_was_made_for_its_time(colour_path, tmp_path, monkeypatch):
     given, calls = {**LAST, "epochs": None, "minutes": 5.0, "label_check": False}, []
 
     def measure(*_, **__):  # a fast machine, and a slow one when the run goes on
@@ -172,7 +157,7 @@ def test_a_killed_run_keeps_the_plan_that_was_made_for_its_time(small, colour_pa
     with monkeypatch.context() as patch:
         at(patch, TimedCycle, "on_batch_end", 3, killed)
         with pytest.raises(KilledError):
-            train(small(colour_path, tmp_path, **given))
+            train(quick(colour_path, tmp_path, **given))
     run = the_run(tmp_path)
     before = json.loads((run.checkpoints / JOURNAL).read_text())
     assert train(None, resume=run.path).code == 0
@@ -182,11 +167,11 @@ def test_a_killed_run_keeps_the_plan_that_was_made_for_its_time(small, colour_pa
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_saves_and_says_how_to_go_on(small, colour_path, tmp_path, monkeypatch, number, code):
+def test_a_signal_saves_and_says_how_to_go_on(colour_path, tmp_path, monkeypatch, number, code):
     given = {**LAST, "label_check": False, "levels": 2}
     with monkeypatch.context() as patch:
         at(patch, TimedCycle, "on_batch_end", 3, lambda: signal.raise_signal(number))
-        said = train(small(colour_path, tmp_path, **given))
+        said = train(quick(colour_path, tmp_path, **given))
     run = the_run(tmp_path)
     assert said.code == code
     assert f"onecycle train --resume {run.path}" in said.out
@@ -200,15 +185,15 @@ def test_a_signal_saves_and_says_how_to_go_on(small, colour_path, tmp_path, monk
     assert read_manifest(run.model_stem)["network"]["head"] == {"levels": 2, "views": 2}
 
 
-def test_a_stop_before_the_run_begins_leaves_nothing(small, colour_path, tmp_path, monkeypatch):
+def test_a_stop_before_the_run_begins_leaves_nothing(colour_path, tmp_path, monkeypatch):
     at(monkeypatch, command, "make_learner", 1, lambda: signal.raise_signal(signal.SIGTERM))
-    said = train(small(colour_path, tmp_path, **LAST))
+    said = train(quick(colour_path, tmp_path, **LAST))
     assert (said.code, [*tmp_path.iterdir()]) == (143, [])
     assert "nothing was trained, and nothing written" in " ".join(said.out.split())
 
 
 @pytest.mark.parametrize("name", ["env", "data", "split", "config"])
-def test_a_kill_while_the_folder_is_made_leaves_no_run(small, colour_path, tmp_path, monkeypatch, name):
+def test_a_kill_while_the_folder_is_made_leaves_no_run(colour_path, tmp_path, monkeypatch, name):
     write = RunFolder.write_text
 
     def stop(self, path, text):
@@ -218,25 +203,25 @@ def test_a_kill_while_the_folder_is_made_leaves_no_run(small, colour_path, tmp_p
 
     monkeypatch.setattr(RunFolder, "write_text", stop)
     with pytest.raises(KilledError):
-        train(small(colour_path, tmp_path, **LAST))
+        train(quick(colour_path, tmp_path, **LAST))
     with pytest.raises(DataError, match="is a folder, but no run"):
         RunFolder.open(the_run(tmp_path).path)
 
 
-def test_a_full_disk_at_a_checkpoint_says_how_to_go_on(small, colour_path, tmp_path, monkeypatch):
+def test_a_full_disk_at_a_checkpoint_says_how_to_go_on(colour_path, tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     with monkeypatch.context() as patch:
         patch.setattr(state_files, "write_whole", full)
         with pytest.raises(OutputError, match=r"safetensors.*--out, or free some.*train --resume .*-001") as caught:
-            train(small(colour_path, tmp_path, csv="labels.csv"))
+            train(quick(colour_path, tmp_path, csv="labels.csv"))
     assert exit_code(caught.value) == 4
     assert train(None, resume=the_run(tmp_path).path).code == 0
 
 
-def test_a_run_is_trained_by_one_process_and_named_by_the_commands(small, colour_path, tmp_path, monkeypatch):
-    whole, tried = small(colour_path, tmp_path, csv="labels.csv"), []
+def test_a_run_is_trained_by_one_process_and_named_by_the_commands(colour_path, tmp_path, monkeypatch):
+    whole, tried = quick(colour_path, tmp_path, csv="labels.csv"), []
 
     def again() -> None:
         text = rf"is being trained by process {os.getpid()} on .*: wait until"
@@ -265,9 +250,9 @@ def test_a_run_is_trained_by_one_process_and_named_by_the_commands(small, colour
 
 
 @pytest.mark.parametrize(("n", "seen"), [(1, "interrupted"), (2, "")])
-def test_real_signals_to_a_process_of_its_own(small, colour_path, tmp_path, n, seen):
+def test_real_signals_to_a_process_of_its_own(colour_path, tmp_path, n, seen):
     """One is obeyed when the step is over; a second one ends the process at once, and the run goes on all the same."""
-    config = small(colour_path, tmp_path / "runs", csv="labels.csv", epochs=40)
+    config = quick(colour_path, tmp_path / "runs", csv="labels.csv", epochs=40)
     (tmp_path / "run.yaml").write_text(config.to_yaml())
     out, err = tmp_path / "out", tmp_path / "err"
     os.mkfifo(out)

@@ -34,8 +34,8 @@ def lacks_of(tmp_path: Path, *cells: str) -> list[set[str]]:
 @pytest.mark.parametrize(
     ("cell", "lack"),
     [
-        ("load_data(1)", "name load_data"),
-        ("from fastai.basic_data import load_data", "name load_data (from fastai.basic_data)"),
+        ("CallbackHandler(1)", "name CallbackHandler"),
+        ("from fastai.callback import CallbackHandler", "name CallbackHandler (from fastai.callback)"),
         ("unet_learner(1)", "out of scope: unet_learner"),
         ("from fastai.text import *", "out of scope: module fastai.text"),
         ("import fastai.nothing", "module fastai.nothing"),
@@ -51,9 +51,9 @@ def lacks_of(tmp_path: Path, *cells: str) -> list[set[str]]:
         (f"{LEARN}\nlearn.nothing()", "attribute Learner.nothing"),
         (f"{LEARN}\nlearn.fit_one_cycle(1, nothing=3)", "keyword Learner.fit_one_cycle(nothing=)"),
         (f"{LEARN}\nlearn.interpret().nothing", "attribute ClassificationInterpretation.nothing"),
-        ("def f():\n    return load_data", "name load_data"),
-        ("[load_data for i in range(3)]", "name load_data"),
-        ("class A(ItemBase): pass\nload_data", "name load_data"),
+        ("def f():\n    return CallbackHandler", "name CallbackHandler"),
+        ("[CallbackHandler for i in range(3)]", "name CallbackHandler"),
+        ("class A(ItemBase): pass\nCallbackHandler", "name CallbackHandler"),
     ],
 )
 def test_a_cell_that_lacks_something(tmp_path, cell, lack):
@@ -66,12 +66,12 @@ def test_a_cell_that_lacks_something(tmp_path, cell, lack):
         f"{LEARN}\nlearn.fit_one_cycle(1, slice(1e-3), pct_start=.3)\nlearn.recorder.plot()",
         f"{LEARN}\nlearn.mine = 3\nlearn.mine",
         f"{DATA}\ndef f(data): return data.nothing",
-        "load_data = 3\nload_data",
-        "def f(load_data): return load_data",
-        "[load_data for load_data in range(3)]",
+        "CallbackHandler = 3\nCallbackHandler",
+        "def f(CallbackHandler): return CallbackHandler",
+        "[CallbackHandler for CallbackHandler in range(3)]",
         "not_v1_s_but_the_reader_s",
         "np.nothing; torch.nothing",
-        "%%bash\nload_data",
+        "%%bash\nCallbackHandler",
         "!pip install fastai\nfiles = !ls",
         "%%time\nx = 3",
         "class A(ImageList):\n    def other(self): return self.open\nA.from_folder('x').other()",
@@ -88,15 +88,15 @@ def test_a_cell_that_lacks_something(tmp_path, cell, lack):
         "from utils import show_batch, ImageList\nImageList.mine",
         "try:\n    from fastai.nothing import x\nexcept ImportError:\n    x = None",
         "try:\n    ImageList.nothing\nexcept:\n    pass",
-        "def f(): return load_data(1)\ndef load_data(n): pass",
-        "def f():\n    global load_data\n    load_data = 3\nf()\nload_data",
+        "def f(): return CallbackHandler(1)\ndef CallbackHandler(n): pass",
+        "def f():\n    global CallbackHandler\n    CallbackHandler = 3\nf()\nCallbackHandler",
         "if 3:\n    x = ImageList.from_folder('x')\nelse:\n    x = Path('x')\nx.nothing",
         "p = Path('x')/'y'\np.ls(), p.parent.nothing, (p/'z').exists()",
         "kw = dict(mine=3)\nmine(**kw)\nget_transforms(**dict(do_flip=True))",
         "partial(cnn_learner, ps=.5)(1, 2, metrics=[partial(fbeta, thresh=.2)])",
         "rotate(degrees=(-5, 5), p=.5)\nopen_image('x').apply_tfms([], size=3).show(y=3, figsize=(2, 2), alpha=.3)",
         "x = [o.size for o in map(open_image, [])]\nDatasetType.Train.name\nhelp(ImageList.from_df)",
-        "from no_such_package import *\nload_data",
+        "from no_such_package import *\nCallbackHandler",
     ],
 )
 def test_a_cell_that_lacks_nothing(tmp_path, cell):
@@ -206,19 +206,19 @@ def test_a_keyword_that_lacks_is_seen_however_it_is_passed(tmp_path, cell):
 @pytest.mark.parametrize(
     "cell",
     [
-        "def f(load_data): pass\nload_data(3)",
-        "[load_data for load_data in range(3)]\nload_data",
-        "def f():\n    load_data = 3\nload_data",
-        "load_data(3)\ndef load_data(n): pass",
+        "def f(CallbackHandler): pass\nCallbackHandler(3)",
+        "[CallbackHandler for CallbackHandler in range(3)]\nCallbackHandler",
+        "def f():\n    CallbackHandler = 3\nCallbackHandler",
+        "CallbackHandler(3)\ndef CallbackHandler(n): pass",
     ],
 )
 def test_a_name_that_only_something_else_has_lacks(tmp_path, cell):
-    assert lacks_of(tmp_path, cell) == [{"name load_data"}]
+    assert lacks_of(tmp_path, cell) == [{"name CallbackHandler"}]
 
 
 def test_each_cell_counts_for_itself(tmp_path):
-    found = lacks_of(tmp_path, "x = load_data(1)", "x.something", "print 'Python 2'", "load_data")
-    assert found == [{"name load_data"}, set(), set(), {"name load_data"}]
+    found = lacks_of(tmp_path, "x = CallbackHandler(1)", "x.something", "print 'Python 2'", "CallbackHandler")
+    assert found == [{"name CallbackHandler"}, set(), set(), {"name CallbackHandler"}]
 
 
 def test_old_notebooks_and_scripts_are_read(tmp_path):
@@ -231,11 +231,11 @@ def test_old_notebooks_and_scripts_are_read(tmp_path):
 
 def test_the_command_counts_notebooks_and_cells(tmp_path):
     write(tmp_path / "whole.ipynb", HEAD, "Path('.').ls()")
-    write(tmp_path / "lacking.ipynb", HEAD, "load_data(1)", "unet_learner(1)")
+    write(tmp_path / "lacking.ipynb", HEAD, "CallbackHandler(1)", "unet_learner(1)")
     write(tmp_path / "other.ipynb", "import torch")
     (tmp_path / "broken.ipynb").write_text("no notebook")
     words = [sys.executable, BENCHMARKS / "notebooks.py", tmp_path, "--out", tmp_path / "all.json"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[0] == "1 of 2 notebooks are whole (50%); 3 of 5 cells lack nothing"
     rows = {Path(row["notebook"]).name: row for row in json.loads((tmp_path / "all.json").read_text())}
-    assert rows["lacking.ipynb"]["lacking"] == {"2": ["name load_data"], "3": ["out of scope: unet_learner"]}
+    assert rows["lacking.ipynb"]["lacking"] == {"2": ["name CallbackHandler"], "3": ["out of scope: unet_learner"]}

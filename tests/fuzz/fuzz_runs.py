@@ -27,6 +27,7 @@ from onecycle.evaluation.headline import headline
 from onecycle.evaluation.report.scores import calibration_facts, measure
 from onecycle.runs.checkpoints import JOURNAL, is_over, journal_of, read_history, read_sweeps
 from onecycle.runs.config import RunConfig
+from onecycle.runs.contents import Doubts
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import run_predictions, training_counts, write_predictions
 from onecycle.runs.split import read_split, split_like
@@ -230,7 +231,7 @@ def _only_ours(read: Callable[[], object]) -> None:
 
 def _progress(run: RunFolder) -> None:
     journal = journal_of(run)
-    issue_count(journal.once(LABELS, lambda: None), None)
+    issue_count(journal.once(LABELS, lambda: None, Doubts | None), None)
     _ = is_over(run)
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from onecycle.data.bunch import ImageDataBunch
-from onecycle.errors import ArgumentError, OnecycleWarning
+from onecycle.errors import ArgumentError, CheckpointError, OnecycleWarning
 from onecycle.learner.cnn import cnn_learner
 from onecycle.learner.fine_tune import run as recipe
 from onecycle.learner.fits import checkpoints
@@ -20,6 +25,7 @@ from onecycle.train.callbacks import AccumulateScheduler, CSVLogger
 from onecycle.train.loop import Callback, Trainer
 from onecycle.train.metrics import accuracy
 from onecycle.train.monitors import EarlyStoppingCallback, ReduceLROnPlateauCallback, SaveModelCallback
+from onecycle.train.resume import fit_state
 from onecycle.train.resume.state_files import StateFiles
 
 
@@ -196,6 +202,52 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_used(colour_path, tmp_p
     files[-1].write_bytes(data)
     with pytest.warns(OnecycleWarning, match="damaged.*the state before it is used"):
         same(outcome(script(colour_path, tmp_path / "o", often)), whole)
+
+
+def with_values(path: Path, change) -> None:
+    """Write a state with other values, and with the digest that fits, as whoever made it could."""
+    with safe_open(path, framework="pt") as file:
+        head, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    values = json.loads(head["values"])
+    change(values)
+    text = json.dumps(values)
+    save_file(tensors, path, {**head, "values": text, "digest": fit_state._digest(tensors, text)})
+
+
+@pytest.mark.parametrize(
+    ("place", "new", "match"),
+    [
+        (("epoch",), -1, "epoch: expected a whole number"),
+        (("over",), None, "over: expected true or false"),
+        (("recorder", "rows"), [{}], r"recorder\.rows\.0.* is missing"),
+        (("recorder", "picked"), [1], "picked: expected a list of 2 values"),
+        (("callbacks",), [], "callbacks: expected an object"),
+        (("optimizer",), {}, r"does not fit \(KeyError"),
+        (("optimizer", "groups"), 3, r"does not fit \(TypeError"),
+        (("fit",), [], "fit: expected an object"),
+        (("precision",), {"dtype": "fp8"}, r"precision\.dtype: expected"),
+        (("network",), {"arch": 1}, r"network\.arch: expected text"),
+    ],
+)
+def test_a_checkpoint_of_a_stranger_names_what_does_not_fit(colour_path, tmp_path, often, place, new, match):
+    with pytest.raises(KilledError):
+        script(colour_path, tmp_path, often, "none", KillAt(5, killed))
+
+    def change(values) -> None:
+        for step in place[:-1]:
+            values = values[step]
+        values[place[-1]] = new
+
+    for path in (tmp_path / "models" / "resume").glob("*.safetensors"):
+        with_values(path, change)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            script(colour_path, tmp_path, often)
+            said = str(caught[0].message)  # and the fit began again
+        except CheckpointError as error:
+            said = str(error)
+    assert re.search(match, said)
 
 
 def test_a_checkpoint_of_another_fit_is_refused(colour_path, tmp_path, often):

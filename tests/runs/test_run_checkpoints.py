@@ -86,7 +86,7 @@ def test_checkpoints_go_when_the_run_is_over_and_latest_points_to_it(learner, ru
 
 
 def test_a_damaged_journal_is_named(learner, run):
-    RunCheckpoints(run, learner).journal.once("x", lambda: float("nan"))
+    RunCheckpoints(run, learner).journal.once("x", lambda: float("nan"), float)
     path = run.checkpoints / JOURNAL
     path.write_text(path.read_text()[:-3])
     with pytest.raises(DataError, match=r"journal\.json is damaged"):

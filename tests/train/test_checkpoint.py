@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 from train_toys import ToyLoader, toy_model, toy_trainer
 
-from onecycle.errors import CheckpointError, DiskFullError
+from onecycle.errors import CheckpointError, DiskFullError, OnecycleWarning
 from onecycle.files import write_whole
 from onecycle.text import human_bytes
 from onecycle.train import checkpoint as module
@@ -340,7 +340,19 @@ def test_a_header_that_was_changed_is_refused_without_the_json_beside_it(tmp_pat
         read_manifest(tmp_path / "a")
 
 
-def test_a_file_of_version_1_still_loads(tmp_path):
+def test_a_file_of_version_1_beside_a_header_of_version_2_is_refused(tmp_path):
+    trainer = trained()
+    path = save(trainer, tmp_path / "a")
+
+    def older(header):
+        header["version"] = 1
+        del header["header_digest"]
+
+    with_header(path, older)
+    unchanged(trainer.model, lambda: load_checkpoint(tmp_path / "a", model=trainer.model), "does not belong to")
+
+
+def test_a_file_of_version_1_still_loads_and_says_so(tmp_path):
     trainer = trained()
     path = save(trainer, tmp_path / "a")
 
@@ -353,7 +365,8 @@ def test_a_file_of_version_1_still_loads(tmp_path):
     del words["header_digest"]
     path.with_suffix(".json").write_text(json.dumps(words | {"version": 1}))
     other = toy_trainer(toy_model(seed=9))
-    report = load_checkpoint(tmp_path / "a", model=other.model, optimizer=other.ensure_optimizer())
+    with pytest.warns(OnecycleWarning, match="by an earlier onecycle.*none of its classes"):
+        report = load_checkpoint(tmp_path / "a", model=other.model, optimizer=other.ensure_optimizer())
     assert (report.manifest, report.opt_loaded) == (MANIFEST, True)
     with_header(path, lambda header: header["aliases"].update({"model.x": "model.none"}))
     unchanged(other.model, lambda: load_checkpoint(tmp_path / "a", model=other.model), "is damaged")

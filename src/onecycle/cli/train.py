@@ -20,6 +20,7 @@ from onecycle.errors import ArgumentError, DiskFullError, DivergedError, OutOfMe
 from onecycle.evaluation.headline import scores_of
 from onecycle.files import FULL_DISK, disk_full
 from onecycle.learner.fine_tune import run as recipe
+from onecycle.learner.fine_tune.noted import Options
 from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import Plan
 from onecycle.learner.fine_tune.run import DEFAULT_LR
@@ -28,6 +29,7 @@ from onecycle.learner.learner import Learner
 from onecycle.runs.build import make_learner
 from onecycle.runs.checkpoints import RunCheckpoints, is_over, read_issues
 from onecycle.runs.config import RunConfig
+from onecycle.runs.contents import Doubts
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.load import load_bunch
 from onecycle.runs.lock import training_lock
@@ -234,7 +236,7 @@ class TrainingRun:
 
     def _train(self, checkpoints: RunCheckpoints) -> None:
         # As they were asked for: what is found on the way is noted in the settings, too.
-        asked = checkpoints.journal.once("options", lambda: asdict(fine_tune_options(self.config)))
+        asked = checkpoints.journal.once("options", lambda: asdict(fine_tune_options(self.config)), Options)
         self.learn.data.prepare(silent=True)  # it has a bar of its own
         with self.screen.status("measuring the speed of this machine"):
             recipe.fine_tune(self.learn, FineTuneOptions(**asked), journal=checkpoints.journal)
@@ -248,7 +250,7 @@ class TrainingRun:
         interpretation = judge(progress.config, learn, screen)
         predictions = None if interpretation is None else interpretation.predictions
         listed = progress.issues if progress.issues is not None else read_issues(run, learn.data)
-        noted = checkpoints.journal.once(LABELS, lambda: None)
+        noted = checkpoints.journal.once(LABELS, lambda: None, Doubts | None)
         issues = issue_count(noted, listed), listed
         write_results(run, learn, predictions, audit=audit, issues=issues, choice=choice)
         report = write_report(run, learn, interpretation, issues=listed, screen=screen)

@@ -39,7 +39,9 @@ class _Reading(Fields):
     grey: bool
 
 
-class _Network(Fields):
+class Network(Fields):
+    """An architecture by its name, and how its head is made."""
+
     arch: Annotated[str, Within(0, 200)] | None
     head: _Head = _Head()
 
@@ -62,7 +64,7 @@ class _Saved(_Decided):
     resize_method: Method = "CROP"
     padding_mode: Padding = "reflection"
     scaled_decode: bool = True
-    network: _Network | None = None
+    network: Network | None = None
     activation: Literal["softmax", "sigmoid", "exp", "identity"] | None = None
     own_transforms: list[Text] = []
     trained_on: str | None = None

@@ -22,7 +22,6 @@ from onecycle.learner.fine_tune.callback import StageCallback
 from onecycle.learner.fine_tune.plan import Stage
 from onecycle.learner.fits import checkpoints as of_fits
 from onecycle.learner.fits.journal import FileJournal
-from onecycle.runs.contents import checked
 from onecycle.runs.folder import Cells, RunFolder, point_latest
 from onecycle.train.device.machine import device_name, n_cores
 from onecycle.train.log.recorder import EpochRow, Recorder
@@ -110,7 +109,7 @@ class RunCheckpoints(StageCallback):
 
     def finish(self) -> None:
         """Note that the run has all that it ends with: checkpoints go, and ``latest`` points to it."""
-        self.journal.once(FINISHED, lambda: True)
+        self.journal.once(FINISHED, lambda: True, bool)
         for path in self.run.checkpoints.glob("fit-*"):
             remove(path)
         with suppress(OSError):  # the pointer is a convenience
@@ -134,9 +133,7 @@ def journal_of(run: RunFolder) -> FileJournal:
     Raises:
         DataError: a file that is damaged, or that no run wrote.
     """
-    journal = FileJournal(run.checkpoints / JOURNAL)
-    checked(journal.values, journal.path)
-    return journal
+    return FileJournal(run.inside(run.checkpoints / JOURNAL))
 
 
 def is_over(run: RunFolder) -> bool:

@@ -46,7 +46,9 @@ class _Score(Fields):
     high: float | None = None
 
 
-class _Doubts(Closed):
+class Doubts(Closed):
+    """The fields of ``IssueCount``, how many labels look doubtful."""
+
     flagged: Count
     n: Count
     pictures: Count
@@ -85,27 +87,14 @@ class _Metrics(Fields):
     training_shares: dict[Text, Share] = {}
     label_issues: Count | None = None
     labels_judged: Count | None = None
-    label_doubts: _Doubts | None = None
+    label_doubts: Doubts | None = None
 
 
-# --- env.json, journal.json --------------------------------------------------------------------------------------
+# --- env.json ----------------------------------------------------------------------------------------------------
 
 
 class _Env(Fields):
     versions: dict[Text, Text] = {}
-
-
-class _Measured(Fields):
-    speeds: dict[Text, Annotated[float, Within(0)]]
-    bs: Count | None
-    precision: dict[Text, Any] | None
-    spent_s: Annotated[float, Within(0)]
-
-
-class _Journal(Fields):
-    finished: bool = False
-    speeds: _Measured | None = None
-    doubts: _Doubts | None = None
 
 
 # --- predictions.parquet ------------------------------------------------------------------------------------------
@@ -133,12 +122,7 @@ class PredictionsHeader(Fields):
         return "classes with names of their own" if len(set(classes)) != len(classes) else None
 
 
-_FILES: dict[str, type[Fields]] = {
-    "data.json": _Data,
-    "metrics.json": _Metrics,
-    "env.json": _Env,
-    "journal.json": _Journal,
-}
+_FILES: dict[str, type[Fields]] = {"data.json": _Data, "metrics.json": _Metrics, "env.json": _Env}
 
 
 def checked(value: Any, path: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from onecycle.errors import CheckpointError, UnsafeFileError, WeightsFileError
+from onecycle.errors import CheckpointError, OnecycleWarning, UnsafeFileError, WeightsFileError, warn
 from onecycle.files import remove_unfinished, write_whole
 
 if TYPE_CHECKING:
@@ -295,6 +295,12 @@ def _read(path: Path) -> _Content:
             raise CheckpointError(_damaged(path, f"{name!r} stands for a tensor that is not there"))
         weights[name.removeprefix(_MODEL)] = tensors[stored]
     opt = {name.removeprefix(_OPT): t for name, t in tensors.items() if name.startswith(_OPT)}
+    if header["version"] == _UNSEALED:
+        warn(
+            f"{path} was saved by an earlier onecycle: it has a digest of its weights and none of its classes and "
+            "settings, which may have been changed. Save it again, or train again",
+            OnecycleWarning,
+        )
     return _Content(weights, opt, header)
 
 

@@ -16,6 +16,7 @@ from onecycle.learner.label_issues import LabelIssues
 from onecycle.learner.learner import Learner
 from onecycle.runs.checkpoints import RunCheckpoints, write_sweeps
 from onecycle.runs.config import AUTO, DEFAULT, RunConfig
+from onecycle.runs.contents import Doubts
 from onecycle.text import format_time
 from onecycle.train.log.recorder import EpochRow
 
@@ -169,7 +170,7 @@ class RunProgress(StageCallback):
         """Look for wrong labels, once; where that cannot work, say so and go on."""
         journal = self.checkpoints.journal
         if self.config.label_check and not journal.knows(LABELS):
-            journal.once(LABELS, self._look_at_labels)
+            journal.once(LABELS, self._look_at_labels, Doubts | None)
 
     def _look_at_labels(self) -> dict[str, Any] | None:
         """Write the doubtful labels down, and return how many there are; None where that cannot be known."""

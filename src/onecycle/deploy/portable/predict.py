@@ -19,6 +19,7 @@ import argparse
 import hashlib
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -309,8 +310,26 @@ def scaled_to(
     """Scale uint8 (H, W, 3) to (height, width), widths first: bilinear with antialiasing, on 8-bit values."""
     if (*wanted, *wanted) == (*pixels.shape[:2], *visible):
         return pixels
-    height, (top, left) = pixels.shape[0], start
-    how = Image.Resampling.BILINEAR
+    most = 8 * max(len(pixels) * pixels.shape[1], wanted[0] * wanted[1])
+    return in_two_passes(pixels, wanted, visible, start, most)
+
+
+def in_two_passes(
+    pixels: np.ndarray, wanted: tuple[int, int], visible: tuple[float, float], start: tuple[float, float], most: int
+) -> np.ndarray:
+    """Scale with at most so many pixels between the passes, as training does: thin pictures are cut, or halved."""
+    top, left = start
+    if wanted[1] * len(pixels) > most:
+        reach = math.ceil(max(1.0, visible[0] / wanted[0])) + 1  # of the bilinear filter, to each side
+        first = max(0, math.floor(top) - reach)
+        pixels, top = pixels[first : math.ceil(top + visible[0]) + reach], top - first
+    if wanted[1] * len(pixels) > most and wanted[0] > 1:
+        n = wanted[0] // 2
+        share = visible[0] * n / wanted[0]
+        upper = in_two_passes(pixels, (n, wanted[1]), (share, visible[1]), (top, left), most)
+        rest = (wanted[0] - n, wanted[1]), (visible[0] - share, visible[1]), (top + share, left)
+        return np.concatenate((upper, in_two_passes(pixels, *rest, most)))
+    height, how = len(pixels), Image.Resampling.BILINEAR
     narrowed = Image.fromarray(pixels).resize((wanted[1], height), how, (left, 0.0, left + visible[1], float(height)))
     rows = (0.0, top, float(wanted[1]), top + visible[0])
     return np.array(narrowed.resize((wanted[1], wanted[0]), how, rows))

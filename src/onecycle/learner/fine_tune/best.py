@@ -21,6 +21,8 @@ import torch
 from torch import nn
 
 from onecycle.data.bunch import ImageDataBunch
+from onecycle.errors import DataError
+from onecycle.learner.fine_tune.noted import Judged
 from onecycle.learner.fine_tune.timing import TimedCycle
 from onecycle.learner.fits.journal import Journal
 from onecycle.train.evaluate import evaluate, measured
@@ -267,7 +269,13 @@ class BestStage:
             losses, values = self._measured(row)
             return {"losses": losses.tolist(), "values": values}
 
-        known = self.journal.once(f"stage judged {len(self.choice.stages) + 1}", measure)
+        key = f"stage judged {len(self.choice.stages) + 1}"
+        known = self.journal.once(key, measure, Judged)
+        if len(known["losses"]) != len(self._units):
+            raise DataError(
+                f"the journal of this recipe has {len(known['losses'])} losses by {key!r}, and {len(self._units)} "
+                "pictures validate; remove the folder of its checkpoints, and training begins again"
+            )
         return np.asarray(known["losses"], dtype=np.float64), known["values"]
 
     def _measured(self, row: EpochRow | None) -> tuple[np.ndarray, list[MetricValue]]:

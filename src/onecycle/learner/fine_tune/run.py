@@ -21,6 +21,7 @@ from onecycle.errors import DivergedError
 from onecycle.learner.features import why_pictures
 from onecycle.learner.fine_tune.best import BestStage, EarlyStop, half_way, judge_way, load_weights, weights_of
 from onecycle.learner.fine_tune.callback import StageCallback
+from onecycle.learner.fine_tune.noted import FoundRate, Measured, Replanned
 from onecycle.learner.fine_tune.options import FineTuneOptions
 from onecycle.learner.fine_tune.plan import (
     ALL,
@@ -101,7 +102,7 @@ def fine_tune(
     last = options.epochs is None or trains_last(task, options.epochs)
     all_layers = options.epochs is None or not (last or (options.epochs == 0 and task.on_features))
     which = {"all_layers": all_layers, "last_stages": last}
-    measured = journal.once("speeds", lambda: measure(learn, task, budget_s, start_s, own_clock, **which))
+    measured = journal.once("speeds", lambda: measure(learn, task, budget_s, start_s, own_clock, **which), Measured)
     speeds, spent_s = Speeds(**measured["speeds"]), measured["spent_s"]
     task = replace(task, timed_bs=measured["bs"])
     start_s = clock() - spent_s
@@ -363,7 +364,7 @@ class _Run:
             answer = None if learn.lr_answer is None else asdict(learn.lr_answer)
             return {"lr": lr, "sweeps": learn.lr_sweeps, "answer": answer}
 
-        known = self.journal.once("learning rate", find)
+        known = self.journal.once("learning rate", find, FoundRate)
         learn.lr_sweeps = tuple((list(lrs), list(losses)) for lrs, losses in known["sweeps"])
         learn.lr_answer = None if known["answer"] is None else LrAnswer(**known["answer"])
         return float(known["lr"])
@@ -448,7 +449,7 @@ class _Run:
             rest = self._planned_anew(stage, took_s, self.plan.budget_s or 0.0)
             return {"speeds": asdict(self.speeds), "rest": [asdict(s) for s in rest], "spent_s": self.spent_s}
 
-        known = self.journal.once(f"rest after stage {len(self.done)}", plan_anew)
+        known = self.journal.once(f"rest after stage {len(self.done)}", plan_anew, Replanned)
         self.speeds, self.rest = Speeds(**known["speeds"]), [Stage.of_values(s) for s in known["rest"]]
         self.start_s = self.clock() - known["spent_s"]
         if [(s.size, s.epochs) for s in self.rest] != before:

@@ -12,7 +12,10 @@ from typing import Any
 import torch
 
 from onecycle.errors import ArgumentError, CheckpointError
+from onecycle.foreign import Fields, Refused, fitted
+from onecycle.learner.fine_tune.noted import PrecisionFields
 from onecycle.learner.heads.exchange import adopt_network
+from onecycle.model.manifests import Network
 from onecycle.train.callbacks import LearnerCallback
 from onecycle.train.device.precision import Precision
 from onecycle.train.log.recorder import EpochRow
@@ -27,6 +30,15 @@ EVERY_S = 20.0
 
 MOST_STOPPED = 0.01
 """Share of the time for which copying a state may stop the steps: checkpoints come more rarely where it takes long."""
+
+
+class _OfLearner(Fields):
+    """What a state says of the learner, beside what the trainer reads."""
+
+    fit: dict[str, Any]
+    precision: PrecisionFields | None
+    network: Network | None
+    body_trained: bool
 
 
 class CheckpointCallback(LearnerCallback):
@@ -90,15 +102,23 @@ class CheckpointCallback(LearnerCallback):
             "batch size": learn.data.batch_size,
             "seed": learn.data.seed,
         }
-        before = None if self._state is None else self._state.values["fit"]
+        before = None if self._state is None else self._checked(self._state.values)["fit"]
         for what, value in self._described.items():
-            if before is not None and before[what] != value:
+            if before is not None and before.get(what) != value:
                 raise ArgumentError(
                     f"fit {self._number} of this learner has a checkpoint in {folder}, and it is of another fit: "
-                    f"{what} {before[what]!r} there, {value!r} here. Remove that folder, or name another one: "
+                    f"{what} {before.get(what)!r} there, {value!r} here. Remove that folder, or name another one: "
                     "CheckpointCallback(learn, name=...)"
                 )
         return self._state
+
+    def _checked(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the values of a state, whose fields of the learner are what they must be: anybody may have made it."""
+        try:
+            fitted(_OfLearner, values, f"the checkpoint of fit {self._number} in {self.folder}")
+        except Refused as error:
+            raise CheckpointError(f"{error}; remove that folder, and the fit begins again") from None
+        return values
 
     def choose_precision(self, trainer: Trainer) -> bool:
         """Compute as the fit that is taken up again did; returns whether there is one."""

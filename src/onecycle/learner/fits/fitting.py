@@ -83,7 +83,7 @@ def resumable(learn: Any, options: Any, resume: bool) -> Iterator[Journal]:
         return
     path = checkpoints.folder / f"recipe-{learn.n_fits + 1}.json"
     journal, asked = FileJournal(path, learn.trainer.ranks), plain(asdict(options))
-    if journal.once("options", lambda: asked) != asked:
+    if journal.once("options", lambda: asked, dict[str, Any]) != asked:
         raise ArgumentError(
             f"{path} is of a recipe with other arguments; remove {path.parent}, or name another folder: "
             "learn.callbacks.append(CheckpointCallback(learn, name=...))"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from onecycle.errors import DataError
 from onecycle.files import write_whole
+from onecycle.foreign import Refused, fitted, read_plain, strict_json
 from onecycle.train.device.ranks import Ranks
+
+_MOST_BYTES = 2**28
 
 
 class Journal:
@@ -22,8 +26,14 @@ class Journal:
     def __init__(self, ranks: Ranks | None = None) -> None:
         self.ranks = ranks or Ranks()
 
-    def once(self, key: str, make: Callable[[], Any]) -> Any:
-        """Return what is known by a key, else make it: values that JSON can hold, and as JSON gives them back."""
+    def once(self, key: str, make: Callable[[], Any], kind: Any) -> Any:
+        """Return what is known by a key, else make it: values that JSON can hold, and as JSON gives them back.
+
+        Args:
+            key: of the value.
+            make: called where nothing is known by it.
+            kind: what the value must be, as ``fitted`` takes it: anybody may have written what is known.
+        """
         return self.ranks.of_first(make())
 
     def knows(self, key: str) -> bool:
@@ -46,24 +56,36 @@ class FileJournal(Journal):
         super().__init__(ranks)
         self.path = path
         self.values: dict[str, Any] = {}
-        if path.exists():
+        if os.path.lexists(path):
             try:
-                self.values = dict(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError, TypeError) as error:
-                raise DataError(f"{path} is damaged ({error}); remove it, and training begins again") from error
+                self.values = strict_json(read_plain(path, _MOST_BYTES), str(path), finite=False)
+                fitted(dict[str, Any], self.values, str(path))
+            except (OSError, Refused) as error:
+                raise self._damaged(error) from error
         self.values = self.ranks.of_first(self.values)
 
-    def once(self, key: str, make: Callable[[], Any]) -> Any:
-        """Return what is known by a key, else make it and write it down."""
+    def once(self, key: str, make: Callable[[], Any], kind: Any) -> Any:
+        """Return what is known by a key, else make it and write it down.
+
+        Raises:
+            DataError: what is known is no such value; its place is named.
+        """
         if key not in self.values:
-            self.values = {**self.values, key: super().once(key, make)}
+            self.values = {**self.values, key: super().once(key, make, kind)}
             if self.ranks.is_first:
                 write_whole(self.path, json.dumps(self.values, ensure_ascii=False, indent=1).encode())
+        try:
+            fitted(kind, self.values[key], f"{self.path}, {key}")
+        except Refused as error:
+            raise self._damaged(error) from None
         return self.values[key]
 
     def knows(self, key: str) -> bool:
         """Whether a key was asked for in this run before."""
         return key in self.values
+
+    def _damaged(self, error: Exception) -> DataError:
+        return DataError(f"{self.path} is damaged ({error}); remove it, and training begins again")
 
 
 def plain(value: Any) -> Any:

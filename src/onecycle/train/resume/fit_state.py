@@ -10,16 +10,18 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 
 from onecycle.errors import CheckpointError
+from onecycle.foreign import Closed, Fields, Refused, Within, fitted, strict_json
 from onecycle.train.checkpoint import digest
 from onecycle.train.loop import Callback, Trainer
 
@@ -27,6 +29,44 @@ FORMAT, VERSION = "onecycle-fit", 1
 
 _MODEL, _OPTIMIZER, _GRADIENT, _CALLBACK, _RECORDER = "model.", "optimizer.", "gradient.", "callback.", "recorder."
 _LOSSES = "item_losses"
+_LISTS = ("all_lrs", "raw", "smooth", "moms")  # of the history, written as numbers
+
+Count = Annotated[int, Within(0, 2**53)]
+
+
+class _Row(Closed):
+    """The fields of ``EpochRow``."""
+
+    epoch: Count
+    train_loss: float
+    valid_loss: float | None
+    metrics: list[Any]
+    time_s: float
+
+
+class _History(Closed):
+    """What ``Recorder.state_dict`` gives, without its lists."""
+
+    rows: list[_Row]
+    nb_batches: list[Count]
+    picked: Annotated[list[int | str], Within(2, 2)]
+    smoother: Annotated[list[float], Within(2, 2)]
+
+
+class _Values(Fields):
+    """What a file of a state has beside its tensors; what callbacks and the optimizer read, they know."""
+
+    epoch: Count
+    step: Count
+    over: bool
+    epochs_done: Count
+    stop_training: bool
+    lr_scale: Annotated[float, Within(0, 1e12)]
+    scaler: dict[str, Any] | None
+    optimizer: dict[str, Any]
+    callbacks: dict[str, dict[str, Any]]
+    recorder: _History
+    serial: Count = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +129,10 @@ class FitState:
         Raises:
             CheckpointError: of another network, or other layers train.
         """
+        with _as_written():
+            self._put_into(trainer)
+
+    def _put_into(self, trainer: Trainer) -> None:
         values = self.values
         weights = self._named(_MODEL)
         wanted = {name: tuple(t.shape) for name, t in trainer.model.state_dict().items()}
@@ -132,7 +176,8 @@ class FitState:
         there = _by_kind(callbacks)
         for key, values in self.values["callbacks"].items():
             if key in there:
-                there[key].load_state_dict(values | self._named(f"{_CALLBACK}{key}."))
+                with _as_written():
+                    there[key].load_state_dict(values | self._named(f"{_CALLBACK}{key}."))
             elif not self.is_over:
                 kind = key.partition("-")[0]
                 raise CheckpointError(
@@ -169,11 +214,34 @@ class FitState:
         text = head.get("values", "")
         if head.get("format") != FORMAT or _digest(tensors, text) != head.get("digest"):
             raise CheckpointError(f"{path} is damaged: its content does not give the digest in it")
-        values = json.loads(text)
         lists = {n.removeprefix(_RECORDER): t.tolist() for n, t in tensors.items() if n.startswith(_RECORDER)}
+        try:
+            values = strict_json(text, str(path), finite=False)
+            fitted(_Values, values, str(path))
+            if lists.keys() != set(_LISTS):
+                raise Refused(f"{path}: expected the lists {', '.join(_LISTS)} of its history")
+        except Refused as error:
+            raise CheckpointError(f"{error}: it is damaged") from None
         moms = [None if math.isnan(mom) else mom for mom in lists["moms"]]
         values["recorder"] |= {**lists, "moms": moms}
         return cls({n: t for n, t in tensors.items() if not n.startswith(_RECORDER)}, values)
+
+
+@contextmanager
+def _as_written() -> Iterator[None]:
+    """Name a state that has a digest and fits no fit: whoever wrote it was not onecycle, or one with other callbacks.
+
+    Raises:
+        CheckpointError: in place of whatever its values make raise.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the checkpoint of this fit does not fit ({type(error).__name__}: {error}); remove it to begin again"
+        ) from error
 
 
 def _by_kind(callbacks: Sequence[Callback]) -> dict[str, Callback]:
@@ -189,7 +257,7 @@ def _by_kind(callbacks: Sequence[Callback]) -> dict[str, Callback]:
 def _apart(recorder: dict[str, Any]) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Divide a history into what is written as JSON and what as numbers."""
     moms = [math.nan if mom is None else mom for mom in recorder["moms"]]
-    lists = {**{name: recorder[name] for name in ("all_lrs", "raw", "smooth")}, "moms": moms}
+    lists = {**{name: recorder[name] for name in _LISTS}, "moms": moms}
     rest = {name: value for name, value in recorder.items() if name not in lists}
     return rest, {name: torch.tensor(values, dtype=torch.float64) for name, values in lists.items()}
 

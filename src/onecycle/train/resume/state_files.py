@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from onecycle.errors import CheckpointError, OnecycleWarning, warn
 from onecycle.files import remove, write_whole
+from onecycle.foreign import Refused, inside
 from onecycle.train.resume.fit_state import FitState
 
 
@@ -33,12 +35,12 @@ class StateFiles:
         """Return the newest whole state, None where there is none; a damaged one is said."""
         states, damaged = list[FitState](), list[str]()
         for path in self.paths:
-            if not path.exists():
+            if not os.path.lexists(path):
                 continue
             try:
-                states.append(FitState.read(path))
-            except CheckpointError as error:
-                damaged.append(error.what)
+                states.append(FitState.read(inside(path.parent, path.name)))
+            except (CheckpointError, Refused) as error:
+                damaged.append(getattr(error, "what", str(error)))
         if damaged:
             instead = "the state before it is used" if states else "this fit begins again from its start"
             warn(f"{'; '.join(damaged)}; {instead}", OnecycleWarning)

@@ -103,3 +103,19 @@ def test_the_chart_marks_the_rate():
 
 def test_a_rate_has_two_digits():
     assert round_lr(0.0039297) == 0.0039
+
+
+def test_one_that_is_killed_is_no_training_to_go_on_with(colour_path, tmp_path, monkeypatch):
+    class KilledError(BaseException):
+        """The process is gone."""
+
+    def killed(learn) -> None:
+        raise KilledError
+
+    monkeypatch.setattr("onecycle.learner.learner.Learner.lr_suggestion", killed)
+    with pytest.raises(KilledError):
+        find(colour_path, tmp_path / "runs")
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+    assert RunFolder._stopped_below(tmp_path / "runs" / "latest") == []
+    with pytest.raises(DataError, match="there is no run"):
+        RunFolder.open_stopped(tmp_path / "runs" / "latest")

@@ -201,3 +201,9 @@ def test_flags_are_read_strictly():
     assert flags(cells, source=CSV).tolist() == [True, False, True, False, True]
     with pytest.raises(LabelError, match=r"'is_valid' must hold True/False or 1/0, but row 3 \(row 1 .*nan"):
         flags(pd.Series([1, None], name="is_valid"), source=CSV)
+
+
+def test_a_class_with_a_nul_character_is_refused():
+    for cells, delimiter in ((["a", "b\0c"], None), (["a b\0c", "a"], " ")):
+        with pytest.raises(LabelError, match=r"the label 'b\\x00c' holds a NUL character"):
+            LabelTable(["x.jpg", "y.jpg"]).with_labels(cells, label_delim=delimiter).labels

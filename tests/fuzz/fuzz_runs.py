@@ -25,12 +25,17 @@ from onecycle.evaluation.certainty.thresholds import TagThresholds
 from onecycle.evaluation.class_table import class_rows
 from onecycle.evaluation.headline import headline
 from onecycle.evaluation.report.scores import calibration_facts, measure
+from onecycle.learner.fine_tune import noted
+from onecycle.learner.fine_tune.options import FineTuneOptions
+from onecycle.learner.fine_tune.plan import Speeds, Stage
 from onecycle.runs.checkpoints import JOURNAL, is_over, journal_of, read_history, read_sweeps
 from onecycle.runs.config import RunConfig
 from onecycle.runs.contents import Doubts
 from onecycle.runs.folder import RunFolder
 from onecycle.runs.predictions import run_predictions, training_counts, write_predictions
 from onecycle.runs.split import read_split, split_like
+from onecycle.train.device.precision import Precision
+from onecycle.train.lr_finder import LrAnswer
 from report_toys import classes, tags, tags_by_sets
 
 TOKENS = (
@@ -220,6 +225,59 @@ def facts(case: dict[str, bytes]) -> None:
         _only_ours(lambda read=read: read(run))
 
 
+ENTRIES: dict[str, tuple[Any, Callable[[Any], object], Any]] = {
+    "options": (noted.Options, lambda v: FineTuneOptions(**v), {"epochs": 2, "minutes": None, "sizes": [64, [64, 96]]}),
+    "speeds": (
+        noted.Measured,
+        lambda v: (Speeds(**v["speeds"]), Precision.of_values(v["precision"])),
+        {**PROGRESS["speeds"], "precision": {"dtype": "fp32", "reason": "x"}},
+    ),
+    "rest after stage 1": (
+        noted.Replanned,
+        lambda v: [Stage.of_values(stage).lr_text(1e-3) for stage in v["rest"]],
+        {
+            "speeds": PROGRESS["speeds"]["speeds"],
+            "rest": [
+                {"trains": "head", "size": [64, 64], "bs": 8, "epochs": 1, "forecast_s": 1, "lr_shares": [0.1, 1]}
+            ],
+            "spent_s": 2.5,
+        },
+    ),
+    "learning rate": (
+        noted.FoundRate,
+        lambda v: v["answer"] and str(LrAnswer(**v["answer"])),
+        {
+            "lr": 1e-3,
+            "sweeps": [[[1e-6, 1e-5], [0.5, float("inf")]]],
+            "answer": {"lr": None, "low": None, "high": None, "reason": "x"},
+        },
+    ),
+    "stage judged 1": (
+        noted.Judged,
+        lambda v: np.asarray(v["losses"], np.float64),
+        {"losses": [0.5, 1], "values": [0.75, 1]},
+    ),
+}
+"""Of a journal, by their names: the check, what takes the value, a whole value."""
+
+
+def drawn_journal(random: Random) -> bytes:
+    """Return a journal with an entry of each kind, one of them changed along its structure."""
+    whole = {key: value for key, (_, _, value) in ENTRIES.items()}
+    key = random.choice(list(whole))
+    return json_bytes(random, {**whole, key: changed_value(random, whole[key])})
+
+
+def journal(data: bytes) -> None:
+    """Take what a journal knows, as a recipe that is run again does."""
+    run = _run_with()
+    run.checkpoints.mkdir()
+    (run.checkpoints / JOURNAL).write_bytes(data)
+    known = journal_of(run)
+    for key, (kind, take, value) in ENTRIES.items():
+        _only_ours(lambda key=key, kind=kind, take=take, value=value: take(known.once(key, lambda: value, kind)))
+
+
 def _only_ours(read: Callable[[], object]) -> None:
     from onecycle.errors import OnecycleError
 
@@ -347,5 +405,6 @@ TARGETS = (
         "history and sweeps", lambda random: (text_of(HISTORY)(random), text_of(SWEEPS)(random)), tables, examples=20
     ),
     Target("facts of a run", drawn_json, facts, examples=20),
+    Target("journal", drawn_journal, journal),
     Target("predictions", drawn_predictions, predictions, examples=20),
 )

@@ -176,3 +176,16 @@ def test_the_measure_of_decisions_is_checked_with_the_settings():
         RunConfig.merged(None, {"data": "x", "decide_for": "f3"})
     with pytest.raises(ArgumentError, match="reached by thresholds, and these are not to be chosen"):
         RunConfig.merged(None, {"data": "x", "decide_for": "precision=0.9", "thresholds": False})
+
+
+def test_a_run_that_goes_on_keeps_where_its_settings_came_from(tmp_path):
+    path, file = tmp_path / "config.yaml", tmp_path / "own.yaml"
+    file.write_text("data: x\nbs: 8\nname: 'a  # b'\n")
+    config = RunConfig.merged(file, {"lr": 1e-3}).found("size", 64, "from the pictures")
+    path.write_text(config.to_yaml())
+    again = RunConfig.of_run(path)
+    assert again == config
+    assert {name: again.origin(name) for name in again.values()} == {
+        name: config.origin(name) for name in config.values()
+    }
+    assert again.to_yaml() == config.to_yaml()

@@ -53,6 +53,7 @@ def run_lr_find(config: RunConfig, *, as_json: bool = False, quiet: bool = False
         screen.idle()
         write_sweeps(run, learn.lr_sweeps)
         _draw(learn.lr_sweeps, answer.lr, run.lr_picture)
+        run.write_text(run.config, start.config.to_yaml())  # last: what is killed before is no training to go on with
         _show(config, answer, learn.lr_sweeps, run, screen)
     return 0
 

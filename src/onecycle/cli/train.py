@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +188,8 @@ class TrainingRun:
         for name in config.track:  # one that is not installed is no run's fault: say so before there is one
             tracker_for(name, Path(config.out), "", {})
         check_room(Path(config.out), learn)
-        run = create_run(replace(start, config=config), learn, config.name or "run", screen)
+        run = create_run(start, learn, config.name or "run", screen)
+        run.write_text(run.config, config.to_yaml())
         screen.event("run", path=str(run.path))
         return cls(run_folder=run, config=config, learn=learn, screen=screen, start_s=start_s)
 
@@ -196,7 +197,7 @@ class TrainingRun:
     def resumed(cls, run: RunFolder, screen: Screen, start_s: float) -> TrainingRun:
         """Take a run up again: by the same recipe, which takes what the journal and the checkpoints have from there."""
         screen.log_to(run.log)
-        config = RunConfig.read(run.config)
+        config = RunConfig.of_run(run.config)
         show_machine(config, screen)
         learn = make_learner(config, load_bunch(run), run.path)
         screen.row("resume", f"{run.path} goes on where it was stopped; what it measured and chose stays")

@@ -5,6 +5,7 @@ Loads neither pydantic, which checks values, nor YAML before it needs them: ``on
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -59,6 +60,9 @@ STOPS, AFTER, RUN = "What stops a run", "After training", "The run"
 """Headings of the help pages."""
 
 OPTION, FILE, DEFAULT = "option", "config file", "default"
+
+_COMMENTED = re.compile(r"(\w+): .*  # (.{1,1000})")
+"""A line of config.yaml: a setting, and where it came from."""
 
 GROUPS = {
     "data": "The data", "split": "Which pictures validate", "size": NETWORK, "arch": TRAINING, "decide_for": AFTER,
@@ -193,6 +197,18 @@ class RunConfig:
                 names the key, what was expected, what was received, and the line.
         """
         return cls.merged(Path(path), {})
+
+    @classmethod
+    def of_run(cls, path: Path) -> Self:
+        """Read the settings of a run, each with where it came from, as the comment behind it says.
+
+        Raises:
+            ArgumentError: as in ``read``.
+        """
+        config = cls.read(path)
+        lines = read_plain(path, MOST_SETTINGS).decode("utf-8").splitlines()
+        said = {match[1]: match[2] for match in map(_COMMENTED.fullmatch, lines) if match}
+        return replace(config, origins={**config.origins, **{n: how for n, how in said.items() if n in settings()}})
 
     @classmethod
     def merged(cls, file: str | Path | None, options: Mapping[str, Any]) -> Self:
@@ -374,7 +390,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
         raise ArgumentError(f"{path} should hold settings, one `name: value` a line; received {type(values).__name__}")
     try:
-        check_plain(values, str(path))
+        check_plain(values, str(path), finite=False)  # its line is named where numbers are checked
     except Refused as error:
         raise ArgumentError(str(error)) from None
     lines: dict[str, int] = {}

@@ -191,7 +191,7 @@ def audit_line(audit: AuditReport, data: str) -> str:
 def create_run(start: TrainingStart, learn: Learner, name: str, screen: Screen) -> RunFolder:
     """Make the folder of a run, and write down what is known before anything is trained; the learner moves there.
 
-    The settings come last: with them it is a run, and one that can be taken up again.
+    Settings are left to the caller: with them it is a run, and one that can be taken up again or that is over.
     """
     run = RunFolder.create(start.config.out, name, latest=False)
     learn.path = run.path
@@ -203,7 +203,6 @@ def create_run(start: TrainingStart, learn: Learner, name: str, screen: Screen) 
     record = {"layout": layout, "classes": classes, "is_multi": is_multi, "audit": audit, "split": how}
     run.write_json(run.data, record)
     run.write_text(run.split, split_text(start.data))
-    run.write_text(run.config, start.config.to_yaml())
     return run
 
 

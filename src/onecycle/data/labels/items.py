@@ -482,15 +482,15 @@ def split_tags(cell: str, label_delim: str) -> list[Label]:
 
 def _sorted_classes(names: Sequence[Label], source: Source) -> list[Label]:
     unique = set(names)
-    kinds = {type(n) for n in unique}
-    if len(kinds) > 1:
-        numbers = [n for n in unique if isinstance(n, int)][:3]
-        texts = [n for n in unique if isinstance(n, str)][:3]
+    if len({type(n) for n in unique}) > 1:
+        numbers, texts = ([n for n in unique if isinstance(n, kind)][:3] for kind in (int, str))
         raise LabelError(
             f"{source}: labels mix numbers ({numbers}) and text ({texts}); make them all text or all numbers"
         )
     if not unique:
         raise LabelError(f"{source}: there is not a single label")
+    if odd := [n for n in unique if isinstance(n, str) and "\0" in n]:
+        raise LabelError(f"{source}: the label {odd[0]!r} holds a NUL character; write it without")
     return sorted(unique)
 
 

@@ -5,8 +5,6 @@ Nothing of the data set is changed: decisions go into ``cleaned.csv``, with the 
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 import torch
 
 from onecycle.data.labels.items import DatasetType
-from onecycle.files import write_whole
+from onecycle.files import csv_text, write_whole
 
 __all__ = ["ClassConfusion", "DatasetFormatter", "ImageCleaner"]
 
@@ -86,12 +84,10 @@ class ImageCleaner:
 
     def write_csv(self) -> None:
         """Write ``cleaned.csv`` with all pictures that are left."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["name", "label"])
         root = os.path.abspath(self.path)
-        writer.writerows([os.path.relpath(os.path.abspath(f), root), label] for f, label in self.labels.items())
-        write_whole(self.path / "cleaned.csv", text.getvalue().encode())
+        rows = ([os.path.relpath(os.path.abspath(f), root), label] for f, label in self.labels.items())
+        text = csv_text([("name", "label"), *rows])  # as they are: it is a data set that is trained on
+        write_whole(self.path / "cleaned.csv", text.encode("utf-8", "surrogateescape"))
 
     def _render(self) -> None:
         """Show the pictures with a list of classes and a button each, where this is a notebook with ipywidgets."""

@@ -71,7 +71,7 @@ class StageFields(Closed):
     epochs: Count
     forecast_s: Seconds
     views: Annotated[int, Within(0, 1_000)] | None = None
-    lr_shares: Annotated[list[Annotated[float, Within(0, 1e6)]], Within(2, 2)] = [1.0, 1.0]
+    lr_shares: Annotated[list[Annotated[float, Within(0, 1e6)]], Within(2, 2)]
     hold_norms: bool = False
     solved: bool = False
 

@@ -206,4 +206,4 @@ def test_flags_are_read_strictly():
 def test_a_class_with_a_nul_character_is_refused():
     for cells, delimiter in ((["a", "b\0c"], None), (["a b\0c", "a"], " ")):
         with pytest.raises(LabelError, match=r"the label 'b\\x00c' holds a NUL character"):
-            LabelTable(["x.jpg", "y.jpg"]).with_labels(cells, label_delim=delimiter).labels
+            assert LabelTable(["x.jpg", "y.jpg"]).with_labels(cells, label_delim=delimiter).labels.classes

@@ -17,7 +17,7 @@
     ├── OutOfScopeError (ImportError)     a part of fastai v1 that is not here, or another fastai in the way
     ├── DivergedError (ArithmeticError)   the training loss became NaN or infinite
     ├── DeviceError (NotImplementedError) a device lacks an operation that is needed
-    ├── DistributedError (RuntimeError)   a process of those that train together is gone, or they do not fit
+    ├── DistributedError (RuntimeError)   a process of those that work together is gone, or they do not fit
     └── OutOfMemoryError (MemoryError)    the smallest slice of a batch does not fit into memory
 
     OnecycleWarning (UserWarning)
@@ -164,7 +164,7 @@ class DeviceError(OnecycleError, NotImplementedError):
 
 
 class DistributedError(OnecycleError, RuntimeError):
-    """One of the processes that train together is gone, or they cannot train together."""
+    """One of the processes that train or predict together is gone, or they cannot work together."""
 
 
 class OutOfMemoryError(OnecycleError, MemoryError):

@@ -416,12 +416,12 @@ def is_formula(text: str) -> bool:
     return _FORMULA.match(text) is not None
 
 
-def parquet_bytes(table: Any, compression: str = "snappy") -> bytes:
-    """Return a table of pyarrow as the content of a parquet file."""
+def parquet_bytes(table: Any, compression: str = "snappy", *, group: int | None = None) -> bytes:
+    """Return a table of pyarrow as the content of a parquet file, in groups of so many rows where that is said."""
     import pyarrow.parquet as pq
 
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression=compression)
+    pq.write_table(table, buffer, compression=compression, row_group_size=group, write_page_checksum=True)
     return buffer.getvalue()
 
 

@@ -221,7 +221,7 @@ def test_no_picture_and_no_run_are_said(class_run, monkeypatch):
 
 def test_names_that_a_spreadsheet_would_run_get_an_apostrophe_unless_raw(class_run, few, monkeypatch, capsys):
     real = Predictor.load
-    monkeypatch.setattr(Predictor, "load", lambda path: replace(real(path), classes=("=cmd", "'=green", "-5")))
+    monkeypatch.setattr(Predictor, "load", lambda path, **_: replace(real(path), classes=("=cmd", "'=green", "-5")))
     run_predict(class_run.path, [few], out=Path("x.csv"))
     safe = list(csv.reader(io.StringIO(Path("x.csv").read_text())))
     assert {cell for row in safe for cell in row} >= {"'=cmd", "''=green", "-5"}
@@ -241,7 +241,7 @@ def test_json_is_one_object_a_line_and_nothing_else(class_run, few, capsys):
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(class_run, few, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    monkeypatch.setattr(Predictor, "load", lambda path: pytest.fail("too late"))
+    monkeypatch.setattr(Predictor, "load", lambda path, **_: pytest.fail("too late"))
     with pytest.raises(PermissionError) as caught:
         run_predict(class_run.path, [few], out=Path("few/x.csv"))
     assert caught.value.filename == "few"

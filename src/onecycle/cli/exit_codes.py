@@ -19,7 +19,7 @@ _CODES: tuple[tuple[int, tuple[type[BaseException], ...]], ...] = (
     (UNSAFE, (errors.UnsafeFileError, errors.ArchiveError)),
     (USAGE, (errors.ArgumentError,)),
     (DATA, (errors.DataError, errors.DownloadError, errors.WeightsError, errors.CheckpointError, FileNotFoundError)),
-    (RESOURCES, (MemoryError, OSError, errors.DeviceError)),
+    (RESOURCES, (MemoryError, OSError, errors.DeviceError, errors.DistributedError)),
     (INTERRUPTED, (KeyboardInterrupt,)),
 )
 """Codes with what ends in them; the first that fits counts."""

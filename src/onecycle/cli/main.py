@@ -23,6 +23,7 @@ app = typer.Typer(
     epilog="check DATA, then train DATA, then report RUN, then predict RUN PICTURES. "
     "Exit codes: 1 a check failed, 2 usage, 3 data, 4 resources, 5 unsafe file, 130 interrupted.",
 )
+PARTS = "Into a folder, in parts"
 Config = Annotated[
     Path | None, typer.Option(help="YAML with the same settings; options win.", rich_help_panel=RUN, metavar="FILE")
 ]
@@ -137,13 +138,19 @@ def report(
 
 @app.command()
 def predict(
-    run: opt.Run,
+    run: Annotated[
+        Path, typer.Argument(help="Run folder or latest; or an exported folder or its .zip.", show_default=False)
+    ],
     pictures: Annotated[
         list[Path], typer.Argument(help="Files and folders; - for a list on standard input.", show_default=False)
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Where they go: .csv, .json or .parquet.", rich_help_panel=opt.OUTPUT, metavar="FILE"),
+        typer.Option(
+            help="Where they go: .csv, .json or .parquet; or a folder, for parts of any number of pictures.",
+            rich_help_panel=opt.OUTPUT,
+            metavar="PATH",
+        ),
     ] = None,
     force: opt.Force = False,
     raw_csv: Annotated[
@@ -161,6 +168,19 @@ def predict(
             min=0, max=1, help="From which probability a tag is predicted; default: the run's own.", metavar="SHARE"
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes for a folder of parts; default 1. 0: plan the parts alone, for a scheduler.",
+            rich_help_panel=PARTS,
+            metavar="N",
+        ),
+    ] = None,
+    chunk: Annotated[
+        int | None,
+        typer.Option(min=1, max=10**6, help="Pictures of a part; default 1000.", rich_help_panel=PARTS, metavar="N"),
+    ] = None,
     as_json: opt.AsJson = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -168,7 +188,17 @@ def predict(
     from onecycle.cli.predict import run_predict
 
     code = run_predict(
-        run, pictures, out=out, force=force, raw_csv=raw_csv, as_json=as_json, quiet=quiet, top=top, thresh=thresh
+        run,
+        pictures,
+        out=out,
+        force=force,
+        raw_csv=raw_csv,
+        as_json=as_json,
+        quiet=quiet,
+        top=top,
+        thresh=thresh,
+        workers=workers,
+        chunk=chunk,
     )
     raise typer.Exit(code)
 

@@ -1,4 +1,7 @@
-"""``onecycle predict``: new pictures through a run's model; labels and probabilities as a table, a file, or JSON."""
+"""``onecycle predict``: new pictures through a model; labels and probabilities as a table, a file, or JSON.
+
+Into a folder, see ``predict_batch``.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -19,13 +23,18 @@ from onecycle.cli.exit_codes import DATA
 from onecycle.cli.screen import Screen
 from onecycle.data.labels import items
 from onecycle.deploy.calibrated import Calibrated
-from onecycle.deploy.predictor import Predictor
+from onecycle.deploy.exported import open_predictor
+from onecycle.deploy.folder import is_bundle, is_zipped
 from onecycle.errors import ArgumentError, DataError
 from onecycle.evaluation.predictions import Predictions
 from onecycle.files import csv_text, is_formula, parquet_bytes, text_name
 from onecycle.runs.config import RunConfig
 from onecycle.runs.folder import RunFolder, check_free, write_output
 from onecycle.text import plural, shown
+
+if TYPE_CHECKING:
+    from onecycle.deploy.exported import ExportedPredictor
+    from onecycle.deploy.predictor import Predictor
 
 MOST_ON_SCREEN = 20
 """Pictures that are listed; more are summed up."""
@@ -46,22 +55,25 @@ def run_predict(
     quiet: bool = False,
     top: int = 3,
     thresh: float | None = None,
+    workers: int | None = None,
+    chunk: int | None = None,
 ) -> int:
     """Predict pictures; the data that the run was trained on is not needed.
 
     In a .csv, names that a spreadsheet may run as a formula get an apostrophe, see ``escaped_cell``.
 
     Args:
-        run: its folder, or its name below ``runs``.
+        run: its folder, or its name below ``runs``; or an exported folder, or its .zip.
         pictures: files; folders, of which all pictures are taken; ``-`` for a list of paths on standard input.
         out: .csv, .json (one object a line) or .parquet; default ``predictions.csv`` in the working directory where
-            there are more pictures than fit on the screen.
+            there are more pictures than fit on the screen. Another name is a folder, for parts, see ``run_batch``.
         force: replace a file that is there.
         raw_csv: write them as they are.
         as_json: print one JSON object a picture a line, and nothing else.
         quiet: print only where the file is.
         top: how many of the most probable classes are listed with their probabilities.
         thresh: tags: predict one from this probability on, instead of what the run chose.
+        workers, chunk: for a folder of parts, see ``run_batch``.
 
     Returns:
         3 where pictures could not be read (they are named, the others are written), else 0.
@@ -70,38 +82,94 @@ def run_predict(
         DataError: no such run, or no picture; CheckpointError: its model cannot be loaded.
         ArgumentError: a file that is there already, or an option that cannot work.
     """
-    if top < 1:
-        raise ArgumentError(f"--top is a number of classes, 1 or more; received {top}")
-    if thresh is not None and not 0 <= thresh <= 1:
-        raise ArgumentError(f"--thresh is a probability, 0 to 1; received {thresh}")
-    if out is not None and out.suffix.lower() not in FORMATS:
-        raise ArgumentError(f"--out is a file that ends in {', '.join(FORMATS)}; received {out}")
-    folder, screen = RunFolder.open_finished(run), Screen(as_json=as_json, quiet=quiet)
+    _check_numbers(top, thresh)
+    parts = None if out is None or out.suffix.lower() in FORMATS else out
+    if parts is not None:
+        _check_parts(parts, force=force, raw_csv=raw_csv, top=top)
+    elif (workers, chunk) != (None, None):
+        raise ArgumentError("--workers and --chunk are for a folder of parts: name one with --out FOLDER")
+    screen = Screen(as_json=as_json, quiet=quiet)
     with screen.running():
+        model = _Model.found(run)
         paths = files_of(pictures)
+        if parts is not None:
+            from onecycle.cli.predict_batch import InParts
+
+            how = InParts(1 if workers is None else workers, chunk, thresh)
+            return how.run(model.path, paths, parts, screen, say_labels=lambda n: _say_counts(screen, n))
         if out is None and not as_json and len(paths) > MOST_ON_SCREEN:
             out = _free(Path("predictions.csv"), force=force)
         check_free(out, force=force)
         # Asked before an hour of predictions, not after it.
         if out is not None and out.parent.is_dir() and not os.access(out.parent, os.W_OK):
             raise PermissionError(errno.EACCES, "the folder of --out cannot be written to", str(out.parent))
-        with screen.status(f"loading {folder.name}"):
-            predictor = Predictor.load(folder.path)
+        with screen.status(f"loading {model.name}"):
+            predictor = open_predictor(model.path)
         predictions = predictor.predict(paths, thresh=thresh)
-        # What stands between the tags in the table that the run was trained on: no tag has it in it.
-        shown = _Shown(predictions, top, RunConfig.read(folder.config).label_delim or ";")
+        shown = _Shown(predictions, top, model.label_delim)
         if out is not None and len(predictions):
             write_output(out, shown.file(out.suffix.lower(), raw=raw_csv))
         if as_json:
             for record in shown.records():
                 screen.event("picture", **record)
-        _say(screen, folder, predictor, shown, out, thresh)
+        _say(screen, model, predictor, shown, out, thresh)
         if raw_csv and out is not None and out.suffix.lower() == ".csv" and (odd := shown.formulas()):
             screen.warn(
                 f"{odd} cells of {out} begin with = + - or @, which a spreadsheet may run as a formula; they are "
                 "written as they are (--raw-csv), so import these columns as text"
             )
     return DATA if predictions.failed else 0
+
+
+def _check_numbers(top: int, thresh: float | None) -> None:
+    if top < 1:
+        raise ArgumentError(f"--top is a number of classes, 1 or more; received {top}")
+    if thresh is not None and not 0 <= thresh <= 1:
+        raise ArgumentError(f"--thresh is a probability, 0 to 1; received {thresh}")
+
+
+def _check_parts(out: Path, *, force: bool, raw_csv: bool, top: int) -> None:
+    """Refuse what only one file can have, and names that are meant for one.
+
+    Raises:
+        ArgumentError: either of them.
+    """
+    if out.suffix and not out.is_dir():
+        raise ArgumentError(
+            f"--out is a file that ends in {', '.join(FORMATS)}, or a folder, for parts; received {out}: a folder "
+            "whose name has a point must be there already"
+        )
+    for name, given in (("--force", force), ("--raw-csv", raw_csv), ("--top", top != 3)):
+        if given:
+            raise ArgumentError(f"{name} is for one file; {out} is a folder of parts, in which nothing is replaced")
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A run or an exported model, by what is said of it."""
+
+    path: Path
+    name: str
+    run: RunFolder | None  # None of an export
+
+    @classmethod
+    def found(cls, named: str | Path) -> Self:
+        """Find what was named.
+
+        Raises:
+            DataError: no such run.
+        """
+        path = Path(named)
+        if is_bundle(path) or is_zipped(path):
+            return cls(path, path.stem if is_zipped(path) else path.name, None)
+        run = RunFolder.open_finished(named)
+        return cls(run.path, run.name, run)
+
+    @property
+    def label_delim(self) -> str:
+        """What stands between the tags in the table that the run was trained on: no tag has it in it."""
+        own = None if self.run is None else RunConfig.read(self.run.config).label_delim
+        return own or ";"
 
 
 def files_of(pictures: Sequence[Path | str]) -> list[str]:
@@ -211,7 +279,12 @@ class _Shown:
 
 
 def _say(
-    screen: Screen, run: RunFolder, predictor: Predictor, shown: _Shown, out: Path | None, thresh: float | None
+    screen: Screen,
+    model: _Model,
+    predictor: Predictor | ExportedPredictor,
+    shown: _Shown,
+    out: Path | None,
+    thresh: float | None,
 ) -> None:
     n, failed = len(shown.files), shown.predictions.failed
     if not n:
@@ -225,7 +298,7 @@ def _say(
     else:
         _sum_up(screen, shown)
     screen.say()
-    screen.row("model", f"{run.name}: {plural(n, 'picture')} predicted")
+    screen.row("model", f"{model.name}: {plural(n, 'picture')} predicted")
     screen.row("certainty", _certainty(predictor.calibrated))
     if shown.is_multi:
         screen.row("tags", _rule(predictor, thresh))
@@ -233,8 +306,9 @@ def _say(
         screen.row("written", str(out), always=True)
     if failed:
         _name_failed(screen, shown.predictions)
-    screen.row("next", "where the labels of such pictures are known, judge the model by them:")
-    screen.command(f"onecycle evaluate {shlex.quote(str(run.path))} DATA")
+    if model.run is not None:
+        screen.row("next", "where the labels of such pictures are known, judge the model by them:")
+        screen.command(f"onecycle evaluate {shlex.quote(str(model.path))} DATA")
 
 
 def _verdict(shown: _Shown, i: int) -> str:
@@ -250,11 +324,16 @@ def _verdict(shown: _Shown, i: int) -> str:
 def _sum_up(screen: Screen, shown: _Shown) -> None:
     """Say how often each label was predicted, the most frequent first."""
     named = [shown.names(i) for i in range(len(shown.files))]
-    counts = Counter(name for names in named for name in names)
+    _say_counts(screen, Counter(name for names in named for name in names or [""]))
+
+
+def _say_counts(screen: Screen, pictures: Mapping[str, int]) -> None:
+    """Show pictures by label; those without one, counted as "", last."""
+    counts = Counter({name: n for name, n in pictures.items() if name})
     most = MOST_ON_SCREEN if screen.is_terminal else len(counts)
     rows = [(screen.cut(name, screen.width // 2), f"{count:,}") for name, count in counts.most_common(most)]
-    if () in named:
-        rows.append(("(no tag)", f"{named.count(()):,}"))
+    if "" in pictures:
+        rows.append(("(no tag)", f"{pictures['']:,}"))
     screen.table(rows, "<>", least=(0, 7))
     if len(counts) > most:
         screen.line(f"… and {len(counts) - most} more labels")
@@ -267,7 +346,7 @@ def _certainty(chosen: Calibrated) -> str:
     return "probabilities are calibrated on the run's validation pictures"
 
 
-def _rule(predictor: Predictor, thresh: float | None) -> str:
+def _rule(predictor: Predictor | ExportedPredictor, thresh: float | None) -> str:
     if thresh is not None:
         return f"predicted from a probability of {thresh:g} on, as asked (--thresh)"
     rule = predictor.decisions

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 Advance = Callable[[int], object]
 
 
-def counting_bar(title: str, total: int) -> AbstractContextManager[Advance]:
-    """Count things: call what this yields with the number done since the last call."""
+def counting_bar(title: str, total: int, done: int = 0) -> AbstractContextManager[Advance]:
+    """Count things, from ``done`` on: call what this yields with the number done since the last call."""
     from rich.progress import MofNCompleteColumn
 
-    return _bar(title, total, 0, MofNCompleteColumn())
+    return _bar(title, total, done, MofNCompleteColumn())
 
 
 def download_bar(title: str, total: int | None, done: int) -> AbstractContextManager[Advance]:

@@ -17,7 +17,7 @@ from onecycle.data.pixels.image import Image
 from onecycle.data.pixels.reading import Reading
 from onecycle.deploy.calibrated import Calibrated
 from onecycle.deploy.folder import is_bundle, is_zipped, open_model
-from onecycle.deploy.of_files import HowDecided, Numbers, decide_by, numbers_of, predict_files
+from onecycle.deploy.of_files import USUALLY, HowDecided, HowRead, Numbers, decide_by, numbers_of, predict_files
 from onecycle.deploy.predictor import Predictor, as_picture
 from onecycle.errors import ArgumentError, CheckpointError, DataError
 from onecycle.evaluation.certainty.decisions import Decisions
@@ -111,17 +111,37 @@ class ExportedPredictor:
         """Calibrate and decide, see ``decide_by``."""
         return decide_by(self, probs, files, **how)
 
-    def predict(self, files: File | Sequence[File], *, thresh: Thresh | None = None) -> Predictions:
+    def predict(
+        self, files: File | Sequence[File], *, thresh: Thresh | None = None, how: HowRead = USUALLY
+    ) -> Predictions:
         """Predict files, see ``Predictor.predict``."""
-        return predict_files(self, files, self._decoded, thresh=thresh)
+        return predict_files(self, files, self._decoded, thresh=thresh, how=how)
 
-    def numbers(self, files: File | Sequence[File]) -> Numbers:
+    def numbers(self, files: File | Sequence[File], *, how: HowRead = USUALLY) -> Numbers:
         """Predict the numbers of files, for a model of numbers; see ``predict``."""
-        return numbers_of(self, files, self._decoded)
+        return numbers_of(self, files, self._decoded, how=how)
 
     def __repr__(self) -> str:
         kind = "numbers" if self.is_regression else "tags" if self.is_multi else "classes"
         return f"ExportedPredictor: {len(self.classes)} {kind}, {self.model.folder}"
+
+
+def open_predictor(
+    path: Path, *, device: str | torch.device | None = None, threads: int = 0
+) -> Predictor | ExportedPredictor:
+    """Open what predicts: an exported folder or its .zip, a run's folder, or a saved model.
+
+    Args:
+        path: either of them.
+        device: where a run's model computes; default the GPU where there is one.
+        threads: of the processor for an exported network; 0: all. PyTorch's are set for the whole process.
+
+    Raises:
+        CheckpointError, ExportError, ArchiveError: none of them, or a damaged one.
+    """
+    if is_bundle(path) or is_zipped(path):
+        return ExportedPredictor.of(open_model(path, threads=threads))
+    return Predictor.load(path, device=device)
 
 
 # --- as fastai v1 had it ------------------------------------------------------------------------------

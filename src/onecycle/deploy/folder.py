@@ -23,17 +23,21 @@ MOST_MANIFEST = 2**26
 """Bytes of what an exported model says of itself: 10,000 classes with their scores take some 3 million."""
 
 
-def open_model(path: Path) -> Model:
+def open_model(path: Path, *, threads: int = 0) -> Model:
     """Open an exported folder, or the .zip of one, by the code of this package; none that lies in it is run.
 
     A .zip is unpacked into a folder that is removed again, since all that is needed is in memory then.
+
+    Args:
+        path: either of them.
+        threads: of the processor for one batch; 0: all.
 
     Raises:
         ExportError: it is none, or a damaged one.
         ArchiveError: a .zip that is refused: links, paths outside, more than an exported model can have.
     """
     if not is_zipped(path):
-        return _opened(path, path)
+        return _opened(path, path, threads)
     from onecycle.data.sources.archives import unpack
 
     with unfinished(None, "onecycle_model") as scratch:
@@ -43,10 +47,10 @@ def open_model(path: Path) -> Model:
         except ArchiveError as error:
             raise ArchiveError(f"{path} is refused: {error.why}; export the model again", error.why) from error
         folders = [top, *(p for p in top.iterdir() if p.is_dir())]
-        return _opened(next(filter(is_bundle, folders), top), path)
+        return _opened(next(filter(is_bundle, folders), top), path, threads)
 
 
-def _opened(folder: Path, called: Path) -> Model:
+def _opened(folder: Path, called: Path, threads: int) -> Model:
     from onecycle.deploy.portable.predict import Model
     from onecycle.model.manifests import check_exported
 
@@ -60,7 +64,7 @@ def _opened(folder: Path, called: Path) -> Model:
         raise ExportError(f"{called}: {MODEL} takes its weights from other files; export it again, into one file")
     del network
     try:
-        model = Model(folder)
+        model = Model(folder, threads=threads)
     except Exception as error:  # of onnxruntime, json, the disk
         raise ExportError(f"{called} is no exported model, or a damaged one ({error}); export it again") from error
     model.folder = called

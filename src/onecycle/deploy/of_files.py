@@ -90,6 +90,18 @@ class HowDecided(TypedDict, total=False):
     failed: tuple[Unreadable, ...]
 
 
+@dataclass(frozen=True)
+class HowRead:
+    """How files are read before they are predicted."""
+
+    threads: int = LOADING_THREADS  # that decode at a time
+    before: Callable[[int | None], object] | None = None
+    """Called with the position of each file before it is read, one at a time, and with None once a few are read."""
+
+
+USUALLY = HowRead()
+
+
 class Decides(Protocol):
     """What predicts: a ``Predictor``, or an ``ExportedPredictor``."""
 
@@ -153,7 +165,12 @@ def decide_by(model: Decides, probs: np.ndarray, files: Sequence[str], **how: Un
 
 
 def predict_files(
-    model: Decides, files: File | Sequence[File], decode: Callable[[str], np.ndarray], *, thresh: Thresh | None
+    model: Decides,
+    files: File | Sequence[File],
+    decode: Callable[[str], np.ndarray],
+    *,
+    thresh: Thresh | None,
+    how: HowRead = USUALLY,
 ) -> Predictions:
     """Decode files in threads, have a model answer some at a time, and decide.
 
@@ -162,17 +179,20 @@ def predict_files(
         files: paths of pictures, or one.
         decode: a file to uint8 ``(h, w, 3)``, as the model takes it.
         thresh: see ``HowDecided``.
+        how: the files are read.
 
     Raises:
         ArgumentError: something else than paths, or a threshold for a model that gives one class a picture.
     """
     paths = paths_of(files)
     decide_by(model, np.zeros((0, len(model.classes)), np.float32), (), thresh=thresh)  # refused before the work
-    names, probs, known = _each_file(model, paths, decode)
+    names, probs, known = _each_file(model, paths, decode, how)
     return decide_by(model, probs, names, thresh=thresh, **known)
 
 
-def numbers_of(model: Decides, files: File | Sequence[File], decode: Callable[[str], np.ndarray]) -> Numbers:
+def numbers_of(
+    model: Decides, files: File | Sequence[File], decode: Callable[[str], np.ndarray], *, how: HowRead = USUALLY
+) -> Numbers:
     """Decode files in threads, and have a model of numbers answer some at a time.
 
     Raises:
@@ -180,27 +200,33 @@ def numbers_of(model: Decides, files: File | Sequence[File], decode: Callable[[s
     """
     if not model.is_regression:
         raise ArgumentError("this model predicts classes or tags, not numbers: its method predict(files) gives them")
-    names, values, known = _each_file(model, paths_of(files), decode)
+    names, values, known = _each_file(model, paths_of(files), decode, how)
     return Numbers(files=names, names=tuple(map(str, model.classes)), values=values, **known)
 
 
 def _each_file(
-    model: Decides, paths: Sequence[str], decode: Callable[[str], np.ndarray]
+    model: Decides, paths: Sequence[str], decode: Callable[[str], np.ndarray], how: HowRead
 ) -> tuple[tuple[str, ...], np.ndarray, Known]:
     """Return the names of the files that can be read, what the model gives for them, and which and why not."""
     probs = [np.zeros((0, len(model.classes)), np.float32)]
 
-    def decoded(path: str) -> np.ndarray | str:
+    def decoded(position: int) -> np.ndarray | str:
+        if how.before is not None:
+            how.before(position)
         try:
-            return decode(path)
+            return decode(paths[position])
         except UNREADABLE as error:
             return reason(error)
 
     readable: list[int] = []
     failed: list[Unreadable] = []
-    with counting_bar("predicting", len(paths)) as advance, ThreadPoolExecutor(LOADING_THREADS) as pool:
+    threads = how.threads if how.before is None else 1
+    with counting_bar("predicting", len(paths)) as advance, ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(paths), AT_ONCE):
-            results = list(enumerate(pool.map(decoded, paths[start : start + AT_ONCE]), start))
+            some = range(start, min(start + AT_ONCE, len(paths)))
+            results = list(zip(some, pool.map(decoded, some), strict=True))
+            if how.before is not None:
+                how.before(None)
             failed += [Unreadable(i, paths[i], why) for i, why in results if isinstance(why, str)]
             pixels = {i: p for i, p in results if not isinstance(p, str)}
             probs.append(model.probs(list(pixels.values())).numpy())

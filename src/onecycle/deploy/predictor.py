@@ -24,8 +24,10 @@ from onecycle.data.pixels.reading import Reading
 from onecycle.data.pixels.resize import ResizeSpec
 from onecycle.deploy.calibrated import Calibrated
 from onecycle.deploy.of_files import (
+    USUALLY,
     File,
     HowDecided,
+    HowRead,
     Numbers,
     decide_by,
     names_of_numbers,
@@ -165,20 +167,23 @@ class Predictor:
         """Calibrate and decide, see ``decide_by``."""
         return decide_by(self, probs, files, **how)
 
-    def numbers(self, files: File | Sequence[File]) -> Numbers:
+    def numbers(self, files: File | Sequence[File], *, how: HowRead = USUALLY) -> Numbers:
         """Predict the numbers of files, for a model of numbers; see ``predict``."""
-        return numbers_of(self, files, self._pixels)
+        return numbers_of(self, files, self._pixels, how=how)
 
     def _pixels(self, path: str) -> np.ndarray:
         return self.reading.pixels(path, self.resize)
 
-    def predict(self, files: File | Sequence[File], *, thresh: Thresh | None = None) -> Predictions:
+    def predict(
+        self, files: File | Sequence[File], *, thresh: Thresh | None = None, how: HowRead = USUALLY
+    ) -> Predictions:
         """Predict files; nothing is kept on the disk.
 
         Args:
             files: paths of pictures, or one.
             thresh: tags: give one from this probability on (one for all tags, or one for each), compared with the
                 probabilities that are shown; None: the model's own rule, ``decisions``.
+            how: the files are read.
 
         Returns:
             Predictions of the files that could be read; ``rows`` are their positions in ``files``, and ``failed``
@@ -187,7 +192,7 @@ class Predictor:
         Raises:
             ArgumentError: ``thresh`` for a model that gives one class a picture; something else than paths.
         """
-        return predict_files(self, files, self._pixels, thresh=thresh)
+        return predict_files(self, files, self._pixels, thresh=thresh, how=how)
 
     def __repr__(self) -> str:
         size = f"{self.resize.size[0]}×{self.resize.size[1]} px" if self.resize.size else "pictures as stored"

@@ -74,3 +74,10 @@ def test_a_file_that_is_no_journal_is_named(tmp_path, text):
     path.write_text(text)
     with pytest.raises(DataError, match=r"journal\.json is damaged"):
         FileJournal(path)
+
+
+def test_bytes_of_a_file_name_that_are_no_text_are_written_again(tmp_path):
+    path = tmp_path / "journal.json"
+    path.write_bytes(b'{"a": "\xff"}')
+    FileJournal(path).once("b", lambda: 1, int)
+    assert FileJournal(path).values == {"a": "\udcff", "b": 1}

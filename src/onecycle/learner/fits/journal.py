@@ -73,7 +73,9 @@ class FileJournal(Journal):
         if key not in self.values:
             self.values = {**self.values, key: super().once(key, make, kind)}
             if self.ranks.is_first:
-                write_whole(self.path, json.dumps(self.values, ensure_ascii=False, indent=1).encode())
+                write_whole(
+                    self.path, json.dumps(self.values, ensure_ascii=False, indent=1).encode("utf-8", "surrogateescape")
+                )
         try:
             fitted(kind, self.values[key], f"{self.path}, {key}")
         except Refused as error:

@@ -271,7 +271,7 @@ class TrainingRun:
 
 def _with_way_on(error: OSError, run: RunFolder) -> DiskFullError:
     """Return the error of a full disk with what to do: the run is not lost."""
-    full = error if isinstance(error, DiskFullError) else disk_full(error, run.path)
+    full = error if isinstance(error, DiskFullError) else disk_full(error, None if error.filename else run.path)
     file = full.filename or str(run.path)
     on = (
         f"train elsewhere with --out, or free some room and go on: onecycle train --resume {shlex.quote(str(run.path))}"

@@ -240,19 +240,20 @@ def at_random(runs: Runs, kind: str, given: list[str], kills: int, n_runs: int) 
     return killed.row(f"SIGKILL at random moments, {kind}", killed.kills, f"{seeds} seeds")
 
 
-def before_each(runs: Runs, most: int | None) -> rows.Row:
+def before_each(runs: Runs, kind: str, most: int | None) -> rows.Row:
     """Kill a run before its first file operation, its second, …; each is then taken up again, or was not begun."""
-    expected, _, operations = runs.whole(FEW)
+    given = [*KINDS[kind], *QUICK]
+    expected, _, operations = runs.whole(given)
     killed, begun = Killed(), 0
     step = 1 if most is None else max(1, operations // most)
     for n in range(1, operations + 1, step):
         out = runs.new()
-        killed.kills += wait(fork(runs.words(FEW, out), runs.folder, lambda n=n, out=out: kill_before(out, n))) == -9
+        killed.kills += wait(fork(runs.words(given, out), runs.folder, lambda n=n, out=out: kill_before(out, n))) == -9
         begun += the_run(out) is not None
-        killed.add(ends(out) if _is_over(out) else runs.finish(FEW, out), expected, f"operation {n}")
+        killed.add(ends(out) if _is_over(out) else runs.finish(given, out), expected, f"operation {n}")
     which = "all" if step == 1 else f"each {step}th"
     detail = f"{which} of {operations}; {begun} resumed, {killed.runs - begun} not begun"
-    return killed.row("SIGKILL before the n-th file operation", killed.kills, detail)
+    return killed.row(f"SIGKILL before the n-th file operation, {kind}", killed.kills, detail)
 
 
 def _is_over(out: Path) -> bool:
@@ -299,7 +300,8 @@ def main(short: bool = False) -> list[rows.Row]:
             command_line.main()  # here, so that no forked process loads anything
         more, kills, n_runs = (QUICK, 10, 1) if short else ([], 50, 5)
         found = [at_random(runs, kind, [*given, *more], kills, n_runs) for kind, given in KINDS.items()]
-        return [*found, before_each(runs, 3 if short else None), by_signals(runs, 1 if short else 20)]
+        found += [before_each(runs, kind, 2 if short else None) for kind in KINDS]
+        return [*found, by_signals(runs, 1 if short else 20)]
 
 
 if __name__ == "__main__":

@@ -269,6 +269,13 @@ def test_quiet_is_two_lines(colour_path, tmp_path):
     assert len(lines) <= 4
 
 
+def test_one_of_several_processes_is_told_to_run_alone(colour_path, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ArgumentError, match=r"onecycle train runs in one process.*WORLD_SIZE is 2.*without torchrun"):
+        train(quick(colour_path, tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_dry_run_writes_nothing_and_forecasts(colour_path, tmp_path):
     said = train(quick(colour_path, tmp_path / "runs", csv="labels.csv", lr=None), dry_run=True)
     assert said.code == 0

@@ -16,6 +16,7 @@ from onecycle.cli.screen import Screen
 from onecycle.cli.training.progress import LABELS, RunProgress, show_plan
 from onecycle.cli.training.results import issue_count, judge, show_results, write_report, write_results
 from onecycle.cli.training.start import TrainingStart, check_writable, create_run, prepare_data, show_machine
+from onecycle.distributed.joining import check_alone
 from onecycle.errors import ArgumentError, DiskFullError, DivergedError, OutOfMemoryError
 from onecycle.evaluation.headline import scores_of
 from onecycle.files import FULL_DISK, disk_full
@@ -68,6 +69,7 @@ def run_training(
         OnecycleError: each with what to do.
         OutputError: the folder of the runs cannot be written.
     """
+    check_alone("onecycle train")
     screen = Screen(as_json=as_json, quiet=quiet)
     start_s = time.monotonic()
     with screen.running(), Stoppable():

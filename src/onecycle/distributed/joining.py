@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from onecycle.errors import DistributedError
+from onecycle.errors import ArgumentError, DistributedError
 from onecycle.train.device.ranks import Ranks
 
 _SET = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -37,6 +37,23 @@ def join(device: torch.device) -> Ranks:
         except (RuntimeError, ValueError) as error:
             raise DistributedError(f"the processes that train together did not find one another: {error}") from error
     return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def check_alone(what: str) -> None:
+    """Check that this process was not started with others, each of which would do the same once more.
+
+    Args:
+        what: that runs in one process, as a user calls it.
+
+    Raises:
+        ArgumentError: it was.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        raise ArgumentError(
+            f"{what} runs in one process, and this one was started with others (WORLD_SIZE is "
+            f"{os.environ['WORLD_SIZE']}): start it without torchrun. A script trains on several processes by "
+            "learn.to_distributed()"
+        )
 
 
 def join_others(learn: Any, cuda_id: int | None) -> None:

@@ -313,8 +313,11 @@ class Trainer:
             self.train_step(batch, draw_epoch, callbacks)
             progress.batch(self.batch_no + 1, self.n_batches, self.recorder.last_loss)
             if self.stop_training:
-                return
-        self._check_losses(epoch)
+                break
+        else:
+            self._check_losses(epoch)
+        # As fastai v1 leaves the optimizer: a fit with no momentum of its own goes on at the end of the schedule.
+        self._take_hypers(schedule, epoch * self.n_batches + self.batch_no + 1)
 
     def train_step(self, batch: BatchLike, draw_epoch: int, callbacks: Sequence[Callback] = ()) -> torch.Tensor:
         """One update; returns the detached loss, still on its device.
@@ -484,13 +487,18 @@ class Trainer:
 
     def set_hypers(self, schedule: Schedule, i: int) -> None:
         """Give the optimizer what the schedule says for step ``i``, and note it."""
+        lrs = self._take_hypers(schedule, i)
+        self.recorder.add_hypers(lrs, self.ensure_optimizer().mom)
+
+    def _take_hypers(self, schedule: Schedule, i: int) -> list[float]:
+        """Give the optimizer what the schedule says for step ``i``; returns the learning rates."""
         optimizer = self.optimizer or self.ensure_optimizer()
         values = schedule.at(i)
         lrs = [lr * self.lr_scale for lr in values.lrs]
         optimizer.set_lrs(lrs)
         if values.mom is not None:
             optimizer.mom = values.mom
-        self.recorder.add_hypers(lrs, optimizer.mom)
+        return lrs
 
     def _measure(
         self, epoch: int, loader: Loader | None, metrics: Sequence[Metric], progress: Progress, start_s: float

@@ -37,6 +37,18 @@ def test_one_cycle(trained):
     assert moms[0] == pytest.approx(0.95)
 
 
+def test_a_cycle_leaves_the_optimizer_at_its_end(vision, data):
+    """The finder, and a fit at a constant rate, go on with its last momentum."""
+    learn = small(vision, data)
+    learn.fit_one_cycle(2, 0.02)
+    assert learn.recorder.moms[-1] < 0.95
+    assert (learn.opt.mom, learn.opt.lr) == (pytest.approx(0.95), pytest.approx(0.02 / 25e4))
+    learn.lr_find(num_it=3, stop_div=False)
+    assert [float(m) for m in learn.recorder.moms] == pytest.approx([0.95] * 3)
+    learn.fit(1, 0.003)
+    assert {round(float(m), 9) for m in learn.recorder.moms} == {0.95}
+
+
 def test_a_constant_rate(vision, data):
     learn = small(vision, data)
     learn.fit(2, lr=0.003, wd=0.01)

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from onecycle.deploy.portable.predict import Model
@@ -36,10 +36,9 @@ def dying_at(names: tuple[str, ...]) -> Iterator[None]:
 
 
 def killed(bundle: Path, chunk: Path, *, threads: int, folder: Path, seed: int):
-    """A worker that is killed before a chunk, within it, or after its part is there, as often as a file says."""
-    left = int((folder / "left").read_text())
-    if left:
-        (folder / "left").write_text(str(left - 1))
+    """A worker that is killed before a chunk, within it, or after its part is there, once for each file there."""
+    left = taken(folder)
+    if left is not None:
         when = random.Random(f"{seed} {left}").choice(["before", "within", "after"])
         if when == "within":
             with dying_at(("p02.png", "p08.png", "p12.png", "p16.png", "p21.png")):
@@ -48,6 +47,15 @@ def killed(bundle: Path, chunk: Path, *, threads: int, folder: Path, seed: int):
             predict_chunk(bundle, chunk, threads=threads)
         die()
     return predict_chunk(bundle, chunk, threads=threads)
+
+
+def taken(folder: Path) -> str | None:
+    """Take one of the files away, which no other process then gets; returns its name, None where there are no more."""
+    for path in sorted(folder.iterdir()):
+        with suppress(FileNotFoundError):
+            path.unlink()
+            return path.name
+    return None
 
 
 def poisoned(bundle: Path, chunk: Path, *, threads: int, names: tuple[str, ...]):

@@ -56,7 +56,7 @@ def read_predictions(path: Path) -> Predictions:
             f"`onecycle train --resume {path.parent}`"
         )
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             _check_size(file.metadata, path)
             header = _header(file.schema_arrow, path)
             _check_columns(file.schema_arrow, header, path)

@@ -75,10 +75,12 @@ def write_part(
         **_values(answers, at),
         "model": pa.array([batch.plan.model] * len(names)).dictionary_encode(),
     }
+    table = pa.table(columns)
     about = {"format": _FORMAT, "plan": batch.plan.digest, "chunk": number, "classes": batch.plan.classes}
-    data = parquet_bytes(pa.table(columns).replace_schema_metadata({_KEY: json.dumps(about)}), "zstd")
+    about["digest"] = _digest(table)
+    data = parquet_bytes(table.replace_schema_metadata({_KEY: json.dumps(about)}), "zstd")
     write_whole(batch.part(number), data)
-    return _counted(pa.table(columns), number, data)
+    return _counted(table, number, data)
 
 
 def _values(answers: Predictions | Numbers, at: Sequence[int | None]) -> dict[str, pa.Array]:
@@ -111,16 +113,34 @@ def read_part(batch: BatchPrediction, number: int) -> Part | None:
         with pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True) as file:
             table = file.read()
         about = strict_json((table.schema.metadata or {}).get(_KEY, b"{}"), str(path))
+        if about["digest"] != _digest(table):
+            raise ValueError("its values do not give the digest in it")
         names = table.column("name").to_pylist()
         part = _counted(table, number, data)
     except FileNotFoundError:
         return None
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise Refused(f"{path} is damaged ({error})") from None
-    same = (about.get("plan"), about.get("chunk")) == (batch.plan.digest, number)
+    plan = batch.plan
+    same = [about.get(key) for key in ("plan", "chunk", "classes")] == [plan.digest, number, plan.classes]
     if not same or names != [text_name(name) for name in batch.names(number)]:
         raise Refused(f"{path} is the part of another plan or chunk")
     return part
+
+
+def _digest(table: pa.Table) -> str:
+    """Return the SHA-256 of all values: the checksums of parquet's pages do not cover all of a file."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    sha = hashlib.sha256()
+    for name in table.column_names:
+        column = values = table.column(name)
+        if pa.types.is_list(column.type) and pa.types.is_floating(column.type.value_type):
+            sha.update(pc.list_flatten(column).to_numpy().tobytes())
+            values = pc.list_value_length(column)
+        sha.update(json.dumps([name, values.to_pylist()]).encode())
+    return sha.hexdigest()
 
 
 def _counted(table: pa.Table, number: int, data: bytes) -> Part:

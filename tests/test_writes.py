@@ -14,6 +14,7 @@ EXCEPTIONS = {
     "files.py": "the room itself",
     "foreign.py": "the log of a run, which grows line by line and is never written through a link",
     "data/pixels/pixel_file.py": "a cache that threads fill by position; without room the pictures stay in memory",
+    "distributed/prediction/tries.py": "notes of a few bytes, one before each picture, appended",
     "train/frozen.py": "features in a file without a name, which goes with its process",
     "fastai1/core.py": "get_tmp_file of fastai v1: an empty file, whose name is what is asked for",
 }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, Literal
 
 from onecycle.foreign import Closed, Fields, Within
 from onecycle.settings import MOST_PX
 
 Seconds = Annotated[float, Within(0, 1e9)]
-Rate = Annotated[float, Within(1e-12, 1e6)]
-Count = Annotated[int, Within(0, 1_000_000)]
+Rate = Annotated[float, Within(sys.float_info.min)]
+Count = Annotated[int, Within(0, 2**31)]
 Batch = Annotated[int, Within(1, 2**20)]
 Side = Annotated[int, Within(1, MOST_PX)]
 Text = Annotated[str, Within(0, 10_000)]

@@ -189,10 +189,10 @@ READ = (
     "predictions.parquet", "model/model.safetensors", "model/model.json", "checkpoints/journal.json",
 )  # fmt: skip
 WRITTEN = ("report.html", "log.txt", "evaluations", "evaluations/validation-001.json")
-UNREAD = {
-    "report": {"checkpoints/journal.json"},
-    "evaluate": {"env.json", "history.csv", "label_issues.csv", "checkpoints/journal.json"},
-    "predict": {*READ} - {"config.yaml", "model/model.safetensors", "model/model.json"},
+UNREAD = {  # a link in place of model.json, which only repeats the header of the weights, is passed over
+    "report": {"checkpoints/journal.json", "model/model.json"},
+    "evaluate": {"env.json", "history.csv", "label_issues.csv", "checkpoints/journal.json", "model/model.json"},
+    "predict": {*READ} - {"config.yaml", "model/model.safetensors"},
 }
 SOMETHING_ELSE = ("link", "dangling link", "hard link", "pipe")
 

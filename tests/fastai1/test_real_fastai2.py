@@ -47,7 +47,7 @@ def test_with_the_hook_it_is_onecycle_and_off_gives_it_back():
         "print(v.PILImage.__module__, hasattr(fastai, 'vision'))\n"
     )
     assert run_python(code)[-4:] == [
-        "1.0.61 onecycle.fastai1.pictures.data", "True", "2 fastai.vision.data", "fastai.vision.core True",
+        "1.0.61 onecycle.fastai1.bunch.bunch", "True", "2 fastai.vision.data", "fastai.vision.core True",
     ]  # fmt: skip
 
 

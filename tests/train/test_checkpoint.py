@@ -352,6 +352,19 @@ def test_a_file_of_version_1_beside_a_header_of_version_2_is_refused(tmp_path):
     unchanged(trainer.model, lambda: load_checkpoint(tmp_path / "a", model=trainer.model), "does not belong to")
 
 
+def test_the_json_beside_is_read_where_it_is_a_file_of_its_size_alone(tmp_path):
+    """A pipe was waited for, and a link followed wherever it led."""
+    trainer = trained()
+    beside = save(trainer, tmp_path / "a").with_suffix(".json")
+    beside.unlink()
+    os.mkfifo(beside)
+    unchanged(trainer.model, lambda: load_checkpoint(tmp_path / "a", model=trainer.model), "no file that can be read")
+    beside.unlink()
+    (tmp_path / "elsewhere").write_text("{}")
+    beside.symlink_to(tmp_path / "elsewhere")
+    load_checkpoint(tmp_path / "a", model=trainer.model)
+
+
 def test_a_file_of_version_1_still_loads_and_says_so(tmp_path):
     trainer = trained()
     path = save(trainer, tmp_path / "a")

@@ -25,6 +25,7 @@ from torch import nn
 
 from onecycle.errors import CheckpointError, OnecycleWarning, UnsafeFileError, WeightsFileError, warn
 from onecycle.files import remove_unfinished, write_whole
+from onecycle.foreign import Refused, read_plain
 
 if TYPE_CHECKING:
     from onecycle.train.optimizer import Optimizer
@@ -304,13 +305,19 @@ def _read(path: Path) -> _Content:
     return _Content(weights, opt, header)
 
 
+_MOST_BESIDE = 2**26
+"""Bytes of the JSON beside a checkpoint, at most."""
+
+
 def _check_beside(path: Path, header: Mapping[str, Any]) -> None:
     beside = path.with_suffix(".json")
-    if not beside.exists():
+    if not beside.exists() or beside.is_symlink():  # a link may lead anywhere; the header has its own digests
         return
     try:
-        words = json.loads(beside.read_text(encoding="utf-8"))
+        words = json.loads(read_plain(beside, _MOST_BESIDE))
         same = all(words.get(name) == header.get(name) for name in ("digest", "header_digest", "manifest"))
+    except Refused as error:
+        raise CheckpointError(f"{error}; it is a copy of the header of {path.name}: delete it") from None
     except (ValueError, AttributeError, RecursionError):
         same = False
     if not same:

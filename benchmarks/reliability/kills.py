@@ -293,11 +293,12 @@ def main(short: bool = False) -> list[rows.Row]:
     checkpoints.EVERY_S, checkpoints.MOST_STOPPED = 1e-3, float("inf")
     with tempfile.TemporaryDirectory(prefix="onecycle_kills_") as folder:
         os.environ |= {"ONECYCLE_HOME": str(Path(folder) / "home"), "HF_HUB_OFFLINE": "1"}
-        runs = Runs(Path(folder))
+        runs, given = Runs(Path(folder)), sys.argv
         os.chdir(folder)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
             sys.argv = ["onecycle", *runs.words(KINDS["tags"], runs.new())]
             command_line.main()  # here, so that no forked process loads anything
+        sys.argv = given  # the command of the results
         more, kills, n_runs = (QUICK, 10, 1) if short else ([], 50, 5)
         found = [at_random(runs, kind, [*given, *more], kills, n_runs) for kind, given in KINDS.items()]
         found += [before_each(runs, kind, 2 if short else None) for kind in KINDS]
